@@ -1,0 +1,39 @@
+"""Every error Headrace raises on purpose."""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """Base of all our errors."""
+
+
+class ConfigError(HeadraceError):
+    """A setting or an argument is wrong; the message names it."""
+
+
+class RejectedError(HeadraceError):
+    """A message we will not process; it becomes a dead letter.
+
+    Parameters
+    ----------
+    reason
+        Stable machine-readable code, e.g. ``"invalid_field"``.
+    field
+        The offending field, empty when the message as a whole is at fault.
+    detail
+        A sentence for people.
+    """
+
+    def __init__(self, reason: str, field: str = "", detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+        self.field = field
+        self.detail = detail or reason
+
+
+class ArtefactError(HeadraceError):
+    """A model artefact does not fit this code; the message names both feature lists."""
+
+
+class UnavailableError(HeadraceError):
+    """A dependency (broker, Redis) cannot be reached."""

@@ -1,0 +1,162 @@
+"""Sliding event-time windows in buckets, for many keys at once.
+
+A window of one key is a ring of buckets for each *tier* (span, bucket width) and metric. Tiers share nothing, so
+an event lands in one bucket of every tier:
+
+    tier 1 h in 5-min buckets, now in bucket 17:      [ 6  7  8 ... 16 17 ]   head = 17
+    an event of bucket 15 (late) adds to its own      slot = 15 % 13
+    an event of bucket 19 moves the head, wiping      slots of 18 and 19 are zeroed first
+
+A value is the sum of the buckets in ``(bucket(now) - n, bucket(now)]``: it depends on the events and the time
+asked, never on arrival order (as long as the time asked is not before the newest event by more than the ring's
+spare bucket).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
+
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One resolution: ``buckets`` buckets of ``bucket_ms``, plus the one being filled."""
+
+    name: str
+    bucket_ms: int
+    buckets: int
+
+    @property
+    def ring(self) -> int:
+        """Return the slots kept: the window, and the bucket being filled."""
+        return self.buckets + 1
+
+
+TIERS: tuple[Tier, ...] = (
+    Tier("5m", MINUTE_MS, 5),
+    Tier("1h", 5 * MINUTE_MS, 12),
+    Tier("24h", HOUR_MS, 24),
+)
+WEEK = Tier("7d", DAY_MS, 7)
+
+
+class Windows:
+    """Windows of several metrics over several tiers, stored in the fields of a structured dtype.
+
+    Parameters
+    ----------
+    metrics
+        Names of the metrics, in storage order.
+    tiers
+        Resolutions kept.
+    prefix
+        Put before the field names, when one row holds several windows.
+    """
+
+    def __init__(self, metrics: tuple[str, ...], tiers: tuple[Tier, ...] = TIERS, prefix: str = "") -> None:
+        self.metrics = metrics
+        self.tiers = tiers
+        self._sums = [f"{prefix}w_{t.name}" for t in tiers]
+        self._heads = [f"{prefix}h_{t.name}" for t in tiers]
+        self._names = {(t.name, m): (i, j) for i, t in enumerate(tiers) for j, m in enumerate(metrics)}
+
+    def fields(self) -> list[tuple[Any, ...]]:
+        """Return the dtype fields a row needs: float32 ``(ring, metrics)`` and an int32 head per tier."""
+        out: list[tuple[Any, ...]] = []
+        for tier, sums, head in zip(self.tiers, self._sums, self._heads, strict=True):
+            out.append((sums, np.float32, (tier.ring, len(self.metrics))))
+            out.append((head, np.int32))
+        return out
+
+    def add(self, data: npt.NDArray[Any], rows: I64, ts: I64, metric: I64, amount: F32) -> None:
+        """Add ``amount[i]`` to ``metric[i]`` of ``rows[i]`` at time ``ts[i]`` (ms); rows may repeat.
+
+        What is older than a tier's ring is left out of that tier.
+        """
+        if not len(rows):
+            return
+        unique, where = np.unique(rows, return_inverse=True)
+        for tier, sums_name, head_name in zip(self.tiers, self._sums, self._heads, strict=True):
+            bucket = (ts // tier.bucket_ms).astype(np.int64)
+            newest = np.full(len(unique), -1, np.int64)
+            np.maximum.at(newest, where, bucket)
+            self._advance(data, unique, newest, tier, sums_name, head_name)
+            head = data[head_name][rows].astype(np.int64)
+            fresh = bucket > head - tier.ring
+            if not fresh.all():
+                r, b, m, a = rows[fresh], bucket[fresh], metric[fresh], amount[fresh]
+            else:
+                r, b, m, a = rows, bucket, metric, amount
+            np.add.at(data[sums_name], (r, b % tier.ring, m), a)
+
+    @staticmethod
+    def _advance(
+        data: npt.NDArray[Any], rows: I64, newest: I64, tier: Tier, sums_name: str, head_name: str
+    ) -> None:
+        """Move the heads of ``rows`` up to ``newest`` and zero the slots passed."""
+        head = data[head_name][rows].astype(np.int64)
+        move = newest > head
+        if not move.any():
+            return
+        rows, head, newest = rows[move], head[move], newest[move]
+        slots = np.arange(tier.ring)
+        ahead = (slots[None, :] - head[:, None] - 1) % tier.ring  # 0 = the slot right after the head
+        stale = ahead < np.minimum(newest - head, tier.ring)[:, None]
+        view = data[sums_name]
+        r, s = np.nonzero(stale)
+        view[rows[r], s] = 0
+        data[head_name][rows] = newest
+
+    def read(self, data: npt.NDArray[Any], now: int) -> F32:
+        """Return every window at ``now`` (ms), float32 ``(n, tiers, metrics)``, for an array of rows ``data``."""
+        out = np.zeros((len(data), len(self.tiers), len(self.metrics)), np.float32)
+        for i, (tier, sums_name, head_name) in enumerate(zip(self.tiers, self._sums, self._heads, strict=True)):
+            live = self._live(data[head_name], tier, now)
+            out[:, i] = np.einsum("nsm,ns->nm", data[sums_name], live)
+        return out
+
+    def read_one(self, data: npt.NDArray[Any], now: int, tier_name: str, metric: str) -> F32:
+        """Return one window of one metric at ``now``, float32 ``(n,)``: cheaper than ``read`` for whole tables."""
+        i, j = self._names[tier_name, metric]
+        live = self._live(data[self._heads[i]], self.tiers[i], now)
+        out: F32 = np.einsum("ns,ns->n", data[self._sums[i]][:, :, j], live)
+        return out
+
+    @staticmethod
+    def _live(head: npt.NDArray[np.int32], tier: Tier, now: int) -> F32:
+        """Return which slots are inside the window at ``now``, float32 ``(n, ring)`` of 0 and 1."""
+        current = now // tier.bucket_ms
+        h = head.astype(np.int64)[:, None]
+        bucket = h - (h - np.arange(tier.ring)[None, :]) % tier.ring
+        return ((bucket > current - tier.buckets) & (bucket <= current)).astype(np.float32)
+
+
+def rounds(rows: I64) -> list[I64]:
+    """Split positions so that no row repeats within a round and each row's order is kept.
+
+    ``rows = [7, 3, 7, 7]`` gives ``[[0, 1], [2], [3]]``. Sequential updates (recent items, decayed affinities)
+    become one vectorised step per round.
+    """
+    n = len(rows)
+    if n == 0:
+        return []
+    if n == 1:
+        return [np.zeros(1, np.int64)]
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    rank = np.arange(n) - np.repeat(starts, np.diff(np.r_[starts, n]))
+    last = int(rank.max())
+    if last == 0:
+        return [np.sort(order)]
+    by_rank = np.argsort(rank, kind="stable")
+    cuts = np.searchsorted(rank[by_rank], np.arange(1, last + 1))
+    return [np.sort(order[part]) for part in np.split(by_rank, cuts)]
