@@ -22,9 +22,9 @@ _digest = xxhash.xxh3_64_intdigest
 
 def hash64(text: str) -> int:
     """Return the 64-bit id of ``text`` (xxh3); the empty string is ``NONE``."""
-    return _digest(text) or 1 if text else NONE
+    return (_digest(text.encode()) or 1) if text else NONE
 
 
 def hash_many(texts: Iterable[str]) -> U64:
     """Return the ids of ``texts``, uint64, shape ``(n,)``; empty strings are ``NONE``."""
-    return np.array([(_digest(t) or 1) if t else 0 for t in texts], dtype=np.uint64)
+    return np.array([(_digest(t.encode()) or 1) if t else 0 for t in texts], dtype=np.uint64)

@@ -1,0 +1,82 @@
+# Everyday commands; `make help` lists them. `make demo` and `make test` set everything up by themselves.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-kafka lint types format lock clean
+
+# make demo: how long the loop runs, and where its figures go.
+SECONDS ?= 60
+JSON ?=
+# What pytest is told besides, for example TESTS="tests/unit -x".
+TESTS ?=
+UV := uv==0.13.9
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Run the whole loop on an embedded broker (SECONDS=60, JSON=path for the figures)
+	@$(BIN)/headrace demo --seconds $(SECONDS) $(if $(JSON),--json "$(JSON)")
+
+test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to choose)
+	@$(BIN)/python -m pytest $(TESTS)
+	@echo
+	@echo "That was everything that runs on the embedded broker and store. More:"
+	@echo "  make test-kafka   the broker tests again, on a real Apache Kafka and a real Redis"
+	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jre-headless maven redis-server)"
+
+test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
+	@$(BIN)/python ops/kafka/run.py -- $(BIN)/python -m pytest -m broker $(TESTS)
+
+lint: $(READY) ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(READY) ## Put the formatting right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(READY) ## Check the types
+	@$(BIN)/mypy
+	@$(BIN)/mypy ops/kafka/run.py
+
+lock: $(READY) ## Write requirements.lock anew (LOCK=--upgrade for newer versions)
+	@$(BIN)/pip install -q "$(UV)"
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev --extra embedded $(LOCK) \
+	    --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean: ## Remove the virtual environment and the caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+# PYTHON=... chooses the interpreter; otherwise the first of these that runs and is new enough.
+PYTHON ?=
+CANDIDATES = $(or $(strip $(PYTHON)),python3 python3.13 python3.12 python3.11 python3.14)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+HAS_HEADERS := import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+
+$(READY): requirements.lock pyproject.toml
+	@set -e; \
+	fail() { echo "headrace: $$*" >&2; exit 1; }; \
+	if [ ! -x $(BIN)/python ]; then \
+	    for p in $(CANDIDATES); do \
+	        if "$$p" -c '$(NEW_ENOUGH)' 2>/dev/null; then python="$$p"; break; fi; \
+	    done; \
+	    [ -n "$$python" ] || fail "needs Python 3.11 or newer; tried: $(CANDIDATES) (choose one with PYTHON=/path/to/python)"; \
+	    "$$python" -m venv $(VENV) || fail "$$python cannot make a virtual environment (Debian: apt-get install python3-venv)"; \
+	fi; \
+	if ! $(BIN)/python -c 'import hnswlib' 2>/dev/null; then \
+	    command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null \
+	        || fail "needs a C++ compiler, hnswlib is built from source (Debian: apt-get install g++)"; \
+	    $(BIN)/python -c '$(HAS_HEADERS)' \
+	        || fail "needs Python's C headers, hnswlib is built from source (Debian: apt-get install python3-dev)"; \
+	fi; \
+	echo "installing into $(VENV), once (a few minutes; hnswlib is compiled)"; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@

@@ -1,0 +1,301 @@
+"""A real Apache Kafka (KRaft, one node) and a real Redis, for the tests.
+
+``python ops/kafka/run.py -- pytest -m broker`` starts both on free loopback ports and runs the command with
+``HEADRACE_TEST_BROKER``, ``HEADRACE_TEST_REDIS`` and ``HEADRACE_TEST_REQUIRE`` set. It stops both whatever
+happens and exits with the command's exit code. Needs Java 17+, Maven (the first time) and redis-server.
+
+`KafkaServer` and `RedisServer` keep port and data between starts, for tests that break them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+from streams.embedded import EmbeddedServer, _die_with_parent, free_port
+from streams.errors import UnavailableError
+
+POM = Path(__file__).with_name("pom.xml")
+JAVA_AT_LEAST = 17
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+log.dirs={data}/log
+num.partitions=2
+auto.create.topics.enable=false
+message.max.bytes=16777216
+replica.fetch.max.bytes=16777216
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=500
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+"""
+
+
+def java() -> str:
+    """Return the path of a Java that is new enough."""
+    home = os.environ.get("JAVA_HOME")
+    candidates = ([str(Path(home, "bin", "java"))] if home else []) + ["java"]
+    found = "none"
+    for candidate in candidates:
+        path = shutil.which(candidate)
+        if path is None:
+            continue
+        text = subprocess.run([path, "-version"], capture_output=True, text=True, check=False).stderr
+        match = re.search(r'version "(\d+)', text)
+        if match and int(match[1]) >= JAVA_AT_LEAST:
+            return path
+        found = f"{path} is {match[1]}" if match else f"{path} does not run"
+    raise UnavailableError(
+        f"Kafka needs Java {JAVA_AT_LEAST} or newer (found: {found}); on Debian: openjdk-17-jre-headless"
+    )
+
+
+def kafka_jars() -> Path:
+    """Return the folder with Kafka's jars, filled by Maven once per pom.xml, outside the repository."""
+    text = POM.read_bytes()
+    version = re.search(rb"<kafka\.version>([^<]+)<", text)
+    if version is None:
+        raise UnavailableError(f"{POM} names no <kafka.version>")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "headrace")
+    jars = cache / f"kafka-{version[1].decode()}-{hashlib.sha256(text).hexdigest()[:8]}"
+    if jars.is_dir():
+        return jars
+    if shutil.which("mvn") is None:
+        raise UnavailableError("Kafka's jars are fetched once by Maven: no mvn here; on Debian: maven")
+    print(f"fetching Kafka {version[1].decode()} into {jars}", file=sys.stderr)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        # Complete or absent: an interrupted download never looks like a finished one.
+        part = Path(scratch, "jars")
+        command = [
+            "mvn",
+            "-q",
+            "-B",
+            "-f",
+            str(POM),
+            "dependency:copy-dependencies",
+            f"-DoutputDirectory={part}",
+        ]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UnavailableError(
+                f"Maven could not fetch Kafka's jars:\n{_last_lines(done.stdout + done.stderr)}"
+            )
+        with contextlib.suppress(OSError):  # another run was faster
+            part.rename(jars)
+    return jars
+
+
+def _last_lines(text: str, count: int = 30) -> str:
+    return "\n".join(text.splitlines()[-count:])
+
+
+class KeptServer(EmbeddedServer):
+    """A server whose port and data outlive `stop`, `kill` and `restart`; `close` removes them."""
+
+    def __init__(self) -> None:
+        super().__init__(start_timeout_s=START_TIMEOUT_S)
+        self.port = free_port()
+        self._scratch = tempfile.TemporaryDirectory(prefix=f"headrace-{self.name}-")
+        self.data = Path(self._scratch.name)
+
+    def start(self) -> Self:
+        """Start on the same port and data, and wait until it answers.
+
+        Raises
+        ------
+        UnavailableError
+            It ended, or did not answer within a minute; the message has its last lines.
+        """
+        try:
+            self._launch(self.data)
+        except UnavailableError as exc:
+            self.kill()
+            output = (self.data / "output.log").read_text("utf-8", "replace")
+            raise UnavailableError(
+                f"{self.name} did not start; its last lines:\n{_last_lines(output)}"
+            ) from exc
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Shut down in order; killed when that takes too long."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill at once, as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> Self:
+        """Stop in order and start again."""
+        self.stop()
+        return self.start()
+
+    def close(self) -> None:
+        """Kill and remove the data."""
+        self.kill()
+        self._scratch.cleanup()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class KafkaServer(KeptServer):
+    """One Kafka node, broker and controller in one process, 512 MB of heap."""
+
+    name = "kafka"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._controller_port = free_port()
+
+    def command(self, port: int, folder: Path) -> list[str]:
+        """Return the command line of the broker; formats its storage the first time."""
+        # Native libraries are unpacked into our folder: nothing stays behind in the system's temporary one.
+        options = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={folder}"]
+        options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        run = [java(), *options, "-cp", f"{kafka_jars()}/*"]
+        properties = folder / "server.properties"
+        if not properties.exists():
+            values = {"port": port, "controller_port": self._controller_port, "data": folder}
+            properties.write_text(PROPERTIES.format_map(values), "utf-8")
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+            done = subprocess.run([*run, *tool], capture_output=True, text=True, check=False)
+            if done.returncode:
+                properties.unlink()
+                raise UnavailableError(f"Kafka's storage could not be formatted:\n{_last_lines(done.stderr)}")
+        return [*run, "kafka.Kafka", str(properties)]
+
+    def answers(self, sock: socket.socket) -> bool:
+        """Return whether the broker lists itself as alive (Metadata v1, no topics asked for)."""
+        request = struct.pack(">hhihi", 3, 1, 0, -1, 0)
+        sock.sendall(struct.pack(">i", len(request)) + request)
+        header = sock.makefile("rb").read(12)  # size, correlation id, number of brokers
+        return len(header) == 12 and struct.unpack(">iii", header)[2] >= 1
+
+
+class RedisServer(KeptServer):
+    """One redis-server that keeps what it holds in an append-only file."""
+
+    name = "redis"
+
+    @property
+    def url(self) -> str:
+        """Return the ``redis://`` address of database 0."""
+        return f"redis://{self.address}/0"
+
+    def command(self, port: int, folder: Path) -> list[str]:
+        """Return the command line."""
+        path = shutil.which("redis-server")
+        if path is None:
+            raise UnavailableError("no redis-server here; on Debian: redis-server")
+        where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+        return [
+            path,
+            *where,
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "no",
+            "--loglevel",
+            "warning",
+        ]
+
+    def answers(self, sock: socket.socket) -> bool:
+        """Return whether it answers a PING."""
+        sock.sendall(b"PING\r\n")
+        return sock.recv(16).startswith(b"+PONG")
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signum)
+
+
+def run_command(command: Sequence[str], env: dict[str, str]) -> int:
+    """Run ``command`` and return its exit code; nothing that it started outlives it.
+
+    An interrupt is handed on as SIGINT; what has not ended 15 s later is killed.
+    """
+    process = subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=_die_with_parent)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.wait(STOP_TIMEOUT_S)
+        return 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("command", nargs="+", help="what to run, after --")
+    command = parser.parse_args().command
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _interrupt)
+    try:
+        with RedisServer() as redis, KafkaServer() as kafka:
+            print(f"Kafka at {kafka.address}, Redis at {redis.address}", file=sys.stderr, flush=True)
+            servers = {
+                "HEADRACE_TEST_BROKER": kafka.address,
+                "HEADRACE_TEST_REDIS": redis.url,
+                "HEADRACE_TEST_REQUIRE": "1",
+            }
+            return run_command(command, os.environ | servers)
+    except UnavailableError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The catalogue in memory: attributes and vectors of every item, in columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.embedding import DIM, item_vector
+from streams.ids import hash64
+from streams.schemas import Item
+from streams.table import Rows, Table
+
+F32 = npt.NDArray[np.float32]
+U64 = npt.NDArray[np.uint64]
+
+ROW = np.dtype(
+    [
+        ("key", "<u8"),
+        ("category", "<u8"),
+        ("creator", "<u8"),
+        ("published", "<i8"),
+        ("min_age", "<i2"),
+        ("rules", "?"),  # has country rules
+        ("boost", "<f4"),
+        ("vector", "<f4", (DIM,)),
+    ]
+)
+_BLANK = np.zeros((), ROW)
+_BLANK["boost"] = 1
+
+
+class Catalog:
+    """Items by id. Withdrawn items are forgotten."""
+
+    def __init__(self) -> None:
+        self.table = Table(ROW, _BLANK[()])
+        self._ids: dict[int, str] = {}
+        self._titles: dict[int, str] = {}
+        self._names: dict[int, str] = {}
+        self._allowed: dict[int, frozenset[int]] = {}
+        self._blocked: dict[int, frozenset[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def put(self, item: Item) -> int:
+        """Add or replace an item; return its key."""
+        key = hash64(item.item_id)
+        row = int(self.table.take([key])[0])
+        data = self.table.data
+        data["category"][row] = hash64(item.category)
+        data["creator"][row] = hash64(item.creator_id)
+        data["published"][row] = item.published_ts
+        data["min_age"][row] = item.min_age
+        data["boost"][row] = item.boost
+        data["rules"][row] = bool(item.countries or item.blocked_countries)
+        data["vector"][row] = item_vector(item)
+        self._ids[key] = item.item_id
+        self._titles[key] = item.title
+        for text in (item.category, item.creator_id):
+            if text:
+                self._names[hash64(text)] = text
+        self._allowed.pop(key, None)
+        self._blocked.pop(key, None)
+        if item.countries:
+            self._allowed[key] = frozenset(map(hash64, item.countries))
+        if item.blocked_countries:
+            self._blocked[key] = frozenset(map(hash64, item.blocked_countries))
+        return key
+
+    def drop(self, item_id: str) -> int:
+        """Forget a withdrawn item; return its key."""
+        key = hash64(item_id)
+        self.table.drop([key])
+        for held in (self._ids, self._titles, self._allowed, self._blocked):
+            held.pop(key, None)  # type: ignore[attr-defined]
+        return key
+
+    def id_of(self, key: int) -> str:
+        """Return an item's id."""
+        return self._ids[key]
+
+    def title_of(self, key: int) -> str:
+        """Return an item's title, else its id."""
+        return self._titles.get(key) or self._ids.get(key, "an item")
+
+    def name_of(self, key: int) -> str:
+        """Return the text of a category or creator."""
+        return self._names.get(key, "")
+
+    def attributes(self, items: U64) -> tuple[U64, U64]:
+        """Return category and creator of each item, uint64 ``(n,)``; 0 for what the catalogue does not have."""
+        rows = self.table.find(items)
+        known = rows >= 0
+        category, creator = np.zeros(len(items), np.uint64), np.zeros(len(items), np.uint64)
+        category[known] = self.table.data["category"][rows[known]]
+        creator[known] = self.table.data["creator"][rows[known]]
+        return category, creator
+
+    def vector(self, key: int) -> F32 | None:
+        """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""
+        row = self.table.row(key)
+        if row < 0:
+            return None
+        vector: F32 = self.table.data["vector"][row]
+        return vector if vector.any() else None
+
+    def allowed(self, rows: Rows, country: int, age: int) -> npt.NDArray[np.bool_]:
+        """Return which rows may be shown in ``country`` to somebody of ``age`` (-1 unknown), bool ``(n,)``.
+
+        Where the age is unknown, items with an age limit are left out; where the country is unknown, items with
+        country rules are.
+        """
+        data: npt.NDArray[Any] = self.table.data
+        out: npt.NDArray[np.bool_] = data["min_age"][rows] <= max(age, 0)
+        for i in np.flatnonzero(data["rules"][rows]):
+            key = int(data["key"][rows[i]])
+            allowed = self._allowed.get(key)
+            blocked = self._blocked.get(key, frozenset())
+            out[i] &= bool(country) and (allowed is None or country in allowed) and country not in blocked
+        return out

@@ -1,0 +1,54 @@
+"""Why am I seeing this: one or more plain sentences an item, from what really put it there."""
+
+from __future__ import annotations
+
+from models.features import Candidates
+from serving.candidates import COUNTRY, HOT, NEW, NEXT, RISING, TOGETHER, TRENDING, Anchors, Pool
+from serving.catalog import Catalog
+
+_POPULAR = {
+    TRENDING: "popular in the last hour",
+    RISING: "rising in the last minutes",
+    COUNTRY: "popular in your country",
+    NEW: "just published",
+}
+
+
+def _quoted(text: str) -> str:
+    return f"“{text[:60]}”"
+
+
+def _strongest_anchor(key: int, anchors: Anchors, weight: str) -> int | None:
+    """Return the anchor whose neighbour row holds ``key`` most strongly."""
+    best, best_weight = None, 0.0
+    if anchors.rows is not None:
+        for anchor, row in zip(anchors.items, anchors.rows, strict=True):
+            held = float(row[weight][row["other"] == key].sum())
+            if held > best_weight:
+                best, best_weight = anchor, held
+    return best
+
+
+def why(pool: Pool, i: int, explored: bool, anchors: Anchors, catalog: Catalog, liked: set[int]) -> list[str]:
+    """Return the reasons for candidate ``i``, strongest first; never empty.
+
+    ``liked`` holds the categories the user has shown a positive taste for.
+    """
+    c: Candidates = pool.candidates
+    mask = int(pool.mask[i])
+    key = int(c.items[i])
+    out = []
+    if explored:
+        out.append("we are trying something new for you")
+    for bit, weight, text in ((NEXT, "seq", "often opened after {}"), (TOGETHER, "co", "read together with {}")):
+        if mask >> bit & 1:
+            anchor = _strongest_anchor(key, anchors, weight)
+            if anchor is not None:
+                out.append(text.format(_quoted(catalog.title_of(anchor))))
+    category = int(c.category[i])
+    if category in liked:
+        out.append(f"you like {catalog.name_of(category)}")
+    if mask >> HOT & 1:
+        out.append("similar to what you opened lately")
+    out.extend(text for bit, text in _POPULAR.items() if mask >> bit & 1)
+    return out or ["part of today's selection"]

@@ -1,0 +1,94 @@
+"""Events as columns, and the compact record they become on ``item-events``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.ids import hash_many
+from streams.schemas import Event
+
+I8 = npt.NDArray[np.int8]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+F32 = npt.NDArray[np.float32]
+
+#: What happened. ``shown`` comes from impressions; ``pair`` (two items close together in one user's clicks) from
+#: the click before.
+KINDS = ("shown", "click", "skip", "dwell", "like", "save", "follow", "hide", "pair")
+KIND = {name: i for i, name in enumerate(KINDS)}
+
+ITEM_EVENT = np.dtype(
+    [
+        ("item", "<u8"),  # whose partition this is
+        ("other", "<u8"),  # the neighbour of a pair, else 0
+        ("country", "<u8"),
+        ("ts", "<i8"),
+        ("source_seq", "<i8"),  # grows along a source partition; the same for a replayed event
+        ("seq_weight", "<f4"),  # pair: how strongly ``other`` follows ``item``
+        ("co_weight", "<f4"),  # pair: that they were seen together
+        ("amount", "<f4"),  # 1, or seconds of dwell
+        ("source_partition", "<u2"),
+        ("kind", "u1"),
+        ("pad", "u1"),
+    ]
+)
+
+
+@dataclass(slots=True)
+class EventColumns:
+    """A batch of accepted events; every array has shape ``(n,)``."""
+
+    user: U64
+    item: U64
+    kind: I8
+    ts: I64
+    dwell_s: F32
+    country: U64
+    offset: I64
+    category: U64
+    creator: U64
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def where(self, mask: npt.NDArray[np.bool_] | I64) -> EventColumns:
+        """Return the chosen events."""
+        return EventColumns(
+            self.user[mask],
+            self.item[mask],
+            self.kind[mask],
+            self.ts[mask],
+            self.dwell_s[mask],
+            self.country[mask],
+            self.offset[mask],
+            self.category[mask],
+            self.creator[mask],
+        )
+
+
+def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColumns:
+    """Turn decoded events into columns; ``category`` and ``creator`` are filled in by whoever has a catalogue."""
+    n = len(events)
+    return EventColumns(
+        user=hash_many([e.user_id for e in events]),
+        item=hash_many([e.item_id for e in events]),
+        kind=np.array([KIND[e.type] for e in events], np.int8),
+        ts=np.array([e.ts for e in events], np.int64),
+        dwell_s=np.array([(e.dwell_ms or 0) / 1000 for e in events], np.float32),
+        country=hash_many([e.context.country for e in events]),
+        offset=np.array(offsets, np.int64),
+        category=np.zeros(n, np.uint64),
+        creator=np.zeros(n, np.uint64),
+    )
+
+
+def read_item_events(values: Sequence[bytes]) -> npt.NDArray[np.void]:
+    """Decode ``item-events`` records; raise ``ValueError`` when one has another size."""
+    blob = b"".join(values)
+    if len(blob) != len(values) * ITEM_EVENT.itemsize:
+        raise ValueError(f"item-events records must be {ITEM_EVENT.itemsize} bytes each")
+    return np.frombuffer(blob, ITEM_EVENT)
