@@ -62,6 +62,7 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc]
     one thing in common: they set ``message.acked``. That is where our ticket is handed in.
     """
 
+    consumer: Any = None
     ticket: Ticket | None = None
     on_acked: Callable[[], None] | None = None
     _acked = False
@@ -166,13 +167,12 @@ async def durable(stream: Any) -> AsyncIterator[RecordBatch]:
     async for batch, ack in manual(stream):
         message = stream.current_event.message if stream.current_event is not None else None
         consumer = getattr(message, "consumer", None)
-        if consumer is not None:
-            consumer.body_started(message)
+        body = consumer.body_started() if consumer is not None else None
         try:
             yield batch
         finally:
             if consumer is not None:
-                consumer.body_ended(message)
+                consumer.body_ended(body)
         ack()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiokafka
 import uvloop
+from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, CorruptRecordException, IllegalStateError
@@ -59,17 +60,18 @@ PAUSED_FETCH_TIMEOUT_S = 0.02
 BODY_TIMEOUT_S = 5.0
 
 
-def take_records(result: Any) -> list[Any]:
-    """Return all records of one ``FetchResult`` as aiokafka's C records.
+def take_records(result: Any, max_records: int) -> list[Any]:
+    """Return the next records of one ``FetchResult`` as aiokafka's C records.
 
-    aiokafka wraps each one in a dataclass, which costs three times what the parsing costs.
+    aiokafka wraps each one in a dataclass, which costs three times what the parsing costs. Whole record batches
+    are taken until there are ``max_records`` or more; the rest stays for the next call.
     """
     if not result.check_assignment(result._topic_partition) or not result.has_more():
         return []
     part = result._partition_records
     records: list[Any] = []
     position = part.next_fetch_offset
-    while part._records.has_next():
+    while len(records) < max_records and part._records.has_next():
         batch = part._records.next_batch()
         if part._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
@@ -81,7 +83,8 @@ def take_records(result: Any) -> list[Any]:
         position = batch.next_offset
     part.next_fetch_offset = position
     result._update_position()
-    result._partition_records = None
+    if not part._records.has_next():
+        result._partition_records = None
     return records
 
 
@@ -100,6 +103,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that owns the aiokafka consumer."""
 
     Worker = _DaemonThread
+    mundane_level = "debug"
     shutdown_timeout = 5.0
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
@@ -136,8 +140,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def fetch(self, active: frozenset[TP], timeout: float) -> list[tuple[TP, list[Any], int]]:
         """Return ``(partition, records, high watermark)`` of ``active`` partitions; empty after ``timeout`` s."""
-        fetched: list[tuple[TP, list[Any], int]] = await self.call_thread(self._fetch, active, timeout)
-        return fetched
+        # Not through the thread's method queue: its two workers stay free for commits and seeks.
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._fetch(active, timeout), self.thread_loop)
+        )
 
     async def _fetch(self, active: frozenset[TP], timeout: float) -> list[tuple[TP, list[Any], int]]:
         # After aiokafka's Fetcher.fetched_records; it hands out the records as they are and never waits out
@@ -180,7 +186,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     fetcher._notify(fetcher._wait_consume_future)
                     result.check_raise()
                 break
-            records = take_records(result) if tp.topic in batch_topics else result.getall(max_records)
+            take = take_records if tp.topic in batch_topics else FetchResult.getall
+            records = take(result, max_records)
             if not result.has_more():
                 del fetcher._records[tp]
                 fetcher._notify(fetcher._wait_consume_future)
@@ -217,9 +224,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         try:
             mine = consumer.assignment()
-            await consumer.commit(
-                {tp: offset for tp, offset in offsets.items() if tp in mine}  # aiokafka accepts plain offsets
-            )
+            await consumer.commit({TopicPartition(*tp): offset for tp, offset in offsets.items() if tp in mine})
         except (CommitFailedError, IllegalStateError) as exc:
             # The group moved on; whoever owns the partitions now starts from the previous commit.
             log.info("Offsets were not committed, the group is rebalancing (%s)", type(exc).__name__)
@@ -240,10 +245,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     """The main-loop side of the consumer: delivery and offsets."""
 
+    mundane_level = "debug"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger = OffsetLedger()
         self._assignment_epoch = 0
-        self._bodies: set[int] = set()
+        self._bodies: set[object] = set()
         self._bodies_changed = asyncio.Event()
         self._resumed = asyncio.Event()
         super().__init__(*args, **kwargs)
@@ -289,7 +296,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             # Fetched for an assignment that is gone. Nothing of the new one was delivered yet, because only this
             # task delivers: starting it from its committed offsets loses nothing.
             if self.flow_active:
-                await self.perform_seek()
+                await self._rewind()
             return
         batch_topics = self.app.batch_topics
         per_record = {}
@@ -302,6 +309,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 per_record[tp] = records
         if per_record:
             await self._deliver_records(per_record, epoch)
+
+    async def _rewind(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as exc:  # noqa: BLE001 - of whatever kind: yet another rebalance has begun, and it seeks
+            log.info("Could not seek to the committed offsets (%r); the rebalance in progress will", exc)
 
     def _interrupted(self, epoch: int) -> bool:
         # A rebalance (or shutdown) has begun. What is left undelivered is read again from the committed offsets.
@@ -377,13 +390,15 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     # -- loop bodies
 
-    def body_started(self, message: BatchMessage) -> None:
-        """Note that an agent's loop body works on ``message``."""
-        self._bodies.add(id(message))
+    def body_started(self) -> object:
+        """Note that an agent's loop body works on a batch; give the result to ``body_ended``."""
+        body = object()
+        self._bodies.add(body)
+        return body
 
-    def body_ended(self, message: BatchMessage) -> None:
+    def body_ended(self, body: object) -> None:
         """Note that it ended, in whatever way."""
-        self._bodies.discard(id(message))
+        self._bodies.discard(body)
         self._bodies_changed.set()
 
     async def wait_for_bodies(self, timeout: float = BODY_TIMEOUT_S) -> bool:
@@ -396,7 +411,6 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             except asyncio.TimeoutError:
                 log.warning("%d batches still being processed after %.0f s", len(self._bodies), timeout)
                 return False
-        await asyncio.sleep(0)  # the generator acks in the step after the body
         return True
 
     async def settle(self) -> None:

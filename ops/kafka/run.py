@@ -99,20 +99,11 @@ def kafka_jars() -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         # Complete or absent: an interrupted download never looks like a finished one.
         part = Path(scratch, "jars")
-        command = [
-            "mvn",
-            "-q",
-            "-B",
-            "-f",
-            str(POM),
-            "dependency:copy-dependencies",
-            f"-DoutputDirectory={part}",
-        ]
+        command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
+        command += [f"-DoutputDirectory={part}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UnavailableError(
-                f"Maven could not fetch Kafka's jars:\n{_last_lines(done.stdout + done.stderr)}"
-            )
+            raise UnavailableError(f"Maven could not fetch Kafka's jars:\n{_last_lines(done.stdout)}")
         with contextlib.suppress(OSError):  # another run was faster
             part.rename(jars)
     return jars
@@ -143,10 +134,10 @@ class KeptServer(EmbeddedServer):
             self._launch(self.data)
         except UnavailableError as exc:
             self.kill()
-            output = (self.data / "output.log").read_text("utf-8", "replace")
-            raise UnavailableError(
-                f"{self.name} did not start; its last lines:\n{_last_lines(output)}"
-            ) from exc
+            output = _last_lines((self.data / "output.log").read_text("utf-8", "replace"))
+            if not output:
+                raise
+            raise UnavailableError(f"{self.name} did not start; its last lines:\n{output}") from exc
         except BaseException:
             self.kill()
             raise
@@ -231,19 +222,8 @@ class RedisServer(KeptServer):
         path = shutil.which("redis-server")
         if path is None:
             raise UnavailableError("no redis-server here; on Debian: redis-server")
-        where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
-        return [
-            path,
-            *where,
-            "--save",
-            "",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "no",
-            "--loglevel",
-            "warning",
-        ]
+        options = f"--bind 127.0.0.1 --port {port} --appendonly yes --appendfsync no --loglevel warning"
+        return [path, *options.split(), "--save", "", "--dir", str(folder)]
 
     def answers(self, sock: socket.socket) -> bool:
         """Return whether it answers a PING."""

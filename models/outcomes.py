@@ -1,0 +1,139 @@
+"""Join what was shown with what came of it: impressions + events -> labelled examples. Pure; time is passed in.
+
+    shown at t    click     |  closes at t + wait
+    |---------------x-------|          one example a slot, clicked or not
+        wait
+
+An impression and the events on it meet by request_id, in whatever order they are read.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from models.features import SPEC
+from streams.errors import RejectedError
+from streams.schemas import Event, Example, Impression
+
+
+@dataclass(slots=True)
+class _Outcome:
+    clicked: bool = False
+    dwell_ms: int = 0
+    liked: bool = False
+    hidden: bool = False
+
+
+@dataclass(slots=True)
+class _Pending:
+    impression: Impression
+    closes: int
+
+
+@dataclass(slots=True)
+class OutcomeJoin:
+    """Open impressions of one partition.
+
+    Parameters
+    ----------
+    wait_ms
+        How long a shown slot may wait for its outcome.
+    """
+
+    wait_ms: int
+    _open: dict[str, _Pending] = field(default_factory=dict)
+    _closing: list[tuple[int, str]] = field(default_factory=list)
+    _outcomes: dict[str, dict[str, _Outcome]] = field(default_factory=dict)
+    _fading: list[tuple[int, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def shown(self, impression: Impression, at: int) -> None:
+        """Open an impression logged at ``at`` (ms). One seen before is left as it is.
+
+        Raises
+        ------
+        RejectedError
+            Its arrays do not have the same length, or its features are not ours.
+        """
+        n = len(impression.item_ids)
+        if impression.spec != SPEC.version:
+            raise RejectedError("other_features", "spec", f"spec {impression.spec}, this code has {SPEC.version}")
+        if len(impression.features) != 4 * n * len(SPEC):
+            raise RejectedError(
+                "invalid_field", "features", f"{len(impression.features)} bytes for {n} slots of {len(SPEC)} features"
+            )
+        if not n == len(impression.propensities) == len(impression.explored) == len(impression.scores):
+            raise RejectedError("invalid_field", "item_ids", "slots, propensities, explored and scores differ in number")
+        if impression.request_id not in self._open:
+            self._open[impression.request_id] = _Pending(impression, at + self.wait_ms)
+            heapq.heappush(self._closing, (at + self.wait_ms, impression.request_id))
+
+    def happened(self, events: Iterable[Event], at: int) -> None:
+        """Note events read at ``at`` (ms); those that answer no request are passed over."""
+        for event in events:
+            if not event.request_id:
+                continue
+            of_request = self._outcomes.get(event.request_id)
+            if of_request is None:
+                of_request = self._outcomes[event.request_id] = {}
+                # Kept until any impression logged up to now has closed.
+                heapq.heappush(self._fading, (at + 2 * self.wait_ms, event.request_id))
+            outcome = of_request.setdefault(event.item_id, _Outcome())
+            match event.type:
+                case "click":
+                    outcome.clicked = True
+                case "dwell":
+                    outcome.dwell_ms = max(outcome.dwell_ms, event.dwell_ms or 0)
+                case "like" | "save":
+                    outcome.liked = True
+                case "hide":
+                    outcome.hidden = True
+                case _:
+                    pass
+
+    def close(self, now: int) -> list[Example]:
+        """Return the examples of every impression whose wait is over at ``now`` (ms)."""
+        out: list[Example] = []
+        while self._closing and self._closing[0][0] <= now:
+            _, request_id = heapq.heappop(self._closing)
+            pending = self._open.pop(request_id, None)
+            if pending is not None:
+                out.extend(_examples(pending.impression, self._outcomes.pop(request_id, {})))
+        while self._fading and self._fading[0][0] <= now:
+            self._outcomes.pop(heapq.heappop(self._fading)[1], None)
+        return out
+
+
+def _examples(impression: Impression, outcomes: dict[str, _Outcome]) -> list[Example]:
+    width = 4 * len(SPEC)
+    nothing = _Outcome()
+    out = []
+    for position, item_id in enumerate(impression.item_ids):
+        outcome = outcomes.get(item_id, nothing)
+        out.append(
+            Example(
+                request_id=impression.request_id,
+                user_id=impression.user_id,
+                item_id=item_id,
+                surface=impression.surface,
+                position=position,
+                ts=impression.ts,
+                country=impression.country,
+                device=impression.device,
+                ranker=impression.ranker,
+                spec=impression.spec,
+                propensity=impression.propensities[position],
+                explored=impression.explored[position],
+                score=impression.scores[position],
+                clicked=outcome.clicked,
+                dwell_ms=outcome.dwell_ms,
+                liked=outcome.liked,
+                hidden=outcome.hidden,
+                features=impression.features[position * width : (position + 1) * width],
+            )
+        )
+    return out

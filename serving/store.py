@@ -1,0 +1,130 @@
+"""Online store: rows by key in Redis, and the same in memory for tests and tools.
+
+Layout (everything can be thrown away and rebuilt from Kafka):
+
+    <prefix>u:<16 hex digits>   string   packed user_state.ROW        expires user_ttl_s after its last change
+    <prefix>n:<16 hex digits>   string   packed neighbours.ROW        expires item_ttl_s after its last change
+    <prefix>i:<16 hex digits>   string   packed item_stats.ROW        expires item_ttl_s after its last change
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from streams.errors import UnavailableError
+from streams.settings import Settings
+
+Kind = Literal["u", "n", "i"]
+
+#: Rows sent in one round trip.
+_CHUNK = 500
+
+
+class OnlineStore(Protocol):
+    """What serving reads and the stages write."""
+
+    async def put(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
+        """Write packed rows. Raises ``UnavailableError``."""
+
+    async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
+        """Read packed rows, None where there is none. Raises ``UnavailableError``."""
+
+    async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
+        """Remove rows. Raises ``UnavailableError``."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class RedisStore:
+    """The store in Redis.
+
+    Parameters
+    ----------
+    settings
+        Where it is, the key prefix, the expiries.
+    timeout_s
+        Longest wait for one call: a dead Redis must cost a request little.
+    """
+
+    def __init__(self, settings: Settings, timeout_s: float = 0.25) -> None:
+        self._prefix = settings.topic_prefix
+        self._ttl = {"u": settings.user_ttl_s, "n": settings.item_ttl_s, "i": settings.item_ttl_s}
+        self._timeout_s = timeout_s
+        self._redis = redis.from_url(
+            settings.redis_url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1),
+            decode_responses=False,
+        )
+
+    def _names(self, kind: Kind, keys: Sequence[int]) -> list[str]:
+        start = f"{self._prefix}{kind}:"
+        return [f"{start}{key:016x}" for key in keys]
+
+    async def put(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
+        """Write packed rows, ``_CHUNK`` in one round trip."""
+        ttl = self._ttl[kind]
+        names = self._names(kind, keys)
+        try:
+            for start in range(0, len(names), _CHUNK):
+                pipe = self._redis.pipeline(transaction=False)
+                for name, row in zip(names[start : start + _CHUNK], rows[start : start + _CHUNK], strict=True):
+                    pipe.execute_command("SET", name, row, "EX", ttl)
+                await pipe.execute()
+        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+            raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
+
+    async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
+        """Read packed rows in one round trip."""
+        if not keys:
+            return []
+        try:
+            rows: list[bytes | None] = await self._redis.mget(self._names(kind, keys))
+        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+            raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
+        return rows
+
+    async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
+        """Remove rows."""
+        if not keys:
+            return
+        try:
+            await self._redis.delete(*self._names(kind, keys))
+        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+            raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+class MemoryStore:
+    """The same in a dictionary; nothing expires."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[Kind, int], bytes] = {}
+
+    async def put(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
+        """Write packed rows."""
+        self._rows.update(zip([(kind, k) for k in keys], rows, strict=True))
+
+    async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
+        """Read packed rows."""
+        return [self._rows.get((kind, k)) for k in keys]
+
+    async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
+        """Remove rows."""
+        for key in keys:
+            self._rows.pop((kind, key), None)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

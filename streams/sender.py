@@ -1,0 +1,182 @@
+"""Writing to Kafka in bulk: records packed into record batches by aiokafka's public batch builder."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+from mode import Service
+
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+_NO_HEADERS: list[tuple[str, bytes]] = []
+#: key, value, timestamp (ms since epoch, None = now), headers.
+OutRecord: TypeAlias = tuple[bytes | None, bytes | None, int | None, Headers]
+
+#: Bytes of one record batch; larger ones save little and make the broker's smallest unit of reading larger.
+BATCH_BYTES = 512 * 1024
+#: Batches of one call handed to the producer at once: enough to keep the connection busy, bounded memory.
+IN_FLIGHT = 4
+#: Keys whose partition is remembered.
+CACHED_KEYS = 200_000
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of ``key``, as Kafka's default partitioner computes it (murmur2)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class BatchSender(Service):  # type: ignore[misc]
+    """One idempotent producer (acks=all), shared by everything in a process that writes.
+
+    Methods raise aiokafka's ``KafkaError`` when the broker refuses or stays unreachable past the request timeout.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._partition_cache: dict[tuple[int, bytes], int] = {}
+        self._keyless = 0
+        super().__init__(**kwargs)
+
+    async def on_start(self) -> None:
+        """Connect."""
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.brokers.split(","),
+            client_id="headrace",
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=self._settings.max_message_bytes + 65_536,
+        )
+        await self._producer.start()
+
+    async def on_stop(self) -> None:
+        """Send what is buffered, then disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    @property
+    def producer(self) -> AIOKafkaProducer:
+        """aiokafka's producer; only between start and stop."""
+        if self._producer is None:
+            raise RuntimeError("the sender is not running")
+        return self._producer
+
+    async def partitions_of(self, topic: str) -> int:
+        """Return the number of partitions of ``topic``, from metadata the producer keeps fresh."""
+        return len(await self.producer.partitions_for(topic))
+
+    async def send_many(self, topic: str, records: Iterable[OutRecord], *, partition: int) -> None:
+        """Write ``records`` to one partition, in order; return when all are acknowledged.
+
+        A record too large for a batch of its own kind goes through the producer's ordinary path, still in order.
+        """
+        pending: list[asyncio.Future[Any]] = []
+        try:
+            builder, count = self.producer.create_batch(), 0
+            for record in records:
+                key, value, timestamp, given = record
+                headers = list(given) if given else _NO_HEADERS  # the builder insists on a list
+                if builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is not None:
+                    count += 1
+                    continue
+                if count:
+                    await self._queue(builder, topic, partition, pending)
+                builder, count = self.producer.create_batch(), 0
+                if builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                    pending.append(await self._send(topic, record, partition))
+                    builder = self.producer.create_batch()
+                else:
+                    count = 1
+            if count:
+                await self._queue(builder, topic, partition, pending)
+            await _all(pending)
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
+
+    async def _queue(
+        self, builder: Any, topic: str, partition: int, pending: list[asyncio.Future[Any]]
+    ) -> None:
+        builder.close()
+        if len(pending) >= IN_FLIGHT:
+            await _all(pending)
+        pending.append(await self.producer.send_batch(builder, topic, partition=partition))
+
+    async def _send(self, topic: str, record: OutRecord, partition: int) -> asyncio.Future[Any]:
+        key, value, timestamp, headers = record
+        future: asyncio.Future[Any] = await self.producer.send(
+            topic, value, key=key, partition=partition, timestamp_ms=timestamp, headers=list(headers)
+        )
+        return future
+
+    async def send_keyed(self, topic: str, records: Iterable[OutRecord]) -> None:
+        """Write ``records`` to the partitions of their keys; those of one call without a key go to one partition.
+
+        The order is kept per key. Returns when all are acknowledged.
+        """
+        count = await self.partitions_of(topic)
+        self._keyless = (self._keyless + 1) % count
+        parts: dict[int, list[OutRecord]] = {}
+        cache = self._partition_cache
+        if len(cache) > CACHED_KEYS:
+            cache.clear()
+        for record in records:
+            key = record[0]
+            if key is None:
+                partition = self._keyless
+            else:
+                partition = cache.get((count, key), -1)
+                if partition < 0:
+                    partition = cache[count, key] = partition_of(key, count)
+            parts.setdefault(partition, []).append(record)
+        if len(parts) == 1:
+            ((partition, only),) = parts.items()
+            await self.send_many(topic, only, partition=partition)
+        elif parts:
+            tasks: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(self.send_many(topic, part, partition=p)) for p, part in parts.items()
+            ]
+            try:
+                await _all(tasks)
+            finally:
+                for task in tasks:  # empty unless we were cancelled
+                    task.cancel()
+
+    async def send_one(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> asyncio.Future[Any]:
+        """Queue one record and return the future of its acknowledgement (aiokafka's RecordMetadata)."""
+        future: asyncio.Future[Any] = await self.producer.send(
+            topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
+        )
+        return future
+
+
+async def _all(futures: list[asyncio.Future[Any]]) -> None:
+    """Wait for all, then raise the first error; empties the list."""
+    if not futures:
+        return
+    done, _ = await asyncio.wait(futures)
+    futures.clear()
+    errors = [error for future in done if (error := future.exception()) is not None]
+    if errors:
+        raise errors[0]
