@@ -76,7 +76,7 @@ $(READY): requirements.lock pyproject.toml
 	    $(BIN)/python -c '$(HAS_HEADERS)' \
 	        || fail "needs Python's C headers, hnswlib is built from source (Debian: apt-get install python3-dev)"; \
 	fi; \
-	echo "installing into $(VENV), once (a few minutes; hnswlib is compiled)"; \
+	echo "installing into $(VENV) (the first time takes a few minutes: hnswlib is compiled)"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -1,7 +1,7 @@
 """Model artefacts as they travel on `models`: JSON, the weights inside, never pickle.
 
-    {"name": "ranker", "version": "...", "kind": "lightgbm", "features": [...], "spec": "...",
-     "created_ts": ..., "metrics": {...}, "encoding": "zlib+base64", "body": "..."}
+{"name": "ranker", "version": "...", "kind": "lightgbm", "features": [...],
+ "created_ts": ..., "metrics": {...}, "encoding": "zlib+base64", "body": "..."}
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from models.features import FeatureSpec
@@ -18,6 +19,17 @@ from streams.errors import ArtefactError
 
 #: A body that inflates past this is refused: nothing we train comes near it.
 MAX_BODY = 256 * 1024 * 1024
+
+
+class _Document(msgspec.Struct):
+    name: str
+    version: str
+    kind: str
+    features: tuple[str, ...]
+    body: str
+    created_ts: int = 0
+    metrics: dict[str, float | None] = {}
+    encoding: Literal["zlib+base64"] = "zlib+base64"
 
 
 def encode(
@@ -47,19 +59,17 @@ def decode(value: bytes) -> dict[str, Any]:
         It is not an artefact, or its body does not match its version.
     """
     try:
-        document: dict[str, Any] = orjson.loads(value)
-        packed = base64.b64decode(document["body"], validate=True)
+        fields = msgspec.convert(orjson.loads(value), _Document)
+        packed = base64.b64decode(fields.body, validate=True)
         inflate = zlib.decompressobj()
         body = inflate.decompress(packed, MAX_BODY)
-        missing = {"name", "version", "kind", "features"} - set(document)
-    except (ValueError, KeyError, TypeError, zlib.error) as exc:
+    except (ValueError, zlib.error) as exc:  # msgspec's and orjson's errors are ValueErrors
         raise ArtefactError(f"not a model artefact: {exc}") from exc
-    if missing or not inflate.eof:
-        raise ArtefactError(f"not a model artefact: lacks {sorted(missing) or 'the end of its body'}")
-    if hashlib.sha256(body).hexdigest()[:12] != document["version"]:
-        raise ArtefactError(f"artefact {document['name']}: the body does not match version {document['version']}")
-    document["body"] = body
-    return document
+    if not inflate.eof:
+        raise ArtefactError("not a model artefact: lacks the end of its body")
+    if hashlib.sha256(body).hexdigest()[:12] != fields.version:
+        raise ArtefactError(f"artefact {fields.name}: the body does not match version {fields.version}")
+    return {**msgspec.structs.asdict(fields), "body": body}
 
 
 def check_features(name: str, artefact: tuple[str, ...], spec: tuple[str, ...]) -> None:

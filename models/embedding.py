@@ -1,8 +1,8 @@
 """Item vectors from content alone: a new item has one the moment it is published.
 
 Feature hashing into a dense space: every feature (category, creator, tag, title word) has a fixed Gaussian
-direction drawn from its own hash; an item is the weighted, normalised sum. Items that share features point the
-same way (Achlioptas 2003: random projections keep inner products).
+direction drawn from its own hash; an item is the weighted, normalised sum. Items that share features point
+the same way (Achlioptas 2003: random projections keep inner products).
 """
 
 from __future__ import annotations

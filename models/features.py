@@ -20,6 +20,10 @@ F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
 SURFACES = ("home", "related", "digest")
+#: Buckets of the hourly window that make about a quarter of an hour.
+QUARTER = 3
+#: Counts a small sample is drawn to the average with.
+SMOOTHING = np.float32(20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ SPEC = FeatureSpec(
     (
         # the item, everywhere
         "item_clicks_5m",
+        "item_clicks_15m",
         "item_clicks_1h",
         "item_clicks_24h",
         "item_clicks_total",
@@ -60,10 +65,14 @@ SPEC = FeatureSpec(
         "item_idle_min",
         # the item, among these candidates and in this country
         "item_click_share_5m",
+        "item_click_share_15m",
         "item_click_share_1h",
+        "item_click_rank_15m",
         "item_click_rank_1h",
         "country_clicks_1h",
         "country_share_1h",
+        "country_rank_1h",
+        "country_smoothed_1h",
         # the user
         "user_clicks_5m",
         "user_clicks_1h",
@@ -77,7 +86,12 @@ SPEC = FeatureSpec(
         "next_score",
         "next_share",
         "next_share_2",
+        "next_share_all",
+        "next_total",
+        "next_smoothed",
         "together_score",
+        "together_share",
+        "together_lift",
         "together_rank",
         "next_rank",
         "vector_user",
@@ -89,6 +103,8 @@ SPEC = FeatureSpec(
         "same_category_as_last",
         "same_creator_as_last",
         "seen_before",
+        "prior_score",
+        "prior_rank",
         # the request
         "surface",
         "hour",
@@ -120,6 +136,8 @@ class Candidates:
     next_share: F32  # the same, as a share of all that follows it
     next_share_2: F32  # for the click before
     together: F32  # seen with the session's clicks, fading with distance
+    next_share_all: F32 | None = None  # ``next_share`` of every click of the session, fading with distance
+    next_total: float = 0.0  # weight of all that follows the last click: how far its shares can be trusted
 
     def __len__(self) -> int:
         return len(self.items)
@@ -149,6 +167,12 @@ def _ranks(score: F32) -> F32:
 def _share(x: F32) -> F32:
     total = float(x.sum())
     return x / np.float32(total) if total > 0 else x
+
+
+def _smoothed(x: F32, towards: F32) -> F32:
+    """Return shares of ``x``, drawn to the shares ``towards`` with the weight of ``SMOOTHING`` counts."""
+    out: F32 = (x + SMOOTHING * towards) / (np.float32(x.sum()) + SMOOTHING)
+    return out
 
 
 def _affinity(slots: U64, weights: F32, keys: U64) -> F32:
@@ -182,6 +206,7 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
     _item(put, c, ctx)
     _among(put, c)
     _pairing(put, c, ctx)
+    _prior(put)
     if user is not None:
         _user(put, user, ctx)
         _taste(put, user, c)
@@ -196,6 +221,8 @@ def _item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     shown, click, skip, dwell, like = range(5)
     total = c.stats["totals"]
     put["item_clicks_5m"][:] = np.log1p(w[:, 0, click])
+    quarter = item_stats.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", QUARTER)
+    put["item_clicks_15m"][:] = np.log1p(quarter)
     put["item_clicks_1h"][:] = np.log1p(w[:, 1, click])
     put["item_clicks_24h"][:] = np.log1p(w[:, 2, click])
     put["item_clicks_total"][:] = np.log1p(total[:, click])
@@ -212,6 +239,8 @@ def _item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     last = c.stats["last_click"]
     put["item_idle_min"][:] = np.where(last > 0, np.log1p(np.maximum(ctx.now - last, 0) / 60_000), -1)
     put["item_click_share_5m"][:] = _share(w[:, 0, click])
+    put["item_click_share_15m"][:] = _share(quarter)
+    put["item_click_rank_15m"][:] = _ranks(quarter)
     put["item_click_share_1h"][:] = _share(w[:, 1, click])
     put["item_click_rank_1h"][:] = _ranks(w[:, 1, click])
 
@@ -219,13 +248,24 @@ def _item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
 def _among(put: dict[str, F32], c: Candidates) -> None:
     put["country_clicks_1h"][:] = np.log1p(c.country_clicks)
     put["country_share_1h"][:] = _share(c.country_clicks)
+    put["country_rank_1h"][:] = _ranks(c.country_clicks)
+    # A country with few clicks is taken for an average one.
+    put["country_smoothed_1h"][:] = _smoothed(c.country_clicks, put["item_click_share_1h"])
 
 
 def _pairing(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     put["next_score"][:] = np.log1p(c.next_score)
     put["next_share"][:] = c.next_share
     put["next_share_2"][:] = c.next_share_2
+    if c.next_share_all is not None:
+        put["next_share_all"][:] = c.next_share_all
+    put["next_total"][:] = np.log1p(c.next_total)
+    popular = put["item_click_share_1h"]
+    put["next_smoothed"][:] = (c.next_score + SMOOTHING * popular) / (np.float32(c.next_total) + SMOOTHING)
     put["together_score"][:] = c.together
+    put["together_share"][:] = _share(c.together)
+    # Popular items are seen with everything: what is left of it against the item's own clicks.
+    put["together_lift"][:] = c.together / np.sqrt(c.stats["totals"][:, 1] + 10)
     put["together_rank"][:] = _ranks(c.together)
     put["next_rank"][:] = _ranks(c.next_score)
     put["vector_user"][:] = c.vectors @ ctx.user_vector
@@ -260,3 +300,10 @@ def _taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates) -> None:
     recent, _ = user_state.recent_items(row)
     if recent:
         put["seen_before"][:] = np.isin(c.items, np.array(recent, np.uint64))
+
+
+def _prior(put: dict[str, F32]) -> None:
+    """Add up pairs and popularity: trees find it hard to build such a sum, and do better starting from it."""
+    prior = put["next_share"] + put["together_share"] + put["item_click_share_1h"]
+    put["prior_score"][:] = prior
+    put["prior_rank"][:] = _ranks(prior)

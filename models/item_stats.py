@@ -24,8 +24,9 @@ ROW = np.dtype(
         ("updated", "<i8"),
         ("first_ts", "<i8"),
         ("last_click", "<i8"),
-        ("totals", "<f4", (len(METRICS),)),
+        ("totals", "<f8", (len(METRICS),)),  # a float32 stops counting at 16.8 million
         *WINDOWS.fields(),
+        ("pad", "<u4"),
     ]
 )
 BLANK = np.zeros((), ROW)
@@ -53,14 +54,14 @@ for _kind, _metric in {
 def country_key(item: U64, country: U64) -> U64:
     """Return the key of (item, country), uint64; the mixer is splitmix64's."""
     with np.errstate(over="ignore"):
-        z = item + country * np.uint64(0x9E3779B97F4A7C15)
+        z: U64 = item + country * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
 
 
 class ItemStats:
-    """Item rows and (item, country) rows: of one partition where they are computed, of all where they are read."""
+    """Item rows and (item, country) rows: of one partition where they are counted, of all where they are read."""
 
     def __init__(self) -> None:
         self.table = Table(ROW, BLANK[()])

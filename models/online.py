@@ -1,10 +1,11 @@
-"""The online click model: river's scaled logistic regression, learnt in mini-batches, served as plain arrays."""
+"""The online click model: river's scaled logistic regression, learnt in mini-batches, served as arrays."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
@@ -13,11 +14,12 @@ from river import linear_model, metrics, optim, preprocessing
 
 from models import artefact
 from models.features import ONLINE_COLUMNS, ONLINE_NAMES
+from streams.errors import ArtefactError
 
 F32 = npt.NDArray[np.float32]
 
 NAME = "online"
-#: Scaled inputs further out than this many deviations are clipped, so that one odd value cannot saturate a score.
+#: Scaled inputs further out than this many deviations are clipped: one odd value cannot saturate a score.
 CLIP = 8.0
 
 
@@ -34,12 +36,12 @@ class OnlineWeights:
     def predict(self, x: F32) -> F32:
         """Return click probabilities, float32 ``(n,)``, from full feature rows ``(n, len(SPEC))``."""
         z = np.clip((x[:, ONLINE_COLUMNS] - self.mean) / self.scale, -CLIP, CLIP) @ self.weights + self.bias
-        out: F32 = (1 / (1 + np.exp(-z))).astype(np.float32)
+        out: F32 = (1 / (1 + np.exp(-np.clip(z, -30, 30)))).astype(np.float32)  # past 30, exp may overflow
         return out
 
 
 class OnlineLearner:
-    """river's ``StandardScaler | LogisticRegression`` over the shared feature list, with its rolling quality."""
+    """river's ``StandardScaler | LogisticRegression`` over the shared features, with its rolling quality."""
 
     def __init__(self, learning_rate: float = 0.05, l2: float = 1e-4) -> None:
         self._scaler = preprocessing.StandardScaler()
@@ -48,17 +50,25 @@ class OnlineLearner:
         )
         self._auc = metrics.RollingROCAUC(window_size=5000)
         self._loss_sum = 0.0
+        self._scored = 0
         self.seen = 0
         self.clicks = 0
 
     def learn(self, x: F32, clicked: npt.NDArray[np.bool_]) -> None:
-        """Score the batch first (progressive validation), then learn it. ``x`` is ``(n, len(SPEC))``."""
+        """Score the batch first (progressive validation), then learn it. ``x`` is ``(n, len(SPEC))``.
+
+        Rows that are not finite are left out: one of them would turn every weight into NaN for good.
+        """
+        finite = np.isfinite(x).all(1)
+        if not finite.all():
+            x, clicked = x[finite], clicked[finite]
         if not len(x):
             return
         if self.seen:
             p = self.weights().predict(x)
             q = np.clip(np.where(clicked, p, 1 - p), 1e-6, 1)
             self._loss_sum += float(-np.log(q).sum())
+            self._scored += len(x)
             for truth, score in zip(clicked.tolist(), p.tolist(), strict=True):
                 self._auc.update(truth, score)
         online = x[:, ONLINE_COLUMNS].astype(np.float64)
@@ -80,12 +90,13 @@ class OnlineLearner:
         """Return the current model as arrays."""
         mean, scale = self._moments()
         w = np.array([self._model.weights.get(n, 0.0) for n in ONLINE_NAMES], np.float32)
-        return OnlineWeights(mean.astype(np.float32), scale.astype(np.float32), w, float(self._model.intercept))
+        bias = float(self._model.intercept)
+        return OnlineWeights(mean.astype(np.float32), scale.astype(np.float32), w, bias)
 
     def quality(self) -> dict[str, float]:
         """Return the rolling AUC, the mean log-loss and how much was learnt."""
         auc = float(self._auc.get()) if self.clicks else 0.5
-        loss = self._loss_sum / self.seen if self.seen else 0.0
+        loss = self._loss_sum / self._scored if self._scored else 0.0
         return {
             "auc": 0.5 if math.isnan(auc) else auc,
             "log_loss": loss,
@@ -96,6 +107,13 @@ class OnlineLearner:
 
 def _table(x: npt.NDArray[np.float64]) -> pa.Table:
     return pa.table({n: x[:, i] for i, n in enumerate(ONLINE_NAMES)})
+
+
+class _Body(msgspec.Struct):
+    mean: list[float]
+    scale: list[float]
+    weights: list[float]
+    bias: float
 
 
 def encode(weights: OnlineWeights, created_ts: int, quality: dict[str, float]) -> tuple[bytes, str]:
@@ -115,6 +133,17 @@ def decode(value: bytes) -> OnlineWeights:
     """Load the online model from its `models` record; raise ``ArtefactError`` when it does not fit."""
     document = artefact.decode(value)
     artefact.check_features(f"online {document['version']}", tuple(document["features"]), ONLINE_NAMES)
-    body = orjson.loads(document["body"])
-    arrays = {k: np.array(body[k], np.float32) for k in ("mean", "scale", "weights")}
-    return OnlineWeights(bias=float(body["bias"]), version=document["version"], **arrays)
+    try:
+        body = msgspec.json.decode(document["body"], type=_Body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise ArtefactError(f"online {document['version']}: {exc}") from exc
+    arrays = {k: np.array(getattr(body, k), np.float32) for k in ("mean", "scale", "weights")}
+    for name, array in arrays.items():
+        if array.shape != (len(ONLINE_NAMES),) or not np.isfinite(array).all():
+            raise ArtefactError(
+                f"online {document['version']}: {name} must be {len(ONLINE_NAMES)} finite numbers, "
+                f"got {len(array)} of which {int(np.isfinite(array).sum())} finite"
+            )
+    if not (arrays["scale"] > 0).all():
+        raise ArtefactError(f"online {document['version']}: scale must be positive")
+    return OnlineWeights(bias=body.bias, version=document["version"], **arrays)

@@ -16,6 +16,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 NAME = "ranker"
+KIND = "lightgbm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Ranker:
 
     def predict(self, x: F32) -> F64:
         """Return a score a row, float64 ``(n,)``; ``x`` is float32 ``(n, len(SPEC))``."""
+        if not len(x):
+            return np.zeros(0)  # LightGBM refuses empty input
         out: F64 = self._booster.predict(x, num_threads=1, validate_features=False)
         return out
 
@@ -89,9 +92,7 @@ def train(
     """
     if x.shape != (len(y), len(SPEC)):
         raise ArtefactError(f"training data has shape {x.shape}, expected ({len(y)}, {len(SPEC)})")
-    data = lgb.Dataset(
-        x, y, weight=weight, group=group, feature_name=list(SPEC.names), free_raw_data=True
-    )
+    data = lgb.Dataset(x, y, weight=weight, group=group, feature_name=list(SPEC.names), free_raw_data=True)
     booster = lgb.train(
         {
             "objective": params.objective,
@@ -114,10 +115,13 @@ def train(
 
 def encode(text: str, created_ts: int, metrics: dict[str, float]) -> tuple[bytes, str]:
     """Return the `models` record of a ranker and its version."""
-    return artefact.encode(NAME, "lightgbm", text.encode(), SPEC.names, created_ts, metrics)
+    return artefact.encode(NAME, KIND, text.encode(), SPEC.names, created_ts, metrics)
 
 
 def decode(value: bytes) -> Ranker:
     """Load a ranker from its `models` record; raise ``ArtefactError`` when it does not fit."""
     document = artefact.decode(value)
-    return Ranker(document["body"].decode(), tuple(document["features"]), document["version"])
+    if document["kind"] != KIND:
+        raise ArtefactError(f"ranker {document['version']}: kind is {document['kind']!r}, expected {KIND!r}")
+    text = document["body"].decode("utf-8", "replace")
+    return Ranker(text, document["features"], document["version"])

@@ -17,6 +17,7 @@ from streams.windows import Windows, rounds
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
 
 METRICS = ("shown", "click", "skip", "dwell_s", "like")
 WINDOWS = Windows(METRICS)
@@ -34,14 +35,16 @@ ROW = np.dtype(
     [
         ("key", "<u8"),
         ("offset", "<i8"),  # of the last record of `events` applied; offset of nothing is -1
+        ("shown_offset", "<i8"),  # of the last record of `impressions` applied
         ("updated", "<i8"),
         ("country", "<u8"),  # of the profile, else the last one seen
         ("n_clicks", "<i8"),  # all-time; n_clicks % RECENT is the ring's next place
         ("session_len", "<i4"),
         ("age", "<i2"),  # -1 unknown
         ("has_profile", "?"),
-        ("totals", "<f4", (len(METRICS),)),
-        ("recent", "<u8", (RECENT,)),
+        ("pad", "u1"),
+        ("totals", "<f8", (len(METRICS),)),  # a float32 stops counting at 16.8 million
+        ("recent", "<u8", (RECENT,)),  # rings of the newest clicks, in order of their time
         ("recent_ts", "<i8", (RECENT,)),
         ("cat", "<u8", (AFFINITIES,)),
         ("cat_w", "<f4", (AFFINITIES,)),
@@ -52,16 +55,24 @@ ROW = np.dtype(
         ("preferred", "<u8", (PREFERRED,)),
         ("followed", "<u8", (FOLLOWED,)),
         *WINDOWS.fields(),
+        ("pad_2", "<u4"),
     ]
 )
 
 BLANK = np.zeros((), ROW)
-BLANK["offset"] = -1
+BLANK["offset"] = BLANK["shown_offset"] = -1
 BLANK["age"] = -1
 
 #: How much one event says about the taste for its category and creator (dwell: per 30 s, at most 2).
 _TASTE = np.zeros(9, np.float32)
-for _kind, _weight in {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}.items():
+for _kind, _weight in {
+    "click": 1.0,
+    "skip": -0.2,
+    "like": 2.0,
+    "save": 2.0,
+    "follow": 3.0,
+    "hide": -2.0,
+}.items():
     _TASTE[KIND[_kind]] = _weight
 
 #: Metric each kind counts in, -1 for none.
@@ -80,7 +91,7 @@ for _kind, _metric in {
 
 @dataclass(slots=True)
 class Applied:
-    """What one batch did: the rows touched, the events that counted, and the pairs of items they tie together."""
+    """What one batch did: the rows touched, the events that counted, the pairs of items they tie together."""
 
     rows: I64
     events: EventColumns
@@ -100,7 +111,8 @@ class UserState:
         Returns
         -------
         Applied
-            ``pairs`` is an ``ITEM_EVENT`` array with ``kind = pair``: for every click, the session's last clicks.
+            ``pairs`` is an ``ITEM_EVENT`` array of kind pair: every click with the session's last clicks, by
+            ``source_seq``.
         """
         table = self.table
         rows = table.take(events.user)
@@ -115,11 +127,8 @@ class UserState:
         self._count(rows, events)
         known = (events.country != 0) & ~data["has_profile"][rows]
         data["country"][rows[known]] = events.country[known]
-        pairs = []
-        for part in rounds(rows):
-            if pair := self._step(rows[part], events.where(part), part):
-                pairs.append(pair[0])
-        return Applied(np.unique(rows), events, np.concatenate(pairs) if pairs else np.zeros(0, ITEM_EVENT))
+        pairs = np.concatenate([self._step(rows[part], events.where(part)) for part in rounds(rows)])
+        return Applied(np.unique(rows), events, pairs[np.argsort(pairs["source_seq"])])
 
     def _count(self, rows: I64, events: EventColumns) -> None:
         metric = _METRIC[events.kind]
@@ -129,7 +138,7 @@ class UserState:
         WINDOWS.add(self.table.data, rows, ts, metric, amount)
         np.add.at(self.table.data["totals"], (rows, metric), amount)
 
-    def _step(self, rows: I64, events: EventColumns, index: I64) -> list[npt.NDArray[np.void]]:
+    def _step(self, rows: I64, events: EventColumns) -> npt.NDArray[np.void]:
         """Apply the order-dependent part to rows that do not repeat."""
         data = self.table.data
         taste = _TASTE[events.kind]
@@ -140,43 +149,78 @@ class UserState:
             told = (keys != 0) & (taste != 0)
             if told.any():
                 _affinity(data, name, rows[told], keys[told], taste[told], events.ts[told])
-        clicks = np.flatnonzero(events.kind == KIND["click"])
-        if not len(clicks):
-            return []
-        return [self._click(rows[clicks], events.where(clicks), index[clicks])]
+        clicks = events.kind == KIND["click"]
+        if not clicks.all():
+            rows, events = rows[clicks], events.where(clicks)
+        n = self.table.data["n_clicks"][rows]
+        last = self.table.data["recent_ts"][rows, (n - 1) % RECENT]
+        late = (n > 0) & (events.ts < last)
+        if not late.any():
+            return self._append(rows, events, n, last)
+        on_time = ~late
+        return np.concatenate(
+            [
+                self._append(rows[on_time], events.where(on_time), n[on_time], last[on_time]),
+                self._insert(rows[late], events.where(late), n[late]),
+            ]
+        )
 
-    def _click(self, rows: I64, events: EventColumns, index: I64) -> npt.NDArray[np.void]:
+    def _append(self, rows: I64, events: EventColumns, n: I64, last: I64) -> npt.NDArray[np.void]:
+        """Put clicks not older than their users' last ones (at ``last``) on the rings; return their pairs."""
         data = self.table.data
-        n = data["n_clicks"][rows]
-        last = data["recent_ts"][rows, (n - 1) % RECENT]
         going = (n > 0) & (events.ts - last <= self._gap)
         length = np.where(going, data["session_len"][rows], 0)
         back = np.arange(1, PAIRS + 1)
         previous = data["recent"][rows[:, None], (n[:, None] - back[None, :]) % RECENT]
-        tied = (back[None, :] <= np.minimum(length, RECENT)[:, None]) & (previous != events.item[:, None])
-        who, k = np.nonzero(tied)
-        pairs = np.zeros(len(who), ITEM_EVENT)
-        pairs["item"] = previous[who, k]
-        pairs["other"] = events.item[who]
-        pairs["country"] = events.country[who]
-        pairs["ts"] = events.ts[who]
-        pairs["seq_weight"] = 1.0 / (k + 1)
-        pairs["co_weight"] = 1.0
-        pairs["kind"] = KIND["pair"]
-        pairs["source_seq"] = events.offset[who] * SEQ_STEP + 1 + k
         data["recent"][rows, n % RECENT] = events.item
         data["recent_ts"][rows, n % RECENT] = events.ts
         data["n_clicks"][rows] = n + 1
         data["session_len"][rows] = np.minimum(length + 1, RECENT)
-        return pairs
+        return _pairs(events, previous, back[None, :] <= length[:, None])
 
-    def shown(self, user: int, n: int, ts: int) -> int:
-        """Count ``n`` shown slots; return the row."""
-        rows = self.table.take([user])
-        amount = np.array([n], np.float32)
-        WINDOWS.add(self.table.data, rows, np.array([ts]), np.zeros(1, np.int64), amount)
-        self.table.data["totals"][rows, 0] += n
-        return int(rows[0])
+    def _insert(self, rows: I64, events: EventColumns, n: I64) -> npt.NDArray[np.void]:
+        """Put late clicks where their time belongs, so that neither "last click" nor session is disturbed.
+
+        A late click is tied to the clicks before it only.
+        """
+        data = self.table.data
+        k = np.arange(RECENT + 1)[None, :]  # newest first
+        old = (n[:, None] - 1 - k[:, :-1]) % RECENT
+        times = np.where(k[:, :-1] < n[:, None], data["recent_ts"][rows[:, None], old], -1)
+        place = (times > events.ts[:, None]).sum(1)[:, None]
+        source = np.where(k <= place, k, k - 1) - (k == RECENT) * (place == RECENT)
+        i = np.arange(len(rows))[:, None]
+        items = np.where(k == place, events.item[:, None], data["recent"][rows[:, None], old][i, source])
+        times = np.where(k == place, events.ts[:, None], times[i, source])
+        close = (times[:, 1:] >= 0) & (times[:, :-1] - times[:, 1:] <= self._gap)
+        new = (n[:, None] - k[:, :-1]) % RECENT
+        data["recent"][rows[:, None], new] = items[:, :-1]
+        data["recent_ts"][rows[:, None], new] = np.maximum(times[:, :-1], 0)
+        data["n_clicks"][rows] = n + 1
+        data["session_len"][rows] = 1 + np.cumprod(close[:, :-1], 1).sum(1)
+        before = place + np.arange(1, PAIRS + 1)[None, :]
+        there = before <= RECENT
+        before = np.minimum(before, RECENT)
+        tied = np.cumprod(there & close[i, before - 1], 1).astype(bool)
+        return _pairs(events, items[i, before], tied)
+
+    def shown(self, users: npt.NDArray[np.uint64], slots: F32, ts: I64, offsets: I64) -> tuple[I64, Bool]:
+        """Count shown slots: ``slots[i]`` of them for ``users[i]`` at ``ts[i]``.
+
+        Returns
+        -------
+        rows, fresh
+            The rows touched, and which impressions no row reflected yet, bool ``(n,)``.
+        """
+        rows = self.table.take(users)
+        data = self.table.data
+        fresh = offsets > data["shown_offset"][rows]
+        rows, slots, ts, offsets = rows[fresh], slots[fresh], ts[fresh], offsets[fresh]
+        np.maximum.at(data["shown_offset"], rows, offsets)
+        metric = np.full(len(rows), METRICS.index("shown"), np.int64)
+        WINDOWS.add(data, rows, ts, metric, slots)
+        np.add.at(data["totals"], (rows, metric), slots)
+        return np.unique(rows), fresh
 
     def profile(self, profile: UserProfile) -> int:
         """Take over what the account service knows; return the row."""
@@ -188,6 +232,23 @@ class UserState:
         data["preferred"][row] = _padded(profile.preferred_categories, PREFERRED)
         data["followed"][row] = _padded(profile.followed_creators, FOLLOWED)
         return row
+
+
+def _pairs(
+    events: EventColumns, previous: npt.NDArray[np.uint64], tied: Bool
+) -> npt.NDArray[np.void]:
+    """Return the pairs of clicks with the ``tied`` ones of the clicks before them, nearest first ``(n, PAIRS)``."""
+    who, k = np.nonzero(tied & (previous != events.item[:, None]))
+    pairs = np.zeros(len(who), ITEM_EVENT)
+    pairs["item"] = previous[who, k]
+    pairs["other"] = events.item[who]
+    pairs["country"] = events.country[who]
+    pairs["ts"] = events.ts[who]
+    pairs["seq_weight"] = 1.0 / (k + 1)
+    pairs["co_weight"] = 1.0
+    pairs["kind"] = KIND["pair"]
+    pairs["source_seq"] = events.offset[who] * SEQ_STEP + 1 + k
+    return pairs
 
 
 def _padded(texts: list[str], size: int) -> npt.NDArray[np.uint64]:

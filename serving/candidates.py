@@ -18,8 +18,10 @@ F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
 #: Bit i of a candidate's mask says that ``SOURCES[i]`` proposed it.
-SOURCES = ("next", "together", "hot", "trending", "rising", "country", "new")
-NEXT, TOGETHER, HOT, TRENDING, RISING, COUNTRY, NEW = range(len(SOURCES))
+SOURCES = ("next", "together", "hot", "trending", "rising", "country", "new", "popular", "catalog")
+NEXT, TOGETHER, HOT, TRENDING, RISING, COUNTRY, NEW, POPULAR, CATALOG = range(len(SOURCES))
+#: How many of the newest items fill a list that nothing else fills.
+_FILL = 1000
 #: Clicks further back in the session say less (Globo reference: 0.8).
 FADE = 0.8
 
@@ -30,7 +32,7 @@ class Budget:
 
     neighbours: int = 100
     hot: int = 200
-    trending: int = 120
+    trending: int = 200
     rising: int = 50
     country: int = 50
     new: int = 30
@@ -71,17 +73,25 @@ def _pair_scores(
 ) -> tuple[list[tuple[int, U64]], dict[str, list[tuple[U64, F32]]]]:
     """Return the proposals of the pair sources and the scores they give."""
     proposals: list[tuple[int, U64]] = []
-    scores: dict[str, list[tuple[U64, F32]]] = {"next": [], "share": [], "share_2": [], "together": []}
+    scores: dict[str, list[tuple[U64, F32]]] = {
+        "next": [],
+        "share": [],
+        "share_2": [],
+        "share_all": [],
+        "together": [],
+    }
     if anchors.rows is None:
         return proposals, scores
     for k, row in enumerate(anchors.rows):
-        if k < 2 and row["seq_total"] > 0:
+        if row["seq_total"] > 0:
             items, weight = _neighbours(row, "seq", budget.neighbours)
             share = weight / row["seq_total"]
             proposals.append((NEXT, items))
             if k == 0:
                 scores["next"].append((items, weight))
-            scores["share" if k == 0 else "share_2"].append((items, share))
+            if k < 2:
+                scores["share" if k == 0 else "share_2"].append((items, share))
+            scores["share_all"].append((items, share * np.float32(FADE**k)))
         if row["co_total"] > 0:
             items, weight = _neighbours(row, "co", budget.neighbours)
             proposals.append((TOGETHER, items))
@@ -105,14 +115,14 @@ class Retriever:
         self._new_at = -1
 
     def _newest(self, now: int) -> U64:
-        """Return the most recently published items (recomputed at most every second), newest first."""
-        if self._new_at < 0 or not 0 <= now - self._new_at < 1000:
+        """Return the most recently published items, newest first; they are looked up once a second."""
+        if self._new_at < 0 or abs(now - self._new_at) >= 1000:
             self._new_at = now
             table = self._catalog.table
             rows = table.rows()
             published = table.data["published"][rows]
             rows = rows[published <= now]
-            k = self._budget.new
+            k = max(self._budget.new, _FILL)
             published = table.data["published"][rows]
             if len(rows) > k:
                 rows = rows[np.argpartition(-published, k)[:k]]
@@ -129,6 +139,7 @@ class Retriever:
         age: int,
         now: int,
         limit: int,
+        wanted: int = 0,
     ) -> Pool:
         """Return at most about ``limit`` candidates that may be shown.
 
@@ -146,23 +157,40 @@ class Retriever:
             Time asked, ms.
         limit
             Upper bound; sources that propose strongest (pairs, vectors) are kept first.
+        wanted
+            Fewer candidates than this are filled up with what was ever popular, then with the catalogue's newest.
         """
         b = self._budget
         self._trending.refresh(now)
         proposals, scores = _pair_scores(anchors, b)
         for vector in interests:
             proposals.append((HOT, self._hot.search(vector, max(1, b.hot // len(interests)))[0]))
-        proposals.append((TRENDING, self._trending.popular()[0][: b.trending]))
+        proposals.append((TRENDING, self._trending.hour[0][: b.trending]))
         proposals.append((RISING, self._trending.rising[0][: b.rising]))
         if country:
             proposals.append((COUNTRY, self._trending.country(country)[0][: b.country]))
-        proposals.append((NEW, self._newest(now)))
+        proposals.append((NEW, self._newest(now)[: b.new]))
+        keys, mask, rows = self._showable(proposals, exclude, country, age, now)
+        if len(keys) < wanted:
+            proposals += [(POPULAR, self._trending.ever[0]), (CATALOG, self._newest(now))]
+            keys, mask, rows = self._showable(proposals, exclude, country, age, now)
+        keys, mask, rows = keys[:limit], mask[:limit], rows[:limit]
+        candidates = self._fill(keys, rows, scores, country, now)
+        if anchors.rows is not None and len(anchors.rows):
+            candidates.next_total = float(anchors.rows[0]["seq_total"])
+        return Pool(candidates, mask, rows)
+
+    def _showable(
+        self, proposals: list[tuple[int, U64]], exclude: list[int], country: int, age: int, now: int
+    ) -> tuple[U64, npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
+        """Return keys, source masks and catalogue rows of the proposals that may be shown."""
         keys, mask = self._merge(proposals, exclude)
         rows = self._catalog.table.find(keys)
         keep = rows >= 0
-        keep[keep] = self._catalog.allowed(rows[keep], country, age)
-        keys, mask, rows = keys[keep][:limit], mask[keep][:limit], rows[keep][:limit]
-        return Pool(self._fill(keys, rows, scores, country, now), mask, rows)
+        keys, mask, rows = keys[keep], mask[keep], rows[keep]
+        keep = self._catalog.allowed(rows, country, age)
+        keep &= self._catalog.table.data["published"][rows] <= now
+        return keys[keep], mask[keep], rows[keep]
 
     @staticmethod
     def _merge(proposals: list[tuple[int, U64]], exclude: list[int]) -> tuple[U64, npt.NDArray[np.uint16]]:
@@ -216,4 +244,5 @@ class Retriever:
             next_share=column["share"],
             next_share_2=column["share_2"],
             together=column["together"],
+            next_share_all=column["share_all"],
         )

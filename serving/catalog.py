@@ -75,7 +75,7 @@ class Catalog:
         key = hash64(item_id)
         self.table.drop([key])
         for held in (self._ids, self._titles, self._allowed, self._blocked):
-            held.pop(key, None)  # type: ignore[attr-defined]
+            held.pop(key, None)
         return key
 
     def id_of(self, key: int) -> str:

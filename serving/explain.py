@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from models.features import Candidates
-from serving.candidates import COUNTRY, HOT, NEW, NEXT, RISING, TOGETHER, TRENDING, Anchors, Pool
+from serving.candidates import (
+    COUNTRY,
+    HOT,
+    NEW,
+    NEXT,
+    POPULAR,
+    RISING,
+    TOGETHER,
+    TRENDING,
+    Anchors,
+    Pool,
+)
 from serving.catalog import Catalog
 
 _POPULAR = {
@@ -11,6 +22,7 @@ _POPULAR = {
     RISING: "rising in the last minutes",
     COUNTRY: "popular in your country",
     NEW: "just published",
+    POPULAR: "popular with everybody",
 }
 
 
@@ -40,7 +52,10 @@ def why(pool: Pool, i: int, explored: bool, anchors: Anchors, catalog: Catalog, 
     out = []
     if explored:
         out.append("we are trying something new for you")
-    for bit, weight, text in ((NEXT, "seq", "often opened after {}"), (TOGETHER, "co", "read together with {}")):
+    for bit, weight, text in (
+        (NEXT, "seq", "often opened after {}"),
+        (TOGETHER, "co", "read together with {}"),
+    ):
         if mask >> bit & 1:
             anchor = _strongest_anchor(key, anchors, weight)
             if anchor is not None:

@@ -186,7 +186,7 @@ class Recommender:
 
     def _score(self, features: F32) -> tuple[F64, list[str]]:
         """Score with the best model there is; say which ones were missing."""
-        degraded = []
+        degraded: list[str] = []
         if self.online is not None and len(features):
             features[:, ONLINE] = self.online.predict(features)
         if self.ranker is not None:
@@ -212,6 +212,29 @@ class Recommender:
         if not items:
             return Answer(reply, None)
         return Answer(reply, self._impression(request, ranked, reply, now))
+
+    def popular(self, request: RecRequest, now: int, reason: str) -> Answer:
+        """Return the cheapest list there is: popular items, not ranked for anybody, not logged for training."""
+        self.trending.refresh(now)
+        keys, score = self.trending.popular()
+        rows = self.catalog.table.find(keys)
+        left_out = [hash64(i) for i in request.exclude]
+        keep = (rows >= 0) & ~np.isin(keys, np.array(left_out, np.uint64))
+        keep[keep] = self.catalog.allowed(rows[keep], hash64(request.context.country), -1)
+        keys, score = keys[keep][: request.n], score[keep][: request.n]
+        items = [
+            RecItem(
+                item_id=self.catalog.id_of(key),
+                score=float(s),
+                objectives={},
+                sources=["trending"],
+                explored=False,
+                propensity=1.0,
+                why=["popular in the last hour"] if request.explain else None,
+            )
+            for key, s in zip(keys.tolist(), score.tolist(), strict=True)
+        ]
+        return Answer(RecReply(request.request_id, items, ModelInfo(), [reason]), None)
 
     def _items(self, request: RecRequest, user: UserRow | None, ranked: Ranked) -> list[RecItem]:
         pool, slate = ranked.pool, ranked.slate

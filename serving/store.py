@@ -88,10 +88,10 @@ class RedisStore:
         if not keys:
             return []
         try:
-            rows: list[bytes | None] = await self._redis.mget(self._names(kind, keys))
+            rows = await self._redis.mget(self._names(kind, keys))
         except (RedisError, OSError, asyncio.TimeoutError) as exc:
             raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
-        return rows
+        return [row if isinstance(row, bytes) else None for row in rows]
 
     async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
         """Remove rows."""

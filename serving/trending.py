@@ -17,9 +17,9 @@ def top(keys: U64, score: F32, k: int) -> tuple[U64, F32]:
     positive = score > 0
     keys, score = keys[positive], score[positive]
     if len(keys) > k:
-        chosen = np.argpartition(-score, k - 1)[:k]
-        keys, score = keys[chosen], score[chosen]
-    order = np.lexsort((keys, -score))
+        good = score >= np.partition(score, -k)[-k]  # all that tie for the last place
+        keys, score = keys[good], score[good]
+    order = np.lexsort((keys, -score))[:k]
     return keys[order], score[order]
 
 
@@ -37,8 +37,8 @@ class Trending:
         self._by_country: dict[int, tuple[U64, F32]] = {}
 
     def refresh(self, now: int) -> None:
-        """Recompute when the lists are older than ``refresh_ms``."""
-        if 0 <= now - self._at < self._refresh_ms and self._at >= 0:
+        """Recompute when the lists are of another time than ``now``, by ``refresh_ms`` or more."""
+        if self._at >= 0 and abs(now - self._at) < self._refresh_ms:
             return
         self._at = now
         table = self._stats.table
@@ -51,7 +51,7 @@ class Trending:
         rising = np.where(live, WINDOWS.read_one(data, now, "5m", "click"), 0)
         self.hour = top(keys, hour, self._size)
         self.rising = top(keys, rising, self._size)
-        self.ever = top(keys, np.where(live, data["totals"][:, 1], 0), self._size)
+        self.ever = top(keys, np.where(live, data["totals"][:, 1], 0).astype(np.float32), self._size)
         self._by_country = self._countries(now)
 
     def _countries(self, now: int) -> dict[int, tuple[U64, F32]]:
@@ -72,5 +72,11 @@ class Trending:
         return self._by_country.get(country, _EMPTY)
 
     def popular(self) -> tuple[U64, F32]:
-        """Return the last hour's list, or the all-time one when the last hour saw nothing."""
-        return self.hour if len(self.hour[0]) else self.ever
+        """Return the last hour's list, and behind it what was popular ever, as far as there is room.
+
+        The scores are clicks; those of the second part are all-time, so they do not continue the first.
+        """
+        (keys, score), (older, older_score) = self.hour, self.ever
+        new = ~np.isin(older, keys)
+        keys, score = np.concatenate([keys, older[new]]), np.concatenate([score, older_score[new]])
+        return keys[: self._size], score[: self._size]

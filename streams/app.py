@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 SHUTDOWN_S = 10.0
 
 
-class _PromptTableManager(TableManager):  # type: ignore[misc]
+class _PromptTableManager(TableManager):
     """Faust's, without its one-second wait for tables declared late: ours are declared before the start."""
 
     async def on_start(self) -> None:
@@ -34,7 +34,7 @@ class _PromptTableManager(TableManager):  # type: ignore[misc]
         await self.recovery.start()
 
 
-class HeadraceApp(faust.App):  # type: ignore[misc]
+class HeadraceApp(faust.App):
     """A Faust app whose consumer can deliver record batches."""
 
     mundane_level = "debug"
@@ -64,8 +64,8 @@ class HeadraceApp(faust.App):  # type: ignore[misc]
 def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
     """Return the Faust app of a role; its consumer group is ``<prefix>headrace-<role>``.
 
-    Call it inside the running event loop. An exception in one of its agents stops the app (``run_apps`` then stops
-    the process): a batch that failed must not be followed by the next one.
+    Call it inside the running event loop. An exception in one of its agents stops the app (``run_apps``
+    then stops the process): a batch that failed must not be followed by the next one.
 
     Parameters
     ----------

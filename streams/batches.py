@@ -1,9 +1,9 @@
 """What an agent sees of the engine: record batches, topics delivering them, and loops that ack them.
 
-    @app.agent(batch_topic(app, "events"))
-    async def count(stream):
-        async for batch in durable(stream):     # offsets move on only when the body has finished
-            ...
+@app.agent(batch_topic(app, "events"))
+async def count(stream):
+    async for batch in durable(stream):     # offsets move on only when the body has finished
+        ...
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ class RecordBatch:
         return iter(self.records)
 
     def __repr__(self) -> str:
-        return f"<RecordBatch {self.topic}-{self.partition} {self.first_offset}..{self.last_offset} n={len(self)}>"
+        offsets = f"{self.first_offset}..{self.last_offset}"
+        return f"<RecordBatch {self.topic}-{self.partition} {offsets} n={len(self)}>"
 
 
 class BatchMessage(ConsumerMessage):  # type: ignore[misc]
     """Faust's envelope around a batch.
 
-    Faust acks in four places (``Message.ack``, ``Consumer.ack``, and inlined in both stream iterators). They have
-    one thing in common: they set ``message.acked``. That is where our ticket is handed in.
+    Faust acks in four places (``Message.ack``, ``Consumer.ack``, and inlined in both stream iterators).
+    They have one thing in common: they set ``message.acked``. That is where our ticket is handed in.
     """
 
     consumer: Any = None
@@ -97,8 +98,9 @@ class BatchSchema(Schema):  # type: ignore[misc]
 class BatchQueue(ThrowableQueue):  # type: ignore[misc]
     """A channel's queue that asks for less instead of making the consumer wait.
 
-    A put that waits would hold up every other topic of the app. Here a partition that delivers into a full queue
-    is paused after that one batch, so at most ``maxsize`` + (number of partitions) batches are ever held.
+    A put that waits would hold up every other topic of the app. Here a partition that delivers into a full
+    queue is paused after that one batch, so at most ``maxsize`` + (number of partitions) batches are ever
+    held.
     """
 
     def full(self) -> bool:
@@ -128,6 +130,8 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
 class BatchTopic(Topic):  # type: ignore[misc]
     """A topic, or several, delivered as record batches."""
 
+    _queue: BatchQueue | None
+
     @property
     def queue(self) -> BatchQueue:
         """The queue of one subscriber."""
@@ -135,8 +139,7 @@ class BatchTopic(Topic):  # type: ignore[misc]
             self._queue = BatchQueue(
                 maxsize=self.maxsize, flow_control=self.app.flow_control, clear_on_resume=True
             )
-        queue: BatchQueue = self._queue
-        return queue
+        return self._queue
 
 
 def batch_topic(app: Any, *names: str, queued_batches: int = QUEUED_BATCHES) -> BatchTopic:
@@ -161,8 +164,8 @@ def batch_topic(app: Any, *names: str, queued_batches: int = QUEUED_BATCHES) -> 
 async def durable(stream: Any) -> AsyncIterator[RecordBatch]:
     """Iterate over batches; ack each one when the loop body has finished it.
 
-    A body that raises, breaks or is cancelled leaves its batch unacked: it is delivered again after the restart.
-    (Stock Faust acks in a ``finally``, so also what failed.)
+    A body that raises, breaks or is cancelled leaves its batch unacked: it is delivered again after the
+    restart. (Stock Faust acks in a ``finally``, so also what failed.)
     """
     async for batch, ack in manual(stream):
         message = stream.current_event.message if stream.current_event is not None else None

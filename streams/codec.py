@@ -1,7 +1,7 @@
-"""Decode whole batches: one tight loop for the good ones, a careful one only when something in the batch is bad.
+"""Decode whole batches: one tight loop for the good ones, a careful one only when something in it is bad.
 
-Joining the bodies into one JSON array would save 5 % and let two crafted records pass as two others; each body
-is decoded on its own.
+Joining the bodies into one JSON array would save 5 % and let two crafted records pass as two others; each
+body is decoded on its own.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
 
-#: What happened. ``shown`` comes from impressions; ``pair`` (two items close together in one user's clicks) from
-#: the click before.
+#: What happened. ``shown`` comes from impressions; ``pair`` (two items close together in one user's clicks)
+#: from the clicks before.
 KINDS = ("shown", "click", "skip", "dwell", "like", "save", "follow", "hide", "pair")
 KIND = {name: i for i, name in enumerate(KINDS)}
 
@@ -71,7 +71,7 @@ class EventColumns:
 
 
 def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColumns:
-    """Turn decoded events into columns; ``category`` and ``creator`` are filled in by whoever has a catalogue."""
+    """Turn decoded events into columns; whoever has a catalogue fills in ``category`` and ``creator``."""
     n = len(events)
     return EventColumns(
         user=hash_many([e.user_id for e in events]),
@@ -88,7 +88,6 @@ def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColum
 
 def read_item_events(values: Sequence[bytes]) -> npt.NDArray[np.void]:
     """Decode ``item-events`` records; raise ``ValueError`` when one has another size."""
-    blob = b"".join(values)
-    if len(blob) != len(values) * ITEM_EVENT.itemsize:
+    if any(len(v) != ITEM_EVENT.itemsize for v in values):
         raise ValueError(f"item-events records must be {ITEM_EVENT.itemsize} bytes each")
-    return np.frombuffer(blob, ITEM_EVENT)
+    return np.frombuffer(b"".join(values), ITEM_EVENT)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 class DedupWindow:
-    """Ids seen in the last one to two windows, in two generations, so that memory is bounded by the event rate."""
+    """Ids seen in the last one to two windows, in two generations: memory is bounded by the event rate."""
 
     def __init__(self, window_ms: int) -> None:
         self._window_ms = max(1, window_ms)

@@ -49,8 +49,8 @@ def _package_file(package: str, relative: str) -> Path:
 class EmbeddedServer:
     """A server process on a free loopback port, with its data in a temporary folder.
 
-    Use as a context manager, or call ``start`` and ``stop``. Linux kills the child when the *thread* that started
-    it ends: start it from a thread that lives as long as the server should, the main one as a rule.
+    Use as a context manager, or call ``start`` and ``stop``. Linux kills the child when the *thread* that
+    started it ends: start it from a thread that lives as long as the server should, the main one as a rule.
     """
 
     name = "server"
@@ -113,7 +113,7 @@ class EmbeddedServer:
                 cwd=folder,
                 # Ctrl-C reaches us, not the child: it must outlive the workers that still write to it.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one C call, no locks
+                preexec_fn=_die_with_parent,  # one C call, no locks
             )
         deadline = time.monotonic() + self._start_timeout_s
         while not self._ready():

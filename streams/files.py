@@ -1,12 +1,15 @@
-"""Event files for replay and evaluation: Globo's click CSV and our own events as JSON lines, plain or gzipped."""
+"""Event files for replay and evaluation: Globo's click CSV, our events as JSON lines; plain or gzipped."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +17,7 @@ import msgspec
 
 from streams.codec import rejection
 from streams.errors import ConfigError
-from streams.schemas import Context, Event
+from streams.schemas import MAX_TS, Context, Event
 
 Format = Literal["globo", "jsonl"]
 
@@ -33,7 +36,7 @@ class Click:
     region: str
 
     def event(self, number: int) -> Event:
-        """Return the click as our event; the region stands where our country does (all of Globo is Brazil)."""
+        """Return the click as our event; the region stands for the country (all of Globo is Brazil)."""
         return Event(
             event_id=f"globo-{number}",
             type="click",
@@ -45,12 +48,17 @@ class Click:
         )
 
 
-def _open(path: Path) -> io.TextIOBase:
+@contextmanager
+def _open(path: Path) -> Iterator[io.TextIOBase]:
+    """Open a text file, plain or gzipped; what cannot be read is a ``ConfigError`` naming the file."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), "utf-8", newline="")
-    return path.open(encoding="utf-8", newline="")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
+            # utf-8-sig: spreadsheets put a byte order mark in front.
+            yield io.TextIOWrapper(raw, "utf-8-sig", newline="")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc}") from exc
 
 
 def globo_files(path: Path) -> list[Path]:
@@ -71,23 +79,37 @@ def read_globo(path: Path, limit: int | None = None) -> Iterator[Click]:
     ConfigError
         The file is missing, lacks a column, or has a line that is not a click.
     """
-    n = 0
-    for file in globo_files(path):
-        with _open(file) as handle:
-            rows = csv.reader(handle)
-            header = next(rows, [])
-            missing = [c for c in _GLOBO if c not in header]
-            if missing:
-                raise ConfigError(f"{file}: not a Globo click file, lacks {missing}")
-            user, session, item, ts, device, region = (header.index(c) for c in _GLOBO)
+    yield from islice(chain.from_iterable(map(_clicks, globo_files(path))), limit)
+
+
+def _clicks(file: Path) -> Iterator[Click]:
+    with _open(file) as handle:
+        rows = csv.reader(handle)
+        header = next(rows, [])
+        missing = [c for c in _GLOBO if c not in header]
+        if missing:
+            raise ConfigError(f"{file}: not a Globo click file, lacks {missing}")
+        columns = [header.index(c) for c in _GLOBO]
+        try:
             for row in rows:
-                if limit is not None and n >= limit:
-                    return
-                n += 1
-                try:
-                    yield Click(row[user], row[session], row[item], int(row[ts]), row[device], row[region])
-                except (IndexError, ValueError) as exc:
-                    raise ConfigError(f"{file}, line {rows.line_num}: {exc}") from exc
+                if row:  # a blank line is none
+                    yield _click(row, columns)
+        except UnicodeDecodeError:
+            raise  # read ahead in blocks: the line is not known
+        except (csv.Error, ValueError) as exc:
+            raise ConfigError(f"{file}, line {rows.line_num}: {exc}") from exc
+
+
+def _click(row: list[str], columns: list[int]) -> Click:
+    if len(row) <= max(columns):
+        raise ValueError(f"{len(row)} fields, at least {max(columns) + 1} are needed")
+    user, session, item, ts, device, region = (row[c] for c in columns)
+    for name, value in zip(_GLOBO, (user, session, item), strict=False):
+        if not value:
+            raise ValueError(f"{name} is empty")
+    if not ts.isascii() or not ts.isdigit() or int(ts) > MAX_TS:
+        raise ValueError(f"click_timestamp must be milliseconds since 1970, got {ts!r}")
+    return Click(user, session, item, int(ts), device, region)
 
 
 def read_jsonl(path: Path) -> Iterator[Event]:
@@ -98,6 +120,6 @@ def read_jsonl(path: Path) -> Iterator[Event]:
             if line.strip():
                 try:
                     yield decoder.decode(line)
-                except msgspec.MsgspecError as exc:
+                except (msgspec.MsgspecError, RecursionError) as exc:
                     bad = rejection(exc)
                     raise ConfigError(f"{path}, line {number}: {bad.field or 'line'}: {bad.detail}") from exc

@@ -34,8 +34,8 @@ class Ticket:
 class OffsetLedger:
     """Batches in flight, in the order of their delivery.
 
-    A ticket that was forgotten (its partition was revoked) is not in any queue any more: acking it late cannot
-    move an offset, even when the same records are in flight again under a newer ticket.
+    A ticket that was forgotten (its partition was revoked) is not in any queue any more: acking it late
+    cannot move an offset, even when the same records are in flight again under a newer ticket.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,8 @@ class OffsetLedger:
         Raises
         ------
         ValueError
-            When the batch does not come after those in flight: the caller must ``forget`` the partition first.
+            When the batch does not come after those in flight: the caller must ``forget`` the partition
+            first.
         """
         queue = self._open.setdefault(partition, deque())
         if queue and last_offset <= queue[-1].last_offset:

@@ -14,7 +14,9 @@ from streams.errors import RejectedError
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Label = Annotated[str, Meta(max_length=128)]
-Millis = Annotated[int, Meta(ge=0, le=4_102_444_800_000)]  # up to the year 2100
+#: The year 2100, ms.
+MAX_TS = 4_102_444_800_000
+Millis = Annotated[int, Meta(ge=0, le=MAX_TS)]
 Surface = Literal["home", "related", "digest"]
 EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
 
@@ -125,7 +127,7 @@ class RecReply(Struct, omit_defaults=True):
 
 
 class Impression(Struct):
-    """What one request showed, with the feature values behind it (``features``: one row a slot, spec order)."""
+    """What one request showed, with the feature values behind it (one row a slot, spec order)."""
 
     request_id: str
     user_id: str
@@ -175,10 +177,11 @@ def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) 
     """
     if event.type == "dwell" and event.dwell_ms is None:
         raise RejectedError("missing_field", "dwell_ms", "a dwell event needs dwell_ms")
-    if record_ts - event.ts > lateness_ms:
-        raise RejectedError("too_late", "ts", f"ts is {record_ts - event.ts} ms before the record's timestamp")
-    if event.ts - record_ts > future_ms:
-        raise RejectedError("from_the_future", "ts", f"ts is {event.ts - record_ts} ms past the record's timestamp")
+    late = record_ts - event.ts
+    if late > lateness_ms:
+        raise RejectedError("too_late", "ts", f"ts is {late} ms before the record's timestamp")
+    if -late > future_ms:
+        raise RejectedError("from_the_future", "ts", f"ts is {-late} ms past the record's timestamp")
 
 
 def check_request(request: RecRequest) -> None:

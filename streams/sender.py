@@ -33,10 +33,11 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-class BatchSender(Service):  # type: ignore[misc]
+class BatchSender(Service):
     """One idempotent producer (acks=all), shared by everything in a process that writes.
 
-    Methods raise aiokafka's ``KafkaError`` when the broker refuses or stays unreachable past the request timeout.
+    Methods raise aiokafka's ``KafkaError`` when the broker refuses or stays unreachable past the request
+    timeout.
     """
 
     mundane_level = "debug"
@@ -80,7 +81,8 @@ class BatchSender(Service):  # type: ignore[misc]
     async def send_many(self, topic: str, records: Iterable[OutRecord], *, partition: int) -> None:
         """Write ``records`` to one partition, in order; return when all are acknowledged.
 
-        A record too large for a batch of its own kind goes through the producer's ordinary path, still in order.
+        A record too large for a batch of its own kind goes through the producer's ordinary path, still in
+        order.
         """
         pending: list[asyncio.Future[Any]] = []
         try:
@@ -123,7 +125,8 @@ class BatchSender(Service):  # type: ignore[misc]
         return future
 
     async def send_keyed(self, topic: str, records: Iterable[OutRecord]) -> None:
-        """Write ``records`` to the partitions of their keys; those of one call without a key go to one partition.
+        """Write ``records`` to the partitions of their keys; those of one call without a key go to one
+        partition.
 
         The order is kept per key. Returns when all are acknowledged.
         """

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     future_ms: int = Field(5 * MINUTE_MS, ge=0, description="ts past the record timestamp by more: from the future")
     dedup_window_ms: int = Field(10 * MINUTE_MS, ge=0, description="an event_id seen again within it is a retry")
 
+    flush_every_ms: int = Field(100, ge=0, description="effects of batches are written together this often")
+
     # Features and retrieval
     session_gap_ms: int = Field(30 * MINUTE_MS, ge=1000, description="a longer silence starts a new session")
     hot_hours: float = Field(48.0, gt=0, description="age at which an item leaves the hot index")

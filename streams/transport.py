@@ -1,8 +1,9 @@
 """The Faust transport that delivers record batches: one message per list of records fetched from a partition.
 
-Faust's groups, rebalances, conductor, channels and agents stay in use. What changes: how records are taken from
-the fetcher (`_take`), how they are delivered (`BatchConsumer._drain_messages`) and which offsets are committed
-(`OffsetLedger` instead of Faust's per-offset gap logic). Topics not in ``app.batch_topics`` behave as stock.
+Faust's groups, rebalances, conductor, channels and agents stay in use. What changes: how records are taken
+from the fetcher (`streams.fetching`), how they are delivered (`BatchConsumer._drain_messages`) and which
+offsets are committed (`OffsetLedger` instead of Faust's per-offset gap logic). Topics not in
+``app.batch_topics`` behave as stock.
 """
 
 from __future__ import annotations
@@ -17,9 +18,18 @@ from typing import Any
 import aiokafka
 import uvloop
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.consumer.group_coordinator import OffsetCommitRequest
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, CorruptRecordException, IllegalStateError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    GroupCoordinatorNotAvailableError,
+    IllegalGenerationError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+    for_code,
+)
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -34,6 +44,7 @@ from streams.batches import (
     durable,
     manual,
 )
+from streams.fetching import drain
 from streams.ledger import OffsetLedger, Ticket
 
 __all__ = [
@@ -54,41 +65,14 @@ log = logging.getLogger(__name__)
 
 #: Longest wait of one fetch; new data, a resumed partition and shutdown end it early or bound it.
 FETCH_TIMEOUT_S = 1.0
-#: The same while a partition is paused for a slow agent: it must be fetched again soon after the agent catches up.
+#: The same while a partition is paused for a slow agent: it must be fetched again soon after the agent
+#: catches up.
 PAUSED_FETCH_TIMEOUT_S = 0.02
 #: A rebalance or a shutdown waits this long for loop bodies that have begun.
 BODY_TIMEOUT_S = 5.0
 
 
-def take_records(result: Any, max_records: int) -> list[Any]:
-    """Return the next records of one ``FetchResult`` as aiokafka's C records.
-
-    aiokafka wraps each one in a dataclass, which costs three times what the parsing costs. Whole record batches
-    are taken until there are ``max_records`` or more; the rest stays for the next call.
-    """
-    if not result.check_assignment(result._topic_partition) or not result.has_more():
-        return []
-    part = result._partition_records
-    records: list[Any] = []
-    position = part.next_fetch_offset
-    while len(records) < max_records and part._records.has_next():
-        batch = part._records.next_batch()
-        if part._check_crcs and not batch.validate_crc():
-            raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
-        if not batch.is_control_batch:
-            chunk = list(batch)
-            if chunk and chunk[0].offset < position:  # a batch is sent whole, also when asked from its middle
-                chunk = [record for record in chunk if record.offset >= position]
-            records.extend(chunk)
-        position = batch.next_offset
-    part.next_fetch_offset = position
-    result._update_position()
-    if not part._records.has_next():
-        result._partition_records = None
-    return records
-
-
-class _DaemonThread(WorkerThread):  # type: ignore[misc]
+class _DaemonThread(WorkerThread):
     """Never keeps a process alive, never blocks the main loop for long."""
 
     def __init__(self, service: Any, **kwargs: Any) -> None:
@@ -99,7 +83,7 @@ class _DaemonThread(WorkerThread):  # type: ignore[misc]
         self.is_stopped.wait(timeout=2.0)
 
 
-class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer."""
 
     Worker = _DaemonThread
@@ -139,7 +123,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         )
 
     async def fetch(self, active: frozenset[TP], timeout: float) -> list[tuple[TP, list[Any], int]]:
-        """Return ``(partition, records, high watermark)`` of ``active`` partitions; empty after ``timeout`` s."""
+        """Return ``(partition, records, high watermark)`` per partition; ends after ``timeout`` seconds."""
         # Not through the thread's method queue: its two workers stay free for commits and seeks.
         return await asyncio.wrap_future(
             asyncio.run_coroutine_threadsafe(self._fetch(active, timeout), self.thread_loop)
@@ -151,6 +135,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         subscriptions = fetcher._subscriptions
+        max_records = self.app.headrace_settings.batch_max_records
         deadline = time.monotonic() + timeout
         with subscriptions.fetch_context():
             while True:
@@ -159,7 +144,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if subscriptions.reassignment_in_progress or not self.consumer.flow_active:
                     await asyncio.sleep(0.01)
                     return []
-                fetched = self._drain(fetcher, active)
+                fetched = [
+                    (ensure_TP(part.tp), part.records, part.highwater)
+                    for part in drain(fetcher, active, max_records, self.app.batch_topics.__contains__)
+                    if part.records
+                ]
                 remaining = deadline - time.monotonic()
                 if fetched or remaining <= 0:
                     return fetched
@@ -169,32 +158,6 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     waiter.cancel()
                     return []
                 waiter.result()  # coordination errors arrive here
-
-    def _drain(self, fetcher: Any, active: frozenset[TP]) -> list[tuple[TP, list[Any], int]]:
-        subscriptions, batch_topics = fetcher._subscriptions, self.app.batch_topics
-        max_records = self.app.headrace_settings.batch_max_records
-        fetched = []
-        for tp in list(fetcher._records):
-            if tp not in active:
-                if not subscriptions.is_assigned(tp):
-                    del fetcher._records[tp]
-                continue
-            result = fetcher._records[tp]
-            if type(result) is not FetchResult:  # an error; hand out first what came before it
-                if not fetched:
-                    del fetcher._records[tp]
-                    fetcher._notify(fetcher._wait_consume_future)
-                    result.check_raise()
-                break
-            take = take_records if tp.topic in batch_topics else FetchResult.getall
-            records = take(result, max_records)
-            if not result.has_more():
-                del fetcher._records[tp]
-                fetcher._notify(fetcher._wait_consume_future)
-            if records:
-                state = subscriptions.subscription.assignment.state_value(tp)
-                fetched.append((ensure_TP(tp), records, state.highwater or 0))
-        return fetched
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every partition to its committed offset, and those without one to where a new group begins."""
@@ -221,28 +184,58 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return offsets
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        consumer = self._ensure_consumer()
         try:
-            mine = consumer.assignment()
-            await consumer.commit({TopicPartition(*tp): offset for tp, offset in offsets.items() if tp in mine})
-        except (CommitFailedError, IllegalStateError) as exc:
-            # The group moved on; whoever owns the partitions now starts from the previous commit.
-            log.info("Offsets were not committed, the group is rebalancing (%s)", type(exc).__name__)
-            return False
+            mine = self._ensure_consumer().assignment()
+            done = await self._commit_mine({tp: offset for tp, offset in offsets.items() if tp in mine})
         except Exception as exc:
             log.exception("Commit failed")
             await self.crash(exc)
             return False
-        self.tp_last_committed_at.update(dict.fromkeys(offsets, time.monotonic()))
-        return True
+        if done:
+            self.tp_last_committed_at.update(dict.fromkeys(offsets, time.monotonic()))
+        return done
+
+    async def _commit_mine(self, offsets: Mapping[TP, int]) -> bool:
+        # Not aiokafka's commit: when a rebalance has begun it forgets its membership, rejoins as a stranger, and
+        # the group waits for the member that is no more until its session ends.
+        coordinator = self._ensure_consumer()._coordinator
+        by_topic: dict[str, list[tuple[int, int, str]]] = {}
+        for tp, offset in offsets.items():
+            by_topic.setdefault(tp.topic, []).append((tp.partition, offset, ""))
+        generation = coordinator.generation
+        while by_topic and generation == coordinator.generation:
+            await coordinator.ensure_coordinator_known()
+            request = OffsetCommitRequest(
+                coordinator.group_id, generation, coordinator.member_id,
+                OffsetCommitRequest.DEFAULT_RETENTION_TIME, list(by_topic.items()),
+            )  # fmt: skip
+            try:
+                response = await coordinator._send_req(request)
+                codes = {code for _, partitions in response.topics for _, code in partitions}
+                for code in codes - {0}:
+                    raise for_code(code)
+            except (RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError) as exc:
+                # The group moves on; whoever owns the partitions then starts from the previous commit.
+                log.info("Offsets were not committed, the group is rebalancing (%s)", type(exc).__name__)
+                coordinator.request_rejoin()
+                return False
+            except KafkaError as exc:
+                if not exc.retriable:
+                    raise
+                if isinstance(exc, (NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError)):
+                    coordinator.coordinator_dead()
+                await asyncio.sleep(0.1)
+            else:
+                return True
+        return False
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Look for stalled partitions; the stock check dereferences state that a rebalance may just have removed."""
+        """Look for stalled partitions; the stock check trips over state that a rebalance just removed."""
         with contextlib.suppress(AttributeError, AssertionError):
             super().verify_event_path(now, tp)
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+class BatchConsumer(driver.Consumer):
     """The main-loop side of the consumer: delivery and offsets."""
 
     mundane_level = "debug"
@@ -257,6 +250,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    _n_acked: int
 
     # -- delivery
 
@@ -283,7 +278,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         active = frozenset(self._get_active_partitions())
         if not active:
             self._resumed.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._resumed.wait(), FETCH_TIMEOUT_S)
             return
         epoch = self._assignment_epoch
@@ -293,8 +288,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if not fetched:
             return
         if epoch != self._assignment_epoch or not self.flow_active:
-            # Fetched for an assignment that is gone. Nothing of the new one was delivered yet, because only this
-            # task delivers: starting it from its committed offsets loses nothing.
+            # Fetched for an assignment that is gone. Nothing of the new one was delivered yet, because
+            # only this task delivers: starting it from its committed offsets loses nothing.
             if self.flow_active:
                 await self._rewind()
             return
@@ -317,7 +312,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             log.info("Could not seek to the committed offsets (%r); the rebalance in progress will", exc)
 
     def _interrupted(self, epoch: int) -> bool:
-        # A rebalance (or shutdown) has begun. What is left undelivered is read again from the committed offsets.
+        # A rebalance (or shutdown) has begun. What is left undelivered is read again from the committed
+        # offsets.
         return not self.flow_active or epoch != self._assignment_epoch
 
     async def _deliver_list(self, tp: TP, records: list[Any], epoch: int) -> bool:
@@ -401,14 +397,15 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._bodies.discard(body)
         self._bodies_changed.set()
 
-    async def wait_for_bodies(self, timeout: float = BODY_TIMEOUT_S) -> bool:
-        """Wait until no loop body is running; return False when some still are after ``timeout`` s."""
+    async def wait_for_bodies(self, timeout: float | None = None) -> bool:
+        """Wait until no loop body is running; return False when some still are after the timeout."""
+        timeout = BODY_TIMEOUT_S if timeout is None else timeout
         deadline = time.monotonic() + timeout
         while self._bodies:
             self._bodies_changed.clear()
             try:
                 await asyncio.wait_for(self._bodies_changed.wait(), max(0.0, deadline - time.monotonic()))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 log.warning("%d batches still being processed after %.0f s", len(self._bodies), timeout)
                 return False
         return True
@@ -459,7 +456,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return offset
 
 
-class BatchTransport(driver.Transport):  # type: ignore[misc]
+class BatchTransport(driver.Transport):
     """Faust's aiokafka transport with our consumer."""
 
     Consumer = BatchConsumer

@@ -1,15 +1,15 @@
 """Sliding event-time windows in buckets, for many keys at once.
 
-A window of one key is a ring of buckets for each *tier* (span, bucket width) and metric. Tiers share nothing, so
-an event lands in one bucket of every tier:
+A window of one key is a ring of buckets for each *tier* (span, bucket width) and metric. Tiers share nothing,
+so an event lands in one bucket of every tier:
 
-    tier 1 h in 5-min buckets, now in bucket 17:      [ 6  7  8 ... 16 17 ]   head = 17
-    an event of bucket 15 (late) adds to its own      slot = 15 % 13
-    an event of bucket 19 moves the head, wiping      slots of 18 and 19 are zeroed first
+    tier 1 h in 5-min buckets, newest event in bucket 17:   [ 5  6  7 ... 16 17 ]   head = 17
+    an event of bucket 15 (late) adds to its own            slot = 15 % 13
+    an event of bucket 19 moves the head, wiping            slots of 18 and 19 are zeroed first
 
 A value is the sum of the buckets in ``(bucket(now) - n, bucket(now)]``: it depends on the events and the time
-asked, never on arrival order (as long as the time asked is not before the newest event by more than the ring's
-spare bucket).
+asked, never on arrival order, for every time asked that is at most ``AHEAD_MS`` before the newest event. One
+producer whose clock runs ahead (within what is accepted) therefore costs nobody else's counts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 
+#: How far events may be ahead of the time asked without wiping what the window still needs; events further in
+#: the future are not accepted.
+AHEAD_MS = 5 * MINUTE_MS
+
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One resolution: ``buckets`` buckets of ``bucket_ms``, plus the one being filled."""
+    """One resolution: ``buckets`` buckets of ``bucket_ms``, and spare ones for events ahead of the time asked."""
 
     name: str
     bucket_ms: int
@@ -36,8 +40,8 @@ class Tier:
 
     @property
     def ring(self) -> int:
-        """Return the slots kept: the window, and the bucket being filled."""
-        return self.buckets + 1
+        """Return the slots kept: the window, and what may lie ahead of it."""
+        return self.buckets + -(-AHEAD_MS // self.bucket_ms)
 
 
 TIERS: tuple[Tier, ...] = (
@@ -116,34 +120,39 @@ class Windows:
         data[head_name][rows] = newest
 
     def read(self, data: npt.NDArray[Any], now: int) -> F32:
-        """Return every window at ``now`` (ms), float32 ``(n, tiers, metrics)``, for an array of rows ``data``."""
+        """Return every window of the rows ``data`` at ``now`` (ms), float32 ``(n, tiers, metrics)``."""
         out = np.zeros((len(data), len(self.tiers), len(self.metrics)), np.float32)
         for i, (tier, sums_name, head_name) in enumerate(zip(self.tiers, self._sums, self._heads, strict=True)):
             live = self._live(data[head_name], tier, now)
             out[:, i] = np.einsum("nsm,ns->nm", data[sums_name], live)
         return out
 
-    def read_one(self, data: npt.NDArray[Any], now: int, tier_name: str, metric: str) -> F32:
-        """Return one window of one metric at ``now``, float32 ``(n,)``: cheaper than ``read`` for whole tables."""
+    def read_one(
+        self, data: npt.NDArray[Any], now: int, tier_name: str, metric: str, buckets: int | None = None
+    ) -> F32:
+        """Return one window of one metric at ``now``, float32 ``(n,)``; for whole tables cheaper than ``read``.
+
+        ``buckets`` asks for the tier's newest few only: 3 of the "1h" tier are the last 10 to 15 minutes.
+        """
         i, j = self._names[tier_name, metric]
-        live = self._live(data[self._heads[i]], self.tiers[i], now)
+        live = self._live(data[self._heads[i]], self.tiers[i], now, buckets)
         out: F32 = np.einsum("ns,ns->n", data[self._sums[i]][:, :, j], live)
         return out
 
     @staticmethod
-    def _live(head: npt.NDArray[np.int32], tier: Tier, now: int) -> F32:
+    def _live(head: npt.NDArray[np.int32], tier: Tier, now: int, buckets: int | None = None) -> F32:
         """Return which slots are inside the window at ``now``, float32 ``(n, ring)`` of 0 and 1."""
         current = now // tier.bucket_ms
         h = head.astype(np.int64)[:, None]
         bucket = h - (h - np.arange(tier.ring)[None, :]) % tier.ring
-        return ((bucket > current - tier.buckets) & (bucket <= current)).astype(np.float32)
+        return ((bucket > current - (buckets or tier.buckets)) & (bucket <= current)).astype(np.float32)
 
 
 def rounds(rows: I64) -> list[I64]:
     """Split positions so that no row repeats within a round and each row's order is kept.
 
-    ``rows = [7, 3, 7, 7]`` gives ``[[0, 1], [2], [3]]``. Sequential updates (recent items, decayed affinities)
-    become one vectorised step per round.
+    ``rows = [7, 3, 7, 7]`` gives ``[[0, 1], [2], [3]]``. Sequential updates (recent items, decayed
+    affinities) become one vectorised step per round.
     """
     n = len(rows)
     if n == 0:

@@ -1,4 +1,4 @@
-"""Shared fixtures. One suite, two kinds of server: embedded ones, started once per run, or those the environment names.
+"""Shared fixtures. One suite, two kinds of server: embedded ones, or those the environment names.
 
 HEADRACE_TEST_BROKER=host:port    run against this Kafka
 HEADRACE_TEST_REDIS=redis://...   run against this Redis
@@ -7,20 +7,27 @@ HEADRACE_TEST_REQUIRE=1           a missing server is a failure (CI), not a skip
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
+from streams.app import run_apps
 from streams.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
 from streams.errors import UnavailableError
+from streams.sender import BatchSender
 from streams.settings import Settings
+from streams.topics import create_topics
 
 
-def _start(server: EmbeddedServer) -> EmbeddedServer:
+def _start(server: EmbeddedServer) -> None:
     try:
-        return server.start()
+        server.start()
     except UnavailableError as exc:
         if os.environ.get("HEADRACE_TEST_REQUIRE") == "1":
             pytest.fail(f"required server is missing: {exc}", pytrace=False)
@@ -61,14 +68,14 @@ def real_kafka() -> bool:
 def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
     """Return a function making settings of a fresh installation (own topic prefix) with overrides."""
 
-    def make(**overrides: object) -> Settings:
-        values: dict[str, object] = {
+    def make(**overrides: Any) -> Settings:
+        values: dict[str, Any] = {
             "brokers": broker,
             "redis_url": redis_url,
             "topic_prefix": f"t{secrets.token_hex(4)}-",
             "session_timeout_s": 6.0,  # the least a stock Kafka broker accepts
         }
-        return Settings(**{**values, **overrides})  # type: ignore[arg-type]
+        return Settings(**{**values, **overrides})
 
     return make
 
@@ -77,3 +84,64 @@ def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     """Settings of a fresh installation: own topic prefix, no topics yet."""
     return make_settings()
+
+
+@pytest.fixture
+async def topics_made(settings: Settings) -> Settings:
+    """The same settings, with all topics made."""
+    await create_topics(settings)
+    return settings
+
+
+@pytest.fixture
+async def sender(settings: Settings) -> AsyncIterator[BatchSender]:
+    """A running BatchSender."""
+    service = BatchSender(settings)
+    await service.start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+def running(settings: Settings) -> Callable[..., contextlib.AbstractAsyncContextManager[asyncio.Event]]:
+    """Return an async context manager that runs apps and services around its body, through ``run_apps``.
+
+    An app that crashes ends the body with its error, as it ends a worker's process.
+    """
+
+    @contextlib.asynccontextmanager
+    async def run(*apps: Any, services: Any = ()) -> AsyncIterator[asyncio.Event]:
+        ready, stop = asyncio.Event(), asyncio.Event()
+        body = asyncio.current_task()
+        task = asyncio.create_task(run_apps(apps, settings=settings, services=services, ready=ready, stop=stop))
+        task.add_done_callback(lambda done: None if stop.is_set() or body is None else body.cancel())
+        try:
+            await asyncio.wait_for(ready.wait(), 20)
+            yield stop
+        except asyncio.CancelledError:
+            if not task.done() or body is None:
+                raise
+            body.uncancel()
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 20)
+
+    return run
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[None]]:
+    """Return a function that waits, a bounded time, until a condition holds."""
+
+    async def wait(condition: Callable[[], Any], timeout: float = 8.0) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            result = condition()
+            if isinstance(result, Awaitable):
+                result = await result
+            if result:
+                return
+            assert time.monotonic() < deadline, "the condition never held"
+            await asyncio.sleep(0.01)
+
+    return wait

@@ -1,0 +1,71 @@
+"""follow_catalog: reads `items` (all partitions, in every serving worker); keeps the catalogue and the hot index.
+
+Every worker needs the whole catalogue, so this agent has no consumer group: a tail reads the topic from its
+beginning and hands the batches over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faust
+
+from agents.wiring import Wiring
+from serving.catalog import Catalog
+from serving.hot_index import HotIndex
+from streams.codec import Decoder
+from streams.errors import RejectedError
+from streams.schemas import Item
+from streams.tail import Tail, broadcast_channel
+from streams.transport import RecordBatch
+
+NAME = "follow_catalog"
+
+
+class CatalogFollower:
+    """Applies `items` records to a catalogue and, where there is one, a hot index. Pure."""
+
+    def __init__(
+        self, catalog: Catalog | None = None, hot: HotIndex | None = None, max_bytes: int = 65_536
+    ) -> None:
+        self.catalog = Catalog() if catalog is None else catalog
+        self._hot = hot
+        self._decoder = Decoder(Item, max_bytes)
+
+    def apply(self, batch: RecordBatch) -> None:
+        """Apply a batch in order; what cannot be decoded is passed over. A null value withdraws its key's item."""
+        for record in batch:
+            if record.value is None:
+                if record.key:
+                    key = self.catalog.drop(record.key.decode("utf-8", "replace"))
+                    if self._hot is not None:
+                        self._hot.drop(key)
+                continue
+            try:
+                item = self._decoder.one(record)
+            except RejectedError:
+                continue
+            key = self.catalog.put(item)
+            if self._hot is not None:
+                vector = self.catalog.vector(key)
+                if vector is None:
+                    self._hot.drop(key)
+                else:
+                    self._hot.put(key, vector, item.published_ts, max(record.timestamp, item.published_ts))
+
+
+def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIndex) -> Tail:
+    """Add the agent to the app; return the tail that feeds it, a service to run.
+
+    Every worker meets a bad item; it is track_users, whose group meets it once, that buries it.
+    """
+    channel = broadcast_channel(app)
+    tail = Tail(wiring.settings, wiring.topics.items, channel, name=NAME)
+
+    @app.agent(channel, name=NAME)
+    async def follow_catalog(stream: Any) -> None:
+        async for batch in stream:
+            follower.apply(batch)
+            hot.expire(max(r.timestamp for r in batch))
+
+    return tail

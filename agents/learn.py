@@ -1,0 +1,72 @@
+"""learn: reads `examples`; writes the online model to `models` every few seconds; keeps the learner."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import faust
+import numpy as np
+from mode import Service
+
+from agents.wiring import Wiring
+from models import online
+from models.features import SPEC
+from models.online import OnlineLearner
+from streams.codec import Decoder
+from streams.errors import RejectedError
+from streams.schemas import Example
+from streams.transport import batch_topic, durable
+
+NAME = "learn"
+
+
+def check_example(example: Example, _record: Any) -> None:
+    """Raise ``RejectedError`` for an example of another feature list."""
+    if example.spec != SPEC.version or len(example.features) != 4 * len(SPEC):
+        raise RejectedError("other_features", "spec", f"spec {example.spec}, this code has {SPEC.version}")
+
+
+class LearnStage:
+    """The learner of this process."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        self.learner = OnlineLearner()
+        self.decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
+        self._published = 0
+
+    def learn(self, examples: list[Example]) -> None:
+        """Learn a batch."""
+        if examples:
+            x = np.frombuffer(b"".join(e.features for e in examples), "<f4").reshape(-1, len(SPEC))
+            self.learner.learn(x, np.array([e.clicked for e in examples]))
+
+    async def publish(self) -> None:
+        """Send the weights, when there are new ones."""
+        if self.learner.seen == self._published or not self.learner.clicks:
+            return
+        self._published = self.learner.seen
+        weights, quality = self.learner.weights(), self.learner.quality()
+        value, _ = await asyncio.to_thread(online.encode, weights, self.wiring.clock(), quality)
+        await self.wiring.sender.send_many(
+            self.wiring.topics.models, [(online.NAME.encode(), value, None, [])], partition=0
+        )
+
+
+def attach(app: faust.App, wiring: Wiring) -> list[Service]:
+    """Add the agent to the app; return the services it needs."""
+    stage = LearnStage(wiring)
+
+    @app.agent(batch_topic(app, wiring.topics.examples), name=NAME)
+    async def learn(stream: Any) -> None:
+        async for batch in durable(stream):
+            decoded = stage.decoder.batch(batch.records)
+            stage.learn(decoded.values)
+            await wiring.bury(NAME, batch, decoded.rejects)
+
+    @app.timer(interval=wiring.settings.publish_every_s)
+    async def publish_weights() -> None:
+        await stage.publish()
+
+    return []

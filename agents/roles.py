@@ -1,0 +1,82 @@
+"""Roles: which agents a process runs. Every role is a Faust app with a consumer group of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import faust
+from mode import Service
+
+from agents import aggregate_items, join_outcomes, learn, log_sink, recommend, track_users
+from agents.trainer import Trainer
+from agents.wiring import Wiring
+from serving.store import RedisStore
+from streams.app import make_app, run_apps
+from streams.errors import ConfigError, UnavailableError
+from streams.sender import BatchSender
+from streams.settings import Settings
+from streams.topics import check_topics
+
+Attach = Callable[[faust.App, Wiring], list[Service]]
+
+#: Role -> how its agents are added to its app. The trainer reads files, so it has no app.
+ROLES: dict[str, tuple[Attach, ...]] = {
+    "ingest": (track_users.attach,),
+    "aggregate": (aggregate_items.attach,),
+    "learn": (join_outcomes.attach, learn.attach),
+    "log": (log_sink.attach,),
+    "trainer": (),
+    "serve": (recommend.attach,),
+}
+
+log = logging.getLogger(__name__)
+
+
+def parse_roles(text: str) -> list[str]:
+    """Return the roles named in ``ingest,aggregate``; raise ``ConfigError`` for one that does not exist."""
+    roles = list(dict.fromkeys(r.strip() for r in text.split(",") if r.strip()))
+    unknown = [r for r in roles if r not in ROLES]
+    if unknown or not roles:
+        raise ConfigError(f"unknown role {', '.join(unknown) or '(none)'}: choose from {', '.join(ROLES)}")
+    return roles
+
+
+async def run_worker(
+    settings: Settings,
+    roles: Sequence[str],
+    *,
+    ready: asyncio.Event | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Run roles in this process until ``stop``, SIGINT or SIGTERM.
+
+    Raises
+    ------
+    UnavailableError
+        The broker does not answer, or topics are missing.
+    HeadraceError
+        A part crashed; the whole process stops, and unacknowledged batches are delivered again.
+    """
+    problems = await check_topics(settings)
+    if problems:
+        raise UnavailableError("; ".join(problems))
+    sender = BatchSender(settings)
+    store = RedisStore(settings)
+    wiring = Wiring(settings, sender, store)
+    apps: list[faust.App] = []
+    services: list[Service] = [sender]
+    for role in roles:
+        if role == "trainer":
+            services.append(Trainer(wiring))
+            continue
+        app = make_app(settings, role)
+        for attach in ROLES[role]:
+            services.extend(attach(app, wiring))
+        apps.append(app)
+    log.info("starting %s", ", ".join(roles), extra={"action": "start", "roles": list(roles)})
+    try:
+        await run_apps(apps, settings=settings, services=services, ready=ready, stop=stop)
+    finally:
+        await store.close()

@@ -1,0 +1,64 @@
+"""trainer: reads the Parquet log; writes the ranker to `models`; keeps nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from mode import Service
+
+from agents.wiring import Wiring
+from models import ranker
+from models.example_log import FOLDER
+from models.ranker import RankerParams
+from models.training import TrainResult, train_from_log
+
+log = logging.getLogger(__name__)
+
+
+async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tuple[TrainResult, str] | None:
+    """Train on the log and publish; return the result and its version, None while the log holds too little."""
+    s = wiring.settings
+    # LightGBM works outside the GIL; a thread keeps the loop free.
+    result = await asyncio.to_thread(
+        train_from_log,
+        s.data_dir,
+        params or RankerParams(),
+        min_rows=s.train_min_rows,
+        min_clicks=s.train_min_clicks,
+    )
+    if result is None:
+        return None
+    value, version = ranker.encode(result.text, wiring.clock(), result.metrics)
+    await wiring.sender.send_many(
+        wiring.topics.models, [(ranker.NAME.encode(), value, None, [])], partition=0
+    )
+    return result, version
+
+
+class Trainer(Service):
+    """Trains whenever the log has grown, at most every ``train_every_s``."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._files = -1
+        super().__init__()
+
+    @property
+    def label(self) -> str:
+        """Name for logs."""
+        return "Trainer"
+
+    @Service.task
+    async def _train(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self._wiring.settings.train_every_s)
+            folder = self._wiring.settings.data_dir / FOLDER
+            files = len(list(folder.glob("*.parquet"))) if folder.is_dir() else 0
+            if self.should_stop or files == self._files:
+                continue
+            done = await train_once(self._wiring)
+            if done is not None:
+                self._files = files
+                result, version = done
+                log.info("ranker %s trained on %d examples: %s", version, result.rows, result.metrics)

@@ -1,0 +1,182 @@
+"""What the agents of a process share, and the few moves every agent makes: bury, hold, flush."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.store import Kind, OnlineStore
+from streams.dead_letters import dead_letter
+from streams.errors import RejectedError, UnavailableError
+from streams.sender import BatchSender
+from streams.settings import Settings
+from streams.topics import Topics
+from streams.transport import RecordBatch
+
+log = logging.getLogger(__name__)
+
+
+def wall_clock() -> int:
+    """Return the time, ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Wiring:
+    """Settings, topic names, the producer, the online store and the clock of one process."""
+
+    settings: Settings
+    sender: BatchSender
+    store: OnlineStore
+    clock: Callable[[], int] = wall_clock
+    topics: Topics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.topics = Topics(self.settings)
+
+    async def bury(
+        self, agent: str, batch: RecordBatch, rejects: Sequence[tuple[Any, RejectedError]]
+    ) -> None:
+        """Write the rejected records to `dead-letters`; returns when they are safe."""
+        if not rejects:
+            return
+        letters = [
+            dead_letter(
+                record, batch.topic, batch.partition, agent=agent, reason=e.reason, field=e.field, detail=e.detail
+            )
+            for record, e in rejects
+        ]
+        await self.sender.send_keyed(self.topics.dead_letters, letters)
+        log.warning(
+            "%s: %d of %d records of %s-%d are dead letters (first: %s %s)",
+            agent,
+            len(rejects),
+            len(batch),
+            batch.topic,
+            batch.partition,
+            rejects[0][1].reason,
+            rejects[0][1].field,
+            extra={"action": "dead_letter", "agent": agent, "count": len(rejects)},
+        )
+
+
+class Flusher:
+    """Coalesces the effects of many batches into one write, and acks the batches after it.
+
+    Parameters
+    ----------
+    write
+        Takes what is dirty (synchronously, before its first await) and makes it durable.
+    every_s
+        Batches are held at most about this long.
+    """
+
+    def __init__(self, write: Callable[[], Awaitable[None]], every_s: float) -> None:
+        self._write = write
+        self._every_s = every_s
+        self._acks: list[Callable[[], None]] = []
+        self._lock = asyncio.Lock()
+        self._due = 0.0
+        self._late: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+
+    async def hold(self, ack: Callable[[], None]) -> None:
+        """Keep a batch's ack until the next flush; flush when one is due."""
+        if self._error is not None:
+            raise self._error
+        now = time.monotonic()
+        if not self._acks:
+            self._due = now + self._every_s
+        self._acks.append(ack)
+        if now >= self._due:
+            await self.flush()
+        elif self._late is None or self._late.done():
+            self._late = asyncio.create_task(self._flush_later())
+
+    async def _flush_later(self) -> None:
+        try:
+            while self._acks:
+                await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+                if time.monotonic() >= self._due:
+                    await self.flush()
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - handed to the agent, which stops the worker
+            self._error = exc
+            log.exception("flush failed")
+
+    async def flush(self) -> None:
+        """Write, then ack what was held before the write began."""
+        async with self._lock:
+            acks, self._acks = self._acks, []
+            self._due = time.monotonic() + self._every_s
+            await self._write()
+            for ack in acks:
+                ack()
+
+    def locked(self) -> asyncio.Lock:
+        """Return the lock that keeps writes apart from loading and dropping state."""
+        return self._lock
+
+    def forget(self) -> None:
+        """Drop held acks: their partitions went to somebody else."""
+        self._acks = []
+
+
+class StoreWriter:
+    """Writes rows to the online store; while it is away, remembers what it missed and catches up later.
+
+    Kafka is the source of truth: an unreachable store never stops a stage.
+    """
+
+    def __init__(self, store: OnlineStore, max_kept: int = 200_000) -> None:
+        self._store = store
+        self._missed: dict[tuple[Kind, int], bytes] = {}
+        self._max_kept = max_kept
+        self._down = False
+        self._again_at = 0.0
+
+    async def put(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
+        """Write rows, or keep them for later."""
+        if self._down and time.monotonic() < self._again_at:
+            self._keep(kind, keys, rows)
+            return
+        try:
+            if self._missed:
+                await self._catch_up()
+            await self._store.put(kind, keys, rows)
+        except UnavailableError as exc:
+            if not self._down:
+                log.warning("the online store is away, rows are kept: %s", exc, extra={"action": "store_down"})
+            self._down, self._again_at = True, time.monotonic() + 0.5
+            self._keep(kind, keys, rows)
+            return
+        if self._down:
+            log.warning("the online store is back", extra={"action": "store_up"})
+            self._down = False
+
+    async def _catch_up(self) -> None:
+        kinds: dict[Kind, list[int]] = {}
+        for kind, key in self._missed:
+            kinds.setdefault(kind, []).append(key)
+        for kind, keys in kinds.items():
+            await self._store.put(kind, keys, [self._missed[kind, k] for k in keys])
+        self._missed.clear()
+
+    def _keep(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
+        for key, row in zip(keys, rows, strict=True):
+            if len(self._missed) < self._max_kept or (kind, key) in self._missed:
+                self._missed[kind, key] = row
+
+    async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
+        """Remove rows; what cannot be removed now expires by itself."""
+        for key in keys:
+            self._missed.pop((kind, key), None)
+        try:
+            await self._store.drop(kind, keys)
+        except UnavailableError as exc:
+            log.warning("rows were not removed from the online store: %s", exc)

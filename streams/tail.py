@@ -1,0 +1,252 @@
+"""Reading topics without a group: all records in every process, or one partition's whole history."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import faust
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError
+from mode import Service
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
+
+from streams.batches import RecordBatch
+from streams.errors import UnavailableError
+from streams.fetching import REQUEST_TIMEOUT_S, Fetched, drain
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Deliver: TypeAlias = Callable[[RecordBatch], Awaitable[None] | None]
+
+
+class Reader:
+    """A consumer of given partitions, outside any group. Made by ``open_reader``."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition], settings: Settings) -> None:
+        self._consumer = consumer
+        self._settings = settings
+        self.partitions = tps
+
+    async def bounds(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return the first and the end offset (next to be written) of every partition, as they are now."""
+        return (
+            await self._consumer.beginning_offsets(self.partitions),
+            await self._consumer.end_offsets(self.partitions),
+        )
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Continue reading ``tp`` at ``offset``."""
+        self._consumer.seek(tp, offset)
+
+    async def fetch(self, timeout: float) -> list[Fetched]:
+        """Return what arrived, nothing after ``timeout`` seconds. Records may be empty (control batches)."""
+        fetcher = self._consumer._fetcher
+        deadline = time.monotonic() + timeout
+        while True:
+            if self._consumer._closed:
+                raise ConsumerStoppedError
+            fetched = drain(fetcher, self.partitions, self._settings.batch_max_records)
+            remaining = deadline - time.monotonic()
+            if fetched or remaining <= 0:
+                return fetched
+            waiter = fetcher._create_fetch_waiter()
+            done, _ = await asyncio.wait([waiter], timeout=remaining)
+            if not done:
+                waiter.cancel()
+            else:
+                waiter.result()
+
+
+@asynccontextmanager
+async def open_reader(
+    settings: Settings, topics: Iterable[str], partitions: Iterable[int] | None = None
+) -> AsyncIterator[Reader]:
+    """Open a reader of ``partitions`` (all when None) of ``topics``; positions are set with ``seek``.
+
+    Raises
+    ------
+    UnavailableError
+        When a topic does not exist.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.brokers.split(","),
+        client_id="headrace",
+        auto_offset_reset="earliest",
+        fetch_min_bytes=1,
+        fetch_max_wait_ms=settings.fetch_max_wait_ms,
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        tps = [
+            TopicPartition(topic, partition)
+            for topic in topics
+            for partition in await _partitions(consumer, topic, settings)
+            if partitions is None or partition in set(partitions)
+        ]
+        consumer.assign(tps)
+        yield Reader(consumer, tps, settings)
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings) -> list[int]:
+    # A topic created a moment ago may be missing from the first answer.
+    deadline = time.monotonic() + 2.0
+    while True:
+        await consumer._client.add_topic(topic)
+        found: set[int] | None = consumer._client.cluster.partitions_for_topic(topic)
+        if found:
+            return sorted(found)
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"topic {topic} does not exist at {settings.brokers}")
+        await asyncio.sleep(0.05)
+        await consumer._client.force_metadata_update()
+
+
+class BroadcastChannel(faust.Channel):
+    """An in-process channel for tailed batches: no rebalance empties it, a full one makes puts wait."""
+
+    _queue: ThrowableQueue | None
+
+    @property
+    def queue(self) -> ThrowableQueue:
+        """The queue of one subscriber."""
+        if self._queue is None:
+            flow = FlowControlEvent(initially_suspended=False)
+            flow.resume()
+            self._queue = ThrowableQueue(maxsize=self.maxsize or 16, flow_control=flow)
+        return self._queue
+
+    async def put(self, value: Any) -> None:
+        """Give ``value`` to every subscriber; wait for the first one to come."""
+        root = self._root if self._root is not None else self
+        while not root._subscribers:  # noqa: ASYNC110 - Faust tells nobody when an agent subscribes
+            await asyncio.sleep(0.01)
+        for subscriber in list(root._subscribers):
+            await subscriber.queue.put(value)
+
+
+def broadcast_channel(app: faust.App, maxsize: int = 16) -> BroadcastChannel:
+    """Return a channel that an agent can read and a ``Tail`` can deliver to."""
+    return BroadcastChannel(app, maxsize=maxsize)
+
+
+class Tail(Service):
+    """Reads all partitions of some topics from their beginning, for ever, and delivers ``RecordBatch``.
+
+    Batches of one partition come in order, one at a time. An exception of ``deliver`` crashes the service.
+
+    Parameters
+    ----------
+    source
+        Settings, or an app made by ``make_app``.
+    topics
+        Full topic names.
+    deliver
+        Called, and awaited when it returns an awaitable; or a ``BroadcastChannel``.
+    from_end
+        Skip what was written before the start.
+
+    Attributes
+    ----------
+    caught_up
+        Set once everything written before the start was delivered.
+    position
+        (topic, partition) -> next offset to be delivered.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        source: Settings | faust.App,
+        topics: str | Iterable[str],
+        deliver: Deliver | BroadcastChannel,
+        *,
+        name: str = "tail",
+        from_end: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self._settings: Settings = source if isinstance(source, Settings) else source.headrace_settings
+        self._topics = [topics] if isinstance(topics, str) else list(topics)
+        self._deliver: Deliver = deliver.put if isinstance(deliver, BroadcastChannel) else deliver
+        self._name = name
+        self._from_end = from_end
+        self._highwater: dict[tuple[str, int], int] = {}
+        self.caught_up = asyncio.Event()
+        self.position: dict[tuple[str, int], int] = {}
+        super().__init__(**kwargs)
+
+    @property
+    def label(self) -> str:
+        """Name for logs."""
+        return f"{type(self).__name__}: {self._name}"
+
+    def lag(self) -> int:
+        """Return how many records are written and not delivered, as far as the broker's last answers say."""
+        return sum(max(0, end - self.position.get(tp, 0)) for tp, end in self._highwater.items())
+
+    @Service.task
+    async def _read(self) -> None:
+        async with open_reader(self._settings, self._topics) as reader:
+            begins, ends = await reader.bounds()
+            missing = {}
+            for tp in reader.partitions:
+                start = ends[tp] if self._from_end else begins[tp]
+                reader.seek(tp, start)
+                self.position[tuple(tp)], self._highwater[tuple(tp)] = start, ends[tp]
+                if start < ends[tp]:
+                    missing[tp] = ends[tp]
+            while not self.should_stop:
+                if not missing:
+                    self.caught_up.set()
+                for part in await reader.fetch(1.0):
+                    await _deliver(self._deliver, part)
+                    self.position[tuple(part.tp)] = part.position
+                    self._highwater[tuple(part.tp)] = part.highwater
+                    if part.position >= missing.get(part.tp, 0):
+                        missing.pop(part.tp, None)
+
+
+async def _deliver(deliver: Deliver, part: Fetched) -> None:
+    if part.records:
+        waiting = deliver(RecordBatch(part.tp.topic, part.tp.partition, part.records))
+        if waiting is not None:
+            await waiting
+
+
+async def read_partition(
+    settings: Settings, topic: str, partition: int, apply: Deliver, *, from_offset: int = 0
+) -> int:
+    """Read one partition from ``from_offset`` (or its first record) to its present end; return that end
+    offset.
+
+    Raises
+    ------
+    UnavailableError
+        When the topic or the partition does not exist, or the broker stops answering.
+    """
+    async with open_reader(settings, [topic], [partition]) as reader:
+        if not reader.partitions:
+            raise UnavailableError(f"topic {topic} has no partition {partition}")
+        begins, ends = await reader.bounds()
+        (tp,) = reader.partitions
+        position, end = max(begins[tp], from_offset), int(ends[tp])
+        reader.seek(tp, position)
+        while position < end:
+            fetched = await reader.fetch(REQUEST_TIMEOUT_S)
+            if not fetched:
+                raise UnavailableError(
+                    f"{topic}-{partition}: nothing arrives past offset {position} of {end}"
+                )
+            for part in fetched:
+                await _deliver(apply, part)
+                position = part.position
+        return end

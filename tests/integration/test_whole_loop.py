@@ -1,0 +1,304 @@
+"""The whole loop over real topics: events in, features and models updated, ranked answers out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from agents.roles import run_worker
+from models import example_log, user_state
+from serving.store import RedisStore
+from streams.client import RecClient
+from streams.dead_letters import DeadLetter, read_dead_letter
+from streams.ids import hash64
+from streams.schemas import Context, Event, Item, RecReply, RecRequest
+from streams.sender import BatchSender
+from streams.settings import Settings
+from streams.topics import Topics, create_topics
+
+pytestmark = pytest.mark.broker
+
+EVERY_ROLE = ["ingest", "aggregate", "learn", "log", "trainer", "serve"]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@pytest.fixture
+def quick(settings: Settings, tmp_path: Path) -> Settings:
+    return settings.model_copy(
+        update={
+            "partitions": 2,
+            "data_dir": tmp_path,
+            "outcome_wait_ms": 700,
+            "log_flush_s": 0.3,
+            "publish_every_s": 0.3,
+            "train_every_s": 0.5,
+            "train_min_rows": 200,
+            "train_min_clicks": 10,
+            "epsilon": 0.1,
+        }
+    )
+
+
+@asynccontextmanager
+async def worker(settings: Settings, roles: list[str]) -> AsyncIterator[None]:
+    ready, stop = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(run_worker(settings, roles, ready=ready, stop=stop))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({running, waiting}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+    assert ready.is_set(), "the worker did not start within 20 s"
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 20)
+
+
+async def until(what: Callable[[], Awaitable[Any]], good: Callable[[Any], bool], timeout: float = 15.0) -> Any:
+    """Poll until ``good``, or fail showing the last value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = await what()
+        if good(value):
+            return value
+        assert time.monotonic() < deadline, f"not in time; last seen: {value!r}"
+        await asyncio.sleep(0.1)
+
+
+async def read_all(settings: Settings, topic: str) -> list[Any]:
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=settings.brokers, auto_offset_reset="earliest", group_id=None
+    )
+    await consumer.start()
+    try:
+        parts = consumer.assignment()
+        ends = await consumer.end_offsets(parts)
+        out = []
+        while any([await consumer.position(p) < ends[p] for p in parts]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                out.extend(records)
+        return out
+    finally:
+        await consumer.stop()
+
+
+async def dead_letters(settings: Settings) -> list[DeadLetter]:
+    return [read_dead_letter(r) for r in await read_all(settings, Topics(settings).dead_letters)]
+
+
+ITEMS = [
+    Item(
+        item_id=f"item-{i}",
+        title=f"story {i}",
+        category="sport" if i % 2 else "music",
+        tags=["ball"] if i % 2 else ["song"],
+        published_ts=now_ms() - i * 1000,
+    )
+    for i in range(60)
+]
+
+
+async def publish(sender: BatchSender, topic: str, pairs: list[tuple[str, Any]]) -> None:
+    encode = msgspec.json.Encoder().encode
+    await sender.send_keyed(topic, [(k.encode(), encode(v), None, []) for k, v in pairs])
+
+
+@asynccontextmanager
+async def producer(settings: Settings) -> AsyncIterator[BatchSender]:
+    sender = BatchSender(settings)
+    await sender.start()
+    try:
+        yield sender
+    finally:
+        await sender.stop()
+
+
+async def test_the_loop_from_click_to_lightgbm_ranked_reply(quick: Settings) -> None:
+    """Clicks become features in Redis, lists are logged, labelled, trained on; the ranker comes into use."""
+    topics = Topics(quick)
+    await create_topics(quick)
+    rng = np.random.default_rng(3)
+    async with producer(quick) as sender:
+        await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
+        async with worker(quick, EVERY_ROLE), RecClient(quick, "loop") as client:
+            await _browse(quick, sender)
+            store = RedisStore(quick)
+            rows = await until(
+                lambda: store.get("u", [hash64("user-1")]),
+                lambda r: r[0] is not None and np.frombuffer(r[0], user_state.ROW)[0]["n_clicks"] == 5,
+            )
+            await store.close()
+            row = np.frombuffer(rows[0] or b"", user_state.ROW)[0]
+            assert set(row["cat"][row["cat_w"] > 0]) == {hash64("sport")}
+
+            reply = RecReply("")
+            ranked_by = ""
+            deadline = time.monotonic() + 40
+            n = 0
+            while not ranked_by and time.monotonic() < deadline:
+                for _ in range(10):
+                    n += 1
+                    reply = await client.recommend(
+                        RecRequest(f"r{n}", f"user-{n % 8}", "home", n=10, context=Context(country="BR")), 5.0
+                    )
+                    assert reply.error is None
+                    assert len(reply.items) == 10
+                    await _react(quick, sender, reply, f"user-{n % 8}", rng)
+                ranked_by = reply.model.ranker if reply.model else ""
+                await asyncio.sleep(0.2)
+            assert ranked_by, "LightGBM was not trained from the log in time"
+            assert reply.model is not None
+            assert reply.model.online, "the online model was never published"
+            assert reply.degraded == []
+            log = example_log.read(quick.data_dir)
+            assert log.num_rows >= 200
+            assert 0 < sum(log.column("clicked").to_pylist()) < log.num_rows
+        assert await dead_letters(quick) == []
+
+
+async def _browse(settings: Settings, sender: BatchSender) -> None:
+    """Eight users open five stories each: odd users sport, even users music."""
+    events = []
+    for u in range(8):
+        for k in range(5):
+            item = f"item-{2 * (u + k) + u % 2}"
+            events.append(
+                (
+                    f"user-{u}",
+                    Event(f"e{u}-{k}", "click", f"user-{u}", item, now_ms(), context=Context(country="BR")),
+                )
+            )
+    await publish(sender, Topics(settings).events, events)
+
+
+async def _react(
+    settings: Settings, sender: BatchSender, reply: RecReply, user: str, rng: np.random.Generator
+) -> None:
+    """Click what is of the user's kind, now and then."""
+    mine = int(user[-1]) % 2
+    events = [
+        (
+            user,
+            Event(
+                f"{reply.request_id}-{p}", "click", user, item.item_id, now_ms(),
+                request_id=reply.request_id, position=p, surface="home", context=Context(country="BR"),
+            ),
+        )
+        for p, item in enumerate(reply.items)
+        if int(item.item_id[5:]) % 2 == mine and rng.random() < 0.4
+    ]
+    if events:
+        await publish(sender, Topics(settings).events, events)
+
+
+async def test_a_new_item_is_retrievable_within_a_second(quick: Settings) -> None:
+    topics = Topics(quick)
+    await create_topics(quick)
+    async with producer(quick) as sender:
+        await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
+        async with worker(quick, ["ingest", "aggregate", "serve"]), RecClient(quick, "fresh") as client:
+            await _browse(quick, sender)
+            new = Item("brand-new", now_ms(), "a new story", "sport", ["ball"])
+            began = time.monotonic()
+            await publish(sender, topics.items, [(new.item_id, new)])
+            n = 0
+            while True:
+                n += 1
+                reply = await client.recommend(RecRequest(f"q{n}", "user-1", "home", n=60, explain=True), 5.0)
+                if any(i.item_id == "brand-new" for i in reply.items):
+                    break
+                assert time.monotonic() - began < 1.0, "not retrievable within a second"
+            assert all(i.why for i in reply.items)
+
+
+async def test_bad_input_becomes_dead_letters_and_error_replies_and_stops_nothing(quick: Settings) -> None:
+    topics = Topics(quick)
+    await create_topics(quick)
+    good = msgspec.json.encode(Event("ok", "click", "u", "item-1", now_ms()))
+
+    def event(**changes: Any) -> bytes:
+        return msgspec.json.encode({**msgspec.json.decode(good), **changes})
+
+    bad_events = {
+        b"\xff\xfe not json": ("undecodable", ""),
+        b'{"event_id": "x"': ("undecodable", ""),
+        b"[]": ("invalid_field", ""),
+        event(ts="now"): ("invalid_field", "ts"),
+        event(type="purchase"): ("invalid_field", "type"),
+        event(type="dwell"): ("missing_field", "dwell_ms"),
+        event(type="dwell", dwell_ms=-1): ("invalid_field", "dwell_ms"),
+        event(event_id="y" * 65): ("invalid_field", "event_id"),
+        event(ts=now_ms() + 3_600_000): ("from_the_future", "ts"),
+        event(ts=now_ms() - 7_200_000): ("too_late", "ts"),
+        event(item_id=None): ("invalid_field", "item_id"),
+        event(padding="p" * 2_000_000): ("too_large", ""),
+    }
+    bad_items = {
+        b"{}": ("missing_field", "item_id"),
+        b'{"item_id": "i", "published_ts": -5}': ("invalid_field", "published_ts"),
+    }
+    async with producer(quick) as sender:
+        await sender.send_keyed(topics.items, [(b"bad", v, None, []) for v in bad_items])
+        await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
+        await sender.send_keyed(topics.events, [(b"u", v, None, []) for v in (*bad_events, good)])
+        await sender.send_keyed(topics.users, [(b"u", b'{"user_id": 7}', None, [])])
+        async with worker(quick, ["ingest", "aggregate", "serve"]), RecClient(quick, "bad") as client:
+            await _bad_requests(client)
+            # A reply address outside the allow-list is not written to, and the request is not lost silently.
+            body = msgspec.json.encode(RecRequest("stray", "u", "home"))
+            stray = [("reply_to", topics.events.encode()), ("correlation_id", b"1")]
+            await sender.send_keyed(topics.requests, [(b"u", body, None, stray), (b"u", body, None, [])])
+            letters = await until(lambda: dead_letters(quick), lambda found: len(found) >= 27)
+            reply = await client.recommend(RecRequest("fine", "u", "home", n=5), 5.0)
+            assert len(reply.items) == 5, "a good request after all the bad ones"
+            store = RedisStore(quick)
+            rows = await store.get("u", [hash64("u")])
+            await store.close()
+            assert np.frombuffer(rows[0] or b"", user_state.ROW)[0]["n_clicks"] == 1, "only the good event counts"
+
+    def of(topic: str) -> dict[bytes | None, tuple[str, str]]:
+        return {x.value: (x.reason, x.field) for x in letters if x.topic == topic}
+
+    assert of(topics.events) == bad_events
+    assert of(topics.items) == bad_items
+    assert list(of(topics.users).values()) == [("invalid_field", "user_id")]
+    reasons = {x.reason for x in letters if x.topic == topics.requests}
+    assert {"reply_topic_not_allowed", "no_reply_address", "invalid_field", "undecodable"} <= reasons
+    assert all(x.agent and x.offset >= 0 for x in letters)
+    assert len(await read_all(quick, topics.events)) == len(bad_events) + 1, "nothing was written to `events`"
+
+
+async def _bad_requests(client: RecClient) -> None:
+    fine = {"request_id": "q", "user_id": "u", "surface": "home"}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({**fine, "surface": "fridge"}, "surface"),
+        ({**fine, "n": 0}, "n"),
+        ({**fine, "n": 10**9}, "n"),
+        ({**fine, "n": "many"}, "n"),
+        ({**fine, "user_id": ""}, "user_id"),
+        ({"request_id": "q", "surface": "home"}, "user_id"),
+        ({**fine, "surface": "related"}, "item_id"),
+        ({**fine, "context": {"ts": now_ms() + 10**8}}, "context.ts"),
+    ]
+    for body, field in cases:
+        reply = msgspec.json.decode(await client.request(msgspec.json.encode(body), b"u", timeout_s=5.0), type=RecReply)
+        assert reply.error is not None, body
+        assert reply.error.field == field
+        assert reply.request_id == "q"
+    for raw in (b"not json", b"x" * 2_000_000):
+        reply = msgspec.json.decode(await client.request(raw, b"u", timeout_s=5.0), type=RecReply)
+        assert reply.error is not None
+        assert reply.error.code in {"undecodable", "too_large"}
