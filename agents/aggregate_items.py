@@ -77,14 +77,14 @@ class Partition:
         packed = [
             list(zip(t.data["key"][r].tolist(), t.pack(r), strict=True)) for t, r in zip(tables, rows, strict=True)
         ]
-        features: Out = [(row_key(ITEM, k), row, None, []) for k, row in packed[0]]
-        features += [(row_key(COUNTRY, k), row, None, []) for k, row in packed[1]]
+        features: Out = [(row_key(ITEM, k), row, None, ()) for k, row in packed[0]]
+        features += [(row_key(COUNTRY, k), row, None, ()) for k, row in packed[1]]
         if features or packed[2]:
             features += [
-                (row_key(MARK, source), mark.to_bytes(8, "little", signed=True), None, [])
+                (row_key(MARK, source), mark.to_bytes(8, "little", signed=True), None, ())
                 for source, mark in self.marks.items()
             ]
-        pairs: Out = [(k.to_bytes(8, "little"), row, None, []) for k, row in packed[2]]
+        pairs: Out = [(k.to_bytes(8, "little"), row, None, ()) for k, row in packed[2]]
         return features, pairs, packed[0], packed[2]
 
     def recover(self, records: RecordBatch) -> None:
@@ -131,15 +131,13 @@ class ItemStage:
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
         part = await self.partition(batch.partition)
-        records = batch.records
-        bad = [r for r in records if r.value is None or len(r.value) != ITEM_EVENT.itemsize]
-        if bad:
-            wrong = RejectedError("undecodable", "", f"an item-events record has {ITEM_EVENT.itemsize} bytes")
-            await self.wiring.bury(NAME, batch, [(r, wrong) for r in bad])
-            records = [r for r in records if r.value is not None and len(r.value) == ITEM_EVENT.itemsize]
-        if records:
-            offsets = np.array([r.offset for r in records], np.int64)
-            part.apply(read_item_events([r.value for r in records]), offsets)
+        size = ITEM_EVENT.itemsize
+        good = [r for r in batch if r.value and not len(r.value) % size]
+        if len(good) < len(batch):
+            wrong = RejectedError("undecodable", "", f"an item-events value holds events of {size} bytes each")
+            await self.wiring.bury(NAME, batch, [(r, wrong) for r in batch if not r.value or len(r.value) % size])
+        if good:
+            part.apply(*read_item_events([r.value for r in good], [r.offset for r in good]))
 
     async def _write(self) -> None:
         taken = [(part.number, *part.take()) for part in self.partitions.values()]

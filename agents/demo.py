@@ -1,4 +1,4 @@
-"""The whole loop on one machine, bounded in time: servers, workers, a simulated audience, figures at the end."""
+"""The whole loop on one machine, for a minute: servers, workers, a simulated audience, figures at the end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ QUICK: dict[str, Any] = {
     "publish_every_s": 2.0,
     "epsilon": 0.05,
 }
-FIRST_REPLY_TIMEOUT_S = 30.0
+FIRST_REPLY_TIMEOUT_S = 60.0
 LAG_EVERY_S = 2.0
 REDRAW_S = 0.5
 
@@ -55,6 +55,7 @@ class DemoOptions:
     seconds: float = 60.0  # from the start of the stack to the end of the traffic
     world: WorldSpec = field(default_factory=WorldSpec)
     plain: bool = False
+    keep: bool = False  # the temporary folder
 
 
 @dataclass(slots=True)
@@ -100,13 +101,13 @@ class Watched:
         for record in batch:
             letter = read_dead_letter(record)
             self.first_letter = self.first_letter or (
-                f"{letter.agent} rejected a record of {letter.topic}: {letter.reason} {letter.field} {letter.detail}"
+                f"{letter.agent} on {letter.topic}: {letter.reason} {letter.field} {letter.detail}"
             )
 
-    def on_lag(self, rows: list[screen.AgentLag], *, count: bool) -> None:
-        """Take over a look at the groups; ``count`` it towards the maximum."""
+    def on_lag(self, rows: list[screen.AgentLag]) -> None:
+        """Take over a look at the groups."""
         self.lag = rows
-        for row in rows if count else ():
+        for row in rows:
             if row.seconds is not None:
                 self.max_lag_s[row.agent] = max(row.seconds, self.max_lag_s.get(row.agent, 0.0))
 
@@ -135,7 +136,9 @@ class Demo:
         example = None
         problem = details = ""
         work = asyncio.create_task(self._work())
-        watch = [asyncio.create_task(c) for c in (self._guard(), self._abort.wait(), self._show())]
+        watch: list[asyncio.Task[Any]] = [
+            asyncio.create_task(c) for c in (self._guard(), self._abort.wait(), self._show())
+        ]
         try:
             await asyncio.wait({work, *watch}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
@@ -183,20 +186,22 @@ class Demo:
             return await self._example(traffic)
 
     async def _loop(self, traffic: Traffic) -> None:
-        beside = [asyncio.create_task(c) for c in (traffic.flushes(), self._poll_lag())]
+        over = asyncio.Event()
+        beside = [asyncio.create_task(c) for c in (traffic.flushes(over), self._poll_lag(over))]
+        visits = asyncio.create_task(traffic.visits(self._until))
         try:
-            visits = asyncio.create_task(traffic.visits(self._until))
             await asyncio.wait({visits, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            self._end_ms = now_ms()
+            self._phase = "finishing"
+            over.set()
+            await asyncio.wait(beside, timeout=5.0)  # cut off in the middle they would leave connections open
             for task in (visits, *beside):
                 if task.done():
                     task.result()
         finally:
-            visits.cancel()
-            for task in beside:
+            for task in (visits, *beside):
                 task.cancel()
             await asyncio.gather(visits, *beside, return_exceptions=True)
-        self._end_ms = now_ms()
-        self._phase = "finishing"
         await traffic.settle()
 
     async def _example(self, traffic: Traffic) -> tuple[str, RecReply, dict[str, str]] | None:
@@ -216,11 +221,12 @@ class Demo:
                 raise error
             await asyncio.sleep(0.3)
 
-    async def _poll_lag(self) -> None:
-        while True:
+    async def _poll_lag(self, over: asyncio.Event) -> None:
+        while not over.is_set():
             with contextlib.suppress(UnavailableError):  # a look that failed; the next one follows
-                self._watched.on_lag(screen.by_agent(await lag(self._settings)), count=True)
-            await asyncio.sleep(LAG_EVERY_S)
+                self._watched.on_lag(screen.by_agent(await lag(self._settings)))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), LAG_EVERY_S)
 
     async def _show(self) -> None:
         if self._options.plain or not self._out.is_terminal:
@@ -257,6 +263,7 @@ class Demo:
         view.replies_per_s = traffic.answered.rate(at)
         view.p50_ms, view.p99_ms = traffic.latencies.recent(at)
         view.ranker, view.ranked_share = traffic.ranker, traffic.ranked_share(at)
+        view.pace = traffic.simulator.pace
         view.users, view.items = len(traffic.simulator.audience.ids), traffic.simulator.shelf.size
         tally = traffic.simulator.tally
         view.ctr_ours, view.ctr_popularity = tally.rate(False), tally.rate(True)
@@ -295,6 +302,7 @@ class Demo:
             "items": simulator.shelf.size,
             "events": traffic.events.total,
             "events_per_s": round(live_events / live_s, 1) if live_s else 0.0,
+            "pace": round(simulator.pace, 2),
             "requests": traffic.requests,
             "replies": traffic.replies,
             "replies_per_s": round(traffic.replies / live_s, 1) if live_s else 0.0,
@@ -360,7 +368,9 @@ def run_demo(options: DemoOptions, out: Console) -> Outcome:
     # The loop outlives the stack: its signal handlers stay until everything is stopped.
     with _terminable(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         started = time.monotonic()
-        with Stack() as stack:
+        with Stack(keep=options.keep) as stack:
+            if options.keep:
+                out.print(f"keeping {stack.folder}", markup=False)
             return runner.run(_in_loop(options, stack, out, started))
 
 

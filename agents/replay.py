@@ -1,4 +1,8 @@
-"""Push recorded events through the real topics, at full speed or at a multiple of real time."""
+"""Push recorded events through the real topics, at full speed or at a multiple of real time.
+
+Recorded times are moved to the present: topics keep records by their timestamps, so a broker would delete a
+year-old event the moment it arrives, and windows asked now would be empty.
+"""
 
 from __future__ import annotations
 
@@ -78,50 +82,75 @@ class FirstClicks:
         return out
 
 
-class Pace:
-    """When an event is due: event time runs ``speed`` times as fast as the clock.
+class Timeline:
+    """Moves recorded times to the present, and says when an event is due.
+
+    At full speed everything is sent at once and the recording ends now. At a speed, the recording begins now and
+    its time runs ``speed`` times as fast.
 
     Parameters
     ----------
+    first, last
+        Earliest and latest recorded time, ms.
+    now
+        The present, ms.
     speed
-        Multiple of real time; 0 or less is never a wait.
-    clock
-        Seconds, monotonic.
+        Multiple of real time; 0: full speed.
+    keep
+        Leave the recorded times as they are.
     """
 
-    def __init__(self, speed: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, first: int, last: int, now: int, speed: float, *, keep: bool = False) -> None:
+        self._first = first
+        self._start = now if speed > 0 else now - (last - first)
         self._speed = speed
-        self._clock = clock
-        self._origin: tuple[float, int] | None = None
+        self._keep = keep
 
-    def wait_s(self, ts: int) -> float:
-        """Return how long an event of time ``ts`` (ms) has to wait; the first one never does."""
-        if self._origin is None:
-            self._origin = (self._clock(), ts)
-        started, first = self._origin
-        if self._speed <= 0:
-            return 0.0
-        return max(0.0, started + (ts - first) / 1000 / self._speed - self._clock())
+    def due(self, ts: int) -> int:
+        """Return the time a recorded ``ts`` (ms) is moved to: when it is sent, at a speed."""
+        return self._start + int((ts - self._first) / (self._speed or 1))
+
+    def moved(self, event: Event) -> Event:
+        """Return the event at its new time."""
+        if not self._keep:
+            event.ts = self.due(event.ts)
+        return event
 
 
-def chunks(events: Iterator[Event], pace: Pace | None) -> Iterator[tuple[list[Event], float]]:
+def span(events: Iterator[Event]) -> tuple[int, int]:
+    """Return the earliest and the latest time; raise ``ConfigError`` when there are no events."""
+    first, last = 1 << 62, -1
+    for event in events:
+        first, last = min(first, event.ts), max(last, event.ts)
+    if last < 0:
+        raise ConfigError("there are no events in it")
+    return first, last
+
+
+def chunks(
+    events: Iterator[Event], timeline: Timeline, wait_for: Callable[[int], float] | None
+) -> Iterator[tuple[list[Event], float]]:
     """Cut into chunks of at most ``CHUNK``; with each, the seconds to wait before it is sent.
 
-    With a pace a chunk ends where the next event is not due yet.
+    ``wait_for`` returns how long (s) until a time (ms); with it a chunk ends where the next event is not due yet.
     """
     part: list[Event] = []
     wait = 0.0
     for event in events:
-        pause = pace.wait_s(event.ts) if pace is not None else 0.0
+        pause = wait_for(timeline.due(event.ts)) if wait_for is not None else 0.0
         if part and (len(part) >= CHUNK or pause > 0.05):
             yield part, wait
             part = []
-            pause = pace.wait_s(event.ts) if pace is not None else 0.0
+            pause = wait_for(timeline.due(event.ts)) if wait_for is not None else 0.0
         if not part:
             wait = pause
-        part.append(event)
+        part.append(timeline.moved(event))
     if part:
         yield part, wait
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def replay(
@@ -131,6 +160,7 @@ async def replay(
     *,
     speed: float = 0.0,
     limit: int | None = None,
+    keep_times: bool = False,
     progress: Progress | None = None,
 ) -> Replayed:
     """Send a file's events to `events`, each user's in order, and for Globo its articles to `items`.
@@ -141,6 +171,8 @@ async def replay(
         Multiple of real time; 0: as fast as the broker takes them.
     limit
         Send at most so many events.
+    keep_times
+        Leave the recorded times: only for topics whose retention reaches that far back.
     progress
         Called with (events sent, time of the last one in ms) after every chunk.
 
@@ -151,31 +183,30 @@ async def replay(
     UnavailableError
         No broker answers.
     """
-    events = source(path, kind, limit)
+    first, last = span(source(path, kind, limit))
+    timeline = Timeline(first, last, _now_ms(), speed, keep=keep_times)
+    wait_for = (lambda due: max(0.0, (due - _now_ms()) / 1000)) if speed > 0 else None
     topics = Topics(settings)
     needed = (f"{topics.events} is missing", f"{topics.items} is missing")
     missing = [p for p in await check_topics(settings) if p.startswith(needed)]
     if missing:
         raise ConfigError("; ".join(missing))
     new_items = FirstClicks() if kind == "globo" else None
-    pace = Pace(speed) if speed > 0 else None
     sender = BatchSender(settings)
     started = time.perf_counter()
     sent = items_sent = 0
-    first = last = 0
     try:
         await sender.start()
-        for part, wait in chunks(events, pace):
+        for part, wait in chunks(source(path, kind, limit), timeline, wait_for):
             if wait > 0:
                 await asyncio.sleep(wait)
             if new_items is not None and (items := new_items(part)):
                 await sender.send_keyed(topics.items, encode_items(items))
                 items_sent += len(items)
             await sender.send_keyed(topics.events, encode_events(part))
-            first, last = first or part[0].ts, part[-1].ts
             sent += len(part)
             if progress is not None:
-                progress(sent, last)
+                progress(sent, part[-1].ts)
     except KafkaError as exc:
         raise UnavailableError(f"the broker at {settings.brokers} took {sent} events, then: {exc}") from exc
     finally:

@@ -1,6 +1,7 @@
 """What people see in a terminal: progress of long work, tables, and the live page of the demo.
 
-On a terminal: rich, redrawn in place. Elsewhere (a pipe, a CI log): plain lines now and then, no control codes.
+On a terminal: rich, redrawn in place. Elsewhere (a pipe, a CI log): plain lines now and then, no control
+codes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from agents.demo import Outcome
     from streams.lag import LagRow
     from streams.schemas import RecReply
 
@@ -231,6 +233,7 @@ class DemoView:
     dead_letters: int = 0
     users: int = 0
     items: int = 0
+    pace: float = 1.0  # below 1: the audience was slowed down to what this machine carries
 
 
 def sparkline(values: Sequence[float | None], top: float) -> str:
@@ -298,6 +301,8 @@ def render(view: DemoView) -> RenderableType:
     """Return the live page."""
     clock = f"{view.elapsed_s:4.0f} s of {view.seconds:.0f}"
     head = Text.assemble(("Headrace", "bold"), f"   {view.phase}   ", (clock, "dim"))
+    if view.pace < 1:
+        head.append(f"   busy machine: the audience comes at {view.pace:.0%} of its pace", style="yellow")
     traffic = _pairs(
         (
             ("events/s", f"{view.events_per_s:,.0f}"),
@@ -339,7 +344,50 @@ def line(view: DemoView) -> str:
     lag = f"{worst.agent} {worst.records} records, {seconds_text(worst.seconds)}" if worst else "-"
     return (
         f"[{view.elapsed_s:3.0f}s] {view.phase}: {view.events_per_s:.0f} events/s, "
-        f"{view.replies_per_s:.0f} replies/s (p50 {view.p50_ms:.0f} ms, p99 {view.p99_ms:.0f} ms), click rate ours {view.ctr_ours:.1%} "
-        f"popular {view.ctr_popularity:.1%}, ranker {view.ranker or '-'}, largest lag {lag}, "
+        f"{view.replies_per_s:.0f} replies/s (p50 {view.p50_ms:.0f} ms, p99 {view.p99_ms:.0f} ms), "
+        f"click rate ours {view.ctr_ours:.1%} popular {view.ctr_popularity:.1%}, "
+        f"ranker {view.ranker or '-'}, largest lag {lag}, "
         f"errors {view.errors}, dead letters {view.dead_letters}"
     )
+
+
+FIGURES = (
+    ("events", "events", "{:,}"),
+    ("events/s", "events_per_s", "{:,.0f}"),
+    ("requests", "requests", "{:,}"),
+    ("replies", "replies", "{:,}"),
+    ("reply p50 / p99", ("reply_p50_ms", "reply_p99_ms"), "{:.0f} / {:.0f} ms"),
+    ("first reply after", "first_reply_s", "{:.1f} s"),
+    ("click rate, our lists", ("ctr_ours", "ctr_ours_last"), "{:.1%}, last third {:.1%}"),
+    ("click rate, popular list", ("ctr_popularity", "ctr_popularity_last"), "{:.1%}, last third {:.1%}"),
+    ("largest lag", "max_lag_s", "{:.1f} s"),
+    (
+        "LightGBM",
+        ("ranker_version", "rankers", "ranked_replies"),
+        "{} (trained {} times, ranked {:,} replies)",
+    ),
+    ("dead letters", "dead_letters", "{}"),
+)
+
+
+def show_outcome(out: Console, outcome: Outcome) -> None:
+    """Print one user's list with its reasons, the figures, and whether it worked."""
+    if outcome.example is not None:
+        who, reply, titles = outcome.example
+        out.print()
+        out.print(reply_table(reply, "", titles))
+        out.print(who, style="dim", markup=False)
+        out.print(model_line(reply), style="dim", markup=False)
+    rows = []
+    for name, keys, form in FIGURES:
+        values = [outcome.figures.get(k) for k in ((keys,) if isinstance(keys, str) else keys)]
+        if all(v is not None for v in values):
+            rows.append((name, form.format(*values)))
+    out.print()
+    out.print(_pairs(rows))
+    if outcome.details:
+        out.print(outcome.details, style="dim", markup=False)
+    if outcome.problem:
+        out.print(f"It did not work: {outcome.problem}", style="bold red", markup=False, soft_wrap=True)
+    else:
+        out.print("The loop works: trained from the log, ranked, every request answered.", style="bold green")

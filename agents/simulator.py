@@ -33,7 +33,7 @@ SLOT_MS, READ_MS = 40, 600
 #: Chance that a slot which was looked at and left is reported as skipped.
 SKIP_REPORTED = 0.5
 #: What happens before the start, so that features exist: visits per known user, and over what time.
-PAST_VISITS, PAST_MS = 5, 10 * MINUTE_MS
+PAST_VISITS, PAST_MS = 3, 10 * MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,8 @@ class Simulator:
         self._number = 0
         self._start = now
         self._published_until = now
+        #: Below 1 everybody takes more time: fewer sessions, longer pauses.
+        self.pace = 1.0
         self._sessions: list[tuple[int, int, int]] = []  # heap of (next visit ms, tie-break, user)
         self._next_session = float(now)
 
@@ -183,19 +185,22 @@ class Simulator:
 
     def visits(self, now: int, limit: int = 1000) -> list[Visit]:
         """Return who wants a list by now, in order of time, at most ``limit``."""
-        gap = 1000 * self.spec.visits_a_session / self.spec.visits_per_s
+        gap = 1000 * self.spec.visits_a_session / (self.spec.visits_per_s * self.pace)
         while self._next_session <= now:
             self._open_session(int(self._next_session))
             self._next_session += float(self._rng.exponential(gap))
         out: list[Visit] = []
         while self._sessions and self._sessions[0][0] <= now and len(out) < limit:
-            due, _, user = heapq.heappop(self._sessions)
-            # Every visit may be the last, with the same chance: sessions have the mean length from the start.
-            if self._rng.random() >= 1 / self.spec.visits_a_session:
-                pause = 400 + self._rng.exponential(self.spec.think_ms - 400)
-                self._push_session(max(due, now - 1000) + int(pause), user)
+            _, _, user = heapq.heappop(self._sessions)
             out.append(self._visit(user, now))
         return out
+
+    def go_on(self, visit: Visit, now: int) -> None:
+        """Let the user come back after a pause, or leave; call it when a visit is over, however it went."""
+        # Every visit may be the last, with the same chance: sessions have the mean length from the start.
+        if self._rng.random() >= 1 / self.spec.visits_a_session:
+            pause = 400 + self._rng.exponential(self.spec.think_ms - 400)
+            self._push_session(now + int(pause / self.pace), visit.user)
 
     def _open_session(self, ts: int) -> None:
         self._push_session(ts, int(self._rng.choice(self.spec.users, p=self.audience.activity)))
@@ -217,6 +222,7 @@ class Simulator:
             n=self.spec.n,
             item_id=self.shelf.ids[last] if surface == "related" and last is not None else "",
             context=self._context(user, now),
+            deadline_ms=self.spec.deadline_ms,
         )
         return Visit(user, bool(self.audience.control[user]), request)
 

@@ -49,9 +49,13 @@ class Worker:
 
 
 class Stack:
-    """Broker, store and workers. Use as a context manager, from the main thread: nothing is left behind."""
+    """Broker, store and workers. Use as a context manager, from the main thread: no process is left behind.
 
-    def __init__(self) -> None:
+    ``keep`` leaves the folder with the workers' output and the Parquet log.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self._keep = keep
         self.folder = Path()
         self.broker = EmbeddedBroker()
         self.redis = EmbeddedRedis()
@@ -88,7 +92,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 env=environment(settings),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one C call, no locks
+                preexec_fn=_die_with_parent,  # one C call, no locks
             )
         worker = Worker(roles, log, process)
         self.workers.append(worker)
@@ -113,7 +117,7 @@ class Stack:
                 process.wait()
         self.redis.stop()
         self.broker.stop()
-        if self.folder != Path():
+        if self.folder != Path() and not self._keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def __exit__(

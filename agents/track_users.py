@@ -22,7 +22,7 @@ from agents.wiring import Flusher, StoreWriter, Wiring
 from models.neighbours import both_ways
 from models.user_state import SEQ_STEP, Applied, UserState
 from streams.codec import Decoder
-from streams.columns import ITEM_EVENT, KIND, event_columns
+from streams.columns import ITEM_EVENT, KIND, event_columns, pack_item_events
 from streams.dedup import DedupWindow
 from streams.ids import hash64, hash_many
 from streams.schemas import Event, Item, UserProfile, check_event
@@ -205,9 +205,9 @@ class UserStage:
         writes = []
         for number, keys, rows, gone, _ in taken:
             records: list[OutRecord] = [
-                (key.to_bytes(8, "little"), row, None, []) for key, row in zip(keys, rows, strict=True)
+                (key.to_bytes(8, "little"), row, None, ()) for key, row in zip(keys, rows, strict=True)
             ]
-            records += [(key.to_bytes(8, "little"), None, None, []) for key in gone]
+            records += [(key.to_bytes(8, "little"), None, None, ()) for key in gone]
             if records:
                 writes.append(sender.send_many(topics.user_state, records, partition=number))
         await asyncio.gather(*writes)
@@ -222,11 +222,9 @@ class UserStage:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender
         count = await sender.partitions_of(topic)
         target = out["item"] % np.uint64(count)
-        size = ITEM_EVENT.itemsize
         writes = []
         for number in np.unique(target).tolist():
-            blob = out[target == number].tobytes()
-            records: list[OutRecord] = [(blob[i : i + 8], blob[i : i + size], None, []) for i in range(0, len(blob), size)]
+            records: list[OutRecord] = [(None, v, None, ()) for v in pack_item_events(out[target == number])]
             writes.append(sender.send_many(topic, records, partition=int(number)))
         await asyncio.gather(*writes)
 

@@ -28,6 +28,9 @@ REPLY_TIMEOUT_S = 5.0
 IN_FLIGHT = 400
 TICK_S = 0.02
 FLUSH_S = 0.1
+#: When half of the replies take longer than this, the audience slows down, and the other way round.
+SLOW_MS, QUICK_MS = 250.0, 120.0
+LEAST_PACE = 0.25
 
 
 def now_ms() -> int:
@@ -162,15 +165,25 @@ class Traffic:
                 for visit in sim.visits(now_ms(), limit=IN_FLIGHT - len(self._open)):
                     if visit.control:
                         self._look(visit, sim.popular(visit, now_ms()))
+                        sim.go_on(visit, now_ms())
                     else:
                         task = asyncio.create_task(self._visit(visit))
                         self._open.add(task)
                         task.add_done_callback(self._open.discard)
             if at - published >= 1.0:
                 published = at
+                self._adapt(at)
                 if items := sim.new_items(now_ms()):
                     await self._publish(items)
             await asyncio.sleep(TICK_S)
+
+    def _adapt(self, at: float) -> None:
+        """Ask for as much as this machine carries: the figures should not be those of a queue."""
+        p50, _ = self.latencies.recent(at, 3.0)
+        if p50 > SLOW_MS:
+            self.simulator.pace = max(LEAST_PACE, self.simulator.pace * 0.85)
+        elif p50 < QUICK_MS:
+            self.simulator.pace = min(1.0, self.simulator.pace * 1.06)
 
     async def settle(self) -> None:
         """Wait for the replies still to come (their time-out bounds it) and send what is left to send."""
@@ -178,9 +191,9 @@ class Traffic:
             await asyncio.wait(set(self._open), timeout=REPLY_TIMEOUT_S + 1)
         await self.flush(everything=True)
 
-    async def flushes(self) -> None:
-        """Send events when they happen, for ever."""
-        while True:
+    async def flushes(self, over: asyncio.Event) -> None:
+        """Send events when they happen, until ``over``."""
+        while not over.is_set():
             await self.flush()
             await asyncio.sleep(FLUSH_S)
 
@@ -194,7 +207,10 @@ class Traffic:
             self.events.add(len(happened), time.monotonic())
 
     async def _visit(self, visit: Visit) -> None:
-        reply = await self._ask(visit.request, REPLY_TIMEOUT_S)
+        try:
+            reply = await self._ask(visit.request, REPLY_TIMEOUT_S)
+        finally:
+            self.simulator.go_on(visit, now_ms())
         if reply is None:
             return
         if not reply.items:

@@ -55,6 +55,8 @@ class WorldSpec:
     visits_a_session: float = 6.0  # mean, geometric
     think_ms: int = 2500  # mean pause between two visits of a session
     n: int = 20  # slots of a list
+    # Generous: broker, workers and audience share this machine, and a list made in haste teaches nothing.
+    deadline_ms: int = 1000
 
 
 def examination(position: npt.NDArray[np.integer]) -> F64:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
-from models.features import FeatureSpec
 from streams.errors import ArtefactError
 
 #: A body that inflates past this is refused: nothing we train comes near it.
@@ -82,8 +81,3 @@ def check_features(name: str, artefact: tuple[str, ...], spec: tuple[str, ...]) 
             f"(only here: {added}; only there: {gone}; "
             f"{'same names in another order' if not added and not gone else 'retrain it'})"
         )
-
-
-def spec_names(spec: FeatureSpec | tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of a spec or list."""
-    return spec.names if isinstance(spec, FeatureSpec) else spec

@@ -171,7 +171,7 @@ def _share(x: F32) -> F32:
 
 def _smoothed(x: F32, towards: F32) -> F32:
     """Return shares of ``x``, drawn to the shares ``towards`` with the weight of ``SMOOTHING`` counts."""
-    out: F32 = (x + SMOOTHING * towards) / (np.float32(x.sum()) + SMOOTHING)
+    out: F32 = ((x + SMOOTHING * towards) / (x.sum() + SMOOTHING)).astype(np.float32)
     return out
 
 

@@ -68,7 +68,9 @@ class Neighbours:
         return np.unique(r)
 
 
-def _add(data: npt.NDArray[Any], rows: I64, other: npt.NDArray[np.uint64], seq: F32, co: F32, ts: I64) -> None:
+def _add(
+    data: npt.NDArray[Any], rows: I64, other: npt.NDArray[np.uint64], seq: F32, co: F32, ts: I64
+) -> None:
     """Add one neighbour to each of ``rows``, which do not repeat."""
     when = data["ts"][rows]
     now = np.maximum(when, ts)

@@ -234,9 +234,7 @@ class UserState:
         return row
 
 
-def _pairs(
-    events: EventColumns, previous: npt.NDArray[np.uint64], tied: Bool
-) -> npt.NDArray[np.void]:
+def _pairs(events: EventColumns, previous: npt.NDArray[np.uint64], tied: Bool) -> npt.NDArray[np.void]:
     """Return the pairs of clicks with the ``tied`` ones of the clicks before them, nearest first ``(n, PAIRS)``."""
     who, k = np.nonzero(tied & (previous != events.item[:, None]))
     pairs = np.zeros(len(who), ITEM_EVENT)

@@ -15,6 +15,7 @@ from serving.hot_index import HotIndex
 from serving.trending import Trending
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 U64 = npt.NDArray[np.uint64]
 
 #: Bit i of a candidate's mask says that ``SOURCES[i]`` proposed it.
@@ -24,6 +25,9 @@ NEXT, TOGETHER, HOT, TRENDING, RISING, COUNTRY, NEW, POPULAR, CATALOG = range(le
 _FILL = 1000
 #: Clicks further back in the session say less (Globo reference: 0.8).
 FADE = 0.8
+_BITS = (1 << np.arange(len(SOURCES), dtype=np.uint16))[:, None]
+#: 1 / (60 + rank), the constant of the paper.
+_RECIPROCAL = 1 / (61.0 + np.arange(10_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Budget:
 
 @dataclass(slots=True)
 class Anchors:
-    """What the list should be close to: items newest first, with their neighbour rows (blank where unknown)."""
+    """What the list should be close to: items newest first, with their neighbour rows (or blank ones)."""
 
     items: list[int] = field(default_factory=list)
     rows: npt.NDArray[np.void] | None = None  # neighbours.ROW (len(items),)
@@ -60,51 +64,107 @@ class Pool:
         return [name for b, name in enumerate(SOURCES) if bits >> b & 1]
 
 
-def _neighbours(row: np.void, weight_field: str, k: int) -> tuple[U64, F32]:
-    weight = row[weight_field]
-    keep = np.flatnonzero(weight > 0)
-    if len(keep) > k:
-        keep = keep[np.argpartition(-weight[keep], k - 1)[:k]]
-    return row["other"][keep], weight[keep]
+@dataclass(slots=True)
+class _Proposals:
+    """Lists of keys, strongest first, one after the other."""
+
+    sources: list[int] = field(default_factory=list)
+    keys: list[U64] = field(default_factory=list)
+
+    def add(self, source: int, keys: U64) -> None:
+        """Append the list of one source."""
+        if len(keys):
+            self.sources.append(source)
+            self.keys.append(keys)
+
+    def merged(self, exclude: list[int]) -> tuple[U64, npt.NDArray[np.uint16], F64]:
+        """Return the distinct keys, their source masks, and how strongly they were proposed, all ``(n,)``.
+
+        Strength is reciprocal rank fusion (Cormack et al. 2009): sources need no common scale.
+        """
+        if not self.keys:
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint16), np.zeros(0)
+        every = np.concatenate(self.keys)
+        sizes = [len(k) for k in self.keys]
+        keys, where = np.unique(every, return_inverse=True)
+        gain = np.concatenate([_RECIPROCAL[:n] for n in sizes])
+        strength = np.bincount(where, gain, len(keys)).astype(np.float64)
+        bits = np.zeros((len(SOURCES), len(keys)), bool)
+        bits[np.repeat(self.sources, sizes), where] = True
+        mask: npt.NDArray[np.uint16] = (bits * _BITS).sum(0, dtype=np.uint16)
+        gone = np.array([0, *exclude], np.uint64)
+        at = np.minimum(np.searchsorted(keys, gone), len(keys) - 1)
+        strength[at[keys[at] == gone]] = 0
+        keep = strength > 0
+        return keys[keep], mask[keep], strength[keep]
 
 
-def _pair_scores(
-    anchors: Anchors, budget: Budget
-) -> tuple[list[tuple[int, U64]], dict[str, list[tuple[U64, F32]]]]:
-    """Return the proposals of the pair sources and the scores they give."""
-    proposals: list[tuple[int, U64]] = []
-    scores: dict[str, list[tuple[U64, F32]]] = {
-        "next": [],
-        "share": [],
-        "share_2": [],
-        "share_all": [],
-        "together": [],
-    }
-    if anchors.rows is None:
-        return proposals, scores
-    for k, row in enumerate(anchors.rows):
-        if row["seq_total"] > 0:
-            items, weight = _neighbours(row, "seq", budget.neighbours)
-            share = weight / row["seq_total"]
-            proposals.append((NEXT, items))
-            if k == 0:
-                scores["next"].append((items, weight))
-            if k < 2:
-                scores["share" if k == 0 else "share_2"].append((items, share))
-            scores["share_all"].append((items, share * np.float32(FADE**k)))
-        if row["co_total"] > 0:
-            items, weight = _neighbours(row, "co", budget.neighbours)
-            proposals.append((TOGETHER, items))
-            faded = weight * np.float32(FADE**k) / np.sqrt(1 + row["co_total"])
-            scores["together"].append((items, faded))
-    return proposals, scores
+@dataclass(slots=True)
+class _Pairs:
+    """All neighbours of all anchors, in flat arrays."""
+
+    anchor: npt.NDArray[np.int64]
+    other: U64
+    seq: F32
+    share: F32
+    together: F32
+    next_total: float
+
+    @classmethod
+    def of(cls, rows: npt.NDArray[np.void] | None) -> _Pairs:
+        """Read neighbour rows, the newest click's first."""
+        if rows is None or not len(rows):
+            empty = np.zeros(0, np.float32)
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.uint64), empty, empty, empty, 0.0)
+        seq, co = rows["seq"], rows["co"]
+        anchor, slot = np.nonzero((seq > 0) | (co > 0))
+        seq, co = seq[anchor, slot], co[anchor, slot]
+        seq_total, co_total = rows["seq_total"], rows["co_total"]
+        share = seq / np.maximum(seq_total, np.float32(1e-9))[anchor]
+        fade = (np.float32(FADE) ** np.arange(len(rows), dtype=np.float32)) / np.sqrt(1 + co_total)
+        return cls(anchor, rows["other"][anchor, slot], seq, share, co * fade[anchor], float(seq_total[0]))
+
+    def propose(self, to: _Proposals, k: int) -> None:
+        """Add up to ``k`` neighbours of every anchor to the proposals, once by either strength."""
+        if not len(self.anchor):
+            return
+        cuts = np.searchsorted(self.anchor, np.arange(1, self.anchor[-1] + 1))
+        for source, weight in ((NEXT, self.seq), (TOGETHER, self.together)):
+            for other, w in zip(np.split(self.other, cuts), np.split(weight, cuts), strict=True):
+                order = np.argsort(-w, kind="stable")[:k]
+                to.add(source, other[order[w[order] > 0]])
+
+    def columns(self, keys: U64) -> dict[str, F32]:
+        """Return what the pairs say of ``keys`` (sorted): fields of ``Candidates``, float32 ``(n,)``."""
+        n = len(keys)
+        at = np.minimum(np.searchsorted(keys, self.other), max(n - 1, 0))
+        here = keys[at] == self.other if n else np.zeros(len(at), bool)
+        at, anchor = at[here], self.anchor[here]
+        seq, share, together = self.seq[here], self.share[here], self.together[here]
+        first, second = anchor == 0, anchor == 1
+
+        def total(where: npt.NDArray[np.int64], weight: F32) -> F32:
+            return np.bincount(where, weight, n).astype(np.float32)
+
+        return {
+            "next_score": total(at[first], seq[first]),
+            "next_share": total(at[first], share[first]),
+            "next_share_2": total(at[second], share[second]),
+            "next_share_all": total(at, share * np.float32(FADE) ** anchor.astype(np.float32)),
+            "together": total(at, together),
+        }
 
 
 class Retriever:
     """Asks every source, merges, filters, and gathers what ranking needs."""
 
     def __init__(
-        self, catalog: Catalog, stats: ItemStats, trending: Trending, hot: HotIndex, budget: Budget | None = None
+        self,
+        catalog: Catalog,
+        stats: ItemStats,
+        trending: Trending,
+        hot: HotIndex,
+        budget: Budget | None = None,
     ) -> None:
         self._catalog = catalog
         self._stats = stats
@@ -156,81 +216,53 @@ class Retriever:
         now
             Time asked, ms.
         limit
-            Upper bound; sources that propose strongest (pairs, vectors) are kept first.
+            Upper bound; what the most sources propose highest is kept.
         wanted
-            Fewer candidates than this are filled up with what was ever popular, then with the catalogue's newest.
+            Fewer candidates than this are filled up with what was ever popular and with the
+            catalogue's newest.
         """
         b = self._budget
         self._trending.refresh(now)
-        proposals, scores = _pair_scores(anchors, b)
+        pairs = _Pairs.of(anchors.rows)
+        proposals = _Proposals()
+        pairs.propose(proposals, b.neighbours)
         for vector in interests:
-            proposals.append((HOT, self._hot.search(vector, max(1, b.hot // len(interests)))[0]))
-        proposals.append((TRENDING, self._trending.hour[0][: b.trending]))
-        proposals.append((RISING, self._trending.rising[0][: b.rising]))
+            proposals.add(HOT, self._hot.search(vector, max(1, b.hot // len(interests)))[0])
+        proposals.add(TRENDING, self._trending.hour[0][: b.trending])
+        proposals.add(RISING, self._trending.rising[0][: b.rising])
         if country:
-            proposals.append((COUNTRY, self._trending.country(country)[0][: b.country]))
-        proposals.append((NEW, self._newest(now)[: b.new]))
-        keys, mask, rows = self._showable(proposals, exclude, country, age, now)
+            proposals.add(COUNTRY, self._trending.country(country)[0][: b.country])
+        proposals.add(NEW, self._newest(now)[: b.new])
+        keys, mask, strength, rows = self._showable(proposals, exclude, country, age, now)
         if len(keys) < wanted:
-            proposals += [(POPULAR, self._trending.ever[0]), (CATALOG, self._newest(now))]
-            keys, mask, rows = self._showable(proposals, exclude, country, age, now)
-        keys, mask, rows = keys[:limit], mask[:limit], rows[:limit]
-        candidates = self._fill(keys, rows, scores, country, now)
-        if anchors.rows is not None and len(anchors.rows):
-            candidates.next_total = float(anchors.rows[0]["seq_total"])
-        return Pool(candidates, mask, rows)
+            proposals.add(POPULAR, self._trending.ever[0])
+            proposals.add(CATALOG, self._newest(now))
+            keys, mask, strength, rows = self._showable(proposals, exclude, country, age, now)
+        if len(keys) > limit:
+            best = np.sort(np.argpartition(-strength, limit)[:limit])
+            keys, mask, rows = keys[best], mask[best], rows[best]
+        return Pool(self._fill(keys, rows, pairs, country, now), mask, rows)
 
     def _showable(
-        self, proposals: list[tuple[int, U64]], exclude: list[int], country: int, age: int, now: int
-    ) -> tuple[U64, npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
-        """Return keys, source masks and catalogue rows of the proposals that may be shown."""
-        keys, mask = self._merge(proposals, exclude)
+        self, proposals: _Proposals, exclude: list[int], country: int, age: int, now: int
+    ) -> tuple[U64, npt.NDArray[np.uint16], F64, npt.NDArray[np.int64]]:
+        """Return keys, source masks, strengths and catalogue rows of the proposals that may be shown."""
+        keys, mask, strength = proposals.merged(exclude)
         rows = self._catalog.table.find(keys)
         keep = rows >= 0
-        keys, mask, rows = keys[keep], mask[keep], rows[keep]
-        keep = self._catalog.allowed(rows, country, age)
+        keep[keep] = self._catalog.allowed(rows[keep], country, age)
         keep &= self._catalog.table.data["published"][rows] <= now
-        return keys[keep], mask[keep], rows[keep]
-
-    @staticmethod
-    def _merge(proposals: list[tuple[int, U64]], exclude: list[int]) -> tuple[U64, npt.NDArray[np.uint16]]:
-        """Return distinct keys in order of first proposal, and their source masks."""
-        lists = [items for _, items in proposals]
-        every = np.concatenate(lists) if lists else np.zeros(0, np.uint64)
-        bit = np.repeat([1 << s for s, _ in proposals], [len(x) for x in lists]).astype(np.uint16)
-        keys, first, where = np.unique(every, return_index=True, return_inverse=True)
-        mask = np.zeros(len(keys), np.uint16)
-        np.bitwise_or.at(mask, where, bit)
-        good = keys != 0
-        if exclude:
-            good &= ~np.isin(keys, np.array(exclude, np.uint64))
-        order = np.argsort(first[good], kind="stable")
-        return keys[good][order], mask[good][order]
+        return keys[keep], mask[keep], strength[keep], rows[keep]
 
     def _fill(
-        self,
-        keys: U64,
-        rows: npt.NDArray[np.int64],
-        scores: dict[str, list[tuple[U64, F32]]],
-        country: int,
-        now: int,
+        self, keys: U64, rows: npt.NDArray[np.int64], pairs: _Pairs, country: int, now: int
     ) -> Candidates:
-        n = len(keys)
         found = self._stats.table.find(keys)
-        if n and found.min() >= 0:
+        if len(keys) and found.min() >= 0:
             stats = self._stats.table.data[found]
         else:
-            stats = np.full(n, item_stats.BLANK, item_stats.ROW)
+            stats = np.full(len(keys), item_stats.BLANK, item_stats.ROW)
             stats[found >= 0] = self._stats.table.data[found[found >= 0]]
-        place = {key: i for i, key in enumerate(keys.tolist())}
-        column = {}
-        for name, parts in scores.items():
-            out = np.zeros(n, np.float32)
-            for items, value in parts:
-                at = np.array([place.get(k, -1) for k in items.tolist()], np.int64)
-                ok = at >= 0
-                out[at[ok]] += value[ok]  # items do not repeat within one neighbour row
-            column[name] = out
         data = self._catalog.table.data
         return Candidates(
             items=keys,
@@ -240,9 +272,6 @@ class Retriever:
             published=data["published"][rows],
             vectors=data["vector"][rows],
             country_clicks=self._stats.country_clicks(keys, country, now),
-            next_score=column["next"],
-            next_share=column["share"],
-            next_share_2=column["share_2"],
-            together=column["together"],
-            next_share_all=column["share_all"],
+            next_total=pairs.next_total,
+            **pairs.columns(keys),
         )

@@ -2,17 +2,22 @@
 
 One thread owns it: hnswlib is not safe when one thread adds while another searches (its issues 562, 590,
 205). Deleted points never free their memory (249), so the index is built anew, aside, when too many have
-expired. hnswlib raises where its graph cannot reach as many points as asked for (many items with the very same
-content do that to it): then, and while there are few items, every item is compared.
+expired.
+
+The graph has a point for every distinct vector, not for every item: equal points fill one another's links, and
+the graph falls apart into islands that a search does not leave. Where hnswlib still cannot reach as many points
+as asked for (it raises), and while there are few items, every item is compared.
 """
 
 from __future__ import annotations
 
 import heapq
+from itertools import chain
 
 import hnswlib
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from models.embedding import DIM
 from streams.table import Table
@@ -20,7 +25,8 @@ from streams.table import Table
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
-_ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("vector", "<f4", (DIM,))])
+#: ``point`` is the hash of the vector: the label of its point in the graph.
+_ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("point", "<u8"), ("vector", "<f4", (DIM,))])
 
 _M = 16
 _EF_BUILD = 100
@@ -45,6 +51,7 @@ class HotIndex:
         self._max_age_ms = max_age_ms
         self._index = self._new(_FIRST_CAPACITY)
         self._alive = Table(_ROW)
+        self._points: dict[int, dict[int, None]] = {}  # the items at each living point, in order
         self._dead: set[int] = set()
         self._by_age: list[tuple[int, int]] = []
 
@@ -63,30 +70,45 @@ class HotIndex:
         if now - published > self._max_age_ms or not vector.any():
             self.drop(key)
             return False
-        was_in = self._alive.row(key) >= 0
-        row = int(self._alive.take([key])[0])
-        data = self._alive.data
-        if not (was_in and np.array_equal(data["vector"][row], vector)):
-            self._point(key, vector)
-        if not (was_in and data["published"][row] == published):
+        point = xxhash.xxh3_64_intdigest(vector.tobytes())
+        row = self._alive.row(key)
+        if row < 0 or self._alive.data["point"][row] != point:
+            self.drop(key)
+            self._add(key, point, vector)
+            row = int(self._alive.take([key])[0])
+            self._alive.data["point"][row], self._alive.data["vector"][row] = point, vector
             heapq.heappush(self._by_age, (published, key))
-        data["vector"][row], data["published"][row] = vector, published
+        elif self._alive.data["published"][row] != published:
+            heapq.heappush(self._by_age, (published, key))
+        self._alive.data["published"][row] = published
         return True
 
-    def _point(self, key: int, vector: F32) -> None:
-        """Put a point into the graph."""
-        if key in self._dead:
-            self._index.unmark_deleted(key)
-            self._dead.discard(key)
-        elif self._index.get_current_count() >= self._index.get_max_elements():
+    def _add(self, key: int, point: int, vector: F32) -> None:
+        """Put an item at its point, and the point into the graph where it is new."""
+        if point in self._points:
+            self._points[point][key] = None
+            return
+        self._points[point] = {key: None}
+        if point in self._dead:
+            self._index.unmark_deleted(point)
+            self._dead.discard(point)
+            return
+        if self._index.get_current_count() >= self._index.get_max_elements():
             self._index.resize_index(2 * self._index.get_max_elements())
-        self._index.add_items(vector[None, :], np.array([key], np.uint64))
+        self._index.add_items(vector[None, :], np.array([point], np.uint64))
 
     def drop(self, key: int) -> None:
         """Remove an item, if it is in."""
-        if self._alive.drop([key]):
-            self._index.mark_deleted(key)
-            self._dead.add(key)
+        row = self._alive.row(key)
+        if row < 0:
+            return
+        point = int(self._alive.data["point"][row])
+        self._alive.drop([key])
+        del self._points[point][key]
+        if not self._points[point]:
+            del self._points[point]
+            self._index.mark_deleted(point)
+            self._dead.add(point)
 
     def expire(self, now: int) -> int:
         """Remove what has become too old; return how many."""
@@ -97,15 +119,16 @@ class HotIndex:
             if row >= 0 and self._alive.data["published"][row] == published:
                 self.drop(key)
                 gone += 1
-        if len(self._dead) > _FEW and len(self._dead) > _DEAD_SHARE * (len(self._dead) + len(self._alive)):
+        if len(self._dead) > _FEW and len(self._dead) > _DEAD_SHARE * (len(self._dead) + len(self._points)):
             self._rebuild()
         return gone
 
     def _rebuild(self) -> None:
-        fresh = self._new(max(_FIRST_CAPACITY, 2 * len(self._alive)))
+        fresh = self._new(max(_FIRST_CAPACITY, 2 * len(self._points)))
         rows = self._alive.rows()
         if len(rows):
-            fresh.add_items(self._alive.data["vector"][rows], self._alive.data["key"][rows])
+            points, first = np.unique(self._alive.data["point"][rows], return_index=True)
+            fresh.add_items(self._alive.data["vector"][rows[first]], points)
         self._index, self._dead = fresh, set()
 
     def search(self, vector: F32, k: int) -> tuple[U64, F32]:
@@ -115,12 +138,16 @@ class HotIndex:
             return np.zeros(0, np.uint64), np.zeros(0, np.float32)
         if len(self._alive) <= _FEW:
             return self._exact(vector, k)
-        self._index.set_ef(max(_EF_SEARCH, k))
+        n = min(k, len(self._points))
+        self._index.set_ef(max(_EF_SEARCH, n))
         try:
-            labels, distances = self._index.knn_query(vector[None, :], k=k, num_threads=1)
+            points, distances = self._index.knn_query(vector[None, :], k=n, num_threads=1)
         except RuntimeError:
             return self._exact(vector, k)
-        return labels[0].astype(np.uint64), (1 - distances[0]).astype(np.float32)
+        at = [self._points[p] for p in points[0].tolist()]
+        keys = np.fromiter(chain.from_iterable(map(reversed, at)), np.uint64)[:k]  # the newest of a point first
+        product = np.repeat(1 - distances[0], list(map(len, at)))[:k]
+        return keys, product.astype(np.float32)
 
     def _exact(self, vector: F32, k: int) -> tuple[U64, F32]:
         rows = self._alive.rows()

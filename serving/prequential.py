@@ -36,12 +36,20 @@ class EvalSettings:
     """How the evaluation runs."""
 
     n: int = 20
-    retrain_every: int = 20_000  # predictions between two trainings
-    first_train: int = 5_000
-    keep_lists: int = 16_000  # lists remembered for training
-    keep_every: int = 2  # every how many lists one is remembered
-    negatives: int = 60  # candidates kept of a remembered list, beside the one clicked
-    params: RankerParams = RankerParams(objective="lambdarank", threads=2)
+    first_train: int = 1_500
+    retrain_every: int = 5_000  # predictions between two trainings, fewer while there are few
+    keep_lists: int = 10_000  # lists remembered for training
+    keep_every: int = 1  # every how many lists one is remembered
+    negatives: int = 40  # candidates kept of a remembered list, beside the one clicked
+    params: RankerParams = RankerParams(
+        objective="lambdarank",
+        trees=80,
+        leaves=15,
+        learning_rate=0.1,
+        min_leaf=50,
+        threads=2,
+        extra={"lambdarank_truncation_level": 20},
+    )
 
 
 @dataclass(slots=True)
@@ -159,11 +167,13 @@ class Prequential:
         return out
 
     def _remember(self, ranked: Ranked, clicked: int) -> None:
-        """Keep the clicked candidate, the best-scored ones, and a random few."""
-        n = len(ranked.score)
-        best = np.argsort(-ranked.score)[: self.settings.negatives // 2]
-        some = self._rng.integers(0, n, self.settings.negatives // 2)
-        keep = np.unique(np.r_[clicked, best, some])
+        """Keep the clicked candidate and a uniform sample of the others.
+
+        Uniform, not the best-scored ones: with more negatives near the top than further down, a click from
+        further down looks likelier than it is, and the ranker learns to turn lists upside down.
+        """
+        some = self._rng.integers(0, len(ranked.score), self.settings.negatives)
+        keep = np.unique(np.append(some, clicked))
         self.log.add(ranked.features[keep], int(np.searchsorted(keep, clicked)))
 
     def _train(self, ts: int) -> None:
@@ -171,7 +181,8 @@ class Prequential:
         text = ranker_module.train(x, y, self.settings.params, group=group)
         self.score.trainings += 1
         self.recommender.ranker = Ranker(text, SPEC.names, f"t{self.score.trainings}")
-        self._next_train = self.score.predictions + self.settings.retrain_every
+        done = self.score.predictions
+        self._next_train = done + min(done, self.settings.retrain_every)
 
     def _learn(self, click: Click) -> None:
         """Let users, items and neighbours see the click, as the stream would."""

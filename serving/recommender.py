@@ -1,4 +1,4 @@
-"""Answer one request: candidates, features, ranking, re-rank. Pure: state and time come in, an answer goes out."""
+"""Answer one request: candidates, features, ranking, re-rank. Pure: state and time in, an answer out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import user_state
+from models import item_stats, user_state
 from models.embedding import DIM, unit
 from models.features import ONLINE, POSITION, SPEC, RequestContext, assemble
 from models.item_stats import ItemStats
@@ -92,19 +92,17 @@ class Recommender:
         self.online: OnlineWeights | None = None
 
     def anchors_for(self, request: RecRequest, user: UserRow | None, now: int) -> list[int]:
-        """Return the items whose neighbours this request needs, newest first: fetch these rows before asking."""
+        """Return the items whose neighbours this request needs, newest first: fetch their rows before asking."""
         items: list[int] = [hash64(request.item_id)] if request.item_id else []
         if user is not None and request.surface != "related":
             recent, times = user_state.recent_items(user[0])
             session = int(user[0]["session_len"])
             if times and now - times[0] > self.policy.session_gap_ms:
                 session = 3  # a new session: start from where the last one ended
-            items += [i for i in recent[: max(1, session)] if i not in items]
-        return items[:ANCHORS]
+            items += recent[: max(1, session)]
+        return list(dict.fromkeys(items))[:ANCHORS]
 
-    def rank(
-        self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int
-    ) -> Ranked:
+    def rank(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Ranked:
         """Return the ranked list for a request, before it is turned into a reply.
 
         Parameters
@@ -132,11 +130,14 @@ class Recommender:
             country=country,
             age=age,
             now=now,
-            limit=p.candidates,
+            limit=max(p.candidates, request.n),
+            wanted=request.n,
         )
         features = assemble(user, pool.candidates, context)
         score, degraded = self._score(features)
-        score = score * self.catalog.table.data["boost"][pool.catalog_rows]
+        boost = self.catalog.table.data["boost"][pool.catalog_rows].astype(np.float64)
+        # A ranker's raw scores may be negative: there, too, a boost above 1 must lift the item.
+        score = np.where(score > 0, score * boost, score / np.maximum(boost, 1e-6))
         rng = np.random.default_rng(hash64(request.request_id))
         slate = rerank(
             score, pool.candidates.vectors, request.n, mmr_lambda=p.mmr_lambda, epsilon=p.epsilon, rng=rng
@@ -186,23 +187,23 @@ class Recommender:
 
     def _score(self, features: F32) -> tuple[F64, list[str]]:
         """Score with the best model there is; say which ones were missing."""
-        degraded: list[str] = []
+        degraded = [
+            name for name, model in (("ranker", self.ranker), ("online", self.online)) if model is None
+        ]
         if self.online is not None and len(features):
             features[:, ONLINE] = self.online.predict(features)
         if self.ranker is not None:
-            score = self.ranker.predict(features) if len(features) else np.zeros(0)
-            return score, degraded
-        degraded.append("ranker")
+            return self.ranker.predict(features), degraded
         if self.online is not None:
             return features[:, ONLINE].astype(np.float64), degraded
-        degraded.append("online")
         return blend(features), degraded
 
     def answer(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Answer:
         """Return the reply and its impression. An empty catalogue gives an empty list, said in ``degraded``."""
         ranked = self.rank(request, user, anchors, now)
         model = ModelInfo(
-            ranker=self.ranker.version if self.ranker else "", online=self.online.version if self.online else ""
+            ranker=self.ranker.version if self.ranker else "",
+            online=self.online.version if self.online else "",
         )
         degraded = list(ranked.degraded)
         if not len(ranked.slate.chosen):
@@ -215,24 +216,30 @@ class Recommender:
 
     def popular(self, request: RecRequest, now: int, reason: str) -> Answer:
         """Return the cheapest list there is: popular items, not ranked for anybody, not logged for training."""
-        self.trending.refresh(now)
-        keys, score = self.trending.popular()
-        rows = self.catalog.table.find(keys)
-        left_out = [hash64(i) for i in request.exclude]
-        keep = (rows >= 0) & ~np.isin(keys, np.array(left_out, np.uint64))
-        keep[keep] = self.catalog.allowed(rows[keep], hash64(request.context.country), -1)
-        keys, score = keys[keep][: request.n], score[keep][: request.n]
+        nothing = Anchors()
+        pool = self.retriever.gather(
+            nothing,
+            [],
+            exclude=self._excluded(request, None, now),
+            country=hash64(request.context.country),
+            age=-1,
+            now=now,
+            limit=request.n,
+            wanted=request.n,
+        )
+        clicks = item_stats.WINDOWS.read_one(pool.candidates.stats, now, "1h", "click")
+        order = np.lexsort((-pool.candidates.stats["totals"][:, 1], -clicks)).tolist()
         items = [
             RecItem(
-                item_id=self.catalog.id_of(key),
-                score=float(s),
+                item_id=self.catalog.id_of(int(pool.candidates.items[i])),
+                score=float(clicks[i]),
                 objectives={},
-                sources=["trending"],
+                sources=pool.sources(i),
                 explored=False,
                 propensity=1.0,
-                why=["popular in the last hour"] if request.explain else None,
+                why=explain.why(pool, i, False, nothing, self.catalog, set()) if request.explain else None,
             )
-            for key, s in zip(keys.tolist(), score.tolist(), strict=True)
+            for i in order
         ]
         return Answer(RecReply(request.request_id, items, ModelInfo(), [reason]), None)
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.item_stats import COUNTRY_WINDOWS, WINDOWS, ItemStats
+from streams.settings import HOUR_MS
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
@@ -43,40 +44,19 @@ class Trending:
         self._at = now
         table = self._stats.table
         rows = table.rows()
-        data = table.data[: int(rows.max()) + 1] if len(rows) else table.data[:0]
-        live = np.zeros(len(data), bool)
-        live[rows] = True
-        keys = data["key"]
-        hour = np.where(live, WINDOWS.read_one(data, now, "1h", "click"), 0)
-        rising = np.where(live, WINDOWS.read_one(data, now, "5m", "click"), 0)
-        self.hour = top(keys, hour, self._size)
-        self.rising = top(keys, rising, self._size)
-        self.ever = top(keys, np.where(live, data["totals"][:, 1], 0).astype(np.float32), self._size)
-        self._by_country = self._countries(now)
-
-    def _countries(self, now: int) -> dict[int, tuple[U64, F32]]:
-        table = self._stats.countries
-        if not len(table):
-            return {}
-        data = table.data[table.rows()]
-        clicks = COUNTRY_WINDOWS.read_one(data, now, "1h", "click")
-        data, clicks = data[clicks > 0], clicks[clicks > 0]
-        out = {}
-        for country in np.unique(data["country"]):
-            here = data["country"] == country
-            out[int(country)] = top(data["item"][here], clicks[here], 100)
-        return out
+        self.ever = top(table.data["key"][rows], table.data["totals"][rows, 1].astype(np.float32), self._size)
+        # Whole rows are big: only those with a click in the last hour are read.
+        data = table.data[rows[table.data["last_click"][rows] > now - HOUR_MS]]
+        self.hour = top(data["key"], WINDOWS.read_one(data, now, "1h", "click"), self._size)
+        self.rising = top(data["key"], WINDOWS.read_one(data, now, "5m", "click"), self._size)
+        self._by_country = {}
 
     def country(self, country: int) -> tuple[U64, F32]:
         """Return the country's popular items of the last hour and their clicks."""
-        return self._by_country.get(country, _EMPTY)
-
-    def popular(self) -> tuple[U64, F32]:
-        """Return the last hour's list, and behind it what was popular ever, as far as there is room.
-
-        The scores are clicks; those of the second part are all-time, so they do not continue the first.
-        """
-        (keys, score), (older, older_score) = self.hour, self.ever
-        new = ~np.isin(older, keys)
-        keys, score = np.concatenate([keys, older[new]]), np.concatenate([score, older_score[new]])
-        return keys[: self._size], score[: self._size]
+        if country not in self._by_country:
+            table = self._stats.countries
+            rows = table.rows()
+            data = table.data[rows[table.data["country"][rows] == country]]
+            clicks = COUNTRY_WINDOWS.read_one(data, self._at, "1h", "click")
+            self._by_country[country] = top(data["item"], clicks, 100)
+        return self._by_country[country]

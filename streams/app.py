@@ -85,6 +85,8 @@ def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
         "reply_create_topic": False,
         "consumer_auto_offset_reset": "earliest",
         "broker_session_timeout": settings.session_timeout_s,
+        # How long the group waits for a member that does not rejoin; ours do within BODY_TIMEOUT_S.
+        "broker_rebalance_timeout": max(settings.session_timeout_s, 2.0),
         # A member learns of a rebalance from its heartbeat.
         "broker_heartbeat_interval": min(1.0, settings.session_timeout_s / 3),
         "broker_commit_interval": 0.5,

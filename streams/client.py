@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from streams.errors import HeadraceError, UnavailableError
+from streams.fetching import be_patient
 from streams.replies import PLAIN_ID, PLAIN_TOPIC
 from streams.schemas import RecReply, RecRequest
 from streams.settings import HOUR_MS, Settings
@@ -74,6 +75,7 @@ class RecClient:
                 bootstrap_servers=bootstrap, fetch_max_wait_ms=self._settings.fetch_max_wait_ms
             )
             await self._consumer.start()
+            be_patient(self._consumer)
             await self._join_end(self._consumer)
         except KafkaError as exc:
             await self.stop()

@@ -1,4 +1,4 @@
-"""Events as columns, and the compact record they become on ``item-events``."""
+"""Events as columns, and the compact form they take on ``item-events``."""
 
 from __future__ import annotations
 
@@ -86,8 +86,30 @@ def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColum
     )
 
 
-def read_item_events(values: Sequence[bytes]) -> npt.NDArray[np.void]:
-    """Decode ``item-events`` records; raise ``ValueError`` when one has another size."""
-    if any(len(v) != ITEM_EVENT.itemsize for v in values):
-        raise ValueError(f"item-events records must be {ITEM_EVENT.itemsize} bytes each")
-    return np.frombuffer(b"".join(values), ITEM_EVENT)
+#: Item events in one record of `item-events`: a record an event would cost more to carry than to count.
+PACKED = 512
+
+
+def pack_item_events(events: npt.NDArray[np.void]) -> list[bytes]:
+    """Return record values holding ``events``, in order, up to ``PACKED`` each."""
+    return [events[i : i + PACKED].tobytes() for i in range(0, len(events), PACKED)]
+
+
+def read_item_events(values: Sequence[bytes], offsets: Sequence[int]) -> tuple[npt.NDArray[np.void], I64]:
+    """Decode ``item-events`` records.
+
+    Returns
+    -------
+    events, offsets
+        ``ITEM_EVENT`` and the offset of the record each came in, both ``(n,)``.
+
+    Raises
+    ------
+    ValueError
+        The size of a value is not a multiple of an event's.
+    """
+    size = ITEM_EVENT.itemsize
+    counts = [len(v) // size for v in values]
+    if any(len(v) % size for v in values):
+        raise ValueError(f"item-events values hold events of {size} bytes each")
+    return np.frombuffer(b"".join(values), ITEM_EVENT), np.repeat(np.array(offsets, np.int64), counts)

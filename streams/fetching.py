@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
@@ -11,6 +13,8 @@ from aiokafka.errors import CorruptRecordException
 
 #: Longest wait for an answer that needs no data: connecting, positions, offsets.
 REQUEST_TIMEOUT_S = 30.0
+#: Bounds of the pause after an empty fetch that the broker did not hold.
+MIN_PAUSE_S, MAX_PAUSE_S = 0.001, 0.025
 
 
 class Fetched(NamedTuple):
@@ -95,3 +99,34 @@ def _release(fetcher: Any, tp: TopicPartition) -> None:
     """Let the fetcher ask for more of ``tp``."""
     del fetcher._records[tp]
     fetcher._notify(fetcher._wait_consume_future)
+
+
+class _Patience:
+    """Waits before the next fetch where the broker answered an empty one at once instead of holding it.
+
+    The embedded broker does that; a consumer would keep it, and itself, busy with nothing. The longer nothing
+    came, the longer the wait, up to ``MAX_PAUSE_S``. A broker that holds fetches is never waited for.
+    """
+
+    def __init__(self, fetcher: Any) -> None:
+        self._fetch = fetcher._proc_fetch_request
+        self._held_s = fetcher._fetch_max_wait_ms / 2000
+        self._last_data = time.monotonic()
+
+    async def __call__(self, assignment: Any, node_id: int, request: Any) -> bool:
+        began = time.monotonic()
+        try:
+            got: bool = await self._fetch(assignment, node_id, request)
+            now = time.monotonic()
+            if got:
+                self._last_data = now
+            elif now - began < self._held_s:
+                await asyncio.sleep(min(MAX_PAUSE_S, max(MIN_PAUSE_S, (now - self._last_data) / 10)))
+        except asyncio.CancelledError:  # the fetcher closes or lost its assignment, and expects an answer
+            return False
+        return got
+
+
+def be_patient(consumer: Any) -> None:
+    """Keep a started ``AIOKafkaConsumer`` from asking again and again a broker that holds no fetches."""
+    consumer._fetcher._proc_fetch_request = _Patience(consumer._fetcher)

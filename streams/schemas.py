@@ -54,7 +54,7 @@ class Item(Struct):
     tags: Annotated[list[Label], Meta(max_length=64)] = []
     creator_id: Annotated[str, Meta(max_length=64)] = ""
     language: Label = ""
-    duration_ms: Annotated[int, Meta(ge=0)] | None = None
+    duration_ms: Annotated[int, Meta(ge=0, le=MAX_TS)] | None = None
     countries: Annotated[list[Label], Meta(max_length=300)] = []
     blocked_countries: Annotated[list[Label], Meta(max_length=300)] = []
     min_age: Annotated[int, Meta(ge=0, le=150)] = 0

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from mode import Service
 
@@ -37,29 +38,41 @@ class BatchSender(Service):
     """One idempotent producer (acks=all), shared by everything in a process that writes.
 
     Methods raise aiokafka's ``KafkaError`` when the broker refuses or stays unreachable past the request
-    timeout.
+    timeout. A refused write leaves a hole in an idempotent producer's sequence and the broker takes
+    nothing more from it there: the next call then goes through a new producer.
     """
 
     mundane_level = "debug"
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
+        self._max_bytes = settings.max_message_bytes + 65_536
         self._producer: AIOKafkaProducer | None = None
+        self._refused = False
+        self._renewing = asyncio.Lock()
         self._partition_cache: dict[tuple[int, bytes], int] = {}
         self._keyless = 0
         super().__init__(**kwargs)
 
     async def on_start(self) -> None:
         """Connect."""
-        self._producer = AIOKafkaProducer(
+        self._producer = await self._connect()
+
+    async def _connect(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.brokers.split(","),
             client_id="headrace",
             acks="all",
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
-            max_request_size=self._settings.max_message_bytes + 65_536,
+            max_request_size=self._max_bytes,
         )
-        await self._producer.start()
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
 
     async def on_stop(self) -> None:
         """Send what is buffered, then disconnect."""
@@ -74,6 +87,21 @@ class BatchSender(Service):
             raise RuntimeError("the sender is not running")
         return self._producer
 
+    async def _usable(self) -> AIOKafkaProducer:
+        """Return the producer, a new one after a refusal."""
+        if self._refused:
+            async with self._renewing:
+                if self._refused:
+                    old, self._producer, self._refused = self.producer, await self._connect(), False
+                    log.warning("The broker refused a write; writing goes on with a new producer")
+                    self.add_future(old.stop())
+        return self.producer
+
+    def _note(self, sent: asyncio.Future[Any]) -> None:
+        error = None if sent.cancelled() else sent.exception()
+        if isinstance(error, KafkaError):
+            self._refused = True
+
     async def partitions_of(self, topic: str) -> int:
         """Return the number of partitions of ``topic``, from metadata the producer keeps fresh."""
         return len(await self.producer.partitions_for(topic))
@@ -81,54 +109,50 @@ class BatchSender(Service):
     async def send_many(self, topic: str, records: Iterable[OutRecord], *, partition: int) -> None:
         """Write ``records`` to one partition, in order; return when all are acknowledged.
 
-        A record too large for a batch of its own kind goes through the producer's ordinary path, still in
-        order.
+        Raises
+        ------
+        MessageSizeTooLargeError
+            At a record larger than ``max_message_bytes``; those before it may have been written.
         """
         pending: list[asyncio.Future[Any]] = []
+        producer = await self._usable()
         try:
-            builder, count = self.producer.create_batch(), 0
-            for record in records:
-                key, value, timestamp, given = record
+            builder, count = producer.create_batch(), 0
+            for key, value, timestamp, given in records:
                 headers = list(given) if given else _NO_HEADERS  # the builder insists on a list
-                if builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is not None:
-                    count += 1
-                    continue
-                if count:
-                    await self._queue(builder, topic, partition, pending)
-                builder, count = self.producer.create_batch(), 0
-                if builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-                    pending.append(await self._send(topic, record, partition))
-                    builder = self.producer.create_batch()
-                else:
-                    count = 1
+                while builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                    await self._queue(producer, builder, topic, partition, pending)
+                    builder, count = producer.create_batch(), 0  # an empty one takes a record of any size
+                count += 1
+                if value is not None and len(value) >= BATCH_BYTES and builder.size() > self._max_bytes:
+                    raise MessageSizeTooLargeError(f"a record of {len(value)} bytes for topic {topic}")
             if count:
-                await self._queue(builder, topic, partition, pending)
+                await self._queue(producer, builder, topic, partition, pending)
             await _all(pending)
-        except BaseException:
-            for future in pending:
+        finally:
+            for future in pending:  # empty unless something went wrong
                 future.cancel()
-            raise
 
     async def _queue(
-        self, builder: Any, topic: str, partition: int, pending: list[asyncio.Future[Any]]
+        self,
+        producer: AIOKafkaProducer,
+        builder: Any,
+        topic: str,
+        partition: int,
+        pending: list[asyncio.Future[Any]],
     ) -> None:
         builder.close()
         if len(pending) >= IN_FLIGHT:
             await _all(pending)
-        pending.append(await self.producer.send_batch(builder, topic, partition=partition))
-
-    async def _send(self, topic: str, record: OutRecord, partition: int) -> asyncio.Future[Any]:
-        key, value, timestamp, headers = record
-        future: asyncio.Future[Any] = await self.producer.send(
-            topic, value, key=key, partition=partition, timestamp_ms=timestamp, headers=list(headers)
-        )
-        return future
+        future = await producer.send_batch(builder, topic, partition=partition)
+        future.add_done_callback(self._note)
+        pending.append(future)
 
     async def send_keyed(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Write ``records`` to the partitions of their keys; those of one call without a key go to one
         partition.
 
-        The order is kept per key. Returns when all are acknowledged.
+        The order is kept per key. Returns when all are acknowledged. Raises as ``send_many``.
         """
         count = await self.partitions_of(topic)
         self._keyless = (self._keyless + 1) % count
@@ -168,9 +192,11 @@ class BatchSender(Service):
         timestamp_ms: int | None = None,
     ) -> asyncio.Future[Any]:
         """Queue one record and return the future of its acknowledgement (aiokafka's RecordMetadata)."""
-        future: asyncio.Future[Any] = await self.producer.send(
+        producer = await self._usable()
+        future: asyncio.Future[Any] = await producer.send(
             topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
         )
+        future.add_done_callback(self._note)
         return future
 
 

@@ -17,7 +17,7 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from streams.batches import RecordBatch
 from streams.errors import UnavailableError
-from streams.fetching import REQUEST_TIMEOUT_S, Fetched, drain
+from streams.fetching import REQUEST_TIMEOUT_S, Fetched, be_patient, drain
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ async def open_reader(
         enable_auto_commit=False,
     )
     await consumer.start()
+    be_patient(consumer)
     try:
         tps = [
             TopicPartition(topic, partition)
@@ -100,14 +101,16 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings
     # A topic created a moment ago may be missing from the first answer.
     deadline = time.monotonic() + 2.0
     while True:
-        await consumer._client.add_topic(topic)
+        if (
+            topic in await consumer.topics()
+        ):  # asking for a missing one by name would make the broker create it
+            await consumer._client.add_topic(topic)
         found: set[int] | None = consumer._client.cluster.partitions_for_topic(topic)
         if found:
             return sorted(found)
         if time.monotonic() > deadline:
             raise UnavailableError(f"topic {topic} does not exist at {settings.brokers}")
         await asyncio.sleep(0.05)
-        await consumer._client.force_metadata_update()
 
 
 class BroadcastChannel(faust.Channel):

@@ -17,7 +17,6 @@ from typing import Any
 
 import aiokafka
 import uvloop
-from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import OffsetCommitRequest
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
@@ -33,6 +32,7 @@ from aiokafka.errors import (
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 from mode.threads import WorkerThread
 
 from streams.batches import (
@@ -44,7 +44,7 @@ from streams.batches import (
     durable,
     manual,
 )
-from streams.fetching import drain
+from streams.fetching import be_patient, drain
 from streams.ledger import OffsetLedger, Ticket
 
 __all__ = [
@@ -68,7 +68,8 @@ FETCH_TIMEOUT_S = 1.0
 #: The same while a partition is paused for a slow agent: it must be fetched again soon after the agent
 #: catches up.
 PAUSED_FETCH_TIMEOUT_S = 0.02
-#: A rebalance or a shutdown waits this long for loop bodies that have begun.
+#: A rebalance or a shutdown waits this long for loop bodies that have begun (a rebalance: at most half a
+#: session).
 BODY_TIMEOUT_S = 5.0
 
 
@@ -121,6 +122,30 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+
+    @Service.task
+    async def _watch_group(self) -> None:
+        """Crash on what aiokafka tells only those who fetch: no right to join, a session timeout refused."""
+        while not self.should_stop:
+            await self.sleep(1.0)
+            if self._consumer is not None:
+                self._consumer._coordinator.check_errors()
+
+    def set_shutdown(self) -> None:
+        """Tell the main loop that this thread is done, if there still is a main loop."""
+        with contextlib.suppress(RuntimeError):
+            super().set_shutdown()
+
+    def _stopped_set(self) -> None:
+        try:
+            super()._stopped_set()
+        except RuntimeError:  # the thread crashed and closed its loop
+            self._stopped.set()
+
+    async def on_start(self) -> None:
+        """Connect."""
+        await super().on_start()
+        be_patient(self._consumer)
 
     async def fetch(self, active: frozenset[TP], timeout: float) -> list[tuple[TP, list[Any], int]]:
         """Return ``(partition, records, high watermark)`` per partition; ends after ``timeout`` seconds."""
@@ -196,8 +221,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return done
 
     async def _commit_mine(self, offsets: Mapping[TP, int]) -> bool:
-        # Not aiokafka's commit: when a rebalance has begun it forgets its membership, rejoins as a stranger, and
-        # the group waits for the member that is no more until its session ends.
+        # Not aiokafka's commit: when a rebalance has begun it forgets its membership, rejoins as a
+        # stranger, and the group waits for the member that is no more until its session ends.
         coordinator = self._ensure_consumer()._coordinator
         by_topic: dict[str, list[tuple[int, int, str]]] = {}
         for tp, offset in offsets.items():
@@ -399,7 +424,8 @@ class BatchConsumer(driver.Consumer):
 
     async def wait_for_bodies(self, timeout: float | None = None) -> bool:
         """Wait until no loop body is running; return False when some still are after the timeout."""
-        timeout = BODY_TIMEOUT_S if timeout is None else timeout
+        if timeout is None:
+            timeout = min(BODY_TIMEOUT_S, self.app.conf.broker_session_timeout / 2)
         deadline = time.monotonic() + timeout
         while self._bodies:
             self._bodies_changed.clear()

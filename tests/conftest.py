@@ -113,7 +113,9 @@ def running(settings: Settings) -> Callable[..., contextlib.AbstractAsyncContext
     async def run(*apps: Any, services: Any = ()) -> AsyncIterator[asyncio.Event]:
         ready, stop = asyncio.Event(), asyncio.Event()
         body = asyncio.current_task()
-        task = asyncio.create_task(run_apps(apps, settings=settings, services=services, ready=ready, stop=stop))
+        task = asyncio.create_task(
+            run_apps(apps, settings=settings, services=services, ready=ready, stop=stop)
+        )
         task.add_done_callback(lambda done: None if stop.is_set() or body is None else body.cancel())
         try:
             await asyncio.wait_for(ready.wait(), 20)

@@ -44,7 +44,10 @@ async def fill(sender, topic: str, per_partition: int, partitions: int = 4, chun
         for start in range(0, per_partition, chunk):
             await sender.send_many(
                 topic,
-                ((b"k%d" % i, b"%d-%d" % (p, i), None, ()) for i in range(start, min(start + chunk, per_partition))),
+                (
+                    (b"k%d" % i, b"%d-%d" % (p, i), None, ())
+                    for i in range(start, min(start + chunk, per_partition))
+                ),
                 partition=p,
             )
 
@@ -106,7 +109,11 @@ async def test_keys_values_headers_timestamps_and_tombstones(topics_made, sender
     headers = [("h", b"\x00\xff"), ("h", b"again"), ("empty", b"")]
     await sender.send_many(
         topics.items,
-        [(b"a", b"1", 1_700_000_000_001, headers), (b"a", None, 1_700_000_000_002, ()), (b"b", b"", None, ())],
+        [
+            (b"a", b"1", 1_700_000_000_001, headers),
+            (b"a", None, 1_700_000_000_002, ()),
+            (b"b", b"", None, ()),
+        ],
         partition=2,
     )
     app = make_app(topics_made, "fields")
@@ -376,7 +383,9 @@ async def test_rebalance_mid_stream_loses_nothing(topics_made, sender, running, 
         n = await producing
         await eventually(lambda: len(seen) == 4 * n)
     assert set(seen) == {b"%d-%d" % (p, i) for p in range(4) for i in range(n)}
-    if real_kafka:  # the embedded broker takes no commit once a rebalance has begun: some work is repeated there
+    if (
+        real_kafka
+    ):  # the embedded broker takes no commit once a rebalance has begun: some work is repeated there
         assert set(seen.values()) == {1}, "clean handovers repeat nothing"
     assert await committed(settings, "pair", topics.events) == dict.fromkeys(range(4), n)
 
@@ -388,9 +397,10 @@ from streams.settings import Settings
 from streams.topics import Topics
 from streams.transport import batch_topic, durable
 
-async def main(brokers, prefix, path, pause):
-    settings = Settings(brokers=brokers, topic_prefix=prefix, batch_max_records=100, session_timeout_s=6.0)
-    app = make_app(settings, "killed")
+async def main(brokers, prefix, session, path, pause, member):
+    session = float(session)
+    settings = Settings(brokers=brokers, topic_prefix=prefix, batch_max_records=100, session_timeout_s=session)
+    app = make_app(settings, "killed", **({"consumer_group_instance_id": member} if member else {}))
     done = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     @app.agent(batch_topic(app, Topics(settings).events))
@@ -407,38 +417,55 @@ run(main(*sys.argv[1:]))
 """
 
 
-def start_worker(settings: Settings, path: Path, pause: float) -> subprocess.Popen[bytes]:
+def start_worker(settings: Settings, path: Path, pause: float, member: str = "") -> subprocess.Popen[bytes]:
+    """Start a worker; a named one is a static member, whose restart takes over at once."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, settings.brokers, settings.topic_prefix, str(path), str(pause)],
+        [
+            sys.executable,
+            "-c",
+            WORKER,
+            settings.brokers,
+            settings.topic_prefix,
+            str(settings.session_timeout_s),
+            str(path),
+            str(pause),
+            member,
+        ],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
+
+
+def check_committed_is_processed(offsets: dict[int, int], processed: set[bytes]) -> None:
+    for partition, offset in offsets.items():
+        missing = [i for i in range(max(offset, 0)) if b"%d-%d" % (partition, i) not in processed]
+        assert not missing, f"partition {partition} is committed up to {offset} without {missing[:5]}"
 
 
 async def test_kill_9_in_the_middle_of_a_batch(topics_made, sender, eventually, tmp_path):
     settings, topics = topics_made, Topics(topics_made)
     await fill(sender, topics.events, 2000, chunk=100)
     path = tmp_path / "processed"
+    path.touch()
 
     def processed():
-        return path.read_bytes().splitlines() if path.exists() else []
+        return path.read_bytes().splitlines()
 
-    worker = start_worker(settings, path, 0.02)
+    # A static member: the embedded broker never removes a dead one.
+    worker = start_worker(settings, path, 0.04, "worker-1")
     try:
-        await eventually(lambda: len(processed()) > 3000, 15)
+        await eventually(lambda: len(processed()) > 3000, 15)  # about 30 batches, 1.2 s: two commits
     finally:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
     have = set(processed())
     offsets = await committed(settings, "killed", topics.events)
     assert any(offset > 0 for offset in offsets.values()), "something was committed before the kill"
-    for partition, offset in offsets.items():
-        missing = [i for i in range(max(offset, 0)) if b"%d-%d" % (partition, i) not in have]
-        assert not missing, f"partition {partition} is committed up to {offset} without {missing[:5]}"
+    check_committed_is_processed(offsets, have)
     everything = {b"%d-%d" % (p, i) for p in range(4) for i in range(2000)}
     assert have < everything
-    worker = start_worker(settings, path, 0)
+    worker = start_worker(settings, path, 0, "worker-1")
     try:
         await eventually(lambda: set(processed()) == everything, 20)
         worker.send_signal(signal.SIGTERM)
@@ -446,6 +473,38 @@ async def test_kill_9_in_the_middle_of_a_batch(topics_made, sender, eventually, 
     finally:
         worker.kill()
         worker.wait()
+    assert await committed(settings, "killed", topics.events) == dict.fromkeys(range(4), 2000)
+
+
+async def test_another_worker_takes_over_from_a_killed_one(
+    topics_made, sender, eventually, tmp_path, real_kafka
+):
+    if not real_kafka:
+        pytest.skip("the embedded broker never removes a dead member from its group")
+    settings, topics = topics_made, Topics(topics_made)
+    await fill(sender, topics.events, 2000, chunk=100)
+    paths = [tmp_path / "first", tmp_path / "second"]
+    for path in paths:
+        path.touch()
+
+    def processed(path):
+        return path.read_bytes().splitlines()
+
+    workers = [start_worker(settings, path, 0.05) for path in paths]
+    try:
+        await eventually(lambda: all(len(processed(path)) > 1000 for path in paths), 15)
+        workers[0].send_signal(signal.SIGKILL)
+        workers[0].wait()
+        have = set(processed(paths[0])) | set(processed(paths[1]))
+        check_committed_is_processed(await committed(settings, "killed", topics.events), have)
+        everything = {b"%d-%d" % (p, i) for p in range(4) for i in range(2000)}
+        await eventually(lambda: set(processed(paths[0])) | set(processed(paths[1])) == everything, 25)
+        workers[1].send_signal(signal.SIGTERM)
+        assert workers[1].wait(10) == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
     assert await committed(settings, "killed", topics.events) == dict.fromkeys(range(4), 2000)
 
 

@@ -107,7 +107,7 @@ def test_faust_reply_is_fausts_response_model(source):
     from faust.agents.models import ReqRepResponse
 
     address = parse_reply_address(FAUST) if source == "headers" else parse_reply_address([], wrapped())
-    topic, partition, key, value, headers = format_reply(address, BODY)
+    _, partition, key, value, headers = format_reply(address, BODY)
     response = ReqRepResponse.loads(value, serializer="json")
     assert response.correlation_id == ("f-1" if source == "headers" else "b-1")
     assert response.value == json.loads(BODY)

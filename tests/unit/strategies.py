@@ -1,0 +1,114 @@
+"""Hypothesis strategies and small builders shared by the unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from models.embedding import DIM, unit
+from streams.columns import ITEM_EVENT, KIND, EventColumns
+from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
+
+settings.register_profile("unit", deadline=None, max_examples=60)
+settings.load_profile("unit")
+
+#: A moment on no round boundary of any bucket.
+T0 = 1_700_000_000_123
+GAP_MS = 30 * MINUTE_MS
+
+
+@dataclass(frozen=True)
+class Act:
+    """One event of one user, before it becomes a column."""
+
+    user: int
+    item: int
+    kind: str
+    ts: int
+    dwell_s: float = 0.0
+    country: int = 0
+    category: int = 0
+    creator: int = 0
+
+
+def columns(acts: Sequence[Act], offsets: Sequence[int] | None = None) -> EventColumns:
+    """Return ``acts`` as columns; offsets count from 0 unless given."""
+    return EventColumns(
+        user=np.array([a.user for a in acts], np.uint64),
+        item=np.array([a.item for a in acts], np.uint64),
+        kind=np.array([KIND[a.kind] for a in acts], np.int8),
+        ts=np.array([a.ts for a in acts], np.int64),
+        dwell_s=np.array([a.dwell_s for a in acts], np.float32),
+        country=np.array([a.country for a in acts], np.uint64),
+        offset=np.array(range(len(acts)) if offsets is None else offsets, np.int64),
+        category=np.array([a.category for a in acts], np.uint64),
+        creator=np.array([a.creator for a in acts], np.uint64),
+    )
+
+
+def pieces(total: int, cuts: Sequence[int]) -> list[slice]:
+    """Return slices that cover ``range(total)``, cut at ``cuts``."""
+    edges = [0, *sorted({c % (total + 1) for c in cuts}), total]
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+
+
+#: Milliseconds after ``T0``: dense around bucket edges, and far apart.
+offsets_ms = st.one_of(
+    st.integers(0, 10 * MINUTE_MS),
+    st.integers(0, 3 * HOUR_MS),
+    st.integers(0, 4 * DAY_MS),
+    st.builds(lambda b, d: max(0, b * MINUTE_MS + d), st.integers(0, 2000), st.integers(-2, 2)),
+)
+
+acts = st.builds(
+    Act,
+    user=st.integers(1, 4),
+    item=st.integers(1, 9),
+    kind=st.sampled_from(["click", "click", "click", "skip", "dwell", "like", "save", "follow", "hide"]),
+    ts=st.builds(
+        lambda o: T0 + o, st.one_of(st.integers(0, 2 * HOUR_MS), st.integers(0, 20 * MINUTE_MS), offsets_ms)
+    ),
+    dwell_s=st.integers(0, 240).map(lambda n: n / 2),  # halves add up exactly
+    country=st.integers(0, 3),
+    category=st.integers(0, 5),
+    creator=st.integers(0, 7),
+)
+
+
+@st.composite
+def item_events(draw: st.DrawFn, max_size: int = 60) -> np.ndarray[Any, Any]:
+    """Draw an ``ITEM_EVENT`` array without pairs."""
+    rows = draw(
+        st.lists(
+            st.tuples(
+                st.integers(1, 4),
+                st.integers(0, 3),
+                st.sampled_from(["shown", "click", "skip", "dwell", "like", "save", "hide"]),
+                offsets_ms,
+                st.integers(1, 20),
+            ),
+            max_size=max_size,
+        )
+    )
+    out = np.zeros(len(rows), ITEM_EVENT)
+    for i, (item, country, kind, offset, amount) in enumerate(rows):
+        out[i]["item"], out[i]["country"], out[i]["kind"] = item, country, KIND[kind]
+        out[i]["ts"], out[i]["amount"] = T0 + offset, amount if kind == "dwell" else 1
+    return out
+
+
+def record(value: bytes | None, *, key: bytes | None = b"k", offset: int = 0, timestamp: int = T0) -> Any:
+    """Return what we use of a Kafka record."""
+    return SimpleNamespace(value=value, key=key, offset=offset, timestamp=timestamp, headers=())
+
+
+def unit_vectors(n: int, seed: int = 0, dim: int = DIM) -> np.ndarray[Any, Any]:
+    """Return random unit vectors, float32 ``(n, dim)``."""
+    raw = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    return np.stack([unit(v) for v in raw]) if n else raw

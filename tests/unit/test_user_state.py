@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import GAP_MS, T0, Act, acts, columns, pieces
+
+from models.user_state import (
+    AFFINITY_HALF_LIFE_MS,
+    METRICS,
+    PAIRS,
+    RECENT,
+    ROW,
+    SEQ_STEP,
+    WINDOWS,
+    Applied,
+    UserState,
+    recent_items,
+)
+from streams.columns import KIND
+from streams.ids import hash64
+from streams.schemas import UserProfile
+from streams.settings import HOUR_MS, MINUTE_MS
+
+histories = st.lists(acts, max_size=60)
+cuts = st.lists(st.integers(0, 60), max_size=6)
+
+
+def apply(story: Sequence[Act], where: Sequence[int] = ()) -> tuple[UserState, list[Applied]]:
+    state, done = UserState(GAP_MS), []
+    for part in pieces(len(story), where):
+        done.append(state.apply(columns(story[part], range(part.start, part.stop))))
+    return state, done
+
+
+def rows_of(state: UserState) -> dict[int, bytes]:
+    return dict(zip(state.table.keys().tolist(), state.table.pack(state.table.rows()), strict=True))
+
+
+def row(state: UserState, user: int = 1) -> Any:
+    return state.table.data[state.table.row(user)]
+
+
+def all_pairs(done: list[Applied]) -> list[bytes]:
+    return [p.tobytes() for a in done for p in a.pairs]
+
+
+def brute_force_pairs(story: Sequence[Act]) -> list[tuple[int, int, int, float]]:
+    """Return (source_seq, earlier item, later item, weight), keeping sessions as plain lists, newest first."""
+    out = []
+    clicks: dict[int, list[tuple[int, int]]] = {}
+    for offset, act in enumerate(story):
+        if act.kind != "click":
+            continue
+        mine = clicks.setdefault(act.user, [])
+        place = sum(ts > act.ts for ts, _ in mine)
+        mine.insert(place, (act.ts, act.item))
+        at = act.ts
+        for k, (ts, item) in enumerate(mine[place + 1 : place + 1 + PAIRS], 1):
+            if at - ts > GAP_MS:
+                break
+            at = ts
+            if item != act.item:
+                out.append((offset * SEQ_STEP + k, item, act.item, 1 / k))
+        del mine[RECENT:]
+    return out
+
+
+@given(histories, cuts)
+def test_batches_do_not_matter(story: list[Act], where: list[int]) -> None:
+    one, done_one = apply(story)
+    many, done_many = apply(story, where)
+    single, done_single = apply(story, range(len(story)))
+    assert rows_of(one) == rows_of(many) == rows_of(single)
+    assert all_pairs(done_one) == all_pairs(done_many) == all_pairs(done_single)
+
+
+@given(histories, cuts)
+def test_a_batch_delivered_again_changes_nothing(story: list[Act], where: list[int]) -> None:
+    once, _ = apply(story, where)
+    twice = UserState(GAP_MS)
+    for part in pieces(len(story), where):
+        batch = columns(story[part], range(part.start, part.stop))
+        twice.apply(batch)
+        again = twice.apply(batch)
+        assert len(again.rows) == len(again.events) == len(again.pairs) == 0
+    whole = twice.apply(columns(story))
+    assert len(whole.pairs) == 0
+    assert rows_of(once) == rows_of(twice)
+
+
+@given(histories, st.integers(0, 60))
+def test_a_batch_half_of_which_was_applied_is_finished(story: list[Act], half: int) -> None:
+    # The rows written before a crash know their offsets, the others do not.
+    whole, _ = apply(story)
+    crashed, _ = apply(story[:half])
+    crashed.apply(columns(story))
+    assert rows_of(crashed) == rows_of(whole)
+
+
+@given(histories)
+def test_pairs_are_those_of_plain_session_lists(story: list[Act]) -> None:
+    _, done = apply(story)
+    got = [p for a in done for p in a.pairs]
+    assert [
+        (int(p["source_seq"]), int(p["item"]), int(p["other"]), pytest.approx(float(p["seq_weight"])))
+        for p in got
+    ] == brute_force_pairs(story)
+    for p in got:
+        act = story[int(p["source_seq"]) // SEQ_STEP]
+        assert (int(p["ts"]), int(p["country"])) == (act.ts, act.country)
+        assert (p["kind"], p["co_weight"]) == (KIND["pair"], 1)
+
+
+@given(histories, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(story: list[Act], random: Any) -> None:
+    """Windows, totals, recent items, sessions, affinities: what arrives late finds its place.
+
+    Not so for pairs (a late click is tied to those before it only) and for the last country seen.
+    """
+    story = list({a.ts: a for a in story}.values())  # of two at the same moment, the first to arrive is first
+    shuffled = list(story)
+    random.shuffle(shuffled)
+    one, _ = apply(sorted(story, key=lambda a: a.ts))
+    other, _ = apply(shuffled)
+    for user in one.table.keys().tolist():
+        a, b = row(one, user), row(other, user)
+        for name in ("updated", "n_clicks", "session_len", "recent", "recent_ts", "totals", "cat_ts"):
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+        now = int(a["updated"])
+        np.testing.assert_array_equal(WINDOWS.read(a[None], now), WINDOWS.read(b[None], now))
+        for name in ("cat", "creator"):
+            x, y = _taste(a, name), _taste(b, name)
+            assert x.keys() == y.keys()
+            for key, weight in x.items():
+                assert y[key] == pytest.approx(weight, rel=1e-4, abs=1e-5)
+
+
+def _taste(a: Any, name: str) -> dict[int, float]:
+    return {int(k): float(w) for k, w in zip(a[name], a[f"{name}_w"], strict=True) if k}
+
+
+@given(histories)
+def test_totals_and_windows_against_a_sum(story: list[Act]) -> None:
+    state, _ = apply(story)
+    metric = {"click": 1, "skip": 2, "dwell": 3, "like": 4, "save": 4, "follow": 4}
+    for user in {a.user for a in story}:
+        mine = [a for a in story if a.user == user]
+        now = max(a.ts for a in mine)
+        totals, hour = np.zeros(5), np.zeros(5)
+        for a in mine:
+            if a.kind in metric:
+                amount = a.dwell_s if a.kind == "dwell" else 1
+                totals[metric[a.kind]] += amount
+                if 0 <= now // (5 * MINUTE_MS) - a.ts // (5 * MINUTE_MS) < 12:
+                    hour[metric[a.kind]] += amount
+        np.testing.assert_array_equal(row(state, user)["totals"], totals)
+        np.testing.assert_array_equal(WINDOWS.read(row(state, user)[None], now)[0, 1], hour)
+
+
+@given(histories)
+def test_inputs_are_left_alone(story: list[Act]) -> None:
+    batch = columns(story)
+    before = {n: getattr(batch, n).copy() for n in batch.__dataclass_fields__}
+    UserState(GAP_MS).apply(batch)
+    for name, was in before.items():
+        np.testing.assert_array_equal(getattr(batch, name), was)
+
+
+def clicks(*minutes_items: tuple[float, int], user: int = 1) -> list[Act]:
+    return [Act(user, item, "click", int(T0 + m * MINUTE_MS)) for m, item in minutes_items]
+
+
+def newest(state: UserState, user: int = 1) -> list[int]:
+    return recent_items(row(state, user))[0]
+
+
+def test_a_session_and_its_end() -> None:
+    """
+    minute   0   10   20                 55   (gap 30)
+    click    1    2    3                  4
+             |-------- session --------|  |--
+    """
+    state, done = apply(clicks((0, 1), (10, 2), (20, 3), (55, 4)))
+    assert newest(state) == [4, 3, 2, 1]
+    assert row(state)["session_len"] == 1
+    pairs = [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs]
+    assert pairs == [(1, 2), (2, 3), (1, 3)]
+
+
+def test_a_silence_of_exactly_the_gap_goes_on() -> None:
+    assert row(apply(clicks((0, 1), (30, 2)))[0])["session_len"] == 2
+    assert row(apply(clicks((0, 1), (30.001, 2)))[0])["session_len"] == 1
+
+
+def test_a_late_click_finds_its_place() -> None:
+    """
+    arrival  1st  3rd  2nd
+    minute   0    5    10
+    click    1    3    2
+    """
+    state, done = apply(clicks((0, 1), (10, 2), (5, 3)))
+    assert newest(state) == [2, 3, 1]
+    assert row(state)["session_len"] == 3
+    assert [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs] == [(1, 2), (1, 3)]
+
+
+def test_a_click_of_an_earlier_session_does_not_end_the_present_one() -> None:
+    """
+    arrival  3rd               1st  2nd  4th
+    minute   0                 50   55   60
+    click    9                 1    2    3
+    """
+    state, done = apply(clicks((50, 1), (55, 2), (0, 9), (60, 3)))
+    assert newest(state) == [3, 2, 1, 9]
+    assert row(state)["session_len"] == 3
+    assert [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs] == [(1, 2), (2, 3), (1, 3)]
+
+
+def test_a_late_click_can_join_two_sessions() -> None:
+    """
+    arrival  1st         3rd         2nd
+    minute   0           25          50
+    click    1           3           2
+    """
+    state, _ = apply(clicks((0, 1), (50, 2), (25, 3)))
+    assert row(state)["session_len"] == 3
+
+
+def test_a_click_older_than_all_that_is_kept_is_only_counted() -> None:
+    story = clicks(*((m, m + 1) for m in range(RECENT)))
+    state, done = apply([*story, *clicks((-1, 99))])
+    assert newest(state) == list(range(RECENT, 0, -1))
+    assert row(state)["n_clicks"] == RECENT + 1
+    assert row(state)["totals"][1] == RECENT + 1
+    assert 99 not in {int(p["other"]) for a in done for p in a.pairs}
+    state.apply(columns(clicks((RECENT, 50)), [1000]))
+    assert newest(state) == [50, *range(RECENT, 1, -1)]
+
+
+def test_long_sessions_keep_to_their_bounds() -> None:
+    story = clicks(*((m, m + 1) for m in range(60)))
+    state, done = apply(story)
+    assert newest(state) == list(range(60, 60 - RECENT, -1))
+    assert row(state)["session_len"] == RECENT
+    assert max(np.bincount([int(p["source_seq"]) // SEQ_STEP for a in done for p in a.pairs])) == PAIRS
+
+
+def test_a_taste_fades_by_half_in_its_half_life() -> None:
+    first = Act(1, 5, "click", T0, category=3, creator=4)
+    state, _ = apply([first, Act(1, 6, "like", T0 + AFFINITY_HALF_LIFE_MS, category=8)])
+    assert _taste(row(state), "cat") == {3: pytest.approx(0.5), 8: pytest.approx(2)}
+    assert _taste(row(state), "creator") == {4: pytest.approx(1)}
+
+
+@pytest.mark.parametrize(
+    ("act", "weight"),
+    [
+        (Act(1, 5, "click", T0, category=3), 1),
+        (Act(1, 5, "skip", T0, category=3), -0.2),
+        (Act(1, 5, "hide", T0, category=3), -2),
+        (Act(1, 5, "dwell", T0, 15, category=3), 0.5),
+        (Act(1, 5, "dwell", T0, 600, category=3), 2),
+    ],
+)
+def test_what_an_event_says_of_taste(act: Act, weight: float) -> None:
+    assert _taste(row(apply([act])[0]), "cat") == {3: pytest.approx(weight)}
+
+
+def test_the_weakest_taste_gives_way() -> None:
+    story = [Act(1, 1, "like", T0 + n, category=n + 1) for n in range(12)]
+    story += [Act(1, 1, "click", T0 + 100, category=n + 1) for n in range(12) if n != 4]
+    state, _ = apply([*story, Act(1, 1, "click", T0 + 200, category=77)])
+    assert set(_taste(row(state), "cat")) == {*range(1, 13), 77} - {5}
+
+
+def test_what_was_shown_counts_once_per_offset() -> None:
+    state = UserState(GAP_MS)
+    users, slots = np.array([1, 2, 1], np.uint64), np.array([20, 5, 3], np.float32)
+    ts, offsets = np.full(3, T0), np.array([4, 5, 6])
+    rows, fresh = state.shown(users, slots, ts, offsets)
+    assert fresh.all()
+    assert len(rows) == 2
+    again, fresh = state.shown(users, slots, ts, offsets)
+    assert not fresh.any()
+    assert len(again) == 0
+    assert row(state, 1)["totals"].tolist() == [23, 0, 0, 0, 0]
+    assert WINDOWS.read(row(state, 2)[None], T0)[0, :, 0].tolist() == [5, 5, 5]
+    assert row(state, 1)["offset"] == -1, "impressions must not hide events"
+
+
+def test_the_profile_of_a_user() -> None:
+    state = UserState(GAP_MS)
+    state.profile(UserProfile("u", "BR", 33, "pt", ["news", "sport"], ["c1"]))
+    key = hash64("u")
+    assert row(state, key)["country"] == hash64("BR")
+    assert row(state, key)["age"] == 33
+    assert row(state, key)["preferred"][:3].tolist() == [hash64("news"), hash64("sport"), 0]
+    assert row(state, key)["followed"][:2].tolist() == [hash64("c1"), 0]
+    state.apply(columns([Act(key, 1, "click", T0, country=5)]))
+    assert row(state, key)["country"] == hash64("BR"), "where somebody is does not change where they live"
+    state.profile(UserProfile("u"))
+    assert row(state, key)["age"] == -1
+    assert not row(state, key)["preferred"].any()
+    state.apply(columns([Act(key, 1, "click", T0, country=5)], [1]))
+    assert row(state, key)["country"] == 5
+
+
+def test_long_profiles_are_cut() -> None:
+    state = UserState(GAP_MS)
+    state.profile(UserProfile("u", preferred_categories=[f"c{i}" for i in range(64)]))
+    assert row(state, hash64("u"))["preferred"].all()
+
+
+def test_counts_do_not_stop_at_what_float32_can_hold() -> None:
+    state, _ = apply(clicks((0, 1)))
+    row(state)["totals"][1] = 2.0**24
+    state.apply(columns(clicks((1, 1)), [1]))
+    assert int(row(state)["totals"][1]) == 2**24 + 1
+
+
+def test_a_row_is_aligned_so_that_scattered_updates_are_fast() -> None:
+    assert ROW.itemsize % 8 == 0
+    for name, (dtype, offset, *_) in ROW.fields.items():  # type: ignore[union-attr]
+        assert offset % dtype.base.itemsize == 0, name
+
+
+def test_memory_of_a_user_is_known() -> None:
+    assert ROW.itemsize < 2048
+    assert len(METRICS) == 5
+
+
+def test_many_users_at_once() -> None:
+    rng = np.random.default_rng(3)
+    story = [
+        Act(int(u), int(i), "click", T0 + n * 1000)
+        for n, (u, i) in enumerate(zip(rng.integers(1, 3000, 4000), rng.integers(1, 99, 4000), strict=True))
+    ]
+    one, _ = apply(story)
+    two, _ = apply(story, [1000, 2000, 3000])
+    assert len(one.table) > 1024, "the table has grown on the way"
+    assert rows_of(one) == rows_of(two)
+
+
+def test_asking_for_recent_items() -> None:
+    state, _ = apply(clicks((0, 1), (1, 2), (2, 3)))
+    assert recent_items(row(state), 2) == ([3, 2], [T0 + 2 * MINUTE_MS, T0 + MINUTE_MS])
+    assert recent_items(np.zeros((), ROW)[()]) == ([], [])
+    assert HOUR_MS > GAP_MS
