@@ -225,15 +225,17 @@ def replay(
         float, typer.Option(min=0, help="So many times real time; 0: as fast as the broker takes them.")
     ] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Send at most so many events.")] = None,
-    keep_times: Annotated[bool, typer.Option(help="Do not move the recorded times to the present.")] = False,
+    keep_times: Annotated[
+        bool, typer.Option("--keep-times", help="Do not move the recorded times to the present.")
+    ] = False,
     json_path: JsonPath = None,
     brokers: Brokers = None,
 ) -> None:
     """Push recorded events through the real topics.
 
-    Every record is dated by its event, and the recorded times are moved so that they end now (at full speed) or
-    begin now (at a speed): a broker deletes what is older than a topic keeps. Globo's files have no catalogue: an article is published to `items`
-    when it is first clicked.
+    Recorded times are moved to the present, because a broker deletes what is older than a topic keeps: at
+    full speed the recording ends now, at a speed it begins now. Globo's files have no catalogue: an article
+    is published to `items` when it is first clicked.
 
     Example, an hour a minute: [bold]headrace replay clicks.csv.gz --format globo --speed 60[/]
     """

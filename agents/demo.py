@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 import time
@@ -150,6 +151,8 @@ class Demo:
             problem = str(exc)
             details = exc.__notes__[0] if hasattr(exc, "__notes__") else ""
         finally:
+            # Connections cut off in the middle complain to the loop; what matters is raised.
+            loop.set_exception_handler(lambda _loop, _context: None)
             for task in (work, *watch):
                 task.cancel()
             await asyncio.gather(work, *watch, return_exceptions=True)
@@ -268,7 +271,7 @@ class Demo:
         tally = traffic.simulator.tally
         view.ctr_ours, view.ctr_popularity = tally.rate(False), tally.rate(True)
         end = self._end_ms or now_ms()
-        points = max(1, min(60, int(self._options.seconds / screen.STEP_S)))
+        points = min(60, (end - self._live_ms) // (1000 * screen.STEP_S)) if self._live_ms else 0
         view.ours = tally.series(False, end, screen.STEP_S, points)
         view.popular = tally.series(True, end, screen.STEP_S, points)
         return view
@@ -365,6 +368,7 @@ def run_demo(options: DemoOptions, out: Console) -> Outcome:
     UnavailableError
         The broker or the store could not be started.
     """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors come as exceptions, too
     # The loop outlives the stack: its signal handlers stay until everything is stopped.
     with _terminable(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         started = time.monotonic()

@@ -19,6 +19,8 @@ from streams.schemas import Example
 from streams.transport import batch_topic, durable
 
 NAME = "learn"
+#: Examples learnt at once: a mini-batch costs river about the same, however small it is.
+MINI_BATCH = 512
 
 
 def check_example(example: Example, _record: Any) -> None:
@@ -35,15 +37,23 @@ class LearnStage:
         self.learner = OnlineLearner()
         self.decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         self._published = 0
+        self._waiting: list[Example] = []
 
     def learn(self, examples: list[Example]) -> None:
-        """Learn a batch."""
+        """Learn examples, as soon as there are ``MINI_BATCH``."""
+        self._waiting.extend(examples)
+        if len(self._waiting) >= MINI_BATCH:
+            self._learn_waiting()
+
+    def _learn_waiting(self) -> None:
+        examples, self._waiting = self._waiting, []
         if examples:
             x = np.frombuffer(b"".join(e.features for e in examples), "<f4").reshape(-1, len(SPEC))
             self.learner.learn(x, np.array([e.clicked for e in examples]))
 
     async def publish(self) -> None:
-        """Send the weights, when there are new ones."""
+        """Learn what waits and send the weights, when there are new ones."""
+        self._learn_waiting()
         if self.learner.seen == self._published or not self.learner.clicks:
             return
         self._published = self.learner.seen

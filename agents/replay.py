@@ -85,8 +85,8 @@ class FirstClicks:
 class Timeline:
     """Moves recorded times to the present, and says when an event is due.
 
-    At full speed everything is sent at once and the recording ends now. At a speed, the recording begins now and
-    its time runs ``speed`` times as fast.
+    At full speed everything is sent at once and the recording ends now. At a speed, the recording begins now
+    and its time runs ``speed`` times as fast.
 
     Parameters
     ----------
@@ -132,13 +132,14 @@ def chunks(
 ) -> Iterator[tuple[list[Event], float]]:
     """Cut into chunks of at most ``CHUNK``; with each, the seconds to wait before it is sent.
 
-    ``wait_for`` returns how long (s) until a time (ms); with it a chunk ends where the next event is not due yet.
+    ``wait_for`` returns how long (s) until a time (ms); with it a chunk ends where the next event is due
+    later.
     """
     part: list[Event] = []
     wait = 0.0
     for event in events:
         pause = wait_for(timeline.due(event.ts)) if wait_for is not None else 0.0
-        if part and (len(part) >= CHUNK or pause > 0.05):
+        if part and (len(part) >= CHUNK or pause > wait + 0.05):
             yield part, wait
             part = []
             pause = wait_for(timeline.due(event.ts)) if wait_for is not None else 0.0

@@ -257,7 +257,7 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def _lag_panel(view: DemoView) -> Panel:
+def _lag_panel(view: DemoView, height: int) -> Panel:
     table = Table.grid(padding=(0, 2))
     for right in (False, False, True, True):
         table.add_column(justify="right" if right else "left")
@@ -272,7 +272,7 @@ def _lag_panel(view: DemoView) -> Panel:
         )
     if not view.lag:
         table.add_row("", Text("waiting for the first commits", style="dim"), "", "")
-    return Panel(table, title="lag", title_align="left", border_style="dim")
+    return Panel(table, title="lag", title_align="left", border_style="dim", height=height)
 
 
 def _clicks_panel(view: DemoView) -> Panel:
@@ -291,7 +291,7 @@ def _clicks_panel(view: DemoView) -> Panel:
     )
     return Panel(
         table,
-        title="click rate over time (the popular list is shown to a control group)",
+        title=f"click rate, a bar every {STEP_S} s (the popular list is shown to a control group)",
         title_align="left",
         border_style="dim",
     )
@@ -326,14 +326,15 @@ def render(view: DemoView) -> RenderableType:
             ("items", f"{view.items:,}"),
         )
     )
+    height = max(10, len(view.lag) + 3)
     row = Table.grid(expand=True)
     row.add_column(ratio=5)
     row.add_column(ratio=5)
     row.add_column(ratio=9)
     row.add_row(
-        Panel(traffic, title="traffic", title_align="left", border_style="dim", height=11),
-        Panel(models, title="models", title_align="left", border_style="dim", height=11),
-        _lag_panel(view),
+        Panel(traffic, title="traffic", title_align="left", border_style="dim", height=height),
+        Panel(models, title="models", title_align="left", border_style="dim", height=height),
+        _lag_panel(view, height),
     )
     return Group(head, row, _clicks_panel(view))
 

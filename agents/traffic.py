@@ -29,7 +29,7 @@ IN_FLIGHT = 400
 TICK_S = 0.02
 FLUSH_S = 0.1
 #: When half of the replies take longer than this, the audience slows down, and the other way round.
-SLOW_MS, QUICK_MS = 250.0, 120.0
+SLOW_MS, QUICK_MS = 300.0, 200.0
 LEAST_PACE = 0.25
 
 
@@ -181,9 +181,9 @@ class Traffic:
         """Ask for as much as this machine carries: the figures should not be those of a queue."""
         p50, _ = self.latencies.recent(at, 3.0)
         if p50 > SLOW_MS:
-            self.simulator.pace = max(LEAST_PACE, self.simulator.pace * 0.85)
+            self.simulator.pace = max(LEAST_PACE, self.simulator.pace * 0.88)
         elif p50 < QUICK_MS:
-            self.simulator.pace = min(1.0, self.simulator.pace * 1.06)
+            self.simulator.pace = min(1.0, self.simulator.pace * 1.1)
 
     async def settle(self) -> None:
         """Wait for the replies still to come (their time-out bounds it) and send what is left to send."""

@@ -101,9 +101,8 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings
     # A topic created a moment ago may be missing from the first answer.
     deadline = time.monotonic() + 2.0
     while True:
-        if (
-            topic in await consumer.topics()
-        ):  # asking for a missing one by name would make the broker create it
+        # Asking for a missing topic by its name could make the broker create it.
+        if topic in await consumer.topics():
             await consumer._client.add_topic(topic)
         found: set[int] | None = consumer._client.cluster.partitions_for_topic(topic)
         if found:

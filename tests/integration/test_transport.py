@@ -399,8 +399,10 @@ from streams.transport import batch_topic, durable
 
 async def main(brokers, prefix, session, path, pause, member):
     session = float(session)
-    settings = Settings(brokers=brokers, topic_prefix=prefix, batch_max_records=100, session_timeout_s=session)
-    app = make_app(settings, "killed", **({"consumer_group_instance_id": member} if member else {}))
+    small = {"batch_max_records": 100, "session_timeout_s": session}
+    settings = Settings(brokers=brokers, topic_prefix=prefix, **small)
+    static = {"consumer_group_instance_id": member} if member else {}
+    app = make_app(settings, "killed", **static)
     done = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     @app.agent(batch_topic(app, Topics(settings).events))

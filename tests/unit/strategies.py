@@ -58,13 +58,15 @@ def pieces(total: int, cuts: Sequence[int]) -> list[slice]:
     return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
 
 
-#: Milliseconds after ``T0``: dense around bucket edges, and far apart.
+#: Milliseconds after ``T0``: around bucket edges, close together and far apart.
 offsets_ms = st.one_of(
     st.integers(0, 10 * MINUTE_MS),
     st.integers(0, 3 * HOUR_MS),
     st.integers(0, 4 * DAY_MS),
     st.builds(lambda b, d: max(0, b * MINUTE_MS + d), st.integers(0, 2000), st.integers(-2, 2)),
 )
+#: How long a drawn history is: what happens in ten minutes tests other tiers than what happens in days.
+spans_ms = st.sampled_from([10 * MINUTE_MS, 15 * MINUTE_MS, 2 * HOUR_MS, 30 * HOUR_MS, 9 * DAY_MS])
 
 acts = st.builds(
     Act,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from agents import cli, screen
 from agents.lag_view import chosen, exceeds
-from agents.replay import CHUNK, FirstClicks, Pace, chunks, encode_events, encode_items, source
+from agents.replay import CHUNK, FirstClicks, Timeline, chunks, encode_events, encode_items, source, span
 from agents.screen import AgentLag, DemoView
 from agents.stack import environment
 from streams.errors import ConfigError, UnavailableError
@@ -284,29 +284,33 @@ def test_an_article_is_published_at_its_first_click() -> None:
 
 
 def test_full_speed_never_waits_and_chunks_are_bounded() -> None:
-    parts = list(chunks((event(i, i) for i in range(2 * CHUNK + 1)), None))
+    timeline = Timeline(0, 2 * CHUNK, 1_000_000, 0)
+    parts = list(chunks((event(i, i) for i in range(2 * CHUNK + 1)), timeline, None))
     assert [(len(part), wait) for part, wait in parts] == [(CHUNK, 0.0), (CHUNK, 0.0), (1, 0.0)]
+    assert parts[-1][0][-1].ts == 1_000_000  # the recording ends now
 
 
-def test_pace_follows_event_time() -> None:
+def test_recorded_times_can_be_kept() -> None:
+    timeline = Timeline(0, 5000, 1_000_000, 0, keep=True)
+    assert timeline.moved(event(1, 123)).ts == 123
+
+
+def test_a_speed_follows_event_time() -> None:
     #  event time   0 s      1 s   1 s         5 s
     #  at speed 2   now      0.5 s later       2.5 s later
-    now = 100.0
-    pace = Pace(2.0, lambda: now)
+    now = [1_000_000.0]
+    timeline = Timeline(0, 5000, int(now[0]), 2.0)
+    events = iter([event(0, 0), event(1, 1000), event(2, 1000), event(3, 5000)])
     parts = []
-    for part, wait in chunks(iter([event(0, 0), event(1, 1000), event(2, 1000), event(3, 5000)]), pace):
-        parts.append(([e.ts for e in part], wait))
-        now += wait
-    assert parts == [([0], 0.0), ([1000, 1000], 0.5), ([5000], 2.0)]
+    for part, wait in chunks(events, timeline, lambda due: max(0.0, (due - now[0]) / 1000)):
+        parts.append(([e.ts - 1_000_000 for e in part], wait))
+        now[0] += 1000 * wait
+    assert parts == [([0], 0.0), ([500, 500], 0.5), ([2500], 2.0)]
 
 
-def test_a_pace_behind_its_time_does_not_wait() -> None:
-    now = 0.0
-    pace = Pace(1.0, lambda: now)
-    pace.wait_s(0)
-    now = 10.0
-    assert pace.wait_s(9000) == 0.0
-    assert pace.wait_s(11_000) == pytest.approx(1.0)
+def test_an_empty_recording_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no events"):
+        span(iter([]))
 
 
 def test_jsonl_source(tmp_path: Path) -> None:

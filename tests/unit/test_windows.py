@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import T0, offsets_ms, pieces
+from strategies import T0, offsets_ms, pieces, spans_ms
 
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.windows import AHEAD_MS, TIERS, WEEK, Tier, Windows, rounds
@@ -44,14 +44,16 @@ def oracle(facts: list[Fact], now: int, tier: Tier) -> np.ndarray[Any, Any]:
     return out
 
 
-facts_strategy = st.lists(
-    st.tuples(
-        st.integers(0, ROWS - 1),
-        offsets_ms.map(lambda o: T0 + o),
-        st.integers(0, len(METRICS) - 1),
-        st.integers(1, 50),
-    ),
-    max_size=60,
+facts_strategy = spans_ms.flatmap(
+    lambda span: st.lists(
+        st.tuples(
+            st.integers(0, ROWS - 1),
+            (st.integers(0, span) | offsets_ms).map(lambda o: T0 + o % span),
+            st.integers(0, len(METRICS) - 1),
+            st.integers(1, 50),
+        ),
+        max_size=60,
+    )
 )
 
 
