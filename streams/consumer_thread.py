@@ -1,4 +1,4 @@
-"""The thread that owns the aiokafka consumer: fetching whole lists, committing, seeking. The main loop asks it."""
+"""The thread that owns the aiokafka consumer: it fetches whole lists, commits and seeks when asked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import aiokafka
 import uvloop
-from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import OffsetCommitRequest
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
@@ -85,7 +84,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _watch_group(self) -> None:
         """Crash on what aiokafka tells only those who fetch: no right to join, a session timeout refused."""
         while not self.should_stop:

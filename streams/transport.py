@@ -1,8 +1,8 @@
 """The Faust transport that delivers record batches: one message per list of records fetched from a partition.
 
 Faust's groups, rebalances, conductor, channels and agents stay in use. What changes: how records are taken
-from the fetcher (`streams.fetching`), how they are delivered (`BatchConsumer._drain_messages`) and which
-offsets are committed (`OffsetLedger` instead of Faust's per-offset gap logic). Topics not in
+from the fetcher (`consumer_thread`, `fetching`), how they are delivered (`BatchConsumer._drain_messages`) and
+which offsets are committed (`OffsetLedger` instead of Faust's per-offset gap logic). Topics not in
 ``app.batch_topics`` behave as stock.
 """
 
@@ -15,25 +15,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import aiokafka
-import uvloop
-from aiokafka.consumer.group_coordinator import OffsetCommitRequest
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import (
-    ConsumerStoppedError,
-    GroupCoordinatorNotAvailableError,
-    IllegalGenerationError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-    for_code,
-)
-from faust.transport.consumer import ensure_TP
+from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from mode import Service
-from mode.threads import WorkerThread
 
 from streams.batches import (
     BatchMessage,
@@ -44,7 +28,7 @@ from streams.batches import (
     durable,
     manual,
 )
-from streams.fetching import be_patient, drain
+from streams.consumer_thread import BatchConsumerThread
 from streams.ledger import OffsetLedger, Ticket
 
 __all__ = [
@@ -68,8 +52,7 @@ FETCH_TIMEOUT_S = 1.0
 #: The same while a partition is paused for a slow agent: it must be fetched again soon after the agent
 #: catches up.
 PAUSED_FETCH_TIMEOUT_S = 0.02
-#: A rebalance or a shutdown waits this long for loop bodies that have begun (a rebalance: at most half a
-#: session).
+#: A rebalance or a shutdown waits this long, and at most half a session, for loop bodies that have begun.
 BODY_TIMEOUT_S = 5.0
 
 
