@@ -1,4 +1,4 @@
-"""aggregate_items: reads `item-events`; writes `item-features`, `item-neighbours`, Redis; keeps item and neighbour rows.
+"""aggregate_items: reads `item-events`; writes `item-features`, `item-neighbours`, Redis; keeps item rows.
 
 Two things are passed over, so that every count is exact after a crash: records a row already reflects (its
 offset), and records that track_users wrote twice (their number does not exceed the source's high-water mark).
@@ -67,7 +67,7 @@ class Partition:
         return fresh
 
     def take(self) -> tuple[Out, Out, list[tuple[int, bytes]], list[tuple[int, bytes]]]:
-        """Return and reset what is not durable: records of `item-features` and `item-neighbours`, rows for the store.
+        """Return and reset what is not durable: `item-features`, `item-neighbours`, rows for the store.
 
         The marks come last: once they are durable, so is everything they stand for.
         """
@@ -75,7 +75,8 @@ class Partition:
         self._dirty = (set(), set(), set())
         tables = (self.stats.table, self.stats.countries, self.neighbours.table)
         packed = [
-            list(zip(t.data["key"][r].tolist(), t.pack(r), strict=True)) for t, r in zip(tables, rows, strict=True)
+            list(zip(t.data["key"][r].tolist(), t.pack(r), strict=True))
+            for t, r in zip(tables, rows, strict=True)
         ]
         features: Out = [(row_key(ITEM, k), row, None, ()) for k, row in packed[0]]
         features += [(row_key(COUNTRY, k), row, None, ()) for k, row in packed[1]]
@@ -134,8 +135,12 @@ class ItemStage:
         size = ITEM_EVENT.itemsize
         good = [r for r in batch if r.value and not len(r.value) % size]
         if len(good) < len(batch):
-            wrong = RejectedError("undecodable", "", f"an item-events value holds events of {size} bytes each")
-            await self.wiring.bury(NAME, batch, [(r, wrong) for r in batch if not r.value or len(r.value) % size])
+            wrong = RejectedError(
+                "undecodable", "", f"an item-events value holds events of {size} bytes each"
+            )
+            await self.wiring.bury(
+                NAME, batch, [(r, wrong) for r in batch if not r.value or len(r.value) % size]
+            )
         if good:
             part.apply(*read_item_events([r.value for r in good], [r.offset for r in good]))
 

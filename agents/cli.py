@@ -129,7 +129,9 @@ def demo(
     json_path: JsonPath = None,
     users: Annotated[int, typer.Option(min=20, max=200_000, help="Size of the simulated audience.")] = 2000,
     items: Annotated[int, typer.Option(min=100, max=200_000, help="Size of the simulated catalogue.")] = 3000,
-    rate: Annotated[float, typer.Option(min=1, max=5000, help="Visits per second.")] = 60,
+    rate: Annotated[
+        float, typer.Option(min=1, max=5000, help="Visits per second; fewer if the machine is slow.")
+    ] = 60,
     seed: Annotated[int, typer.Option(help="The same seed makes the same audience and catalogue.")] = 7,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live page.")] = False,
     keep: Annotated[
@@ -173,7 +175,7 @@ def worker(
     Start it as often and on as many machines as you like; partitions are shared out. [bold]serve[/] answers
     requests and belongs in a process of its own; the others may share one.
 
-    Example: [bold]headrace worker ingest,aggregate,learn,log,trainer[/].
+    Example: [bold]headrace worker ingest,aggregate,learn,log,trainer[/]
     """
     import logging
 
@@ -351,8 +353,9 @@ def lag(
 ) -> None:
     """Show how far behind every agent is, in records and seconds.
 
-    From the broker alone, so it works when every worker is down. Example for a health check:
-    [bold]headrace lag --group serve --max-seconds 5[/]
+    From the broker alone, so it works when every worker is down.
+
+    Example, a health check: [bold]headrace lag --group serve --max-seconds 5[/]
     """
     settings = _settings(brokers)
     from agents import lag_view
@@ -405,6 +408,17 @@ def eval_globo(
         f"{figures['predictions']:,} predictions: HR@20 {figures['hr_at_20']:.4f}, "
         f"MRR@20 {figures['mrr_at_20']:.4f} in {figures['seconds']:.0f} s"
     )
+
+
+def _unwrapped(text: str) -> str:
+    """Join the lines of each paragraph: the terminal's width decides where they break, not our source's."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+for _typer in (app, topics_app, eval_app):
+    for _command in _typer.registered_commands:
+        if _command.callback is not None and _command.callback.__doc__:
+            _command.help = _unwrapped(_command.callback.__doc__)
 
 
 def _complain(message: str) -> None:

@@ -1,4 +1,4 @@
-"""follow_catalog: reads `items` (all partitions, in every serving worker); keeps the catalogue and the hot index.
+"""follow_catalog: reads `items`, all of it in every serving worker; keeps the catalogue and the hot index.
 
 Every worker needs the whole catalogue, so this agent has no consumer group: a tail reads the topic from its
 beginning and hands the batches over.
@@ -33,7 +33,7 @@ class CatalogFollower:
         self._decoder = Decoder(Item, max_bytes)
 
     def apply(self, batch: RecordBatch) -> None:
-        """Apply a batch in order; what cannot be decoded is passed over. A null value withdraws its key's item."""
+        """Apply a batch in order; what cannot be decoded is passed over. A null withdraws its key's item."""
         for record in batch:
             if record.value is None:
                 if record.key:

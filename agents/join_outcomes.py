@@ -42,7 +42,7 @@ class Partition:
         self._held.append((last_ts + self._wait_ms, ack))
 
     def advance(self, now: int, read_to: int | None = None) -> list[Example]:
-        """Move time on: to ``read_to`` (events were read so far), or to ``now`` when nothing has come for a while."""
+        """Move time on: to ``read_to`` (events read so far), or to ``now`` when nothing came for a while."""
         if read_to is not None:
             self.watermark = max(self.watermark, read_to)
             self.heard = now

@@ -1,4 +1,4 @@
-"""log_sink: reads `examples`; writes the Parquet log the trainer reads; keeps the rows of the files being filled."""
+"""log_sink: reads `examples`; writes the Parquet log the trainer reads; keeps rows of unfinished files."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ class LogStage:
         for partition, (rows, offsets) in taken.items():
             if rows:
                 table = example_log.table_of(rows, partition, offsets)
-                await asyncio.to_thread(
-                    example_log.write, self.wiring.settings.data_dir, table, partition
-                )
+                await asyncio.to_thread(example_log.write, self.wiring.settings.data_dir, table, partition)
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:

@@ -1,6 +1,6 @@
-"""recommend: reads `rec-requests`; writes replies and `impressions`; keeps mirrors of items, stats and models.
+"""recommend: reads `rec-requests`; writes replies and `impressions`; keeps mirrors of items and models.
 
-The mirrors (catalogue, item rows, models) are read from their topics by every worker; user rows and neighbours
+The mirrors (catalogue, item rows, models) are read from their topics by every worker; user and neighbour rows
 come from Redis, one round trip each for a whole batch of requests. A missing dependency lowers the quality of
 the list, and the reply says so; it never loses the request.
 """
@@ -50,12 +50,14 @@ Job = tuple[RecRequest, Any, ReplyAddress]
 class Unwrapped:
     """A request's record with Faust's envelope taken off its value."""
 
-    __slots__ = ("record", "timestamp", "value")
+    __slots__ = ("headers", "key", "offset", "timestamp", "value")
 
     def __init__(self, record: Any) -> None:
-        self.record = record
+        self.key: bytes | None = record.key
         self.value = unwrap(record.value)
-        self.timestamp = record.timestamp
+        self.offset: int = record.offset
+        self.timestamp: int = record.timestamp
+        self.headers: Sequence[tuple[str, bytes]] = record.headers
 
 
 class ServeStage:
@@ -75,7 +77,9 @@ class ServeStage:
         ts = request.context.ts
         if ts is not None and ts - record.timestamp > self._future_ms:
             raise RejectedError(
-                "from_the_future", "context.ts", f"ts is {ts - record.timestamp} ms past the record's timestamp"
+                "from_the_future",
+                "context.ts",
+                f"ts is {ts - record.timestamp} ms past the record's timestamp",
             )
 
     # -- mirrors
@@ -121,23 +125,24 @@ class ServeStage:
     def _accept(
         self, batch: RecordBatch
     ) -> tuple[list[Job], list[tuple[Any, ReplyAddress | None, RejectedError]]]:
-        s = self.wiring.settings
         jobs: list[Job] = []
         rejects: list[tuple[Any, ReplyAddress | None, RejectedError]] = []
         for record in batch:
-            address = parse_reply_address(record.headers, record.value)
+            address: ReplyAddress | None = None
             try:
-                if address is None:
-                    raise RejectedError("no_reply_address", "reply_to", "the request says nowhere to reply to")
-                try:
-                    check_allowed(address, s.reply_topics, s.topic_prefix)
-                except RejectedError:
-                    address = None
-                    raise
-                jobs.append((self._requests.one(Unwrapped(record)), record, address))  # type: ignore[arg-type]
+                address = self._address(record)
+                jobs.append((self._requests.one(Unwrapped(record)), record, address))
             except RejectedError as exc:
                 rejects.append((record, address, exc))
         return jobs, rejects
+
+    def _address(self, record: Any) -> ReplyAddress:
+        """Return where the reply goes; raise ``RejectedError`` when that is nowhere, or not allowed."""
+        address = parse_reply_address(record.headers, record.value)
+        if address is None:
+            raise RejectedError("no_reply_address", "reply_to", "the request says nowhere to reply to")
+        check_allowed(address, self.wiring.settings.reply_topics, self.wiring.settings.topic_prefix)
+        return address
 
     async def _answer(self, chunk: list[Job]) -> list[Answer]:
         rec = self.recommender
@@ -184,7 +189,8 @@ class ServeStage:
             log.warning("answering without the online store: %s", exc, extra={"action": "store_down"})
             return nothing, [away]
         return [
-            np.frombuffer(row, dtype) if row is not None and len(row) == dtype.itemsize else None for row in packed
+            np.frombuffer(row, dtype) if row is not None and len(row) == dtype.itemsize else None
+            for row in packed
         ], []
 
     # -- what goes out
@@ -250,7 +256,9 @@ def _error_reply(record: Any, error: RejectedError) -> RecReply:
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agents of a serving worker to the app; return the services they need."""
     stage = ServeStage(wiring)
-    follower = CatalogFollower(stage.recommender.catalog, stage.recommender.hot, wiring.settings.max_event_bytes)
+    follower = CatalogFollower(
+        stage.recommender.catalog, stage.recommender.hot, wiring.settings.max_event_bytes
+    )
     items = follow_catalog.attach(app, wiring, follower, stage.recommender.hot)
     rows = Tail(wiring.settings, wiring.topics.item_features, stage.on_rows, name="item-features")
     models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")

@@ -76,7 +76,7 @@ async def run_worker(
         for attach in ROLES[role]:
             services.extend(attach(app, wiring))
         apps.append(app)
-    # Batches make many short-lived tuples; looking for cycles among them at the default rate costs a fifth of the CPU.
+    # Batches make many short-lived tuples; looking for cycles at the default rate costs a fifth of the CPU.
     gc.set_threshold(100_000, 50, 100)
     log.info("starting %s", ", ".join(roles), extra={"action": "start", "roles": list(roles)})
     try:

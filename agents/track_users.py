@@ -1,9 +1,10 @@
-"""track_users: reads `events`, `users`, `impressions`; writes `item-events`, `user-state`, Redis; keeps user rows.
+"""track_users: reads `events`, `users`, `impressions`; writes `item-events`, `user-state`, Redis.
 
 It also reads `items`, only to bury the bad ones: serving workers all meet them, this group meets each once.
 
-What a batch causes becomes durable in this order: item-events, then the rows (which carry the offset they
-reflect), then the commit. A batch delivered again therefore finds either rows that know it, or none of its effects.
+It keeps the rows of users. What a batch causes becomes durable in this order: item-events, then the rows
+(which carry the offset they reflect), then the commit. A batch delivered again therefore finds either rows that
+know it, or rows that make the same item-events of it, which the aggregator knows by their numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ NAME = "track_users"
 SHOWN_SOURCE = 1 << 15
 #: Slots of one impression; its records are numbered within it.
 MAX_SLOTS = 512
-_COUNTED = np.isin(np.arange(len(KIND)), [KIND[k] for k in ("shown", "click", "skip", "dwell", "like", "save")])
+_COUNTED = np.isin(
+    np.arange(len(KIND)), [KIND[k] for k in ("shown", "click", "skip", "dwell", "like", "save")]
+)
 
 
 class Shown(msgspec.Struct):
@@ -74,7 +77,12 @@ class Partition:
     def _item_events(self, applied: Applied) -> npt.NDArray[np.void]:
         events = applied.events
         out = np.zeros(len(events), ITEM_EVENT)
-        out["item"], out["country"], out["ts"], out["kind"] = events.item, events.country, events.ts, events.kind
+        out["item"], out["country"], out["ts"], out["kind"] = (
+            events.item,
+            events.country,
+            events.ts,
+            events.kind,
+        )
         out["amount"] = np.where(events.kind == KIND["dwell"], events.dwell_s, 1)
         out["source_seq"] = events.offset * SEQ_STEP
         out = np.concatenate([out[_COUNTED[events.kind]], both_ways(applied.pairs)])

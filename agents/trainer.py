@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tuple[TrainResult, str] | None:
-    """Train on the log and publish; return the result and its version, None while the log holds too little."""
+    """Train on the log and publish; return the result and its version, None while the log is too small."""
     s = wiring.settings
     # LightGBM works outside the GIL; a thread keeps the loop free.
     result = await asyncio.to_thread(

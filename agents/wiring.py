@@ -46,7 +46,13 @@ class Wiring:
             return
         letters = [
             dead_letter(
-                record, batch.topic, batch.partition, agent=agent, reason=e.reason, field=e.field, detail=e.detail
+                record,
+                batch.topic,
+                batch.partition,
+                agent=agent,
+                reason=e.reason,
+                field=e.field,
+                detail=e.detail,
             )
             for record, e in rejects
         ]
@@ -105,7 +111,7 @@ class Flusher:
                     await self.flush()
         except asyncio.CancelledError:
             raise
-        except Exception as exc:  # noqa: BLE001 - handed to the agent, which stops the worker
+        except Exception as exc:
             self._error = exc
             log.exception("flush failed")
 
@@ -151,7 +157,9 @@ class StoreWriter:
             await self._store.put(kind, keys, rows)
         except UnavailableError as exc:
             if not self._down:
-                log.warning("the online store is away, rows are kept: %s", exc, extra={"action": "store_down"})
+                log.warning(
+                    "the online store is away, rows are kept: %s", exc, extra={"action": "store_down"}
+                )
             self._down, self._again_at = True, time.monotonic() + 0.5
             self._keep(kind, keys, rows)
             return

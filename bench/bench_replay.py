@@ -3,8 +3,8 @@
     python bench/bench_replay.py GLOBO_PATH [--clicks N] [--runs N]
 
 The events are in the topic before the worker starts, so the figure is what the worker can do, not what the
-producer can. Counted is all CPU time (user and system) of the worker from its start until nothing lags; the CPU
-of an idle start and stop is measured first and taken off, and shown.
+producer can. Counted is all CPU time (user and system) of the worker from its start until nothing lags; the
+CPU of starting and idling for 6 s is measured first and taken off, and shown.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def write(data_dir: Path, table: pa.Table, partition: int) -> Path:
 
 
 def read(data_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the log's rows of this feature list, oldest first, each record once; empty when there is none."""
+    """Return the log's rows of this feature list, oldest first, each record once; may be empty."""
     folder = data_dir / FOLDER
     files = sorted(str(p) for p in folder.glob("*.parquet")) if folder.is_dir() else []
     if not files:

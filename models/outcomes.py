@@ -1,4 +1,4 @@
-"""Join what was shown with what came of it: impressions + events -> labelled examples. Pure; time is passed in.
+"""Join what was shown with what came of it: impressions + events -> labelled examples. Pure.
 
     shown at t    click     |  closes at t + wait
     |---------------x-------|          one example a slot, clicked or not
@@ -61,13 +61,19 @@ class OutcomeJoin:
         """
         n = len(impression.item_ids)
         if impression.spec != SPEC.version:
-            raise RejectedError("other_features", "spec", f"spec {impression.spec}, this code has {SPEC.version}")
+            raise RejectedError(
+                "other_features", "spec", f"spec {impression.spec}, this code has {SPEC.version}"
+            )
         if len(impression.features) != 4 * n * len(SPEC):
             raise RejectedError(
-                "invalid_field", "features", f"{len(impression.features)} bytes for {n} slots of {len(SPEC)} features"
+                "invalid_field",
+                "features",
+                f"{len(impression.features)} bytes for {n} slots of {len(SPEC)} features",
             )
         if not n == len(impression.propensities) == len(impression.explored) == len(impression.scores):
-            raise RejectedError("invalid_field", "item_ids", "slots, propensities, explored and scores differ in number")
+            raise RejectedError(
+                "invalid_field", "item_ids", "slots, propensities, explored and scores differ in number"
+            )
         if impression.request_id not in self._open:
             self._open[impression.request_id] = _Pending(impression, at + self.wait_ms)
             heapq.heappush(self._closing, (at + self.wait_ms, impression.request_id))

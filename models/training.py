@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models import example_log, ranker
-from models.ranker import Ranker, RankerParams
 from models.features import SPEC
+from models.ranker import Ranker, RankerParams
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -35,8 +35,8 @@ def train_from_log(
 ) -> TrainResult | None:
     """Train on the log; None while it holds too little.
 
-    The examples carry the features that were logged when the list was shown; nothing is recomputed. Two examples
-    of one shown slot (a join that was replayed after a crash) count once.
+    The examples carry the features that were logged when the list was shown; nothing is recomputed. Two
+    examples of one shown slot (a join that was replayed after a crash) count once.
     """
     columns = ["request_id", "position", "clicked", "features"]
     table = example_log.read(data_dir, columns)
@@ -52,14 +52,16 @@ def train_from_log(
     request = request[once]
     cut = int(len(x) * (1 - HOLD_OUT))
     metrics: dict[str, float] = {"rows": float(len(x)), "clicks": float(clicked.sum())}
-    if 0 < clicked[:cut].sum() and 0 < clicked[cut:].sum() < len(x) - cut:
+    if clicked[:cut].sum() > 0 and 0 < clicked[cut:].sum() < len(x) - cut:
         probe = Ranker(ranker.train(x[:cut], y[:cut], params), SPEC.names, "probe")
         metrics |= evaluate(probe.predict(x[cut:]), clicked[cut:], request[cut:])
     text = ranker.train(x, y, params)
     return TrainResult(text, len(x), int(clicked.sum()), metrics)
 
 
-def _first_of_slot(request: npt.NDArray[np.object_], position: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+def _first_of_slot(
+    request: npt.NDArray[np.object_], position: npt.NDArray[np.int16]
+) -> npt.NDArray[np.int64]:
     seen: set[tuple[str, int]] = set()
     keep = []
     for i, slot in enumerate(zip(request.tolist(), position.tolist(), strict=True)):

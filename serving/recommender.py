@@ -92,7 +92,7 @@ class Recommender:
         self.online: OnlineWeights | None = None
 
     def anchors_for(self, request: RecRequest, user: UserRow | None, now: int) -> list[int]:
-        """Return the items whose neighbours this request needs, newest first: fetch their rows before asking."""
+        """Return the items whose neighbour rows this request needs, newest first."""
         items: list[int] = [hash64(request.item_id)] if request.item_id else []
         if user is not None and request.surface != "related":
             recent, times = user_state.recent_items(user[0])
@@ -199,7 +199,7 @@ class Recommender:
         return blend(features), degraded
 
     def answer(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Answer:
-        """Return the reply and its impression. An empty catalogue gives an empty list, said in ``degraded``."""
+        """Return the reply and its impression; an empty catalogue gives an empty list and says so."""
         ranked = self.rank(request, user, anchors, now)
         model = ModelInfo(
             ranker=self.ranker.version if self.ranker else "",
@@ -215,7 +215,7 @@ class Recommender:
         return Answer(reply, self._impression(request, ranked, reply, now))
 
     def popular(self, request: RecRequest, now: int, reason: str) -> Answer:
-        """Return the cheapest list there is: popular items, not ranked for anybody, not logged for training."""
+        """Return the cheapest list there is: popular items, ranked for nobody, not logged for training."""
         nothing = Anchors()
         pool = self.retriever.gather(
             nothing,

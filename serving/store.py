@@ -9,7 +9,6 @@ Layout (everything can be thrown away and rebuilt from Kafka):
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -86,7 +85,7 @@ class RedisStore:
             for start in range(0, len(names), _CHUNK):
                 chunk = names[start : start + _CHUNK]
                 await self._put(keys=chunk, args=[self._ttl[kind], *rows[start : start + _CHUNK]])
-        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+        except (TimeoutError, RedisError, OSError) as exc:
             raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
 
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
@@ -95,7 +94,7 @@ class RedisStore:
             return []
         try:
             rows = await self._redis.mget(self._names(kind, keys))
-        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+        except (TimeoutError, RedisError, OSError) as exc:
             raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
         return [row if isinstance(row, bytes) else None for row in rows]
 
@@ -105,7 +104,7 @@ class RedisStore:
             return
         try:
             await self._redis.delete(*self._names(kind, keys))
-        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+        except (TimeoutError, RedisError, OSError) as exc:
             raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
 
     async def close(self) -> None:

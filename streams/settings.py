@@ -1,4 +1,4 @@
-"""Settings: read once at start from ``HEADRACE_*`` variables, validated, then frozen. Every default stands here, once."""
+"""Settings: read once at start from ``HEADRACE_*`` variables, validated, frozen. Every default is here."""
 
 from __future__ import annotations
 
@@ -26,20 +26,34 @@ class Settings(BaseSettings):
     # Topics
     partitions: int = Field(4, ge=1, le=10_000, description="partitions of every topic we create")
     replication: int = Field(1, ge=1, le=10)
-    reply_topics: tuple[str, ...] = Field(("rec-replies*",), description="where replies may go (glob patterns)")
+    reply_topics: tuple[str, ...] = Field(
+        ("rec-replies*",), description="where replies may go (glob patterns)"
+    )
 
     # Transport
     fetch_max_wait_ms: int = Field(250, ge=1, le=5000)
-    batch_max_records: int = Field(4000, ge=1, le=100_000, description="records an agent gets at most at once")
-    max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="largest record the public topics take")
+    batch_max_records: int = Field(
+        4000, ge=1, le=100_000, description="records an agent gets at most at once"
+    )
+    max_message_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="largest record the public topics take"
+    )
     session_timeout_s: float = Field(10.0, gt=0)
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")
 
     # What is accepted
-    max_event_bytes: int = Field(65_536, ge=256, description="larger events, items, requests are dead letters")
-    lateness_ms: int = Field(HOUR_MS, ge=0, description="record timestamp past the event's ts by more: too late")
-    future_ms: int = Field(5 * MINUTE_MS, ge=0, description="ts past the record timestamp by more: from the future")
-    dedup_window_ms: int = Field(10 * MINUTE_MS, ge=0, description="an event_id seen again within it is a retry")
+    max_event_bytes: int = Field(
+        65_536, ge=256, description="larger events, items, requests are dead letters"
+    )
+    lateness_ms: int = Field(
+        HOUR_MS, ge=0, description="record timestamp past the event's ts by more: too late"
+    )
+    future_ms: int = Field(
+        5 * MINUTE_MS, ge=0, description="ts past the record timestamp by more: from the future"
+    )
+    dedup_window_ms: int = Field(
+        10 * MINUTE_MS, ge=0, description="an event_id seen again within it is a retry"
+    )
 
     flush_every_ms: int = Field(100, ge=0, description="effects of batches are written together this often")
 
@@ -55,11 +69,15 @@ class Settings(BaseSettings):
     mmr_lambda: float = Field(0.9, ge=0, le=1, description="1 = relevance only, 0 = diversity only")
 
     # Learning
-    outcome_wait_ms: int = Field(10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click")
+    outcome_wait_ms: int = Field(
+        10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"
+    )
     publish_every_s: float = Field(5.0, gt=0, description="online model weights go out this often")
     log_flush_s: float = Field(10.0, gt=0, description="a Parquet file is closed this often")
     train_every_s: float = Field(600.0, gt=0)
-    train_min_rows: int = Field(2000, ge=100, description="labelled examples needed before the first training")
+    train_min_rows: int = Field(
+        2000, ge=100, description="labelled examples needed before the first training"
+    )
     train_min_clicks: int = Field(50, ge=1)
 
     def name(self, base: str) -> str:

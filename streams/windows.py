@@ -32,7 +32,7 @@ AHEAD_MS = 5 * MINUTE_MS
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One resolution: ``buckets`` buckets of ``bucket_ms``, and spare ones for events ahead of the time asked."""
+    """One resolution: ``buckets`` buckets of ``bucket_ms``, and spare ones for events ahead of time."""
 
     name: str
     bucket_ms: int

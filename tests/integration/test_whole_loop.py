@@ -67,7 +67,7 @@ async def worker(settings: Settings, roles: list[str]) -> AsyncIterator[None]:
         await asyncio.wait_for(running, 20)
 
 
-async def until(what: Callable[[], Awaitable[Any]], good: Callable[[Any], bool], timeout: float = 15.0) -> Any:
+async def until(what: Callable[[], Awaitable[Any]], good: Callable[[Any], bool], timeout: float = 15) -> Any:
     """Poll until ``good``, or fail showing the last value."""
     deadline = time.monotonic() + timeout
     while True:
@@ -193,8 +193,15 @@ async def _react(
         (
             user,
             Event(
-                f"{reply.request_id}-{p}", "click", user, item.item_id, now_ms(),
-                request_id=reply.request_id, position=p, surface="home", context=Context(country="BR"),
+                f"{reply.request_id}-{p}",
+                "click",
+                user,
+                item.item_id,
+                now_ms(),
+                request_id=reply.request_id,
+                position=p,
+                surface="home",
+                context=Context(country="BR"),
             ),
         )
         for p, item in enumerate(reply.items)
@@ -267,7 +274,8 @@ async def test_bad_input_becomes_dead_letters_and_error_replies_and_stops_nothin
             store = RedisStore(quick)
             rows = await store.get("u", [hash64("u")])
             await store.close()
-            assert np.frombuffer(rows[0] or b"", user_state.ROW)[0]["n_clicks"] == 1, "only the good event counts"
+            clicks = np.frombuffer(rows[0] or b"", user_state.ROW)[0]["n_clicks"]
+            assert clicks == 1, "only the good event counts"
 
     def of(topic: str) -> dict[bytes | None, tuple[str, str]]:
         return {x.value: (x.reason, x.field) for x in letters if x.topic == topic}
@@ -294,7 +302,8 @@ async def _bad_requests(client: RecClient) -> None:
         ({**fine, "context": {"ts": now_ms() + 10**8}}, "context.ts"),
     ]
     for body, field in cases:
-        reply = msgspec.json.decode(await client.request(msgspec.json.encode(body), b"u", timeout_s=5.0), type=RecReply)
+        answer = await client.request(msgspec.json.encode(body), b"u", timeout_s=5.0)
+        reply = msgspec.json.decode(answer, type=RecReply)
         assert reply.error is not None, body
         assert reply.error.field == field
         assert reply.request_id == "q"
