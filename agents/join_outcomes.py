@@ -80,16 +80,20 @@ class JoinStage:
             part = self.partitions[batch.partition] = Partition(self.wiring.settings.outcome_wait_ms)
         last_ts = max(r.timestamp for r in batch)
         read_to = None
+        matters = True
         if batch.topic == self.wiring.topics.events:
             # Bad events are buried by track_users, which reads the same topic.
             decoded = self._events.batch(batch.records)
-            for event, record in zip(decoded.values, decoded.records, strict=True):
-                if event.request_id:
-                    part.join.happened((event,), record.timestamp)
-            read_to = last_ts
+            answers = [(e, r) for e, r in zip(decoded.values, decoded.records, strict=True) if e.request_id]
+            for event, record in answers:
+                part.join.happened((event,), record.timestamp)
+            read_to, matters = last_ts, bool(answers)
         else:
             await self._open(part, batch)
-        part.hold(last_ts, ack)
+        if matters:
+            part.hold(last_ts, ack)
+        else:
+            ack()
         await self._emit(batch.partition, part, read_to)
 
     async def _open(self, part: Partition, batch: RecordBatch) -> None:

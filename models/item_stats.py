@@ -81,6 +81,9 @@ class ItemStats:
             return empty, empty
         rows = self.table.take(events["item"])
         data = self.table.data
+        # Country rows know for themselves what they reflect: a crash may have left them behind.
+        clicks = events["kind"] == KIND["click"]
+        countries = self._by_country(events[clicks], offsets[clicks])
         fresh = offsets > data["offset"][rows]
         if not fresh.all():
             rows, events, offsets, metric = rows[fresh], events[fresh], offsets[fresh], metric[fresh]
@@ -95,7 +98,7 @@ class ItemStats:
         np.maximum.at(data["last_click"], rows[clicks], ts[clicks])
         np.add.at(data["totals"], (rows, metric), events["amount"])
         WINDOWS.add(data, rows, ts, metric, events["amount"])
-        return np.unique(rows), self._by_country(events[clicks], offsets[clicks])
+        return np.unique(rows), countries
 
     def _by_country(self, clicks: npt.NDArray[np.void], offsets: I64) -> I64:
         known = clicks["country"] != 0

@@ -68,6 +68,14 @@ offsets_ms = st.one_of(
 #: How long a drawn history is: what happens in ten minutes tests other tiers than what happens in days.
 spans_ms = st.sampled_from([10 * MINUTE_MS, 15 * MINUTE_MS, 2 * HOUR_MS, 30 * HOUR_MS, 9 * DAY_MS])
 
+
+
+def dense_times(rng: np.random.Generator, n: int, span: int) -> list[int]:
+    """Return ``n`` times in the ``span`` after ``T0``: some rounded, so that there are ties and bucket edges."""
+    step = int(rng.choice([1, 1000, MINUTE_MS // 2]))
+    return (T0 + rng.integers(0, span + 1, n) // step * step).tolist()  # type: ignore[no-any-return]
+
+
 acts = st.builds(
     Act,
     user=st.integers(1, 4),
@@ -83,9 +91,51 @@ acts = st.builds(
 )
 
 
-@st.composite
-def item_events(draw: st.DrawFn, max_size: int = 60) -> np.ndarray[Any, Any]:
+
+def _dense_acts(seed: int, n: int, span: int) -> list[Act]:
+    rng = np.random.default_rng(seed)
+    kinds = ["click", "click", "click", "click", "skip", "dwell", "like", "save", "follow", "hide"]
+    return [
+        Act(
+            user=int(rng.integers(1, 4)),
+            item=int(rng.integers(1, 10)),
+            kind=str(rng.choice(kinds)),
+            ts=ts,
+            dwell_s=float(rng.integers(0, 240)) / 2,
+            country=int(rng.integers(0, 4)),
+            category=int(rng.integers(0, 6)),
+            creator=int(rng.integers(0, 8)),
+        )
+        for ts in dense_times(rng, n, span)
+    ]
+
+
+#: Histories: short ones that shrink well, and long dense ones.
+histories = st.one_of(
+    st.lists(acts, max_size=60),
+    st.builds(_dense_acts, st.integers(0, 2**32), st.integers(30, 120), spans_ms),
+)
+
+
+def _dense_item_events(seed: int, n: int, span: int) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(seed)
+    out = np.zeros(n, ITEM_EVENT)
+    out["item"], out["country"] = rng.integers(1, 4, n), rng.integers(0, 4, n)
+    out["kind"] = rng.choice([KIND[k] for k in ("shown", "click", "click", "skip", "dwell", "like")], n)
+    out["ts"], out["amount"] = dense_times(rng, n, span), 1
+    dwell = out["kind"] == KIND["dwell"]
+    out["amount"][dwell] = rng.integers(1, 20, int(dwell.sum()))
+    return out
+
+
+def item_events(max_size: int = 60) -> st.SearchStrategy[np.ndarray[Any, Any]]:
     """Draw an ``ITEM_EVENT`` array without pairs."""
+    dense = st.builds(_dense_item_events, st.integers(0, 2**32), st.integers(0, 2 * max_size), spans_ms)
+    return _item_events(max_size) | dense
+
+
+@st.composite
+def _item_events(draw: st.DrawFn, max_size: int) -> np.ndarray[Any, Any]:
     rows = draw(
         st.lists(
             st.tuples(

@@ -55,6 +55,17 @@ def test_a_new_version_replaces_the_old_one_whole() -> None:
     assert len(catalog) == 1
 
 
+def test_rules_of_the_old_version_do_not_mix_with_the_new() -> None:
+    catalog = Catalog()
+    catalog.put(item(1, blocked_countries=["US"]))
+    key = catalog.put(item(1, countries=["US"]))
+    row = np.array([catalog.table.row(key)])
+    assert catalog.allowed(row, hash64("US"), -1).all()
+    catalog.put(item(1, blocked_countries=["BR"]))
+    assert catalog.allowed(row, hash64("DE"), -1).all()
+    assert not catalog.allowed(row, hash64("BR"), -1).any()
+
+
 def test_a_withdrawn_item_is_forgotten() -> None:
     catalog = Catalog()
     key = catalog.put(item(1, countries=["BR"]))

@@ -57,6 +57,17 @@ def test_a_batch_half_of_which_was_applied_is_finished(events: Events, half: int
     assert same(stats, apply(events))
 
 
+@given(item_events(), st.integers(0, 120))
+def test_item_rows_and_country_rows_need_not_be_of_the_same_moment(events: Events, half: int) -> None:
+    # They are written one after the other: a crash can leave either behind.
+    whole = apply(events)
+    for behind in ("table", "countries"):
+        crashed, old = apply(events), apply(events[:half])
+        setattr(crashed, behind, getattr(old, behind))
+        crashed.apply(events, np.arange(len(events)))
+        assert same(crashed, whole)
+
+
 @given(item_events(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(events: Events, random: Any) -> None:
     order = list(range(len(events)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import GAP_MS, T0, Act, acts, columns, pieces
+from strategies import GAP_MS, T0, Act, columns, histories, pieces
 
 from models.user_state import (
     AFFINITY_HALF_LIFE_MS,
@@ -26,7 +26,6 @@ from streams.ids import hash64
 from streams.schemas import UserProfile
 from streams.settings import HOUR_MS, MINUTE_MS
 
-histories = st.lists(acts, max_size=60)
 cuts = st.lists(st.integers(0, 60), max_size=6)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import T0, offsets_ms, pieces, spans_ms
+from strategies import T0, dense_times, offsets_ms, pieces, spans_ms
 
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.windows import AHEAD_MS, TIERS, WEEK, Tier, Windows, rounds
@@ -44,7 +44,13 @@ def oracle(facts: list[Fact], now: int, tier: Tier) -> np.ndarray[Any, Any]:
     return out
 
 
-facts_strategy = spans_ms.flatmap(
+def dense(seed: int, n: int, span: int) -> list[Fact]:
+    rng = np.random.default_rng(seed)
+    columns = (rng.integers(0, 2, n).tolist(), dense_times(rng, n, span), rng.integers(0, 3, n).tolist())
+    return list(zip(*columns, rng.integers(1, 50, n).tolist(), strict=True))
+
+
+sparse = spans_ms.flatmap(
     lambda span: st.lists(
         st.tuples(
             st.integers(0, ROWS - 1),
@@ -55,6 +61,7 @@ facts_strategy = spans_ms.flatmap(
         max_size=60,
     )
 )
+facts_strategy = sparse | st.builds(dense, st.integers(0, 2**32), st.integers(20, 120), spans_ms)
 
 
 @given(facts_strategy, st.integers(-AHEAD_MS, 0) | st.integers(0, 2 * DAY_MS), st.data())
@@ -161,6 +168,21 @@ def test_a_late_event_lands_in_its_own_bucket() -> None:
     assert value(state, 4) == 7
     assert value(state, 5) == 6
     assert value(state, 6) == 4
+
+
+@pytest.mark.parametrize("together", [1, 2, 7])
+def test_a_ring_turns_many_times(together: int) -> None:
+    """
+    minute   0    1    2    3   ...   199
+    events   1    2    3    4   ...   200       one, two or seven in a batch
+    """
+    state = minutes({})
+    facts = [(0, int(M0 + m * MINUTE_MS), 0, m + 1) for m in range(200)]
+    for start in range(0, 200, together):
+        part = facts[start : start + together]
+        add(state, part, FIVE)
+        newest = start + len(part) - 1
+        assert value(state, newest) == sum(m + 1 for m in range(max(0, newest - 4), newest + 1))
 
 
 def test_an_event_older_than_the_ring_is_left_out() -> None:
