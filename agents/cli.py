@@ -146,7 +146,7 @@ def demo(
 
     Example: [bold]headrace demo --seconds 120 --rate 100 --json figures.json[/]
     """
-    from agents import screen
+    from agents import demo_page, screen
     from agents.demo import DemoOptions, run_demo
     from agents.world import WorldSpec
 
@@ -156,7 +156,7 @@ def demo(
     _write_json(json_path, outcome.figures)
     if outcome.signal:
         raise typer.Exit(128 + outcome.signal)
-    screen.show_outcome(out, outcome)
+    demo_page.show_outcome(out, outcome)
     if outcome.problem:
         raise typer.Exit(1)
 

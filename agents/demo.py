@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
-from agents import screen
+from agents import demo_page, screen
 from agents.simulator import Simulator
 from agents.stack import Stack
 from agents.traffic import Traffic, now_ms
@@ -235,20 +235,23 @@ class Demo:
         if self._options.plain or not self._out.is_terminal:
             while True:
                 await asyncio.sleep(screen.PLAIN_EVERY_S)
-                self._out.print(screen.line(self._view()), soft_wrap=True, markup=False)
-        with Live(screen.render(self._view()), console=self._out, auto_refresh=False) as live:
+                self._out.print(demo_page.line(self._view()), soft_wrap=True, markup=False)
+        with Live(self._page(), console=self._out, auto_refresh=False) as live:
             try:
                 while True:
-                    live.update(screen.render(self._view()), refresh=True)
+                    live.update(self._page(), refresh=True)
                     await asyncio.sleep(REDRAW_S)
             finally:
-                live.update(screen.render(self._view()), refresh=True)
+                live.update(self._page(), refresh=True)
+
+    def _page(self) -> RenderableType:
+        return demo_page.render(self._view(), self._out.width)
 
     # --- figures ---
 
-    def _view(self) -> screen.DemoView:
+    def _view(self) -> demo_page.DemoView:
         at, watched = time.monotonic(), self._watched
-        view = screen.DemoView(
+        view = demo_page.DemoView(
             phase=self._phase,
             elapsed_s=at - self._started,
             seconds=self._options.seconds,
@@ -271,9 +274,11 @@ class Demo:
         tally = traffic.simulator.tally
         view.ctr_ours, view.ctr_popularity = tally.rate(False), tally.rate(True)
         end = self._end_ms or now_ms()
-        points = min(60, (end - self._live_ms) // (1000 * screen.STEP_S)) if self._live_ms else 0
-        view.ours = tally.series(False, end, screen.STEP_S, points)
-        view.popular = tally.series(True, end, screen.STEP_S, points)
+        points = (
+            min(demo_page.POINTS, (end - self._live_ms) // (1000 * demo_page.STEP_S)) if self._live_ms else 0
+        )
+        view.ours = tally.series(False, end, demo_page.STEP_S, points)
+        view.popular = tally.series(True, end, demo_page.STEP_S, points)
         return view
 
     def _figures(self) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 It also reads `items`, only to bury the bad ones: serving workers all meet them, this group meets each once.
 
 It keeps the rows of users. What a batch causes becomes durable in this order: item-events, then the rows
-(which carry the offset they reflect), then the commit. A batch delivered again finds either rows that know it,
-or rows that make the same item-events of it, which the aggregator knows by their numbers.
+(which carry the offset they reflect), then the commit. A batch delivered again finds either rows that
+know it, or rows that make the same item-events of it, which the aggregator knows by their numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys and loading of `item-features`: one topic, three kinds of rows, told apart by the first byte of the key."""
+"""Keys and loading of `item-features`: one topic, three kinds of rows; the key's first byte tells which."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def country_key(item: U64, country: U64) -> U64:
 
 
 class ItemStats:
-    """Item rows and (item, country) rows: of one partition where they are counted, of all where they are read."""
+    """Item rows and (item, country) rows: of one partition where they are counted, of all where read."""
 
     def __init__(self) -> None:
         self.table = Table(ROW, BLANK[()])

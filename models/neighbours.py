@@ -14,6 +14,7 @@ from streams.windows import rounds
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
+U64 = npt.NDArray[np.uint64]
 
 SLOTS = 96
 HALF_LIFE_MS = 7 * DAY_MS
@@ -33,12 +34,15 @@ ROW = np.dtype(
 BLANK = np.zeros((), ROW)
 BLANK["offset"] = -1
 
+#: Pairs looked up at once: what bounds the memory of a large batch.
+_CHUNK = 4096
+
 
 class Neighbours:
     """Neighbour rows of one partition: the ``SLOTS`` strongest neighbours of an item, decayed.
 
-    A new neighbour of a full row takes the weakest place (Metwally et al. 2005, "space-saving", without the
-    inherited count, so that a weight never overstates).
+    What a batch adds to known neighbours comes first; then each new neighbour takes the weakest place
+    (Metwally et al. 2005, "space-saving", without the inherited count: a weight never overstates).
     """
 
     def __init__(self) -> None:
@@ -63,33 +67,54 @@ class Neighbours:
         seq = np.add.reduceat(pairs["seq_weight"][order] * age, starts).astype(np.float32)
         co = np.add.reduceat(pairs["co_weight"][order] * age, starts).astype(np.float32)
         r, o = r[starts], o[starts]
-        for part in rounds(r):
-            _add(data, r[part], o[part], seq[part], co[part], ts[part])
-        return np.unique(r)
+        touched, where = np.unique(r, return_inverse=True)
+        now = _bring_forward(data, touched, np.maximum.reduceat(ts, np.searchsorted(r, touched)))
+        own = np.exp2(-(now[where] - ts) / HALF_LIFE_MS).astype(np.float32)
+        seq, co = seq * own, co * own
+        for name, amount in (("seq", seq), ("co", co)):
+            np.add.at(data[f"{name}_total"], r, amount)
+        new = _strengthen(data, r, o, seq, co)
+        for part in rounds(r[new]):
+            at = new[part]
+            _replace_weakest(data, r[at], o[at], seq[at], co[at])
+        return touched
 
 
-def _add(
-    data: npt.NDArray[Any], rows: I64, other: npt.NDArray[np.uint64], seq: F32, co: F32, ts: I64
-) -> None:
-    """Add one neighbour to each of ``rows``, which do not repeat."""
+def _bring_forward(data: npt.NDArray[Any], rows: I64, ts: I64) -> I64:
+    """Let the weights of ``rows`` fade up to ``ts`` where that is later; return when they stand at."""
     when = data["ts"][rows]
-    now = np.maximum(when, ts)
-    fade = np.exp2(-(now - when) / HALF_LIFE_MS).astype(np.float32)
-    own = np.exp2(-(now - ts) / HALF_LIFE_MS).astype(np.float32)
-    seq, co = seq * own, co * own
-    slots, seqs, cos = data["other"][rows], data["seq"][rows], data["co"][rows]
-    seqs *= fade[:, None]
-    cos *= fade[:, None]
-    found = slots == other[:, None]
-    known = found.any(1)
-    place = np.where(known, found.argmax(1), (seqs + cos).argmin(1))
-    i = np.arange(len(rows))
-    seqs[i, place] = np.where(known, seqs[i, place], 0) + seq
-    cos[i, place] = np.where(known, cos[i, place], 0) + co
-    slots[i, place] = other
-    data["other"][rows], data["seq"][rows], data["co"][rows], data["ts"][rows] = slots, seqs, cos, now
-    data["seq_total"][rows] = data["seq_total"][rows] * fade + seq
-    data["co_total"][rows] = data["co_total"][rows] * fade + co
+    late = ts > when
+    if late.any():
+        moved = rows[late]
+        fade = np.exp2(-(ts[late] - when[late]) / HALF_LIFE_MS).astype(np.float32)
+        for name in ("seq", "co"):
+            data[name][moved] *= fade[:, None]
+            data[f"{name}_total"][moved] *= fade
+        data["ts"][moved] = ts[late]
+    out: I64 = np.maximum(when, ts)
+    return out
+
+
+def _strengthen(data: npt.NDArray[Any], rows: I64, other: U64, seq: F32, co: F32) -> I64:
+    """Add to the neighbours the rows know already; return the positions of those they do not."""
+    new = []
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found = data["other"][rows[part]] == other[part, None]
+        i, place = np.nonzero(found)  # a row holds a neighbour once, and no (row, neighbour) repeats
+        r = rows[part][i]
+        data["seq"][r, place] += seq[part][i]
+        data["co"][r, place] += co[part][i]
+        new.append(start + np.flatnonzero(~found.any(1)))
+    return np.concatenate(new)
+
+
+def _replace_weakest(data: npt.NDArray[Any], rows: I64, other: U64, seq: F32, co: F32) -> None:
+    """Give a new neighbour the weakest place of each of ``rows``, which do not repeat."""
+    place = (data["seq"][rows] + data["co"][rows]).argmin(1)
+    data["other"][rows, place] = other
+    data["seq"][rows, place] = seq
+    data["co"][rows, place] = co
 
 
 def both_ways(pairs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

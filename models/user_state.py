@@ -235,7 +235,7 @@ class UserState:
 
 
 def _pairs(events: EventColumns, previous: npt.NDArray[np.uint64], tied: Bool) -> npt.NDArray[np.void]:
-    """Return the pairs of clicks with the ``tied`` ones of the clicks before them, nearest first ``(n, PAIRS)``."""
+    """Return the pairs of clicks with the ``tied`` ones of ``previous``, nearest first ``(n, PAIRS)``."""
     who, k = np.nonzero(tied & (previous != events.item[:, None]))
     pairs = np.zeros(len(who), ITEM_EVENT)
     pairs["item"] = previous[who, k]
@@ -261,8 +261,8 @@ def _affinity(
 ) -> None:
     """Add to decayed weights, one key a row; an unknown key takes the weakest place.
 
-    Weights stand at the row's time ``<name>_ts``; a later event brings them forward, an earlier one is decayed
-    by its own age instead, so the order of arrival does not matter.
+    Weights stand at the row's time ``<name>_ts``; a later event brings them forward, an earlier one is
+    decayed by its own age instead, so the order of arrival does not matter.
     """
     slots, weights, when = data[name][rows], data[f"{name}_w"][rows], data[f"{name}_ts"][rows]
     now = np.maximum(when, ts)

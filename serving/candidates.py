@@ -174,20 +174,22 @@ class Retriever:
         self._new: U64 = np.zeros(0, np.uint64)
         self._new_at = -1
 
-    def _newest(self, now: int) -> U64:
-        """Return the most recently published items, newest first; they are looked up once a second."""
+    def _new_items(self, now: int) -> U64:
+        """Return the ``Budget.new`` newest items; they are looked up once a second."""
         if self._new_at < 0 or abs(now - self._new_at) >= 1000:
             self._new_at = now
-            table = self._catalog.table
-            rows = table.rows()
-            published = table.data["published"][rows]
-            rows = rows[published <= now]
-            k = max(self._budget.new, _FILL)
-            published = table.data["published"][rows]
-            if len(rows) > k:
-                rows = rows[np.argpartition(-published, k)[:k]]
-            self._new = table.data["key"][rows[np.argsort(-table.data["published"][rows])]]
+            self._new = self._newest(now, self._budget.new)
         return self._new
+
+    def _newest(self, now: int, k: int) -> U64:
+        """Return the ``k`` most recently published items, newest first."""
+        view = self._catalog.table.view()
+        published = view["published"]
+        rows = np.flatnonzero((published <= now) & (view["key"] != 0))
+        if len(rows) > k:
+            rows = rows[published[rows] >= np.partition(published[rows], -k)[-k]]
+        newest: U64 = view["key"][rows[np.argsort(-published[rows], kind="stable")[:k]]]
+        return newest
 
     def gather(
         self,
@@ -232,11 +234,11 @@ class Retriever:
         proposals.add(RISING, self._trending.rising[0][: b.rising])
         if country:
             proposals.add(COUNTRY, self._trending.country(country)[0][: b.country])
-        proposals.add(NEW, self._newest(now)[: b.new])
+        proposals.add(NEW, self._new_items(now))
         keys, mask, strength, rows = self._showable(proposals, exclude, country, age, now)
         if len(keys) < wanted:
             proposals.add(POPULAR, self._trending.ever[0])
-            proposals.add(CATALOG, self._newest(now))
+            proposals.add(CATALOG, self._newest(now, _FILL))
             keys, mask, strength, rows = self._showable(proposals, exclude, country, age, now)
         if len(keys) > limit:
             best = np.sort(np.argpartition(-strength, limit)[:limit])

@@ -91,7 +91,7 @@ class Catalog:
         return self._names.get(key, "")
 
     def attributes(self, items: U64) -> tuple[U64, U64]:
-        """Return category and creator of each item, uint64 ``(n,)``; 0 for what the catalogue does not have."""
+        """Return category and creator of each item, uint64 ``(n,)``; 0 where the catalogue has none."""
         rows = self.table.find(items)
         known = rows >= 0
         category, creator = np.zeros(len(items), np.uint64), np.zeros(len(items), np.uint64)
@@ -110,8 +110,8 @@ class Catalog:
     def allowed(self, rows: Rows, country: int, age: int) -> npt.NDArray[np.bool_]:
         """Return which rows may be shown in ``country`` to somebody of ``age`` (-1 unknown), bool ``(n,)``.
 
-        Where the age is unknown, items with an age limit are left out; where the country is unknown, items with
-        country rules are.
+        Where the age is unknown, items with an age limit are left out; where the country is unknown, items
+        with country rules are.
         """
         data: npt.NDArray[Any] = self.table.data
         out: npt.NDArray[np.bool_] = data["min_age"][rows] <= max(age, 0)

@@ -4,9 +4,9 @@ One thread owns it: hnswlib is not safe when one thread adds while another searc
 205). Deleted points never free their memory (249), so the index is built anew, aside, when too many have
 expired.
 
-The graph has a point for every distinct vector, not for every item: equal points fill one another's links, and
-the graph falls apart into islands that a search does not leave. Where hnswlib still cannot reach as many points
-as asked for (it raises), and while there are few items, every item is compared.
+The graph has a point for every distinct vector, not for every item: equal points fill one another's links,
+and the graph falls apart into islands that a search does not leave. Where hnswlib still cannot reach as many
+points as asked for (it raises), and while there are few items, every item is compared.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ class HotIndex:
         except RuntimeError:
             return self._exact(vector, k)
         at = [self._points[p] for p in points[0].tolist()]
-        keys = np.fromiter(chain.from_iterable(map(reversed, at)), np.uint64)[:k]  # the newest of a point first
+        newest_first = chain.from_iterable(map(reversed, at))
+        keys = np.fromiter(newest_first, np.uint64)[:k]
         product = np.repeat(1 - distances[0], list(map(len, at)))[:k]
         return keys, product.astype(np.float32)
 

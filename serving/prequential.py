@@ -1,8 +1,8 @@
 """Prequential evaluation: ask, score, then learn, click by click, with the code that serves.
 
-At every click that is not the first of its session the recommender is asked for a list from what came strictly
-before; the click it should have foreseen is scored; then everything learns it. LightGBM is retrained as the
-stream goes, on features logged when the lists were made.
+At every click that is not the first of its session the recommender is asked for a list from what came
+strictly before; the click it should have foreseen is scored; then everything learns it. LightGBM is retrained
+as the stream goes, on features logged when the lists were made.
 """
 
 from __future__ import annotations
@@ -31,25 +31,35 @@ from streams.schemas import Context, Item, RecRequest
 F32 = npt.NDArray[np.float32]
 
 
+#: Small trees on parts of the data: the first trainings have a few thousand clicks to go by.
+PARAMS = RankerParams(
+    objective="lambdarank",
+    trees=60,
+    leaves=15,
+    learning_rate=0.1,
+    min_leaf=200,
+    threads=2,
+    extra={
+        "lambdarank_truncation_level": 20,
+        "feature_fraction": 0.3,
+        "bagging_fraction": 0.5,
+        "bagging_freq": 1,
+        "lambda_l2": 20.0,
+    },
+)
+
+
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
     """How the evaluation runs."""
 
     n: int = 20
-    first_train: int = 1_500
+    first_train: int = 2_000
     retrain_every: int = 5_000  # predictions between two trainings, fewer while there are few
     keep_lists: int = 10_000  # lists remembered for training
     keep_every: int = 1  # every how many lists one is remembered
     negatives: int = 40  # candidates kept of a remembered list, beside the one clicked
-    params: RankerParams = RankerParams(
-        objective="lambdarank",
-        trees=80,
-        leaves=15,
-        learning_rate=0.1,
-        min_leaf=50,
-        threads=2,
-        extra={"lambdarank_truncation_level": 20},
-    )
+    params: RankerParams = PARAMS
 
 
 @dataclass(slots=True)
@@ -215,7 +225,7 @@ def evaluate(
     """Run over ``clicks``; return predictions, hit rate, reciprocal rank, seconds and what else was seen."""
     settings = settings or EvalSettings()
     # Policy of the protocol: nothing but the session's own clicks is left out, no exploration, no diversity.
-    policy = Policy(candidates=400, epsilon=0.0, mmr_lambda=1.0, repeat_after_ms=0)
+    policy = Policy(candidates=200, epsilon=0.0, mmr_lambda=1.0, repeat_after_ms=0)
     loop = Prequential(settings, policy)
     started = time.perf_counter()
     seen = 0

@@ -67,6 +67,9 @@ def rerank(
     place = np.full(m, -1)
     place[best] = np.arange(len(best))
     coins = rng.random(n) < epsilon
+    if similarity is None and not coins.any():  # the common case, at once
+        greedy_only = 1 - epsilon + epsilon / (m - np.arange(n))
+        return Slate(order[:n], greedy_only, np.zeros(n, bool))
     chosen, propensity, explored = np.empty(n, np.int64), np.empty(n), np.zeros(n, bool)
     next_best = 0
     for slot in range(n):

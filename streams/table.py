@@ -34,7 +34,7 @@ class Table:
     def __init__(self, dtype: np.dtype[Any], blank: npt.NDArray[Any] | np.void | None = None) -> None:
         self.dtype = dtype
         self._blank = np.zeros((), dtype) if blank is None else np.array(blank, dtype)
-        self.data: npt.NDArray[Any] = np.full(_FIRST_CAPACITY, self._blank, dtype)
+        self.data: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
         self._row: dict[int, int] = {}
         self._free: list[int] = []
         self._used = 0
@@ -53,6 +53,10 @@ class Table:
         """Return all row numbers, int64, in the order of ``keys``."""
         return np.fromiter(self._row.values(), np.int64, len(self._row))
 
+    def view(self) -> npt.NDArray[Any]:
+        """Return all rows ever used without a copy, for scans of a few fields; dropped ones have key 0."""
+        return self.data[: self._used]
+
     def find(self, keys: U64 | Sequence[int]) -> Rows:
         """Return the row of each key, int64 ``(n,)``; -1 where there is none. Never grows the table."""
         get = self._row.get
@@ -65,29 +69,35 @@ class Table:
 
     def take(self, keys: U64 | Sequence[int]) -> Rows:
         """Return the row of each key, int64 ``(n,)``, making blank rows for the new ones."""
-        rows = self._row
-        out = []
+        rows, free = self._row, self._free
+        out: list[int] = []
+        new: list[int] = []
         for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
             row = rows.get(key)
             if row is None:
-                row = self._new(key)
+                if free:
+                    row = free.pop()
+                else:
+                    row = self._used
+                    self._used += 1
+                rows[key] = row
+                new.append(key)
             out.append(row)
+        if new:
+            self._make([rows[key] for key in new], new)
         return np.array(out, dtype=np.int64)
 
-    def _new(self, key: int) -> int:
-        if self._free:
-            row = self._free.pop()
-        else:
-            row = self._used
-            self._used += 1
-            if row == len(self.data):
-                grown = np.full(2 * len(self.data), self._blank, self.dtype)
-                grown[:row] = self.data
-                self.data = grown
-        self._row[key] = row
-        self.data[row] = self._blank
-        self.data["key"][row] = key
-        return row
+    def _make(self, rows: list[int], keys: list[int]) -> None:
+        """Grow to hold ``rows`` and blank them, all at once."""
+        if self._used > len(self.data):
+            size = len(self.data)
+            while size < self._used:
+                size *= 2
+            grown = np.zeros(size, self.dtype)
+            grown[: len(self.data)] = self.data
+            self.data = grown
+        self.data[rows] = self._blank
+        self.data["key"][rows] = keys
 
     def drop(self, keys: Iterable[int]) -> int:
         """Forget keys; return how many there were. Their rows are used again."""
@@ -96,6 +106,7 @@ class Table:
             row = self._row.pop(key, None)
             if row is not None:
                 self._free.append(row)
+                self.data["key"][row] = 0
                 dropped += 1
         return dropped
 

@@ -147,15 +147,24 @@ class Windows:
         return out
 
     def read_one(
-        self, data: npt.NDArray[Any], now: int, tier_name: str, metric: str, buckets: int | None = None
+        self,
+        data: npt.NDArray[Any],
+        now: int,
+        tier_name: str,
+        metric: str,
+        buckets: int | None = None,
+        rows: I64 | None = None,
     ) -> F32:
         """Return one window of one metric at ``now``, float32 ``(n,)``: cheaper than ``read``.
 
         ``buckets`` asks for the tier's newest few only: 3 of the "1h" tier are the last 10 to 15 minutes.
+        ``rows`` asks for these rows of ``data`` only, without copying the rest of them.
         """
         i, j = self._names[tier_name, metric]
-        live = self._live(data[self._heads[i]], self.tiers[i], now, buckets)
-        out: F32 = np.einsum("ns,ns->n", data[self._sums[i]][:, :, j], live)
+        head, sums = data[self._heads[i]], data[self._sums[i]][:, :, j]
+        if rows is not None:
+            head, sums = head[rows], sums[rows]
+        out: F32 = np.einsum("ns,ns->n", sums, self._live(head, self.tiers[i], now, buckets))
         return out
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from models.embedding import DIM, unit
 from streams.columns import ITEM_EVENT, KIND, EventColumns
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 
-settings.register_profile("unit", deadline=None, max_examples=60)
+settings.register_profile("unit", deadline=None, max_examples=40)
 settings.load_profile("unit")
 
 #: A moment on no round boundary of any bucket.
@@ -55,7 +56,7 @@ def columns(acts: Sequence[Act], offsets: Sequence[int] | None = None) -> EventC
 def pieces(total: int, cuts: Sequence[int]) -> list[slice]:
     """Return slices that cover ``range(total)``, cut at ``cuts``."""
     edges = [0, *sorted({c % (total + 1) for c in cuts}), total]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
 #: Milliseconds after ``T0``: around bucket edges, close together and far apart.
@@ -69,11 +70,11 @@ offsets_ms = st.one_of(
 spans_ms = st.sampled_from([10 * MINUTE_MS, 15 * MINUTE_MS, 2 * HOUR_MS, 30 * HOUR_MS, 9 * DAY_MS])
 
 
-
 def dense_times(rng: np.random.Generator, n: int, span: int) -> list[int]:
-    """Return ``n`` times in the ``span`` after ``T0``: some rounded, so that there are ties and bucket edges."""
+    """Return ``n`` times in the ``span`` after ``T0``: some rounded, so that there are ties."""
     step = int(rng.choice([1, 1000, MINUTE_MS // 2]))
-    return (T0 + rng.integers(0, span + 1, n) // step * step).tolist()  # type: ignore[no-any-return]
+    times: list[int] = (T0 + rng.integers(0, span + 1, n) // step * step).tolist()
+    return times
 
 
 acts = st.builds(
@@ -89,7 +90,6 @@ acts = st.builds(
     category=st.integers(0, 5),
     creator=st.integers(0, 7),
 )
-
 
 
 def _dense_acts(seed: int, n: int, span: int) -> list[Act]:
@@ -113,7 +113,7 @@ def _dense_acts(seed: int, n: int, span: int) -> list[Act]:
 #: Histories: short ones that shrink well, and long dense ones.
 histories = st.one_of(
     st.lists(acts, max_size=60),
-    st.builds(_dense_acts, st.integers(0, 2**32), st.integers(30, 120), spans_ms),
+    st.builds(_dense_acts, st.integers(0, 2**32), st.integers(30, 80), spans_ms),
 )
 
 

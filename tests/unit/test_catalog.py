@@ -25,7 +25,9 @@ def test_an_item_and_what_is_known_of_it() -> None:
     category, creator = catalog.attributes(keys("i1", "nobody"))
     assert category.tolist() == [hash64("sport"), 0]
     assert creator.tolist() == [hash64("ana"), 0]
-    np.testing.assert_array_equal(catalog.vector(key), item_vector(item(1, category="sport", creator_id="ana", title="A goal")))
+    np.testing.assert_array_equal(
+        catalog.vector(key), item_vector(item(1, category="sport", creator_id="ana", title="A goal"))
+    )
 
 
 def test_unknown_items() -> None:
@@ -90,13 +92,14 @@ def test_rules(allowed: list[str], blocked: list[str], min_age: int, country: st
     got = bool(catalog.allowed(np.array([catalog.table.row(key)]), hash64(country), age)[0])
     here = country != "" and (not allowed or country in allowed) and country not in blocked
     old_enough = age >= min_age if age >= 0 else min_age == 0
-    assert got == ((not allowed and not blocked or here) and old_enough)
+    assert got == (((not allowed and not blocked) or here) and old_enough)
 
 
 def test_rules_of_many_rows_at_once() -> None:
     catalog = Catalog()
     made = [
-        catalog.put(item(n, countries=["BR"] if n % 2 else [], min_age=18 if n % 3 == 0 else 0)) for n in range(30)
+        catalog.put(item(n, countries=["BR"] if n % 2 else [], min_age=18 if n % 3 == 0 else 0))
+        for n in range(30)
     ]
     rows = catalog.table.find(made)
     assert catalog.allowed(rows, hash64("US"), 20).tolist() == [n % 2 == 0 for n in range(30)]

@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agents import cli, screen
+from agents import cli, demo_page, screen
+from agents.demo_page import DemoView
 from agents.lag_view import chosen, exceeds
 from agents.replay import CHUNK, FirstClicks, Timeline, chunks, encode_events, encode_items, source, span
-from agents.screen import AgentLag, DemoView
+from agents.screen import AgentLag
 from agents.stack import environment
 from streams.errors import ConfigError, UnavailableError
 from streams.lag import LagRow
@@ -342,8 +343,8 @@ def test_progress_off_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_sparkline() -> None:
-    assert screen.sparkline([0.0, None, 0.5, 1.0, 2.0], 1.0) == "▁ ▅██"
-    assert screen.sparkline([0.0, 0.0], 0.0) == "▁▁"
+    assert demo_page.sparkline([0.0, None, 0.5, 1.0, 2.0], 1.0) == "▁ ▅██"
+    assert demo_page.sparkline([0.0, 0.0], 0.0) == "▁▁"
 
 
 @pytest.mark.parametrize(
@@ -360,11 +361,11 @@ def test_the_live_page_and_the_plain_line_show_the_figures() -> None:
         [0.1, 0.2], [0.05, 0.06], "abc123", 2, 0.97, 0.61, 4000, 0, 100, 200,
     )  # fmt: skip
     out, text = plain_console()
-    out.print(screen.render(view))
+    out.print(demo_page.render(view))
     page = text.getvalue()
     for shown in (
         "812",
-        "899 of 900",
+        "899",
         "23 ms",
         "91 ms",
         "ingest",
@@ -376,16 +377,50 @@ def test_the_live_page_and_the_plain_line_show_the_figures() -> None:
     ):
         assert shown in page
     assert "\x1b" not in page
-    line = screen.line(view)
+    line = demo_page.line(view)
     for shown in ("812 events/s", "51 replies/s", "p99 91 ms", "12.0%", "abc123", "ingest 12 records"):
         assert shown in line
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_live_page_fits_a_small_terminal(width: int) -> None:
+    lags = [
+        AgentLag(a, t, 2, 12_345, 3.4) for a in ("aggregate", "ingest", "learn", "log", "serve") for t in "xy"
+    ]
+    view = DemoView(
+        phase="publishing the catalogue",
+        events=5_000_000,
+        events_per_s=81_200,
+        requests=900_000,
+        replies=899_999,
+        p50_ms=2345.4,
+        p99_ms=9123.2,
+        lag=lags,
+        ours=[0.1] * demo_page.POINTS,
+        popular=[0.05] * demo_page.POINTS,
+        ranker="0123456789ab",
+        ranked_share=0.97,
+        auc=0.61,
+        learned=4_000_000,
+        users=200_000,
+        items=200_000,
+        pace=0.5,
+    )
+    text = io.StringIO()
+    console = Console(file=text, width=width, highlight=False)
+    console.print(demo_page.render(view, width))
+    lines = text.getvalue().splitlines()
+    assert len(lines) <= 24
+    assert "…" not in text.getvalue()
+    for shown in ("01234567", "dead letters", "aggregate", "9123 ms", "3.4 s", "visits at 50%"):
+        assert shown in text.getvalue()
+
+
 def test_an_empty_page_renders() -> None:
     out, text = plain_console()
-    out.print(screen.render(DemoView()))
+    out.print(demo_page.render(DemoView()))
     assert "starting" in text.getvalue()
-    assert "starting" in screen.line(DemoView())
+    assert "starting" in demo_page.line(DemoView())
 
 
 # --- workers of the demo ---

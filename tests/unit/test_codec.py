@@ -11,7 +11,16 @@ from strategies import T0, record
 
 from streams.codec import Decoder
 from streams.errors import RejectedError
-from streams.schemas import Event, Example, Impression, Item, RecRequest, UserProfile, check_event, check_request
+from streams.schemas import (
+    Event,
+    Example,
+    Impression,
+    Item,
+    RecRequest,
+    UserProfile,
+    check_event,
+    check_request,
+)
 
 GOOD = {"event_id": "e1", "type": "click", "user_id": "u", "item_id": "i", "ts": T0}
 MAX = 10_000
@@ -115,7 +124,7 @@ def test_reasons_name_the_field(value: bytes | None, reason: str, field: str) ->
     good = record(body(event_id="good"))
     out = event_decoder().batch([good, record(value), good])
     assert [v.event_id for v in out.values] == ["good", "good"]
-    (_, error), = out.rejects
+    ((_, error),) = out.rejects
     if value == b'"\\ud800"':
         assert error.reason in {"undecodable", "invalid_field"}
     else:
@@ -124,7 +133,11 @@ def test_reasons_name_the_field(value: bytes | None, reason: str, field: str) ->
 
 def test_late_and_early_within_bounds_is_fine() -> None:
     out = event_decoder().batch(
-        [record(body(ts=T0 - 3_600_000)), record(body(ts=T0 + 300_000)), record(body(type="dwell", dwell_ms=0))]
+        [
+            record(body(ts=T0 - 3_600_000)),
+            record(body(ts=T0 + 300_000)),
+            record(body(type="dwell", dwell_ms=0)),
+        ]
     )
     assert not out.rejects
 
@@ -165,7 +178,7 @@ def test_the_number_of_slots(n: int | None) -> None:
 def test_related_needs_an_item() -> None:
     request = {"request_id": "r", "user_id": "u", "surface": "related"}
     decoder = Decoder(RecRequest, MAX, lambda q, _: check_request(q))
-    (_, error), = decoder.batch([record(json.dumps(request).encode())]).rejects
+    ((_, error),) = decoder.batch([record(json.dumps(request).encode())]).rejects
     assert (error.reason, error.field) == ("missing_field", "item_id")
     assert decoder.batch([record(json.dumps({**request, "item_id": "i"}).encode())]).values
 

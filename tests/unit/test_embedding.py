@@ -15,7 +15,9 @@ def item(**fields: object) -> Item:
 
 
 @given(words, st.lists(words, max_size=5), words, words)
-def test_a_vector_is_a_unit_vector_or_nothing(category: str, tags: list[str], creator: str, title: str) -> None:
+def test_a_vector_is_a_unit_vector_or_nothing(
+    category: str, tags: list[str], creator: str, title: str
+) -> None:
     vector = item_vector(item(category=category, tags=tags, creator_id=creator, title=title))
     assert vector.shape == (DIM,)
     assert vector.dtype == np.float32

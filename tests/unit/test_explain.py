@@ -5,7 +5,6 @@ from worlds import World, item, request
 
 from serving.candidates import SOURCES, Anchors, Pool
 from serving.explain import why
-from streams.ids import hash64
 from streams.settings import HOUR_MS
 
 

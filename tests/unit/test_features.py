@@ -136,7 +136,9 @@ def test_a_candidates_features_do_not_depend_on_its_place(order: list[int], even
         }
     )
     ctx = context(user_vector=unit_vectors(1)[0])
-    ranks = [i for i, name in enumerate(SPEC.names) if "rank" not in name]  # ties of clicks are broken by place
+    ranks = [
+        i for i, name in enumerate(SPEC.names) if "rank" not in name
+    ]  # ties of clicks are broken by place
     np.testing.assert_allclose(
         assemble(None, moved, ctx)[:, ranks], assemble(None, c, ctx)[order][:, ranks], rtol=1e-5, atol=1e-6
     )

@@ -9,7 +9,10 @@ import pytest
 from streams.errors import ConfigError
 from streams.files import Click, globo_files, read_globo, read_jsonl
 
-HEADER = "user_id,session_id,session_start,session_size,click_article_id,click_timestamp,click_deviceGroup,click_region"
+HEADER = (
+    "user_id,session_id,session_start,session_size,"
+    "click_article_id,click_timestamp,click_deviceGroup,click_region"
+)
 LINE = "7,s1,1506825423271,2,{item},{ts},1,20"
 
 

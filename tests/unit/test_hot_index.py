@@ -22,7 +22,7 @@ def filled(n: int, seed: int = 0) -> tuple[HotIndex, np.ndarray]:  # type: ignor
 
 
 def test_an_item_is_found_the_moment_it_is_put() -> None:
-    index, vectors = filled(500)
+    index, _ = filled(500)
     for i, vector in enumerate(unit_vectors(20, 9)):
         index.put(10_000 + i, vector, NOW, NOW)
         keys, products = index.search(vector, 5)

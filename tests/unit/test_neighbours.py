@@ -20,9 +20,7 @@ Pairs = np.ndarray[Any, Any]
 @st.composite
 def pair_events(draw: st.DrawFn) -> Pairs:
     rows = draw(
-        st.lists(
-            st.tuples(st.integers(1, 4), st.integers(1, 9), offsets_ms, st.integers(1, 5)), max_size=50
-        )
+        st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9), offsets_ms, st.integers(1, 5)), max_size=50)
     )
     out = np.zeros(len(rows), ITEM_EVENT)
     for i, (item, other, offset, k) in enumerate(rows):
@@ -41,9 +39,7 @@ def apply(pairs: Pairs, where: Sequence[int] = ()) -> Neighbours:
 def weights(state: Neighbours, item: int) -> dict[int, tuple[float, float]]:
     row = state.table.data[state.table.row(item)]
     return {
-        int(o): (float(s), float(c))
-        for o, s, c in zip(row["other"], row["seq"], row["co"], strict=True)
-        if o
+        int(o): (float(s), float(c)) for o, s, c in zip(row["other"], row["seq"], row["co"], strict=True) if o
     }
 
 
@@ -156,7 +152,9 @@ def test_a_pair_becomes_next_one_way_and_together_both_ways() -> None:
     story = [Act(1, i, "click", T0 + i) for i in (1, 2, 3)]
     pairs = UserState(GAP_MS).apply(columns(story)).pairs
     out = both_ways(pairs)
-    assert [(int(p["item"]), int(p["other"]), float(p["seq_weight"]), float(p["co_weight"])) for p in out] == [
+    assert [
+        (int(p["item"]), int(p["other"]), float(p["seq_weight"]), float(p["co_weight"])) for p in out
+    ] == [
         (1, 2, 1, 1),
         (2, 3, 1, 1),
         (1, 3, 0.5, 1),

@@ -59,7 +59,9 @@ def test_served_scores_are_rivers_own(learner: OnlineLearner) -> None:
     z = np.clip((x[:, ONLINE_COLUMNS].astype(np.float64) - mean) / scale, -CLIP, CLIP)
     table = pa.table({n: z[:, i] for i, n in enumerate(ONLINE_NAMES)})
     theirs = learner._model.predict_proba_many(table)
-    column = np.asarray(theirs.column(theirs.column_names.index("true") if "true" in theirs.column_names else 1))
+    column = np.asarray(
+        theirs.column(theirs.column_names.index("true") if "true" in theirs.column_names else 1)
+    )
     np.testing.assert_allclose(weights.predict(x), column, atol=2e-5)
 
 

@@ -49,7 +49,9 @@ class Fixed:
 def busy(policy: Policy | None = None, items: int = 60) -> World:
     world = World(items, policy)
     for n in range(80):
-        world.session(f"u{n % 20}", [n % items, (n * 7) % items], T0 - 60_000 - n * 2000, "BR" if n % 2 else "US")
+        world.session(
+            f"u{n % 20}", [n % items, (n * 7) % items], T0 - 60_000 - n * 2000, "BR" if n % 2 else "US"
+        )
     return world
 
 

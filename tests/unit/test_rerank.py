@@ -12,7 +12,9 @@ from strategies import unit_vectors
 from serving.rerank import Slate, rerank
 
 
-def run(score: Any, n: int, *, lam: float = 1.0, epsilon: float = 0.0, seed: int = 0, vectors: Any = None) -> Slate:
+def run(
+    score: Any, n: int, *, lam: float = 1.0, epsilon: float = 0.0, seed: int = 0, vectors: Any = None
+) -> Slate:
     score = np.asarray(score, np.float64)
     vectors = unit_vectors(len(score), 1) if vectors is None else vectors
     return rerank(score, vectors, n, mmr_lambda=lam, epsilon=epsilon, rng=np.random.default_rng(seed))
@@ -59,7 +61,7 @@ def test_items_without_content_are_sorted_too(score: list[float], n: int) -> Non
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.5, 1.0])
 def test_propensities_are_exact(lam: float, epsilon: float) -> None:
     """Frequencies over many runs: of the first slot, and of the second given the first."""
-    score, runs = [0.9, 0.8, 0.75, 0.2, 0.1], 8000
+    score, runs = [0.9, 0.8, 0.75, 0.2, 0.1], 5000
     first, logged = Counter[int](), dict[int, float]()
     second: dict[int, Counter[int]] = {}
     logged_second: dict[tuple[int, int], float] = {}
@@ -78,7 +80,7 @@ def test_propensities_are_exact(lam: float, epsilon: float) -> None:
         assert sum(logged.values()) == pytest.approx(1), "a slot's propensities do not add up to 1"
     for a, counts in second.items():
         total = counts.total()
-        if total < 300:
+        if total < 200:
             continue
         assert sum(logged_second[a, b] for b in counts) == pytest.approx(1)
         for b, count in counts.items():
@@ -87,7 +89,7 @@ def test_propensities_are_exact(lam: float, epsilon: float) -> None:
 
 
 def test_a_slots_propensities_add_up_to_one() -> None:
-    # Whatever a slot shows, the others' chances are what is left: with the same rng state, force each outcome.
+    # Whatever a slot shows, the others' chances are what is left.
     seen: dict[int, float] = {}
     for seed in range(3000):
         slate = run([3, 2, 1, 0.5], 1, epsilon=0.4, seed=seed)
@@ -124,7 +126,9 @@ def test_diversity_spreads_the_list() -> None:
     vectors = np.repeat(topics, 20, 0) + 0.02 * rng.standard_normal((100, topics.shape[1])).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     score = np.repeat([5.0, 4, 3, 2, 1], 20) + 0.1 * rng.random(100)  # a topic's items come together
-    by_lambda = [similarity(run(score, 10, lam=lam, vectors=vectors), vectors) for lam in (1.0, 0.7, 0.3, 0.0)]
+    by_lambda = [
+        similarity(run(score, 10, lam=lam, vectors=vectors), vectors) for lam in (1.0, 0.7, 0.3, 0.0)
+    ]
     assert by_lambda == sorted(by_lambda, reverse=True)
     assert by_lambda[0] > 0.9
     assert by_lambda[2] < 0.7

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.columns import ITEM_EVENT, KIND, KINDS, event_columns, read_item_events
+from streams.columns import (
+    ITEM_EVENT,
+    KIND,
+    KINDS,
+    PACKED,
+    event_columns,
+    pack_item_events,
+    read_item_events,
+)
 from streams.errors import RejectedError
 from streams.ids import hash64
 from streams.schemas import (
@@ -91,7 +99,9 @@ def test_feature_bytes_survive_the_log(features: bytes) -> None:
         "r", "u", "home", T, "", "", "", "", "", ["i"], [0.1], [True], [1.5], features, [["new"]]
     )
     assert msgspec.json.decode(msgspec.json.encode(impression), type=Impression) == impression
-    example = Example("r", "u", "i", "home", 0, T, "", "", "", "", 0.1, True, 1.5, True, 0, False, False, features)
+    example = Example(
+        "r", "u", "i", "home", 0, T, "", "", "", "", 0.1, True, 1.5, True, 0, False, False, features
+    )
     assert msgspec.json.decode(msgspec.json.encode(example), type=Example) == example
 
 
@@ -121,18 +131,24 @@ def test_the_kinds_are_numbered_for_good() -> None:
     assert ITEM_EVENT.itemsize == 56
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**62)), max_size=20))
-def test_item_events_survive_the_topic(pairs: list[tuple[int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**62)), max_size=20),
+    st.sampled_from([1, 50, 100]),
+)
+def test_item_events_survive_the_topic(pairs: list[tuple[int, int]], repeat: int) -> None:
+    pairs = pairs * repeat
     rows = np.zeros(len(pairs), ITEM_EVENT)
     for i, (item, seq) in enumerate(pairs):
         rows[i]["item"], rows[i]["source_seq"] = item, seq
     size = ITEM_EVENT.itemsize
-    blob = rows.tobytes()
-    values = [blob[i : i + size] for i in range(0, len(blob), size)]
-    assert read_item_events(values).tobytes() == blob
+    values = pack_item_events(rows)
+    assert all(len(v) <= PACKED * size for v in values)
+    events, offsets = read_item_events(values, range(100, 100 + len(values)))
+    assert events.tobytes() == rows.tobytes()
+    assert offsets.tolist() == [100 + i // PACKED for i in range(len(rows))]
 
 
-@pytest.mark.parametrize("sizes", [[55], [57], [0], [55, 57], [112], [56, 1]])
+@pytest.mark.parametrize("sizes", [[55], [57], [55, 57], [1, 55, 56], [56, 113]])
 def test_item_events_of_another_size_are_refused_even_when_the_sum_is_right(sizes: list[int]) -> None:
     with pytest.raises(ValueError, match="56 bytes"):
-        read_item_events([b"x" * n for n in sizes])
+        read_item_events([b"x" * n for n in sizes], range(len(sizes)))

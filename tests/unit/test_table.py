@@ -152,6 +152,17 @@ def test_packing_nothing() -> None:
     assert table().pack(np.zeros(0, np.int64)) == []
 
 
+def test_the_view_shows_all_rows_and_tells_the_dropped_ones() -> None:
+    t = table()
+    assert len(t.view()) == 0
+    t.take([5, 6, 7])
+    t.drop([6])
+    assert t.view()["key"].tolist() == [5, 0, 7]
+    t.take([8])
+    assert t.view()["key"].tolist() == [5, 8, 7]
+    assert np.shares_memory(t.view(), t.data)
+
+
 def test_blank_may_be_left_out() -> None:
     t: Any = Table(DTYPE)
     assert t.data["n"][t.take([3])].tolist() == [0]

@@ -39,9 +39,7 @@ def test_against_counting(events: Any, later: int) -> None:
         got = getattr(trending, name)
         np.testing.assert_array_equal(got[0], expected[0])
         np.testing.assert_array_equal(got[1], expected[1])
-    ever = {
-        i: int(((events["item"] == i) & (events["kind"] == KIND["click"])).sum()) for i in range(1, 5)
-    }
+    ever = {i: int(((events["item"] == i) & (events["kind"] == KIND["click"])).sum()) for i in range(1, 5)}
     assert dict(zip(trending.ever[0].tolist(), trending.ever[1].tolist(), strict=True)) == {
         k: v for k, v in ever.items() if v
     }
@@ -101,6 +99,24 @@ def test_a_dropped_row_is_in_no_list() -> None:
     trending = Trending(world.recommender.stats)
     trending.refresh(T0)
     assert trending.hour[0].tolist() == trending.ever[0].tolist() == [hash64("i2")]
+
+
+def test_countries_that_come_later_are_found_too() -> None:
+    world = World(5)
+    trending = Trending(world.recommender.stats)
+    for n, country in enumerate(["BR", "US", "BR", "DE", "US"]):
+        world.click("u", n, T0, country=country)
+        trending.refresh(T0 + n * 1000)
+        assert hash64(f"i{n}") in trending.country(hash64(country))[0].tolist()
+    assert len(trending.country(hash64("BR"))[0]) == 2
+
+
+def test_asking_for_countries_nobody_clicked_from_keeps_nothing() -> None:
+    trending = Trending(World(3).recommender.stats)
+    trending.refresh(T0)
+    for n in range(100):
+        trending.country(hash64(f"nowhere {n}"))
+    assert not trending._by_country
 
 
 def test_nothing_at_all() -> None:

@@ -30,10 +30,9 @@ cuts = st.lists(st.integers(0, 60), max_size=6)
 
 
 def apply(story: Sequence[Act], where: Sequence[int] = ()) -> tuple[UserState, list[Applied]]:
-    state, done = UserState(GAP_MS), []
-    for part in pieces(len(story), where):
-        done.append(state.apply(columns(story[part], range(part.start, part.stop))))
-    return state, done
+    state = UserState(GAP_MS)
+    parts = pieces(len(story), where)
+    return state, [state.apply(columns(story[p], range(p.start, p.stop))) for p in parts]
 
 
 def rows_of(state: UserState) -> dict[int, bytes]:
@@ -49,7 +48,7 @@ def all_pairs(done: list[Applied]) -> list[bytes]:
 
 
 def brute_force_pairs(story: Sequence[Act]) -> list[tuple[int, int, int, float]]:
-    """Return (source_seq, earlier item, later item, weight), keeping sessions as plain lists, newest first."""
+    """Return (source_seq, earlier item, later item, weight); clicks are plain lists, newest first."""
     out = []
     clicks: dict[int, list[tuple[int, int]]] = {}
     for offset, act in enumerate(story):

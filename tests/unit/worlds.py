@@ -67,7 +67,9 @@ class World:
         """Take an item out."""
         self.recommender.hot.drop(self.recommender.catalog.drop(item_id))
 
-    def click(self, user: str, item_id: str | int, ts: int = T0, country: str = "", kind: str = "click") -> None:
+    def click(
+        self, user: str, item_id: str | int, ts: int = T0, country: str = "", kind: str = "click"
+    ) -> None:
         """Let every stage see one event."""
         name = f"i{item_id}" if isinstance(item_id, int) else item_id
         act = Act(hash64(user), hash64(name), kind, ts, country=hash64(country))
