@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
+from aiokafka.errors import KafkaError
 from rich.console import Console, RenderableType
 from rich.live import Live
 
@@ -38,7 +39,7 @@ QUICK: dict[str, Any] = {
     "partitions": 2,
     "outcome_wait_ms": 3000,
     "log_flush_s": 2.0,
-    "train_every_s": 8.0,
+    "train_every_s": 6.0,
     "train_min_rows": 1500,
     "train_min_clicks": 30,
     "publish_every_s": 2.0,
@@ -47,6 +48,8 @@ QUICK: dict[str, Any] = {
 FIRST_REPLY_TIMEOUT_S = 60.0
 LAG_EVERY_S = 2.0
 REDRAW_S = 0.5
+#: What was told to end may take this long.
+CANCEL_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +150,13 @@ class Demo:
             for task in watch:
                 if task.done():
                     task.result()
-        except (HeadraceError, OSError) as exc:
+        except (HeadraceError, KafkaError, OSError) as exc:
             problem = str(exc)
             details = exc.__notes__[0] if hasattr(exc, "__notes__") else ""
         finally:
             # Connections cut off in the middle complain to the loop; what matters is raised.
             loop.set_exception_handler(lambda _loop, _context: None)
-            for task in (work, *watch):
-                task.cancel()
-            await asyncio.gather(work, *watch, return_exceptions=True)
+            await _cancel({work, *watch})
         figures = self._figures()
         problem = problem or ("" if self._signal else self._verdict(figures))
         figures |= {"ok": not problem and not self._signal, "problem": problem}
@@ -374,14 +375,31 @@ def run_demo(options: DemoOptions, out: Console) -> Outcome:
         The broker or the store could not be started.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors come as exceptions, too
-    # The loop outlives the stack: its signal handlers stay until everything is stopped.
-    with _terminable(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        started = time.monotonic()
-        with Stack(keep=options.keep) as stack:
-            if options.keep:
-                out.print(f"keeping {stack.folder}", markup=False)
-            return runner.run(_in_loop(options, stack, out, started))
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        # The loop outlives the stack: its signal handlers stay until everything is stopped.
+        with _terminable():
+            started = time.monotonic()
+            with Stack(keep=options.keep) as stack:
+                if options.keep:
+                    out.print(f"keeping {stack.folder}", markup=False)
+                return loop.run_until_complete(_in_loop(options, stack, out, started))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 async def _in_loop(options: DemoOptions, stack: Stack, out: Console, started: float) -> Outcome:
-    return await Demo(options, stack, out, started).run()
+    try:
+        return await Demo(options, stack, out, started).run()
+    finally:
+        await _cancel({t for t in asyncio.all_tasks() if t is not asyncio.current_task()})
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel and wait, but not for ever: processes must be stopped whatever a connection is waiting for."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_S)

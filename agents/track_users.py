@@ -163,9 +163,9 @@ class UserStage:
                 table = part.users.table
 
                 def apply(records: RecordBatch) -> None:
-                    gone = [int.from_bytes(r.key, "little") for r in records if r.value is None]
-                    table.load([r.value for r in records if r.value is not None])
-                    table.drop(gone)
+                    last = {r.key: r.value for r in records}  # somebody forgotten may have come back
+                    table.load([row for row in last.values() if row is not None])
+                    table.drop(int.from_bytes(key, "little") for key, row in last.items() if row is None)
 
                 await read_partition(self.wiring.settings, self.wiring.topics.user_state, number, apply)
                 self.partitions[number] = part

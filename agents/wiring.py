@@ -141,20 +141,27 @@ class StoreWriter:
 
     def __init__(self, store: OnlineStore, max_kept: int = 200_000) -> None:
         self._store = store
-        self._missed: dict[tuple[Kind, int], bytes] = {}
+        self._missed: dict[tuple[Kind, int], bytes | None] = {}  # None: to be removed
         self._max_kept = max_kept
         self._down = False
         self._again_at = 0.0
 
     async def put(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
         """Write rows, or keep them for later."""
+        await self._write(kind, keys, rows)
+
+    async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
+        """Remove rows, or remember to."""
+        await self._write(kind, keys, [None] * len(keys))
+
+    async def _write(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes | None]) -> None:
         if self._down and time.monotonic() < self._again_at:
             self._keep(kind, keys, rows)
             return
         try:
             if self._missed:
                 await self._catch_up()
-            await self._store.put(kind, keys, rows)
+            await self._send(kind, keys, rows)
         except UnavailableError as exc:
             if not self._down:
                 log.warning(
@@ -167,24 +174,23 @@ class StoreWriter:
             log.warning("the online store is back", extra={"action": "store_up"})
             self._down = False
 
+    async def _send(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes | None]) -> None:
+        kept = [(k, r) for k, r in zip(keys, rows, strict=True) if r is not None]
+        gone = [k for k, r in zip(keys, rows, strict=True) if r is None]
+        if kept:
+            await self._store.put(kind, [k for k, _ in kept], [r for _, r in kept])
+        if gone:
+            await self._store.drop(kind, gone)
+
     async def _catch_up(self) -> None:
         kinds: dict[Kind, list[int]] = {}
         for kind, key in self._missed:
             kinds.setdefault(kind, []).append(key)
         for kind, keys in kinds.items():
-            await self._store.put(kind, keys, [self._missed[kind, k] for k in keys])
+            await self._send(kind, keys, [self._missed[kind, k] for k in keys])
         self._missed.clear()
 
-    def _keep(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
+    def _keep(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes | None]) -> None:
         for key, row in zip(keys, rows, strict=True):
             if len(self._missed) < self._max_kept or (kind, key) in self._missed:
                 self._missed[kind, key] = row
-
-    async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
-        """Remove rows; what cannot be removed now expires by itself."""
-        for key in keys:
-            self._missed.pop((kind, key), None)
-        try:
-            await self._store.drop(kind, keys)
-        except UnavailableError as exc:
-            log.warning("rows were not removed from the online store: %s", exc)

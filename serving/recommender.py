@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models import item_stats, user_state
-from models.embedding import DIM, unit
+from models.embedding import DIM, category_vector, unit
 from models.features import ONLINE, POSITION, SPEC, RequestContext, assemble
 from models.item_stats import ItemStats
 from models.online import OnlineWeights
@@ -176,12 +176,13 @@ class Recommender:
         )
 
     def _taste_vector(self, user: UserRow) -> F32:
-        """Return the mean vector of the user's older clicks, float32 ``(DIM,)``; zeros without any."""
+        """Return the mean vector of the user's clicks, else of their preferences, float32 ``(DIM,)``."""
         recent, _ = user_state.recent_items(user[0])
         rows = self.catalog.table.find(recent)
         rows = rows[rows >= 0]
         if not len(rows):
-            return np.zeros(DIM, np.float32)
+            names = [self.catalog.name_of(int(k)) for k in user[0]["preferred"] if k]
+            return category_vector([n for n in names if n])
         mean: F32 = self.catalog.table.data["vector"][rows].mean(0)
         return mean
 

@@ -76,7 +76,7 @@ class Trending:
         return self._by_country[country]
 
     def _rows_of(self, country: int) -> npt.NDArray[np.int64]:
-        """Return the rows of a country; rows are only ever added to that table: the new ones are sorted in."""
+        """Return the rows of a country. That table only ever grows: its new rows are sorted in."""
         data, n = self._stats.countries.data, len(self._stats.countries)
         if n > self._sorted:
             new = data["country"][self._sorted : n]

@@ -49,7 +49,10 @@ class Settings(BaseSettings):
         HOUR_MS, ge=0, description="record timestamp past the event's ts by more: too late"
     )
     future_ms: int = Field(
-        5 * MINUTE_MS, ge=0, description="ts past the record timestamp by more: from the future"
+        5 * MINUTE_MS,
+        ge=0,
+        le=5 * MINUTE_MS,  # as far ahead as windows are exact (windows.AHEAD_MS)
+        description="ts past the record timestamp by more: from the future",
     )
     dedup_window_ms: int = Field(
         10 * MINUTE_MS, ge=0, description="an event_id seen again within it is a retry"

@@ -15,6 +15,7 @@ producer whose clock runs ahead (within what is accepted) therefore costs nobody
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -170,12 +171,23 @@ class Windows:
     @staticmethod
     def _live(head: npt.NDArray[np.int32], tier: Tier, now: int, buckets: int | None = None) -> F32:
         """Return which slots are inside the window at ``now``, float32 ``(n, ring)`` of 0 and 1."""
-        slots = np.arange(tier.ring)
         h = head.astype(np.int64)
-        back = (h % tier.ring)[:, None] - slots  # buckets before the head; a modulo a row, not one a slot
-        back += tier.ring * (back < 0)
-        newest = (h - now // tier.bucket_ms)[:, None]
-        return ((back >= newest) & (back < newest + (buckets or tier.buckets))).astype(np.float32)
+        ahead = np.minimum(np.maximum(h - now // tier.bucket_ms, -tier.ring), tier.ring)
+        live: F32 = _masks(tier.ring, buckets or tier.buckets)[h % tier.ring, ahead + tier.ring]
+        return live
+
+
+@lru_cache(maxsize=64)
+def _masks(ring: int, buckets: int) -> F32:
+    """Return every possible answer of ``Windows._live``: looking it up is faster than working it out.
+
+    Shape ``(ring, 2 * ring + 1, ring)``: by the slot of the head, by how many buckets it is ahead of the time
+    asked (from ``-ring``, nothing is inside any more, to ``ring``), by slot.
+    """
+    slot, ahead, other = np.ogrid[:ring, -ring : ring + 1, :ring]
+    back = (slot - other) % ring
+    inside: F32 = ((back >= ahead) & (back < ahead + buckets)).astype(np.float32)
+    return inside
 
 
 def rounds(rows: I64) -> list[I64]:
