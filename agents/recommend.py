@@ -198,7 +198,7 @@ class ServeStage:
     async def _reply(self, address: ReplyAddress, reply: RecReply) -> list[asyncio.Future[Any]]:
         topic, partition, key, value, headers = format_reply(address, self._json.encode(reply))
         try:
-            return [await self.wiring.sender.send_one(topic, value, key, partition, headers)]
+            return [await self.wiring.replier.send_one(topic, value, key, partition, headers)]
         except (KafkaError, AssertionError) as exc:
             log.warning("a reply to %s could not be sent: %r", topic, exc, extra={"action": "reply_lost"})
             return []

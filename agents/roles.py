@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import faust
 from mode import Service
 
-from agents import aggregate_items, join_outcomes, learn, log_sink, recommend, track_users
-from agents.trainer import Trainer
 from agents.wiring import Wiring
 from serving.store import RedisStore
 from streams.app import make_app, run_apps
@@ -20,16 +19,14 @@ from streams.sender import BatchSender
 from streams.settings import Settings
 from streams.topics import check_topics
 
-Attach = Callable[[faust.App, Wiring], list[Service]]
-
-#: Role -> how its agents are added to its app. The trainer reads files, so it has no app.
-ROLES: dict[str, tuple[Attach, ...]] = {
-    "ingest": (track_users.attach,),
-    "aggregate": (aggregate_items.attach,),
-    "learn": (join_outcomes.attach, learn.attach),
-    "log": (log_sink.attach,),
+#: Role -> its agents, modules of this package. The trainer reads files, so it has no app and no agent.
+ROLES: dict[str, tuple[str, ...]] = {
+    "ingest": ("track_users",),
+    "aggregate": ("aggregate_items",),
+    "learn": ("join_outcomes", "learn"),
+    "log": ("log_sink",),
     "trainer": (),
-    "serve": (recommend.attach,),
+    "serve": ("recommend",),
 }
 
 log = logging.getLogger(__name__)
@@ -64,17 +61,22 @@ async def run_worker(
     if problems:
         raise UnavailableError("; ".join(problems))
     sender = BatchSender(settings)
+    # Replies stay uncompressed: any caller can read them, whatever codecs its client has.
+    replier = BatchSender(settings.model_copy(update={"compression": "none"}))
     store = RedisStore(settings)
-    wiring = Wiring(settings, sender, store)
+    wiring = Wiring(settings, sender, replier, store)
     apps: list[faust.App] = []
-    services: list[Service] = [sender]
+    services: list[Service] = [sender, replier]
     for role in roles:
         if role == "trainer":
+            from agents.trainer import Trainer
+
             services.append(Trainer(wiring))
             continue
         app = make_app(settings, role)
-        for attach in ROLES[role]:
-            services.extend(attach(app, wiring))
+        for name in ROLES[role]:
+            # Imported when needed: a serving worker has no use for what only learning loads.
+            services.extend(importlib.import_module(f"agents.{name}").attach(app, wiring))
         apps.append(app)
     # Batches make many short-lived tuples; looking for cycles at the default rate costs a fifth of the CPU.
     gc.set_threshold(100_000, 50, 100)

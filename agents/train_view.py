@@ -30,7 +30,7 @@ async def run(settings: Settings) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         await sender.start()
-        done = await train_once(Wiring(settings, sender, store))
+        done = await train_once(Wiring(settings, sender, sender, store))
     except KafkaError as exc:
         raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
     finally:

@@ -27,10 +27,11 @@ def wall_clock() -> int:
 
 @dataclass(slots=True)
 class Wiring:
-    """Settings, topic names, the producer, the online store and the clock of one process."""
+    """Settings, topic names, the producers, the online store and the clock of one process."""
 
     settings: Settings
     sender: BatchSender
+    replier: BatchSender  # apart: uncompressed, and a caller's bad topic holds up nothing else
     store: OnlineStore
     clock: Callable[[], int] = wall_clock
     topics: Topics = field(init=False)

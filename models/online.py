@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
-import pyarrow as pa
-from river import linear_model, metrics, optim, preprocessing
 
 from models import artefact
 from models.features import ONLINE_COLUMNS, ONLINE_NAMES
@@ -44,6 +43,9 @@ class OnlineLearner:
     """river's ``StandardScaler | LogisticRegression`` over the shared features, with its rolling quality."""
 
     def __init__(self, learning_rate: float = 0.05, l2: float = 1e-4) -> None:
+        # Serving reads this module for the weights only; river takes a second to import.
+        from river import linear_model, metrics, optim, preprocessing
+
         self._scaler = preprocessing.StandardScaler()
         self._model = linear_model.LogisticRegression(
             optimizer=optim.Adam(learning_rate), l2=l2, intercept_lr=0.05
@@ -77,7 +79,7 @@ class OnlineLearner:
         z = np.clip((online - mean) / scale, -CLIP, CLIP)
         for start in range(0, len(z), 64):  # one gradient step per 64 examples, whatever the batch
             part = slice(start, start + 64)
-            self._model.learn_many(_table(z[part]), pa.chunked_array([clicked[part].astype(np.int64)]))
+            self._model.learn_many(_table(z[part]), _column(clicked[part]))
         self.seen += len(x)
         self.clicks += int(clicked.sum())
 
@@ -105,8 +107,16 @@ class OnlineLearner:
         }
 
 
-def _table(x: npt.NDArray[np.float64]) -> pa.Table:
+def _table(x: npt.NDArray[np.float64]) -> Any:
+    import pyarrow as pa
+
     return pa.table({n: x[:, i] for i, n in enumerate(ONLINE_NAMES)})
+
+
+def _column(clicked: npt.NDArray[np.bool_]) -> Any:
+    import pyarrow as pa
+
+    return pa.chunked_array([clicked.astype(np.int64)])
 
 
 class _Body(msgspec.Struct):

@@ -64,6 +64,7 @@ class BatchSender(Service):
             client_id="headrace",
             acks="all",
             enable_idempotence=True,
+            compression_type=None if self._settings.compression == "none" else self._settings.compression,
             max_batch_size=BATCH_BYTES,
             max_request_size=self._max_bytes,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="largest record the public topics take"
     )
+    compression: Literal["none", "zstd", "lz4", "gzip"] = Field("zstd", description="of what we write to Kafka")
     session_timeout_s: float = Field(10.0, gt=0)
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")
 
