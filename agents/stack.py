@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from streams.embedded import EmbeddedBroker, EmbeddedRedis, _die_with_parent
+from streams.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
 from streams.settings import Settings
 
 #: A worker that was told to stop may take this long; then it is killed.
@@ -46,6 +46,12 @@ class Worker:
     def last_words(self, lines: int = 20) -> str:
         """Return the end of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _backstage() -> None:
+    """Let answering go first where all share two cores. Runs in the child: system calls only, no locks."""
+    die_with_parent()
+    os.nice(5)
 
 
 class Stack:
@@ -92,7 +98,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 env=environment(settings),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # one C call, no locks
+                preexec_fn=die_with_parent if "serve" in roles.split(",") else _backstage,
             )
         worker = Worker(roles, log, process)
         self.workers.append(worker)

@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this child when its parent ends, however it ends."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -113,7 +113,7 @@ class EmbeddedServer:
                 cwd=folder,
                 # Ctrl-C reaches us, not the child: it must outlive the workers that still write to it.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # one C call, no locks
+                preexec_fn=die_with_parent,  # one C call, no locks
             )
         deadline = time.monotonic() + self._start_timeout_s
         while not self._ready():

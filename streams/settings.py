@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="largest record the public topics take"
     )
-    compression: Literal["none", "zstd", "lz4", "gzip"] = Field("zstd", description="of what we write to Kafka")
+    compression: Literal["none", "zstd", "lz4", "gzip"] = Field("zstd", description="of our own topics")
     session_timeout_s: float = Field(10.0, gt=0)
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")
 

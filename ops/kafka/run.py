@@ -28,7 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from streams.embedded import EmbeddedServer, _die_with_parent, free_port
+from streams.embedded import EmbeddedServer, die_with_parent, free_port
 from streams.errors import UnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
@@ -240,7 +240,7 @@ def run_command(command: Sequence[str], env: dict[str, str]) -> int:
 
     An interrupt is handed on as SIGINT; what has not ended 15 s later is killed.
     """
-    process = subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=_die_with_parent)
+    process = subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=die_with_parent)
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import pytest
 import yaml
+from aiokafka import codec
 from test_compose import parse_headrace
 
 from agents.roles import run_worker
@@ -153,9 +154,9 @@ def test_the_topics_table_is_complete_and_right() -> None:
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
-    """Yield the arguments of every ``headrace ...`` in code blocks for a shell and in code spans."""
+    """Yield the arguments of every ``headrace ...`` in code blocks for a shell, code spans and comments."""
     lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
-    lines += re.findall(r"`([^`\n]+)`", without_blocks(text))
+    lines += re.findall(r"`([^`\n]+)`", without_blocks(text) + "".join(blocks(text, "python")))
     for line in lines:
         words = shlex.split(line, comments=True)
         words = words[words.index("headrace") :] if "headrace" in words else words
@@ -324,6 +325,11 @@ async def test_the_example_for_dead_letters_runs(topics_made: Settings, sender: 
     resent = await read_all(topics_made, topics.events)
     assert [(r.key, r.value, r.timestamp) for r in resent] == [(b"user-1", b"{}", sent)]
     assert list(resent[0].headers) == [("a", b"b")]
+
+
+def test_compression_is_read_as_promised() -> None:
+    assert "gzip, snappy, lz4 and zstd are read" in PAGES["docs/producer.md"]
+    assert all((codec.has_gzip(), codec.has_snappy(), codec.has_lz4(), codec.has_zstd()))
 
 
 # --- the contract for machines ---
