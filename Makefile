@@ -2,13 +2,17 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka lint types format lock clean
+.PHONY: help demo test test-kafka bench-replay bench-transport lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
 JSON ?=
 # What pytest is told besides, for example TESTS="tests/unit -x".
 TESTS ?=
+# make bench-replay: a Globo click file or a folder of them, how many clicks, how many runs.
+CLICKS ?=
+LIMIT ?=
+RUNS ?=
 UV := uv==0.13.9
 
 VENV := .venv
@@ -16,7 +20,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Run the whole loop on an embedded broker (SECONDS=60, JSON=path for the figures)
 	@$(BIN)/headrace demo --seconds $(SECONDS) $(if $(JSON),--json "$(JSON)")
@@ -30,6 +34,14 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
 	@$(BIN)/python ops/kafka/run.py -- $(BIN)/python -m pytest -m broker $(TESTS)
+
+bench-replay: $(READY) ## Events per CPU-second of a full-speed replay (CLICKS=Globo file or folder; LIMIT=n, RUNS=n)
+	@[ -n "$(CLICKS)" ] || { echo "headrace: make bench-replay CLICKS=path (a Globo click file or a folder of them)" >&2; exit 2; }
+	@[ -e "$(CLICKS)" ] || { echo "headrace: there is no $(CLICKS)" >&2; exit 2; }
+	@$(BIN)/python bench/bench_replay.py "$(CLICKS)" $(if $(LIMIT),--clicks $(LIMIT)) $(if $(RUNS),--runs $(RUNS))
+
+bench-transport: $(READY) ## Events per second of stock Faust and of the batch transport
+	@$(BIN)/python bench/bench_transport.py
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

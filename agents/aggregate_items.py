@@ -18,7 +18,7 @@ from agents.wiring import Flusher, StoreWriter, Wiring
 from models.item_rows import COUNTRY, ITEM, MARK, load_rows, row_key
 from models.item_stats import ItemStats
 from models.neighbours import Neighbours
-from streams.columns import ITEM_EVENT, KIND, read_item_events
+from streams.columns import ITEM_EVENT, KIND, read_item_events, sound_item_events
 from streams.errors import RejectedError
 from streams.sender import OutRecord
 from streams.tail import read_partition
@@ -133,16 +133,19 @@ class ItemStage:
         """Decode a batch and apply it."""
         part = await self.partition(batch.partition)
         size = ITEM_EVENT.itemsize
-        good = [r for r in batch if r.value and not len(r.value) % size]
-        if len(good) < len(batch):
-            wrong = RejectedError(
-                "undecodable", "", f"an item-events value holds events of {size} bytes each"
-            )
-            await self.wiring.bury(
-                NAME, batch, [(r, wrong) for r in batch if not r.value or len(r.value) % size]
-            )
-        if good:
-            part.apply(*read_item_events([r.value for r in good], [r.offset for r in good]))
+        whole = [r for r in batch if r.value and not len(r.value) % size]
+        bad = {r.offset for r in batch} - {r.offset for r in whole}
+        if whole:
+            events, offsets = read_item_events([r.value for r in whole], [r.offset for r in whole])
+            sound = sound_item_events(events)
+            if not sound.all():
+                bad |= set(offsets[~sound].tolist())
+                sound = ~np.isin(offsets, sorted(bad))
+                events, offsets = events[sound], offsets[sound]
+            part.apply(events, offsets)
+        if bad:
+            wrong = RejectedError("undecodable", "", f"not packed item events of {size} bytes each")
+            await self.wiring.bury(NAME, batch, [(r, wrong) for r in batch if r.offset in bad])
 
     async def _write(self) -> None:
         taken = [(part.number, *part.take()) for part in self.partitions.values()]

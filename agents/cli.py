@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 T = TypeVar("T")
+#: Of every environment variable of ours.
+PREFIX = "HEADRACE_"
 
 app = typer.Typer(
     name="headrace",
@@ -71,18 +73,53 @@ JsonPath = Annotated[
 
 
 def _settings(brokers: str | None = None, redis: str | None = None) -> Settings:
-    """Read the settings; what the command line names wins over the environment."""
+    """Read the settings; what the command line names wins over the environment.
+
+    Raises
+    ------
+    ConfigError
+        A value is wrong; the message names the variable. A variable that does not exist is only warned about.
+    """
+    import os
+
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from streams.settings import Settings
 
+    for warning in unknown_variables(os.environ, Settings.model_fields):
+        _complain(warning)
     given = {k: v for k, v in (("brokers", brokers), ("redis_url", redis)) if v is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as exc:
         first = exc.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise ConfigError(f"HEADRACE_{name}: {first['msg']} (given: {first.get('input')!r})") from exc
+        name = str(first["loc"][0]).upper() if first["loc"] else ""
+        raise ConfigError(f"{PREFIX}{name}: {first['msg']} (given: {first.get('input')!r})") from exc
+    except SettingsError as exc:  # not JSON where a list is wanted; it names the field in quotes
+        name = f"{PREFIX}{(str(exc).split(chr(34))[1:2] or [''])[0].upper()}"
+        raise ConfigError(
+            f'{name}: write a JSON list like ["a", "b*"] (given: {os.environ.get(name)!r})'
+        ) from exc
+
+
+def unknown_variables(names: Iterable[str], fields: Iterable[str]) -> list[str]:
+    """Return a warning for every variable that looks like a setting of ours and is none. Pure.
+
+    Case does not matter, as it does not when settings are read. Variables of the tests are passed over.
+    """
+    import difflib
+
+    known = [field.upper() for field in fields]
+    out = []
+    for name in sorted(name for name in names if name.upper().startswith(PREFIX)):
+        short = name.upper().removeprefix(PREFIX)
+        if short in known or short.startswith("TEST_"):
+            continue
+        near = difflib.get_close_matches(short, known, n=1)
+        hint = f" (did you mean {PREFIX}{near[0]}?)" if near else ""
+        out.append(f"there is no setting {name}; it is ignored{hint}")
+    return out
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:
@@ -150,6 +187,8 @@ def demo(
     from agents.demo import DemoOptions, run_demo
     from agents.world import WorldSpec
 
+    if port := _settings().web_port:
+        raise ConfigError(f"HEADRACE_WEB_PORT={port}: the demo runs several roles in one process; unset it")
     world = WorldSpec(items=items, users=users, visits_per_s=rate, seed=seed)
     out = screen.console()
     outcome = run_demo(DemoOptions(seconds, world, plain, keep), out)
@@ -185,9 +224,30 @@ def worker(
     except ValueError as exc:
         raise ConfigError(f"--log-level {log_level}: choose DEBUG, INFO, WARNING or ERROR") from exc
     settings = _settings(brokers, redis)
-    from agents.roles import parse_roles, run_worker
+    from agents.roles import ROLES, parse_roles, run_worker
 
-    _run(run_worker(settings, parse_roles(roles)))
+    chosen = parse_roles(roles)
+    _check_web_port(settings.web_port, [role for role in chosen if ROLES[role]])
+    _run(run_worker(settings, chosen))
+
+
+def _check_web_port(port: int, with_app: Sequence[str]) -> None:
+    """Every role has an app of its own with a web server of its own: one port serves one of them."""
+    if not port or not with_app:
+        return
+    if len(with_app) > 1:
+        raise ConfigError(
+            f"HEADRACE_WEB_PORT={port} needs a process with one role; this one would run "
+            f"{', '.join(with_app)}: start a worker for each, with ports of their own, or unset it"
+        )
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise ConfigError(f"HEADRACE_WEB_PORT={port}: {exc.strerror}") from exc
 
 
 @topics_app.command("create")

@@ -13,13 +13,18 @@ import faust
 from agents.wiring import Wiring
 from serving.catalog import Catalog
 from serving.hot_index import HotIndex
-from streams.codec import Decoder
+from streams.codec import Decoder, check_key
 from streams.errors import RejectedError
 from streams.schemas import Item
 from streams.tail import Tail, broadcast_channel
 from streams.transport import RecordBatch
 
 NAME = "follow_catalog"
+
+
+def check_item(item: Item, record: Any) -> None:
+    """Raise ``RejectedError`` for an item under another key: nothing could withdraw it."""
+    check_key(record, "item_id", item.item_id)
 
 
 class CatalogFollower:
@@ -30,7 +35,7 @@ class CatalogFollower:
     ) -> None:
         self.catalog = Catalog() if catalog is None else catalog
         self._hot = hot
-        self._decoder = Decoder(Item, max_bytes)
+        self._decoder = Decoder(Item, max_bytes, check_item)
 
     def apply(self, batch: RecordBatch) -> None:
         """Apply a batch in order; what cannot be decoded is passed over. A null withdraws its key's item."""
@@ -66,6 +71,7 @@ def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIn
     async def follow_catalog(stream: Any) -> None:
         async for batch in stream:
             follower.apply(batch)
-            hot.expire(max(r.timestamp for r in batch))
+            # A producer whose clock is ahead must not expire everybody else's items.
+            hot.expire(min(wiring.clock(), max(r.timestamp for r in batch)))
 
     return tail

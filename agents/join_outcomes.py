@@ -13,88 +13,121 @@ from typing import Any
 
 import faust
 import msgspec
+from faust.types import TP
 from mode import Service
 
 from agents.wiring import Wiring
 from models.outcomes import OutcomeJoin
 from streams.codec import Decoder
 from streams.errors import RejectedError
-from streams.schemas import Event, Example, Impression
+from streams.schemas import Event, Example, Impression, check_event
 from streams.transport import RecordBatch, batch_topic, manual
 
 NAME = "join_outcomes"
-#: A partition without events for this long has been read to its end: wall time may close its impressions.
+#: Wall time moves a topic on only when it was read to its end and nothing has come for this long.
 IDLE_MS = 1000
+
+
+class Progress:
+    """How far one topic of a partition was read, in the time of its records (ms). Pure."""
+
+    def __init__(self, now: int) -> None:
+        self.read_to = 0
+        self._heard = now
+
+    def read(self, last_ts: int, now: int) -> None:
+        """Note records up to ``last_ts``. A producer whose clock is ahead cannot move time past ``now``."""
+        self.read_to = max(self.read_to, min(last_ts, now))
+        self._heard = now
+
+    def idle(self, now: int, at_end: bool) -> None:
+        """Let wall time move on a topic that has nothing more to read."""
+        if at_end and now - self._heard > IDLE_MS:
+            self.read_to = max(self.read_to, now - IDLE_MS)
 
 
 class Partition:
     """Open impressions and held batches of one partition. Pure: time is passed in."""
 
-    def __init__(self, wait_ms: int) -> None:
+    def __init__(self, wait_ms: int, now: int) -> None:
         self.join = OutcomeJoin(wait_ms)
+        self.events = Progress(now)
+        self.shown = Progress(now)
         self._wait_ms = wait_ms
         self._held: deque[tuple[int, Callable[[], None]]] = deque()
-        self.watermark = 0
-        self.heard = 0
 
     def hold(self, last_ts: int, ack: Callable[[], None]) -> None:
         """Keep a batch until everything in it has closed."""
         self._held.append((last_ts + self._wait_ms, ack))
 
-    def advance(self, now: int, read_to: int | None = None) -> list[Example]:
-        """Move time on: to ``read_to`` (events read so far), or to ``now`` when nothing came for a while."""
-        if read_to is not None:
-            self.watermark = max(self.watermark, read_to)
-            self.heard = now
-        elif now - self.heard > IDLE_MS:
-            self.watermark = max(self.watermark, now - IDLE_MS)
-        return self.join.close(self.watermark)
+    def advance(self) -> list[Example]:
+        """Return the examples that what was read so far closes."""
+        return self.join.close(self.events.read_to, self.shown.read_to)
 
     def done(self) -> list[Callable[[], None]]:
         """Return the acks of batches that have closed."""
         out = []
-        while self._held and self._held[0][0] <= self.watermark:
+        to = min(self.events.read_to, self.shown.read_to)
+        while self._held and self._held[0][0] <= to:
             out.append(self._held.popleft()[1])
         return out
 
 
 class JoinStage:
-    """The partitions this process owns."""
+    """The partitions this process owns.
 
-    def __init__(self, wiring: Wiring) -> None:
+    ``at_end(topic, partition, offset)`` tells whether nothing is written at or after ``offset``, the one
+    after the last record processed (None: there was none).
+    """
+
+    def __init__(self, wiring: Wiring, at_end: Callable[[str, int, int | None], bool]) -> None:
         self.wiring = wiring
         self.partitions: dict[int, Partition] = {}
-        self._events = Decoder(Event, wiring.settings.max_event_bytes)
-        self._impressions = Decoder(Impression, wiring.settings.max_message_bytes)
+        self._at_end = at_end
+        s = wiring.settings
+        # What track_users buries must not label an example either.
+        self._events = Decoder(
+            Event, s.max_event_bytes, lambda e, r: check_event(e, r.timestamp, s.lateness_ms, s.future_ms)
+        )
+        self._impressions = Decoder(Impression, s.max_message_bytes)
         self._encoder = msgspec.json.Encoder()
         self._lock = asyncio.Lock()
+        self._next: dict[tuple[str, int], int] = {}
 
     def revoked(self) -> None:
         """Forget all state: unacked batches are delivered again."""
         self.partitions.clear()
+        self._next.clear()
 
     async def apply(self, batch: RecordBatch, ack: Callable[[], None]) -> None:
         """Decode a batch, apply it, and write the examples it closes."""
+        now = self.wiring.clock()
         part = self.partitions.get(batch.partition)
         if part is None:
-            part = self.partitions[batch.partition] = Partition(self.wiring.settings.outcome_wait_ms)
-        last_ts = max(r.timestamp for r in batch)
-        read_to = None
-        matters = True
+            part = self.partitions[batch.partition] = Partition(self.wiring.settings.outcome_wait_ms, now)
+        last_ts = min(max(r.timestamp for r in batch), now)
+        self._next[batch.topic, batch.partition] = batch.last_offset + 1
         if batch.topic == self.wiring.topics.events:
-            # Bad events are buried by track_users, which reads the same topic.
-            decoded = self._events.batch(batch.records)
-            answers = [(e, r) for e, r in zip(decoded.values, decoded.records, strict=True) if e.request_id]
-            for event, record in answers:
-                part.join.happened((event,), record.timestamp)
-            read_to, matters = last_ts, bool(answers)
+            matters = self._happened(part, batch)
+            part.events.read(last_ts, now)
         else:
+            matters = True
             await self._open(part, batch)
+            part.shown.read(last_ts, now)
         if matters:
             part.hold(last_ts, ack)
+            batch.records = ()  # only the ack is held for the whole wait, not the records
         else:
             ack()
-        await self._emit(batch.partition, part, read_to)
+        await self._emit(batch.partition, part)
+
+    def _happened(self, part: Partition, batch: RecordBatch) -> bool:
+        """Note events; return whether any answers a request. Bad ones are buried by track_users."""
+        decoded = self._events.batch(batch.records)
+        answers = [(e, r) for e, r in zip(decoded.values, decoded.records, strict=True) if e.request_id]
+        for event, record in answers:
+            part.join.happened((event,), record.timestamp)
+        return bool(answers)
 
     async def _open(self, part: Partition, batch: RecordBatch) -> None:
         decoded = self._impressions.batch(batch.records)
@@ -108,17 +141,19 @@ class JoinStage:
 
     async def tick(self) -> None:
         """Let time close what no new record closes."""
+        now, topics = self.wiring.clock(), self.wiring.topics
         for number, part in list(self.partitions.items()):
-            await self._emit(number, part, None)
+            for topic, progress in ((topics.events, part.events), (topics.impressions, part.shown)):
+                progress.idle(now, self._at_end(topic, number, self._next.get((topic, number))))
+            await self._emit(number, part)
 
-    async def _emit(self, number: int, part: Partition, read_to: int | None) -> None:
+    async def _emit(self, number: int, part: Partition) -> None:
         async with self._lock:
-            examples = part.advance(self.wiring.clock(), read_to)
-            done = part.done()
+            examples, done = part.advance(), part.done()
             if examples:
                 await self.wiring.sender.send_many(
                     self.wiring.topics.examples,
-                    [(e.user_id.encode(), self._encoder.encode(e), None, []) for e in examples],
+                    [(e.user_id.encode(), self._encoder.encode(e), None, ()) for e in examples],
                     partition=number,
                 )
             for ack in done:
@@ -127,7 +162,9 @@ class JoinStage:
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
-    stage = JoinStage(wiring)
+    stage = JoinStage(
+        wiring, lambda topic, number, offset: bool(app.consumer.at_end(TP(topic, number), offset))
+    )
 
     @app.agent(batch_topic(app, wiring.topics.impressions, wiring.topics.events), name=NAME)
     async def join_outcomes(stream: Any) -> None:

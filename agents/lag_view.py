@@ -23,8 +23,12 @@ def chosen(rows: Sequence[LagRow], group: str | None) -> list[LagRow]:
 
 
 def exceeds(rows: Sequence[LagRow], max_seconds: float) -> bool:
-    """Return whether any lag is older than allowed; one that cannot be told is."""
-    return any(r.records > 0 and (r.seconds is None or r.seconds > max_seconds) for r in rows)
+    """Return whether any lag is older than allowed; one that cannot be told is, and so is no row at all.
+
+    A group that committed nothing yet has rows: it may be idle, or its first records may be young. A group
+    without rows does not exist.
+    """
+    return not rows or any(r.records > 0 and (r.seconds is None or r.seconds > max_seconds) for r in rows)
 
 
 async def run(
@@ -61,8 +65,7 @@ async def run(
                 else:
                     out.print(page)
             if not watch:
-                too_late = max_seconds is not None and (not rows or exceeds(rows, max_seconds))
-                return 1 if too_late else 0
+                return 1 if max_seconds is not None and exceeds(rows, max_seconds) else 0
             await asyncio.sleep(WATCH_EVERY_S)
     finally:
         if live is not None:
@@ -71,5 +74,5 @@ async def run(
 
 def nothing(settings: Settings, group: str | None) -> str:
     """Return what to say when there is no row."""
-    who = f"group {group}" if group else "no group"
-    return f"{who} has {'not ' if group else ''}committed anything on {settings.brokers} yet"
+    who = f"there is no group {group}" if group else "there is no group of ours"
+    return f"{who} on {settings.brokers}: no worker of it has run yet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import faust
@@ -14,11 +15,14 @@ from models import online
 from models.features import SPEC
 from models.online import OnlineLearner
 from streams.codec import Decoder
-from streams.errors import RejectedError
+from streams.errors import ArtefactError, RejectedError
 from streams.schemas import Example
-from streams.transport import batch_topic, durable
+from streams.tail import read_partition
+from streams.transport import RecordBatch, batch_topic, durable
 
 NAME = "learn"
+log = logging.getLogger(__name__)
+
 #: Examples learnt at once: a mini-batch costs river about the same, however small it is.
 MINI_BATCH = 512
 
@@ -38,6 +42,20 @@ class LearnStage:
         self.decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         self._published = 0
         self._waiting: list[Example] = []
+
+    async def restore(self) -> None:
+        """Go on from the newest published weights that fit; a learner that starts at zero would undo them."""
+
+        def take(batch: RecordBatch) -> None:
+            for record in batch:
+                if record.key == online.NAME.encode() and record.value is not None:
+                    try:
+                        self.learner.restore(online.decode(record.value), *online.learnt(record.value))
+                    except ArtefactError as exc:
+                        log.warning("published weights are passed over: %s", exc)
+                    self._published = self.learner.seen
+
+        await read_partition(self.wiring.settings, self.wiring.topics.models, 0, take)
 
     def learn(self, examples: list[Example]) -> None:
         """Learn examples, as soon as there are ``MINI_BATCH``."""
@@ -70,6 +88,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
 
     @app.agent(batch_topic(app, wiring.topics.examples), name=NAME)
     async def learn(stream: Any) -> None:
+        await stage.restore()
         async for batch in durable(stream):
             decoded = stage.decoder.batch(batch.records)
             stage.learn(decoded.values)

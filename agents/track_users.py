@@ -10,7 +10,7 @@ know it, or rows that make the same item-events of it, which the aggregator know
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import faust
 import msgspec
@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
-from agents.follow_catalog import CatalogFollower
+from agents.follow_catalog import CatalogFollower, check_item
 from agents.wiring import Flusher, StoreWriter, Wiring
 from models.neighbours import both_ways
 from models.user_state import SEQ_STEP, Applied, UserState
-from streams.codec import Decoder
+from streams.codec import Decoder, check_key
 from streams.columns import ITEM_EVENT, KIND, event_columns, pack_item_events
 from streams.dedup import DedupWindow
 from streams.ids import hash64, hash_many
-from streams.schemas import Event, Item, UserProfile, check_event
+from streams.schemas import Event, Item, Millis, UserProfile, check_event
 from streams.sender import OutRecord
 from streams.tail import Tail, read_partition
 from streams.transport import RecordBatch, batch_topic, manual
@@ -45,9 +45,9 @@ class Shown(msgspec.Struct):
     """The part of an impression this agent needs."""
 
     user_id: str
-    ts: int
+    ts: Millis
     country: str
-    item_ids: list[str]
+    item_ids: Annotated[list[str], msgspec.Meta(max_length=MAX_SLOTS)]
 
 
 class Partition:
@@ -106,7 +106,7 @@ class Partition:
         out["amount"] = 1
         out["kind"] = KIND["shown"]
         within = np.arange(len(out)) - np.repeat(np.cumsum(slots) - slots, slots)
-        out["source_seq"] = np.repeat(offsets, slots) * MAX_SLOTS + np.minimum(within, MAX_SLOTS - 1)
+        out["source_seq"] = np.repeat(offsets, slots) * MAX_SLOTS + within
         out["source_partition"] = self.number + SHOWN_SOURCE
         self.out.append(out[np.repeat(fresh, slots)])
 
@@ -147,12 +147,14 @@ class UserStage:
         self.flusher = Flusher(self._write, wiring.settings.flush_every_ms / 1000)
         self._store = StoreWriter(wiring.store)
         s = wiring.settings
-        self._events = Decoder(
-            Event, s.max_event_bytes, lambda e, r: check_event(e, r.timestamp, s.lateness_ms, s.future_ms)
-        )
-        self._users = Decoder(UserProfile, s.max_event_bytes)
+        self._events = Decoder(Event, s.max_event_bytes, self._check_event)
+        self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
-        self._items = Decoder(Item, s.max_event_bytes)
+        self._items = Decoder(Item, s.max_event_bytes, check_item)
+
+    def _check_event(self, event: Event, record: Any) -> None:
+        check_key(record, "user_id", event.user_id)
+        check_event(event, record.timestamp, self.wiring.settings.lateness_ms, self.wiring.settings.future_ms)
 
     async def partition(self, number: int) -> Partition:
         """Return a partition's state, read back from its changelog when it is new here."""
@@ -212,19 +214,20 @@ class UserStage:
         # 2. the rows
         writes = []
         for number, keys, rows, gone, _ in taken:
-            records: list[OutRecord] = [
+            # Somebody forgotten may have come back since: the row goes after the tombstone.
+            records: list[OutRecord] = [(key.to_bytes(8, "little"), None, None, ()) for key in gone]
+            records += [
                 (key.to_bytes(8, "little"), row, None, ()) for key, row in zip(keys, rows, strict=True)
             ]
-            records += [(key.to_bytes(8, "little"), None, None, ()) for key in gone]
             if records:
                 writes.append(sender.send_many(topics.user_state, records, partition=number))
         await asyncio.gather(*writes)
         # 3. the online store
         for _, keys, rows, gone, _ in taken:
-            if keys:
-                await self._store.put("u", keys, rows)
             if gone:
                 await self._store.drop("u", gone)
+            if keys:
+                await self._store.put("u", keys, rows)
 
     async def _send_item_events(self, out: npt.NDArray[np.void]) -> None:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender

@@ -57,8 +57,13 @@ class Trainer(Service):
             files = len(list(folder.glob("*.parquet"))) if folder.is_dir() else 0
             if self.should_stop or files == self._files:
                 continue
-            done = await train_once(self._wiring)
+            self._files = files
+            try:
+                done = await train_once(self._wiring)
+            except Exception:
+                # The ranker in use stays, and so do this process's other roles; the next file tries again.
+                log.exception("training failed", extra={"action": "training_failed"})
+                continue
             if done is not None:
-                self._files = files
                 result, version = done
                 log.info("ranker %s trained on %d examples: %s", version, result.rows, result.metrics)

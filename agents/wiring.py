@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.errors import MessageSizeTooLargeError
+
 from serving.store import Kind, OnlineStore
-from streams.dead_letters import dead_letter
+from streams.dead_letters import ORIGINAL, dead_letter
 from streams.errors import RejectedError, UnavailableError
-from streams.sender import BatchSender
+from streams.sender import BatchSender, OutRecord
 from streams.settings import Settings
 from streams.topics import Topics
 from streams.transport import RecordBatch
@@ -46,18 +48,24 @@ class Wiring:
         if not rejects:
             return
         letters = [
-            dead_letter(
-                record,
-                batch.topic,
-                batch.partition,
-                agent=agent,
-                reason=e.reason,
-                field=e.field,
-                detail=e.detail,
+            fitting(
+                dead_letter(
+                    record,
+                    batch.topic,
+                    batch.partition,
+                    agent=agent,
+                    reason=e.reason,
+                    field=e.field,
+                    detail=e.detail,
+                ),
+                self.sender.max_bytes,
             )
             for record, e in rejects
         ]
-        await self.sender.send_keyed(self.topics.dead_letters, letters)
+        try:
+            await self.sender.send_keyed(self.topics.dead_letters, letters)
+        except MessageSizeTooLargeError:
+            await self._bury_one_by_one(letters)
         log.warning(
             "%s: %d of %d records of %s-%d are dead letters (first: %s %s)",
             agent,
@@ -69,6 +77,44 @@ class Wiring:
             rejects[0][1].field,
             extra={"action": "dead_letter", "agent": agent, "count": len(rejects)},
         )
+
+
+    async def _bury_one_by_one(self, letters: Sequence[OutRecord]) -> None:
+        """Write letters of which the broker refused one: the topic's limit is lower than ours."""
+        for letter in letters:
+            for shape in (letter, without_body(letter), without_body(letter, bare=True)):
+                try:
+                    await self.sender.send_keyed(self.topics.dead_letters, [shape])
+                    break
+                except MessageSizeTooLargeError as exc:
+                    refused = exc
+            else:
+                raise refused
+
+
+def fitting(letter: OutRecord, max_bytes: int) -> OutRecord:
+    """Return a dead letter as it is, or with as much left out as makes it fit into ``max_bytes``."""
+    for shape in (letter, without_body(letter)):
+        key, value, _, headers = shape
+        size = 256 + len(key or b"") + len(value or b"")
+        size += sum(len(name) * 4 + len(content) + 16 for name, content in headers)
+        if size <= max_bytes:
+            return shape
+    return without_body(letter, bare=True)
+
+
+def without_body(letter: OutRecord, *, bare: bool = False) -> OutRecord:
+    """Return a dead letter without the original value, whose size is told in ``origin-body-dropped``.
+
+    A ``bare`` one has lost its key and the record's own headers, too.
+    """
+    key, value, timestamp, headers = letter
+    kept = [h for h in headers if not (bare and h[0].startswith(ORIGINAL))]
+    kept.append(("origin-body-dropped", b"%d" % len(value or b"")))
+    if bare and key is not None:
+        key = None
+        kept.append(("origin-key-dropped", b"%d" % len(letter[0] or b"")))
+    return key, b"", timestamp, kept
 
 
 class Flusher:

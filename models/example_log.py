@@ -8,6 +8,7 @@ rows with the same (partition, offset); reading keeps one of each.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 
 from models.features import SPEC
 from streams.schemas import Example
+
+log = logging.getLogger(__name__)
 
 FOLDER = "examples"
 _TEXT = ("request_id", "user_id", "item_id", "surface", "country", "device", "ranker", "spec")
@@ -85,15 +88,21 @@ def read(data_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if not files:
         return SCHEMA.empty_table()
     wanted = None if columns is None else sorted({*columns, "ts", "log_partition", "log_offset"})
-    data = ds.dataset(files, format="parquet", schema=SCHEMA)
-    # Files of another feature list have features of another length: leave them out by their own metadata.
-    ours = [f for f in files if (pq.read_schema(f).metadata or {}).get(b"spec", b"").decode() == SPEC.version]
-    if len(ours) != len(files):
-        data = ds.dataset(ours, format="parquet", schema=SCHEMA) if ours else None
-    if data is None:
+    # A file of another feature list has features of another length: leave it out by its own metadata.
+    ours = [f for f in files if _spec_of(f) == SPEC.version]
+    if not ours:
         return SCHEMA.empty_table()
-    table = data.to_table(columns=wanted)
+    table = ds.dataset(ours, format="parquet", schema=SCHEMA).to_table(columns=wanted)
     return table.take(pa.array(_once(table)))
+
+
+def _spec_of(file: str) -> str:
+    """Return the feature list's version a file was written for, "" for one that cannot be read."""
+    try:
+        return str((pq.read_schema(file).metadata or {}).get(b"spec", b"").decode())
+    except (pa.ArrowException, OSError) as exc:
+        log.warning("%s is left out, it cannot be read: %s", file, exc, extra={"action": "log_file_skipped"})
+        return ""
 
 
 def _once(table: pa.Table) -> npt.NDArray[np.int64]:

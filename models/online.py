@@ -95,6 +95,16 @@ class OnlineLearner:
         bias = float(self._model.intercept)
         return OnlineWeights(mean.astype(np.float32), scale.astype(np.float32), w, bias)
 
+    def restore(self, weights: OnlineWeights, seen: int, clicks: int) -> None:
+        """Go on from published weights that learnt from ``seen`` examples; the rolling quality is anew."""
+        for i, name in enumerate(ONLINE_NAMES):
+            self._scaler.means[name] = float(weights.mean[i])
+            self._scaler.vars[name] = float(weights.scale[i]) ** 2
+            self._scaler.counts[name] = seen
+            self._model._weights[name] = float(weights.weights[i])
+        self._model.intercept = weights.bias
+        self.seen, self.clicks = seen, clicks
+
     def quality(self) -> dict[str, float]:
         """Return the rolling AUC, the mean log-loss and how much was learnt."""
         auc = float(self._auc.get()) if self.clicks else 0.5
@@ -158,3 +168,12 @@ def decode(value: bytes) -> OnlineWeights:
     if not (arrays["scale"] > 0).all():
         raise ArtefactError(f"online {document['version']}: scale must be positive")
     return OnlineWeights(bias=body.bias, version=document["version"], **arrays)
+
+
+def learnt(value: bytes) -> tuple[int, int]:
+    """Return how many examples and clicks a published online model learnt from; 0 where it does not say."""
+    metrics = artefact.decode(value).get("metrics")
+    metrics = metrics if isinstance(metrics, dict) else {}
+    counts = (metrics.get(name, 0) for name in ("examples", "clicks"))
+    examples, clicks = (int(c) if isinstance(c, int | float) and 0 <= c < 2**53 else 0 for c in counts)
+    return examples, clicks

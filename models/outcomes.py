@@ -4,7 +4,8 @@
     |---------------x-------|          one example a slot, clicked or not
         wait
 
-An impression and the events on it meet by request_id, in whatever order they are read.
+An impression and the events on it meet by (user_id, request_id), in whatever order they are read: callers
+count their requests as they like, and two of them may count alike.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from models.features import SPEC
 from streams.errors import RejectedError
 from streams.schemas import Event, Example, Impression
+
+Key = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -43,10 +46,10 @@ class OutcomeJoin:
     """
 
     wait_ms: int
-    _open: dict[str, _Pending] = field(default_factory=dict)
-    _closing: list[tuple[int, str]] = field(default_factory=list)
-    _outcomes: dict[str, dict[str, _Outcome]] = field(default_factory=dict)
-    _fading: list[tuple[int, str]] = field(default_factory=list)
+    _open: dict[Key, _Pending] = field(default_factory=dict)
+    _closing: list[tuple[int, Key]] = field(default_factory=list)
+    _outcomes: dict[Key, dict[str, _Outcome]] = field(default_factory=dict)
+    _fading: list[tuple[int, Key]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -74,20 +77,22 @@ class OutcomeJoin:
             raise RejectedError(
                 "invalid_field", "item_ids", "slots, propensities, explored and scores differ in number"
             )
-        if impression.request_id not in self._open:
-            self._open[impression.request_id] = _Pending(impression, at + self.wait_ms)
-            heapq.heappush(self._closing, (at + self.wait_ms, impression.request_id))
+        key = (impression.user_id, impression.request_id)
+        if key not in self._open:
+            self._open[key] = _Pending(impression, at + self.wait_ms)
+            heapq.heappush(self._closing, (at + self.wait_ms, key))
 
     def happened(self, events: Iterable[Event], at: int) -> None:
         """Note events read at ``at`` (ms); those that answer no request are passed over."""
         for event in events:
             if not event.request_id:
                 continue
-            of_request = self._outcomes.get(event.request_id)
+            key = (event.user_id, event.request_id)
+            of_request = self._outcomes.get(key)
             if of_request is None:
-                of_request = self._outcomes[event.request_id] = {}
+                of_request = self._outcomes[key] = {}
                 # Kept until any impression logged up to now has closed.
-                heapq.heappush(self._fading, (at + 2 * self.wait_ms, event.request_id))
+                heapq.heappush(self._fading, (at + 2 * self.wait_ms, key))
             outcome = of_request.setdefault(event.item_id, _Outcome())
             match event.type:
                 case "click":
@@ -101,15 +106,23 @@ class OutcomeJoin:
                 case _:
                     pass
 
-    def close(self, now: int) -> list[Example]:
-        """Return the examples of every impression whose wait is over at ``now`` (ms)."""
+    def close(self, events_to: int, shown_to: int) -> list[Example]:
+        """Return the examples of every impression whose wait is over.
+
+        Parameters
+        ----------
+        events_to
+            Events were read up to this time (ms): an impression closes only when its events can all be here.
+        shown_to
+            Impressions were read up to this time: events wait for theirs at least that long.
+        """
         out: list[Example] = []
-        while self._closing and self._closing[0][0] <= now:
-            _, request_id = heapq.heappop(self._closing)
-            pending = self._open.pop(request_id, None)
+        while self._closing and self._closing[0][0] <= events_to:
+            _, key = heapq.heappop(self._closing)
+            pending = self._open.pop(key, None)
             if pending is not None:
-                out.extend(_examples(pending.impression, self._outcomes.pop(request_id, {})))
-        while self._fading and self._fading[0][0] <= now:
+                out.extend(_examples(pending.impression, self._outcomes.pop(key, {})))
+        while self._fading and self._fading[0][0] <= min(events_to, shown_to):
             self._outcomes.pop(heapq.heappop(self._fading)[1], None)
         return out
 

@@ -38,40 +38,46 @@ def train_from_log(
     The examples carry the features that were logged when the list was shown; nothing is recomputed. Two
     examples of one shown slot (a join that was replayed after a crash) count once.
     """
-    columns = ["request_id", "position", "clicked", "features"]
+    columns = ["user_id", "request_id", "position", "clicked", "features"]
     table = example_log.read(data_dir, columns)
     if table.num_rows < min_rows:
         return None
-    request = table.column("request_id").to_numpy(zero_copy_only=False)
-    position = table.column("position").to_numpy()
-    once = _first_of_slot(request, position)
+    # A list is known by its user, its request and its time: callers may count their requests alike.
+    lists = list(
+        zip(
+            table.column("user_id").to_pylist(),
+            table.column("request_id").to_pylist(),
+            table.column("ts").to_pylist(),
+            strict=True,
+        )
+    )
+    once = _first_of_slot(lists, table.column("position").to_pylist())
     clicked = table.column("clicked").to_numpy(zero_copy_only=False)[once]
     if len(once) < min_rows or int(clicked.sum()) < min_clicks:
         return None
     x, y = example_log.features_of(table)[once], clicked.astype(np.float32)
-    request = request[once]
+    names = {name: i for i, name in enumerate(dict.fromkeys(lists))}
+    group = np.array([names[lists[i]] for i in once], np.int64)
     cut = int(len(x) * (1 - HOLD_OUT))
     metrics: dict[str, float] = {"rows": float(len(x)), "clicks": float(clicked.sum())}
     if clicked[:cut].sum() > 0 and 0 < clicked[cut:].sum() < len(x) - cut:
         probe = Ranker(ranker.train(x[:cut], y[:cut], params), SPEC.names, "probe")
-        metrics |= evaluate(probe.predict(x[cut:]), clicked[cut:], request[cut:])
+        metrics |= evaluate(probe.predict(x[cut:]), clicked[cut:], group[cut:])
     text = ranker.train(x, y, params)
     return TrainResult(text, len(x), int(clicked.sum()), metrics)
 
 
-def _first_of_slot(
-    request: npt.NDArray[np.object_], position: npt.NDArray[np.int16]
-) -> npt.NDArray[np.int64]:
-    seen: set[tuple[str, int]] = set()
+def _first_of_slot(lists: list[tuple[str, str, int]], position: list[int]) -> npt.NDArray[np.int64]:
+    seen: set[tuple[tuple[str, str, int], int]] = set()
     keep = []
-    for i, slot in enumerate(zip(request.tolist(), position.tolist(), strict=True)):
+    for i, slot in enumerate(zip(lists, position, strict=True)):
         if slot not in seen:
             seen.add(slot)
             keep.append(i)
     return np.array(keep, np.int64)
 
 
-def evaluate(score: F64, clicked: Bool, group: npt.NDArray[np.object_]) -> dict[str, float]:
+def evaluate(score: F64, clicked: Bool, group: npt.NDArray[np.int64]) -> dict[str, float]:
     """Return AUC, log-loss, calibration (predicted / actual clicks), and MRR and NDCG@10 within each list."""
     p = np.clip(score, 1e-6, 1 - 1e-6)
     out = {
@@ -79,7 +85,7 @@ def evaluate(score: F64, clicked: Bool, group: npt.NDArray[np.object_]) -> dict[
         "log_loss": float(-np.log(np.where(clicked, p, 1 - p)).mean()),
         "calibration": float(p.sum() / max(1, clicked.sum())),
     }
-    order = np.lexsort((-score, group.astype(str)))
+    order = np.lexsort((-score, group))
     names, hit = group[order], clicked[order]
     starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
     reciprocal, ndcg = [], []

@@ -54,6 +54,16 @@ def rejection(exc: Exception) -> RejectedError:
     return RejectedError("invalid_field", path, text)
 
 
+def check_key(record: Record, field: str, value: str) -> None:
+    """Raise ``RejectedError`` when a record is not keyed by ``value``.
+
+    State is kept by partition, and the key decides the partition: one user's events under two keys would make
+    two half users.
+    """
+    if record.key != value.encode():
+        raise RejectedError("wrong_key", field, f"the record's key must be its {field}")
+
+
 class Decoder(Generic[T]):
     """Typed JSON decoder of record values.
 

@@ -86,6 +86,9 @@ def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColum
     )
 
 
+#: The largest time the public messages allow (the year 2100), ms.
+MAX_TS = 4_102_444_800_000
+
 #: Item events in one record of `item-events`: a record an event would cost more to carry than to count.
 PACKED = 512
 
@@ -113,3 +116,12 @@ def read_item_events(values: Sequence[bytes], offsets: Sequence[int]) -> tuple[n
     if any(len(v) % size for v in values):
         raise ValueError(f"item-events values hold events of {size} bytes each")
     return np.frombuffer(b"".join(values), ITEM_EVENT), np.repeat(np.array(offsets, np.int64), counts)
+
+
+def sound_item_events(events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Return which events could have been written by us, bool ``(n,)``."""
+    sound: npt.NDArray[np.bool_] = (events["kind"] < len(KINDS)) & (events["item"] != 0)
+    sound &= (events["ts"] >= 0) & (events["ts"] <= MAX_TS) & (events["source_seq"] >= 0)
+    for name in ("amount", "seq_weight", "co_weight"):
+        sound &= np.isfinite(events[name]) & (events[name] >= 0)
+    return sound

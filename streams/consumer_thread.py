@@ -108,6 +108,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_start()
         be_patient(self._consumer)
 
+    def read_position(self, tp: TP) -> int | None:
+        """Return the next offset to be fetched, None while the broker has more, or nothing is known."""
+        if self._consumer is None or (subscription := self._consumer._subscription.subscription) is None:
+            return None
+        assignment = subscription.assignment
+        state = assignment.state_value(tp) if assignment is not None and tp in assignment.tps else None
+        if state is None or not state.has_valid_position or state.highwater is None:
+            return None
+        return int(state.position) if state.position >= state.highwater else None
+
     async def fetch(self, active: frozenset[TP], timeout: float) -> list[tuple[TP, list[Any], int]]:
         """Return ``(partition, records, high watermark)`` per partition; ends after ``timeout`` seconds."""
         # Not through the thread's method queue: its two workers stay free for commits and seeks.

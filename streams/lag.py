@@ -1,14 +1,15 @@
 """Lag of every agent, from the broker alone: also when every worker is down.
 
-A group is ``<prefix>headrace-<role>``; what it committed and what the topics hold is all that is needed.
-Lag in seconds is the age of the first record not committed yet.
+A group is ``<prefix>headrace-<role>``; what it committed and what the topics hold is all that is needed. A
+group of ours that committed nothing yet has rows too, for ``READS`` says what it reads: so a group without
+rows does not exist. Lag in seconds is the age of the first record not committed yet.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +19,17 @@ from aiokafka.errors import KafkaError
 from streams.errors import UnavailableError
 from streams.fetching import drain
 from streams.settings import Settings
+from streams.topics import Topics
+
+#: Role -> the topics its group reads, as attributes of ``Topics``. The group's own assignment says it only
+#: while a worker runs, and the description of a group is not read alike from every broker.
+READS: Mapping[str, tuple[str, ...]] = {
+    "ingest": ("users", "events", "impressions", "items"),
+    "aggregate": ("item_events",),
+    "learn": ("impressions", "events", "examples"),
+    "log": ("examples",),
+    "serve": ("requests",),
+}
 
 #: Reading the first uncommitted record of every partition may take this long in all.
 PEEK_S = 3.0
@@ -42,7 +54,7 @@ class LagRow:
 
 
 async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
-    """Return the lag of every group of this installation, by group, topic and partition.
+    """Return the lag of every group the broker knows of this installation, by group, topic and partition.
 
     Raises
     ------
@@ -126,7 +138,7 @@ def rows(
 
 
 async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, dict[TopicPartition, int]]:
-    prefix = settings.name("headrace-")
+    prefix, topics = settings.name("headrace-"), Topics(settings)
     groups = [entry[0] for entry in await admin.list_consumer_groups() if entry[0].startswith(prefix)]
     partitions = {
         topic["topic"]: [part["partition"] for part in topic["partitions"]]
@@ -135,12 +147,27 @@ async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str
     out = {}
     for group in groups:
         offsets = await admin.list_consumer_group_offsets(group)
-        have = {TopicPartition(tp.topic, tp.partition): int(found.offset) for tp, found in offsets.items()}
-        # A group that committed to one partition of a topic reads the others too.
-        for topic in {tp.topic for tp in have}:
-            for partition in partitions.get(topic, ()):
-                have.setdefault(TopicPartition(topic, partition), -1)
-        out[group] = have
+        reads = [getattr(topics, name) for name in READS.get(group.removeprefix(prefix), ())]
+        out[group] = every_partition(
+            {TopicPartition(tp.topic, tp.partition): int(found.offset) for tp, found in offsets.items()},
+            reads,
+            partitions,
+        )
+    return out
+
+
+def every_partition(
+    offsets: Mapping[TopicPartition, int], reads: Iterable[str], partitions: Mapping[str, Sequence[int]]
+) -> dict[TopicPartition, int]:
+    """Return a group's offsets with -1 for the partitions it reads and never committed to. Pure.
+
+    A group that committed to one partition of a topic reads the others too; ``reads`` names the topics of
+    which it may have committed none. ``partitions`` is topic -> partitions that exist.
+    """
+    out = dict(offsets)
+    for topic in {tp.topic for tp in offsets}.union(reads):
+        for partition in partitions.get(topic, ()):
+            out.setdefault(TopicPartition(topic, partition), -1)
     return out
 
 

@@ -60,25 +60,30 @@ class _FaustRequest(msgspec.Struct):
 _faust_request = msgspec.json.Decoder(_FaustRequest)
 
 
-def _wrapped(value: bytes | None) -> _FaustRequest | None:
-    """Return Faust's envelope, None when ``value`` is not one."""
-    if value is None or b'"@ReqRepRequest"' not in value:
+def _wrapped(value: bytes | None, max_bytes: int | None) -> _FaustRequest | None:
+    """Return Faust's envelope, None when ``value`` is not one, or is larger than ``max_bytes``."""
+    if value is None or (max_bytes is not None and len(value) > max_bytes):
+        return None
+    if b'"@ReqRepRequest"' not in value:
         return None
     try:
         request = _faust_request.decode(value)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     return request if request.tag.ns == "@ReqRepRequest" else None
 
 
-def unwrap(value: bytes | None) -> bytes | None:
-    """Return the request inside Faust's ``ReqRepRequest`` envelope; any other value comes back as it is."""
-    request = _wrapped(value)
+def unwrap(value: bytes | None, max_bytes: int | None = None) -> bytes | None:
+    """Return the request inside Faust's ``ReqRepRequest`` envelope; any other value comes back as it is.
+
+    So does one larger than ``max_bytes``: whoever refuses it for its size need not parse it first.
+    """
+    request = _wrapped(value, max_bytes)
     return bytes(request.value) if request is not None else value
 
 
 def parse_reply_address(
-    headers: Iterable[tuple[str, bytes | None]], value: bytes | None = None
+    headers: Iterable[tuple[str, bytes | None]], value: bytes | None = None, max_bytes: int | None = None
 ) -> ReplyAddress | None:
     """Return where the reply to a request goes: Faust's address first, then Spring's, then the plain one.
 
@@ -88,6 +93,8 @@ def parse_reply_address(
         Of the request's record; of a repeated header the last one counts.
     value
         The request's body; only Faust's default ``ask()`` puts its address there.
+    max_bytes
+        A larger body is not searched for an address.
 
     Returns
     -------
@@ -97,11 +104,17 @@ def parse_reply_address(
     have = {name: content for name, content in headers if content is not None}
     if have.get(FAUST_ID) and (address := _address(have, FAUST_TOPIC, FAUST_ID, faust=True)):
         return address
-    if (request := _wrapped(value)) is not None:
-        wrapped = {FAUST_TOPIC: request.reply_to.encode(), FAUST_ID: request.correlation_id.encode()}
-        if address := _address(wrapped, FAUST_TOPIC, FAUST_ID, faust=True):
-            return address
+    if (request := _wrapped(value, max_bytes)) is not None and (address := _enveloped(request)):
+        return address
     return _address(have, SPRING_TOPIC, SPRING_ID) or _address(have, PLAIN_TOPIC, PLAIN_ID)
+
+
+def _enveloped(request: _FaustRequest) -> ReplyAddress | None:
+    try:
+        have = {FAUST_TOPIC: request.reply_to.encode(), FAUST_ID: request.correlation_id.encode()}
+    except UnicodeEncodeError:  # half a surrogate pair
+        return None
+    return _address(have, FAUST_TOPIC, FAUST_ID, faust=True)
 
 
 def _address(

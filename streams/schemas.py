@@ -132,13 +132,13 @@ class Impression(Struct):
     request_id: str
     user_id: str
     surface: str
-    ts: int
+    ts: Millis
     country: str
     device: str
     ranker: str
     online: str
     spec: str
-    item_ids: list[str]
+    item_ids: Annotated[list[str], Meta(max_length=500)]
     propensities: list[float]
     explored: list[bool]
     scores: list[float]
@@ -153,8 +153,8 @@ class Example(Struct):
     user_id: str
     item_id: str
     surface: str
-    position: int
-    ts: int
+    position: Annotated[int, Meta(ge=0, le=10_000)]
+    ts: Millis
     country: str
     device: str
     ranker: str
@@ -163,7 +163,7 @@ class Example(Struct):
     explored: bool
     score: float
     clicked: bool
-    dwell_ms: int
+    dwell_ms: Annotated[int, Meta(ge=0, le=86_400_000)]
     liked: bool
     hidden: bool
     features: bytes  # float32, little-endian, (n_features,)

@@ -13,6 +13,7 @@ from aiokafka.partitioner import murmur2
 from mode import Service
 
 from streams.settings import Settings
+from streams.topics import LETTER_ROOM
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class BatchSender(Service):
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
-        self._max_bytes = settings.max_message_bytes + 65_536
+        self._max_bytes = settings.max_message_bytes + LETTER_ROOM
+        # A batch is one message to the broker: it must fit where a single record does.
+        self._batch_bytes = min(BATCH_BYTES, settings.max_message_bytes)
         self._producer: AIOKafkaProducer | None = None
         self._refused = False
         self._renewing = asyncio.Lock()
@@ -65,7 +68,7 @@ class BatchSender(Service):
             acks="all",
             enable_idempotence=True,
             compression_type=None if self._settings.compression == "none" else self._settings.compression,
-            max_batch_size=BATCH_BYTES,
+            max_batch_size=self._batch_bytes,
             max_request_size=self._max_bytes,
         )
         try:
@@ -103,6 +106,30 @@ class BatchSender(Service):
         if isinstance(error, KafkaError):
             self._refused = True
 
+    @property
+    def max_bytes(self) -> int:
+        """The largest record this sender takes: what fits into `dead-letters`, the roomiest topic."""
+        return self._max_bytes
+
+    def known_partitions(self, topic: str) -> int:
+        """Return the number of partitions of ``topic`` as far as is known without asking; 0 is unknown."""
+        return len(self.producer.client.cluster.partitions_for_topic(topic) or ())
+
+    async def list_topics(self) -> dict[str, int]:
+        """Ask the cluster for all its topics and their numbers of partitions.
+
+        Unlike asking for one topic, this never creates it on a broker which creates topics on demand.
+        """
+        cluster = await self.producer.client.fetch_all_metadata()
+        names = cluster.topics(exclude_internal_topics=False)
+        return {name: len(cluster.partitions_for_topic(name) or ()) for name in names}
+
+    async def get_to_know(self, topic: str) -> None:
+        """Fetch the metadata of a topic that exists into the producer's own."""
+        client = self.producer.client
+        client.add_topic(topic)
+        await client.force_metadata_update()
+
     async def partitions_of(self, topic: str) -> int:
         """Return the number of partitions of ``topic``, from metadata the producer keeps fresh."""
         return len(await self.producer.partitions_for(topic))
@@ -113,7 +140,7 @@ class BatchSender(Service):
         Raises
         ------
         MessageSizeTooLargeError
-            At a record larger than ``max_message_bytes``; those before it may have been written.
+            At a record larger than ``max_bytes``; those before it may have been written.
         """
         pending: list[asyncio.Future[Any]] = []
         producer = await self._usable()
@@ -125,8 +152,8 @@ class BatchSender(Service):
                     await self._queue(producer, builder, topic, partition, pending)
                     builder, count = producer.create_batch(), 0  # an empty one takes a record of any size
                 count += 1
-                if value is not None and len(value) >= BATCH_BYTES and builder.size() > self._max_bytes:
-                    raise MessageSizeTooLargeError(f"a record of {len(value)} bytes for topic {topic}")
+                if builder.size() > self._max_bytes:  # only ever a batch of one record
+                    raise MessageSizeTooLargeError(f"a record of {builder.size()} bytes for topic {topic}")
             if count:
                 await self._queue(producer, builder, topic, partition, pending)
             await _all(pending)

@@ -11,22 +11,27 @@ from streams.errors import UnavailableError
 from streams.settings import DAY_MS, Settings
 
 
+#: What a dead letter may be larger than the record in it: its headers, and what the broker adds to a batch.
+LETTER_ROOM = 128 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic. ``retention_ms`` is -1 (for ever) for compacted topics."""
+    """One topic. ``retention_ms`` is -1 (for ever) for compacted topics; ``room`` is the bytes a record
+    may exceed the installation's ``max_message_bytes`` by."""
 
     name: str
     partitions: int
     compacted: bool = False
     retention_ms: int = 7 * DAY_MS
+    room: int = 0
 
     def config(self, max_message_bytes: int) -> dict[str, str]:
         """Return the broker-side configuration."""
         return {
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(-1 if self.compacted else self.retention_ms),
-            # A dead letter carries the original bytes and then some.
-            "max.message.bytes": str(max_message_bytes + 65_536),
+            "max.message.bytes": str(max_message_bytes + self.room),
         }
 
 
@@ -58,7 +63,8 @@ class Topics:
             TopicSpec(self.users, n, compacted=True),
             TopicSpec(self.requests, n, retention_ms=DAY_MS),
             TopicSpec(self.replies, n, retention_ms=DAY_MS),
-            TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS),
+            # A letter carries the original bytes and then some: what another topic took must fit here.
+            TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM),
             TopicSpec(self.impressions, n),
             TopicSpec(self.item_events, n, retention_ms=DAY_MS),
             TopicSpec(self.item_features, n, compacted=True),

@@ -195,6 +195,16 @@ class BatchConsumer(driver.Consumer):
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
             self._read_offset[tp] = message.offset
 
+    def at_end(self, tp: TP, processed: int | None) -> bool:
+        """Return whether an agent has seen everything the broker says is in a batch partition.
+
+        ``processed`` is the offset after the last record it has processed, None when it has had none.
+        """
+        position = self._thread.read_position(tp)
+        if position is None:
+            return False
+        return processed >= position if processed is not None else not self.ledger.in_flight(tp)
+
     def on_buffer_drop(self, tp: TP) -> None:
         """Fetch from a partition again: its agent has caught up."""
         super().on_buffer_drop(tp)

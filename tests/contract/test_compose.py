@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from agents.cli import app
 from agents.roles import ROLES
@@ -19,7 +19,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"topics"}
 OURS = {name: s for name, s in SERVICES.items() if "build" in s}
-UsageError = typer.BadParameter.__base__  # typer brings its own copy of click
+UsageError: Any = typer.BadParameter.__base__  # typer brings its own copy of click
 DOCKERFILE = (ROOT / "ops" / "Dockerfile").read_text("utf-8")
 
 
@@ -68,6 +68,19 @@ def test_a_role_is_healthy_while_its_own_group_keeps_up() -> None:
     for role in (role for role, agents in ROLES.items() if agents):  # without agents there is no group
         test = SERVICES[role]["healthcheck"]["test"]
         assert test[test.index("--group") + 1] == f"headrace-{role}"
+
+
+def test_the_bound_of_a_role_leaves_room_for_what_it_holds_by_design() -> None:
+    held_s = {"learn": "outcome_wait_ms", "log": "log_flush_s"}
+    for role in (role for role, agents in ROLES.items() if agents):
+        service = SERVICES[role]
+        fields = {k.removeprefix("HEADRACE_").lower(): v for k, v in service["environment"].items()}
+        settings = Settings(**fields)
+        name = held_s.get(role, "flush_every_ms")
+        held = getattr(settings, name) / (1000 if name.endswith("_ms") else 1)
+        test = service["healthcheck"]["test"]
+        bound = float(test[test.index("--max-seconds") + 1])
+        assert held + 45 <= bound <= held + 300, f"{role}: holds {held:g} s, unhealthy after {bound:g} s"
 
 
 @pytest.mark.parametrize("name", SERVICES)

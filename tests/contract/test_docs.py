@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from aiokafka import codec
 from test_compose import parse_headrace
 

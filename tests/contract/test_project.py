@@ -60,6 +60,24 @@ def test_every_target_is_explained() -> None:
     assert set(phony[1].split()) == {name for name, _ in targets}
 
 
+def test_the_benchmarks_are_targets_and_are_listed() -> None:
+    benches = {f"bench-{p.stem.removeprefix('bench_')}" for p in (ROOT / "bench").glob("bench_*.py")}
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert benches == set(re.findall(r"make (bench-\w+)", listed)) != set()
+    for name in benches:
+        dry = ["make", "--dry-run", "--old-file", ".venv/.ready", name, "CLICKS=README.md"]
+        script = f"bench/{name.replace('-', '_')}.py"
+        assert script in subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("clicks", ["", "no-such-file"])
+def test_a_replay_benchmark_without_clicks_says_what_it_wants(clicks: str) -> None:
+    command = ["make", "--old-file", ".venv/.ready", "bench-replay", f"CLICKS={clicks}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (clicks or "CLICKS=path") in done.stderr.splitlines()[0]
+
+
 def test_every_version_is_exact() -> None:
     assert len(pins()) > 40
     for line in pins():

@@ -8,9 +8,11 @@ import time
 import pytest
 from aiokafka import TopicPartition
 
+from agents import lag_view
+from agents.roles import ROLES, run_worker
 from streams.app import make_app
 from streams.errors import UnavailableError
-from streams.lag import lag, rows
+from streams.lag import READS, every_partition, lag, rows
 from streams.settings import Settings
 from streams.topics import Topics
 from streams.transport import batch_topic, durable, manual
@@ -45,6 +47,13 @@ def test_unknown_age_is_none_and_clocks_may_disagree():
     assert row.seconds is None
     (row,) = rows({"g": {P0: 3}}, {P0: 0}, {P0: 12}, {(P0, 3): 9_000}, 2_000, prefix="")
     assert row.seconds == 0.0
+
+
+def test_partitions_never_committed_count_as_unread():
+    made = {"a": [0, 1], "b": [0], "other": [0]}
+    got = every_partition({TopicPartition("a", 1): 7}, ["b", "missing"], made)
+    assert got == {TopicPartition("a", 0): -1, TopicPartition("a", 1): 7, TopicPartition("b", 0): -1}
+    assert every_partition({}, [], made) == {}
 
 
 @pytest.mark.broker
@@ -84,6 +93,67 @@ async def test_lag_of_running_and_stopped_workers(topics_made, sender, running, 
         assert row.group == settings.name("headrace-held")
         assert (row.committed, row.end, row.records) == ((100, 150, 50) if p < 2 else (100, 100, 0))
         assert row.seconds == (pytest.approx(30, abs=15) if p < 2 else 0.0)
+
+
+async def health(settings, group, max_seconds):
+    """Return the exit code of a healthcheck."""
+    return await lag_view.run(
+        settings, watch=False, as_json=True, group=group, partitions=False, max_seconds=max_seconds
+    )
+
+
+@pytest.mark.broker
+async def test_idle_workers_are_healthy_and_read_what_we_say(topics_made, monkeypatch):
+    settings, topics, apps = topics_made, Topics(topics_made), {}
+
+    def remembered(settings, role):
+        apps[role] = make_app(settings, role)
+        return apps[role]
+
+    monkeypatch.setattr("agents.roles.make_app", remembered)
+    roles = [role for role, agents in ROLES.items() if agents]
+    assert await health(settings, None, 60) == 1  # nothing ever ran
+    ready, stop = asyncio.Event(), asyncio.Event()
+    worker = asyncio.create_task(run_worker(settings, roles, ready=ready, stop=stop))
+    try:
+        await asyncio.wait_for(ready.wait(), 30)
+        for role in roles:
+            assert await health(settings, settings.name(f"headrace-{role}"), 60) == 0, role
+            assert await health(settings, role, 60) == 0, role
+        assert await health(settings, "trainer", 60) == 1  # it has no group
+        found = await lag(settings)
+    finally:
+        stop.set()
+        await asyncio.wait_for(worker, 30)
+    assert {r.committed for r in found} == {-1}
+    assert {r.records for r in found} == {0}
+    for role in roles:
+        mine = {(r.topic, r.partition) for r in found if r.agent == role}
+        assert mine == {(topic, p) for topic in apps[role].batch_topics for p in range(settings.partitions)}
+        assert apps[role].batch_topics == {getattr(topics, name) for name in READS[role]}
+
+
+@pytest.mark.broker
+async def test_a_group_that_never_committed_is_as_late_as_its_oldest_unread_record(
+    topics_made, sender, running, eventually
+):
+    settings, topics = topics_made, Topics(topics_made)
+    app, seen = make_app(settings, "serve"), []
+
+    @app.agent(batch_topic(app, topics.requests))
+    async def hold(stream):
+        async for batch, _ack in manual(stream):
+            seen.extend(batch)
+
+    sent = int(time.time() * 1000) - 100_000
+    await sender.send_many(topics.requests, [(b"k", b"a", sent, ())] * 3, partition=1)
+    async with running(app):
+        await eventually(lambda: len(seen) == 3)
+        assert [(r.partition, r.committed, r.records) for r in await lag(settings)] == [
+            (p, -1, 3 if p == 1 else 0) for p in range(4)
+        ]
+        assert await health(settings, "serve", 60) == 1
+        assert await health(settings, "serve", 900) == 0
 
 
 @pytest.mark.broker

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,58 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setenv("HEADRACE_PARTITIONS", "none")
     assert main(monkeypatch, "topics", "check") == 2
     assert "HEADRACE_PARTITIONS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["topics", "check"], ["demo"], ["worker", "log"]])
+def test_a_setting_that_cannot_be_read_is_one_line(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADRACE_REPLY_TOPICS", '["rec-replies*"')
+    assert main(monkeypatch, *command) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"headrace: HEADRACE_REPLY_TOPICS: .*rec-replies.*\n", err), err
+
+
+def test_variables_that_do_not_exist_are_named_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADRACE_BROKER", "127.0.0.1:1")
+    monkeypatch.setenv("HEADRACE_XYZZY", "1")
+    monkeypatch.setenv("HEADRACE_TEST_BROKER", "127.0.0.1:1")
+    monkeypatch.setenv("headrace_epsilon", "0.5")
+    assert cli._settings().epsilon == 0.5
+    assert capsys.readouterr() == (
+        "",
+        "headrace: there is no setting HEADRACE_BROKER; it is ignored (did you mean HEADRACE_BROKERS?)\n"
+        "headrace: there is no setting HEADRACE_XYZZY; it is ignored\n",
+    )
+
+
+def test_the_web_port_is_for_one_role(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    async def run_worker(_settings: Settings, roles: list[str]) -> None:
+        ran.append(roles)
+
+    monkeypatch.setattr("agents.roles.run_worker", run_worker)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("HEADRACE_WEB_PORT", port)
+        for args, text in (
+            (["worker", "ingest,learn"], "one role.*ingest, learn"),
+            (["worker", "serve"], "in use"),
+            (["demo"], "demo"),
+        ):
+            assert main(monkeypatch, *args) == 2
+            err = capsys.readouterr().err
+            assert re.fullmatch(rf"headrace: HEADRACE_WEB_PORT={port}.*{text}.*\n", err), err
+        assert ran == []
+    assert main(monkeypatch, "worker", "log,trainer") == 0  # the trainer has no web server
+    monkeypatch.setenv("HEADRACE_WEB_PORT", "0")
+    assert main(monkeypatch, "worker", "ingest,learn") == 0
+    assert ran == [["log", "trainer"], ["ingest", "learn"]]
 
 
 @pytest.mark.parametrize("args", [["topics", "check"], ["lag"], ["recommend", "u"], ["topics", "create"]])
@@ -237,6 +290,7 @@ def test_a_group_is_named_in_full_or_by_its_role() -> None:
         (ROWS, 8.9, True),
         ([row("a", 0, 0, None)], 0.0, False),
         ([row("a", 0, 1, None)], 1e9, True),
+        ([], 1e9, True),
     ],
 )
 def test_lag_limit(rows: list[LagRow], limit: float, expected: bool) -> None:
