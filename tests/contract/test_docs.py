@@ -25,8 +25,9 @@ from aiokafka import codec
 from test_compose import parse_headrace
 
 from agents.roles import run_worker
-from models import user_state
+from models import item_stats, neighbours, user_state
 from streams import schemas
+from streams.columns import ITEM_EVENT
 from streams.dead_letters import dead_letter
 from streams.settings import DAY_MS, HOUR_MS, Settings
 from streams.tail import read_partition
@@ -148,6 +149,38 @@ def test_the_topics_table_is_complete_and_right() -> None:
         s.name: ["P" if s.partitions == 97 else str(s.partitions), "yes" if s.compacted else "no", kept(s)]
         for s in Topics(settings).specs(settings)
     }
+
+
+def test_sizes_are_those_of_the_code() -> None:
+    (size,) = re.findall(r"events of (\d+) bytes each", OPERATOR)
+    assert int(size) == ITEM_EVENT.itemsize
+    table = {row[0].split(":")[0][-1]: row[1] for row in rows(OPERATOR, "key")}
+    for kind, module in (("u", user_state), ("n", neighbours), ("i", item_stats)):
+        assert table[kind].endswith(f"{module.ROW.itemsize} bytes"), kind
+        assert f"({module.ROW.itemsize / 1000:.1f} kB" in OPERATOR, kind
+
+
+# --- reasons ---
+
+
+def reasons() -> set[str]:
+    """Return every reason for which the code refuses a message."""
+    found = set()
+    for path in (
+        path for package in ("streams", "models", "agents") for path in (ROOT / package).glob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RejectedError":
+                first = node.args[0]
+                if isinstance(first, ast.Constant):
+                    found.add(first.value)
+    return found
+
+
+def test_every_reason_of_a_refusal_is_explained() -> None:
+    assert {"undecodable", "too_late", "no_reply_address"} <= reasons()
+    pages = "".join(PAGES[f"docs/{name}.md"] for name in ("producer", "caller", "operator"))
+    assert {reason for reason in reasons() if f"`{reason}`" not in pages} == set()
 
 
 # --- commands ---
@@ -295,6 +328,10 @@ async def test_the_examples_for_producers_and_callers_run(settings: Settings) ->
         first, *rest = blocks(PAGES["README.md"], "python")
         assert rest == []
         assert "request_id" in msgspec.json.decode(await run(adapted(first, settings)))
+        (shown_row,) = (block for block in blocks(OPERATOR, "python") if "item_stats" in block)
+        local = shown_row.replace(DEFAULTS.redis_url, settings.redis_url)
+        printed = await run(local.replace('f"i:', f'f"{settings.topic_prefix}i:'))
+        assert re.search(r"'click': [1-9]", printed), printed
     assert await read_all(settings, topics.dead_letters) == []
     states = [r.value for r in await read_all(settings, topics.user_state) if r.value]
     assert max(np.frombuffer(b"".join(states), user_state.ROW)["n_clicks"]) >= 1, "the event did not count"
@@ -314,7 +351,8 @@ async def test_the_example_for_dead_letters_runs(topics_made: Settings, sender: 
         for reason in ("too_late", "too_late", "too_large")
     ]
     await sender.send_keyed(topics.dead_letters, letters)
-    code = adapted(blocks(OPERATOR, "python")[0], topics_made)
+    (found,) = (block for block in blocks(OPERATOR, "python") if "read_dead_letter" in block)
+    code = adapted(found, topics_made)
     code, count = re.subn(r"= set\(\) .*", '= {"too_large"}', code)
     assert count == 1
     printed = await run(code)

@@ -16,11 +16,13 @@ from aiokafka import AIOKafkaConsumer
 
 from agents.roles import run_worker
 from models import example_log, user_state
+from models.item_stats import ROW as ITEM_ROW
 from serving.store import RedisStore
 from streams.client import RecClient
+from streams.columns import ITEM_EVENT
 from streams.dead_letters import DeadLetter, read_dead_letter
 from streams.ids import hash64
-from streams.schemas import Context, Event, Item, RecReply, RecRequest
+from streams.schemas import Context, Event, Example, Item, RecReply, RecRequest
 from streams.sender import BatchSender
 from streams.settings import Settings
 from streams.topics import Topics, create_topics
@@ -311,3 +313,66 @@ async def _bad_requests(client: RecClient) -> None:
         reply = msgspec.json.decode(await client.request(raw, b"u", timeout_s=5.0), type=RecReply)
         assert reply.error is not None
         assert reply.error.code in {"undecodable", "too_large"}
+
+
+async def test_poison_on_the_internal_topics_is_buried_and_stops_nothing(quick: Settings) -> None:
+    topics = Topics(quick)
+    await create_topics(quick)
+    impression = {
+        "request_id": "r", "user_id": "u", "surface": "home", "ts": 1, "country": "", "device": "",
+        "ranker": "", "online": "", "spec": "x", "item_ids": ["item-1"], "propensities": [1.0], "explored": [False],
+        "scores": [1.0], "features": "",
+    }  # fmt: skip
+    poison = {
+        topics.impressions: [b"nonsense", msgspec.json.encode({**impression, "ts": 9_999_999_999_999_999})],
+        topics.examples: [b"[", msgspec.json.encode({"position": 100_000}), b"x" * 200_000],
+        topics.item_events: [b"x", b"y" * ITEM_EVENT.itemsize, b"", b"z" * 10 * ITEM_EVENT.itemsize],
+    }
+    async with producer(quick) as sender:
+        await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
+        for topic, values in poison.items():
+            await sender.send_many(topic, [(b"k", v, None, []) for v in values], partition=0)
+        await sender.send_many(
+            topics.models, [(b"ranker", b"{}", None, []), (b"online", b"", None, [])], partition=0
+        )
+        async with worker(quick, EVERY_ROLE), RecClient(quick, "poison") as client:
+            await _browse(quick, sender)
+            letters = await until(lambda: dead_letters(quick), lambda found: len(found) >= 10)
+            reply = await client.recommend(RecRequest("fine", "user-1", "home", n=5), 5.0)
+            assert len(reply.items) == 5
+            store = RedisStore(quick)
+            await until(
+                lambda: store.get("i", [hash64("item-3")]),
+                lambda rows: rows[0] is not None and np.frombuffer(rows[0], ITEM_ROW)[0]["totals"][1] > 0,
+            )
+            await store.close()
+    seen = {topic: sum(1 for x in letters if x.topic == topic) for topic in poison}
+    # Both readers of `impressions` bury what neither can read.
+    assert seen[topics.examples] == 3
+    assert seen[topics.item_events] == 4
+    assert seen[topics.impressions] >= 2
+
+
+async def test_clicks_label_their_lists_after_a_long_stop_of_the_learner(quick: Settings) -> None:
+    """The learner was down for longer than the wait: its backlog must not become lists nobody clicked."""
+    settings = quick.model_copy(update={"outcome_wait_ms": 500})
+    topics = Topics(settings)
+    await create_topics(settings)
+    clicks = 0
+    async with producer(settings) as sender:
+        await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
+        async with worker(settings, ["ingest", "aggregate", "serve"]), RecClient(settings, "late") as client:
+            for n in range(20):
+                reply = await client.recommend(RecRequest(f"r{n}", f"user-{n}", "home", n=5), 5.0)
+                first = reply.items[0].item_id
+                event = Event(f"c{n}", "click", f"user-{n}", first, now_ms(), request_id=f"r{n}", position=0)
+                await publish(sender, topics.events, [(f"user-{n}", event)])
+                clicks += 1
+            await asyncio.sleep(1.5)  # three times the wait
+        async with worker(settings, ["learn"]):
+            records = await until(
+                lambda: read_all(settings, topics.examples), lambda found: len(found) >= 100
+            )
+    examples = [msgspec.json.decode(r.value, type=Example) for r in records]
+    assert len(examples) == 100
+    assert sum(e.clicked for e in examples) == clicks
