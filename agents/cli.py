@@ -168,7 +168,7 @@ def demo(
     items: Annotated[int, typer.Option(min=100, max=200_000, help="Size of the simulated catalogue.")] = 3000,
     rate: Annotated[
         float, typer.Option(min=1, max=5000, help="Visits per second; fewer if the machine is slow.")
-    ] = 60,
+    ] = 40,
     seed: Annotated[int, typer.Option(help="The same seed makes the same audience and catalogue.")] = 7,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live page.")] = False,
     keep: Annotated[

@@ -39,11 +39,13 @@ QUICK: dict[str, Any] = {
     "partitions": 2,
     "outcome_wait_ms": 3000,
     "log_flush_s": 2.0,
-    "train_every_s": 6.0,
+    "train_every_s": 8.0,
+    "flush_every_ms": 300,  # the embedded broker keeps every version of a row: write fewer
     "train_min_rows": 1500,
     "train_min_clicks": 30,
     "publish_every_s": 2.0,
     "epsilon": 0.05,
+    "redis_read_ms": 250,  # everything shares two cores: slow is not away
 }
 FIRST_REPLY_TIMEOUT_S = 60.0
 LAG_EVERY_S = 2.0

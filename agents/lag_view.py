@@ -74,5 +74,6 @@ async def run(
 
 def nothing(settings: Settings, group: str | None) -> str:
     """Return what to say when there is no row."""
-    who = f"there is no group {group}" if group else "there is no group of ours"
-    return f"{who} on {settings.brokers}: no worker of it has run yet"
+    if group is None:
+        return f"no worker has run on {settings.brokers} yet"
+    return f"there is no group {group} on {settings.brokers}: no such worker has run yet"

@@ -78,7 +78,6 @@ class Wiring:
             extra={"action": "dead_letter", "agent": agent, "count": len(rejects)},
         )
 
-
     async def _bury_one_by_one(self, letters: Sequence[OutRecord]) -> None:
         """Write letters of which the broker refused one: the topic's limit is lower than ours."""
         for letter in letters:
@@ -126,6 +125,9 @@ class Flusher:
         Takes what is dirty (synchronously, before its first await) and makes it durable.
     every_s
         Batches are held at most about this long.
+
+    The task that calls ``hold``, an agent's, owns the flusher: when it ends, so does the late flush, because
+    nobody is left to write for. What was not flushed is delivered again.
     """
 
     def __init__(self, write: Callable[[], Awaitable[None]], every_s: float) -> None:
@@ -135,6 +137,7 @@ class Flusher:
         self._lock = asyncio.Lock()
         self._due = 0.0
         self._late: asyncio.Task[None] | None = None
+        self._owner: asyncio.Task[Any] | None = None
         self._error: BaseException | None = None
 
     async def hold(self, ack: Callable[[], None]) -> None:
@@ -148,6 +151,10 @@ class Flusher:
         if now >= self._due:
             await self.flush()
         elif self._late is None or self._late.done():
+            owner = asyncio.current_task()
+            if owner is not self._owner and owner is not None:
+                self._owner = owner
+                owner.add_done_callback(self._orphaned)
             self._late = asyncio.create_task(self._flush_later())
 
     async def _flush_later(self) -> None:
@@ -156,11 +163,22 @@ class Flusher:
                 await asyncio.sleep(max(0.0, self._due - time.monotonic()))
                 if time.monotonic() >= self._due:
                     await self.flush()
-        except asyncio.CancelledError:
-            raise
         except Exception as exc:
             self._error = exc
-            log.exception("flush failed")
+            if self._owner is not None and self._owner.done():
+                log.info("the last flush was not finished (%s); its batches are delivered again", exc)
+            else:
+                log.exception("flush failed")
+
+    def _orphaned(self, owner: asyncio.Task[Any]) -> None:
+        if owner is self._owner:
+            self._cancel_late()
+
+    def _cancel_late(self) -> None:
+        # A write that has begun is left to finish: state is read back only after it (they share the lock).
+        if self._late is not None and not self._lock.locked():
+            self._late.cancel()
+            self._late = None
 
     async def flush(self) -> None:
         """Write, then ack what was held before the write began."""
@@ -178,6 +196,7 @@ class Flusher:
     def forget(self) -> None:
         """Drop held acks: their partitions went to somebody else."""
         self._acks = []
+        self._cancel_late()
 
 
 class StoreWriter:

@@ -51,7 +51,7 @@ class WorldSpec:
     known_share: float = 0.7  # of the users, with a profile and a past
     spread_ms: int = 48 * HOUR_MS  # publication times of the starting catalogue
     new_items_per_s: float = 0.5
-    visits_per_s: float = 60.0
+    visits_per_s: float = 40.0
     visits_a_session: float = 6.0  # mean, geometric
     think_ms: int = 2500  # mean pause between two visits of a session
     n: int = 20  # slots of a list

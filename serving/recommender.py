@@ -117,8 +117,7 @@ class Recommender:
             Time asked, ms.
         """
         p = self.policy
-        country = hash64(request.context.country) or (int(user[0]["country"]) if user is not None else 0)
-        age = int(user[0]["age"]) if user is not None else -1
+        country, age = _place_and_age(request, user)
         context = self._context(request, user, anchors, country, now)
         interests = [v for v in (context.user_vector, context.last_vector) if v.any()]
         if len(interests) == 2 and float(interests[0] @ interests[1]) > 0.99:
@@ -215,15 +214,20 @@ class Recommender:
             return Answer(reply, None)
         return Answer(reply, self._impression(request, ranked, reply, now))
 
-    def popular(self, request: RecRequest, now: int, reason: str) -> Answer:
-        """Return the cheapest list there is: popular items, ranked for nobody, not logged for training."""
+    def popular(self, request: RecRequest, now: int, reason: str, user: UserRow | None = None) -> Answer:
+        """Return the cheapest list there is: popular items, ranked for nobody, not logged for training.
+
+        What is known of the user, where the row was read, still decides what may be shown: country, age,
+        and what was clicked of late.
+        """
         nothing = Anchors()
+        country, age = _place_and_age(request, user)
         pool = self.retriever.gather(
             nothing,
             [],
-            exclude=self._excluded(request, None, now),
-            country=hash64(request.context.country),
-            age=-1,
+            exclude=self._excluded(request, user, now),
+            country=country,
+            age=age,
             now=now,
             limit=request.n,
             wanted=request.n,
@@ -242,7 +246,8 @@ class Recommender:
             )
             for i in order
         ]
-        return Answer(RecReply(request.request_id, items, ModelInfo(), [reason]), None)
+        degraded = [reason] if items else [reason, "candidates"]
+        return Answer(RecReply(request.request_id, items, ModelInfo(), degraded), None)
 
     def _items(self, request: RecRequest, user: UserRow | None, ranked: Ranked) -> list[RecItem]:
         pool, slate = ranked.pool, ranked.slate
@@ -291,6 +296,14 @@ class Recommender:
             features=shown.astype("<f4").tobytes(),
             sources=[i.sources for i in reply.items],
         )
+
+
+def _place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
+    """Return the country asked from, else the user's (0 = unknown), and the user's age (-1 = unknown)."""
+    country = hash64(request.context.country)
+    if user is None:
+        return country, -1
+    return country or int(user[0]["country"]), int(user[0]["age"])
 
 
 _NEXT, _TOGETHER, _SHARE, _VECTOR, _AFFINITY, _AGE = (

@@ -152,7 +152,7 @@ class BatchSender(Service):
                     await self._queue(producer, builder, topic, partition, pending)
                     builder, count = producer.create_batch(), 0  # an empty one takes a record of any size
                 count += 1
-                if builder.size() > self._max_bytes:  # only ever a batch of one record
+                if count == 1 and builder.size() > self._max_bytes:  # others are bounded by the batch size
                     raise MessageSizeTooLargeError(f"a record of {builder.size()} bytes for topic {topic}")
             if count:
                 await self._queue(producer, builder, topic, partition, pending)

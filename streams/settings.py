@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -27,7 +28,7 @@ class Settings(BaseSettings):
     # Topics
     partitions: int = Field(4, ge=1, le=10_000, description="partitions of every topic we create")
     replication: int = Field(1, ge=1, le=10)
-    reply_topics: tuple[str, ...] = Field(
+    reply_topics: Annotated[tuple[str, ...], NoDecode] = Field(
         ("rec-replies*",), description="where replies may go (glob patterns)"
     )
 
@@ -72,6 +73,7 @@ class Settings(BaseSettings):
     candidates: int = Field(500, ge=1, le=5000)
     epsilon: float = Field(0.02, ge=0, le=1, description="share of slots given to a random candidate")
     mmr_lambda: float = Field(0.9, ge=0, le=1, description="1 = relevance only, 0 = diversity only")
+    redis_read_ms: int = Field(50, ge=1, description="longest wait for one read of the online store")
 
     # Learning
     outcome_wait_ms: int = Field(
@@ -84,6 +86,16 @@ class Settings(BaseSettings):
         2000, ge=100, description="labelled examples needed before the first training"
     )
     train_min_clicks: int = Field(50, ge=1)
+
+    @field_validator("reply_topics", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        """Take a JSON list, or words separated by commas."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [word.strip() for word in value.split(",") if word.strip()]
 
     def name(self, base: str) -> str:
         """Return ``base`` with the installation's prefix: a topic, a group, a Redis key space."""

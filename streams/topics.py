@@ -10,7 +10,6 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from streams.errors import UnavailableError
 from streams.settings import DAY_MS, Settings
 
-
 #: What a dead letter may be larger than the record in it: its headers, and what the broker adds to a batch.
 LETTER_ROOM = 128 * 1024
 
@@ -26,12 +25,15 @@ class TopicSpec:
     retention_ms: int = 7 * DAY_MS
     room: int = 0
 
-    def config(self, max_message_bytes: int) -> dict[str, str]:
+    def config(self, settings: Settings) -> dict[str, str]:
         """Return the broker-side configuration."""
         return {
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(-1 if self.compacted else self.retention_ms),
-            "max.message.bytes": str(max_message_bytes + self.room),
+            "max.message.bytes": str(settings.max_message_bytes + self.room),
+            # One record dated years ahead would make all later ones look too old. The broker's clock decides,
+            # once, and tells the producer; a worker's could say something else at a replay.
+            "message.timestamp.after.max.ms": str(settings.future_ms),
         }
 
 
@@ -99,7 +101,10 @@ async def create_topics(settings: Settings) -> list[str]:
         specs = Topics(settings).specs(settings)
         new = [
             NewTopic(
-                s.name, s.partitions, settings.replication, topic_configs=s.config(settings.max_message_bytes)
+                s.name,
+                s.partitions,
+                settings.replication,
+                topic_configs=s.config(settings),
             )
             for s in specs
         ]

@@ -173,7 +173,7 @@ def reasons() -> set[str]:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RejectedError":
                 first = node.args[0]
                 if isinstance(first, ast.Constant):
-                    found.add(first.value)
+                    found.add(str(first.value))
     return found
 
 
@@ -397,7 +397,7 @@ def test_channels_are_the_public_topics() -> None:
     assert set(channels) == public
     for name, channel in channels.items():
         kafka = channel["bindings"]["kafka"]
-        config = specs[name].config(0)
+        config = specs[name].config(Settings())
         assert kafka["partitions"] == specs[name].partitions
         assert kafka["topicConfiguration"] == {
             "cleanup.policy": [config["cleanup.policy"]],

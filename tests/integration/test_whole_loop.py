@@ -320,8 +320,8 @@ async def test_poison_on_the_internal_topics_is_buried_and_stops_nothing(quick: 
     await create_topics(quick)
     impression = {
         "request_id": "r", "user_id": "u", "surface": "home", "ts": 1, "country": "", "device": "",
-        "ranker": "", "online": "", "spec": "x", "item_ids": ["item-1"], "propensities": [1.0], "explored": [False],
-        "scores": [1.0], "features": "",
+        "ranker": "", "online": "", "spec": "x", "item_ids": ["item-1"], "propensities": [1.0],
+        "explored": [False], "scores": [1.0], "features": "",
     }  # fmt: skip
     poison = {
         topics.impressions: [b"nonsense", msgspec.json.encode({**impression, "ts": 9_999_999_999_999_999})],
