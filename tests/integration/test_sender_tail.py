@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import defaultdict
 
@@ -58,9 +59,9 @@ async def test_large_records_keep_their_place(topics_made, sender):
 async def test_what_the_broker_refuses_is_an_error(topics_made, sender):
     topic = Topics(topics_made).events
     with pytest.raises(MessageSizeTooLargeError):
-        await sender.send_many(topic, [(b"k", b"x" * 20_000_000, None, ())], partition=0)
+        await sender.send_many(topic, [(b"k", os.urandom(20_000_000), None, ())], partition=0)
     with pytest.raises(MessageSizeTooLargeError):
-        await sender.send_one(topic, b"x" * 20_000_000)
+        await sender.send_one(topic, os.urandom(20_000_000))
     await sender.send_many(topic, [(b"k", b"fine", None, ())], partition=0)
     assert [r.value for r in (await read_all(topics_made, topic))[0]] == [b"fine"]
 
@@ -71,7 +72,7 @@ async def test_a_refusal_by_the_broker_does_not_end_a_partition(topics_made, sen
     await sender.send_many(topic, [(b"k", b"before", None, ())], partition=0)
     sender._max_bytes = sender.producer._max_request_size = 30_000_000
     with pytest.raises(KafkaError):
-        await sender.send_many(topic, [(b"k", b"x" * 20_000_000, None, ())], partition=0)
+        await sender.send_many(topic, [(b"k", os.urandom(20_000_000), None, ())], partition=0)
     await sender.send_many(topic, [(b"k", b"after", None, ())], partition=0)
     future = await sender.send_one(topic, b"one", partition=0)
     assert (await future).offset == 2
