@@ -72,7 +72,7 @@ CANDIDATES = $(or $(strip $(PYTHON)),python3 python3.13 python3.12 python3.11 py
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 HAS_HEADERS := import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml $(wildcard */*.pyx)
 	@set -e; \
 	fail() { echo "headrace: $$*" >&2; exit 1; }; \
 	if [ ! -x $(BIN)/python ]; then \
