@@ -61,7 +61,22 @@ class Settings(BaseSettings):
         10 * MINUTE_MS, ge=0, description="an event_id seen again within it is a retry"
     )
 
-    flush_every_ms: int = Field(100, ge=0, description="effects of batches are written together this often")
+    # State
+    flush_every_ms: int = Field(
+        50, ge=0, description="what batches did goes to the next stage and to Redis together, this often"
+    )
+    durable_every_ms: int = Field(
+        500, ge=0, description="changed rows go to their changelog, and offsets are committed, this often"
+    )
+    standby_replicas: int = Field(
+        1, ge=0, le=5, description="workers that keep a warm copy of a partition another one owns"
+    )
+    snapshot_every_s: float = Field(
+        300.0, ge=0, description="a copy of the rows goes to data_dir for a warm start; 0 = never"
+    )
+    memory_rows: int = Field(
+        2_000_000, ge=1000, description="rows of one table and partition kept in memory; idle ones are evicted"
+    )
 
     # Features and retrieval
     session_gap_ms: int = Field(30 * MINUTE_MS, ge=1000, description="a longer silence starts a new session")

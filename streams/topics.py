@@ -51,6 +51,7 @@ class Topics:
         self.impressions = name("impressions")
         self.item_events = name("item-events")
         self.item_features = name("item-features")
+        self.item_countries = name("item-countries")
         self.neighbours = name("item-neighbours")
         self.user_state = name("user-state")
         self.examples = name("examples")
@@ -70,6 +71,7 @@ class Topics:
             TopicSpec(self.impressions, n),
             TopicSpec(self.item_events, n, retention_ms=DAY_MS),
             TopicSpec(self.item_features, n, compacted=True),
+            TopicSpec(self.item_countries, n, compacted=True),
             TopicSpec(self.neighbours, n, compacted=True),
             TopicSpec(self.user_state, n, compacted=True),
             TopicSpec(self.examples, n),
