@@ -2,22 +2,35 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka bench-replay bench-transport lint types format lock clean
+.PHONY: help demo test test-kafka chaos bench-ingest bench-replay bench-transport lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
 JSON ?=
+# make chaos: the plan's seed; QUICK=1 is shorter.
+SEED ?= 1
+QUICK ?=
 # What pytest is told besides, for example TESTS="tests/unit -x".
 TESTS ?=
 # make bench-replay: a Globo click file or a folder of them, how many clicks, how many runs.
 CLICKS ?=
 LIMIT ?=
 RUNS ?=
+# make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
+# PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
+EVENTS ?=
+ONLY ?=
+BROKER ?=
+PROFILE ?=
 UV := uv==0.13.9
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What bench-ingest compares us with, apart from our own requirements; made only when one of them is asked for.
+PEERS := .venv-peers
+COMMA := ,
+WITH_PEERS = $(if $(ONLY),$(filter stock_faust quixstreams bytewax,$(subst $(COMMA), ,$(ONLY))),yes)
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +47,14 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
 	@$(BIN)/python ops/kafka/run.py -- $(BIN)/python -m pytest -m broker $(TESTS)
+
+chaos: $(READY) ## Break everything while events flow, then verify (SEED=1, JSON=path, QUICK=1; a real Kafka and Redis)
+	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)")
+
+bench-ingest: $(READY) $(if $(WITH_PEERS),$(PEERS)/.ready) ## What an event costs, ours and the Python peers; recovery, memory, freshness (EVENTS=n, RUNS=n, ONLY=names, JSON=path)
+	@$(BIN)/python bench/bench_ingest.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
+	    $(if $(ONLY),--only $(ONLY)) $(if $(BROKER),--broker $(BROKER)) $(if $(CLICKS),--clicks "$(CLICKS)") \
+	    $(if $(PROFILE),--profile "$(PROFILE)") $(if $(JSON),--json "$(JSON)")
 
 bench-replay: $(READY) ## Events per CPU-second of a full-speed replay (CLICKS=Globo file or folder; LIMIT=n, RUNS=n)
 	@[ -n "$(CLICKS)" ] || { echo "headrace: make bench-replay CLICKS=path (a Globo click file or a folder of them)" >&2; exit 2; }
@@ -59,9 +80,11 @@ lock: $(READY) ## Write requirements.lock anew (LOCK=--upgrade for newer version
 	@$(BIN)/pip install -q "$(UV)"
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev --extra embedded $(LOCK) \
 	    --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 $(LOCK) --custom-compile-command "make lock" \
+	    --output-file bench/peers/requirements.txt bench/peers/requirements.in
 
 clean: ## Remove the virtual environment and the caches
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
@@ -91,4 +114,20 @@ $(READY): requirements.lock pyproject.toml $(wildcard */*.pyx)
 	echo "installing into $(VENV) (the first time takes a few minutes: hnswlib is compiled)"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# Bytewax has wheels up to Python 3.12 and is left out with a newer one; the benchmark then says so.
+$(PEERS)/.ready: bench/peers/requirements.txt
+	@set -e; \
+	for p in $(PYTHON) python3.11 python3.12 python3; do \
+	    if "$$p" -c '$(NEW_ENOUGH)' 2>/dev/null; then python="$$p"; break; fi; \
+	done; \
+	echo "installing the peers into $(PEERS)" >&2; \
+	"$${python:-python3}" -m venv --clear $(PEERS); \
+	pip="$(PEERS)/bin/python -m pip install -q --disable-pip-version-check"; \
+	$$pip -r $< || { \
+	    echo "headrace: not all of them install on $$("$$python" -V); trying without Bytewax" >&2; \
+	    grep -v '^bytewax' $< >$(PEERS)/without-bytewax.txt; \
+	    $$pip -r $(PEERS)/without-bytewax.txt; \
+	}
 	@touch $@

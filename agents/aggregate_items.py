@@ -1,4 +1,4 @@
-"""aggregate_items: reads `item-events`; writes `item-features`, `item-neighbours`, Redis; keeps item rows.
+"""aggregate_items: reads `item-events`; writes `item-features`, `item-countries`, `item-neighbours`, Redis.
 
 Two things are passed over, so that every count is exact after a crash: records a row already reflects (its
 offset), and records that track_users wrote twice (their number does not exceed the source's high-water mark).
@@ -6,7 +6,8 @@ offset), and records that track_users wrote twice (their number does not exceed 
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import faust
@@ -14,31 +15,46 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
-from agents.wiring import Flusher, StoreWriter, Wiring
-from models.item_rows import COUNTRY, ITEM, MARK, load_rows, row_key
-from models.item_stats import ItemStats
+from agents.beats import Beats
+from agents.owned import Owned, Shelf, StagePartition, all_of
+from agents.wiring import Wiring
+from models import item_stats, neighbours
+from models.item_stats import ItemStats, country_key
 from models.neighbours import Neighbours
 from streams.columns import ITEM_EVENT, KIND, read_item_events, sound_item_events
-from streams.errors import RejectedError
-from streams.sender import OutRecord
-from streams.tail import read_partition
+from streams.errors import FencedError, RejectedError
+from streams.table_partition import Changes, TablePartition
 from streams.transport import RecordBatch, batch_topic, manual
 
 NAME = "aggregate_items"
+log = logging.getLogger(__name__)
+
+#: Meta records of `item-features`: how far each source was counted.
+MARK = b"m:"
 
 I64 = npt.NDArray[np.int64]
-Out = list[OutRecord]
+U64 = npt.NDArray[np.uint64]
+#: Rows of one table for the online store: keys, packed rows.
+Packed = tuple[U64, list[bytes]]
 
 
-class Partition:
-    """State of one partition, and what of it is not durable yet. Pure: no broker, no clock."""
+class Partition(StagePartition):
+    """State of one partition, and what of it was not passed on yet. Pure: no broker, no clock.
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.stats = ItemStats()
-        self.neighbours = Neighbours()
-        self.marks: dict[int, int] = {}
-        self._dirty: tuple[set[int], set[int], set[int]] = (set(), set(), set())
+    ``states`` are those of items, countries and neighbours, in this order.
+    """
+
+    def __init__(self, states: Sequence[TablePartition]) -> None:
+        super().__init__(states)
+        items, countries, pairs = states
+        self.stats = ItemStats(items.rows, countries.rows)
+        self.neighbours = Neighbours(pairs.rows)
+        self._touched: tuple[list[I64], ...] = ([], [], [])
+        self._marks = {
+            int.from_bytes(key[len(MARK) :], "little"): int.from_bytes(value, "little", signed=True)
+            for key, value in items.meta.items()
+            if key.startswith(MARK)
+        }
 
     def apply(self, events: npt.NDArray[np.void], offsets: I64) -> int:
         """Apply a batch; return how many records were new."""
@@ -49,9 +65,11 @@ class Partition:
             return 0
         pair = events["kind"] == KIND["pair"]
         items, countries = self.stats.apply(events[~pair], offsets[~pair])
-        neighbours = self.neighbours.apply(events[pair], offsets[pair])
-        for dirty, rows in zip(self._dirty, (items, countries, neighbours), strict=True):
-            dirty.update(rows.tolist())
+        pairs = self.neighbours.apply(events[pair], offsets[pair])
+        for state, touched, rows in zip(self.states, self._touched, (items, countries, pairs), strict=True):
+            if len(rows):
+                touched.append(rows)
+                state.touch(rows)
         return len(events)
 
     def _new(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
@@ -61,80 +79,53 @@ class Partition:
         for number in np.unique(source).tolist():
             at = np.flatnonzero(source == number)
             mine = seq[at]
-            before = np.maximum.accumulate(np.r_[self.marks.get(number, -1), mine[:-1]])
+            before = np.maximum.accumulate(np.r_[self._marks.get(number, -1), mine[:-1]])
             fresh[at] = mine > before
-            self.marks[number] = max(self.marks.get(number, -1), int(mine.max()))
+            self._marks[number] = max(self._marks.get(number, -1), int(mine.max()))
         return fresh
 
-    def take(self) -> tuple[Out, Out, list[tuple[int, bytes]], list[tuple[int, bytes]]]:
-        """Return and reset what is not durable: `item-features`, `item-neighbours`, rows for the store.
+    def take(self) -> list[Packed]:
+        """Return and reset what the online store has not got, a pair a table."""
+        out = []
+        for state, touched in zip(self.states, self._touched, strict=True):
+            rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
+            keys = state.rows.data["key"][rows]
+            rows, keys = rows[keys != 0], keys[keys != 0]
+            out.append((keys, state.rows.pack(rows)))
+        self._touched = ([], [], [])
+        return out
 
-        The marks come last: once they are durable, so is everything they stand for.
-        """
-        rows = [np.array(sorted(d), np.int64) for d in self._dirty]
-        self._dirty = (set(), set(), set())
-        tables = (self.stats.table, self.stats.countries, self.neighbours.table)
-        packed = [
-            list(zip(t.data["key"][r].tolist(), t.pack(r), strict=True))
-            for t, r in zip(tables, rows, strict=True)
-        ]
-        features: Out = [(row_key(ITEM, k), row, None, ()) for k, row in packed[0]]
-        features += [(row_key(COUNTRY, k), row, None, ()) for k, row in packed[1]]
-        if features or packed[2]:
-            features += [
-                (row_key(MARK, source), mark.to_bytes(8, "little", signed=True), None, ())
-                for source, mark in self.marks.items()
-            ]
-        pairs: Out = [(k.to_bytes(8, "little"), row, None, ()) for k, row in packed[2]]
-        return features, pairs, packed[0], packed[2]
-
-    def recover(self, records: RecordBatch) -> None:
-        """Take back rows and marks from `item-features`."""
-        load_rows(self.stats, records.records)
-        for record in records:
-            if record.value is not None and record.key[:1] == MARK:
-                self.marks[int.from_bytes(record.key[1:], "little")] = int.from_bytes(
-                    record.value, "little", signed=True
-                )
+    def changes(self) -> list[Changes]:
+        """Return what the changelogs have not got, one a table; the marks are with the items."""
+        for source, mark in self._marks.items():
+            self.states[0].set_meta(
+                MARK + source.to_bytes(2, "little"), mark.to_bytes(8, "little", signed=True)
+            )
+        return [state.take() for state in self.states]
 
 
 class ItemStage:
     """The partitions this process owns, and their way to Kafka and Redis."""
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, app: faust.App, wiring: Wiring) -> None:
         self.wiring = wiring
-        self.partitions: dict[int, Partition] = {}
-        self.flusher = Flusher(self._write, wiring.settings.flush_every_ms / 1000)
-        self._store = StoreWriter(wiring.store)
-
-    async def partition(self, number: int) -> Partition:
-        """Return a partition's state, read back from its changelogs when it is new here."""
-        part = self.partitions.get(number)
-        if part is None:
-            settings, topics = self.wiring.settings, self.wiring.topics
-            async with self.flusher.locked():
-                part = Partition(number)
-                table = part.neighbours.table
-                await read_partition(settings, topics.item_features, number, part.recover)
-
-                def load(records: RecordBatch) -> None:
-                    table.load([r.value for r in records if r.value is not None])
-
-                await read_partition(settings, topics.neighbours, number, load)
-                self.partitions[number] = part
-        return part
-
-    def revoked(self) -> None:
-        """Forget all state: every partition is assigned anew, and read back by whoever gets it."""
-        self.partitions.clear()
-        self.flusher.forget()
+        s, t = wiring.settings, wiring.topics
+        rows = {"dtype": item_stats.ROW, "blank": item_stats.BLANK[()]}
+        pairs = {"dtype": neighbours.ROW, "blank": neighbours.BLANK[()]}
+        self.items = Shelf(app, wiring, t.item_features, "i", **rows)
+        self.countries = Shelf(app, wiring, t.item_countries, None, **rows)
+        self.pairs = Shelf(app, wiring, t.neighbours, "n", **pairs)
+        self.shelves = [self.items, self.countries, self.pairs]
+        self.partitions = Owned(self.shelves, Partition)
+        self.beats = Beats(self._write, s.flush_every_ms / 1000, s.durable_every_ms / 1000, app.crash)
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
-        part = await self.partition(batch.partition)
+        part = self.partitions.get(batch.partition)
+        records = part.unseen(batch)
         size = ITEM_EVENT.itemsize
-        whole = [r for r in batch if r.value and not len(r.value) % size]
-        bad = {r.offset for r in batch} - {r.offset for r in whole}
+        whole = [r for r in records if r.value and not len(r.value) % size]
+        bad = {r.offset for r in records} - {r.offset for r in whole}
         if whole:
             events, offsets = read_item_events([r.value for r in whole], [r.offset for r in whole])
             sound = sound_item_events(events)
@@ -142,39 +133,60 @@ class ItemStage:
                 bad |= set(offsets[~sound].tolist())
                 sound = ~np.isin(offsets, sorted(bad))
                 events, offsets = events[sound], offsets[sound]
+            await self._bring_back(part, events)
             part.apply(events, offsets)
+        part.seen(batch)
         if bad:
             wrong = RejectedError("undecodable", "", f"not packed item events of {size} bytes each")
-            await self.wiring.bury(NAME, batch, [(r, wrong) for r in batch if r.offset in bad])
+            await self.wiring.bury(NAME, batch, [(r, wrong) for r in records if r.offset in bad])
 
-    async def _write(self) -> None:
-        taken = [(part.number, *part.take()) for part in self.partitions.values()]
-        topics, sender = self.wiring.topics, self.wiring.sender
-        await asyncio.gather(
-            *(sender.send_many(topics.neighbours, pairs, partition=n) for n, _, pairs, _, _ in taken if pairs)
-        )
-        await asyncio.gather(
-            *(sender.send_many(topics.item_features, rows, partition=n) for n, rows, _, _, _ in taken if rows)
-        )
-        for _, _, _, items, neighbours in taken:
-            if neighbours:
-                await self._store.put("n", *zip(*neighbours, strict=True))
-            if items:
-                await self._store.put("i", *zip(*items, strict=True))
+    async def _bring_back(self, part: Partition, events: npt.NDArray[np.void]) -> None:
+        items, countries, pairs = part.states
+        await self.items.bring_back(items, lambda: events["item"])
+        await self.countries.bring_back(countries, lambda: country_key(events["item"], events["country"]))
+        await self.pairs.bring_back(pairs, lambda: events["item"])
+
+    async def _write(self, durable: bool) -> None:
+        self.items.table.check_lease()
+        taken: list[tuple[Partition, list[Packed]]] = []
+        changes: dict[int, list[Changes]] = {}
+        for part in self.partitions:
+            taken.append((part, part.take()))
+            if durable:
+                changes[part.number] = part.changes()
+        shown = [
+            shelf.show(part.number, *rows)
+            for part, every in taken
+            for shelf, rows in zip(self.shelves, every, strict=True)
+        ]
+        await all_of(self._to_kafka(changes), *shown)
+        if durable:
+            for part, _ in taken:
+                for shelf, state in zip(self.shelves, part.states, strict=True):
+                    shelf.settle(state)
+
+    async def _to_kafka(self, changes: dict[int, list[Changes]]) -> None:
+        # Items come last, and of them the marks: once those are durable, so is everything they stand for.
+        for at in (2, 1, 0):
+            await self.shelves[at].table.write({number: every[at] for number, every in changes.items()})
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
-    stage = ItemStage(wiring)
+    stage = ItemStage(app, wiring)
 
     @app.agent(batch_topic(app, wiring.topics.item_events), name=NAME)
     async def aggregate_items(stream: Any) -> None:
         async for batch, ack in manual(stream):
-            await stage.apply(batch)
-            await stage.flusher.hold(ack)
+            try:
+                await stage.apply(batch)
+            except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
+                log.info("a batch was left to the next owner: %s", exc)
+                continue
+            await stage.beats.hold(ack, behind=len(batch) >= wiring.settings.batch_max_records)
 
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
-        stage.revoked()
+        stage.beats.forget()
 
-    return []
+    return [service for shelf in stage.shelves for service in shelf.services()]

@@ -26,7 +26,7 @@ from agents.follow_catalog import CatalogFollower
 from agents.requests import Job, RequestReader
 from agents.wiring import Wiring
 from models import neighbours, online, ranker, user_state
-from models.item_rows import load_rows
+from models.item_rows import load_countries, load_items
 from serving.candidates import Anchors
 from serving.recommender import Answer, Policy, Recommender
 from streams.errors import ArtefactError, RejectedError, UnavailableError
@@ -73,8 +73,9 @@ class ServeStage:
     # -- mirrors
 
     def on_rows(self, batch: RecordBatch) -> None:
-        """Take over item rows."""
-        load_rows(self.recommender.stats, batch.records)
+        """Take over rows of items, or of items in countries."""
+        load = load_countries if batch.topic == self.wiring.topics.item_countries else load_items
+        load(self.recommender.stats, batch.records)
 
     def on_models(self, batch: RecordBatch) -> None:
         """Take over models: of each the newest that fits; one that does not is refused."""
@@ -240,7 +241,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         stage.recommender.catalog, stage.recommender.hot, wiring.settings.max_event_bytes
     )
     items = follow_catalog.attach(app, wiring, follower, stage.recommender.hot)
-    rows = Tail(wiring.settings, wiring.topics.item_features, stage.on_rows, name="item-features")
+    topics = wiring.topics
+    rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
 
     @app.agent(batch_topic(app, wiring.topics.requests), name=NAME)

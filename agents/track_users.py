@@ -10,6 +10,8 @@ know it, or rows that make the same item-events of it, which the aggregator know
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import faust
@@ -18,27 +20,35 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
+from agents.beats import Beats
 from agents.follow_catalog import CatalogFollower, check_item
-from agents.wiring import Flusher, StoreWriter, Wiring
-from models.neighbours import both_ways
-from models.user_state import SEQ_STEP, Applied, UserState
-from streams.codec import Decoder, check_key
+from agents.owned import Owned, Shelf, StagePartition, all_of
+from agents.wiring import Wiring
+from models import user_state
+from models.user_state import UserState, item_events, known
+from streams.codec import Decoded, Decoder, check_key
 from streams.columns import ITEM_EVENT, KIND, event_columns, pack_item_events
-from streams.dedup import DedupWindow
+from streams.dedup import DedupWindow, stream_times
+from streams.errors import FencedError
+from streams.history import read_since
 from streams.ids import hash64, hash_many
 from streams.schemas import Event, Item, Millis, UserProfile, check_event
 from streams.sender import OutRecord
-from streams.tail import Tail, read_partition
+from streams.settings import Settings
+from streams.table_partition import Changes, TablePartition
+from streams.tail import Tail
 from streams.transport import RecordBatch, batch_topic, manual
 
 NAME = "track_users"
+log = logging.getLogger(__name__)
+
 #: Impressions are another source of `item-events` than events of the same partition.
 SHOWN_SOURCE = 1 << 15
 #: Slots of one impression; its records are numbered within it.
 MAX_SLOTS = 512
-_COUNTED = np.isin(
-    np.arange(len(KIND)), [KIND[k] for k in ("shown", "click", "skip", "dwell", "like", "save")]
-)
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 
 
 class Shown(msgspec.Struct):
@@ -50,46 +60,46 @@ class Shown(msgspec.Struct):
     item_ids: Annotated[list[str], msgspec.Meta(max_length=MAX_SLOTS)]
 
 
-class Partition:
-    """State of one partition, and what of it is not durable yet. Pure: no broker, no clock."""
+class Partition(StagePartition):
+    """State of one partition, and what of it was not passed on yet. Pure: no broker, no clock."""
 
-    def __init__(self, number: int, settings: Any) -> None:
-        self.number = number
-        self.users = UserState(settings.session_gap_ms)
+    def __init__(self, states: Sequence[TablePartition], settings: Settings) -> None:
+        super().__init__(states)
+        self.state = states[0]
+        self.users = UserState(self.state.rows, settings.session_gap_ms)
         self.dedup = DedupWindow(settings.dedup_window_ms)
-        self.dirty: set[int] = set()
-        self.forgotten: set[int] = set()
-        self.out: list[npt.NDArray[np.void]] = []
+        self.remembers = settings.dedup_window_ms == 0
+        self._newest = -1  # stream time: the largest record timestamp so far
+        self._touched: list[I64] = []
+        self._forgotten: set[int] = set()
+        self._out: list[npt.NDArray[np.void]] = []
 
-    def events(self, events: list[Event], records: list[Any], catalog: CatalogFollower) -> None:
-        """Apply accepted events."""
-        if not events:
+    def duplicates(self, records: Sequence[Any], decoded: Decoded[Event]) -> npt.NDArray[np.bool_]:
+        """Return which of the decoded events are retries, bool ``(n,)``; remember all of them.
+
+        ``records`` is what was decoded, bad ones included: they, too, tell the time.
+        """
+        times = stream_times(np.array([r.timestamp for r in records], np.int64), self._newest)
+        self._newest = int(times[-1])
+        if len(decoded.records) != len(records):
+            offsets = np.array([r.offset for r in records], np.int64)
+            times = times[np.searchsorted(offsets, [r.offset for r in decoded.records])]
+        return ~self.dedup.fresh(hash_many([e.event_id for e in decoded.values]), times)
+
+    def events(self, records: Sequence[Any], decoded: Decoded[Event], catalog: CatalogFollower) -> None:
+        """Apply decoded events."""
+        retry = self.duplicates(records, decoded)
+        if not decoded.values:
             return
-        fresh = self.dedup.fresh([e.event_id for e in events], max(e.ts for e in events))
-        columns = event_columns(events, [r.offset for r in records])
-        if not fresh.all():
-            columns = columns.where(fresh)
+        columns = event_columns(decoded.values, [r.offset for r in decoded.records])
+        if retry.any():
+            columns = columns.where(~retry)
         columns.category, columns.creator = catalog.catalog.attributes(columns.item)
         applied = self.users.apply(columns)
-        self.dirty.update(applied.rows.tolist())
-        self.out.append(self._item_events(applied))
+        self._touch(applied.rows)
+        self._out.append(item_events(applied, self.number))
 
-    def _item_events(self, applied: Applied) -> npt.NDArray[np.void]:
-        events = applied.events
-        out = np.zeros(len(events), ITEM_EVENT)
-        out["item"], out["country"], out["ts"], out["kind"] = (
-            events.item,
-            events.country,
-            events.ts,
-            events.kind,
-        )
-        out["amount"] = np.where(events.kind == KIND["dwell"], events.dwell_s, 1)
-        out["source_seq"] = events.offset * SEQ_STEP
-        out = np.concatenate([out[_COUNTED[events.kind]], both_ways(applied.pairs)])
-        out["source_partition"] = self.number
-        return out
-
-    def shown(self, impressions: list[Shown], records: list[Any]) -> None:
+    def shown(self, impressions: list[Shown], records: Sequence[Any]) -> None:
         """Count impressions, for the users and for the items."""
         if not impressions:
             return
@@ -97,8 +107,8 @@ class Partition:
         users = hash_many([i.user_id for i in impressions])
         slots = np.array([len(i.item_ids) for i in impressions], np.int64)
         ts = np.array([i.ts for i in impressions], np.int64)
-        rows, fresh = self.users.shown(users, slots.astype(np.float32), ts, offsets)
-        self.dirty.update(rows.tolist())
+        rows, fresh = self.users.shown(users, slots, ts, offsets)
+        self._touch(rows)
         out = np.zeros(int(slots.sum()), ITEM_EVENT)
         out["item"] = hash_many([item for i in impressions for item in i.item_ids])
         out["country"] = np.repeat(hash_many([i.country for i in impressions]), slots)
@@ -108,45 +118,60 @@ class Partition:
         within = np.arange(len(out)) - np.repeat(np.cumsum(slots) - slots, slots)
         out["source_seq"] = np.repeat(offsets, slots) * MAX_SLOTS + within
         out["source_partition"] = self.number + SHOWN_SOURCE
-        self.out.append(out[np.repeat(fresh, slots)])
+        self._out.append(out[np.repeat(fresh, slots)])
 
     def profile(self, profile: UserProfile) -> None:
         """Take over a profile."""
-        row = self.users.profile(profile)
-        self.dirty.add(row)
-        self.forgotten.discard(hash64(profile.user_id))
+        self._touch(np.array([self.users.profile(profile)], np.int64))
+        self._forgotten.discard(hash64(profile.user_id))
 
-    def forget(self, user_id: str) -> None:
+    def forget(self, key: int) -> None:
         """Drop everything known about a user."""
-        key = hash64(user_id)
-        row = self.users.table.row(key)
-        self.dirty.discard(row)
-        self.users.table.drop([key])
-        self.forgotten.add(key)
+        row = self.users.forget(key)
+        if row >= 0:
+            self._touch(np.array([row], np.int64))
+        self._forgotten.add(key)
 
-    def take(self) -> tuple[list[int], list[bytes], list[int], npt.NDArray[np.void]]:
-        """Return and reset what is not durable: keys and rows, keys to forget, item-events in order."""
-        rows = np.array(sorted(self.dirty), np.int64)
-        keys = self.users.table.data["key"][rows].tolist()
-        packed = self.users.table.pack(rows)
-        gone = sorted(self.forgotten)
-        out = np.concatenate(self.out) if self.out else np.zeros(0, ITEM_EVENT)
-        # The aggregator tells a replay by numbers that do not grow.
-        out = out[np.lexsort((out["source_seq"], out["source_partition"]))]
-        self.dirty, self.forgotten, self.out = set(), set(), []
-        return keys, packed, gone, out
+    def _touch(self, rows: I64) -> None:
+        self._touched.append(rows)
+        self.state.touch(rows)
+
+    def take(self) -> tuple[U64, list[bytes], list[int], npt.NDArray[np.void]]:
+        """Return and reset what was not passed on: keys and rows, keys to forget, item-events in order."""
+        rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
+        keys = self.state.rows.data["key"][rows]
+        gone = sorted(self._forgotten)
+        there = keys != 0
+        if gone:
+            there &= ~np.isin(keys, np.array(gone, np.uint64))
+        if not there.all():
+            rows, keys = rows[there], keys[there]
+        out = np.concatenate(self._out) if self._out else np.zeros(0, ITEM_EVENT)
+        if len(self._out) > 1:  # the aggregator tells a replay by numbers that do not grow
+            out = out[np.lexsort((out["source_seq"], out["source_partition"]))]
+        self._touched, self._forgotten, self._out = [], set(), []
+        return keys, self.state.rows.pack(rows), gone, out
 
 
 class UserStage:
     """The partitions this process owns, and their way to Kafka and Redis."""
 
-    def __init__(self, wiring: Wiring, catalog: CatalogFollower) -> None:
+    def __init__(self, app: faust.App, wiring: Wiring, catalog: CatalogFollower) -> None:
         self.wiring = wiring
         self.catalog = catalog
-        self.partitions: dict[int, Partition] = {}
-        self.flusher = Flusher(self._write, wiring.settings.flush_every_ms / 1000)
-        self._store = StoreWriter(wiring.store)
-        s = wiring.settings
+        s = self._settings = wiring.settings
+        self.shelf = Shelf(
+            app,
+            wiring,
+            wiring.topics.user_state,
+            "u",
+            visible=known,
+            dtype=user_state.ROW,
+            blank=user_state.BLANK[()],
+            order=("offset", "shown_offset"),
+        )
+        self.partitions = Owned([self.shelf], lambda states: Partition(states, s))
+        self.beats = Beats(self._write, s.flush_every_ms / 1000, s.durable_every_ms / 1000, app.crash)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
@@ -154,29 +179,22 @@ class UserStage:
 
     def _check_event(self, event: Event, record: Any) -> None:
         check_key(record, "user_id", event.user_id)
-        check_event(event, record.timestamp, self.wiring.settings.lateness_ms, self.wiring.settings.future_ms)
+        check_event(event, record.timestamp, self._settings.lateness_ms, self._settings.future_ms)
 
-    async def partition(self, number: int) -> Partition:
-        """Return a partition's state, read back from its changelog when it is new here."""
-        part = self.partitions.get(number)
-        if part is None:
-            async with self.flusher.locked():
-                part = Partition(number, self.wiring.settings)
-                table = part.users.table
+    async def partition(self, batch: RecordBatch) -> Partition:
+        """Return the partition a batch belongs to; a new one learns which events it has seen of late."""
+        part = self.partitions.get(batch.partition)
+        if not part.remembers and batch.topic == self.wiring.topics.events:
+            since = int(batch.records[0].timestamp) - self._settings.dedup_window_ms
 
-                def apply(records: RecordBatch) -> None:
-                    last = {r.key: r.value for r in records}  # somebody forgotten may have come back
-                    table.load([row for row in last.values() if row is not None])
-                    table.drop(int.from_bytes(key, "little") for key, row in last.items() if row is None)
+            def remember(earlier: RecordBatch) -> None:
+                part.duplicates(earlier.records, self._events.batch(earlier.records))
 
-                await read_partition(self.wiring.settings, self.wiring.topics.user_state, number, apply)
-                self.partitions[number] = part
+            await read_since(
+                self._settings, batch.topic, batch.partition, since, batch.first_offset, remember
+            )
+            part.remembers = True
         return part
-
-    def revoked(self) -> None:
-        """Forget all state: every partition is assigned anew, and read back by whoever gets it."""
-        self.partitions.clear()
-        self.flusher.forget()
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
@@ -185,49 +203,63 @@ class UserStage:
             bad = self._items.batch([r for r in batch if r.value is not None]).rejects
             await self.wiring.bury(NAME, batch, bad)
             return
-        part = await self.partition(batch.partition)
+        part = await self.partition(batch)
+        records = part.unseen(batch)
+        if not records:
+            return
         if batch.topic == topics.events:
-            decoded = self._events.batch(batch.records)
-            part.events(decoded.values, decoded.records, self.catalog)
+            decoded = self._events.batch(records)
+            await self._bring_back(part, [e.user_id for e in decoded.values])
+            part.events(records, decoded, self.catalog)
             rejects = decoded.rejects
         elif batch.topic == topics.impressions:
-            shown = self._shown.batch(batch.records)
+            shown = self._shown.batch(records)
+            await self._bring_back(part, [i.user_id for i in shown.values])
             part.shown(shown.values, shown.records)
             rejects = shown.rejects
         else:
-            for record in batch:
-                if record.value is None and record.key:
-                    part.forget(record.key.decode("utf-8", "replace"))
-            profiles = self._users.batch([r for r in batch if not (r.value is None and r.key)])
-            for profile in profiles.values:
-                part.profile(profile)
-            rejects = profiles.rejects
+            rejects = await self._profiles(part, records)
+        part.seen(batch)
         await self.wiring.bury(NAME, batch, rejects)
 
-    async def _write(self) -> None:
-        taken = [(part.number, *part.take()) for part in self.partitions.values()]
-        topics, sender = self.wiring.topics, self.wiring.sender
-        # 1. item-events
-        every = [out for *_, out in taken if len(out)]
-        if every:
-            await self._send_item_events(np.concatenate(every))
-        # 2. the rows
-        writes = []
-        for number, keys, rows, gone, _ in taken:
-            # Somebody forgotten may have come back since: the row goes after the tombstone.
-            records: list[OutRecord] = [(key.to_bytes(8, "little"), None, None, ()) for key in gone]
-            records += [
-                (key.to_bytes(8, "little"), row, None, ()) for key, row in zip(keys, rows, strict=True)
-            ]
-            if records:
-                writes.append(sender.send_many(topics.user_state, records, partition=number))
-        await asyncio.gather(*writes)
-        # 3. the online store
-        for _, keys, rows, gone, _ in taken:
-            if gone:
-                await self._store.drop("u", gone)
-            if keys:
-                await self._store.put("u", keys, rows)
+    async def _profiles(self, part: Partition, records: Sequence[Any]) -> list[Any]:
+        gone = [r.key.decode("utf-8", "replace") for r in records if r.value is None and r.key]
+        profiles = self._users.batch([r for r in records if not (r.value is None and r.key)])
+        await self._bring_back(part, gone + [p.user_id for p in profiles.values])
+        for user in gone:
+            part.forget(hash64(user))
+        for profile in profiles.values:
+            part.profile(profile)
+        return profiles.rejects
+
+    async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
+        await self.shelf.bring_back(part.state, lambda: hash_many(users))
+
+    async def _write(self, durable: bool) -> None:
+        self.shelf.table.check_lease()
+        taken: list[tuple[Partition, Any]] = []
+        changes: dict[int, Changes] = {}
+        for part in self.partitions:
+            taken.append((part, part.take()))
+            if durable:
+                changes[part.number] = part.state.take()
+        out = [items for _, (*_, items) in taken if len(items)]
+        await all_of(self._to_kafka(out, changes), *(self._to_store(p, t) for p, t in taken))
+        if durable:
+            for part, _ in taken:
+                self.shelf.settle(part.state)
+
+    async def _to_kafka(self, out: list[npt.NDArray[np.void]], changes: dict[int, Changes]) -> None:
+        if out:
+            await self._send_item_events(np.concatenate(out))
+        if changes:
+            await self.shelf.table.write(changes)
+
+    async def _to_store(self, part: Partition, taken: tuple[U64, list[bytes], list[int], Any]) -> None:
+        keys, rows, gone, _ = taken
+        if gone and self.shelf.feed is not None:
+            await self.shelf.feed.drop(part.number, gone)
+        await self.shelf.show(part.number, keys, rows)
 
     async def _send_item_events(self, out: npt.NDArray[np.void]) -> None:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender
@@ -243,7 +275,7 @@ class UserStage:
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
     catalog = CatalogFollower()
-    stage = UserStage(wiring, catalog)
+    stage = UserStage(app, wiring, catalog)
     t = wiring.topics
     items = Tail(wiring.settings, [t.items], catalog.apply, name="items")
 
@@ -251,11 +283,15 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     async def track_users(stream: Any) -> None:
         await items.caught_up.wait()
         async for batch, ack in manual(stream):
-            await stage.apply(batch)
-            await stage.flusher.hold(ack)
+            try:
+                await stage.apply(batch)
+            except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
+                log.info("a batch was left to the next owner: %s", exc)
+                continue
+            await stage.beats.hold(ack, behind=len(batch) >= wiring.settings.batch_max_records)
 
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
-        stage.revoked()
+        stage.beats.forget()
 
-    return [items]
+    return [items, *stage.shelf.services()]

@@ -5,7 +5,7 @@ broker, same run.
 
 150-byte events over 4 partitions of an embedded broker. ``events_per_cpu_s`` divides by the worker
 process's own CPU time between its first and last event. Also: writing with ``BatchSender``, and the delay
-of lone records.
+of lone records beside the broker's own (a bare aiokafka consumer), in turns; the worker's CPU when idle.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from aiokafka import AIOKafkaConsumer  # noqa: E402
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: E402
 
 from streams.app import make_app, run, run_apps  # noqa: E402
 from streams.embedded import EmbeddedBroker  # noqa: E402
+from streams.fetching import QUIET_S  # noqa: E402
 from streams.sender import BatchSender  # noqa: E402
 from streams.settings import Settings  # noqa: E402
 from streams.transport import batch_topic, durable  # noqa: E402
 
 STOCK_EVENTS = 60_000
 BATCH_EVENTS = 600_000
-LONE_RECORDS = 200
+LONE_RECORDS, LONE_EVERY_S = 200, 0.05
 EVENT = (
     b'{"event_id":"%010d","type":"click","user_id":"user%06d","item_id":"item%06d",'
     b'"ts":1760000000000,"surface":"home"}'
@@ -99,33 +101,77 @@ async def batch(brokers: str, topic: str) -> dict[str, float]:
     return counter.result
 
 
+class Delays:
+    """Times from sending lone records, ``LONE_EVERY_S`` apart, to their arrival."""
+
+    def __init__(self) -> None:
+        self._sent: dict[bytes, float] = {}
+        self._delays: list[float] = []
+
+    def arrived(self, value: bytes | None) -> None:
+        if value in self._sent:
+            self._delays.append((time.perf_counter() - self._sent[value]) * 1000)
+
+    async def feed(self, sender: BatchSender, topic: str) -> None:
+        for _ in range(LONE_RECORDS):
+            body = b"%d" % time.perf_counter_ns()
+            self._sent[body] = time.perf_counter()
+            await (await sender.send_one(topic, body, key=body))
+            await asyncio.sleep(LONE_EVERY_S)
+        await asyncio.sleep(0.2)
+
+    def result(self) -> dict[str, float]:
+        cuts = statistics.quantiles(self._delays, n=100)
+        return {"records": len(self._delays), "p50_ms": round(cuts[49], 2), "p99_ms": round(cuts[98], 2)}
+
+
+async def own(brokers: str, topic: str) -> dict[str, float]:
+    """The broker's own delay: a bare aiokafka consumer that does nothing else."""
+    delays = Delays()
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=brokers, fetch_max_wait_ms=250)
+    async with consumer:
+
+        async def read() -> None:
+            async for record in consumer:
+                delays.arrived(record.value)
+
+        sender = BatchSender(Settings(brokers=brokers))
+        await sender.start()
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.5)
+        await delays.feed(sender, topic)
+        reading.cancel()
+        await sender.stop()
+    return delays.result()
+
+
 async def lone(brokers: str, topic: str) -> dict[str, float]:
     settings = Settings(brokers=brokers)
     app = make_app(settings, "lone")
     sender, stop, ready = BatchSender(settings), asyncio.Event(), asyncio.Event()
-    sent: dict[bytes, float] = {}
-    delays: list[float] = []
+    delays = Delays()
+    idle: list[float] = []
 
     @app.agent(batch_topic(app, topic))
     async def read(stream):
         async for records in durable(stream):
-            delays.extend((time.perf_counter() - sent[record.value]) * 1000 for record in records)
+            for record in records:
+                delays.arrived(record.value)
 
     async def feed() -> None:
         await ready.wait()
-        for n in range(LONE_RECORDS):
-            body = b"%d" % n
-            sent[body] = time.perf_counter()
-            await (await sender.send_one(topic, body, key=body))
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
+        await delays.feed(sender, topic)
+        await asyncio.sleep(QUIET_S)
+        cpu = time.process_time()
+        await asyncio.sleep(5)
+        idle.append((time.process_time() - cpu) / 5)
         stop.set()
 
     feeding = asyncio.create_task(feed())
     await run_apps([app], settings=settings, services=[sender], ready=ready, stop=stop)
     await feeding
-    cuts = statistics.quantiles(delays, n=100)
-    return {"records": len(delays), "p50_ms": round(cuts[49], 2), "p99_ms": round(cuts[98], 2)}
+    return {**delays.result(), "idle_cpu_share": round(idle[0], 4)}
 
 
 async def fill(brokers: str) -> dict[str, float]:
@@ -155,14 +201,17 @@ def worker(mode: str, brokers: str) -> dict[str, float]:
     return result
 
 
+MODES = {"stock": stock, "batch": batch, "own": own, "lone": lone}
+
+
 def main() -> None:
     if len(sys.argv) == 3:
         mode, brokers = sys.argv[1:]
-        print(json.dumps(run({"stock": stock, "batch": batch, "lone": lone}[mode](brokers, mode))))
+        print(json.dumps(run(MODES[mode](brokers, "lone" if mode == "own" else mode))))
         return
     with EmbeddedBroker() as broker:
         figures: dict[str, object] = {"sender": run(fill(broker.bootstrap))}
-        for mode in ("stock", "batch", "lone"):
+        for mode in MODES:
             figures[mode] = worker(mode, broker.bootstrap)
     stock_rate, batch_rate = (figures[mode]["events_per_cpu_s"] for mode in ("stock", "batch"))  # type: ignore[index]
     print(

@@ -15,11 +15,13 @@ import numpy.typing as npt
 from models import item_stats, user_state
 from streams.ids import hash64
 from streams.settings import HOUR_MS
+from streams.windows import WINDOW_NAMES
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
 SURFACES = ("home", "related", "digest")
+_5M, _1H, _24H = (WINDOW_NAMES.index(name) for name in ("5m", "1h", "24h"))
 #: Buckets of the hourly window that make about a quarter of an hour.
 QUARTER = 3
 #: Counts a small sample is drawn to the average with.
@@ -220,31 +222,30 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
 
 def _item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     w = item_stats.WINDOWS.read(c.stats, ctx.now)
-    shown, click, skip, dwell, like = range(5)
-    total = c.stats["totals"]
-    put["item_clicks_5m"][:] = np.log1p(w[:, 0, click])
+    shown, click, skip, dwell, like = range(len(item_stats.METRICS))
+    put["item_clicks_5m"][:] = np.log1p(w[:, _5M, click])
     quarter = item_stats.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", QUARTER)
     put["item_clicks_15m"][:] = np.log1p(quarter)
-    put["item_clicks_1h"][:] = np.log1p(w[:, 1, click])
-    put["item_clicks_24h"][:] = np.log1p(w[:, 2, click])
-    put["item_clicks_total"][:] = np.log1p(total[:, click])
-    put["item_shown_1h"][:] = np.log1p(w[:, 1, shown])
-    put["item_shown_24h"][:] = np.log1p(w[:, 2, shown])
-    put["item_ctr_1h"][:] = (w[:, 1, click] + 1) / (np.maximum(w[:, 1, shown], w[:, 1, click]) + 20)
-    put["item_ctr_24h"][:] = (w[:, 2, click] + 1) / (np.maximum(w[:, 2, shown], w[:, 2, click]) + 20)
-    put["item_skip_rate_24h"][:] = w[:, 2, skip] / (w[:, 2, skip] + w[:, 2, click] + 20)
-    put["item_dwell_mean_24h"][:] = np.log1p(w[:, 2, dwell] / (w[:, 2, click] + 1))
-    put["item_like_rate_24h"][:] = w[:, 2, like] / (w[:, 2, click] + 20)
-    put["item_trend"][:] = (12 * w[:, 0, click] + 1) / (w[:, 1, click] + 1)
+    put["item_clicks_1h"][:] = np.log1p(w[:, _1H, click])
+    put["item_clicks_24h"][:] = np.log1p(w[:, _24H, click])
+    put["item_clicks_total"][:] = np.log1p(item_stats.COUNTS.totals(c.stats, "click"))
+    put["item_shown_1h"][:] = np.log1p(w[:, _1H, shown])
+    put["item_shown_24h"][:] = np.log1p(w[:, _24H, shown])
+    put["item_ctr_1h"][:] = (w[:, _1H, click] + 1) / (np.maximum(w[:, _1H, shown], w[:, _1H, click]) + 20)
+    put["item_ctr_24h"][:] = (w[:, _24H, click] + 1) / (np.maximum(w[:, _24H, shown], w[:, _24H, click]) + 20)
+    put["item_skip_rate_24h"][:] = w[:, _24H, skip] / (w[:, _24H, skip] + w[:, _24H, click] + 20)
+    put["item_dwell_mean_24h"][:] = np.log1p(w[:, _24H, dwell] / (w[:, _24H, click] + 1))
+    put["item_like_rate_24h"][:] = w[:, _24H, like] / (w[:, _24H, click] + 20)
+    put["item_trend"][:] = (12 * w[:, _5M, click] + 1) / (w[:, _1H, click] + 1)
     born = np.where(c.published > 0, c.published, c.stats["first_ts"])
     put["item_age_h"][:] = np.where(born > 0, np.log1p(np.maximum(ctx.now - born, 0) / HOUR_MS), -1)
     last = c.stats["last_click"]
     put["item_idle_min"][:] = np.where(last > 0, np.log1p(np.maximum(ctx.now - last, 0) / 60_000), -1)
-    put["item_click_share_5m"][:] = _share(w[:, 0, click])
+    put["item_click_share_5m"][:] = _share(w[:, _5M, click])
     put["item_click_share_15m"][:] = _share(quarter)
     put["item_click_rank_15m"][:] = _ranks(quarter)
-    put["item_click_share_1h"][:] = _share(w[:, 1, click])
-    put["item_click_rank_1h"][:] = _ranks(w[:, 1, click])
+    put["item_click_share_1h"][:] = _share(w[:, _1H, click])
+    put["item_click_rank_1h"][:] = _ranks(w[:, _1H, click])
 
 
 def _among(put: dict[str, F32], c: Candidates) -> None:
@@ -267,7 +268,7 @@ def _pairing(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     put["together_score"][:] = c.together
     put["together_share"][:] = _share(c.together)
     # Popular items are seen with everything: what is left of it against the item's own clicks.
-    put["together_lift"][:] = c.together / np.sqrt(c.stats["totals"][:, 1] + 10)
+    put["together_lift"][:] = c.together / np.sqrt(item_stats.COUNTS.totals(c.stats, "click") + 10.0)
     put["together_rank"][:] = _ranks(c.together)
     put["next_rank"][:] = _ranks(c.next_score)
     put["vector_user"][:] = c.vectors @ ctx.user_vector
@@ -280,14 +281,14 @@ def _pairing(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
 
 def _user(put: dict[str, F32], user: npt.NDArray[Any], ctx: RequestContext) -> None:
     w = user_state.WINDOWS.read(user, ctx.now)[0]
-    shown, click, dwell = 0, 1, 3
+    shown, click, dwell = (user_state.METRICS.index(name) for name in ("shown", "click", "dwell_s"))
     row = user[0]
-    put["user_clicks_5m"][:] = np.log1p(w[0, click])
-    put["user_clicks_1h"][:] = np.log1p(w[1, click])
-    put["user_clicks_24h"][:] = np.log1p(w[2, click])
-    put["user_ctr_24h"][:] = (w[2, click] + 1) / (max(w[2, shown], w[2, click]) + 20)
-    put["user_dwell_mean_24h"][:] = np.log1p(w[2, dwell] / (w[2, click] + 1))
-    put["user_clicks_total"][:] = np.log1p(row["totals"][click])
+    put["user_clicks_5m"][:] = np.log1p(w[_5M, click])
+    put["user_clicks_1h"][:] = np.log1p(w[_1H, click])
+    put["user_clicks_24h"][:] = np.log1p(w[_24H, click])
+    put["user_ctr_24h"][:] = (w[_24H, click] + 1) / (max(w[_24H, shown], w[_24H, click]) + 20)
+    put["user_dwell_mean_24h"][:] = np.log1p(w[_24H, dwell] / (w[_24H, click] + 1))
+    put["user_clicks_total"][:] = np.log1p(user_state.COUNTS.totals(row, "click"))
     put["user_session_len"][:] = row["session_len"]
     _, times = user_state.recent_items(row, 1)
     put["user_idle_min"][:] = np.log1p(max(ctx.now - times[0], 0) / 60_000) if times else -1

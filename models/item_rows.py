@@ -1,4 +1,4 @@
-"""Keys and loading of `item-features`: one topic, three kinds of rows; the key's first byte tells which."""
+"""Rows of items, and of items in countries, as they come back from their topics: a mirror for readers."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.item_stats import ItemStats
+from streams.table import Table
 
-#: An item's row, the row of an (item, country), a source's high-water mark.
-ITEM, COUNTRY, MARK = b"i", b"c", b"m"
-
-
-def row_key(kind: bytes, key: int) -> bytes:
-    """Return the record key of a row."""
-    return kind + key.to_bytes(8, "little")
+#: A row's record key is the row's key, little-endian; records of other keys are not rows.
+KEY_BYTES = 8
 
 
-def load_rows(stats: ItemStats, records: Sequence[Any]) -> int:
-    """Put the rows of a batch of records in place; return how many were taken."""
-    items, countries = [], []
-    for record in records:
-        if record.value is not None:
-            kind = record.key[:1]
-            if kind == ITEM:
-                items.append(record.value)
-            elif kind == COUNTRY:
-                countries.append(record.value)
-    return stats.table.load(items) + stats.countries.load(countries)
+def load_items(stats: ItemStats, records: Sequence[Any]) -> int:
+    """Put the rows of records of `item-features` in place; return how many were taken.
+
+    A record without a value says that the row has expired.
+    """
+    return _load(stats.table, records)
+
+
+def load_countries(stats: ItemStats, records: Sequence[Any]) -> int:
+    """Put the rows of records of `item-countries` in place; return how many were taken."""
+    return _load(stats.countries, records)
+
+
+def _load(table: Table, records: Sequence[Any]) -> int:
+    rows = [r for r in records if r.key is not None and len(r.key) == KEY_BYTES]
+    expired = {r.key: at for at, r in enumerate(rows) if r.value is None}
+    if expired:
+        table.drop([int.from_bytes(key, "little") for key in expired])
+        rows = [r for at, r in enumerate(rows) if at > expired.get(r.key, -1)]
+    return table.load([r.value for r in rows])

@@ -1,54 +1,61 @@
-"""What happened to an item: windows of what users did with it, everywhere and per country."""
+"""What happened to an item: counts of what users did with it, everywhere and per country."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from streams.columns import KIND
+from models import kernels
+from models.counts import Counts
+from streams.columns import KINDS
 from streams.table import Table
-from streams.windows import TIERS, Windows
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
 
+#: ``like`` is likes and saves; ``dwell_s`` seconds.
 METRICS = ("shown", "click", "skip", "dwell_s", "like")
-WINDOWS = Windows(METRICS)
-COUNTRY_WINDOWS = Windows(("click",), tiers=TIERS[1:2])
+COUNTS = Counts(
+    METRICS,
+    high={"5m": np.dtype("u1"), "1h": np.dtype("u1"), "24h": np.dtype("u1"), "7d": np.dtype("<u2")},
+    wide=True,
+)
+WINDOWS = COUNTS.windows
 
+#: A row of an item, or of an (item, country): of everybody, or of those in one country.
 ROW = np.dtype(
     [
-        ("key", "<u8"),
+        ("key", "<u8"),  # of the item, or ``country_key``
+        ("item", "<u8"),
+        ("country", "<u8"),  # 0: everywhere
         ("offset", "<i8"),  # of the last item-events record applied
         ("updated", "<i8"),
         ("first_ts", "<i8"),
         ("last_click", "<i8"),
-        ("totals", "<f8", (len(METRICS),)),  # a float32 stops counting at 16.8 million
-        *WINDOWS.fields(),
-        ("pad", "<u4"),
+        *COUNTS.summary(),
+        ("layout", "<u4"),
+        *COUNTS.cells(),
+        ("pad", "u1", (3,)),
     ]
 )
 BLANK = np.zeros((), ROW)
 BLANK["offset"] = -1
 
-#: One row an (item, country); its key mixes both.
-COUNTRY_ROW = np.dtype(
-    [("key", "<u8"), ("item", "<u8"), ("country", "<u8"), ("offset", "<i8"), *COUNTRY_WINDOWS.fields()]
-)
-COUNTRY_BLANK = np.zeros((), COUNTRY_ROW)
-COUNTRY_BLANK["offset"] = -1
-
-_METRIC = np.full(9, -1, np.int64)
-for _kind, _metric in {
+#: What each kind of event counts as.
+_COUNTS_AS = {
     "shown": "shown",
     "click": "click",
     "skip": "skip",
     "dwell": "dwell_s",
     "like": "like",
     "save": "like",
-}.items():
-    _METRIC[KIND[_kind]] = METRICS.index(_metric)
+}
+_METRIC = [METRICS.index(_COUNTS_AS[kind]) if kind in _COUNTS_AS else -1 for kind in KINDS]
+_COUNTED = np.array(_METRIC) >= 0
+_COUNTER = COUNTS.counter(ROW)
+_EVERYWHERE = kernels.Items(_COUNTER, ROW, metric=_METRIC, by_country=False)
+_BY_COUNTRY = kernels.Items(_COUNTER, ROW, metric=_METRIC, by_country=True)
 
 
 def country_key(item: U64, country: U64) -> U64:
@@ -60,61 +67,39 @@ def country_key(item: U64, country: U64) -> U64:
         return z ^ (z >> np.uint64(31))
 
 
-class ItemStats:
-    """Item rows and (item, country) rows: of one partition where they are counted, of all where read."""
+def new_table() -> Table:
+    """Return a table for rows of items, or of (item, country)."""
+    return Table(ROW, BLANK[()])
 
-    def __init__(self) -> None:
-        self.table = Table(ROW, BLANK[()])
-        self.countries = Table(COUNTRY_ROW, COUNTRY_BLANK[()])
+
+class ItemStats:
+    """Item rows and (item, country) rows: of one partition where they are counted, of all where read.
+
+    Parameters
+    ----------
+    items, countries
+        Where the rows are kept, both of dtype ``ROW``; new tables when None.
+    """
+
+    def __init__(self, items: Table | None = None, countries: Table | None = None) -> None:
+        self.table = new_table() if items is None else items
+        self.countries = new_table() if countries is None else countries
 
     def apply(self, events: npt.NDArray[np.void], offsets: I64) -> tuple[I64, I64]:
         """Count ``ITEM_EVENT`` records (pairs excluded); return the item rows and country rows touched.
 
-        A record a row already reflects (by offset) is passed over.
+        A record a row already reflects (by offset) is passed over. Country rows know for themselves what they
+        reflect: a crash may have left them behind, or ahead.
         """
-        metric = _METRIC[events["kind"]]
-        counted = metric >= 0
+        counted = _COUNTED[events["kind"]]
         if not counted.all():
-            events, offsets, metric = events[counted], offsets[counted], metric[counted]
-        if not len(events):
-            empty = np.zeros(0, np.int64)
-            return empty, empty
-        rows = self.table.take(events["item"])
-        data = self.table.data
-        # Country rows know for themselves what they reflect: a crash may have left them behind.
-        clicks = events["kind"] == KIND["click"]
-        countries = self._by_country(events[clicks], offsets[clicks])
-        fresh = offsets > data["offset"][rows]
-        if not fresh.all():
-            rows, events, offsets, metric = rows[fresh], events[fresh], offsets[fresh], metric[fresh]
-        ts = events["ts"]
-        np.maximum.at(data["offset"], rows, offsets)
-        np.maximum.at(data["updated"], rows, ts)
-        first = data["first_ts"]
-        new = rows[first[rows] == 0]
-        first[new] = np.iinfo(np.int64).max
-        np.minimum.at(first, rows, ts)
-        clicks = events["kind"] == KIND["click"]
-        np.maximum.at(data["last_click"], rows[clicks], ts[clicks])
-        np.add.at(data["totals"], (rows, metric), events["amount"])
-        WINDOWS.add(data, rows, ts, metric, events["amount"])
-        return np.unique(rows), countries
-
-    def _by_country(self, clicks: npt.NDArray[np.void], offsets: I64) -> I64:
-        known = clicks["country"] != 0
-        clicks, offsets = clicks[known], offsets[known]
-        if not len(clicks):
-            return np.zeros(0, np.int64)
-        rows = self.countries.take(country_key(clicks["item"], clicks["country"]))
-        data = self.countries.data
-        fresh = offsets > data["offset"][rows]
-        rows, clicks, offsets = rows[fresh], clicks[fresh], offsets[fresh]
-        np.maximum.at(data["offset"], rows, offsets)
-        data["item"][rows] = clicks["item"]
-        data["country"][rows] = clicks["country"]
-        zero = np.zeros(len(rows), np.int64)
-        COUNTRY_WINDOWS.add(data, rows, clicks["ts"], zero, np.ones(len(rows), np.float32))
-        return np.unique(rows)
+            events, offsets = events[counted], offsets[counted]
+        items = _count(_EVERYWHERE, self.table, events["item"], events, offsets)
+        placed = events["country"] != 0
+        if not placed.all():
+            events, offsets = events[placed], offsets[placed]
+        keys = country_key(events["item"], events["country"])
+        return items, _count(_BY_COUNTRY, self.countries, keys, events, offsets)
 
     def country_clicks(self, items: U64, country: int, now: int) -> F32:
         """Return the clicks of the last hour from ``country``, float32 ``(n,)``."""
@@ -124,5 +109,12 @@ class ItemStats:
         rows = self.countries.find(country_key(items, np.full(len(items), country, np.uint64)))
         there = rows >= 0
         if there.any():
-            out[there] = COUNTRY_WINDOWS.read_one(self.countries.data[rows[there]], now, "1h", "click")
+            out[there] = WINDOWS.read_one(self.countries.data, now, "1h", "click", rows=rows[there])
         return out
+
+
+def _count(kernel: kernels.Items, table: Table, keys: U64, events: npt.NDArray[np.void], offsets: I64) -> I64:
+    """Count events in the rows of ``keys``; return the rows touched."""
+    rows = table.take(keys)
+    fresh = kernel.apply(table.data, rows, events, offsets)
+    return kernels.distinct(rows if fresh.all() else rows[fresh], len(table.data))

@@ -16,14 +16,15 @@ import numpy.typing as npt
 
 from models import neighbours as neighbours_module
 from models import ranker as ranker_module
+from models import user_state
 from models.features import SPEC
 from models.item_stats import ItemStats
-from models.neighbours import Neighbours, both_ways
+from models.neighbours import Neighbours
 from models.ranker import Ranker, RankerParams
-from models.user_state import SEQ_STEP, UserState
+from models.user_state import UserState, item_events
 from serving.candidates import Anchors
 from serving.recommender import Policy, Ranked, Recommender
-from streams.columns import ITEM_EVENT, EventColumns, event_columns
+from streams.columns import KIND, event_columns
 from streams.files import Click
 from streams.ids import hash64
 from streams.schemas import Context, Item, RecRequest
@@ -124,7 +125,7 @@ class Prequential:
 
     def __init__(self, settings: EvalSettings, policy: Policy) -> None:
         self.settings = settings
-        self.users = UserState(policy.session_gap_ms)
+        self.users = UserState(user_state.new_table(), policy.session_gap_ms)
         self.stats = ItemStats()
         self.neighbours = Neighbours()
         self.recommender = Recommender(policy, stats=self.stats, refresh_ms=5_000)
@@ -203,18 +204,11 @@ class Prequential:
             # No metadata in these files: an item exists from its first click on.
             self.recommender.catalog.put(Item(item_id=click.item, published_ts=click.ts))
         events = event_columns([click.event(offset)], [offset])
-        applied = self.users.apply(events)
-        self.stats.apply(_item_events(events), events.offset)
-        if len(applied.pairs):
-            pairs = both_ways(applied.pairs)
-            self.neighbours.apply(pairs, offset * SEQ_STEP + np.arange(len(pairs)))
-
-
-def _item_events(events: EventColumns) -> npt.NDArray[np.void]:
-    out = np.zeros(len(events), ITEM_EVENT)
-    out["item"], out["country"], out["ts"], out["kind"] = events.item, events.country, events.ts, events.kind
-    out["amount"] = 1
-    return out
+        out = item_events(self.users.apply(events), 0)
+        offsets = np.full(len(out), offset, np.int64)  # as if it came in one record
+        pair = out["kind"] == KIND["pair"]
+        self.stats.apply(out[~pair], offsets[~pair])
+        self.neighbours.apply(out[pair], offsets[pair])
 
 
 def evaluate(

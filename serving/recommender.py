@@ -233,7 +233,8 @@ class Recommender:
             wanted=request.n,
         )
         clicks = item_stats.WINDOWS.read_one(pool.candidates.stats, now, "1h", "click")
-        order = np.lexsort((-pool.candidates.stats["totals"][:, 1], -clicks)).tolist()
+        ever = item_stats.COUNTS.totals(pool.candidates.stats, "click").astype(np.int64)
+        order = np.lexsort((-ever, -clicks)).tolist()
         items = [
             RecItem(
                 item_id=self.catalog.id_of(int(pool.candidates.items[i])),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.item_stats import COUNTRY_WINDOWS, WINDOWS, ItemStats
+from models.item_stats import COUNTS, WINDOWS, ItemStats
 from streams.settings import HOUR_MS
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 _EMPTY = (np.zeros(0, np.uint64), np.zeros(0, np.float32))
-_NO_ROWS = np.zeros(0, np.int64)
 
 
 def top(keys: U64, score: F32, k: int) -> tuple[U64, F32]:
@@ -37,8 +36,7 @@ class Trending:
         self.rising: tuple[U64, F32] = _EMPTY
         self._ever: tuple[U64, F32] | None = _EMPTY
         self._by_country: dict[int, tuple[U64, F32]] = {}
-        self._country_rows: dict[int, npt.NDArray[np.int64]] = {}
-        self._sorted = 0
+        self._country_rows: dict[int, npt.NDArray[np.int64]] | None = {}
 
     def refresh(self, now: int) -> None:
         """Recompute when the lists are of another time than ``now``, by ``refresh_ms`` or more."""
@@ -52,7 +50,7 @@ class Trending:
         self.hour = top(keys, WINDOWS.read_one(view, now, "1h", "click", rows=rows), self._size)
         self.rising = top(keys, WINDOWS.read_one(view, now, "5m", "click", rows=rows), self._size)
         self._ever = None
-        self._by_country = {}
+        self._by_country, self._country_rows = {}, None
 
     @property
     def ever(self) -> tuple[U64, F32]:
@@ -60,30 +58,28 @@ class Trending:
         if self._ever is None:
             view = self._stats.table.view()
             live = view["key"] != 0
-            clicks = view["totals"][:, 1][live].astype(np.float32)
+            clicks = COUNTS.totals(view, "click")[live].astype(np.float32)
             self._ever = top(view["key"][live], clicks, self._size)
         return self._ever
 
     def country(self, country: int) -> tuple[U64, F32]:
         """Return the country's popular items of the last hour and their clicks."""
         if country not in self._by_country:
-            rows = self._rows_of(country)
-            if not len(rows):
+            if self._country_rows is None:
+                self._country_rows = self._recent_by_country()
+            rows = self._country_rows.get(country)
+            if rows is None:
                 return _EMPTY  # and not remembered: a request may name any text
             data = self._stats.countries.data
-            clicks = COUNTRY_WINDOWS.read_one(data, self._at, "1h", "click", rows=rows)
+            clicks = WINDOWS.read_one(data, self._at, "1h", "click", rows=rows)
             self._by_country[country] = top(data["item"][rows], clicks, 100)
         return self._by_country[country]
 
-    def _rows_of(self, country: int) -> npt.NDArray[np.int64]:
-        """Return the rows of a country. That table only ever grows: its new rows are sorted in."""
-        data, n = self._stats.countries.data, len(self._stats.countries)
-        if n > self._sorted:
-            new = data["country"][self._sorted : n]
-            order = np.argsort(new, kind="stable")
-            found, starts = np.unique(new[order], return_index=True)
-            for key, rows in zip(found.tolist(), np.split(order + self._sorted, starts[1:]), strict=True):
-                before = self._country_rows.get(key, _NO_ROWS)
-                self._country_rows[key] = np.concatenate([before, rows])
-            self._sorted = n
-        return self._country_rows.get(country, _NO_ROWS)
+    def _recent_by_country(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Return the rows with a click in the last hour by country, from one look at the table."""
+        view = self._stats.countries.view()
+        rows = np.flatnonzero((view["last_click"] > self._at - HOUR_MS) & (view["key"] != 0))
+        country = view["country"][rows]
+        order = np.argsort(country, kind="stable")
+        found, starts = np.unique(country[order], return_index=True)
+        return dict(zip(found.tolist(), np.split(rows[order], starts[1:]), strict=False))

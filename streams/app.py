@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import faust
 import uvloop
-from faust.tables.manager import TableManager
-from mode import CrashingSupervisor, Service
+from faust.types import TP
+from mode import Service
 
 from streams.errors import HeadraceError, UnavailableError
+from streams.recovery import ColumnarTableManager
 from streams.settings import Settings
-from streams.transport import BatchTransport
+from streams.transport import BatchApp
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -25,40 +26,23 @@ log = logging.getLogger(__name__)
 SHUTDOWN_S = 10.0
 
 
-class _PromptTableManager(TableManager):
-    """Faust's, without its one-second wait for tables declared late: ours are declared before the start."""
-
-    async def on_start(self) -> None:
-        """Begin recovery at once."""
-        await self._update_channels()
-        await self.recovery.start()
-
-
-class HeadraceApp(faust.App):
-    """A Faust app whose consumer can deliver record batches."""
+class HeadraceApp(BatchApp):
+    """A Faust app whose consumer can deliver record batches and whose tables can be columnar."""
 
     mundane_level = "debug"
 
     def __init__(self, id: str, *, settings: Settings, **options: Any) -> None:  # noqa: A002 - Faust's name
         self.headrace_settings = settings
-        #: Topics delivered as batches; filled by ``batch_topic``.
-        self.batch_topics: set[str] = set()
         super().__init__(id, **options)
 
-    def _new_transport(self) -> BatchTransport:
-        return BatchTransport(self.conf.broker_consumer, self)
-
-    def _new_producer_transport(self) -> BatchTransport:
-        return BatchTransport(self.conf.broker_producer, self)
-
     def _create_directories(self) -> None:
-        """Make none: nothing of ours is kept in files."""
+        """Make none: all we keep in files are snapshots, and they are made where they are written."""
 
-    async def _stop_consumer(self) -> None:
-        if self._consumer is not None and self._consumer.started:
-            with contextlib.suppress(Exception):  # stopping goes on, whatever state the consumer is in
-                await self._consumer.settle()
-        await super()._stop_consumer()
+    async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
+        recovery = self.tables.recovery
+        recovery.interrupt()
+        await super()._on_partitions_revoked(revoked)
+        await recovery.suspend()
 
 
 def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
@@ -91,8 +75,8 @@ def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
         "broker_heartbeat_interval": min(1.0, settings.session_timeout_s / 3),
         "broker_commit_interval": 0.5,
         "stream_wait_empty": False,  # our consumer waits for running loop bodies itself, for a bounded time
-        "TableManager": _PromptTableManager,
-        "agent_supervisor": CrashingSupervisor,
+        "table_standby_replicas": settings.standby_replicas,
+        "TableManager": ColumnarTableManager,
         "cython_optimizations": True,
         "debug": False,
     }

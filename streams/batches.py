@@ -19,6 +19,8 @@ from streams.ledger import Ticket
 
 #: Batches waiting for an agent before its partitions are paused.
 QUEUED_BATCHES = 4
+#: What an app has when it says nothing else; see ``option``.
+DEFAULTS = {"batch_max_records": 4000, "fetch_max_wait_ms": 250}
 
 
 class RecordBatch:
@@ -80,6 +82,25 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc]
             self.ticket.ack()
             if self.on_acked is not None:
                 self.on_acked()
+
+
+def option(app: Any, name: str) -> int:
+    """Return a setting of the transport: that of the app, of its ``headrace_settings``, or the default.
+
+    ``batch_max_records``: records an agent gets at most at once. ``fetch_max_wait_ms``: how long the broker
+    may hold a fetch when there is nothing new.
+    """
+    for place in (app, getattr(app, "headrace_settings", None)):
+        value = getattr(place, name, None)
+        if value is not None:
+            return int(value)
+    return DEFAULTS[name]
+
+
+def batch_topics(app: Any) -> set[str]:
+    """Return the (live) set of topics that an app reads as batches."""
+    names: set[str] = app.__dict__.setdefault("batch_topics", set())
+    return names
 
 
 class BatchSchema(Schema):  # type: ignore[misc]
@@ -148,13 +169,13 @@ def batch_topic(app: Any, *names: str, queued_batches: int = QUEUED_BATCHES) -> 
     Parameters
     ----------
     app
-        Made by ``streams.app.make_app``.
+        A Faust app with the batch transport: a ``BatchApp``, or made by ``streams.app.make_app``.
     names
         Full topic names.
     queued_batches
         Batches held for a slow agent before its partitions are paused.
     """
-    app.batch_topics.update(names)
+    batch_topics(app).update(names)
     # acks=False keeps Faust's own bookkeeping (per offset, with gaps) away from these topics.
     return BatchTopic(
         app, topics=list(names), schema=BatchSchema(), acks=False, internal=False, maxsize=queued_batches
@@ -182,11 +203,15 @@ async def durable(stream: Any) -> AsyncIterator[RecordBatch]:
 async def manual(stream: Any) -> AsyncIterator[tuple[RecordBatch, Callable[[], None]]]:
     """Iterate over ``(batch, ack)``; nothing is committed past a batch before its ``ack()`` was called.
 
-    Calling ``ack`` again, or after the partition went to another worker, does nothing.
+    Calling ``ack`` again, or after the partition went to another worker, does nothing. Batches of a partition
+    that went away while they waited, or from before a ``seek``, are left out.
     """
     stream.enable_acks = False
     async for batch in stream:
-        yield batch, _ack_once(stream.current_event)
+        event = stream.current_event
+        ticket = getattr(getattr(event, "message", None), "ticket", None)
+        if ticket is None or not ticket.void:
+            yield batch, _ack_once(event)
 
 
 def _ack_once(event: Any) -> Callable[[], None]:

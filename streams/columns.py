@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streams.ids import hash_many
+from streams.ids import KnownIds, hash_many
 from streams.schemas import Event
 
 I8 = npt.NDArray[np.int8]
@@ -38,6 +38,9 @@ ITEM_EVENT = np.dtype(
 )
 
 
+_COUNTRIES = KnownIds(10_000)
+
+
 @dataclass(slots=True)
 class EventColumns:
     """A batch of accepted events; every array has shape ``(n,)``."""
@@ -46,7 +49,7 @@ class EventColumns:
     item: U64
     kind: I8
     ts: I64
-    dwell_s: F32
+    dwell_s: F32  # whole seconds, rounded
     country: U64
     offset: I64
     category: U64
@@ -73,13 +76,14 @@ class EventColumns:
 def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColumns:
     """Turn decoded events into columns; whoever has a catalogue fills in ``category`` and ``creator``."""
     n = len(events)
+    dwell_ms = np.fromiter([e.dwell_ms or 0 for e in events], np.int64, n)
     return EventColumns(
         user=hash_many([e.user_id for e in events]),
         item=hash_many([e.item_id for e in events]),
-        kind=np.array([KIND[e.type] for e in events], np.int8),
-        ts=np.array([e.ts for e in events], np.int64),
-        dwell_s=np.array([(e.dwell_ms or 0) / 1000 for e in events], np.float32),
-        country=hash_many([e.context.country for e in events]),
+        kind=np.frombuffer(bytes(map(KIND.__getitem__, [e.type for e in events])), np.int8),
+        ts=np.fromiter([e.ts for e in events], np.int64, n),
+        dwell_s=((dwell_ms + 500) // 1000).astype(np.float32),
+        country=_COUNTRIES.many([e.context.country for e in events]),
         offset=np.array(offsets, np.int64),
         category=np.zeros(n, np.uint64),
         creator=np.zeros(n, np.uint64),
@@ -89,6 +93,8 @@ def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColum
 #: The largest time the public messages allow (the year 2100), ms.
 MAX_TS = 4_102_444_800_000
 
+#: The largest amount of one event: a day of dwell, in seconds.
+MAX_AMOUNT = 86_400
 #: Item events in one record of `item-events`: a record an event would cost more to carry than to count.
 PACKED = 512
 
@@ -123,5 +129,5 @@ def sound_item_events(events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     sound: npt.NDArray[np.bool_] = (events["kind"] < len(KINDS)) & (events["item"] != 0)
     sound &= (events["ts"] >= 0) & (events["ts"] <= MAX_TS) & (events["source_seq"] >= 0)
     for name in ("amount", "seq_weight", "co_weight"):
-        sound &= np.isfinite(events[name]) & (events[name] >= 0)
+        sound &= (events[name] >= 0) & (events[name] <= MAX_AMOUNT)  # never so for what is not a number
     return sound

@@ -6,32 +6,50 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import aiokafka
 import uvloop
-from aiokafka.consumer.group_coordinator import OffsetCommitRequest
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import (
-    ConsumerStoppedError,
-    GroupCoordinatorNotAvailableError,
-    IllegalGenerationError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-    for_code,
-)
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 from mode.threads import WorkerThread
 
-from streams.fetching import be_patient, drain
+from streams.batches import option
+from streams.commits import commit_offsets
+from streams.fetching import be_patient, drain, plan_fetches, poke
+from streams.lease import Lease
 
 log = logging.getLogger(__name__)
+
+#: Records taken at once from a partition of a topic that is read one by one: they may have to wait for their
+#: agent, and everything else with them.
+MAX_SINGLE = 100
+
+
+class Taken(NamedTuple):
+    """What was taken from a partition: its records, where that leaves it, and after how many seeks."""
+
+    tp: TP
+    records: list[Any]
+    position: int
+    highwater: int
+    seeks: int
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Has new partitions paused before the first fetch: Faust says later which ones it wants to read."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Called in the consumer's thread."""
+        self._thread.taken.clear()
+        self._thread.pause_now(assigned)
+        await super().on_partitions_assigned(assigned)
 
 
 class _DaemonThread(WorkerThread):  # type: ignore[misc]
@@ -55,12 +73,17 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, thread_loop=uvloop.new_event_loop(), **kwargs)
         self._close_thread_loop_on_stop = True
+        self.lease = Lease()
+        #: Position after what was taken last, per partition of this assignment.
+        self.taken: dict[TP, int] = {}
+        self._seeks: Counter[TP] = Counter()
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        conf, settings = self.app.conf, self.app.headrace_settings
+        conf = self.app.conf
         # Range keeps partition n of every topic of an app in one worker (`events` and `users` share a key);
         # Faust's default here, round-robin over all topics, does not.
-        self._assignor = self.app.assignor if self.app.tables.changelog_topics else RangePartitionAssignor
+        with_tables = conf.table_standby_replicas > 0 or self.app.tables.changelog_topics
+        self._assignor = self.app.assignor if with_tables else RangePartitionAssignor
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
@@ -73,7 +96,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_min_bytes=1,  # one record ends a long poll
-            fetch_max_wait_ms=settings.fetch_max_wait_ms,
+            fetch_max_wait_ms=option(self.app, "fetch_max_wait_ms"),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             check_crcs=conf.broker_check_crcs,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
@@ -106,32 +129,77 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Connect."""
         await super().on_start()
-        be_patient(self._consumer)
+        consumer = self._ensure_consumer()
+        be_patient(consumer)
+        if consumer._coordinator is not None and consumer._group_id is not None:
+            self.lease.watch(consumer._coordinator)
+            plan_fetches(consumer, lambda: self.consumer._active_partitions)
+
+    def _soon(self, call: Any, *args: Any) -> None:
+        """Call in the consumer's thread."""
+        with contextlib.suppress(RuntimeError):  # its loop is closed
+            self.thread_loop.call_soon_threadsafe(call, *args)
+
+    def _assignment(self) -> Any:
+        consumer = self._consumer
+        subscription = consumer._subscription.subscription if consumer is not None else None
+        return subscription.assignment if subscription is not None else None
+
+    # -- pausing
+
+    def pause(self, tps: Iterable[TP]) -> None:
+        """Fetch nothing from partitions, and hold nothing of them."""
+        self._soon(self.pause_now, list(tps))
+
+    def resume(self, tps: Iterable[TP]) -> None:
+        """Fetch from partitions again."""
+        self._soon(self._resume_now, list(tps))
+
+    def wake(self) -> None:
+        """Look again at what to fetch and what to hand out: an agent has caught up, or fallen behind."""
+        if self._consumer is not None:
+            self._soon(poke, self._consumer._fetcher)
+
+    def pause_now(self, tps: Iterable[Any]) -> None:
+        """Do the same as ``pause``, from within the consumer's thread."""
+        if (assignment := self._assignment()) is None:
+            return
+        for tp in tps:
+            if (state := assignment.state_value(tp)) is not None:
+                state.pause()
+        poke(self._ensure_consumer()._fetcher)
+
+    def _resume_now(self, tps: Iterable[TP]) -> None:
+        if (assignment := self._assignment()) is None:
+            return
+        for tp in tps:
+            if (state := assignment.state_value(tp)) is not None:
+                state.resume()
+        poke(self._ensure_consumer()._fetcher)
+
+    # -- fetching
 
     def read_position(self, tp: TP) -> int | None:
         """Return the next offset to be fetched, None while the broker has more, or nothing is known."""
-        if self._consumer is None or (subscription := self._consumer._subscription.subscription) is None:
-            return None
-        assignment = subscription.assignment
+        assignment = self._assignment()
         state = assignment.state_value(tp) if assignment is not None and tp in assignment.tps else None
         if state is None or not state.has_valid_position or state.highwater is None:
             return None
         return int(state.position) if state.position >= state.highwater else None
 
-    async def fetch(self, active: frozenset[TP], timeout: float) -> list[tuple[TP, list[Any], int]]:
-        """Return ``(partition, records, high watermark)`` per partition; ends after ``timeout`` seconds."""
+    async def fetch(self, timeout: float) -> list[Taken]:
+        """Return what there is of the partitions being read; wait ``timeout`` seconds at most for some."""
         # Not through the thread's method queue: its two workers stay free for commits and seeks.
         return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(self._fetch(active, timeout), self.thread_loop)
+            asyncio.run_coroutine_threadsafe(self._fetch(timeout), self.thread_loop)
         )
 
-    async def _fetch(self, active: frozenset[TP], timeout: float) -> list[tuple[TP, list[Any], int]]:
+    async def _fetch(self, timeout: float) -> list[Taken]:
         # After aiokafka's Fetcher.fetched_records; it hands out the records as they are and never waits out
         # a rebalance, since what it would return then belongs to another assignment.
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         subscriptions = fetcher._subscriptions
-        max_records = self.app.headrace_settings.batch_max_records
         deadline = time.monotonic() + timeout
         with subscriptions.fetch_context():
             while True:
@@ -140,14 +208,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if subscriptions.reassignment_in_progress or not self.consumer.flow_active:
                     await asyncio.sleep(0.01)
                     return []
-                fetched = [
-                    (ensure_TP(part.tp), part.records, part.highwater)
-                    for part in drain(fetcher, active, max_records, self.app.batch_topics.__contains__)
-                    if part.records
-                ]
+                taken = self._take(fetcher)
                 remaining = deadline - time.monotonic()
-                if fetched or remaining <= 0:
-                    return fetched
+                if taken or remaining <= 0:
+                    return taken
                 waiter = fetcher._create_fetch_waiter()
                 done, _ = await asyncio.wait([waiter], timeout=remaining)
                 if not done:
@@ -155,21 +219,70 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     return []
                 waiter.result()  # coordination errors arrive here
 
-    async def seek_to_committed(self) -> Mapping[TP, int]:
+    def _take(self, fetcher: Any) -> list[Taken]:
+        most = option(self.app, "batch_max_records")
+        in_bulk = self.consumer.batch_topics
+        taken = []
+        for part in drain(
+            fetcher, self.consumer._active_partitions, most, lambda topic: topic not in in_bulk,
+            max_single=MAX_SINGLE, budget=2 * most,
+        ):  # fmt: skip
+            tp = ensure_TP(part.tp)
+            if part.records or self.taken.get(tp, -1) != part.position:
+                self.taken[tp] = part.position
+                taken.append(Taken(tp, part.records, part.position, part.highwater, self._seeks[tp]))
+        return taken
+
+    # -- positions
+
+    async def seek_here(self, tp: TP, offset: int) -> None:
+        """Read ``tp`` from ``offset`` on; what ``fetch`` returns afterwards counts one seek more."""
+        await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._seek_here(tp, offset), self.thread_loop)
+        )
+
+    async def _seek_here(self, tp: TP, offset: int) -> None:
+        self._seeks[tp] += 1
+        self.taken.pop(tp, None)
+        self._ensure_consumer().seek(tp, offset)
+
+    def give_back(self, taken: Taken) -> None:
+        """Put back records that could not be delivered: they are fetched when their partition goes on."""
+        self._soon(self._give_back, taken)
+
+    def _give_back(self, taken: Taken) -> None:
+        tp = taken.tp
+        if taken.records and self._seeks[tp] == taken.seeks and self.taken.get(tp) == taken.position:
+            with contextlib.suppress(IllegalStateError):  # it was revoked meanwhile
+                self._ensure_consumer().seek(tp, taken.records[0].offset)
+                self.taken.pop(tp, None)
+
+    async def seek_to_committed(self) -> Mapping[TP, int | None]:
         """Seek every partition to its committed offset, and those without one to where a new group begins."""
-        offsets: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
+        offsets: Mapping[TP, int | None] = await self.call_thread(self._seek_to_committed)
         return offsets
 
-    async def _seek_to_committed(self) -> Mapping[TP, int]:
+    async def _seek_to_committed(self) -> Mapping[TP, int | None]:
         consumer = self._ensure_consumer()
-        offsets: Mapping[TP, int] = await consumer.seek_to_committed()
-        # aiokafka leaves uncommitted partitions where they are: what was fetched and dropped would be lost.
-        assignment = consumer._subscription.subscription.assignment
-        moved = [
-            tp
-            for tp, offset in offsets.items()
-            if not offset and (state := assignment.state_value(tp)) is not None and state.has_valid_position
-        ]
+        assignment = self._assignment()
+        if assignment is None or not assignment.tps:
+            return {}
+        # One request; aiokafka's own seek_to_committed sends one per partition.
+        found = await consumer._coordinator.fetch_committed_offsets(list(assignment.tps))
+        offsets: dict[TP, int | None] = {}
+        moved = []
+        changelogs = self.app.tables.changelog_topics
+        for tp in assignment.tps:
+            offset = found[tp].offset if tp in found and found[tp].offset >= 0 else None
+            offsets[ensure_TP(tp)] = offset
+            if not assignment.active:
+                raise IllegalStateError("The partitions were revoked meanwhile")
+            if offset:
+                consumer.seek(tp, offset)
+            elif tp.topic not in changelogs and assignment.state_value(tp).has_valid_position:
+                # aiokafka leaves these where they are: what was fetched and dropped would be lost.
+                moved.append(tp)
+            self.taken.pop(ensure_TP(tp), None)
         if moved:
             reset = consumer._fetcher.request_offset_reset(moved, consumer._fetcher._default_reset_strategy)
             await asyncio.wait(
@@ -181,8 +294,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         try:
-            mine = self._ensure_consumer().assignment()
-            done = await self._commit_mine({tp: offset for tp, offset in offsets.items() if tp in mine})
+            consumer = self._ensure_consumer()
+            mine = consumer.assignment()
+            done = await commit_offsets(
+                consumer._coordinator, {tp: offset for tp, offset in offsets.items() if tp in mine}
+            )
         except Exception as exc:
             log.exception("Commit failed")
             await self.crash(exc)
@@ -191,41 +307,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.tp_last_committed_at.update(dict.fromkeys(offsets, time.monotonic()))
         return done
 
-    async def _commit_mine(self, offsets: Mapping[TP, int]) -> bool:
-        # Not aiokafka's commit: when a rebalance has begun it forgets its membership, rejoins as a
-        # stranger, and the group waits for the member that is no more until its session ends.
-        coordinator = self._ensure_consumer()._coordinator
-        by_topic: dict[str, list[tuple[int, int, str]]] = {}
-        for tp, offset in offsets.items():
-            by_topic.setdefault(tp.topic, []).append((tp.partition, offset, ""))
-        generation = coordinator.generation
-        while by_topic and generation == coordinator.generation:
-            await coordinator.ensure_coordinator_known()
-            request = OffsetCommitRequest(
-                coordinator.group_id, generation, coordinator.member_id,
-                OffsetCommitRequest.DEFAULT_RETENTION_TIME, list(by_topic.items()),
-            )  # fmt: skip
-            try:
-                response = await coordinator._send_req(request)
-                codes = {code for _, partitions in response.topics for _, code in partitions}
-                for code in codes - {0}:
-                    raise for_code(code)
-            except (RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError) as exc:
-                # The group moves on; whoever owns the partitions then starts from the previous commit.
-                log.info("Offsets were not committed, the group is rebalancing (%s)", type(exc).__name__)
-                coordinator.request_rejoin()
-                return False
-            except KafkaError as exc:
-                if not exc.retriable:
-                    raise
-                if isinstance(exc, (NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError)):
-                    coordinator.coordinator_dead()
-                await asyncio.sleep(0.1)
-            else:
-                return True
-        return False
-
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Look for stalled partitions; the stock check trips over state that a rebalance just removed."""
+        if tp in self.consumer._paused_partitions:
+            return  # not fetched, and nothing to worry about
         with contextlib.suppress(AttributeError, AssertionError):
             super().verify_event_path(now, tp)

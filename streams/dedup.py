@@ -1,40 +1,77 @@
-"""Recognise a producer's retries: the same event_id again within a window of event time."""
+"""Recognise a producer's retries: the same event_id again within a window of stream time.
+
+The *stream time* of a record is the largest record timestamp of its partition so far, its own included. A
+record is a duplicate when the last one of the same id (accepted, or a duplicate itself) is no longer ago than
+the window in stream time:
+
+    stream time   0 ....... 400 ....... 900 ............ 2000       window 1000
+    id a          x         x?          x?               x          x? duplicate
+
+Only the records decide: neither how they were batched, nor restarts, provided that the window is read again
+first, from the first record on whose timestamp is not before the stream time to go on from, less the window.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from streams.kernels import LastSeen
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+Bool = npt.NDArray[np.bool_]
+
+#: Stream time before the first record.
+NO_TIME = -1
+
 
 class DedupWindow:
-    """Ids seen in the last one to two windows, in two generations: memory is bounded by the event rate."""
+    """Ids (64-bit hashes) of one partition and when each was last seen.
+
+    Memory is bounded by the ids of a window: 16 bytes times 1.3 to 4 for each.
+
+    Parameters
+    ----------
+    window_ms
+        How long an id is remembered, ms of stream time; 0: every record is fresh and nothing is remembered.
+    """
 
     def __init__(self, window_ms: int) -> None:
-        self._window_ms = max(1, window_ms)
         self._enabled = window_ms > 0
-        self._now: set[str] = set()
-        self._before: set[str] = set()
-        self._generation = 0
+        self._seen = LastSeen(max(0, window_ms))
 
-    def fresh(self, ids: Sequence[str], newest_ts: int) -> npt.NDArray[np.bool_]:
-        """Return which ids were not seen before, bool ``(n,)``, and remember them.
+    def __len__(self) -> int:
+        return len(self._seen)
 
-        ``newest_ts`` (ms) is the batch's newest timestamp: it turns the generations over.
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes allocated."""
+        return self._seen.nbytes
+
+    def fresh(self, ids: U64, stream_time: I64) -> Bool:
+        """Return which records are not duplicates, bool ``(n,)``, and remember all of them.
+
+        Parameters
+        ----------
+        ids
+            Ids of valid records, in the order of their offsets, ``(n,)``.
+        stream_time
+            Stream time of each (see ``stream_times``), ms, never falling, ``(n,)``.
         """
         if not self._enabled:
-            return np.ones(len(ids), bool)
-        generation = newest_ts // self._window_ms
-        if generation > self._generation:
-            self._before = self._now if generation == self._generation + 1 else set()
-            self._now = set()
-            self._generation = generation
-        now, before = self._now, self._before
-        out = np.empty(len(ids), bool)
-        for i, key in enumerate(ids):
-            known = key in now or key in before
-            out[i] = not known
-            if not known:
-                now.add(key)
-        return out
+            return np.ones(len(ids), np.bool_)
+        return self._seen.fresh(np.ascontiguousarray(ids), np.ascontiguousarray(stream_time))
+
+
+def stream_times(timestamps: I64, before: int = NO_TIME) -> I64:
+    """Return the stream time of consecutive records of a partition, int64 ``(n,)``.
+
+    Parameters
+    ----------
+    timestamps
+        Record timestamps (ms) of all records, also those not accepted, ``(n,)``.
+    before
+        Stream time of the record before the first.
+    """
+    return np.maximum.accumulate(np.maximum(timestamps, before))

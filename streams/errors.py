@@ -37,3 +37,11 @@ class ArtefactError(HeadraceError):
 
 class UnavailableError(HeadraceError):
     """A dependency (broker, Redis) cannot be reached."""
+
+
+class NoTopicError(UnavailableError):
+    """A topic or a partition of it does not exist."""
+
+
+class FencedError(HeadraceError):
+    """This worker may not write a partition's state: it lost the partition, or may have lost it."""

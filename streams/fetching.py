@@ -1,24 +1,42 @@
-"""Taking whole lists of records out of an aiokafka consumer, as its C parser made them."""
+"""What an aiokafka consumer asks for, and taking whole lists of records out of it, as its C parser made them.
+
+fetch -> fetcher._records   one answer per partition: raw bytes, at most ``max_partition_fetch_bytes``
+      -> drain()            lists of records, a bounded share of each partition, in turn
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Container
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import CorruptRecordException
+from aiokafka.protocol.fetch import FetchRequest
 
 #: Longest wait for an answer that needs no data: connecting, positions, offsets.
 REQUEST_TIMEOUT_S = 30.0
-#: Bounds of the pause after an empty fetch that the broker did not hold.
-MIN_PAUSE_S, MAX_PAUSE_S = 0.001, 0.025
+#: Bounds of the pause after an empty fetch that the broker did not hold: what a lone record waits for.
+MIN_PAUSE_S, MAX_PAUSE_S = 0.002, 0.007
+#: The pause once nothing has come for ``QUIET_S``.
+QUIET_PAUSE_S, QUIET_S = 0.025, 15.0
+#: How long a fetch may be held from which partitions with unread records are left out: they are to be part of
+#: the next one soon after they have been read.
+PARTIAL_WAIT_MS = 20
+#: A list of records ends at the broker's batch that takes it past this many bytes of keys and values.
+MAX_LIST_BYTES = 8 * 1024 * 1024
+#: Records looked at to estimate the size of a broker's batch.
+SAMPLES = 16
 
 
 class Fetched(NamedTuple):
-    """Records of one partition, its position after them, and its high watermark (the end offset)."""
+    """Records of one partition, its position after them, and its high watermark (the end offset).
+
+    There are none where the log holds only what no reader gets: transaction markers, compacted batches.
+    """
 
     tp: TopicPartition
     records: list[Any]
@@ -30,14 +48,15 @@ def take_records(result: Any, max_records: int) -> list[Any]:
     """Return the next records of one ``FetchResult`` as aiokafka's C records.
 
     aiokafka wraps each one in a dataclass, which costs three times what the parsing costs. Whole record
-    batches are taken until there are ``max_records`` or more; the rest stays for the next call.
+    batches are taken until there are ``max_records`` or more, or ``MAX_LIST_BYTES``; the rest stays for the
+    next call.
     """
     if not result.check_assignment(result._topic_partition) or not result.has_more():
         return []
     part = result._partition_records
     records: list[Any] = []
-    position = part.next_fetch_offset
-    while len(records) < max_records and part._records.has_next():
+    position, size = part.next_fetch_offset, 0
+    while len(records) < max_records and size < MAX_LIST_BYTES and part._records.has_next():
         batch = part._records.next_batch()
         if part._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
@@ -46,6 +65,7 @@ def take_records(result: Any, max_records: int) -> list[Any]:
             if chunk and chunk[0].offset < position:  # a batch is sent whole, also when asked from its middle
                 chunk = [record for record in chunk if record.offset >= position]
             records.extend(chunk)
+            size += _estimated_bytes(chunk)
         position = batch.next_offset
     part.next_fetch_offset = position
     result._update_position()
@@ -54,18 +74,32 @@ def take_records(result: Any, max_records: int) -> list[Any]:
     return records
 
 
+def _estimated_bytes(records: list[Any]) -> int:
+    sample = records[:: len(records) // SAMPLES + 1]
+    size = sum(len(record.key or b"") + len(record.value or b"") for record in sample)
+    return size * len(records) // max(1, len(sample))
+
+
 def drain(
     fetcher: Any,
     active: Container[Any],
     max_records: int,
-    in_bulk: Callable[[str], bool] = lambda topic: True,
+    one_by_one: Callable[[str], bool] = lambda topic: False,
+    *,
+    max_single: int = 500,
+    budget: int | None = None,
 ) -> list[Fetched]:
     """Return what ``fetcher`` holds for the ``active`` partitions, without waiting.
 
+    A partition gives ``max_records`` at most (and the rest of the broker's batch that exceeds it) and then
+    goes to the end of the line, so that one with a backlog never keeps others waiting for longer than that.
+
     Parameters
     ----------
-    in_bulk
-        Topics for which it is False get aiokafka's own ``ConsumerRecord`` instances.
+    one_by_one
+        Topics for which it is True give at most ``max_single`` of aiokafka's own ``ConsumerRecord``.
+    budget
+        Records of all partitions together after which the others wait for the next call; None = no limit.
 
     Raises
     ------
@@ -74,7 +108,10 @@ def drain(
     """
     subscriptions = fetcher._subscriptions
     fetched: list[Fetched] = []
+    count = 0
     for tp in list(fetcher._records):
+        if budget is not None and count >= budget:
+            break
         if tp not in active:
             if not subscriptions.is_assigned(tp):
                 del fetcher._records[tp]
@@ -85,8 +122,11 @@ def drain(
                 _release(fetcher, tp)
                 result.check_raise()
             break
-        records = (take_records if in_bulk(tp.topic) else FetchResult.getall)(result, max_records)
-        if not result.has_more():
+        records = result.getall(max_single) if one_by_one(tp.topic) else take_records(result, max_records)
+        count += len(records)
+        if result.has_more():
+            fetcher._records.move_to_end(tp)
+        else:
             _release(fetcher, tp)
         state = subscriptions.subscription.assignment.state_value(tp)
         if state is not None:
@@ -101,32 +141,142 @@ def _release(fetcher: Any, tp: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-class _Patience:
-    """Waits before the next fetch where the broker answered an empty one at once instead of holding it.
+class _Again:
+    """A fetch request sent again and again: encoded once; an answer like the one before is not decoded.
 
-    The embedded broker does that; a consumer would keep it, and itself, busy with nothing. The longer nothing
-    came, the longer the wait, up to ``MAX_PAUSE_S``. A broker that holds fetches is never waited for.
+    Stands in for aiokafka's request, the struct made of it, and the type of the answer.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._struct: Any = None
+        self._encoded = b""
+        self._nothing: bytes | None = None
+        self.RESPONSE_TYPE = self  # read by aiokafka's connection
+
+    def prepare(self, versions: Any) -> Any:
+        if self._struct is None:
+            self._struct = self._request.prepare(versions)
+            self._encoded = self._struct.encode()
+            self.build_request_header = self._struct.build_request_header
+            self.parse_response_header = self._struct.parse_response_header
+        return self
+
+    def encode(self) -> bytes:
+        return self._encoded
+
+    def decode(self, raw: BytesIO) -> Any:
+        """Return the answer when there is anything new in it, else None."""
+        body = raw.read()
+        if body == self._nothing:
+            return None
+        answer = self._struct.RESPONSE_TYPE.decode(BytesIO(body))
+        if _has_news(answer):
+            return answer
+        self._nothing = body
+        return None
+
+
+def _has_news(answer: Any) -> bool:
+    """Return whether an answer to a fetch has an error or records for some partition."""
+    return any(
+        part[1] or part[-1] for _, partitions in answer.topics for part in partitions
+    )
+
+
+class _PatientClient:
+    """The client of a fetcher; it holds fetches itself where the broker answers empty ones at once.
+
+    The embedded broker does that; a consumer would keep it, and itself, busy with nothing. Here it is asked
+    again, cheaply, after a pause that is the longer the longer nothing came. A broker that holds fetches
+    never gets to see this.
     """
 
     def __init__(self, fetcher: Any) -> None:
-        self._fetch = fetcher._proc_fetch_request
-        self._held_s = fetcher._fetch_max_wait_ms / 2000
+        self._fetcher = fetcher
+        self._client = fetcher._client
         self._last_data = time.monotonic()
 
-    async def __call__(self, assignment: Any, node_id: int, request: Any) -> bool:
-        began = time.monotonic()
-        try:
-            got: bool = await self._fetch(assignment, node_id, request)
-            now = time.monotonic()
-            if got:
-                self._last_data = now
-            elif now - began < self._held_s:
-                await asyncio.sleep(min(MAX_PAUSE_S, max(MIN_PAUSE_S, (now - self._last_data) / 10)))
-        except asyncio.CancelledError:  # the fetcher closes or lost its assignment, and expects an answer
-            return False
-        return got
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, node_id: int, request: Any, **options: Any) -> Any:
+        """Send a request; return the answer."""
+        if not isinstance(request, FetchRequest):
+            return await self._client.send(node_id, request, **options)
+        began, hold = time.monotonic(), request._max_wait_ms / 1000
+        plan, again = self._fetcher._wait_consume_future, _Again(request)
+        answer = await self._client.send(node_id, request)
+        news = answer if _has_news(answer) else None
+        now = time.monotonic()
+        if news is None and now - began < hold / 2:
+            while news is None and now < began + hold:
+                await asyncio.sleep(pause_s(now - self._last_data))
+                if self._fetcher._wait_consume_future is not plan:
+                    break  # there may be something else to ask for
+                news = await self._client.send(node_id, again)
+                now = time.monotonic()
+        if news is None:
+            return answer
+        self._last_data = now
+        return news
+
+
+def pause_s(quiet: float) -> float:
+    """Return the pause between fetches of a broker that holds none, after ``quiet`` seconds without data."""
+    if quiet > QUIET_S:
+        return QUIET_PAUSE_S
+    return min(MAX_PAUSE_S, max(MIN_PAUSE_S, quiet / 5))
 
 
 def be_patient(consumer: Any) -> None:
-    """Keep a started ``AIOKafkaConsumer`` from asking again and again a broker that holds no fetches."""
-    consumer._fetcher._proc_fetch_request = _Patience(consumer._fetcher)
+    """Keep a started ``AIOKafkaConsumer`` from being busy with asking a broker that holds no fetches."""
+    consumer._fetcher._client = _PatientClient(consumer._fetcher)
+
+
+class _Plan:
+    """What is asked for next, so that no partition waits for one that nobody reads.
+
+    aiokafka sends a broker one fetch at a time, and none for 100 ms while it holds unread records of that
+    broker. Here records that are not being read (their agent is slow) hold up nothing: the others are fetched
+    at once, in fetches short enough for the one left out to come back soon. It is not fetched meanwhile: what
+    is held for it is one answer. Nothing is held for paused partitions.
+    """
+
+    def __init__(self, fetcher: Any, active: Callable[[], Container[Any]]) -> None:
+        self._fetcher = fetcher
+        self._active = active
+        self._actions = fetcher._get_actions_per_node
+        self._wait_ms = fetcher._fetch_max_wait_ms
+
+    def __call__(self, assignment: Any) -> Any:
+        fetcher, active = self._fetcher, self._active()
+        for tp, result in list(fetcher._records.items()):
+            if tp in active:
+                continue
+            state = assignment.state_value(tp)
+            if state is None or state.paused:
+                del fetcher._records[tp]  # its position stands: it is fetched again when it goes on
+            else:
+                result._backoff = 0
+        longest = PARTIAL_WAIT_MS if fetcher._records else self._wait_ms
+        fetcher._fetch_max_wait_ms = min(self._wait_ms, longest)
+        return self._actions(assignment)
+
+
+def plan_fetches(consumer: Any, active: Callable[[], Container[Any]]) -> None:
+    """Let a started ``AIOKafkaConsumer`` fetch for readers of some partitions that wait for nobody.
+
+    Parameters
+    ----------
+    active
+        Returns the partitions that are read at present.
+    """
+    consumer._fetcher._get_actions_per_node = _Plan(consumer._fetcher, active)
+
+
+def poke(fetcher: Any) -> None:
+    """Let the fetcher look again at what to ask for, and its reader at what there is."""
+    fetcher._notify(fetcher._wait_consume_future)
+    for waiter in list(fetcher._fetch_waiters):
+        fetcher._notify(waiter)

@@ -6,7 +6,7 @@ two share a hash is about 3 in a million (birthday bound, ``n**2 / 2**65``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ U64 = npt.NDArray[np.uint64]
 NONE: int = 0
 
 _digest = xxhash.xxh3_64_intdigest
+_EMPTY = np.uint64(_digest(b""))
 
 
 def hash64(text: str) -> int:
@@ -27,4 +28,27 @@ def hash64(text: str) -> int:
 
 def hash_many(texts: Iterable[str]) -> U64:
     """Return the ids of ``texts``, uint64, shape ``(n,)``; empty strings are ``NONE``."""
-    return np.array([(_digest(t.encode()) or 1) if t else 0 for t in texts], dtype=np.uint64)
+    texts = texts if isinstance(texts, Sequence) else list(texts)
+    out = np.fromiter(map(_digest, map(str.encode, texts)), np.uint64, len(texts))
+    out[out == NONE] = 1
+    for i in np.flatnonzero(out == _EMPTY).tolist():
+        out[i] = hash64(texts[i])
+    return out
+
+
+class KnownIds(dict[str, int]):
+    """Ids by text, remembered: for texts of which there are few. At most ``limit`` are kept."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def __missing__(self, text: str) -> int:
+        if len(self) >= self._limit:
+            self.clear()
+        self[text] = out = hash64(text)
+        return out
+
+    def many(self, texts: Sequence[str]) -> U64:
+        """Return the ids of ``texts``, as ``hash_many`` does."""
+        return np.fromiter(map(self.__getitem__, texts), np.uint64, len(texts))

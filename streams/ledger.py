@@ -3,8 +3,8 @@
     delivered   [0..99]  [100..199]  [200..299]
     acked          x                     x         committable = 100, later 300
 
-Holes left by compaction or by transaction markers need no attention: a batch ends where its last record does,
-and the next one starts wherever it starts.
+Holes left by compaction or by transaction markers belong to the batch before them: when the log goes on (or
+ends) at 310, the last batch above makes 310 committable, so that nothing seems to be left to read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ Partition = tuple[str, int]
 
 
 class Ticket:
-    """One batch in flight. Acking is idempotent, and does nothing once the partition was taken away."""
+    """One batch in flight. Acking is idempotent, and does nothing once the partition was taken away.
 
-    __slots__ = ("acked", "last_offset", "partition")
+    Attributes
+    ----------
+    void
+        The partition was taken away, or moved to another offset: nobody needs to work on the batch any more.
+    """
+
+    __slots__ = ("acked", "last_offset", "next_offset", "partition", "void")
 
     def __init__(self, partition: Partition, last_offset: int) -> None:
         self.partition = partition
         self.last_offset = last_offset
+        self.next_offset = last_offset + 1
         self.acked = False
+        self.void = False
 
     def ack(self) -> None:
         """Say that every effect of the batch is durable."""
@@ -60,22 +68,39 @@ class OffsetLedger:
         queue.append(ticket)
         return ticket
 
+    def skip(self, partition: Partition, next_offset: int) -> None:
+        """Note that no record lies between what was delivered last and ``next_offset``.
+
+        ``next_offset`` becomes committable together with the last batch in flight, or now when there is none.
+        """
+        queue = self._open.get(partition)
+        if queue:
+            queue[-1].next_offset = max(queue[-1].next_offset, next_offset)
+        else:
+            self._done[partition] = max(self._done.get(partition, next_offset), next_offset)
+
     def committable(self, partition: Partition) -> int | None:
         """Return the offset after the longest acked prefix, or None when nothing was acked yet."""
         queue = self._open.get(partition)
         while queue and queue[0].acked:
-            self._done[partition] = queue.popleft().last_offset + 1
+            self._done[partition] = queue.popleft().next_offset
         return self._done.get(partition)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop everything known about ``partitions``; their open tickets become void."""
         for partition in partitions:
-            self._open.pop(partition, None)
+            for ticket in self._open.pop(partition, ()):
+                ticket.void = True
             self._done.pop(partition, None)
+
+    def restart(self, partition: Partition, offset: int) -> None:
+        """Forget the partition and make ``offset``, where it is read from now on, committable."""
+        self.forget([partition])
+        self._done[partition] = offset
 
     def partitions(self) -> list[Partition]:
         """Return the partitions with batches in flight or acked."""
-        return list(self._open)
+        return list(self._open.keys() | self._done.keys())
 
     def in_flight(self, partition: Partition) -> int:
         """Return the number of batches delivered and not yet part of the committable prefix."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -28,6 +28,19 @@ BATCH_BYTES = 512 * 1024
 IN_FLIGHT = 4
 #: Keys whose partition is remembered.
 CACHED_KEYS = 200_000
+
+
+class Written(NamedTuple):
+    """Where records landed: the offset of the first, and the offset after the last; -1 when not known.
+
+    Nobody else wrote in between exactly when ``end - first`` is the number of records.
+    """
+
+    first: int
+    end: int
+
+
+_NOWHERE = Written(-1, -1)
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -134,8 +147,11 @@ class BatchSender(Service):
         """Return the number of partitions of ``topic``, from metadata the producer keeps fresh."""
         return len(await self.producer.partitions_for(topic))
 
-    async def send_many(self, topic: str, records: Iterable[OutRecord], *, partition: int) -> None:
-        """Write ``records`` to one partition, in order; return when all are acknowledged.
+    async def send_many(self, topic: str, records: Iterable[OutRecord], *, partition: int) -> Written:
+        """Write ``records`` to one partition, in order; return where, when all are acknowledged.
+
+        What is written is a prefix of ``records``, whatever happens: an idempotent producer's batches are
+        taken in order or not at all.
 
         Raises
         ------
@@ -143,23 +159,25 @@ class BatchSender(Service):
             At a record larger than ``max_bytes``; those before it may have been written.
         """
         pending: list[asyncio.Future[Any]] = []
+        sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and how many records it holds
         producer = await self._usable()
         try:
             builder, count = producer.create_batch(), 0
             for key, value, timestamp, given in records:
                 headers = list(given) if given else _NO_HEADERS  # the builder insists on a list
                 while builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
-                    await self._queue(producer, builder, topic, partition, pending)
+                    sent.append((await self._queue(producer, builder, topic, partition, pending), count))
                     builder, count = producer.create_batch(), 0  # an empty one takes a record of any size
                 count += 1
                 if count == 1 and builder.size() > self._max_bytes:  # others are bounded by the batch size
                     raise MessageSizeTooLargeError(f"a record of {builder.size()} bytes for topic {topic}")
             if count:
-                await self._queue(producer, builder, topic, partition, pending)
+                sent.append((await self._queue(producer, builder, topic, partition, pending), count))
             await _all(pending)
         finally:
             for future in pending:  # empty unless something went wrong
                 future.cancel()
+        return _where(sent)
 
     async def _queue(
         self,
@@ -168,13 +186,14 @@ class BatchSender(Service):
         topic: str,
         partition: int,
         pending: list[asyncio.Future[Any]],
-    ) -> None:
+    ) -> asyncio.Future[Any]:
         builder.close()
         if len(pending) >= IN_FLIGHT:
             await _all(pending)
-        future = await producer.send_batch(builder, topic, partition=partition)
+        future: asyncio.Future[Any] = await producer.send_batch(builder, topic, partition=partition)
         future.add_done_callback(self._note)
         pending.append(future)
+        return future
 
     async def send_keyed(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Write ``records`` to the partitions of their keys; those of one call without a key go to one
@@ -226,6 +245,15 @@ class BatchSender(Service):
         )
         future.add_done_callback(self._note)
         return future
+
+
+def _where(sent: list[tuple[asyncio.Future[Any], int]]) -> Written:
+    if not sent:
+        return _NOWHERE
+    first, base = int(sent[0][0].result().offset), int(sent[-1][0].result().offset)
+    if first < 0 or base < 0:  # the broker had it already, from a try whose answer was lost: it says no more
+        return _NOWHERE
+    return Written(first, base + sent[-1][1])
 
 
 async def _all(futures: list[asyncio.Future[Any]]) -> None:

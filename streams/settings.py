@@ -75,7 +75,14 @@ class Settings(BaseSettings):
         300.0, ge=0, description="a copy of the rows goes to data_dir for a warm start; 0 = never"
     )
     memory_rows: int = Field(
-        2_000_000, ge=1000, description="rows of one table and partition kept in memory; idle ones are evicted"
+        2_000_000,
+        ge=1000,
+        description="rows of one table and partition kept in memory; idle ones are evicted",
+    )
+    state_ttl_s: int = Field(
+        90 * 24 * 3600,
+        ge=8 * 24 * 3600,
+        description="rows idle for longer, in event time, are deleted for good",
     )
 
     # Features and retrieval

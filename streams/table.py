@@ -1,9 +1,12 @@
 """Columnar table: a fixed-width row per 64-bit key, kept in one numpy structured array.
 
-A row is its own serialised form: ``pack`` is a byte copy, ``load`` of a million rows is one ``frombuffer``.
-The same row format is the changelog's, Redis's and the serving mirror's, so every reader computes values from
-the same bytes with the same code. Fields lie on multiples of their size (pad bytes see to it): scattered
-updates are four times as fast then.
+A row is its own serialised form: ``pack`` and ``load`` are copies of bytes. The same row format is the
+changelog's, Redis's and the serving mirror's, so every reader computes values from the same bytes with the
+same code. Fields lie on multiples of their size (pad bytes see to it): scattered updates are four times as
+fast then.
+
+Fields with a meaning here: ``key`` (uint64, 0 is nobody), and where a dtype has them ``layout`` (uint32, the
+fingerprint of the dtype), ``updated`` (int64, ms) and the fields that order the states of a row (``offset``).
 """
 
 from __future__ import annotations
@@ -13,11 +16,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
+
+from streams.kernels import KeyIndex, PackedRows, blank_rows, pack_rows
 
 Rows = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-_FIRST_CAPACITY = 1024
+_FIRST_CAPACITY = 64
+#: Memory added at a time, once there is that much.
+_STEP_BYTES = 16 * 1024 * 1024
+
+
+def fingerprint(dtype: np.dtype[Any]) -> int:
+    """Return 32 bits that differ when field names, types, shapes or places differ."""
+    told = []
+    for name in dtype.names or ():
+        field, at = dtype.fields[name][:2]  # type: ignore[index]
+        told.append(f"{name} {field.base.str} {field.shape} {at}")
+    return int(xxhash.xxh32_intdigest("\n".join([str(dtype.itemsize), *told]).encode()))
 
 
 class Table:
@@ -29,107 +46,134 @@ class Table:
         Structured dtype of a row. It must have a ``key`` field (uint64).
     blank
         What a new row looks like; zeros when absent.
+    order
+        Fields (int64) that tell which of two states of a row is the newer one, the most important first;
+        ``("offset",)`` when left out and the dtype has it.
+
+    Attributes
+    ----------
+    data
+        The rows, and spare ones. ``take`` and ``load`` may replace it: fetch it after them.
+    layout
+        Fingerprint of the dtype.
+    refused
+        Rows that ``load`` passed over because of their size, layout or key.
     """
 
-    def __init__(self, dtype: np.dtype[Any], blank: npt.NDArray[Any] | np.void | None = None) -> None:
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        blank: npt.NDArray[Any] | np.void | None = None,
+        order: Sequence[str] | None = None,
+    ) -> None:
+        fields = dtype.fields
+        if fields is None or "key" not in fields:
+            raise TypeError(f"a row needs fields, and one of them is its key: {dtype}")
+        if order is None:
+            order = ("offset",) if "offset" in fields else ()
+        for name, wanted in (("key", "<u8"), ("layout", "<u4"), *((name, "<i8") for name in order)):
+            if name in fields and fields[name][0] != np.dtype(wanted):
+                raise TypeError(f"field {name!r} is {fields[name][0]}, not {np.dtype(wanted)}")
         self.dtype = dtype
-        self._blank = np.zeros((), dtype) if blank is None else np.array(blank, dtype)
+        self.row_bytes = dtype.itemsize
+        self.layout = fingerprint(dtype)
+        self.refused = 0
         self.data: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
-        self._row: dict[int, int] = {}
-        self._free: list[int] = []
-        self._used = 0
+        self._blank = np.zeros(1, dtype)
+        if blank is not None:
+            self._blank[0] = blank
+        self._key_at = fields["key"][1]
+        self._layout_at = -1
+        if "layout" in fields:
+            self._layout_at = fields["layout"][1]
+            self._blank["layout"] = self.layout
+        self._order_at = np.array([fields[name][1] for name in order], np.int64)
+        self._index = KeyIndex()
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._index)
 
     def __contains__(self, key: int) -> bool:
-        return key in self._row
+        return self._index.get(key) >= 0
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes allocated for rows and index."""
+        return self.data.nbytes + self._index.nbytes
 
     def keys(self) -> U64:
-        """Return all keys, uint64, in insertion order."""
-        return np.fromiter(self._row.keys(), np.uint64, len(self._row))
+        """Return all keys, uint64, in the order of their rows."""
+        return self._index.items()[0]
 
     def rows(self) -> Rows:
-        """Return all row numbers, int64, in the order of ``keys``."""
-        return np.fromiter(self._row.values(), np.int64, len(self._row))
+        """Return all row numbers, int64, in order."""
+        return self._index.items()[1]
 
     def view(self) -> npt.NDArray[Any]:
         """Return all rows ever used without a copy, for scans of a few fields; dropped ones have key 0."""
-        return self.data[: self._used]
+        return self.data[: self._index.used]
 
     def find(self, keys: U64 | Sequence[int]) -> Rows:
         """Return the row of each key, int64 ``(n,)``; -1 where there is none. Never grows the table."""
-        get = self._row.get
-        items = keys.tolist() if isinstance(keys, np.ndarray) else keys
-        return np.array([get(k, -1) for k in items], dtype=np.int64)
+        return self._index.find(_u64(keys))
 
     def row(self, key: int) -> int:
         """Return the row of one key, -1 where there is none."""
-        return self._row.get(key, -1)
+        return self._index.get(key)
 
     def take(self, keys: U64 | Sequence[int]) -> Rows:
         """Return the row of each key, int64 ``(n,)``, making blank rows for the new ones."""
-        rows, free = self._row, self._free
-        out: list[int] = []
-        new: list[int] = []
-        for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
-            row = rows.get(key)
-            if row is None:
-                if free:
-                    row = free.pop()
-                else:
-                    row = self._used
-                    self._used += 1
-                rows[key] = row
-                new.append(key)
-            out.append(row)
-        if new:
-            self._make([rows[key] for key in new], new)
-        return np.array(out, dtype=np.int64)
+        keys = _u64(keys)
+        rows, new = self._index.take(keys)
+        if len(new):
+            self._grow()
+            blank_rows(self.data, self._blank, rows[new], self._key_at, keys[new])
+        return rows
 
-    def _make(self, rows: list[int], keys: list[int]) -> None:
-        """Grow to hold ``rows`` and blank them, all at once."""
-        if self._used > len(self.data):
-            size = len(self.data)
-            while size < self._used:
-                size *= 2
-            grown = np.zeros(size, self.dtype)
-            grown[: len(self.data)] = self.data
-            self.data = grown
-        self.data[rows] = self._blank
-        self.data["key"][rows] = keys
-
-    def drop(self, keys: Iterable[int]) -> int:
+    def drop(self, keys: U64 | Iterable[int]) -> int:
         """Forget keys; return how many there were. Their rows are used again."""
-        dropped = 0
-        for key in keys:
-            row = self._row.pop(key, None)
-            if row is not None:
-                self._free.append(row)
-                self.data["key"][row] = 0
-                dropped += 1
-        return dropped
+        rows = self._index.drop(_u64(keys if isinstance(keys, np.ndarray | Sequence) else list(keys)))
+        self.data["key"][rows] = 0
+        return len(rows)
+
+    def idle(self, before_ms: int) -> U64:
+        """Return the keys of rows whose ``updated`` is before a time (ms)."""
+        view = self.view()
+        keys: U64 = view["key"][(view["updated"] < before_ms) & (view["key"] != 0)]
+        return keys
 
     def pack(self, rows: Rows) -> list[bytes]:
         """Return the serialised rows."""
-        size = self.dtype.itemsize
-        blob = self.data[rows].tobytes()
-        return [blob[i : i + size] for i in range(0, len(blob), size)]
+        return pack_rows(self.data, np.ascontiguousarray(rows, np.int64))
 
-    def load(self, packed: Sequence[bytes]) -> int:
-        """Put serialised rows in place, the last one of a key winning; return how many were taken.
+    def load(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> int:
+        """Put rows in place, serialised ones or an array of the dtype; return how many were put.
 
-        A row of another size (another version of the code wrote it) is passed over: the caller can tell by
-        the count.
+        A row never goes back: where the one in place is newer by the ``order`` fields, it stays. Of equals
+        the later one wins. Rows of another size or layout (another version of the code wrote them), and of
+        key 0, are passed over and counted in ``refused``.
         """
-        size = self.dtype.itemsize
-        good = [b for b in packed if len(b) == size]
-        if good:
-            new = np.frombuffer(b"".join(good), self.dtype)
-            # With repeated indices numpy assigns in order, so the newest row stands.
-            self.data_at(self.take(new["key"]), new)
-        return len(good)
+        given = PackedRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)
+        self.refused += given.refused
+        rows, new = self._index.take(given.keys)
+        self._grow()
+        return given.put(self.data, rows, new, self._order_at)
 
-    def data_at(self, rows: Rows, values: npt.NDArray[Any]) -> None:
-        """Assign whole rows."""
-        self.data[rows] = values
+    def _grow(self) -> None:
+        """Make room for the rows given out, and for some more."""
+        used, size = self._index.used, len(self.data)
+        if used <= size:
+            return
+        try:
+            # The pages of a big array are moved, not copied: no moment needs twice the memory, and no batch
+            # waits for more than the new ones to be zeroed.
+            more = min(size // 4, _STEP_BYTES // self.row_bytes) + _FIRST_CAPACITY
+            self.data.resize(max(used, size + more))
+        except ValueError:  # somebody still looks at the old array
+            grown = np.zeros(max(used, size + size // 2), self.dtype)
+            grown[:size] = self.data
+            self.data = grown
+
+
+def _u64(keys: U64 | Sequence[int]) -> U64:
+    return np.ascontiguousarray(keys, np.uint64)

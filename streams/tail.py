@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -16,11 +16,14 @@ from mode import Service
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from streams.batches import RecordBatch
-from streams.errors import UnavailableError
+from streams.errors import NoTopicError, UnavailableError
 from streams.fetching import REQUEST_TIMEOUT_S, Fetched, be_patient, drain
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
+
+#: After this long without a record a reader asks itself whether there are any.
+EMPTY_S = 0.5
 
 Deliver: TypeAlias = Callable[[RecordBatch], Awaitable[None] | None]
 
@@ -40,9 +43,41 @@ class Reader:
             await self._consumer.end_offsets(self.partitions),
         )
 
+    async def offsets_for_time(self, timestamp_ms: int) -> dict[TopicPartition, int | None]:
+        """Return, for every partition, the offset of the first record with that timestamp or a later one."""
+        found = await self._consumer.offsets_for_times(dict.fromkeys(self.partitions, timestamp_ms))
+        return {tp: None if at is None else int(at.offset) for tp, at in found.items()}
+
+    def start(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read just these partitions from now on, each from the offset given."""
+        self.partitions = list(positions)
+        self._consumer.assign(self.partitions)
+        for tp, offset in positions.items():
+            self.seek(tp, offset)
+
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Continue reading ``tp`` at ``offset``."""
         self._consumer.seek(tp, offset)
+        self._state(tp).timestamp = None
+
+    def pause(self, tp: TopicPartition) -> None:
+        """Read no more of ``tp``."""
+        self._consumer.pause(tp)
+
+    def _state(self, tp: TopicPartition) -> Any:
+        return self._consumer._subscription.subscription.assignment.state_value(tp)
+
+    def nothing_before(self, tp: TopicPartition, end: int) -> bool:
+        """Return whether the broker has said that no record is left from the position to ``end``.
+
+        Compaction removes records, and a partition may end with such a hole: nothing ever arrives from there.
+        """
+        state = self._state(tp)
+        return (
+            state.timestamp is not None  # an answer since the position was reached...
+            and tp not in self._consumer._fetcher._records  # ... which was empty
+            and (state.highwater or 0) >= end
+        )
 
     async def fetch(self, timeout: float) -> list[Fetched]:
         """Return what arrived, nothing after ``timeout`` seconds. Records may be empty (control batches)."""
@@ -54,6 +89,8 @@ class Reader:
             fetched = drain(fetcher, self.partitions, self._settings.batch_max_records)
             remaining = deadline - time.monotonic()
             if fetched or remaining <= 0:
+                for part in fetched:
+                    self._state(part.tp).timestamp = None
                 return fetched
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=remaining)
@@ -65,13 +102,25 @@ class Reader:
 
 @asynccontextmanager
 async def open_reader(
-    settings: Settings, topics: Iterable[str], partitions: Iterable[int] | None = None
+    settings: Settings,
+    topics: Iterable[str],
+    partitions: Iterable[int] | None = None,
+    *,
+    fetch_bytes: int = 1024 * 1024,
+    begin: bool = True,
 ) -> AsyncIterator[Reader]:
     """Open a reader of ``partitions`` (all when None) of ``topics``; positions are set with ``seek``.
 
+    Parameters
+    ----------
+    fetch_bytes
+        Asked for at once from each partition.
+    begin
+        False: nothing is fetched before ``Reader.start``.
+
     Raises
     ------
-    UnavailableError
+    NoTopicError
         When a topic does not exist.
     """
     consumer = AIOKafkaConsumer(
@@ -80,18 +129,21 @@ async def open_reader(
         auto_offset_reset="earliest",
         fetch_min_bytes=1,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
+        max_partition_fetch_bytes=fetch_bytes,
         enable_auto_commit=False,
     )
-    await consumer.start()
-    be_patient(consumer)
     try:
+        await consumer.start()
+        be_patient(consumer)
+        wanted = None if partitions is None else set(partitions)
         tps = [
             TopicPartition(topic, partition)
             for topic in topics
             for partition in await _partitions(consumer, topic, settings)
-            if partitions is None or partition in set(partitions)
+            if wanted is None or partition in wanted
         ]
-        consumer.assign(tps)
+        if begin:
+            consumer.assign(tps)
         yield Reader(consumer, tps, settings)
     finally:
         await consumer.stop()
@@ -108,7 +160,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings
         if found:
             return sorted(found)
         if time.monotonic() > deadline:
-            raise UnavailableError(f"topic {topic} does not exist at {settings.brokers}")
+            raise NoTopicError(f"topic {topic} does not exist at {settings.brokers}")
         await asyncio.sleep(0.05)
 
 
@@ -215,6 +267,8 @@ class Tail(Service):
                     self._highwater[tuple(part.tp)] = part.highwater
                     if part.position >= missing.get(part.tp, 0):
                         missing.pop(part.tp, None)
+                for tp in [tp for tp, end in missing.items() if reader.nothing_before(tp, end)]:
+                    self.position[tuple(tp)] = missing.pop(tp)
 
 
 async def _deliver(deliver: Deliver, part: Fetched) -> None:
@@ -232,23 +286,35 @@ async def read_partition(
 
     Raises
     ------
+    NoTopicError
+        When the topic or the partition does not exist.
     UnavailableError
-        When the topic or the partition does not exist, or the broker stops answering.
+        When the broker stops answering.
     """
     async with open_reader(settings, [topic], [partition]) as reader:
         if not reader.partitions:
-            raise UnavailableError(f"topic {topic} has no partition {partition}")
+            raise NoTopicError(f"topic {topic} has no partition {partition}")
         begins, ends = await reader.bounds()
         (tp,) = reader.partitions
         position, end = max(begins[tp], from_offset), int(ends[tp])
         reader.seek(tp, position)
         while position < end:
-            fetched = await reader.fetch(REQUEST_TIMEOUT_S)
-            if not fetched:
-                raise UnavailableError(
-                    f"{topic}-{partition}: nothing arrives past offset {position} of {end}"
-                )
-            for part in fetched:
-                await _deliver(apply, part)
-                position = part.position
+            position = await _step(reader, apply, tp, position, end)
         return end
+
+
+async def _step(reader: Reader, apply: Deliver, tp: TopicPartition, position: int, end: int) -> int:
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while True:
+        fetched = await reader.fetch(EMPTY_S)
+        for part in fetched:
+            await _deliver(apply, part)
+            position = part.position
+        if fetched:
+            return position
+        if reader.nothing_before(tp, end):
+            return end
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"{tp.topic}-{tp.partition}: nothing arrives past offset {position} of {end}"
+            )

@@ -2,8 +2,8 @@
 
 Faust's groups, rebalances, conductor, channels and agents stay in use. What changes: how records are taken
 from the fetcher (`consumer_thread`, `fetching`), how they are delivered (`BatchConsumer._drain_messages`) and
-which offsets are committed (`OffsetLedger` instead of Faust's per-offset gap logic). Topics not in
-``app.batch_topics`` behave as stock.
+which offsets are committed (`OffsetLedger` instead of Faust's per-offset gap logic). Topics that are not read
+through ``batch_topic`` behave as stock. docs/transport.md tells how to use it in any Faust project.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from aiokafka.errors import ConsumerStoppedError
+import faust
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from faust.exceptions import ImproperlyConfigured
+from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import CrashingSupervisor
 
 from streams.batches import (
     BatchMessage,
@@ -25,13 +30,16 @@ from streams.batches import (
     BatchTopic,
     RecordBatch,
     batch_topic,
+    batch_topics,
     durable,
     manual,
+    option,
 )
-from streams.consumer_thread import BatchConsumerThread
+from streams.consumer_thread import BatchConsumerThread, RebalanceListener, Taken
 from streams.ledger import OffsetLedger, Ticket
 
 __all__ = [
+    "BatchApp",
     "BatchConsumer",
     "BatchMessage",
     "BatchSchema",
@@ -49,9 +57,6 @@ log = logging.getLogger(__name__)
 
 #: Longest wait of one fetch; new data, a resumed partition and shutdown end it early or bound it.
 FETCH_TIMEOUT_S = 1.0
-#: The same while a partition is paused for a slow agent: it must be fetched again soon after the agent
-#: catches up.
-PAUSED_FETCH_TIMEOUT_S = 0.02
 #: A rebalance or a shutdown waits this long, and at most half a session, for loop bodies that have begun.
 BODY_TIMEOUT_S = 5.0
 
@@ -60,14 +65,21 @@ class BatchConsumer(driver.Consumer):
     """The main-loop side of the consumer: delivery and offsets."""
 
     mundane_level = "debug"
+    RebalanceListener = RebalanceListener
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger = OffsetLedger()
         self._assignment_epoch = 0
         self._bodies: set[object] = set()
         self._bodies_changed = asyncio.Event()
-        self._resumed = asyncio.Event()
+        #: Seeks asked for, and the position after what was delivered last, per partition.
+        self._seeks: Counter[TP] = Counter()
+        self._delivered: dict[TP, int] = {}
         super().__init__(*args, **kwargs)
+        if self.in_transaction:
+            raise ImproperlyConfigured("the batch transport offers no processing_guarantee='exactly_once'")
+        #: Topics delivered as batches.
+        self.batch_topics = batch_topics(self.app)
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -96,16 +108,8 @@ class BatchConsumer(driver.Consumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
             return
-        active = frozenset(self._get_active_partitions())
-        if not active:
-            self._resumed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._resumed.wait(), FETCH_TIMEOUT_S)
-            return
         epoch = self._assignment_epoch
-        fetched = await self._thread.fetch(
-            active, PAUSED_FETCH_TIMEOUT_S if self._buffered_partitions else FETCH_TIMEOUT_S
-        )
+        fetched = await self._thread.fetch(FETCH_TIMEOUT_S)
         if not fetched:
             return
         if epoch != self._assignment_epoch or not self.flow_active:
@@ -114,15 +118,13 @@ class BatchConsumer(driver.Consumer):
             if self.flow_active:
                 await self._rewind()
             return
-        batch_topics = self.app.batch_topics
         per_record = {}
-        for tp, records, highwater in fetched:
-            self.app.monitor.track_tp_end_offset(tp, highwater)
-            if tp.topic in batch_topics:
-                if not await self._deliver_list(tp, records, epoch):
-                    return
-            else:
-                per_record[tp] = records
+        for taken in fetched:
+            self.app.monitor.track_tp_end_offset(taken.tp, taken.highwater)
+            if taken.tp.topic not in self.batch_topics:
+                per_record[taken.tp] = taken.records
+            elif not await self._deliver_list(taken, epoch):
+                return
         if per_record:
             await self._deliver_records(per_record, epoch)
 
@@ -137,14 +139,23 @@ class BatchConsumer(driver.Consumer):
         # offsets.
         return not self.flow_active or epoch != self._assignment_epoch
 
-    async def _deliver_list(self, tp: TP, records: list[Any], epoch: int) -> bool:
-        size = self.app.headrace_settings.batch_max_records
+    async def _deliver_list(self, taken: Taken, epoch: int) -> bool:
+        """Deliver in pieces of ``batch_max_records``; return False when a rebalance has begun."""
+        tp, records, size = taken.tp, taken.records, option(self.app, "batch_max_records")
         for start in range(0, len(records), size):
             if self._interrupted(epoch):
                 return False
             chunk = records[start : start + size] if len(records) > size else records
+            if taken.seeks != self._seeks[tp]:
+                return True  # from before a seek
+            if tp not in self._active_partitions and tp not in self._buffered_partitions:
+                self._thread.give_back(taken._replace(records=records[start:]))
+                return True
             message = self._batch_message(tp, chunk)
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        if taken.seeks == self._seeks[tp]:
+            self.ledger.skip(tp, taken.position)
+            self._delivered[tp] = taken.position
         return True
 
     def _batch_message(self, tp: TP, records: list[Any]) -> BatchMessage:
@@ -200,20 +211,71 @@ class BatchConsumer(driver.Consumer):
 
         ``processed`` is the offset after the last record it has processed, None when it has had none.
         """
-        position = self._thread.read_position(tp)
-        if position is None:
+        if self._thread.read_position(tp) is None or self._thread.taken.get(tp) != self._delivered.get(tp):
             return False
-        return processed >= position if processed is not None else not self.ledger.in_flight(tp)
+        delivered = self._read_offset[tp]
+        if processed is None or delivered is None:
+            return not self.ledger.in_flight(tp)
+        return bool(processed >= delivered)
+
+    # -- pausing and seeking
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Stop taking from a partition: its agent is slow. What is fetched of it already waits."""
+        super().on_buffer_full(tp)
+        self._thread.wake()
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Fetch from a partition again: its agent has caught up."""
+        """Take from a partition again: its agent has caught up."""
         super().on_buffer_drop(tp)
-        self._resumed.set()
+        self._thread.wake()
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        """Fetch nothing from partitions; what was fetched and not delivered is given up."""
+        paused = list(tps)
+        super().pause_partitions(paused)
+        self._thread.pause(paused)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         """Fetch from partitions again."""
-        super().resume_partitions(tps)
-        self._resumed.set()
+        resumed = list(tps)
+        super().resume_partitions(resumed)
+        self._thread.resume(resumed)
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        """Read a partition from ``offset`` on, and commit that; nothing from before is handed to an agent.
+
+        A loop body that works on an older batch goes on; its ack does nothing.
+
+        Raises
+        ------
+        IllegalStateError
+            When the partition is not assigned to this worker.
+        """
+        tp = ensure_TP(partition)
+        if tp not in self.assignment():
+            raise IllegalStateError(f"Partition {tp} is not assigned to this worker")
+        if tp.topic in self.batch_topics:
+            self.ledger.restart(tp, offset)
+            self._committed_offset[tp] = None
+        self._seeks[tp] += 1
+        self._read_offset[tp] = offset or None
+        await self._thread.seek_here(tp, offset)
+
+    # -- the lease
+
+    def lease_age(self) -> float:
+        """Return the seconds since the group last confirmed this worker's membership; inf when it is none.
+
+        Counted from the moment this worker asked (a heartbeat, the end of a join), on a clock that goes on
+        while the process is stopped.
+        """
+        return float(self._thread.lease.age())
+
+    def lease_valid(self) -> bool:
+        """Return whether the group cannot have given this worker's partitions away."""
+        conf = self.app.conf
+        return self.lease_age() < float(min(conf.broker_session_timeout, conf.broker_rebalance_timeout))
 
     # -- loop bodies
 
@@ -264,6 +326,7 @@ class BatchConsumer(driver.Consumer):
         """Start with a clean ledger."""
         self._assignment_epoch += 1
         self.ledger.forget(self.ledger.partitions())
+        self._delivered.clear()
         await super().on_partitions_assigned(assigned, generation_id)
         log.info("Assigned %d partitions (generation %d)", len(assigned), generation_id)
 
@@ -282,13 +345,69 @@ class BatchConsumer(driver.Consumer):
                 yield tp
 
     def _new_offset(self, tp: TP) -> int | None:
-        if tp.topic in self.app.batch_topics:
+        if tp.topic in self.batch_topics:
             return self.ledger.committable(tp)
         offset: int | None = super()._new_offset(tp)
         return offset
+
+    async def _commit_offsets(self, offsets: dict[TP, int], start_new_transaction: bool = True) -> bool:
+        before = {tp: (self._committed_offset[tp], self._seeks[tp]) for tp in offsets}
+        done = bool(await super()._commit_offsets(offsets, start_new_transaction))
+        for tp, (committed, seeks) in before.items():
+            # Faust notes an offset as committed whether it was or not, and knows of no seek meanwhile.
+            if seeks != self._seeks[tp]:
+                self._committed_offset[tp] = None
+            elif not done and self._committed_offset[tp] == offsets[tp]:
+                self._committed_offset[tp] = committed
+        return done
 
 
 class BatchTransport(driver.Transport):
     """Faust's aiokafka transport with our consumer."""
 
     Consumer = BatchConsumer
+
+
+class BatchApp(faust.App):
+    """A Faust app on the batch transport; everything else about it is Faust's.
+
+    An exception in an agent stops the app unless ``agent_supervisor`` says otherwise: nothing is committed
+    past the batch that failed, so going on after it would only repeat more work later.
+
+    Parameters
+    ----------
+    id
+        Name of the app and of its consumer group.
+    batch_max_records
+        Records an agent gets at most at once.
+    fetch_max_wait_ms
+        How long the broker may hold a fetch when there is nothing new.
+    options
+        Faust's settings.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - Faust's name
+        *,
+        batch_max_records: int | None = None,
+        fetch_max_wait_ms: int | None = None,
+        **options: Any,
+    ) -> None:
+        self.batch_max_records = batch_max_records
+        self.fetch_max_wait_ms = fetch_max_wait_ms
+        #: Topics delivered as batches; filled by ``batch_topic``.
+        self.batch_topics: set[str] = set()
+        super().__init__(id, **{"agent_supervisor": CrashingSupervisor, **options})
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_producer, self)
+
+    async def _stop_consumer(self) -> None:
+        if self._consumer is not None and self._consumer.started:
+            with contextlib.suppress(Exception):  # stopping goes on, whatever state the consumer is in
+                await self._consumer.settle()
+        await super()._stop_consumer()

@@ -9,22 +9,25 @@ so an event lands in one bucket of every tier:
 
 A value is the sum of the buckets in ``(bucket(now) - n, bucket(now)]``: it depends on the events and the time
 asked, never on arrival order, for every time asked that is at most ``AHEAD_MS`` before the newest event. One
-producer whose clock runs ahead (within what is accepted) therefore costs nobody else's counts.
+producer whose clock runs ahead (within what is accepted) therefore costs nobody else's counts. Counts are
+integers that stop at the largest a bucket can hold: that, too, is the same in every order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from streams.kernels import WindowPlan, decayed_add
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.integer[Any]]
 
 #: How far events may be ahead of the time asked without wiping what the window still needs; events further in
 #: the future are not accepted.
@@ -49,8 +52,12 @@ TIERS: tuple[Tier, ...] = (
     Tier("5m", MINUTE_MS, 5),
     Tier("1h", 5 * MINUTE_MS, 12),
     Tier("24h", HOUR_MS, 24),
+    Tier("7d", DAY_MS, 7),
 )
-WEEK = Tier("7d", DAY_MS, 7)
+#: The windows readers ask for.
+WINDOW_NAMES = ("5m", "30m", "1h", "24h", "7d")
+#: Windows that are the newest few buckets of a tier: its name, how many.
+_PART_OF = {"30m": ("1h", 6)}
 
 
 class Windows:
@@ -62,96 +69,85 @@ class Windows:
         Names of the metrics, in storage order.
     tiers
         Resolutions kept.
+    high
+        By tier: dtype (uint8 or uint16) of a high part, for counts of 24 or 32 bits instead of 16.
     prefix
         Put before the field names, when one row holds several windows.
+
+    Attributes
+    ----------
+    names
+        The windows ``read`` returns, in order: those of ``WINDOW_NAMES`` that the tiers can answer, then
+        tiers of other names.
     """
 
-    def __init__(self, metrics: tuple[str, ...], tiers: tuple[Tier, ...] = TIERS, prefix: str = "") -> None:
+    def __init__(
+        self,
+        metrics: tuple[str, ...],
+        tiers: tuple[Tier, ...] = TIERS,
+        high: Mapping[str, npt.DTypeLike] | None = None,
+        prefix: str = "",
+    ) -> None:
         self.metrics = metrics
         self.tiers = tiers
-        self._sums = [f"{prefix}w_{t.name}" for t in tiers]
-        self._heads = [f"{prefix}h_{t.name}" for t in tiers]
-        self._names = {(t.name, m): (i, j) for i, t in enumerate(tiers) for j, m in enumerate(metrics)}
+        self._prefix = prefix
+        self._high = {name: np.dtype(dtype) for name, dtype in (high or {}).items()}
+        kept = {tier.name: i for i, tier in enumerate(tiers)}
+        if not self._high.keys() <= kept.keys() or any(d not in ("u1", "u2") for d in self._high.values()):
+            raise ValueError(f"high parts are uint8 or uint16, of the tiers {tuple(kept)}")
+        asked: dict[str, tuple[int, int]] = {}
+        for name in (*WINDOW_NAMES, *kept):
+            tier_name, buckets = _PART_OF.get(name, (name, 0))
+            if tier_name in kept:
+                asked[name] = kept[tier_name], buckets or tiers[kept[tier_name]].buckets
+        self.names = tuple(asked)
+        self._asked = asked
+        self._asked_array = np.array(list(asked.values()), np.int64)
+        self._metric = {metric: j for j, metric in enumerate(metrics)}
+        self._dtype: np.dtype[Any] | None = None
+        self._plan: WindowPlan | None = None
 
     def fields(self) -> list[tuple[Any, ...]]:
-        """Return the dtype fields a row needs: float32 ``(ring, metrics)`` and an int32 head per tier."""
-        out: list[tuple[Any, ...]] = []
-        for tier, sums, head in zip(self.tiers, self._sums, self._heads, strict=True):
-            out.append((sums, np.float32, (tier.ring, len(self.metrics))))
-            out.append((head, np.int32))
-        return out
+        """Return the dtype fields a row needs, the widest first, so that none needs padding before it.
 
-    def add(self, data: npt.NDArray[Any], rows: I64, ts: I64, metric: I64, amount: F32) -> None:
+        Of each tier: ``h_<tier>`` int32, the bucket of the newest event; ``w_<tier>`` uint16 ``(ring,
+        metrics)``, the counts or their low parts; ``x_<tier>``, same shape, the high parts where asked for.
+        """
+        p, m = self._prefix, len(self.metrics)
+        heads: list[tuple[Any, ...]] = [(f"{p}h_{t.name}", "<i4") for t in self.tiers]
+        lows = [(f"{p}w_{t.name}", "<u2", (t.ring, m)) for t in self.tiers]
+        highs = [
+            (f"{p}x_{t.name}", self._high[t.name].str, (t.ring, m))
+            for t in self.tiers
+            if t.name in self._high
+        ]
+        return heads + lows + sorted(highs, key=lambda f: -np.dtype(f[1]).itemsize)
+
+    def add(self, data: npt.NDArray[Any], rows: I64, ts: I64, metric: Ints, amount: Ints) -> None:
         """Add ``amount[i]`` to ``metric[i]`` of ``rows[i]`` at time ``ts[i]`` (ms); rows may repeat.
 
-        What is older than a tier's ring is left out of that tier.
+        What is older than a tier's ring is left out of that tier. A negative metric is passed over.
+
+        Raises
+        ------
+        ValueError, IndexError
+            An amount is negative, a time is not between 0 and the year 6000, a row or metric is none of these
+            data's. Nothing has been added then.
         """
-        if not len(rows):
-            return
-        if len(rows) == 1:  # the array operations below cost ten times as much
-            self._add_one(data, int(rows[0]), int(ts[0]), int(metric[0]), amount[0])
-            return
-        unique, where = np.unique(rows, return_inverse=True)
-        for tier, sums_name, head_name in zip(self.tiers, self._sums, self._heads, strict=True):
-            bucket = (ts // tier.bucket_ms).astype(np.int64)
-            newest = np.full(len(unique), -1, np.int64)
-            np.maximum.at(newest, where, bucket)
-            self._advance(data, unique, newest, tier, sums_name, head_name)
-            head = data[head_name][rows].astype(np.int64)
-            fresh = bucket > head - tier.ring
-            if not fresh.all():
-                r, b, m, a = rows[fresh], bucket[fresh], metric[fresh], amount[fresh]
-            else:
-                r, b, m, a = rows, bucket, metric, amount
-            np.add.at(data[sums_name], (r, b % tier.ring, m), a)
+        self._bound(data).add(data, _i64(rows), _i64(ts), _i64(metric), _i64(amount))
 
-    def _add_one(self, data: npt.NDArray[Any], row: int, ts: int, metric: int, amount: float) -> None:
-        for tier, sums_name, head_name in zip(self.tiers, self._sums, self._heads, strict=True):
-            sums, heads = data[sums_name], data[head_name]
-            bucket, head = ts // tier.bucket_ms, int(heads[row])
-            if bucket > head:
-                if bucket - head >= tier.ring:
-                    sums[row] = 0
-                else:
-                    for passed in range(head + 1, bucket + 1):
-                        sums[row, passed % tier.ring] = 0
-                heads[row] = bucket
-            if bucket > head - tier.ring:
-                sums[row, bucket % tier.ring, metric] += amount
+    def read(self, data: npt.NDArray[Any], now: int, rows: I64 | None = None) -> F32:
+        """Return every window of every metric at ``now`` (ms), float32 ``(n, len(names), metrics)``.
 
-    @staticmethod
-    def _advance(
-        data: npt.NDArray[Any], rows: I64, newest: I64, tier: Tier, sums_name: str, head_name: str
-    ) -> None:
-        """Move the heads of ``rows`` up to ``newest`` and zero the slots passed."""
-        head = data[head_name][rows].astype(np.int64)
-        move = newest > head
-        if not move.any():
-            return
-        rows, head, newest = rows[move], head[move], newest[move]
-        slots = np.arange(tier.ring)
-        ahead = (slots[None, :] - head[:, None] - 1) % tier.ring  # 0 = the slot right after the head
-        stale = ahead < np.minimum(newest - head, tier.ring)[:, None]
-        view = data[sums_name]
-        r, s = np.nonzero(stale)
-        view[rows[r], s] = 0
-        data[head_name][rows] = newest
-
-    def read(self, data: npt.NDArray[Any], now: int) -> F32:
-        """Return every window of the rows ``data`` at ``now`` (ms), float32 ``(n, tiers, metrics)``."""
-        out = np.zeros((len(data), len(self.tiers), len(self.metrics)), np.float32)
-        for i, (tier, sums_name, head_name) in enumerate(
-            zip(self.tiers, self._sums, self._heads, strict=True)
-        ):
-            live = self._live(data[head_name], tier, now)
-            out[:, i] = np.matmul(live[:, None, :], data[sums_name])[:, 0]
-        return out
+        ``rows`` asks for these rows of ``data`` only, without copying them; row -1 has counted nothing.
+        """
+        return self._bound(data).read(data, self._asked_array, now, rows)
 
     def read_one(
         self,
         data: npt.NDArray[Any],
         now: int,
-        tier_name: str,
+        window: str,
         metric: str,
         buckets: int | None = None,
         rows: I64 | None = None,
@@ -159,35 +155,106 @@ class Windows:
         """Return one window of one metric at ``now``, float32 ``(n,)``: cheaper than ``read``.
 
         ``buckets`` asks for the tier's newest few only: 3 of the "1h" tier are the last 10 to 15 minutes.
-        ``rows`` asks for these rows of ``data`` only, without copying the rest of them.
+        ``rows`` is the same as in ``read``.
         """
-        i, j = self._names[tier_name, metric]
-        head, sums = data[self._heads[i]], data[self._sums[i]][:, :, j]
+        tier, most = self._asked[window]
+        return self._bound(data).read_one(data, tier, self._metric[metric], buckets or most, now, rows)
+
+    def _bound(self, data: npt.NDArray[Any]) -> WindowPlan:
+        """Return where the windows lie in rows of this dtype."""
+        if self._plan is None or data.dtype is not self._dtype:
+            fields, p = _fields(data.dtype), self._prefix
+            plan = []
+            for tier in self.tiers:
+                high = self._high.get(tier.name)
+                low_at, head_at = fields[f"{p}w_{tier.name}"][1], fields[f"{p}h_{tier.name}"][1]
+                high_at = fields[f"{p}x_{tier.name}"][1] if high else 0
+                plan.append(
+                    [low_at, high_at, head_at, tier.bucket_ms, high.itemsize if high else 0, tier.ring]
+                )
+            self._plan = WindowPlan(np.array(plan, np.int64), len(self.metrics), data.dtype.itemsize)
+            self._dtype = data.dtype
+        return self._plan
+
+
+#: Decayed counts stand at whole days. A float32 multiplied by the decay of a second is rounded back to
+#: itself: a row that is never idle would never decay.
+_STAND_MS = DAY_MS
+
+
+class Decayed:
+    """Exponentially decayed counts, in the fields of a structured dtype.
+
+    The count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half_life_ms)``, whatever the order of
+    arrival, to within the rounding of the field's dtype. It is kept as it stands at the start of the newest
+    event's day, ``decayed_ts``.
+
+    Parameters
+    ----------
+    metrics
+        Names of the metrics, in storage order.
+    half_life_ms
+        Age at which an event counts half.
+    prefix
+        Put before the field names.
+    dtype
+        float32 or float64.
+    """
+
+    def __init__(
+        self,
+        metrics: tuple[str, ...],
+        half_life_ms: int = 30 * DAY_MS,
+        prefix: str = "",
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        self.metrics = metrics
+        self.half_life_ms = half_life_ms
+        self._type = np.dtype(dtype)
+        self._sums, self._ts = f"{prefix}decayed", f"{prefix}decayed_ts"
+
+    def fields(self) -> list[tuple[Any, ...]]:
+        """Return the dtype fields a row needs: int64 ``decayed_ts`` and ``decayed`` ``(metrics,)``."""
+        return [(self._ts, "<i8"), (self._sums, self._type.str, (len(self.metrics),))]
+
+    def add(self, data: npt.NDArray[Any], rows: I64, ts: I64, metric: Ints, amount: Ints) -> None:
+        """Add ``amount[i]`` to ``metric[i]`` of ``rows[i]`` at ``ts[i]`` (ms), as ``Windows.add`` does."""
+        fields = _fields(data.dtype)
+        decayed_add(
+            data,
+            fields[self._ts][1],
+            fields[self._sums][1],
+            self._type.itemsize,
+            len(self.metrics),
+            _STAND_MS,
+            self.half_life_ms,
+            _i64(rows),
+            _i64(ts),
+            _i64(metric),
+            _i64(amount),
+        )
+
+    def read(self, data: npt.NDArray[Any], now: int, rows: I64 | None = None) -> F32:
+        """Return the counts at ``now`` (ms), float32 ``(n, metrics)``; row -1 has counted nothing."""
+        stand, sums = data[self._ts], data[self._sums]
         if rows is not None:
-            head, sums = head[rows], sums[rows]
-        out: F32 = np.einsum("ns,ns->n", sums, self._live(head, self.tiers[i], now, buckets))
+            stand, sums = stand[rows], np.where((rows >= 0)[:, None], sums[rows], 0)
+        factor = np.exp2((stand - now) / self.half_life_ms)
+        out: F32 = (sums * factor[:, None]).astype(np.float32)
         return out
 
-    @staticmethod
-    def _live(head: npt.NDArray[np.int32], tier: Tier, now: int, buckets: int | None = None) -> F32:
-        """Return which slots are inside the window at ``now``, float32 ``(n, ring)`` of 0 and 1."""
-        h = head.astype(np.int64)
-        ahead = np.minimum(np.maximum(h - now // tier.bucket_ms, -tier.ring), tier.ring)
-        live: F32 = _masks(tier.ring, buckets or tier.buckets)[h % tier.ring, ahead + tier.ring]
-        return live
+
+def _fields(dtype: np.dtype[Any]) -> Mapping[str, Any]:
+    fields = dtype.fields
+    if fields is None:
+        raise TypeError(f"{dtype} has no fields")
+    return fields
 
 
-@lru_cache(maxsize=64)
-def _masks(ring: int, buckets: int) -> F32:
-    """Return every possible answer of ``Windows._live``: looking it up is faster than working it out.
-
-    Shape ``(ring, 2 * ring + 1, ring)``: by the slot of the head, by how many buckets it is ahead of the time
-    asked (from ``-ring``, nothing is inside any more, to ``ring``), by slot.
-    """
-    slot, ahead, other = np.ogrid[:ring, -ring : ring + 1, :ring]
-    back = (slot - other) % ring
-    inside: F32 = ((back >= ahead) & (back < ahead + buckets)).astype(np.float32)
-    return inside
+def _i64(values: Ints) -> I64:
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"whole numbers are wanted, not {values.dtype}")
+    return np.ascontiguousarray(values, np.int64)
 
 
 def rounds(rows: I64) -> list[I64]:

@@ -163,6 +163,14 @@ class KeptServer(EmbeddedServer):
         self.stop()
         return self.start()
 
+    def wipe(self) -> None:
+        """Lose all data. Only while it is down."""
+        for path in self.data.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     def close(self) -> None:
         """Kill and remove the data."""
         self.kill()
@@ -191,7 +199,8 @@ class KafkaServer(KeptServer):
         if not properties.exists():
             values = {"port": port, "controller_port": self._controller_port, "data": folder}
             properties.write_text(PROPERTIES.format_map(values), "utf-8")
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            # One that began with "-" would be read as an option.
+            cluster = "h" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
             tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
             done = subprocess.run([*run, *tool], capture_output=True, text=True, check=False)
             if done.returncode:

@@ -26,7 +26,7 @@ GAP_MS = 30 * MINUTE_MS
 
 @dataclass(frozen=True)
 class Act:
-    """One event of one user, before it becomes a column."""
+    """One event of one user, before it becomes a column; whole seconds of dwell."""
 
     user: int
     item: int
@@ -85,7 +85,7 @@ acts = st.builds(
     ts=st.builds(
         lambda o: T0 + o, st.one_of(st.integers(0, 2 * HOUR_MS), st.integers(0, 20 * MINUTE_MS), offsets_ms)
     ),
-    dwell_s=st.integers(0, 240).map(lambda n: n / 2),  # halves add up exactly
+    dwell_s=st.integers(0, 240),
     country=st.integers(0, 3),
     category=st.integers(0, 5),
     creator=st.integers(0, 7),
@@ -101,7 +101,7 @@ def _dense_acts(seed: int, n: int, span: int) -> list[Act]:
             item=int(rng.integers(1, 10)),
             kind=str(rng.choice(kinds)),
             ts=ts,
-            dwell_s=float(rng.integers(0, 240)) / 2,
+            dwell_s=float(rng.integers(0, 240)),
             country=int(rng.integers(0, 4)),
             category=int(rng.integers(0, 6)),
             creator=int(rng.integers(0, 8)),

@@ -23,7 +23,7 @@ from models.features import (
     assemble,
 )
 from models.item_stats import ItemStats
-from models.user_state import UserState
+from models.user_state import UserState, new_table
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 
 
@@ -65,7 +65,7 @@ def context(**changes: Any) -> RequestContext:
 
 
 def user_of(*story: Act) -> Any:
-    state = UserState(GAP_MS)
+    state = UserState(new_table(), GAP_MS)
     state.apply(columns(story))
     return state.table.data[state.table.row(1)][None]
 
@@ -89,7 +89,7 @@ def test_always_a_finite_matrix_and_nothing_is_touched(
 ) -> None:
     stats = ItemStats()
     stats.apply(events, np.arange(len(events)))
-    state = UserState(GAP_MS)
+    state = UserState(new_table(), GAP_MS)
     state.apply(columns(story))
     rng = np.random.default_rng(seed)
     random = {

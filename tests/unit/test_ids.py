@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ids import NONE, hash64, hash_many
+from streams.ids import NONE, KnownIds, hash64, hash_many
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
@@ -26,6 +26,16 @@ def test_many_at_once_are_the_same(items: list[str]) -> None:
     assert got.dtype == np.uint64
     assert got.shape == (len(items),)
     assert got.tolist() == [hash64(t) for t in items]
+
+
+@given(st.lists(st.lists(texts, max_size=12), max_size=5), st.integers(1, 6))
+def test_remembered_ids_are_the_same_and_few(batches: list[list[str]], limit: int) -> None:
+    known = KnownIds(limit)
+    for items in batches:
+        got = known.many(items)
+        assert got.dtype == np.uint64
+        assert got.tolist() == [hash64(t) for t in items]
+        assert len(known) <= limit
 
 
 @given(texts)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import GAP_MS, T0, Act, columns, offsets_ms, pieces
 
-from models.neighbours import HALF_LIFE_MS, ROW, SLOTS, Neighbours, both_ways
-from models.user_state import UserState
+from models.neighbours import HALF_LIFE_MS, ROW, SLOTS, STEP_MS, Neighbours, both_ways
+from models.user_state import UserState, new_table
 from streams.columns import ITEM_EVENT, KIND
 
 Pairs = np.ndarray[Any, Any]
@@ -51,7 +51,7 @@ def close(a: Neighbours, b: Neighbours) -> None:
         for other in x:
             assert x[other] == pytest.approx(y[other], rel=1e-4, abs=1e-6)
         p, q = a.table.data[a.table.row(item)], b.table.data[b.table.row(item)]
-        assert p["ts"] == q["ts"]
+        assert p["updated"] == q["updated"]
         for name in ("seq_total", "co_total"):
             assert float(p[name]) == pytest.approx(float(q[name]), rel=1e-4)
 
@@ -63,7 +63,7 @@ def brute_force(pairs: Pairs) -> dict[int, dict[int, tuple[float, float]]]:
     out: dict[int, dict[int, tuple[float, float]]] = defaultdict(dict)
     for p in pairs:
         item, other = int(p["item"]), int(p["other"])
-        fade = 0.5 ** ((newest[item] - int(p["ts"])) / HALF_LIFE_MS)
+        fade = 0.5 ** ((newest[item] // STEP_MS - int(p["ts"]) // STEP_MS) * STEP_MS / HALF_LIFE_MS)
         seq, co = out[item].get(other, (0.0, 0.0))
         out[item][other] = (seq + fade * float(p["seq_weight"]), co + fade * float(p["co_weight"]))
     return out
@@ -87,8 +87,11 @@ def test_against_adding_up_one_by_one(pairs: Pairs) -> None:
 @given(pair_events(), st.lists(st.integers(0, 50), max_size=6))
 def test_batches_do_not_matter(pairs: Pairs, where: list[int]) -> None:
     whole = apply(pairs)
-    close(whole, apply(pairs, where))
-    close(whole, apply(pairs, range(len(pairs))))
+    assert rows_of(whole) == rows_of(apply(pairs, where)) == rows_of(apply(pairs, range(len(pairs))))
+
+
+def rows_of(state: Neighbours) -> dict[int, bytes]:
+    return dict(zip(state.table.keys().tolist(), state.table.pack(state.table.rows()), strict=True))
 
 
 @given(pair_events(), st.randoms(use_true_random=False))
@@ -150,7 +153,7 @@ def test_far_more_neighbours_than_places() -> None:
 
 def test_a_pair_becomes_next_one_way_and_together_both_ways() -> None:
     story = [Act(1, i, "click", T0 + i) for i in (1, 2, 3)]
-    pairs = UserState(GAP_MS).apply(columns(story)).pairs
+    pairs = UserState(new_table(), GAP_MS).apply(columns(story)).pairs
     out = both_ways(pairs)
     assert [
         (int(p["item"]), int(p["other"]), float(p["seq_weight"]), float(p["co_weight"])) for p in out
@@ -170,7 +173,7 @@ def test_a_pair_becomes_next_one_way_and_together_both_ways() -> None:
 
 def test_numbers_of_two_clicks_do_not_overlap() -> None:
     story = [Act(1, i, "click", T0 + i) for i in range(1, 30)]
-    out = both_ways(UserState(GAP_MS).apply(columns(story)).pairs)
+    out = both_ways(UserState(new_table(), GAP_MS).apply(columns(story)).pairs)
     assert len(set(out["source_seq"].tolist())) == len(out)
 
 
@@ -180,8 +183,34 @@ def test_nothing() -> None:
     assert len(both_ways(np.zeros(0, ITEM_EVENT))) == 0
 
 
-def test_a_hot_item_costs_bounded_time() -> None:
-    # All of a batch on one item: one vectorised round a distinct neighbour, no more.
+def test_batches_do_not_matter_when_places_are_short() -> None:
+    rng = np.random.default_rng(2)
+    story = strengths(1, [(int(o), 1.0) for o in rng.zipf(1.3, 3000) % 2000 + 1])
+    story["ts"] += np.arange(3000) * 7_000
+    whole = apply(story)
+    assert (whole.table.data["other"][whole.table.row(1)] != 0).all()
+    assert rows_of(whole) == rows_of(apply(story, [7, 500, 501, 2222])) == rows_of(apply(story, range(3000)))
+
+
+def test_neighbours_of_an_item_that_is_never_idle_fade_all_the_same() -> None:
+    n = 40_000
+    story = strengths(1, [(2, 1.0)] + [(3, 1e-9)] * n)
+    story["ts"][1:] += np.arange(1, n + 1) * 20  # a float32 does not feel the decay of 20 ms
+    seq, _ = weights(apply(story), 1)[2]
+    assert seq == pytest.approx(0.5 ** (n * 20 / HALF_LIFE_MS), abs=STEP_MS / HALF_LIFE_MS)
+    assert seq < 0.9995
+
+
+def test_records_of_one_offset_count_together_and_once() -> None:
+    pairs = strengths(1, [(2, 1.0), (3, 1.0), (2, 1.0)])
+    state = Neighbours()
+    assert len(state.apply(pairs, np.full(3, 7))) == 1
+    assert weights(state, 1) == {2: (2, 2), 3: (1, 1)}
+    assert len(state.apply(pairs, np.full(3, 7))) == 0
+    assert weights(state, 1) == {2: (2, 2), 3: (1, 1)}
+
+
+def test_a_hot_item() -> None:
     pairs = strengths(1, [(o % 50 + 1, 1.0) for o in range(4000)])
     state = apply(pairs)
     assert sum(s for s, _ in weights(state, 1).values()) == pytest.approx(4000)

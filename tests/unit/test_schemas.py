@@ -117,12 +117,14 @@ def test_columns_of_events() -> None:
     assert c.user.tolist() == [hash64("a"), hash64("u")]
     assert c.item.tolist() == [hash64("i"), hash64("j")]
     assert c.kind.tolist() == [KIND["dwell"], KIND["hide"]]
-    assert c.dwell_s.tolist() == [1.5, 0]
+    assert c.dwell_s.tolist() == [2, 0]
     assert c.country.tolist() == [hash64("BR"), 0]
     assert c.ts.tolist() == [T, T + 1]
     assert c.offset.tolist() == [7, 9]
     assert c.where(np.array([False, True])).offset.tolist() == [9]
     assert len(event_columns([], [])) == 0
+    rounded = [event(type="dwell", dwell_ms=ms) for ms in (0, 499, 500, 1499, 86_400_000)]
+    assert event_columns(rounded, range(5)).dwell_s.tolist() == [0, 0, 1, 1, 86_400]
 
 
 def test_the_kinds_are_numbered_for_good() -> None:

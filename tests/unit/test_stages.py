@@ -3,7 +3,8 @@
     events --> users.Partition --> item-events --> items.Partition
                  |  (1) item-events  (2) rows  (3) commit
 
-A crash may fall before (1), between (1) and (2), or between (2) and (3).
+A crash may fall before (1), between (1) and (2), or between (2) and (3). Retries of events are thrown in, and
+the window of seen ids is rebuilt from the log, as the agent does it.
 """
 
 from __future__ import annotations
@@ -11,57 +12,87 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from agents.aggregate_items import Partition as ItemPartition
 from agents.follow_catalog import CatalogFollower
 from agents.track_users import Partition as UserPartition
-from models.item_rows import row_key
-from models.neighbours import ROW as NEIGHBOUR_ROW
+from models import item_stats, neighbours, user_state
+from streams.codec import Decoder
 from streams.columns import pack_item_events, read_item_events
-from streams.schemas import Context, Event
+from streams.schemas import Event
 from streams.settings import Settings
+from streams.table import Table
+from streams.table_partition import Changes, TablePartition
 
-SETTINGS = Settings(dedup_window_ms=0)
+SETTINGS = Settings(dedup_window_ms=60_000)
 T0 = 1_700_000_000_000
+DECODER = Decoder(Event, 65_536)
 
 
 @dataclass
 class Rec:
     offset: int
-    key: bytes = b""
+    key: bytes | None = b""
     value: bytes | None = None
+    timestamp: int = 0
 
 
-def make_events(n: int, rng: np.random.Generator) -> list[Event]:
+def make_events(n: int, rng: np.random.Generator) -> list[Rec]:
+    """Return the records of `events`: every tenth is a retry of one of the last twenty."""
     kinds = ["click"] * 6 + ["skip", "dwell", "like", "hide"]
-    return [
-        Event(
-            f"e{i}",
-            str(rng.choice(kinds)),
-            f"u{rng.integers(6)}",
-            f"i{rng.integers(9)}",  # type: ignore[arg-type]
-            T0 + i * 1000 - int(rng.integers(3000)),
-            dwell_ms=1500,
-            context=Context(country=f"c{rng.integers(2)}"),
-        )
-        for i in range(n)
-    ]
+    out: list[Rec] = []
+    for i in range(n):
+        if i > 20 and rng.random() < 0.1:
+            again = out[i - int(rng.integers(1, 20))]
+            out.append(Rec(i, again.key, again.value, T0 + i * 1000))
+            continue
+        event = {
+            "event_id": f"e{i}",
+            "type": str(rng.choice(kinds)),
+            "user_id": f"u{rng.integers(6)}",
+            "item_id": f"i{rng.integers(9)}",
+            "ts": T0 + i * 1000 - int(rng.integers(3000)),
+            "dwell_ms": 1500,
+            "context": {"country": f"c{rng.integers(2)}"},
+        }
+        out.append(Rec(i, event["user_id"].encode(), msgspec.json.encode(event), T0 + i * 1000))
+    return out
+
+
+def table(module: Any, order: tuple[str, ...] = ("offset",)) -> TablePartition:
+    return TablePartition(0, Table(module.ROW, module.BLANK[()], order))
+
+
+class Log:
+    """A changelog."""
+
+    def __init__(self) -> None:
+        self.records: list[Rec] = []
+
+    def append(self, changes: Changes) -> None:
+        for key, value, *_ in changes.records():
+            self.records.append(Rec(len(self.records), key, value))
+
+    def recover(self, state: TablePartition) -> TablePartition:
+        state.apply(self.records, len(self.records))
+        return state
+
+    def rows(self, module: Any) -> dict[int, Any]:
+        last = {r.key: r.value for r in self.records if r.key is not None and len(r.key) == 8}
+        return {int.from_bytes(k, "little"): np.frombuffer(v, module.ROW)[0] for k, v in last.items() if v}
 
 
 class World:
     """Kafka as far as these stages see it, with processes that may die between two writes."""
 
-    def __init__(self, events: list[Event], rng: np.random.Generator, crash: float) -> None:
+    def __init__(self, events: list[Rec], rng: np.random.Generator, crash: float) -> None:
         self.events, self.rng, self.crash = events, rng, crash
         self.item_events: list[bytes] = []
-        self.user_rows: dict[bytes, bytes] = {}
-        self.user_commit = 0
-        self.features: dict[bytes, bytes] = {}
-        self.neighbours: dict[bytes, bytes] = {}
-        self.item_commit = 0
-        self.crashes = 0
+        self.users, self.items, self.countries, self.pairs = Log(), Log(), Log(), Log()
+        self.user_commit = self.item_commit = self.crashes = 0
 
     def dies(self) -> bool:
         died = bool(self.rng.random() < self.crash)
@@ -70,16 +101,22 @@ class World:
 
     def run_users(self) -> bool:
         """Run a process until it dies or has read everything; return whether it finished."""
-        part = UserPartition(0, SETTINGS)
-        part.users.table.load(list(self.user_rows.values()))
+        part = UserPartition([self.users.recover(table(user_state, ("offset", "shown_offset")))], SETTINGS)
         at, catalog = self.user_commit, CatalogFollower()
+        if at and at < len(self.events):
+            since = self.events[at].timestamp - SETTINGS.dedup_window_ms
+            earlier = [r for r in self.events[:at] if r.timestamp >= since]
+            if earlier:
+                part.duplicates(earlier, DECODER.batch(earlier))
         while at < len(self.events):
             to = min(len(self.events), at + int(self.rng.integers(1, 12)))
-            part.events(self.events[at:to], [Rec(o) for o in range(at, to)], catalog)
+            records = self.events[at:to]
+            part.events(records, DECODER.batch(records), catalog)
             at = to
             if self.rng.random() < 0.3 and at < len(self.events):
-                continue  # several batches in one flush
-            keys, rows, _, out = part.take()
+                continue  # several batches in one write
+            *_, out = part.take()
+            changes = part.state.take()
             if self.dies():
                 return False
             packed = pack_item_events(out)
@@ -87,69 +124,55 @@ class World:
             self.item_events += packed[:cut]
             if cut < len(packed) or self.dies():
                 return False
-            self.user_rows.update({k.to_bytes(8, "little"): r for k, r in zip(keys, rows, strict=True)})
+            if self.rng.random() < 0.3 and at < len(self.events):
+                part.state.put_back(changes)  # only the next stage was told: a beat that is not durable
+                continue
+            self.users.append(changes)
             if self.dies():
                 return False
             self.user_commit = at
         return True
 
     def run_items(self) -> bool:
-        part = ItemPartition(0)
-        part.recover(_Batch(self._records()))  # type: ignore[arg-type]
-        part.neighbours.table.load(list(self.neighbours.values()))
+        part = ItemPartition(
+            [
+                self.items.recover(table(item_stats)),
+                self.countries.recover(table(item_stats)),
+                self.pairs.recover(table(neighbours)),
+            ]
+        )
         at = self.item_commit
         while at < len(self.item_events):
             to = min(len(self.item_events), at + int(self.rng.integers(1, 4)))
             part.apply(*read_item_events(self.item_events[at:to], list(range(at, to))))
             at = to
-            features, pairs, _, _ = part.take()
-            if self.dies():
-                return False
-            self.neighbours.update({k: v for k, v, *_ in pairs})  # type: ignore[misc]
-            if self.dies():
-                return False
-            self.features.update({k: v for k, v, *_ in features})  # type: ignore[misc]
+            items, countries, pairs = part.changes()
+            for log, changes in ((self.pairs, pairs), (self.countries, countries), (self.items, items)):
+                if self.dies():
+                    return False
+                log.append(changes)
             if self.dies():
                 return False
             self.item_commit = at
         return True
 
-    def _records(self) -> list[Any]:
-        return [Rec(0, k, v) for k, v in self.features.items()]
 
-
-class _Batch:
-    def __init__(self, records: list[Any]) -> None:
-        self.records = records
-
-    def __iter__(self) -> Any:
-        return iter(self.records)
-
-
-def outcome(world: World) -> tuple[dict[bytes, Any], dict[bytes, Any], dict[bytes, Any]]:
+def outcome(world: World) -> list[dict[int, Any]]:
     """Return what matters of the durable state: all but the offsets, which differ with the batching."""
-    from models.item_stats import COUNTRY_ROW
-    from models.item_stats import ROW as ITEM_ROW
-    from models.user_state import ROW as USER_ROW
 
-    def plain(rows: dict[bytes, bytes], dtype: np.dtype[Any]) -> dict[bytes, Any]:
-        out = {}
-        for key, value in rows.items():
-            row = np.frombuffer(value, dtype)[0]
-            out[key] = {n: row[n].tolist() for n in dtype.names or () if n not in {"offset", "shown_offset"}}
-        return out
+    def plain(log: Log, module: Any) -> dict[int, Any]:
+        names = [n for n in module.ROW.names if n not in {"offset", "shown_offset"}]
+        return {k: {n: row[n].tolist() for n in names} for k, row in log.rows(module).items()}
 
-    items = {k: v for k, v in world.features.items() if k[:1] == b"i"}
-    countries = {k: v for k, v in world.features.items() if k[:1] == b"c"}
-    return plain(world.user_rows, USER_ROW), plain(items, ITEM_ROW), plain(countries, COUNTRY_ROW)
+    return [
+        plain(world.users, user_state),
+        plain(world.items, item_stats),
+        plain(world.countries, item_stats),
+    ]
 
 
-def totals(world: World) -> float:
-    from models.item_stats import ROW as ITEM_ROW
-
-    return float(
-        sum(np.frombuffer(v, ITEM_ROW)[0]["totals"].sum() for k, v in world.features.items() if k[:1] == b"i")
-    )
+def totals(world: World) -> int:
+    return int(sum(row["totals"].sum() for row in world.items.rows(item_stats).values()))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -166,16 +189,29 @@ def test_counts_after_crashes_equal_counts_without(seed: int) -> None:
             break
     assert rough.crashes >= 5, "the test must crash"
     assert rough.user_commit == len(events)
-    calm_users, calm_items, calm_countries = outcome(calm)
-    users, items, countries = outcome(rough)
-    assert users == calm_users
-    assert items == calm_items
-    assert countries == calm_countries
-    for key, packed in calm.neighbours.items():
-        a, b = np.frombuffer(packed, NEIGHBOUR_ROW)[0], np.frombuffer(rough.neighbours[key], NEIGHBOUR_ROW)[0]
+    for name, here, there in zip(("users", "items", "countries"), outcome(rough), outcome(calm), strict=True):
+        assert here.keys() == there.keys(), name
+        for key, row in there.items():
+            for field, value in row.items():
+                assert np.allclose(here[key][field], value, rtol=1e-4, atol=0), (name, field)
+    calm_pairs, rough_pairs = (w.pairs.rows(neighbours) for w in (calm, rough))
+    for key, row in calm_pairs.items():
+        again = rough_pairs[key]
         assert {
-            int(o): pytest.approx(float(w), rel=1e-4) for o, w in zip(a["other"], a["co"], strict=True)
-        } == {int(o): float(w) for o, w in zip(b["other"], b["co"], strict=True)}
+            int(o): pytest.approx(float(w), rel=1e-4) for o, w in zip(row["other"], row["co"], strict=True)
+        } == {int(o): float(w) for o, w in zip(again["other"], again["co"], strict=True)}
+
+
+def test_events_count_once_however_often_they_are_sent() -> None:
+    events = make_events(200, np.random.default_rng(3))
+    world = World(events, np.random.default_rng(3), 0.0)
+    assert world.run_users()
+    ids = {msgspec.json.decode(r.value or b"")["event_id"]: r.value for r in events}
+    kinds = [msgspec.json.decode(v or b"")["type"] for v in ids.values()]
+    assert len(kinds) < len(events), "there must be retries"
+    rows = world.users.rows(user_state).values()
+    clicks = sum(int(row["totals"][user_state.METRICS.index("click")]) for row in rows)
+    assert clicks == kinds.count("click")
 
 
 def test_without_the_marks_a_replay_would_be_counted_twice() -> None:
@@ -186,12 +222,21 @@ def test_without_the_marks_a_replay_would_be_counted_twice() -> None:
     once = list(world.item_events)
     world.item_events = once + once
     assert world.run_items()
-    twice_written = totals(world)
     single = World(events, np.random.default_rng(1), 0.0)
     single.item_events = once
     assert single.run_items()
-    assert twice_written == totals(single) > 0
+    assert totals(world) == totals(single) > 0
 
 
-def test_row_keys_of_the_three_kinds_differ() -> None:
-    assert len({row_key(kind, 5) for kind in (b"i", b"c", b"m")}) == 3
+def test_records_that_come_again_after_a_rebalance_are_known() -> None:
+    """State that stays is ahead of the committed offsets."""
+    from streams.batches import RecordBatch
+
+    part = UserPartition([table(user_state, ("offset", "shown_offset"))], SETTINGS)
+    records = make_events(30, np.random.default_rng(5))
+    assert len(part.unseen(RecordBatch("events", 0, records[:20]))) == 20
+    part.seen(RecordBatch("events", 0, records[:20]))
+    assert [r.offset for r in part.unseen(RecordBatch("events", 0, records[10:30]))] == list(range(20, 30))
+    part.seen(RecordBatch("events", 0, records[10:30]))
+    assert part.unseen(RecordBatch("events", 0, records[:30])) == []
+    assert len(part.unseen(RecordBatch("impressions", 0, records[:5]))) == 5, "another topic's offsets"

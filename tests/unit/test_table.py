@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import pieces
 
-from streams.table import Table
+from streams.table import Table, fingerprint
 
 DTYPE = np.dtype([("key", "<u8"), ("n", "<i8"), ("w", "<f4", (3,))])
 BLANK = np.zeros((), DTYPE)
@@ -101,7 +103,7 @@ def test_a_row_used_again_is_blank() -> None:
 
 def test_dropping_and_taking_does_not_leak() -> None:
     t = table()
-    for key in range(1, 50_000):
+    for key in range(1, 5_000):
         t.take([key])
         t.drop([key])
     assert len(t.data) == len(table().data)
@@ -166,3 +168,161 @@ def test_the_view_shows_all_rows_and_tells_the_dropped_ones() -> None:
 def test_blank_may_be_left_out() -> None:
     t: Any = Table(DTYPE)
     assert t.data["n"][t.take([3])].tolist() == [0]
+
+
+# States of a row: the newer one stays.
+STATE = np.dtype(
+    [("key", "<u8"), ("offset", "<i8"), ("shown", "<i8"), ("updated", "<i8"), ("layout", "<u4"), ("n", "<i4")]
+)
+STATE_BLANK = np.zeros((), STATE)
+STATE_BLANK["offset"] = STATE_BLANK["shown"] = -1
+
+
+def states() -> Table:
+    return Table(STATE, STATE_BLANK, order=("offset", "shown"))
+
+
+def state(key: int, offset: int, shown: int = 0, n: int = 0) -> bytes:
+    row = np.zeros((), STATE)
+    row["key"], row["offset"], row["shown"], row["n"], row["layout"] = (
+        key,
+        offset,
+        shown,
+        n,
+        fingerprint(STATE),
+    )
+    return row.tobytes()
+
+
+few = st.integers(-1, 3)
+
+
+@given(st.lists(st.tuples(few_keys, few, few), max_size=60), st.lists(st.integers(0, 60), max_size=5))
+def test_a_row_never_goes_back(story: list[tuple[int, int, int]], cuts: list[int]) -> None:
+    t, model, put = states(), dict[int, tuple[int, int, int]](), 0
+    packed_rows = [state(key, offset, shown, n) for n, (key, offset, shown) in enumerate(story)]
+    for part in pieces(len(story), cuts):
+        put += t.load(packed_rows[part])
+    for n, (key, offset, shown) in enumerate(story):
+        if key not in model or (offset, shown) >= model[key][:2]:
+            model[key] = offset, shown, n
+            put -= 1
+    assert put == 0
+    rows = t.find(list(model))
+    got = [tuple(row) for row in t.data[["offset", "shown", "n"]][rows].tolist()]
+    assert got == list(model.values())
+
+
+def test_a_row_made_here_is_older_than_any_loaded() -> None:
+    t = states()
+    t.take([1])
+    assert t.load([state(1, -1, 7)]) == 1
+    assert t.data["shown"][t.row(1)] == 7
+
+
+def test_a_dropped_key_may_come_back_older() -> None:
+    t = states()
+    t.load([state(1, 9)])
+    t.drop([1])
+    assert t.load([state(1, 3)]) == 1
+
+
+def test_rows_of_another_layout_are_refused_and_counted() -> None:
+    t = states()
+    other = bytearray(state(1, 5))
+    other[32] ^= 1
+    assert t.load([bytes(other), state(0, 5), state(2, 5), b"short"]) == 1
+    assert (t.refused, t.keys().tolist()) == (3, [2])
+    assert t.data["layout"][t.take([3])].tolist() == [t.layout] == [fingerprint(STATE)]
+
+
+def test_the_fingerprint_tells_names_types_shapes_and_places() -> None:
+    one = [("key", "<u8"), ("n", "<u2", (3, 2))]
+    others: list[list[Any]] = [
+        [("key", "<u8"), ("m", "<u2", (3, 2))],
+        [("key", "<u8"), ("n", "<i2", (3, 2))],
+        [("key", "<u8"), ("n", "<u2", (2, 3))],
+        [("n", "<u2", (3, 2)), ("key", "<u8")],
+        [("key", "<u8"), ("n", "<u2", (3, 2)), ("pad", "u1")],
+    ]
+    prints = {fingerprint(np.dtype(fields)) for fields in (one, *others)}
+    assert len(prints) == len(others) + 1
+    assert fingerprint(np.dtype(one)) == fingerprint(np.dtype(list(one)))
+
+
+def test_an_array_of_rows_can_be_loaded() -> None:
+    """As a snapshot is: the rows of a file, without a copy of each."""
+    t = states()
+    t.load([state(k, k) for k in range(1, 500)])
+    rows = t.data[t.rows()]
+    for given_ in (rows, rows[::-1], rows[::3], np.frombuffer(b"." + rows.tobytes(), STATE, offset=1)):
+        copy = states()
+        assert copy.load(given_) == len(given_)
+        assert copy.pack(copy.find(given_["key"])) == [r.tobytes() for r in given_]
+    with pytest.raises(ValueError, match="bytes are wanted"):
+        states().load(np.zeros(3, DTYPE))
+
+
+def test_only_bytes_are_rows() -> None:
+    with pytest.raises(TypeError):
+        table().load(["x" * DTYPE.itemsize])  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        table().load([None])  # type: ignore[list-item]
+
+
+def test_rows_that_are_idle() -> None:
+    t = states()
+    t.data["updated"][t.take([5, 6, 7, 8])] = [10, 20, 30, 5]
+    t.drop([8])
+    assert t.idle(20).tolist() == [5]
+    assert t.idle(21).tolist() == [5, 6]
+
+
+def test_dtypes_that_cannot_be_rows_are_refused() -> None:
+    for fields in ([("n", "<i8")], [("key", "<i8")], [("key", "<u8"), ("layout", "<u8")]):
+        with pytest.raises(TypeError):
+            Table(np.dtype(fields))
+    with pytest.raises(TypeError):
+        Table(np.dtype("<u8"))
+    with pytest.raises(TypeError, match="offset"):
+        Table(np.dtype([("key", "<u8"), ("offset", "<i4")]))
+    with pytest.raises(KeyError):
+        Table(np.dtype([("key", "<u8")]), order=("offset",))
+
+
+def test_rows_that_are_not_there_cannot_be_packed() -> None:
+    t = table()
+    for row in (-1, len(t.data)):
+        with pytest.raises(IndexError):
+            t.pack(np.array([row]))
+
+
+def test_growing_moves_no_array_that_somebody_holds() -> None:
+    t = table()
+    t.take([1])
+    held = t.data
+    t.take(np.arange(2, 5000, dtype=np.uint64))
+    assert held["key"][0] == 1
+    assert not np.shares_memory(held, t.data)
+    before = t.data.nbytes
+    assert t.nbytes > before
+    assert t.row_bytes == DTYPE.itemsize
+    assert t.data.nbytes <= 1.5 * len(t) * t.row_bytes + 64 * t.row_bytes
+
+
+def test_a_table_that_grows_alone_has_few_spare_rows() -> None:
+    t = Table(np.dtype([("key", "<u8"), ("n", "u1", (2040,))]))
+    for start in range(1, 30_000, 500):
+        t.take(np.arange(start, start + 500, dtype=np.uint64))
+    assert t.nbytes < 1.3 * len(t) * t.row_bytes
+    assert (t.data["key"][t.rows()] == t.keys()).all()
+    assert not t.data["n"].any()
+
+
+def test_bounded_memory_when_keys_come_and_go() -> None:
+    t = table()
+    for start in range(1, 100_000, 1000):
+        t.take(np.arange(start, start + 1000, dtype=np.uint64))
+        t.drop(np.arange(start, start + 1000, dtype=np.uint64))
+    assert len(t) == 0
+    assert t.nbytes < 4 * 1000 * t.row_bytes

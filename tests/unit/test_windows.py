@@ -4,59 +4,73 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import T0, dense_times, offsets_ms, pieces, spans_ms
 
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.windows import AHEAD_MS, TIERS, WEEK, Tier, Windows, rounds
+from streams.windows import AHEAD_MS, TIERS, WINDOW_NAMES, Decayed, Tier, Windows, rounds
 
 METRICS = ("a", "b", "c")
-ALL = (*TIERS, WEEK)
-WINDOWS = Windows(METRICS, tiers=ALL)
-DTYPE = np.dtype([("key", "<u8"), *WINDOWS.fields()])
+#: Counts of 16 bits; of 24 bits, days of 32.
+NARROW = Windows(METRICS)
+WIDE = Windows(METRICS, high={"5m": "u1", "1h": "u1", "24h": "u1", "7d": "u2"})
+BOTH = pytest.mark.parametrize("windows", [NARROW, WIDE], ids=["narrow", "wide"])
+#: Which buckets each window adds up.
+BUCKETS = {"5m": (MINUTE_MS, 5), "30m": (5 * MINUTE_MS, 6), "1h": (5 * MINUTE_MS, 12)} | {
+    "24h": (HOUR_MS, 24),
+    "7d": (DAY_MS, 7),
+}
 ROWS = 4
 
 Fact = tuple[int, int, int, int]  # row, ts, metric, amount
 
 
-def blank(n: int = ROWS, dtype: np.dtype[Any] = DTYPE) -> np.ndarray[Any, Any]:
-    return np.zeros(n, dtype)
+def blank(windows: Windows = NARROW, n: int = ROWS) -> np.ndarray[Any, Any]:
+    return np.zeros(n, np.dtype([("key", "<u8"), *windows.fields()]))
 
 
-def add(data: np.ndarray[Any, Any], facts: list[Fact], windows: Windows = WINDOWS) -> None:
-    windows.add(
-        data,
-        np.array([f[0] for f in facts], np.int64),
-        np.array([f[1] for f in facts], np.int64),
-        np.array([f[2] for f in facts], np.int64),
-        np.array([f[3] for f in facts], np.float32),
-    )
+def arrays(facts: list[Fact]) -> list[np.ndarray[Any, Any]]:
+    return [np.array([f[i] for f in facts], np.int64) for i in range(4)]
 
 
-def oracle(facts: list[Fact], now: int, tier: Tier) -> np.ndarray[Any, Any]:
-    """Add up what lies in the buckets ``(bucket(now) - n, bucket(now)]``, event by event."""
-    out = np.zeros((ROWS, len(METRICS)))
-    for row, ts, metric, amount in facts:
-        age = now // tier.bucket_ms - ts // tier.bucket_ms
-        if 0 <= age < tier.buckets:
-            out[row, metric] += amount
-    return out
+def add(data: np.ndarray[Any, Any], facts: list[Fact], windows: Windows = NARROW) -> None:
+    windows.add(data, *arrays(facts))
+
+
+def oracle(facts: list[Fact], now: int, windows: Windows) -> np.ndarray[Any, Any]:
+    """Add up what lies in the buckets ``(bucket(now) - n, bucket(now)]``; a bucket stops at its largest."""
+    out = np.zeros((ROWS, len(WINDOW_NAMES), len(METRICS)))
+    for i, (name, (bucket_ms, n)) in enumerate(BUCKETS.items()):
+        most = 2**16 - 1 if windows is NARROW else 2**32 - 1 if name == "7d" else 2**24 - 1
+        buckets: dict[tuple[int, int, int], int] = {}
+        for row, ts, metric, amount in facts:
+            age = now // bucket_ms - ts // bucket_ms
+            if 0 <= age < n:
+                cell = row, metric, age
+                buckets[cell] = min(most, buckets.get(cell, 0) + amount)
+        for (row, metric, _), total in buckets.items():
+            out[row, i, metric] += total
+    return out.astype(np.float32)
 
 
 def dense(seed: int, n: int, span: int) -> list[Fact]:
     rng = np.random.default_rng(seed)
     columns = (rng.integers(0, 2, n).tolist(), dense_times(rng, n, span), rng.integers(0, 3, n).tolist())
-    return list(zip(*columns, rng.integers(1, 50, n).tolist(), strict=True))
+    return list(zip(*columns, rng.integers(0, 50, n).tolist(), strict=True))
 
 
+#: Amounts: small ones, and ones around what 16, 24 and 32 bits hold.
+amounts = st.integers(0, 50) | st.builds(
+    lambda bits, d: 2**bits + d, st.sampled_from([15, 16, 24, 32, 62]), st.integers(-2, 2)
+)
 sparse = spans_ms.flatmap(
     lambda span: st.lists(
         st.tuples(
             st.integers(0, ROWS - 1),
             (st.integers(0, span) | offsets_ms).map(lambda o: T0 + o % span),
             st.integers(0, len(METRICS) - 1),
-            st.integers(1, 50),
+            amounts,
         ),
         max_size=60,
     )
@@ -67,36 +81,41 @@ facts_strategy = sparse | st.builds(dense, st.integers(0, 2**32), st.integers(20
 #: When to ask, from the newest event on.
 later_ms = st.sampled_from(
     [*range(-AHEAD_MS, MINUTE_MS, MINUTE_MS // 2), 5 * MINUTE_MS, HOUR_MS, DAY_MS]
-) | st.integers(-AHEAD_MS, 2 * DAY_MS)
+) | st.integers(-AHEAD_MS, 8 * DAY_MS)
 
 
-@given(facts_strategy, later_ms, st.data())
+@BOTH
+@given(facts=facts_strategy, later=later_ms, data=st.data())
 def test_equals_a_brute_force_sum_whatever_the_order_and_the_batches(
-    facts: list[Fact], later: int, data: st.DataObject
+    windows: Windows, facts: list[Fact], later: int, data: st.DataObject
 ) -> None:
     now = max((f[1] for f in facts), default=T0) + later
     shuffled = data.draw(st.permutations(facts))
-    state = blank()
+    state = blank(windows)
     for part in pieces(len(shuffled), data.draw(st.lists(st.integers(0, 60), max_size=5))):
-        add(state, shuffled[part])
-    got = WINDOWS.read(state, now)
-    for i, tier in enumerate(ALL):
-        np.testing.assert_array_equal(got[:, i], oracle(facts, now, tier), err_msg=tier.name)
+        add(state, shuffled[part], windows)
+    got = windows.read(state, now)
+    assert windows.names == WINDOW_NAMES
+    np.testing.assert_array_equal(got, oracle(facts, now, windows))
+    some = np.array([3, -1, 1, 1])
+    expected = np.where((some >= 0)[:, None, None], got[some], 0)
+    np.testing.assert_array_equal(windows.read(state, now, some), expected)
+    for i, name in enumerate(WINDOW_NAMES):
         for j, metric in enumerate(METRICS):
-            np.testing.assert_array_equal(WINDOWS.read_one(state, now, tier.name, metric), got[:, i, j])
-            some = np.array([3, 1])
-            one = WINDOWS.read_one(state, now, tier.name, metric, rows=some)
-            np.testing.assert_array_equal(one, got[some, i, j])
+            np.testing.assert_array_equal(windows.read_one(state, now, name, metric), got[:, i, j])
+            one = windows.read_one(state, now, name, metric, rows=some)
+            np.testing.assert_array_equal(one, expected[:, i, j])
 
 
-@given(facts_strategy, st.data())
+@BOTH
+@given(facts=facts_strategy, data=st.data())
 def test_state_is_the_same_for_one_batch_and_for_single_events(
-    facts: list[Fact], data: st.DataObject
+    windows: Windows, facts: list[Fact], data: st.DataObject
 ) -> None:
-    one, many = blank(), blank()
-    add(one, facts)
+    one, many = blank(windows), blank(windows)
+    add(one, facts, windows)
     for part in pieces(len(facts), range(len(facts))):
-        add(many, facts[part])
+        add(many, facts[part], windows)
     assert one.tobytes() == many.tobytes()
 
 
@@ -107,8 +126,7 @@ def test_a_duplicated_event_counts_twice(facts: list[Fact], again: list[int]) ->
     state = blank()
     add(state, facts)
     now = max((f[1] for f in facts), default=T0)
-    for i, tier in enumerate(ALL):
-        np.testing.assert_array_equal(WINDOWS.read(state, now)[:, i], oracle(facts, now, tier))
+    np.testing.assert_array_equal(NARROW.read(state, now), oracle(facts, now, NARROW))
 
 
 @given(facts_strategy, st.integers(0, 2 * DAY_MS))
@@ -116,18 +134,118 @@ def test_reading_changes_nothing(facts: list[Fact], later: int) -> None:
     state = blank()
     add(state, facts)
     before = state.tobytes()
-    WINDOWS.read(state, T0 + later)
-    WINDOWS.read_one(state, T0 + later, "1h", "b")
+    NARROW.read(state, T0 + later)
+    NARROW.read_one(state, T0 + later, "1h", "b")
     assert state.tobytes() == before
 
 
 @given(facts_strategy)
 def test_adding_does_not_touch_its_inputs(facts: list[Fact]) -> None:
-    arrays = [np.array([f[i] for f in facts], t) for i, t in enumerate((np.int64,) * 3 + (np.float32,))]
-    copies = [a.copy() for a in arrays]
-    WINDOWS.add(blank(), arrays[0], arrays[1], arrays[2], arrays[3])
-    for a, b in zip(arrays, copies, strict=True):
+    given_, copies = arrays(facts), arrays(facts)
+    for array in given_:
+        array.flags.writeable = False
+    NARROW.add(blank(), *given_)
+    for a, b in zip(given_, copies, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@BOTH
+@given(facts=facts_strategy)
+def test_fields_around_the_windows_stay_as_they_are(windows: Windows, facts: list[Fact]) -> None:
+    fields = [("before", "<u8"), *windows.fields(), ("after", "<u2")]
+    state = np.full(ROWS * 600, 0, np.dtype(fields))
+    state["before"], state["after"] = 2**64 - 1, 2**16 - 1
+    other = blank(windows)
+    add(state, facts, windows)
+    add(other, facts, windows)
+    assert (state["before"] == 2**64 - 1).all()
+    assert (state["after"] == 2**16 - 1).all()
+    for name, *_ in windows.fields():
+        np.testing.assert_array_equal(state[name][:ROWS], other[name])
+        assert not state[name][ROWS:].any()
+
+
+def test_a_negative_metric_is_passed_over() -> None:
+    state = blank()
+    add(state, [(0, T0, -1, 5), (-7, -1, -1, -1)])
+    assert state.tobytes() == blank().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ((ROWS, T0, 0, 1), IndexError),
+        ((-1, T0, 0, 1), IndexError),
+        ((0, T0, 3, 1), IndexError),
+        ((0, T0, 0, -1), ValueError),
+        ((0, -1, 0, 1), ValueError),
+        ((0, 2**47, 0, 1), ValueError),
+    ],
+)
+def test_what_cannot_be_added_changes_nothing(bad: Fact, error: type[Exception]) -> None:
+    state = blank()
+    with pytest.raises(error):
+        add(state, [(0, T0, 0, 1), bad])
+    assert state.tobytes() == blank().tobytes()
+
+
+def test_arguments_that_do_not_fit_are_refused() -> None:
+    state, (rows, ts, metric, amount) = blank(), arrays([(0, T0, 0, 1)] * 2)
+    with pytest.raises(ValueError, match="belong together"):
+        NARROW.add(state, rows, ts[:1], metric, amount)
+    with pytest.raises(TypeError, match="whole numbers"):
+        NARROW.add(state, rows, ts, metric, amount.astype(np.float32))
+    with pytest.raises(KeyError):
+        NARROW.read(np.zeros(2, np.dtype([("key", "<u8")])), T0)
+    with pytest.raises(TypeError, match="no fields"):
+        NARROW.read(np.zeros(2), T0)
+    for rows in (np.array([-2]), np.array([ROWS])):
+        with pytest.raises(IndexError):
+            NARROW.read(state, T0, rows)
+        with pytest.raises(IndexError):
+            NARROW.read_one(state, T0, "1h", "a", rows=rows)
+    with pytest.raises(ValueError, match="high parts"):
+        Windows(METRICS, high={"5m": "f4"})
+    with pytest.raises(ValueError, match="high parts"):
+        Windows(METRICS, high={"5s": "u1"})
+
+
+def test_columns_of_other_arrays_and_of_other_integers_do() -> None:
+    facts = np.zeros(3, np.dtype([("ts", "<i8"), ("kind", "u1"), ("n", "<u4")]))
+    facts["ts"], facts["n"] = T0, [1, 2, 3]
+    state = blank()
+    NARROW.add(state, np.arange(3), facts["ts"], facts["kind"], facts["n"])
+    assert NARROW.read_one(state, T0, "5m", "a").tolist() == [1, 2, 3, 0]
+
+
+def test_rows_are_read_wherever_they_lie() -> None:
+    state = blank()
+    add(state, [(0, T0, 0, 1), (1, T0, 1, 2), (3, T0, 2, 4)])
+    expected = NARROW.read(state, T0)
+    blob = b"x" + state.tobytes()
+    odd = np.frombuffer(blob, state.dtype, offset=1)
+    for data in (odd, np.array(state), state[:]):
+        np.testing.assert_array_equal(NARROW.read(data, T0), expected)
+    np.testing.assert_array_equal(NARROW.read(state[::2], T0), expected[::2])
+    np.testing.assert_array_equal(NARROW.read(state[::-1], T0), expected[::-1])
+    assert NARROW.read(state[:0], T0).shape == (0, 5, 3)
+    with pytest.raises(ValueError, match="read-only"):
+        add(odd, [(0, T0, 0, 1)])
+
+
+def test_the_fields_need_no_padding() -> None:
+    for windows in (NARROW, WIDE):
+        dtype = np.dtype([("key", "<u8"), *windows.fields()])
+        for name in dtype.names or ():
+            field, at = dtype.fields[name][:2]  # type: ignore[index]
+            assert at % field.base.itemsize == 0
+
+
+def test_a_subset_of_tiers_answers_a_subset_of_windows() -> None:
+    assert Windows(("n",), tiers=TIERS[1:2]).names == ("30m", "1h")
+    assert Windows(("n",), tiers=(Tier("2s", 1000, 2), TIERS[0])).names == ("5m", "2s")
+    with pytest.raises(KeyError):
+        Windows(("n",), tiers=TIERS[:1]).read_one(blank(), T0, "30m", "n")
 
 
 # Hand-written timelines. One tier: 5 buckets of a minute, m = minute 0 of the story.
@@ -233,22 +351,39 @@ def test_the_newest_buckets_of_a_tier_can_be_asked_for() -> None:
     assert [float(FIVE.read_one(state, now, "5m", "n", n)[0]) for n in (1, 2, 3, 5)] == [16, 24, 28, 31]
 
 
-@pytest.mark.parametrize("tier", ALL, ids=lambda t: t.name)
+def test_half_an_hour_is_the_newest_half_of_an_hour() -> None:
+    state = blank()
+    add(state, [(0, T0 - k * 5 * MINUTE_MS, 0, 1 << k) for k in range(12)])
+    assert NARROW.read_one(state, T0, "30m", "a")[0] == 0b111111
+    assert NARROW.read_one(state, T0, "1h", "a")[0] == 0b111111111111
+
+
+def test_counts_stop_at_the_largest() -> None:
+    for windows, most in ((NARROW, [2**16 - 1] * 5), (WIDE, [2**24 - 1] * 4 + [2**32 - 1])):
+        state = blank(windows)
+        add(state, [(0, T0, 0, 2**63 - 1), (0, T0, 0, 2**63 - 1), (0, T0, 1, 1)], windows)
+        read = windows.read(state, T0)
+        assert read[0, :, 0].tolist() == np.float32(most).tolist()
+        assert read[0, :, 1].tolist() == [1] * 5, "one count ran over into another"
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=lambda t: t.name)
 def test_a_ring_has_room_for_the_window_and_for_what_may_be_ahead(tier: Tier) -> None:
     assert tier.ring * tier.bucket_ms >= tier.buckets * tier.bucket_ms + AHEAD_MS
 
 
 def test_times_up_to_the_year_2100_fit() -> None:
-    state = blank(1)
+    state = blank(n=1)
     last = 4_102_444_800_000
     add(state, [(0, last, 0, 3)])
-    assert WINDOWS.read(state, last)[0, :, 0].tolist() == [3, 3, 3, 3]
+    assert NARROW.read(state, last)[0, :, 0].tolist() == [3] * 5
 
 
 def test_the_first_moment_of_time_fits() -> None:
-    state = blank(1)
+    state = blank(n=1)
     add(state, [(0, 0, 0, 3)])
-    assert WINDOWS.read(state, 0)[0, :, 0].tolist() == [3, 3, 3, 3]
+    assert NARROW.read(state, 0)[0, :, 0].tolist() == [3] * 5
+    assert NARROW.read(state, -1)[0, :, 0].tolist() == [0] * 5
 
 
 @given(st.lists(st.integers(0, 6), max_size=40))
@@ -267,3 +402,45 @@ def test_rounds(rows: list[int]) -> None:
 
 def test_rounds_of_the_docstring() -> None:
     assert [r.tolist() for r in rounds(np.array([7, 3, 7, 7]))] == [[0, 1], [2], [3]]
+
+
+# Decayed counts: one type of field after the other.
+MONTH = 30 * DAY_MS
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(facts=facts_strategy, later=later_ms, data=st.data())
+@example(
+    facts=[(0, T0, 0, 1), (0, T0 - 400 * DAY_MS, 0, 1), (0, T0 + 400 * DAY_MS, 1, 1)], later=0, data=None
+)
+def test_decayed_counts_equal_the_formula(
+    dtype: type, facts: list[Fact], later: int, data: st.DataObject | None
+) -> None:
+    facts = [(row, ts, metric, amount % 1000) for row, ts, metric, amount in facts]
+    decayed = Decayed(METRICS, MONTH, dtype=dtype)
+    state = np.zeros(ROWS, np.dtype([("key", "<u8"), *decayed.fields()]))
+    now = max((f[1] for f in facts), default=T0) + later
+    expected = np.zeros((ROWS, 3))
+    for row, ts, metric, amount in facts:
+        expected[row, metric] += amount * 2.0 ** ((ts - now) / MONTH)
+    if data is not None:
+        facts = data.draw(st.permutations(facts))
+    for part in pieces(len(facts), [len(facts) // 2]):
+        decayed.add(state, *arrays(facts[part]))
+    got = decayed.read(state, now)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    rows = np.array([-1, 2])
+    np.testing.assert_array_equal(decayed.read(state, now, rows), [[0, 0, 0], got[2]])
+
+
+def test_a_row_that_is_never_idle_decays() -> None:
+    decayed = Decayed(("n",), HOUR_MS * 24)
+    state = np.zeros(1, np.dtype([*decayed.fields()]))
+    n = 200_000
+    ts = T0 + np.arange(n) * 10_000  # for 23 half-lives
+    zero = np.zeros(n, np.int64)
+    decayed.add(state, zero, ts, zero, zero + 1)
+    now = int(ts[-1])
+    expected = np.exp2((ts - now) / DAY_MS).sum()
+    np.testing.assert_allclose(decayed.read(state, now)[0, 0], expected, rtol=1e-4)

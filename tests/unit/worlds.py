@@ -10,7 +10,7 @@ from strategies import GAP_MS, T0, Act, columns
 
 from models import neighbours as neighbours_module
 from models.neighbours import Neighbours, both_ways
-from models.user_state import SEQ_STEP, UserState
+from models.user_state import SEQ_STEP, UserState, new_table
 from serving.candidates import Anchors, Budget
 from serving.recommender import Answer, Policy, Ranked, Recommender
 from streams.columns import ITEM_EVENT, KIND
@@ -48,7 +48,7 @@ class World:
     def __init__(
         self, items: int = 0, policy: Policy | None = None, budget: Budget | None = None, **item_fields: Any
     ) -> None:
-        self.users = UserState(GAP_MS)
+        self.users = UserState(new_table(), GAP_MS)
         self.neighbours = Neighbours()
         self.recommender = Recommender(policy or Policy(epsilon=0, mmr_lambda=1), budget=budget)
         self._offset = 0

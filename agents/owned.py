@@ -1,0 +1,210 @@
+"""The partitions a stage works on: their state lives in tables, and what is built on it lives as long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import faust
+import numpy as np
+from mode import Service
+
+from agents.feed import StoreFeed, changelog
+from agents.wiring import Wiring
+from serving.store import Kind
+from streams.columnar import ColumnarTable
+from streams.errors import FencedError, UnavailableError
+from streams.table_partition import U64, TablePartition
+from streams.transport import RecordBatch
+
+P = TypeVar("P", bound="StagePartition")
+
+#: Rows older than ``state_ttl_s`` are looked for this often.
+EXPIRE_EVERY_MS = 60_000
+
+
+def packed(state: TablePartition, keys: U64) -> list[bytes | None]:
+    """Return the packed rows of ``keys``, None for those not in memory."""
+    rows = state.rows.find(keys)
+    there = np.flatnonzero(rows >= 0)
+    out: list[bytes | None] = [None] * len(keys)
+    for i, row in zip(there.tolist(), state.rows.pack(rows[there]), strict=True):
+        out[i] = row
+    return out
+
+
+class Shelf:
+    """A table and its place in the online store, if it has one: rows go out, evicted ones come back.
+
+    Parameters
+    ----------
+    topic
+        Full name of the changelog.
+    kind
+        Of the rows in the online store; None when they are not there.
+    visible
+        Which packed rows readers of the store may see.
+    options
+        ``ColumnarTable``'s: dtype, blank, order.
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        wiring: Wiring,
+        topic: str,
+        kind: Kind | None,
+        *,
+        visible: Callable[[bytes], bool] = lambda row: True,
+        **options: Any,
+    ) -> None:
+        self._wiring = wiring
+        self._kind = kind
+        self._expired: dict[int, int] = {}  # when old rows were last looked for, by partition
+        self.table = ColumnarTable(
+            app,
+            topic,
+            changelog=topic,
+            sender=wiring.sender,
+            fetch=self._fetch if kind is not None else None,
+            max_rows=wiring.settings.memory_rows,
+            **options,
+        )
+        self.feed = (
+            StoreFeed(
+                wiring.store,
+                kind,
+                changelog(wiring.settings, topic),
+                visible=visible,
+                owned=self._owned,
+            )
+            if kind is not None
+            else None
+        )
+
+    async def _fetch(self, _partition: int, keys: U64) -> Sequence[bytes | None]:
+        if self._kind is None:
+            return []
+        try:
+            return await self._wiring.store.get(self._kind, keys.tolist())
+        except UnavailableError:
+            return []  # then the changelog has them
+
+    def _owned(self, partition: int) -> bool:
+        try:
+            self.table.check_lease()
+        except FencedError:
+            return False
+        return partition in self.table.active
+
+    def services(self) -> list[Service]:
+        """Return what has to run beside the agent."""
+        return [] if self.feed is None else [self.feed]
+
+    def attach(self, state: TablePartition) -> None:
+        """Begin to show a partition in the online store."""
+        if self.feed is not None:
+            self.feed.attach(state.number, partial(packed, state), state.position)
+
+    async def show(self, partition: int, keys: U64, rows: list[bytes]) -> None:
+        """Put changed rows into the online store; none, too, is worth a call."""
+        if self.feed is not None:
+            await self.feed.put(partition, keys, rows)
+
+    def settle(self, state: TablePartition) -> None:
+        """After a durable write: the store may count on it, idle rows may leave memory, old ones go."""
+        if self.feed is not None:
+            self.feed.durable(state.number, state.position)
+        state.evict(max_rows=self._wiring.settings.memory_rows)
+        settings, now = self._wiring.settings, self._wiring.clock()
+        if now - self._expired.get(state.number, 0) >= EXPIRE_EVERY_MS and len(state.rows):
+            self._expired[state.number] = now
+            newest = int(state.rows.view()["updated"].max())
+            state.expire(newest - settings.state_ttl_s * 1000)
+
+    async def bring_back(self, state: TablePartition, keys: Callable[[], U64]) -> None:
+        """Have those of ``keys`` in memory again that were evicted."""
+        if state.evicted_count:
+            away = state.evicted(keys())
+            if len(away):
+                await self.table.restore(state.number, np.unique(away))
+
+
+class StagePartition:
+    """What every stage knows of a partition. Pure: no broker, no clock.
+
+    Attributes
+    ----------
+    number
+        The partition.
+    states
+        Its part of every table of the stage.
+    """
+
+    def __init__(self, states: Sequence[TablePartition]) -> None:
+        self.states = list(states)
+        self.number = states[0].number
+        self._applied: dict[str, int] = {}
+
+    def unseen(self, batch: RecordBatch) -> Sequence[Any]:
+        """Return the records not applied yet.
+
+        State that stays here over a rebalance is ahead of the committed offsets, from which records come
+        again.
+        """
+        last = self._applied.get(batch.topic, -1)
+        if batch.first_offset > last:
+            return batch.records
+        return [r for r in batch.records if r.offset > last]
+
+    def seen(self, batch: RecordBatch) -> None:
+        """Note that a batch was applied."""
+        self._applied[batch.topic] = max(self._applied.get(batch.topic, -1), batch.last_offset)
+
+
+class Owned(Generic[P]):
+    """Stage partitions by number, each as long as its tables' partitions are the ones it was built on."""
+
+    def __init__(self, shelves: Sequence[Shelf], make: Callable[[list[TablePartition]], P]) -> None:
+        self._shelves = list(shelves)
+        self._make = make
+        self._partitions: dict[int, P] = {}
+
+    def get(self, number: int) -> P:
+        """Return a partition, built anew when its state is not what it was built on.
+
+        Raises
+        ------
+        FencedError
+            When it is not this worker's.
+        """
+        states = [shelf.table.partition(number) for shelf in self._shelves]
+        part = self._partitions.get(number)
+        if part is None or any(a is not b for a, b in zip(part.states, states, strict=True)):
+            part = self._partitions[number] = self._make(states)
+            for shelf, state in zip(self._shelves, states, strict=True):
+                shelf.attach(state)
+        return part
+
+    def __iter__(self) -> Iterator[P]:
+        """Yield those that are still this worker's; the others are forgotten."""
+        for number, part in list(self._partitions.items()):
+            if all(s.table.active.get(number) is p for s, p in zip(self._shelves, part.states, strict=True)):
+                yield part
+            else:
+                self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        del self._partitions[number]
+        for shelf in self._shelves:
+            if shelf.feed is not None:
+                shelf.feed.detach(number)
+
+
+async def all_of(*parts: Awaitable[None]) -> None:
+    """Wait for all, then raise the first error: none is left running behind the others' backs."""
+    for result in await asyncio.gather(*parts, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

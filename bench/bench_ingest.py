@@ -1,0 +1,248 @@
+"""What an event costs, ours and the Python peers: one broker, the same events, in turns. Prints JSON.
+
+    python bench/bench_ingest.py [--events N] [--runs N] [--only NAMES] [--broker auto|kafka|embedded]
+                                 [--clicks GLOBO_PATH] [--profile FOLDER]
+
+``user_stage``, ``pipeline``, ``stock_faust``, ``quixstreams``, ``bytewax`` are events per CPU-second. The
+events are in the topic before a program starts: a figure is what the program can do, not what a producer
+can. Its cost is all CPU time (user and system) of its own processes, from its start until the offsets of
+all events are committed (of the pipeline: of the item-events, too); the CPU time of broker and Redis is
+shown apart. Starting and idling cost something as well: an idle run of the same program (catalogue there,
+no events) is measured every round, for everybody alike, and its median taken off. ``details`` has both,
+every run, and the proof that all events were counted. The peers are in bench/peers/; one that is not
+installed is null, with the reason in ``details``.
+
+``recovery_rows_per_s``: see bench/ingest/recovery.py. ``user_row_bytes``, ``item_row_bytes``: the row
+with everything in it; ``..._with_index`` is what a filled table has allocated for one.
+``freshness_p50_ms``, ``freshness_p99_ms``: from an event's send to its count in Redis at half load, see
+bench/ingest/freshness.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.ingest import events as ev  # noqa: E402
+from bench.ingest.freshness import freshness  # noqa: E402
+from bench.ingest.measure import Positions, Servers, servers  # noqa: E402
+from bench.ingest.profile import profile  # noqa: E402
+from bench.ingest.recovery import recovery  # noqa: E402
+from bench.ingest.systems import OURS, THEIRS, Bench, FailedError, Run, peer_versions, scratch  # noqa: E402
+from streams.app import run as run_async  # noqa: E402
+
+SYSTEMS = (*OURS, *THEIRS)
+PARTS = (*SYSTEMS, "recovery", "memory", "freshness")
+#: In the result whatever was measured, null when it was not.
+KEYS = (
+    *SYSTEMS, "recovery_rows_per_s", "user_row_bytes", "item_row_bytes",
+    "freshness_p50_ms", "freshness_p99_ms",
+)  # fmt: skip
+_MEMORY = "import sys, json; from bench.ingest.memory import row_bytes; "
+_MEMORY += "print(json.dumps(row_bytes(int(sys.argv[1]), int(sys.argv[2]))))"
+
+
+def note(text: str) -> None:
+    """Say on stderr what is going on: stdout is for the JSON."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def rates(runs: list[Run], idle: list[Run], events: int) -> tuple[int | None, dict[str, Any]]:
+    """Return events per CPU-second (the median of the runs), and everything behind it."""
+    if not runs or not idle:
+        return None, {}
+    start = statistics.median(r.cpu_s for r in idle)
+    each = [round(events / max(r.cpu_s - start, 1e-3)) for r in runs]
+    return round(statistics.median(each)), {
+        "events_per_cpu_s": each,
+        "events_per_cpu_s_with_start": [round(events / r.cpu_s) for r in runs],
+        "cpu_s": [r.cpu_s for r in runs],
+        "idle_cpu_s": [r.cpu_s for r in idle],
+        "wall_events_per_s": [r.wall_events_per_s for r in runs],
+        "wall_s": [r.wall_s for r in runs],
+        "peak_mb": [r.peak_mb for r in runs],
+        "broker_cpu_s": [r.broker_cpu_s for r in runs],
+        "redis_cpu_s": [r.redis_cpu_s for r in runs],
+        "proof": runs[-1].proof,
+    }
+
+
+class Report:
+    """The figures, what is behind them, and what could not be measured."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, Any] = dict.fromkeys(KEYS)
+        self.details: dict[str, Any] = {}
+        self.missing: dict[str, str] = {}
+
+    def failed(self, name: str, why: object) -> None:
+        """Note that something could not be measured."""
+        self.missing[name] = str(why)
+        note(f"not measured: {why}")
+
+
+async def systems(report: Report, bench: Bench, names: list[str], runs: int) -> None:
+    """Run all systems in turns."""
+    loaded: dict[str, list[Run]] = {name: [] for name in names}
+    idle: dict[str, list[Run]] = {name: [] for name in names}
+    for turn in range(runs):
+        for name in names:
+            if name in report.missing:
+                continue
+            try:
+                idle[name].append(await bench.run(name, idle=True))
+                loaded[name].append(await bench.run(name))
+            except FailedError as exc:
+                report.failed(name, exc)
+                continue
+            rate, _ = rates(loaded[name][-1:], idle[name], len(bench.events))
+            note(f"run {turn + 1}: {name}: {rate} events per CPU-second")
+    for name in names:
+        report.figures[name], report.details[name] = rates(loaded[name], idle[name], len(bench.events))
+
+
+async def fresh(report: Report, bench: Bench, args: argparse.Namespace) -> None:
+    """Measure the freshness at half of the pipeline's wall throughput, or at ``--rate``."""
+    rate, behind = args.rate, report.details.get("pipeline")
+    if not rate and behind:
+        rate = int(statistics.median(behind["wall_events_per_s"]) / 2)
+    if not rate:
+        report.failed("freshness", "half of what? needs pipeline measured in the same run, or --rate")
+        return
+    try:
+        seen = await freshness(bench, rate, args.seconds)
+    except FailedError as exc:
+        report.failed("freshness", exc)
+        return
+    report.figures["freshness_p50_ms"], report.figures["freshness_p99_ms"] = seen["p50_ms"], seen["p99_ms"]
+    report.details["freshness"] = {
+        **seen,
+        "method": "perf_counter before send of a marker user's click -> an MGET of its row counts it; "
+        "a delay may be too long by up to polling_error_ms, never too short",
+        "shared": "load, prober, worker (the pipeline in one process), broker and Redis on the same cores",
+    }
+
+
+def memory(report: Report, users: int, items: int) -> None:
+    """Measure bytes a row, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY, str(users), str(items)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        report.failed("memory", done.stderr[-500:])
+        return
+    seen = json.loads(done.stdout)
+    for kind in ("user", "item"):
+        report.figures[f"{kind}_row_bytes"] = seen[kind]["row"]
+        report.details[f"{kind}_row_bytes_with_index"] = seen[kind]["with_index"]
+    report.details["memory"] = seen
+
+
+def machine() -> dict[str, Any]:
+    """Return what this runs on."""
+    models = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+    ]
+    return {
+        "cpu": models[0].split(":", 1)[1].strip() if models else "?",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_average_before": round(os.getloadavg()[0], 2),
+    }
+
+
+async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dict[str, Any]:
+    """Measure what was asked for; return the JSON object."""
+    now = ev.now_ms()
+    if args.clicks:
+        events, items = ev.recorded(args.clicks, args.events, now)
+    else:
+        events, items = ev.mixed(args.events, ev.Mix(), now), ev.catalogue(ev.Mix(), now)
+    report, here = Report(), machine()
+    if "memory" in args.only:
+        memory(report, args.rows, max(1, args.rows // 5))
+    versions, missing = peer_versions()
+    for name, why in missing.items():
+        if name in args.only:
+            report.failed(name, why)
+    async with Positions(where.brokers) as positions:
+        bench = Bench(where, events, items, positions, folder)
+        names = [name for name in SYSTEMS if name in args.only and name not in report.missing]
+        await systems(report, bench, names, args.runs)
+        if "recovery" in args.only:
+            try:
+                seen = await recovery(bench, args.rows, args.runs)
+                report.figures["recovery_rows_per_s"] = round(statistics.median(seen["rows_per_s"]))
+                report.details["recovery"] = seen
+            except FailedError as exc:
+                report.failed("recovery", exc)
+        if "freshness" in args.only:
+            await fresh(report, bench, args)
+        if args.profile:
+            for name in (n for n in OURS if n in args.only):
+                note("wrote " + ", ".join(await profile(bench, name, args.profile)))
+    ours = report.figures["user_stage"]
+    peers = [report.figures[name] for name in THEIRS if report.figures[name]]
+    return {
+        **report.figures,
+        "details": {
+            "user_stage_over_fastest_peer": round(ours / max(peers), 2) if ours and peers else None,
+            "runs": args.runs,
+            "broker": where.kind,
+            "machine": here,
+            "events": bench.described,
+            "peer_versions": versions,
+            "not_measured": report.missing,
+            **report.details,
+        },
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", default=",".join(PARTS), help="what to measure, of " + ",".join(PARTS))
+    parser.add_argument("--broker", choices=("auto", "kafka", "embedded"), default="auto")
+    parser.add_argument("--clicks", type=Path, help="Globo click file or folder, instead of the mix")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="user rows of recovery and memory")
+    parser.add_argument(
+        "--rate", type=int, help="freshness: events per second instead of half the pipeline's"
+    )
+    parser.add_argument("--seconds", type=float, default=20, help="freshness: how long is probed")
+    parser.add_argument(
+        "--profile", type=Path, help="folder for py-spy's flame graphs (more runs, not counted)"
+    )
+    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    args = parser.parse_args()
+    args.only = args.only.split(",")
+    if unknown := set(args.only) - set(PARTS):
+        parser.error(f"--only: there is no {', '.join(sorted(unknown))}")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # tells of every retry at a new topic
+    with scratch() as folder, servers(args.broker) as where:
+        result = run_async(measure(args, where, Path(folder)))
+    print(json.dumps(result))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 1 if set(result["details"]["not_measured"]) - set(THEIRS) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""From an event's send to the feature readable in Redis, while others send at half of what the pipeline can.
+
+Marker users each click about once a second. For every click the time just before ``send`` is noted, and a
+reader asks Redis for the rows of all clicks under way, in one MGET, every 2 ms or so: a click has arrived
+when its user's ``n_clicks`` counts it. So a delay is too long by up to the time between two reads plus
+the read's own (both are in the result), never too short. Sender, reader, load, worker, broker and Redis
+share the machine's cores.
+
+As a program (``python -m bench.ingest.freshness BROKERS PREFIX RATE SECONDS``) it is the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from aiokafka import AIOKafkaProducer
+
+from agents.stack import environment
+from bench.ingest.events import Mix, mixed, now_ms
+from bench.ingest.measure import Process
+from bench.ingest.systems import OURS, ROOT, Bench, FailedError
+from models import user_state
+from serving.store import RedisStore
+from streams.errors import UnavailableError
+from streams.ids import hash64
+from streams.sender import partition_of
+from streams.settings import Settings
+from streams.topics import Topics
+
+MARKERS = 50
+PROBES_PER_S = 50
+POLL_S = 0.002
+TICK_S = 0.01
+WARM_UP_S = 3.0
+
+
+def click(user: str, number: int, ts: int) -> bytes:
+    """Return a marker's click."""
+    return (
+        f'{{"event_id":"probe-{user}-{number}","type":"click","user_id":"{user}",'
+        f'"item_id":"item-{number % 997:06d}","ts":{ts},"surface":"home",'
+        f'"context":{{"country":"DE","device":"phone"}}}}'
+    ).encode()
+
+
+# --- the load, a process of its own ---
+
+
+async def load(settings: Settings, rate: int, seconds: float) -> dict[str, float]:
+    """Send the mix, dated now, at ``rate`` events per second; return the rate reached."""
+    topic, partitions = Topics(settings).events, settings.partitions
+    records = []
+    for key, value, _ in mixed(int(rate * seconds), Mix(seed=11, straggling=0), now_ms()):
+        head, tail = value.split(b'"ts":', 1)
+        records.append((partition_of(key, partitions), key, head + b'"ts":', tail[13:]))
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.brokers.split(","),
+        acks=1,
+        compression_type="zstd",
+        max_batch_size=64 * 1024,
+    )
+    await producer.start()
+    print("ready", flush=True)
+    began = time.monotonic()
+    sent = 0
+    futures: set[asyncio.Future[Any]] = set()
+    try:
+        while sent < len(records):
+            due = min(len(records), int((time.monotonic() - began) * rate))
+            builders = {}
+            ts = now_ms()
+            digits = b"%d" % ts
+            for partition, key, head, tail in records[sent:due]:
+                builder = builders.get(partition) or builders.setdefault(partition, producer.create_batch())
+                value = head + digits + tail
+                if builder.append(key=key, value=value, timestamp=ts) is None:
+                    await _send(producer, builder, topic, partition, futures)
+                    builder = builders[partition] = producer.create_batch()
+                    builder.append(key=key, value=value, timestamp=ts)
+            for partition, builder in builders.items():
+                await _send(producer, builder, topic, partition, futures)
+            sent = due
+            await asyncio.sleep(TICK_S)
+        wall = time.monotonic() - began
+        await asyncio.gather(*futures)
+    finally:
+        await producer.stop()
+    return {"sent": sent, "events_per_s": round(sent / wall)}
+
+
+async def _send(
+    producer: AIOKafkaProducer, builder: Any, topic: str, partition: int, futures: set[asyncio.Future[Any]]
+) -> None:
+    builder.close()
+    future = await producer.send_batch(builder, topic, partition=partition)
+    futures.add(future)
+    future.add_done_callback(futures.discard)
+
+
+# --- the prober ---
+
+
+@dataclass(slots=True)
+class Probe:
+    """Sends clicks of markers and watches Redis for them."""
+
+    settings: Settings
+    store: RedisStore
+    producer: AIOKafkaProducer
+    waiting: dict[int, list[tuple[int, float]]] = field(default_factory=dict)  # key -> (n_clicks, sent)
+    delays: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    reads: list[float] = field(default_factory=list)
+    clicks: dict[str, int] = field(default_factory=dict)
+
+    async def send(self, user: str) -> None:
+        """Send a marker's next click."""
+        number = self.clicks[user] = self.clicks.get(user, 0) + 1
+        ts = now_ms()
+        value, key = click(user, number, ts), hash64(user)
+        topic = Topics(self.settings).events
+        partition = partition_of(user.encode(), self.settings.partitions)
+        self.waiting.setdefault(key, []).append((number, time.perf_counter()))
+        await self.producer.send(topic, value, key=user.encode(), partition=partition, timestamp_ms=ts)
+
+    async def watch(self) -> None:
+        """Read the rows of clicks under way, for ever."""
+        last = time.perf_counter()
+        while True:
+            keys = list(self.waiting)
+            if keys:
+                began = time.perf_counter()
+                self.gaps.append(began - last)
+                rows = await self.store.get("u", keys)
+                last = time.perf_counter()
+                self.reads.append(last - began)
+                for key, row in zip(keys, rows, strict=True):
+                    if row is not None:
+                        self._arrived(key, row, last)
+            else:
+                last = time.perf_counter()
+            await asyncio.sleep(POLL_S)
+
+    def _arrived(self, key: int, row: bytes, now: float) -> None:
+        counted = int(np.frombuffer(row, user_state.ROW, 1)["n_clicks"][0])
+        left = []
+        for number, sent in self.waiting[key]:
+            if number <= counted:
+                self.delays.append(now - sent)
+            else:
+                left.append((number, sent))
+        if left:
+            self.waiting[key] = left
+        else:
+            del self.waiting[key]
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until every click has arrived; return whether they did."""
+        deadline = time.monotonic() + timeout_s
+        while self.waiting and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return not self.waiting
+
+
+async def freshness(bench: Bench, rate: int, seconds: float) -> dict[str, Any]:
+    """Return p50 and p99 (ms) of the delay, and how it was measured. Raises ``FailedError``."""
+    prefix = f"{bench.fresh()}-"
+    settings = await bench.topics(prefix, events=False)
+    store = RedisStore(settings, read_timeout_s=2.0)
+    producer = AIOKafkaProducer(bootstrap_servers=settings.brokers.split(","), acks=1, linger_ms=0)
+    probe = Probe(settings, store, producer)
+    worker = [sys.executable, "-m", "agents.cli", "worker", OURS["pipeline"]]
+    await producer.start()
+    watching = asyncio.create_task(probe.watch())
+    try:
+        with Process(worker, environment(settings), bench.folder / "freshness.log", ROOT) as process:
+            users = [f"marker-{n:03d}" for n in range(MARKERS)]
+            for user in users:  # the worker is up once all of them are in Redis
+                await probe.send(user)
+            if not await probe.settle(60):
+                raise FailedError(f"freshness: the worker did not start:\n{process.last_words()}")
+            result = await _under_load(probe, bench, prefix, users, rate, seconds)
+            if watching.done():
+                raise FailedError(f"freshness: reading Redis failed: {watching.exception()}")
+            if process.ended():
+                raise FailedError(f"freshness: the worker ended:\n{process.last_words()}")
+    except UnavailableError as exc:
+        raise FailedError(f"freshness: {exc}") from exc
+    finally:
+        watching.cancel()
+        await producer.stop()
+        await store.close()
+    return result
+
+
+async def _under_load(
+    probe: Probe, bench: Bench, prefix: str, users: list[str], rate: int, seconds: float
+) -> dict[str, Any]:
+    brokers = probe.settings.brokers
+    command = [sys.executable, "-m", "bench.ingest.freshness", brokers, prefix, str(rate)]
+    log = bench.folder / "load.log"
+    with Process([*command, str(seconds + 2 * WARM_UP_S)], dict(os.environ), log, ROOT) as loader:
+        while not log.read_text():  # it says when it has made its events
+            if loader.ended():
+                raise FailedError("freshness: the load ended early")
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(WARM_UP_S)
+        probe.delays, probe.gaps, probe.reads = [], [], []
+        began = time.monotonic()
+        for n in range(int(seconds * PROBES_PER_S)):
+            await asyncio.sleep(max(0.0, began + n / PROBES_PER_S - time.monotonic()))
+            await probe.send(users[n % len(users)])
+        lost = 0 if await probe.settle(20) else sum(map(len, probe.waiting.values()))
+        while not loader.ended():
+            await asyncio.sleep(0.05)
+    told = json.loads(log.read_text().splitlines()[-1]) if loader.returncode == 0 else {}
+    if not told:
+        raise FailedError(f"freshness: the load failed:\n{loader.last_words()}")
+    cuts = statistics.quantiles(probe.delays, n=100)
+    gap, read = statistics.median(probe.gaps) * 1000, statistics.median(probe.reads) * 1000
+    return {
+        "p50_ms": round(cuts[49] * 1000, 1),
+        "p99_ms": round(cuts[98] * 1000, 1),
+        "p90_ms": round(cuts[89] * 1000, 1),
+        "max_ms": round(max(probe.delays) * 1000, 1),
+        "probes": len(probe.delays),
+        "lost": lost,
+        "seconds": seconds,
+        "load_events_per_s": told["events_per_s"],
+        "wanted_events_per_s": rate,
+        "between_reads_p50_ms": round(gap, 2),
+        "read_p50_ms": round(read, 2),
+        "polling_error_ms": [0, round(gap + read, 1)],
+    }
+
+
+def main() -> None:
+    brokers, prefix, rate, seconds = sys.argv[1:]
+    settings = Settings(brokers=brokers, topic_prefix=prefix)
+
+    async def go() -> None:
+        print(json.dumps(await load(settings, int(rate), float(seconds))), flush=True)
+
+    asyncio.run(go())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Measuring from outside: CPU time of a process and its descendants, how far a consumer group has come."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from ops.kafka.run import KafkaServer, RedisServer, java, kafka_jars
+from streams.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
+from streams.errors import UnavailableError
+
+TICK = os.sysconf("SC_CLK_TCK")
+#: Two cores are shared by all: nobody's linear algebra starts threads of its own.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The broker and the store everybody shares."""
+
+    kind: str
+    brokers: str
+    redis_url: str
+    broker_pid: int
+    redis_pid: int
+
+
+@contextmanager
+def servers(kind: str) -> Iterator[Servers]:
+    """Run a broker and a store: ``kafka``, ``embedded`` or ``auto`` (Kafka where Java and its jars are)."""
+    with contextlib.ExitStack() as stack:
+        if kind == "auto":
+            try:
+                java()
+                kafka_jars()
+                kind = "kafka"
+            except UnavailableError:
+                kind = "embedded"
+        if kind == "kafka":
+            broker = stack.enter_context(KafkaServer())
+            try:
+                redis = stack.enter_context(RedisServer())
+            except UnavailableError:
+                redis = stack.enter_context(EmbeddedRedis())
+        else:
+            broker, redis = stack.enter_context(EmbeddedBroker()), stack.enter_context(EmbeddedRedis())
+        yield Servers(kind, broker.address, redis.url, broker.pid or 0, redis.pid or 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and its living descendants."""
+    out = [pid]
+    for parent in out:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                out += [int(p) for p in (task / "children").read_text().split()]
+    return out
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time (user and system, s) of a process, its threads and its descendants, also those
+    that have ended and were waited for."""
+    ticks = 0
+    for process in descendants(pid):
+        with contextlib.suppress(OSError, IndexError):
+            fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / TICK
+
+
+def peak_mb(pid: int) -> float:
+    """Return the peak resident memory of a process, MB; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
+
+
+class Process:
+    """A measured program in a session of its own; its output goes to a file. Use as a context manager."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path, cwd: Path | None = None) -> None:
+        self._command, self._env, self._log, self._cwd = command, env, log, cwd
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._final: float | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._env | ONE_THREAD,
+                cwd=self._cwd,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        assert self._popen is not None
+        return self._popen.pid
+
+    def ended(self) -> bool:
+        """Return whether it has ended by itself; then ``cpu_s`` is that of its whole life."""
+        assert self._popen is not None
+        if self._popen.returncode is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self._popen.returncode = os.waitstatus_to_exitcode(status)
+                self._final = usage.ru_utime + usage.ru_stime
+        return self._popen.returncode is not None
+
+    @property
+    def returncode(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        return self._popen.returncode if self._popen is not None else None
+
+    def cpu_s(self) -> float:
+        """Return the CPU time it has used, s."""
+        return cpu_s(self.pid) if self._final is None else self._final
+
+    def last_words(self) -> str:
+        """Return the end of what it printed."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-25:])
+
+    def __exit__(self, *_: object) -> None:
+        if self._popen is None or self.ended():
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+class Positions:
+    """What groups have committed and where topics end. Use as an async context manager."""
+
+    def __init__(self, brokers: str) -> None:
+        bootstrap = brokers.split(",")
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+        await self._admin.close()
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        """Return partition -> offset a group has committed; empty before it has."""
+        try:
+            found = await self._admin.list_consumer_group_offsets(group)
+        except KafkaError:  # no coordinator yet: the broker's first group
+            return {}
+        return {tp.partition: max(0, o.offset) for tp, o in found.items() if tp.topic == topic}
+
+    async def ends(self, topic: str, partitions: int) -> dict[int, int]:
+        """Return partition -> next offset to be written."""
+        tps = [TopicPartition(topic, p) for p in range(partitions)]
+        return {tp.partition: end for tp, end in (await self._consumer.end_offsets(tps)).items()}

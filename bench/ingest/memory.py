@@ -1,0 +1,45 @@
+"""Bytes a row takes: in its own form, and in a live table with everything that table has allocated."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import item_stats, user_state
+from streams.table import Table
+
+#: New keys come a batch at a time, as they would from a topic.
+BATCH = 4000
+
+
+def table_bytes(table: Table, count: int) -> dict[str, Any]:
+    """Fill a table with ``count`` rows and return what one takes, bytes.
+
+    ``with_index`` is all that the table has allocated (rows, spare rows, key index) by ``len(table)``;
+    ``resident`` is by how much the process has grown.
+    """
+    rng = np.random.default_rng(1)
+    before = _resident()
+    for start in range(0, count, BATCH):
+        table.take(rng.integers(1, 1 << 63, min(BATCH, count - start)).astype(np.uint64))
+    return {
+        "rows": len(table),
+        "row": table.dtype.itemsize,
+        "with_index": round(table.nbytes / len(table), 1),
+        "resident": round((_resident() - before) / len(table), 1),
+    }
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def row_bytes(users: int, items: int) -> dict[str, Any]:
+    """Return ``table_bytes`` of user rows and of item rows."""
+    return {
+        "item": table_bytes(Table(item_stats.ROW, item_stats.BLANK), items),
+        "user": table_bytes(Table(user_state.ROW, user_state.BLANK), users),
+    }

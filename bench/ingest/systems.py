@@ -1,0 +1,260 @@
+"""What is measured: our workers and the peers, each a program that reads a topic from its beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from agents.stack import environment
+from bench.ingest.events import Record, describe, fill
+from bench.ingest.measure import Positions, Process, Servers, cpu_s, peak_mb
+from streams.settings import Settings
+from streams.topics import Topics, create_topics
+
+ROOT = Path(__file__).parents[2]
+PEERS = ROOT / "bench" / "peers"
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+#: How long an idle program is left alone before its CPU time is read.
+IDLE_S = 8.0
+POLL_S = 0.1
+
+OURS = {"user_stage": "ingest", "pipeline": "ingest,aggregate"}
+#: Peer -> its program, its distribution.
+THEIRS = {
+    "stock_faust": ("stock_faust.py", "faust-streaming"),
+    "quixstreams": ("quix.py", "quixstreams"),
+    "bytewax": ("bytewax_fold.py", "bytewax"),
+}
+_ASK = (
+    "import sys, json; from importlib.metadata import version; name = sys.argv[1]; "
+    "__import__({'faust-streaming': 'faust'}.get(name, name)); print(json.dumps(version(name)))"
+)
+
+
+class FailedError(Exception):
+    """A program ended early, did not come to the end, or did something else than counting all events."""
+
+
+def peer_versions() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the versions of the peers that are installed, and why the others are not measured."""
+    versions, missing = {}, {}
+    for name, (_, distribution) in THEIRS.items():
+        if not PEERS_PYTHON.exists():
+            missing[name] = "there is no .venv-peers: make bench-ingest installs it"
+            continue
+        done = subprocess.run(
+            [PEERS_PYTHON, "-c", _ASK, distribution], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            versions[name] = json.loads(done.stdout)
+        else:
+            last = (done.stderr.strip().splitlines() or ["?"])[-1]
+            missing[name] = f"{distribution} is not usable in .venv-peers: {last}"
+    return versions, missing
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of one system. ``wall_events_per_s``: between its first and its last commit, for a program that
+    ends by itself over its whole life."""
+
+    cpu_s: float
+    wall_s: float
+    wall_events_per_s: float = 0.0
+    peak_mb: float = 0.0
+    broker_cpu_s: float = 0.0
+    redis_cpu_s: float = 0.0
+    proof: dict[str, Any] = field(default_factory=dict)
+
+
+class Bench:
+    """Topics, servers and a scratch folder; runs systems one at a time."""
+
+    def __init__(
+        self, servers: Servers, events: list[Record], items: list[Record], positions: Positions, folder: Path
+    ) -> None:
+        self.servers = servers
+        self.events, self.items = events, items
+        self.positions = positions
+        self.folder = folder
+        self.described = describe(events)
+        self._ends: dict[str, dict[int, int]] = {}
+        self._number = 0
+
+    def settings(self, prefix: str) -> Settings:
+        """Return settings of an installation of its own."""
+        s = self.servers
+        return Settings(
+            brokers=s.brokers,
+            redis_url=s.redis_url,
+            topic_prefix=prefix,
+            data_dir=self.folder / f"{prefix}data",
+        )
+
+    async def topics(self, prefix: str, *, events: bool) -> Settings:
+        """Create an installation's topics and fill `items` and, unless left empty, `events`; once."""
+        settings = self.settings(prefix)
+        if prefix not in self._ends:
+            names = Topics(settings)
+            await create_topics(settings)
+            await fill(settings, names.items, self.items, settings.partitions)
+            ends = dict.fromkeys(range(settings.partitions), 0)
+            if events:
+                ends = await fill(settings, names.events, self.events, settings.partitions)
+            self._ends[prefix] = ends
+        return settings
+
+    def ends(self, prefix: str) -> dict[int, int]:
+        """Return where `events` ends, by partition."""
+        return self._ends[prefix]
+
+    def fresh(self) -> str:
+        """Return a name nothing has had yet."""
+        self._number += 1
+        return f"b{os.getpid()}n{self._number}"
+
+    async def run(self, name: str, *, idle: bool = False, **options: Any) -> Run:
+        """Run a system over all events, or over none. Raises ``FailedError``."""
+        run = self._ours if name in OURS else self._theirs
+        try:
+            return await run(name, idle, **options)
+        finally:
+            redis = Redis.from_url(self.servers.redis_url)
+            await redis.flushall()  # the next one starts with nothing, too
+            await redis.aclose()
+
+    async def _ours(self, name: str, idle: bool, beside: Callable[[int], Any] | None = None) -> Run:
+        prefix = "idle-" if idle else f"{self.fresh()}-"
+        settings = await self.topics(prefix, events=not idle)
+        topics = Topics(settings)
+        roles = OURS[name]
+
+        async def committed() -> int:
+            done = await self.positions.committed(settings.name("headrace-ingest"), topics.events)
+            return sum(done.values())
+
+        async def finished() -> bool:
+            if "aggregate" not in roles:
+                return True
+            ends = await self.positions.ends(topics.item_events, settings.partitions)
+            done = await self.positions.committed(settings.name("headrace-aggregate"), topics.item_events)
+            return all(done.get(p, 0) >= end for p, end in ends.items())
+
+        command = [sys.executable, "-m", "agents.cli", "worker", roles]
+        run = await self._watch(
+            name, command, environment(settings), idle, committed, finished, cwd=ROOT, beside=beside
+        )
+        if not idle:
+            users = await self._rows_in_redis(f"{prefix}u:*")
+            run.proof = {"committed": len(self.events), "users_in_redis": users}
+            if users != self.described["users"]:
+                raise FailedError(f"{name}: {users} users in Redis of {self.described['users']}")
+        return run
+
+    async def _theirs(self, name: str, idle: bool) -> Run:
+        prefix = "idle-" if idle else "peers-"
+        settings = await self.topics(prefix, events=not idle)
+        topic, group = Topics(settings).events, self.fresh()
+        command = [str(PEERS_PYTHON), str(PEERS / THEIRS[name][0]), self.servers.brokers, topic]
+        env = {k: v for k, v in os.environ.items() if not k.upper().startswith("HEADRACE_")}
+        if name == "bytewax":  # reads to the end, and says what it has counted
+            told = self.folder / f"{group}.json"
+            run = await self._watch(name, [*command, str(told)], env, idle, None, None)
+            run.proof = json.loads(told.read_text())
+            if not idle and run.proof["counted"] + run.proof["late"] != len(self.events):
+                raise FailedError(f"{name}: {run.proof} of {len(self.events)} events")
+            return run
+        command += [group, str(settings.partitions)] if name == "stock_faust" else [group]
+
+        async def committed() -> int:
+            return sum((await self.positions.committed(group, topic)).values())
+
+        run = await self._watch(name, command, env, idle, committed, None)
+        if not idle:
+            run.proof = {"committed": len(self.events)}
+        return run
+
+    async def _watch(
+        self,
+        name: str,
+        command: list[str],
+        env: dict[str, str],
+        idle: bool,
+        committed: Callable[[], Any] | None,
+        finished: Callable[[], Any] | None,
+        cwd: Path | None = None,
+        beside: Callable[[int], Any] | None = None,
+    ) -> Run:
+        """Run a program until all events are committed and it has ``finished``; without ``committed`` until
+        it ends by itself; an idle one for ``IDLE_S``. ``beside`` runs along, from the first commit on."""
+        total, servers = len(self.events), self.servers
+        before = (cpu_s(servers.broker_pid), cpu_s(servers.redis_pid))
+        log = self.folder / f"{name}.log"
+        with Process(command, env, log, cwd) as process:
+            began = time.monotonic()
+            deadline = began + 120 + total / 1000
+            first: tuple[float, int] | None = None
+            done = 0
+            extra: asyncio.Task[None] | None = None
+            while True:
+                await asyncio.sleep(POLL_S)
+                now = time.monotonic()
+                if process.ended():
+                    if committed is None and process.returncode == 0:
+                        break
+                    raise FailedError(f"{name} ended with {process.returncode}:\n{process.last_words()}")
+                if now > deadline:
+                    raise FailedError(f"{name}: {done} of {total} events:\n{process.last_words()}")
+                if committed is None:
+                    continue
+                if idle:
+                    if now - began >= IDLE_S:
+                        break
+                    continue
+                if done < total:
+                    done = await committed()
+                    if done and first is None:
+                        first = (now, done)
+                        if beside is not None:
+                            extra = asyncio.create_task(beside(process.pid))
+                if done >= total and (finished is None or await finished()):
+                    break
+            wall = time.monotonic() - began
+            run = Run(round(process.cpu_s(), 3), round(wall, 2))
+            if not process.ended():
+                run.peak_mb = peak_mb(process.pid)
+            if first is not None and done > first[1]:
+                run.wall_events_per_s = round((done - first[1]) / (time.monotonic() - first[0]))
+            elif committed is None and not idle:
+                run.wall_events_per_s = round(total / wall)
+            if extra is not None:
+                extra.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await extra
+        run.broker_cpu_s = round(cpu_s(servers.broker_pid) - before[0], 2)
+        run.redis_cpu_s = round(cpu_s(servers.redis_pid) - before[1], 2)
+        return run
+
+    async def _rows_in_redis(self, pattern: str) -> int:
+        redis = Redis.from_url(self.servers.redis_url)
+        try:
+            return len({key async for key in redis.scan_iter(pattern, count=5000)})
+        finally:
+            await redis.aclose()
+
+
+def scratch() -> contextlib.AbstractContextManager[str]:
+    """Return a folder that goes when it is left."""
+    return tempfile.TemporaryDirectory(prefix="headrace-bench-")

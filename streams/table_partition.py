@@ -1,0 +1,472 @@
+"""One partition of a columnar table: rows, meta records, what is not written yet, what was evicted. Pure.
+
+What a partition remembers of a key::
+
+    in `rows`, clean   --touch-->  dirty  --take, written-->  clean  --evict-->  only (key, offset, updated)
+                                                                <--revive--
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.table import Table
+
+U64: TypeAlias = npt.NDArray[np.uint64]
+Rows: TypeAlias = npt.NDArray[np.int64]
+Bool: TypeAlias = npt.NDArray[np.bool_]
+#: Called with a meta key, the value known and the one just read; returns the one to keep.
+MergeMeta: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
+
+KEY_BYTES = 8
+#: What is remembered of an evicted row.
+COLD = np.dtype([("key", "<u8"), ("offset", "<i8"), ("updated", "<i8"), ("layout", "<u4"), ("pad", "<u4")])
+#: Above the limit rows are evicted down to this share of it, so that it is not done for every few rows.
+EVICT_TO = 0.95
+_NO_KEYS: U64 = np.zeros(0, np.uint64)
+
+
+class Record(Protocol):
+    """A changelog record, as aiokafka's C parser makes it."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:
+    """Return the larger of two high-water marks (8 bytes, little-endian, signed), else the new value."""
+    if len(known) == len(new) == 8:
+        return max(known, new, key=lambda v: int.from_bytes(v, "little", signed=True))
+    return new
+
+
+@dataclass(slots=True)
+class Changes:
+    """What ``TablePartition.take`` took: to be written, and to be shown to the online store.
+
+    ``keys`` uint64 ``(n,)`` with ``rows``, their packed rows; ``deleted`` uint64 ``(m,)``; ``meta`` records.
+    ``number`` counts the takes of the partition.
+    """
+
+    partition: TablePartition
+    number: int
+    keys: U64
+    rows: list[bytes]
+    deleted: U64
+    meta: dict[bytes, bytes]
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.deleted) + len(self.meta)
+
+    def records(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
+        """Return the changelog records: rows, then tombstones, then meta.
+
+        Meta last: a high-water mark must not be there without the rows it stands for.
+        """
+        return [
+            *((key, row, None, ()) for key, row in zip(key_bytes(self.keys), self.rows, strict=True)),
+            *((key, None, None, ()) for key in key_bytes(self.deleted)),
+            *((key, value, None, ()) for key, value in self.meta.items()),
+        ]
+
+
+def key_bytes(keys: U64) -> list[bytes]:
+    """Return the changelog's form of keys: 8 bytes, little-endian."""
+    blob = np.ascontiguousarray(keys, "<u8").tobytes()
+    return [blob[i : i + KEY_BYTES] for i in range(0, len(blob), KEY_BYTES)]
+
+
+class RowSet:
+    """A set of row numbers, cheap to add many to and to take all from."""
+
+    def __init__(self) -> None:
+        self._flags: Bool = np.zeros(0, bool)
+        self._any = False
+
+    def __bool__(self) -> bool:
+        return self._any
+
+    def add(self, rows: Rows, capacity: int) -> None:
+        """Add rows; ``capacity`` is above all of them."""
+        if not len(rows):
+            return
+        if capacity > len(self._flags):
+            grown = np.zeros(capacity, bool)
+            grown[: len(self._flags)] = self._flags
+            self._flags = grown
+        self._flags[rows] = True
+        self._any = True
+
+    def discard(self, rows: Rows) -> None:
+        """Remove rows."""
+        self._flags[rows[rows < len(self._flags)]] = False
+
+    def has(self, rows: Rows) -> Bool:
+        """Return which rows are in it, ``(n,)``."""
+        if not self._any:
+            return np.zeros(len(rows), bool)
+        inside = rows < len(self._flags)
+        return inside & self._flags[np.where(inside, rows, 0)]
+
+    def rows(self) -> Rows:
+        """Return all, ascending."""
+        return np.flatnonzero(self._flags) if self._any else np.zeros(0, np.int64)
+
+    def clear(self) -> None:
+        """Empty it."""
+        if self._any:
+            self._flags[:] = False
+            self._any = False
+
+
+class TablePartition:
+    """Rows and meta records of one partition, and what of them is not in the changelog yet.
+
+    Rows are changed in place, in ``rows.data``; then ``touch`` is told. An evicted key is not in ``rows``:
+    ask ``evicted`` before ``rows.take`` would make a blank row of it.
+
+    Attributes
+    ----------
+    number
+        The partition.
+    rows
+        The rows in memory.
+    meta
+        Meta records by key. Change them with ``set_meta``.
+    position
+        Offset in the changelog after the last record that ``rows`` and ``meta`` reflect; own writes count.
+    refused
+        Changelog records that are not rows of this layout.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        rows: Table,
+        merge_meta: MergeMeta = larger_mark,
+        order: Sequence[str] = ("offset",),
+    ) -> None:
+        self.number = number
+        self.rows = rows
+        self.meta: dict[bytes, bytes] = {}
+        self.position = 0
+        #: crc32 of the record before ``position``, by which a snapshot knows its changelog again; -1 unknown.
+        self.last_crc = -1
+        #: Whether this worker is, or was last, its writer.
+        self.owned = False
+        self._merge_meta = merge_meta
+        self._order = tuple(order)
+        self._dirty = RowSet()
+        self._deleted: set[int] = set()
+        self._dirty_meta: set[bytes] = set()
+        self._takes = self._put_back = 0
+        self._in_flight: dict[int, Changes] = {}  # taken, and not known to be in the changelog
+        self._cold = Table(COLD, order=("offset",))
+        # Keys whose latest changelog record is older than what is in memory: somebody wrote who no longer
+        # owned the partition. Compaction would keep that record and drop ours.
+        self._overwritten: set[int] = set()
+        self._overwritten_meta: set[bytes] = set()
+
+    @property
+    def refused(self) -> int:
+        """How many changelog records were not rows of this layout."""
+        return self.rows.refused
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something was changed since the last ``take``."""
+        return bool(self._dirty or self._deleted or self._dirty_meta)
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything here is in the changelog."""
+        return not (self.dirty or self._in_flight)
+
+    @property
+    def evicted_count(self) -> int:
+        """How many rows are not in memory."""
+        return len(self._cold)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated for rows, their index and the evicted keys."""
+        return self.rows.nbytes + self._cold.nbytes
+
+    # -- changing
+
+    def touch(self, rows: Rows) -> None:
+        """Note that rows (row numbers; repeated ones are fine) were changed."""
+        self._dirty.add(rows, len(self.rows.data))
+
+    def delete(self, keys: U64 | Sequence[int]) -> None:
+        """Drop keys, evicted ones too; the next ``take`` has tombstones for them."""
+        wanted = np.asarray(keys, np.uint64)
+        self._forget(wanted)
+        self._deleted.update(wanted.tolist())
+
+    def _forget(self, keys: U64) -> None:
+        rows = self.rows.find(keys)
+        self._dirty.discard(rows[rows >= 0])
+        self.rows.drop(keys)
+        if len(self._cold):
+            self._cold.drop(keys)
+
+    def set_meta(self, key: bytes, value: bytes) -> None:
+        """Set a meta record.
+
+        Raises
+        ------
+        ValueError
+            When the key is 8 bytes long, as a row's is.
+        """
+        if len(key) == KEY_BYTES:
+            raise ValueError(f"a meta key must not be {KEY_BYTES} bytes long: {key!r}")
+        if self.meta.get(key) != value:
+            self.meta[key] = value
+            self._dirty_meta.add(key)
+
+    def take(self) -> Changes:
+        """Return what was changed since the last time.
+
+        It has to go to ``ColumnarTable.write`` or ``put_back``: its rows are not evicted before.
+        """
+        rows = self._dirty.rows()
+        self._dirty.clear()
+        deleted, self._deleted = self._deleted, set()
+        if deleted:
+            gone = np.fromiter(deleted, np.uint64, len(deleted))
+            back = self.rows.find(gone)
+            if (back >= 0).any():  # made anew since: the row, not a tombstone after it
+                rows = np.union1d(rows, back[back >= 0])
+                gone = gone[back < 0]
+        else:
+            gone = _NO_KEYS
+        meta = {key: self.meta[key] for key in sorted(self._dirty_meta)}
+        self._dirty_meta = set()
+        changes = Changes(
+            self, self._takes + 1, self.rows.data["key"][rows], self.rows.pack(rows), gone, meta
+        )
+        if changes:
+            self._takes += 1
+            self._in_flight[changes.number] = changes
+        return changes
+
+    def written(self, changes: Changes) -> None:
+        """Note that the changelog has what was taken."""
+        self._in_flight.pop(changes.number, None)
+
+    def put_back(self, changes: Changes) -> None:
+        """Undo a ``take`` whose changes were not written: they are dirty again, as they are now."""
+        if self._in_flight.pop(changes.number, None) is None:
+            return
+        self._put_back += 1
+        rows = self.rows.find(changes.keys)
+        self.touch(rows[rows >= 0])
+        self._deleted.update(changes.deleted.tolist())
+        self._dirty_meta.update(key for key in changes.meta if key in self.meta)
+
+    def promise(self) -> tuple[int, int]:
+        """Return a promise about everything in memory now; ``kept`` tells whether the changelog has it."""
+        return self._takes + self.dirty, self._put_back
+
+    def kept(self, promise: tuple[int, int]) -> bool | None:
+        """Return True when the changelog has what was promised, False when not yet, None when it cannot be
+        told any more."""
+        takes, put_back = promise
+        if put_back != self._put_back:
+            return None
+        return self._takes >= takes and min(self._in_flight, default=takes + 1) > takes
+
+    # -- memory
+
+    def evict(self, before_ms: int | None = None, max_rows: int | None = None) -> U64:
+        """Drop clean rows from memory, remembering their keys; return the keys.
+
+        Parameters
+        ----------
+        before_ms
+            Rows with ``updated`` before it.
+        max_rows
+            When there are more rows than this, the longest idle ones, down to a little less than it.
+        """
+        keys = self._clean(self.rows.idle(before_ms)) if before_ms is not None else _NO_KEYS
+        keys = self._evict(keys)
+        surplus = (
+            0 if max_rows is None or len(self.rows) <= max_rows else len(self.rows) - int(max_rows * EVICT_TO)
+        )
+        if surplus:
+            every = self._clean(self.rows.keys())
+            updated = self.rows.data["updated"][self.rows.find(every)]
+            if surplus < len(every):
+                every = every[np.argpartition(updated, surplus)[:surplus]]
+            keys = np.concatenate([keys, self._evict(every)])
+        return keys
+
+    def _clean(self, keys: U64) -> U64:
+        """Return those of ``keys``, which are in memory, whose rows are in the changelog as they are."""
+        if self._dirty:
+            keys = keys[~self._dirty.has(self.rows.find(keys))]
+        for changes in self._in_flight.values():
+            keys = keys[~np.isin(keys, changes.keys)]
+        return keys
+
+    def _evict(self, keys: U64) -> U64:
+        if len(keys):
+            from_rows = self.rows.data[self.rows.find(keys)]
+            cold = self._cold.take(keys)
+            self._cold.data["offset"][cold] = from_rows["offset"]
+            self._cold.data["updated"][cold] = from_rows["updated"]
+            self.rows.drop(keys)
+        return keys
+
+    def evicted(self, keys: U64 | None = None) -> U64:
+        """Return those of ``keys`` (None: all) that exist but are not in memory."""
+        if not len(self._cold):
+            return _NO_KEYS
+        return self._cold.keys() if keys is None else keys[self._cold.find(keys) >= 0]
+
+    def revive(self, packed: Sequence[bytes]) -> int:
+        """Bring evicted rows back; return how many came. Rows older than the evicted ones are passed over."""
+        before = len(self._cold)
+        packed = [row for row in packed if len(row) == self.rows.row_bytes]
+        at = self.rows.dtype.fields["key"][1]  # type: ignore[index]
+        keys = np.frombuffer(b"".join([row[at : at + KEY_BYTES] for row in packed]), np.uint64)
+        known = np.flatnonzero(self._cold.find(keys) >= 0)
+        self._load(keys[known], [packed[i] for i in known.tolist()])
+        return before - len(self._cold)
+
+    def cold(self) -> npt.NDArray[Any]:
+        """Return what is remembered of evicted rows: a copy, of dtype ``COLD``."""
+        return self._cold.data[self._cold.rows()]
+
+    def set_cold(self, cold: npt.NDArray[Any]) -> None:
+        """Take over what is remembered of evicted rows, but of those in memory."""
+        self._cold.load(cold[self.rows.find(cold["key"]) < 0])
+
+    def forget_evicted(self, keys: U64) -> None:
+        """Stop looking for evicted keys: they are nowhere to be found."""
+        self._cold.drop(keys)
+
+    def expire(self, before_ms: int) -> U64:
+        """Delete clean rows, in memory or not, with ``updated`` before ``before_ms``; return their keys."""
+        old = self._clean(self.rows.idle(before_ms))
+        if len(self._cold):
+            old = np.concatenate([old, self._cold.idle(before_ms)])
+        if len(old):
+            self.delete(old)
+        return old
+
+    # -- reading the changelog
+
+    def apply(self, records: Sequence[Record], position: int) -> None:
+        """Apply changelog records, in order; afterwards everything before ``position`` is reflected.
+
+        A row never goes back: an older one than that in memory loses, and is noted to be written over.
+        """
+        if records:
+            keys = [r.key for r in records]
+            values = [r.value for r in records]
+            if set(map(_length, keys)) == {KEY_BYTES} and None not in values:
+                self._load(np.frombuffer(b"".join(keys), np.uint64), values)  # type: ignore[arg-type]
+            else:
+                self._apply_mixed(keys, values)
+            last = records[-1]
+            self.last_crc = record_crc(last.key, last.value) if last.offset == position - 1 else -1
+        elif position != self.position:
+            self.last_crc = -1
+        self.position = position
+
+    def _apply_mixed(self, keys: list[bytes | None], values: list[bytes | None]) -> None:
+        tombstone: dict[bytes, int] = {}
+        for at, (key, value) in enumerate(zip(keys, values, strict=True)):
+            if key is None:
+                continue
+            if len(key) != KEY_BYTES:
+                self._read_meta(key, value)
+            elif value is None:
+                tombstone[key] = at
+        if tombstone:
+            gone = np.frombuffer(b"".join(tombstone), np.uint64)
+            self._forget(gone)
+            self._overwritten.difference_update(gone.tolist())
+        kept = [
+            (key, value)
+            for at, (key, value) in enumerate(zip(keys, values, strict=True))
+            if key is not None and value is not None and len(key) == KEY_BYTES and at > tombstone.get(key, -1)
+        ]
+        if kept:
+            self._load(np.frombuffer(b"".join([k for k, _ in kept]), np.uint64), [v for _, v in kept])
+
+    def _read_meta(self, key: bytes, value: bytes | None) -> None:
+        known = self.meta.get(key)
+        if value is None:
+            self.meta.pop(key, None)
+            return
+        kept = value if known is None else self._merge_meta(key, known, value)
+        self.meta[key] = kept
+        (self._overwritten_meta.discard if kept == value else self._overwritten_meta.add)(key)
+
+    def _load(self, keys: U64, values: list[bytes]) -> None:
+        taken = self.rows.load(values)
+        if taken < len(values) or self._overwritten:
+            self._compare(values)
+        if len(self._cold):
+            self._settle_cold(keys)
+
+    def _compare(self, values: list[bytes]) -> None:
+        """Note the keys whose last record here is older than the row in memory."""
+        size = self.rows.dtype.itemsize
+        written = np.frombuffer(b"".join([v for v in values if len(v) == size]), self.rows.dtype)
+        # The last record of each key: unique of the reversed array finds the first.
+        _, at = np.unique(written["key"][::-1], return_index=True)
+        written = written[len(written) - 1 - at]
+        rows = self.rows.find(written["key"])
+        written, rows = written[rows >= 0], rows[rows >= 0]
+        older, equal = np.zeros(len(rows), bool), np.ones(len(rows), bool)
+        for name in self._order:
+            there, here = written[name], self.rows.data[name][rows]
+            older |= equal & (there < here)
+            equal &= there == here
+        self._overwritten.difference_update(written["key"][~older].tolist())
+        self._overwritten.update(written["key"][older].tolist())
+
+    def _settle_cold(self, keys: U64) -> None:
+        """Keys just loaded are in memory, unless what was evicted is newer."""
+        cold = self._cold.find(keys)
+        keys, cold = keys[cold >= 0], cold[cold >= 0]
+        if not len(keys):
+            return
+        rows = self.rows.find(keys)
+        stale = (rows < 0) | (self.rows.data["offset"][np.maximum(rows, 0)] < self._cold.data["offset"][cold])
+        self.rows.drop(keys[stale])
+        self._cold.drop(keys[~stale])
+
+    def own(self) -> None:
+        """Become the writer: what somebody else's late records would hide is to be written again."""
+        keys = np.fromiter(self._overwritten, np.uint64, len(self._overwritten))
+        rows = self.rows.find(keys)
+        self.touch(rows[rows >= 0])
+        self._dirty_meta.update(self._overwritten_meta & self.meta.keys())
+        self._overwritten, self._overwritten_meta = set(), set()
+
+    def successor(self) -> TablePartition:
+        """Return another partition object with the same state; this one must not be used any more."""
+        part = TablePartition(self.number, self.rows)
+        part.__dict__.update(self.__dict__)
+        return part
+
+
+def record_crc(key: bytes | None, value: bytes | None) -> int:
+    """Return a checksum of a changelog record."""
+    return zlib.crc32(value or b"", zlib.crc32(key or b""))
+
+
+def _length(key: bytes | None) -> int:
+    return -1 if key is None else len(key)

@@ -1,0 +1,133 @@
+"""What the topics and the workers' output say afterwards: records, dead letters, replies, rebalances."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from chaos_load import AGAIN, BAD, MARK
+from chaos_plan import role_of
+
+from streams.dead_letters import read_dead_letter
+from streams.errors import UnavailableError
+from streams.replies import PLAIN_ID
+from streams.settings import Settings
+from streams.topics import Topics
+
+#: topic, partition, offset
+Origin = tuple[str, int, int]
+
+_ASSIGNED = re.compile(r"Assigned (\d+) partitions \(generation (\d+)\)")
+_TROUBLE = re.compile(r" (ERROR|CRITICAL) (.*)$")
+#: No record for so long, though the topic says there are more.
+PATIENCE_S = 10.0
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was found."""
+
+    events: int = 0
+    again: int = 0
+    bad: set[Origin] = field(default_factory=set)
+    buried: dict[Origin, str] = field(default_factory=dict)  # -> who and why
+    letters: int = 0
+    asked: dict[bytes, int] = field(default_factory=dict)  # correlation id -> when (ms)
+    asked_at: dict[bytes, Origin] = field(default_factory=dict)
+    answered: dict[bytes, int] = field(default_factory=dict)
+    replies: int = 0
+
+    def missing_letters(self) -> list[Origin]:
+        """Return bad records that were not buried."""
+        return sorted(self.bad - self.buried.keys())
+
+    def unexpected_letters(self) -> list[tuple[Origin, str]]:
+        """Return letters about records that were good, except requests whose reply was lost."""
+        lost = {o for o, why in self.buried.items() if o in set(self.asked_at.values()) and "reply" in why}
+        return sorted((o, w) for o, w in self.buried.items() if o not in self.bad and o not in lost)
+
+    def unanswered(self) -> list[bytes]:
+        """Return requests that got neither a reply nor a dead letter."""
+        return sorted(i for i in self.asked if i not in self.answered and self.asked_at[i] not in self.buried)
+
+    def waits_ms(self) -> list[int]:
+        """Return how long each answered request waited for its first reply, ascending."""
+        return sorted(max(0, at - self.asked[i]) for i, at in self.answered.items() if i in self.asked)
+
+
+async def audit(settings: Settings) -> Audit:
+    """Read the public topics from beginning to end."""
+    topics, found = Topics(settings), Audit()
+    public = [topics.events, topics.users, topics.items, topics.requests]
+    async for topic, partition, record in every_record(settings, public):
+        origin = (topic, partition, record.offset)
+        headers = dict(record.headers)
+        mark = headers.get(MARK)
+        if mark == BAD:
+            found.bad.add(origin)
+        if topic == topics.events:
+            found.events += 1
+            found.again += mark == AGAIN
+        elif topic == topics.requests and PLAIN_ID in headers:
+            found.asked[headers[PLAIN_ID]] = record.timestamp
+            found.asked_at[headers[PLAIN_ID]] = origin
+    async for _, _, record in every_record(settings, [topics.dead_letters]):
+        letter = read_dead_letter(record)
+        found.letters += 1
+        found.buried[letter.topic, letter.partition, letter.offset] = (
+            f"{letter.agent}: {letter.reason} {letter.field} {letter.detail}"
+        )
+    async for _, _, record in every_record(settings, [topics.replies]):
+        found.replies += 1
+        found.answered.setdefault(dict(record.headers).get(PLAIN_ID, b""), record.timestamp)
+    return found
+
+
+async def every_record(settings: Settings, names: Iterable[str]) -> AsyncIterator[tuple[str, int, Any]]:
+    """Yield (topic, partition, record) of everything that is in some topics now.
+
+    By aiokafka alone: none of the code that is on trial.
+    """
+    consumer = AIOKafkaConsumer(
+        *names, bootstrap_servers=settings.brokers.split(","), group_id=None, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(consumer.assignment())
+        deadline = time.monotonic() + PATIENCE_S
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            fetched = await consumer.getmany(timeout_ms=500, max_records=20_000)
+            if fetched:
+                deadline = time.monotonic() + PATIENCE_S
+            elif time.monotonic() > deadline:
+                raise UnavailableError(f"nothing more arrives of {', '.join(names)}")
+            for tp, records in fetched.items():
+                for record in records:
+                    yield tp.topic, tp.partition, record
+    finally:
+        await consumer.stop()
+
+
+def rebalances(logs: Iterable[Path]) -> dict[str, int]:
+    """Return role -> distinct generations of its group, from the output of its workers."""
+    seen: dict[str, set[str]] = {}
+    for log in logs:
+        text = log.read_text("utf-8", "replace")
+        seen.setdefault(role_of(log.stem), set()).update(m[2] for m in _ASSIGNED.finditer(text))
+    return {role: len(generations) for role, generations in sorted(seen.items())}
+
+
+def troubles(logs: Iterable[Path]) -> Mapping[str, int]:
+    """Return the errors the workers logged, numbers left out, and how often; the most frequent first."""
+    counts: Counter[str] = Counter()
+    for log in logs:
+        for line in log.read_text("utf-8", "replace").splitlines():
+            if found := _TROUBLE.search(line):
+                counts[f"{role_of(log.stem)}: {re.sub(r'[0-9]+', '#', found[2])[:140]}"] += 1
+    return dict(counts.most_common())

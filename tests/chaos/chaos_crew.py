@@ -1,0 +1,179 @@
+"""The worker processes of a chaos run: started, killed, frozen, told to leave, restarted when they crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos_plan import role_of
+
+from streams.embedded import die_with_parent
+
+ROOT = Path(__file__).parents[2]
+#: A worker told to leave may take this long; its own bound is 10 s.
+LEAVE_S = 15.0
+#: A supervisor looks this often, and waits this long before it starts a crashed worker again.
+LOOK_S, AGAIN_S = 0.25, 1.0
+#: A worker that is to be killed and is down, because the broker is, is waited for so long.
+UP_S = 45.0
+
+
+#: Exit code and last words of a worker that is started while the broker is down.
+NO_BROKER, NO_BROKER_SAYS = 2, "no Kafka broker answers"
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker: ``wanted`` when it should be running."""
+
+    name: str
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    wanted: bool = False
+    starts: int = 0
+    started_at: float = 0.0
+
+    def last_line(self) -> str:
+        """Return the end of its output."""
+        lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.exists() else []
+        return next((line for line in reversed(lines) if line.strip()), "")
+
+
+@dataclass(slots=True)
+class Crew:
+    """All workers. Processes are started from the thread that owns this (the kernel kills them with it).
+
+    ``tell`` is called with a sentence about what happens unasked.
+    """
+
+    folder: Path
+    env: Mapping[str, str]
+    tell: Callable[[str], None]
+    members: dict[str, Member] = field(default_factory=dict)
+    crashes: list[str] = field(default_factory=list)
+    refused_starts: int = 0
+    slow_leavers: list[str] = field(default_factory=list)
+
+    def start(self, name: str) -> None:
+        """Start a worker, for the first time or again."""
+        member = self.members.setdefault(name, Member(name, self.folder / f"{name}.log"))
+        member.wanted = True
+        if member.process is not None and member.process.poll() is None:
+            return
+        with member.log.open("ab") as output:
+            member.process = subprocess.Popen(
+                [sys.executable, "-m", "agents.cli", "worker", role_of(name)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=dict(self.env),
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        member.starts += 1
+        member.started_at = time.monotonic()
+
+    async def is_up(self, name: str, timeout_s: float = UP_S) -> bool:
+        """Wait until a worker has run for a second: what happens to it shall find it at work."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            member = self.members[name]
+            running = member.process is not None and member.process.poll() is None
+            if running and time.monotonic() - member.started_at >= 1.0:
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+    def kill(self, name: str) -> None:
+        """Kill -9; it is gone on return."""
+        member = self.members[name]
+        member.wanted = False
+        if member.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(member.process.pid, signal.SIGKILL)
+            member.process.wait()
+
+    def freeze(self, name: str) -> None:
+        """Stop the process where it is."""
+        self._signal(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let it go on."""
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, what: signal.Signals) -> None:
+        process = self.members[name].process
+        if process is not None and process.poll() is None:
+            process.send_signal(what)
+
+    async def leave(self, name: str) -> None:
+        """Tell a worker to stop, and wait until it has; one that does not is killed and noted."""
+        self.members[name].wanted = False
+        self._signal(name, signal.SIGTERM)
+        if not await self._gone(name, LEAVE_S):
+            self.slow_leavers.append(name)
+            self.tell(f"{name} did not stop within {LEAVE_S:.0f} s")
+            self.kill(name)
+
+    async def _gone(self, name: str, timeout_s: float) -> bool:
+        process = self.members[name].process
+        deadline = time.monotonic() + timeout_s
+        while process is not None and process.poll() is None:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    async def supervise(self) -> None:
+        """Start again what ended unasked, as an operator's supervisor would."""
+        while True:
+            for member in list(self.members.values()):
+                process = member.process
+                if member.wanted and process is not None and (code := process.poll()) is not None:
+                    member.process = None
+                    self._note_end(member, code)
+                    asyncio.get_running_loop().call_later(AGAIN_S, self._start_wanted, member.name)
+            await asyncio.sleep(LOOK_S)
+
+    def _note_end(self, member: Member, code: int) -> None:
+        last = member.last_line()
+        if code == NO_BROKER and NO_BROKER_SAYS in last:  # told so while the broker is down, as it should be
+            self.refused_starts += 1
+            return
+        line = f"{member.name} ended with code {code}: {last}"
+        self.crashes.append(line)
+        self.tell(line)
+
+    def _start_wanted(self, name: str) -> None:
+        if self.members[name].wanted:
+            self.start(name)
+
+    async def stop(self) -> None:
+        """Tell everybody to leave."""
+        await asyncio.gather(*(self.leave(name) for name in self.members))
+
+    def kill_all(self) -> None:
+        """Leave no process behind, whatever state it is in."""
+        for name in self.members:
+            self.kill(name)
+
+
+def alive_with(variable: str, value: str) -> list[str]:
+    """Return the processes, other than this one, whose environment says ``variable=value`` (Linux)."""
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(folder.name) != os.getpid() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                found.append(f"{folder.name} {command.strip()[:120]}")
+    return found

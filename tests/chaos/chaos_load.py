@@ -1,0 +1,301 @@
+"""What is produced: events of every sort, good and bad, and repetitions on purpose. Pure, seeded.
+
+Every record carries a header ``chaos`` that says what it is, so that a reader of the topics afterwards knows
+exactly what was produced, whatever became of acknowledgements.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from streams.schemas import Context, Event, EventType, Item, RecRequest, Surface, UserProfile
+from streams.sender import OutRecord
+from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
+
+MARK = "chaos"
+GOOD, BAD, AGAIN = b"good", b"bad", b"again"
+
+COUNTRIES = ("", "BR", "DE", "IN", "JP", "MX", "NG", "US")
+TYPES: tuple[EventType, ...] = ("click", "skip", "dwell", "like", "save", "follow", "hide")
+TYPE_WEIGHTS = (34, 22, 26, 6, 4, 4, 4)
+#: No more than a user's row holds: then all of a user's tastes can be compared.
+CATEGORIES, CREATORS = 11, 12
+SURFACES: tuple[Surface, ...] = ("home", "home", "home", "related", "digest")
+
+#: Shares of the events.
+LATE, AHEAD, TOO_LATE, FUTURE, INVALID = 0.08, 0.02, 0.006, 0.004, 0.012
+#: Shares of the good events that are sent again: at once, within the window, outside of it; and of those
+#: whose event_id some other user's event has, too.
+AT_ONCE, WITHIN, OUTSIDE, BORROWED = 0.015, 0.02, 0.01, 0.002
+#: Of the recent events, so many are sent again when an ingest worker was restarted.
+AFTER_RESTART = 150
+
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is accepted, and when an event_id is a repetition."""
+
+    lateness_ms: int
+    future_ms: int
+    max_event_bytes: int
+    dedup_window_ms: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Take them from the settings."""
+        return cls(
+            settings.lateness_ms, settings.future_ms, settings.max_event_bytes, settings.dedup_window_ms
+        )
+
+
+@dataclass(slots=True)
+class Sent:
+    """An event as it was first sent. ``ts`` is None when its body is bad whenever it is sent."""
+
+    key: bytes | None
+    value: bytes | None
+    ts: int | None
+
+
+class World:
+    """Users and items; ranks far up are picked often, one user far more often than any other."""
+
+    def __init__(self, seed: int, users: int, items: int) -> None:
+        self._rng = random.Random(f"world-{seed}")
+        self.users = [f"user-{i:05d}" for i in range(users)]
+        self.item_ids = [f"item-{i:05d}" for i in range(items)]
+        weights = [1 / (i + 30) for i in range(users)]
+        weights[0] *= 8
+        self._user_weights = list(itertools.accumulate(weights))
+        self._item_weights = list(itertools.accumulate(1 / (i + 15) for i in range(items)))
+        self.home = [self._rng.choice(COUNTRIES) for _ in self.users]
+
+    def user(self, rng: random.Random) -> int:
+        """Pick a user."""
+        return rng.choices(range(len(self.users)), cum_weights=self._user_weights)[0]
+
+    def item(self, rng: random.Random) -> str:
+        """Pick an item; a few are in no catalogue."""
+        if rng.random() < 0.01:
+            return f"unknown-{rng.randrange(50)}"
+        return rng.choices(self.item_ids, cum_weights=self._item_weights)[0]
+
+    def items(self, now: int) -> list[Item]:
+        """Return the catalogue; what an item is never changes."""
+        rng = self._rng
+        return [
+            Item(
+                item_id=item_id,
+                published_ts=now - rng.randrange(40 * HOUR_MS),
+                title=f"story number {i}",
+                category=f"category-{i % CATEGORIES}",
+                tags=[f"tag-{i % 57}", f"tag-{i % 31}"],
+                creator_id=f"creator-{i % CREATORS}",
+                language="en",
+            )
+            for i, item_id in enumerate(self.item_ids)
+        ]
+
+    def profile(self, user: int) -> UserProfile:
+        """Return a profile."""
+        return UserProfile(self.users[user], country=self.home[user], age=18 + user % 60, language="en")
+
+
+class Load:
+    """Makes records for ``events`` (and the other public topics), a few at a time.
+
+    Parameters
+    ----------
+    seed
+        The same seed and the same calls make the same records.
+    limits
+        Of the installation: decide what is marked bad.
+    """
+
+    def __init__(self, seed: int, world: World, limits: Limits) -> None:
+        self.world = world
+        self._limits = limits
+        self._rng = random.Random(f"load-{seed}")
+        self._number = 0
+        self._again: list[tuple[int, int, Sent]] = []  # heap by time
+        self._react: list[tuple[int, int, Event]] = []
+        self._recent: deque[Sent] = deque(maxlen=3000)
+
+    # -- events
+
+    def take(self, now: int, count: int) -> list[OutRecord]:
+        """Return about ``count`` records to send at ``now`` (ms): repetitions, reactions, new events."""
+        out: list[OutRecord] = []
+        while self._again and self._again[0][0] <= now and len(out) < count:
+            out.append(self._record(heapq.heappop(self._again)[2], now, again=True))
+        while self._react and self._react[0][0] <= now and len(out) < count:
+            self._send(self._good(heapq.heappop(self._react)[2]), now, out)
+        while len(out) < count:
+            self._send(self._new(now), now, out)
+        return out
+
+    def recent_again(self, now: int, count: int = AFTER_RESTART) -> list[OutRecord]:
+        """Return recent events once more, as producers that lost an acknowledgement would send them."""
+        have = list(self._recent)
+        return [self._record(s, now, again=True) for s in self._rng.sample(have, min(count, len(have)))]
+
+    def react(self, user: int, request_id: str, item_ids: list[str], now: int) -> None:
+        """Let a user do something with a list that was shown."""
+        rng = self._rng
+        for position, item_id in enumerate(item_ids):
+            if rng.random() < 0.25:
+                kind = rng.choices(TYPES, TYPE_WEIGHTS)[0]
+                event = self._event(kind, user, item_id, now + rng.randrange(2000))
+                event.request_id, event.position, event.surface = request_id, position, "home"
+                heapq.heappush(self._react, (event.ts, self._number, event))
+
+    def _send(self, sent: Sent, now: int, out: list[OutRecord]) -> None:
+        rng, window = self._rng, self._limits.dedup_window_ms
+        out.append(self._record(sent, now, again=False))
+        self._recent.append(sent)
+        dice = rng.random()
+        if dice < AT_ONCE:
+            out.append(self._record(sent, now, again=True))
+        elif dice < AT_ONCE + WITHIN:
+            self._later(sent, now + int(window * rng.random() ** 2 * 0.98))
+            if rng.random() < 0.3:  # a chain of them may reach further than the window
+                self._later(sent, now + int(window * rng.uniform(0.9, 1.9)))
+        elif dice < AT_ONCE + WITHIN + OUTSIDE:
+            self._later(sent, now + int(window * rng.uniform(1.02, 1.6)))
+
+    def _later(self, sent: Sent, due: int) -> None:
+        self._number += 1
+        heapq.heappush(self._again, (due, self._number, sent))
+
+    def _record(self, sent: Sent, now: int, *, again: bool) -> OutRecord:
+        """Date a record and say what it is. Producers' clocks differ: some are behind, a few ahead."""
+        rng = self._rng
+        dice = rng.random()
+        at = now - rng.randrange(3000) if dice < 0.1 else now + rng.randrange(1500) if dice < 0.102 else now
+        bad = sent.ts is None
+        if sent.ts is not None:
+            bad = at - sent.ts > self._limits.lateness_ms or sent.ts - at > self._limits.future_ms
+        mark = BAD if bad else AGAIN if again else GOOD
+        return sent.key, sent.value, at, [(MARK, mark)]
+
+    def _new(self, now: int) -> Sent:
+        rng, limits = self._rng, self._limits
+        user = self.world.user(rng)
+        kind = rng.choices(TYPES, TYPE_WEIGHTS)[0]
+        dice = rng.random()
+        ts = now - rng.randrange(1500)
+        if dice < LATE:  # as often seconds as minutes as hours; clear of the limit
+            least, most = 2000.0, 0.98 * limits.lateness_ms - 10_000
+            ts = now - int(least * (most / least) ** rng.random())
+        elif dice < LATE + AHEAD:
+            ts = now + rng.randrange(max(1, limits.future_ms - 10_000))
+        elif dice < LATE + AHEAD + TOO_LATE:
+            ts = now - limits.lateness_ms - 10_000 - rng.randrange(DAY_MS)
+        elif dice < LATE + AHEAD + TOO_LATE + FUTURE:
+            ts = now + limits.future_ms + 10_000 + rng.randrange(MINUTE_MS)
+        elif dice < LATE + AHEAD + TOO_LATE + FUTURE + INVALID:
+            return self._invalid(self._event(kind, user, self.world.item(rng), ts))
+        return self._good(self._event(kind, user, self.world.item(rng), ts))
+
+    def _event(self, kind: EventType, user: int, item_id: str, ts: int) -> Event:
+        rng = self._rng
+        self._number += 1
+        event = Event(
+            event_id=f"e-{self._number}",
+            type=kind,
+            user_id=self.world.users[user],
+            item_id=item_id,
+            ts=ts,
+            context=Context(country=self.world.home[user] if rng.random() < 0.9 else rng.choice(COUNTRIES)),
+        )
+        if kind == "dwell":
+            dice = rng.random()
+            event.dwell_ms = int(rng.lognormvariate(9.3, 1.0))
+            if dice < 0.03:  # none, half a second, a whole day
+                event.dwell_ms = rng.choice((0, 499, 500, 86_400_000))
+            event.dwell_ms = min(event.dwell_ms, 86_400_000)
+        if rng.random() < BORROWED and self._recent:
+            event.event_id = f"e-{rng.randrange(max(1, self._number - 2000), self._number + 1)}"
+        return event
+
+    @staticmethod
+    def _good(event: Event) -> Sent:
+        return Sent(event.user_id.encode(), _encode(event), event.ts)
+
+    def _invalid(self, event: Event) -> Sent:
+        key: bytes | None = event.user_id.encode()
+        body: dict[str, Any] = msgspec.to_builtins(event)
+        sort = self._rng.randrange(14)
+        whole = _encode(event)
+        values: list[bytes | None] = [
+            b"\xff\xfe not json",
+            whole[: len(whole) // 2],
+            b"[]",
+            None,
+            b"",
+            _encode(body | {"ts": "now"}),
+            _encode(body | {"type": "purchase"}),
+            _encode(body | {"type": "dwell", "dwell_ms": None}),
+            _encode(body | {"type": "dwell", "dwell_ms": -1}),
+            _encode(body | {"event_id": "y" * 65}),
+            _encode(body | {"item_id": None}),
+        ]
+        if sort < len(values):
+            return Sent(key, values[sort], None)
+        if sort == len(values):
+            return Sent(key, _encode(body | {"padding": "p" * self._limits.max_event_bytes}), None)
+        other = self.world.users[self._rng.randrange(len(self.world.users))] + "x"
+        return Sent(other.encode() if sort == len(values) + 1 else None, whole, None)
+
+    # -- the other topics
+
+    def profiles(self, count: int) -> list[OutRecord]:
+        """Return profiles of some users, now and then a bad one."""
+        out: list[OutRecord] = []
+        for _ in range(count):
+            user = self.world.user(self._rng)
+            profile = self.world.profile(user)
+            if self._rng.random() < 0.05:
+                out.append((profile.user_id.encode(), b'{"user_id": 7}', None, [(MARK, BAD)]))
+            else:
+                out.append((profile.user_id.encode(), _encode(profile), None, [(MARK, GOOD)]))
+        return out
+
+    def farewells(self, count: int) -> list[OutRecord]:
+        """Return wishes to be forgotten, of users who are not seen often."""
+        users = self.world.users
+        picked = [self._rng.randrange(len(users) * 3 // 4, len(users)) for _ in range(count)]
+        return [(users[user].encode(), None, None, [(MARK, GOOD)]) for user in picked]
+
+    def bad_items(self, count: int) -> list[OutRecord]:
+        """Return items nobody can read."""
+        values = (b"{}", b'{"item_id": "i", "published_ts": -5}')
+        return [(b"item-x", self._rng.choice(values), None, [(MARK, BAD)]) for _ in range(count)]
+
+    def request(self, number: int) -> tuple[int, RecRequest, bool]:
+        """Return a user and a request, and whether it is a bad one (its answer is an error)."""
+        rng = self._rng
+        user = self.world.user(rng)
+        request = RecRequest(
+            request_id=f"r-{number}",
+            user_id=self.world.users[user],
+            surface=rng.choice(SURFACES),
+            n=rng.randint(4, 16),
+            context=Context(country=self.world.home[user]),
+            deadline_ms=2000,
+        )
+        if request.surface == "related":
+            request.item_id = self.world.item_ids[rng.randrange(len(self.world.item_ids))]
+        bad = rng.random() < 0.01
+        if bad:
+            request.n = 100_000
+        return user, request, bad

@@ -1,0 +1,152 @@
+"""The load on the wire: events at a steady rate, requests for lists, reactions to the replies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiokafka.errors import KafkaError
+from chaos_load import BAD, GOOD, MARK, Limits, Load, World
+from chaos_plan import Shape
+
+from streams.errors import HeadraceError
+from streams.replies import PLAIN_ID, PLAIN_TOPIC
+from streams.schemas import RecReply
+from streams.sender import BatchSender, OutRecord
+from streams.settings import Settings
+from streams.tail import Tail
+from streams.topics import Topics
+
+USERS, ITEMS = 4000, 2000
+REQUESTS_PER_S = 8.0
+TICK_S = 0.05
+#: At most so many events at once, when the broker was away.
+BURST = 2000
+#: The oracle compares tastes for items that were published this long before an event about them.
+PUBLISHED_S = 11.0
+
+
+def now_ms() -> int:
+    """Return the time, ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Traffic:
+    """Producers and callers.
+
+    Attributes
+    ----------
+    sent, resent
+        Events sent, and records sent again after an error.
+    first_reply
+        Set when the first list has come.
+    """
+
+    def __init__(self, seed: int, shape: Shape, settings: Settings, tell: Callable[[str], None]) -> None:
+        self.sent = self.resent = 0
+        self.first_reply = asyncio.Event()
+        self._shape = shape
+        self._settings = settings
+        self._tell = tell
+        self._topics = Topics(settings)
+        self._load = Load(seed, World(seed, USERS, ITEMS), Limits.of(settings))
+        self._sender = BatchSender(settings)
+        self._requests = 0
+        self._asked: dict[bytes, int] = {}  # correlation id -> user; until its reply is seen
+        self._published = 0.0
+
+    async def start(self) -> None:
+        """Connect, and publish items and profiles."""
+        await self._sender.start()
+        encode, world = msgspec.json.encode, self._load.world
+        items: list[OutRecord] = [
+            (i.item_id.encode(), encode(i), None, [(MARK, GOOD)]) for i in world.items(now_ms())
+        ]
+        await self._sender.send_keyed(self._topics.items, items)
+        await self._sender.send_keyed(self._topics.users, self._load.profiles(ITEMS))
+        self._published = time.monotonic()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._sender.stop()
+
+    async def produce(self, over: asyncio.Event) -> None:
+        """Send events at a steady rate until all are sent and it is ``over``; catch up after an outage."""
+        rate, began = self._shape.events / self._shape.seconds, time.monotonic()
+        others = began
+        while self.sent < self._shape.events or not over.is_set():
+            due = min(BURST, int(rate * (time.monotonic() - began)) - self.sent)
+            if due > 0:
+                await self.send_events(self._load.take(now_ms(), due))
+            if time.monotonic() - others > 1.0:
+                others = time.monotonic()
+                now_and_then = int(others) % 5 == 0
+                profiles = self._load.profiles(2) + self._load.farewells(now_and_then)
+                await self._send(self._topics.users, profiles)
+                await self._send(self._topics.items, self._load.bad_items(now_and_then))
+            await asyncio.sleep(TICK_S)
+
+    async def until_published(self) -> None:
+        """Wait until the catalogue is old enough for events about it."""
+        await asyncio.sleep(max(0.0, self._published + PUBLISHED_S - time.monotonic()))
+
+    async def send_recent_again(self) -> None:
+        """Send recent events once more, as producers do that lost their acknowledgements."""
+        await self.send_events(self._load.recent_again(now_ms()))
+
+    async def send_events(self, records: list[OutRecord]) -> None:
+        """Send events until acknowledged."""
+        self.sent += len(records)
+        await self._send(self._topics.events, records)
+
+    async def _send(self, topic: str, records: list[OutRecord]) -> None:
+        """Send until acknowledged. After an error records are sent again and may be there twice."""
+        while records:
+            try:
+                await self._sender.send_keyed(topic, records)
+            except KafkaError as exc:
+                self.resent += len(records)
+                self._tell(f"sending again: {exc!r}")
+                await asyncio.sleep(0.5)
+            else:
+                return
+
+    async def ask_for_lists(self) -> None:
+        """Send requests for ever; their replies come to the shared reply topic."""
+        while True:
+            await asyncio.sleep(1 / REQUESTS_PER_S)
+            self._requests += 1
+            user, request, bad = self._load.request(self._requests)
+            correlation = f"c-{self._requests}".encode()
+            headers = [(PLAIN_TOPIC, self._topics.replies.encode()), (PLAIN_ID, correlation)]
+            headers.append((MARK, BAD if bad else GOOD))
+            self._asked[correlation] = user
+            record = (request.user_id.encode(), msgspec.json.encode(request), None, headers)
+            await self._send(self._topics.requests, [record])
+
+    async def follow_replies(self) -> None:
+        """Let users react to lists, for ever; a reader that fails is replaced."""
+        while True:
+            tail = Tail(self._settings, self._topics.replies, self._on_replies, name="replies")
+            try:
+                await tail.start()
+                await tail.wait()
+            except (KafkaError, HeadraceError, OSError) as exc:
+                self._tell(f"reading replies: {exc!r}")
+            finally:
+                await tail.stop()
+            self._tell("replies are read anew")
+            await asyncio.sleep(1.0)
+
+    def _on_replies(self, batch: Any) -> None:
+        for record in batch:
+            user = self._asked.pop(dict(record.headers).get(PLAIN_ID, b""), None)
+            if user is None:
+                continue
+            reply = msgspec.json.decode(record.value or b"{}", type=RecReply)
+            if reply.items:
+                self.first_reply.set()
+                self._load.react(user, reply.request_id, [i.item_id for i in reply.items], now_ms())

@@ -1,0 +1,100 @@
+"""The plan of a chaos run: seeded, complete, and possible."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from chaos_plan import BROKER_AWAY_S, FULL, QUICK, Action, Shape, make_plan, role_of, worker_names
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHAPES = pytest.mark.parametrize("shape", [FULL, QUICK], ids=["full", "quick"])
+SEEDS = st.integers(0, 2**32)
+
+
+def test_the_full_run_is_as_hard_as_promised() -> None:
+    assert FULL.events >= 300_000
+    assert sum(FULL.kills.values()) >= 20
+    assert len(FULL.joins) + len(FULL.leaves) >= 4
+    assert len(FULL.broker) >= 1
+    assert len(FULL.redis) >= 2
+    assert len(FULL.freezes) >= 1
+
+
+@SHAPES
+def test_every_role_is_killed_and_the_two_stages_have_two_workers(shape: Shape) -> None:
+    assert set(shape.kills) == set(shape.workers)
+    assert min(shape.kills.values()) >= 1
+    assert sum(shape.kills.values()) >= 8
+    assert min(shape.workers["ingest"], shape.workers["aggregate"]) >= 2
+
+
+@SHAPES
+@given(seed=SEEDS)
+def test_a_plan_holds_everything_and_is_the_same_again(shape: Shape, seed: int) -> None:
+    plan = make_plan(seed, shape)
+    assert plan == make_plan(seed, shape)
+    assert [a.at_s for a in plan] == sorted(a.at_s for a in plan)
+    kinds = Counter(a.kind for a in plan)
+    assert Counter(role_of(a.target) for a in plan if a.kind == "kill") == shape.kills
+    assert kinds["freeze"] == len(shape.freezes)
+    assert kinds["join"] == len(shape.joins)
+    assert kinds["leave"] == len(shape.leaves)
+    assert kinds["broker-stop"] + kinds["broker-kill"] == len(shape.broker)
+    assert kinds["redis-kill"] + kinds["redis-flush"] == len(shape.redis)
+
+
+@SHAPES
+@given(seed=SEEDS)
+def test_nothing_is_done_to_a_worker_that_is_not_up(shape: Shape, seed: int) -> None:
+    back: dict[str, float] = dict.fromkeys(worker_names(shape.workers), 0.0)
+    for action in make_plan(seed, shape):
+        name = action.target
+        if name in ("broker", "redis"):
+            continue
+        if action.kind == "join":
+            assert name not in back
+            back[name] = action.at_s
+            continue
+        assert back[name] <= action.at_s, (name, action)
+        back[name] = action.at_s + action.for_s if action.for_s else float("inf")
+
+
+@SHAPES
+@given(seed=SEEDS)
+def test_zombies_sleep_longer_than_their_session(shape: Shape, seed: int) -> None:
+    assert all(a.for_s > shape.session_s + 1 for a in make_plan(seed, shape) if a.kind == "freeze")
+
+
+@SHAPES
+@given(seed=SEEDS)
+def test_outages_of_one_server_do_not_meet_and_end_in_time(shape: Shape, seed: int) -> None:
+    plan = make_plan(seed, shape)
+    for target in ("broker", "redis"):
+        outages = [a for a in plan if a.target == target]
+        assert all(a.for_s >= BROKER_AWAY_S for a in outages if target == "broker")
+        for a, b in pairwise(outages):
+            assert a.at_s + a.for_s + 5 < b.at_s
+        assert all(a.at_s + a.for_s < shape.seconds for a in outages)
+
+
+@SHAPES
+def test_moments_differ_between_seeds(shape: Shape) -> None:
+    def moments(seed: int) -> set[tuple[float, str]]:
+        return {(a.at_s, a.target) for a in make_plan(seed, shape)}
+
+    assert not moments(1) & moments(2)
+
+
+@given(seed=SEEDS)
+def test_a_role_with_one_worker_can_be_killed_again_and_again(seed: int) -> None:
+    shape = Shape(
+        seconds=20, events=0, dedup_window_ms=1, workers={"learn": 1}, kills={"learn": 6},
+        freezes=(), joins=(), leaves=(), broker=(), redis=(),
+    )  # fmt: skip
+    plan: list[Action] = make_plan(seed, shape)
+    assert len(plan) == 6
+    for a, b in pairwise(plan):
+        assert a.at_s + a.for_s <= b.at_s
