@@ -32,7 +32,7 @@ from streams.dedup import DedupWindow, stream_times
 from streams.errors import FencedError
 from streams.history import read_since
 from streams.ids import hash64, hash_many
-from streams.schemas import Event, Item, Millis, UserProfile, check_event
+from streams.schemas import Event, Id, Item, Millis, UserProfile, check_event
 from streams.sender import OutRecord
 from streams.settings import Settings
 from streams.table_partition import Changes, TablePartition
@@ -54,10 +54,10 @@ U64 = npt.NDArray[np.uint64]
 class Shown(msgspec.Struct):
     """The part of an impression this agent needs."""
 
-    user_id: str
+    user_id: Id
     ts: Millis
     country: str
-    item_ids: Annotated[list[str], msgspec.Meta(max_length=MAX_SLOTS)]
+    item_ids: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLOTS)]
 
 
 class Partition(StagePartition):
@@ -67,12 +67,18 @@ class Partition(StagePartition):
         super().__init__(states)
         self.state = states[0]
         self.users = UserState(self.state.rows, settings.session_gap_ms)
-        self.dedup = DedupWindow(settings.dedup_window_ms)
+        self._window_ms = settings.dedup_window_ms
+        self.dedup = DedupWindow(self._window_ms)
         self.remembers = settings.dedup_window_ms == 0
         self._newest = -1  # stream time: the largest record timestamp so far
         self._touched: list[I64] = []
         self._forgotten: set[int] = set()
         self._out: list[npt.NDArray[np.void]] = []
+
+    def forget_events(self) -> None:
+        """Forget which events were seen: they are about to be read again."""
+        self.dedup = DedupWindow(self._window_ms)
+        self._newest = -1
 
     def duplicates(self, records: Sequence[Any], decoded: Decoded[Event]) -> npt.NDArray[np.bool_]:
         """Return which of the decoded events are retries, bool ``(n,)``; remember all of them.
@@ -190,6 +196,7 @@ class UserStage:
             def remember(earlier: RecordBatch) -> None:
                 part.duplicates(earlier.records, self._events.batch(earlier.records))
 
+            part.forget_events()
             await read_since(
                 self._settings, batch.topic, batch.partition, since, batch.first_offset, remember
             )
@@ -223,13 +230,16 @@ class UserStage:
         await self.wiring.bury(NAME, batch, rejects)
 
     async def _profiles(self, part: Partition, records: Sequence[Any]) -> list[Any]:
-        gone = [r.key.decode("utf-8", "replace") for r in records if r.value is None and r.key]
+        """Apply profiles, and forget users whose record is null, in their order."""
         profiles = self._users.batch([r for r in records if not (r.value is None and r.key)])
-        await self._bring_back(part, gone + [p.user_id for p in profiles.values])
-        for user in gone:
-            part.forget(hash64(user))
-        for profile in profiles.values:
-            part.profile(profile)
+        known = {r.offset: p for r, p in zip(profiles.records, profiles.values, strict=True)}
+        gone = {r.offset: r.key.decode("utf-8", "replace") for r in records if r.value is None and r.key}
+        await self._bring_back(part, [*gone.values(), *(p.user_id for p in profiles.values)])
+        for offset in sorted(known.keys() | gone.keys()):
+            if offset in gone:
+                part.forget(hash64(gone[offset]))
+            else:
+                part.profile(known[offset])
         return profiles.rejects
 
     async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
@@ -274,7 +284,7 @@ class UserStage:
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
-    catalog = CatalogFollower()
+    catalog = CatalogFollower(max_bytes=wiring.settings.max_event_bytes)
     stage = UserStage(app, wiring, catalog)
     t = wiring.topics
     items = Tail(wiring.settings, [t.items], catalog.apply, name="items")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from agents.screen import Reporter
 from agents.verify_compare import compare_items, compare_users
@@ -22,6 +23,7 @@ from agents.verify_findings import Aligned, Difference, Findings
 from agents.verify_read import Latest, Raw, latest_rows, read_raw
 from models import item_stats, oracle, user_state
 from serving.store import Kind, RedisStore
+from streams.errors import UnavailableError
 from streams.lag import lag
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
 from streams.tail import open_reader
@@ -189,26 +191,27 @@ class Verification:
         for start in range(0, len(keys), STORE_CHUNK):
             chunk = keys[start : start + STORE_CHUNK]
             stored = await self._store.get(kind, chunk)
-            for key, found in zip(chunk, stored, strict=True):
-                wanted = packed.get(key)
-                self._findings.compared += 1
-                if found == wanted:
-                    continue
-                if found is None and (key in gone or _updated(wanted, dtype) < expired):
-                    continue
-                whose = f"{rows.kind} {names.get(key) or f'{key:016x}'}"
-                self._findings.add(
-                    [
-                        Difference(
-                            whose,
-                            f"{key:016x}",
-                            "row in Redis",
-                            None,
-                            _told(wanted, dtype),
-                            _told(found, dtype),
-                        )
-                    ]
+            wrong = [
+                (key, found)
+                for key, found in zip(chunk, stored, strict=True)
+                if found != packed.get(key)
+                and not (found is None and (key in gone or _updated(packed[key], dtype) < expired))
+            ]
+            self._findings.compared += len(chunk)
+
+            def make(k: int, wrong: list[tuple[int, bytes | None]] = wrong) -> Difference:
+                key, found = wrong[k]
+                told = f"{key:016x}"
+                return Difference(
+                    f"{rows.kind} {names.get(key) or told}",
+                    told,
+                    "row in Redis",
+                    None,
+                    _told(packed.get(key), dtype),
+                    _told(found, dtype),
                 )
+
+            self._findings.add(rows.kind, np.array([key for key, _ in wrong], np.uint64), make)
         self.outcome.redis_rows += len(keys)
 
     def finish(self) -> Outcome:
@@ -220,12 +223,12 @@ class Verification:
         return out
 
 
-def _updated(row: bytes | None, dtype: np.dtype[Any]) -> int:
-    return int(_field(row, dtype, "updated"))
+def _updated(row: bytes, dtype: np.dtype[Any]) -> int:
+    return _field(row, dtype, "updated")
 
 
-def _field(row: bytes | None, dtype: np.dtype[Any], name: str) -> int:
-    return int(np.frombuffer(row or bytes(dtype.itemsize), dtype)[name][0])
+def _field(row: bytes, dtype: np.dtype[Any], name: str) -> int:
+    return int(np.frombuffer(row, dtype)[name][0])
 
 
 def _told(row: bytes | None, dtype: np.dtype[Any]) -> str:
@@ -264,6 +267,17 @@ async def verify(
         When it cannot be told: a topic is missing, broker or store do not answer.
     """
     began = time.monotonic()
+    try:
+        outcome = await _verify(settings, at, first, redis, report)
+    except KafkaError as exc:
+        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+    outcome.seconds = round(time.monotonic() - began, 3)
+    return outcome
+
+
+async def _verify(
+    settings: Settings, at: Sequence[int], first: int, redis: bool, report: Reporter
+) -> Outcome:
     raw, ends = await read_raw(settings, report)
     store = RedisStore(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S) if redis else None
     try:
@@ -278,7 +292,6 @@ async def verify(
     outcome = run.finish()
     if outcome.differences:
         outcome.notes += await _excuses(settings, ends)
-    outcome.seconds = round(time.monotonic() - began, 3)
     return outcome
 
 

@@ -6,7 +6,7 @@ A row that is missing counts as one full of zeros, on either side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -176,12 +176,12 @@ def check_history(findings: Findings, rows: Aligned, known: oracle.Users, live: 
         .sort(per)
     )
     findings.compared += len(clicked)
-    findings.add(
-        [
-            rows.difference(i, f"clicks of item {item:016x} at {ts}", None, expected_, found_)
-            for i, ts, item, found_, expected_ in strange.iter_rows()
-        ]
-    )
+
+    def make(k: int) -> Difference:
+        i, ts, item, found_, expected_ = strange.row(k)
+        return rows.difference(i, f"clicks of item {item:016x} at {ts}", None, expected_, found_)
+
+    findings.add(rows.kind, rows.keys[strange["row"].to_numpy()], make)
 
 
 def recent(live: Rows) -> tuple[U64, I64]:
@@ -231,13 +231,16 @@ def check_tastes(
         bad = both.filter(
             ~((pl.col("weight") - pl.col("found")).abs() <= pl.col("size") * DECAYED_REL + _TINY)
         )
-        findings.add(
-            [
-                rows.difference(i, f"taste for {what} {key:016x}", at, weight, value)
-                for i, key, weight, value in bad.select("row", "key", "weight", "found").iter_rows()
-            ]
-        )
+        findings.add(rows.kind, rows.keys[bad["row"].to_numpy()], _taste_of(rows, bad, what, at))
     findings.not_compared += int(left_out.sum())
+
+
+def _taste_of(rows: Aligned, bad: pl.DataFrame, what: str, at: int) -> Callable[[int], Difference]:
+    def make(k: int) -> Difference:
+        i, key, weight, found = bad.select("row", "key", "weight", "found").row(k)
+        return rows.difference(i, f"taste for {what} {key:016x}", at, weight, found)
+
+    return make
 
 
 def check_item_times(
@@ -268,10 +271,11 @@ def check_country_keys(findings: Findings, live: Rows) -> Rows:
     key = item_stats.country_key(live["item"], live["country"])
     right: Bool = live["key"] == key
     findings.compared += len(live)
-    findings.add(
-        [
-            Difference(f"item {k:016x}", f"{k:016x}", "key", None, f"{e:016x}", f"{k:016x}")
-            for k, e in zip(live["key"][~right].tolist(), key[~right].tolist(), strict=True)
-        ]
-    )
+    keys, expected = live["key"][~right], key[~right]
+
+    def make(k: int) -> Difference:
+        found = f"{keys[k]:016x}"
+        return Difference(f"item {found}", found, "key", None, f"{expected[k]:016x}", found)
+
+    findings.add("item", keys, make)
     return live[right]

@@ -40,18 +40,21 @@ class Findings:
     differences: int = 0
     not_compared: int = 0
     first: list[Difference] = field(default_factory=list)
-    _rows: set[tuple[str, str]] = field(default_factory=set)
+    _rows: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def rows(self) -> int:
         """How many rows differ."""
         return len(self._rows)
 
-    def add(self, differences: Sequence[Difference], more: int = 0) -> None:
-        """Take over differences; ``more`` of the kind are only counted."""
-        self.differences += len(differences) + more
-        self._rows.update((d.row, d.key) for d in differences)
-        self.first += differences[: self.limit - len(self.first)]
+    def add(self, kind: str, keys: U64, make: Callable[[int], Difference]) -> None:
+        """Take over differences of rows of one kind.
+
+        ``keys`` are the rows' keys, one a difference; ``make`` is called for the positions to be kept.
+        """
+        self.differences += len(keys)
+        self._rows.update((kind, key) for key in np.unique(keys).tolist())
+        self.first += [make(i) for i in range(min(len(keys), self.limit - len(self.first)))]
 
     def first_as_dicts(self) -> list[dict[str, Any]]:
         """Return the first differences for JSON."""
@@ -150,13 +153,11 @@ def check(
     findings.compared += int(counts.sum())
     gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
     bad = counts & ~(gap <= slack)  # also what is not a number
-    total = int(bad.sum())
-    if not total:
-        return
     places = np.argwhere(bad)
-    wanted = max(findings.limit - len(findings.first), 0)
-    some = [
-        rows.difference(int(i), feature(tuple(rest)), at, expected[i, *rest].item(), found[i, *rest].item())
-        for i, *rest in places[:wanted].tolist()
-    ]
-    findings.add(some, total - len(some))
+
+    def make(k: int) -> Difference:
+        i, *rest = places[k].tolist()
+        told = expected[i, *rest].item(), found[i, *rest].item()
+        return rows.difference(i, feature(tuple(rest)), at, *told)
+
+    findings.add(rows.kind, rows.keys[places[:, 0]], make)

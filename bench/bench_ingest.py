@@ -181,7 +181,7 @@ async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dic
         if name in args.only:
             report.failed(name, why)
     async with Positions(where.brokers) as positions:
-        bench = Bench(where, events, items, positions, folder)
+        bench = Bench(where, events, items, positions, folder, args.idle)
         names = [name for name in SYSTEMS if name in args.only and name not in report.missing]
         await systems(report, bench, names, args.runs)
         if "recovery" in args.only:
@@ -195,7 +195,10 @@ async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dic
             await fresh(report, bench, args)
         if args.profile:
             for name in (n for n in OURS if n in args.only):
-                note("wrote " + ", ".join(await profile(bench, name, args.profile)))
+                try:
+                    note("wrote " + ", ".join(await profile(bench, name, args.profile)))
+                except FailedError as exc:
+                    report.failed(f"profile of {name}", exc)
     ours = report.figures["user_stage"]
     peers = [report.figures[name] for name in THEIRS if report.figures[name]]
     return {
@@ -230,6 +233,7 @@ def main() -> int:
     parser.add_argument(
         "--profile", type=Path, help="folder for py-spy's flame graphs (more runs, not counted)"
     )
+    parser.add_argument("--idle", type=float, default=8, help="seconds of an idle run")
     parser.add_argument("--json", type=Path, help="write the result to this file, too")
     args = parser.parse_args()
     args.only = args.only.split(",")

@@ -8,6 +8,7 @@ async def count(stream):
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from streams.ledger import Ticket
 
 #: Batches waiting for an agent before its partitions are paused.
 QUEUED_BATCHES = 4
+#: How often an agent looks whether its worker is a member of the group again.
+LEASE_POLL_S = 0.02
 #: What an app has when it says nothing else; see ``option``.
 DEFAULTS = {"batch_max_records": 4000, "fetch_max_wait_ms": 250}
 
@@ -138,6 +141,18 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
         """Queued batches at which paused partitions go on."""
         return int(self.maxsize) // 2
 
+    def in_pressure_high_state(self, callback: Callable[[], None]) -> bool:
+        """Say so as long as it is: stock says it once, even to a partition that was resumed meanwhile."""
+        if self.qsize() < self.pressure_high_size:
+            return False
+        self._pending_pressure_drop_callbacks.add(callback)
+        return True
+
+    def clear(self) -> None:
+        """Forget the batches, and who waits for them to become fewer: a rebalance resumes whom it wants."""
+        super().clear()
+        self._pending_pressure_drop_callbacks.clear()
+
     def maybe_endorse_pressure_drop(self) -> None:
         """Resume all paused partitions at once; stock resumes one per message taken."""
         pending = self._pending_pressure_drop_callbacks
@@ -204,14 +219,24 @@ async def manual(stream: Any) -> AsyncIterator[tuple[RecordBatch, Callable[[], N
     """Iterate over ``(batch, ack)``; nothing is committed past a batch before its ``ack()`` was called.
 
     Calling ``ack`` again, or after the partition went to another worker, does nothing. Batches of a partition
-    that went away while they waited, or from before a ``seek``, are left out.
+    that went away while they waited, or from before a ``seek``, are left out. No batch is begun while this
+    worker may have been removed from its group (it was stopped for longer than a session, say).
     """
     stream.enable_acks = False
     async for batch in stream:
         event = stream.current_event
-        ticket = getattr(getattr(event, "message", None), "ticket", None)
-        if ticket is None or not ticket.void:
+        if event is None or await _still_ours(event.message):
             yield batch, _ack_once(event)
+
+
+async def _still_ours(message: Any) -> bool:
+    ticket, consumer = getattr(message, "ticket", None), getattr(message, "consumer", None)
+    if ticket is None or consumer is None:
+        return True
+    # The answer to the next heartbeat decides, or the rebalance after it.
+    while not (ticket.void or consumer.lease_valid()):  # noqa: ASYNC110
+        await asyncio.sleep(LEASE_POLL_S)
+    return not ticket.void
 
 
 def _ack_once(event: Any) -> Callable[[], None]:

@@ -347,10 +347,10 @@ class ColumnarTable(Collection):  # type: ignore[misc]
         return TablePartition(number, rows, self._merge_meta, self._order)
 
     async def suspend(self) -> None:
-        """Let writes that have begun end, then refuse new ones: the partitions may go to others now."""
+        """Refuse writes, and let those end that have begun: the partitions may go to others afterwards."""
+        self._suspended = True
         if self._writing:
             await asyncio.wait(set(self._writing), timeout=_WRITES_S)
-        self._suspended = True
 
     def assign(self, active: Mapping[int, TablePartition], standby: Mapping[int, TablePartition]) -> None:
         """Take over recovered partitions: writes are possible again."""

@@ -27,8 +27,7 @@ from streams.lease import Lease
 
 log = logging.getLogger(__name__)
 
-#: Records taken at once from a partition of a topic that is read one by one: they may have to wait for their
-#: agent, and everything else with them.
+#: Most records taken at once from a partition of a topic that is read one by one.
 MAX_SINGLE = 100
 
 
@@ -221,12 +220,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _take(self, fetcher: Any) -> list[Taken]:
         most = option(self.app, "batch_max_records")
-        in_bulk = self.consumer.batch_topics
+        active, in_bulk = self.consumer._active_partitions, self.consumer.batch_topics
+        # A stock queue asks for less when four fifths are full, and makes everybody wait when it is full.
+        room = self.app.conf.stream_buffer_maxsize // 5
+        single = max(1, min(MAX_SINGLE, room // max(1, len(active))))
         taken = []
         for part in drain(
-            fetcher, self.consumer._active_partitions, most, lambda topic: topic not in in_bulk,
-            max_single=MAX_SINGLE, budget=2 * most,
-        ):  # fmt: skip
+            fetcher, active, most, lambda topic: topic not in in_bulk, max_single=single, budget=2 * most
+        ):
             tp = ensure_TP(part.tp)
             if part.records or self.taken.get(tp, -1) != part.position:
                 self.taken[tp] = part.position

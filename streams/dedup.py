@@ -29,7 +29,7 @@ NO_TIME = -1
 class DedupWindow:
     """Ids (64-bit hashes) of one partition and when each was last seen.
 
-    Memory is bounded by the ids of a window: 16 bytes times 1.3 to 4 for each.
+    Memory is bounded by the ids of a window, about 50 bytes for each at a steady rate.
 
     Parameters
     ----------

@@ -84,21 +84,6 @@ class WindowPlan:
     ) -> F32:
         """Return the newest ``buckets`` of one tier, of one metric, float32 ``(n,)``."""
 
-def decayed_add(
-    data: Rows,
-    ts_at: int,
-    sums_at: int,
-    width: int,
-    n_metrics: int,
-    step_ms: int,
-    half_life_ms: float,
-    rows: I64,
-    ts: I64,
-    metric: I64,
-    amount: I64,
-) -> None:
-    """Add to sums that halve every ``half_life_ms``; they stand at a multiple of ``step_ms``."""
-
 class LastSeen:
     """When each 64-bit id was last seen; what is longer ago than the window is forgotten."""
 

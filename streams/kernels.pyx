@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Inner loops of the engine, compiled: key index, rows as bytes, windows, decayed counts, ids last seen.
+"""Inner loops of the engine, compiled: key index, rows as bytes, windows, ids last seen.
 
 Rows are structured arrays, taken as raw bytes; a small int64 array (the *plan*) says where in a row things
 lie. Arguments are checked before anything is written, so a refused call changes nothing.
@@ -7,7 +7,6 @@ lie. Arguments are checked before anything is written, so a refused call changes
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.math cimport exp2
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -539,67 +538,6 @@ cdef int _check_facts(Py_ssize_t n_rows, int n_metrics, int64_t latest, const in
         if amount[i] < 0:
             raise ValueError(f"amount {amount[i]}: counts only grow")
     return 0
-
-
-# --- Decayed counts -----------------------------------------------------------------------------------------
-
-def decayed_add(data, Py_ssize_t ts_at, Py_ssize_t sums_at, int width, int n_metrics, int64_t step_ms,
-                double half_life_ms, const int64_t[::1] rows not None, const int64_t[::1] ts not None,
-                const int64_t[::1] metric not None, const int64_t[::1] amount not None):
-    """Add to sums that halve every ``half_life_ms``; they stand at a multiple of ``step_ms``."""
-    cdef _Bytes to = _Bytes(data, True)
-    cdef Py_ssize_t i, n = rows.shape[0]
-    cdef int j
-    cdef int64_t at, stand
-    cdef double factor
-    cdef char *row
-    if (
-        (width != 4 and width != 8) or n_metrics < 1 or step_ms < 1 or not half_life_ms > 0
-        or not 0 <= ts_at <= to.size - 8 or not 0 <= sums_at <= to.size - width * n_metrics
-    ):
-        raise ValueError("decayed counts lie inside a row, in float32 or float64")
-    _same_length(n, ts.shape[0], metric.shape[0], amount.shape[0])
-    _check_facts(to.n, n_metrics, INT64_MAX, rows, ts, metric, amount)
-    for i in range(n):
-        if metric[i] < 0:
-            continue
-        row = to.start + rows[i] * to.step
-        stand = ts[i] // step_ms * step_ms
-        memcpy(&at, row + ts_at, 8)
-        if stand > at:
-            factor = exp2(-<double> (stand - at) / half_life_ms)
-            for j in range(n_metrics):
-                _scale(row + sums_at + j * width, width, factor)
-            memcpy(row + ts_at, &stand, 8)
-            at = stand
-        factor = exp2(<double> (ts[i] - at) / half_life_ms)
-        _plus(row + sums_at + metric[i] * width, width, factor * <double> amount[i])
-
-
-cdef inline void _scale(char *cell, int width, double factor) noexcept:
-    cdef float f
-    cdef double d
-    if width == 4:
-        memcpy(&f, cell, 4)
-        f = <float> (f * factor)
-        memcpy(cell, &f, 4)
-    else:
-        memcpy(&d, cell, 8)
-        d *= factor
-        memcpy(cell, &d, 8)
-
-
-cdef inline void _plus(char *cell, int width, double amount) noexcept:
-    cdef float f
-    cdef double d
-    if width == 4:
-        memcpy(&f, cell, 4)
-        f = <float> (f + amount)
-        memcpy(cell, &f, 4)
-    else:
-        memcpy(&d, cell, 8)
-        d += amount
-        memcpy(cell, &d, 8)
 
 
 # --- Ids last seen ------------------------------------------------------------------------------------------

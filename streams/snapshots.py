@@ -16,6 +16,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -31,6 +32,9 @@ VERSION = 1
 HEADER_BYTES = 1024
 #: Copied at once, while nothing else runs: 1-2 ms.
 CHUNK_BYTES = 4 * 1024 * 1024
+#: An older file is not used: compaction keeps a tombstone for a day (delete.retention.ms), and a row deleted
+#: since would come back without it.
+MAX_AGE_S = 12 * 3600
 
 
 class _MisfitError(Exception):
@@ -112,6 +116,7 @@ async def write_snapshot(
         "row_bytes": part.rows.row_bytes,
         "position": part.position,
         "last_crc": part.last_crc,
+        "written_s": int(time.time()),
     }
     cold = part.cold()  # a row restored meanwhile may be missed below: then it still is an evicted one
     file = await asyncio.to_thread(_File, snapshot_path(folder, topic, part.number))
@@ -172,6 +177,7 @@ def _read_header(
         whole = HEADER_BYTES + header["rows"] * header["row_bytes"] + header["cold"] * COLD.itemsize
         whole += header["meta_bytes"]
         position, version = int(header["position"]), header["version"]
+        age = time.time() - int(header["written_s"])
     except (ValueError, TypeError, KeyError) as exc:
         raise _MisfitError(f"its header is not one ({exc!r})") from exc
     wanted = {
@@ -186,6 +192,8 @@ def _read_header(
             raise _MisfitError(f"its {name} is {header.get(name)!r}, not {value!r}")
     if size != whole:
         raise _MisfitError(f"version {version} of it has {size} bytes, not {whole}")
+    if not -60 <= age <= MAX_AGE_S:
+        raise _MisfitError(f"it is {age / 3600:.1f} hours old, at most {MAX_AGE_S // 3600} are allowed")
     if not begin <= position <= end:
         raise _MisfitError(f"it reflects offset {position}, the changelog goes from {begin} to {end}")
     return dict(header)
@@ -200,6 +208,7 @@ def _read_body(file: BinaryIO, part: TablePartition, header: dict[str, Any]) -> 
         raise _MisfitError("its checksum is wrong")
     file.seek(HEADER_BYTES)
     step, left = max(1, CHUNK_BYTES // part.rows.row_bytes), header["rows"]
+    part.reserve(left)
     while left:
         rows = np.fromfile(file, part.rows.dtype, min(step, left))
         left -= len(rows)

@@ -8,6 +8,7 @@ What a partition remembers of a key::
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -365,6 +366,17 @@ class TablePartition:
 
     # -- reading the changelog
 
+    def reserve(self, rows: int) -> None:
+        """Make room for that many rows in an empty partition, all at once: untouched, it is address space."""
+        if rows > len(self.rows.data) and not len(self.rows.view()):
+            with contextlib.suppress(MemoryError):
+                self.rows.data = np.zeros(rows, self.rows.dtype)
+
+    def trim(self) -> None:
+        """Give back the room that is not used."""
+        with contextlib.suppress(ValueError):  # somebody looks at the array
+            self.rows.data.resize(max(1, len(self.rows.view())))
+
     def apply(self, records: Sequence[Record], position: int) -> None:
         """Apply changelog records, in order; afterwards everything before ``position`` is reflected.
 
@@ -373,10 +385,10 @@ class TablePartition:
         if records:
             keys = [r.key for r in records]
             values = [r.value for r in records]
-            if set(map(_length, keys)) == {KEY_BYTES} and None not in values:
-                self._load(np.frombuffer(b"".join(keys), np.uint64), values)  # type: ignore[arg-type]
-            else:
+            if None in keys or None in values or set(map(len, keys)) != {KEY_BYTES}:  # type: ignore[arg-type]
                 self._apply_mixed(keys, values)
+            else:
+                self._load(np.frombuffer(b"".join(keys), np.uint64), values)  # type: ignore[arg-type]
             last = records[-1]
             self.last_crc = record_crc(last.key, last.value) if last.offset == position - 1 else -1
         elif position != self.position:
@@ -466,7 +478,3 @@ class TablePartition:
 def record_crc(key: bytes | None, value: bytes | None) -> int:
     """Return a checksum of a changelog record."""
     return zlib.crc32(value or b"", zlib.crc32(key or b""))
-
-
-def _length(key: bytes | None) -> int:
-    return -1 if key is None else len(key)

@@ -22,6 +22,7 @@ from faust.exceptions import ImproperlyConfigured
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.enums import ProcessingGuarantee
 from mode import CrashingSupervisor
 
 from streams.batches import (
@@ -76,7 +77,7 @@ class BatchConsumer(driver.Consumer):
         self._seeks: Counter[TP] = Counter()
         self._delivered: dict[TP, int] = {}
         super().__init__(*args, **kwargs)
-        if self.in_transaction:
+        if self.app.conf.processing_guarantee == ProcessingGuarantee.EXACTLY_ONCE:
             raise ImproperlyConfigured("the batch transport offers no processing_guarantee='exactly_once'")
         #: Topics delivered as batches.
         self.batch_topics = batch_topics(self.app)
@@ -327,6 +328,7 @@ class BatchConsumer(driver.Consumer):
         self._assignment_epoch += 1
         self.ledger.forget(self.ledger.partitions())
         self._delivered.clear()
+        self._buffered_partitions.clear()
         await super().on_partitions_assigned(assigned, generation_id)
         log.info("Assigned %d partitions (generation %d)", len(assigned), generation_id)
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.kernels import WindowPlan, decayed_add
+from streams.kernels import WindowPlan
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 
 I64 = npt.NDArray[np.int64]
@@ -175,73 +175,6 @@ class Windows:
             self._plan = WindowPlan(np.array(plan, np.int64), len(self.metrics), data.dtype.itemsize)
             self._dtype = data.dtype
         return self._plan
-
-
-#: Decayed counts stand at whole days. A float32 multiplied by the decay of a second is rounded back to
-#: itself: a row that is never idle would never decay.
-_STAND_MS = DAY_MS
-
-
-class Decayed:
-    """Exponentially decayed counts, in the fields of a structured dtype.
-
-    The count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half_life_ms)``, whatever the order of
-    arrival, to within the rounding of the field's dtype. It is kept as it stands at the start of the newest
-    event's day, ``decayed_ts``.
-
-    Parameters
-    ----------
-    metrics
-        Names of the metrics, in storage order.
-    half_life_ms
-        Age at which an event counts half.
-    prefix
-        Put before the field names.
-    dtype
-        float32 or float64.
-    """
-
-    def __init__(
-        self,
-        metrics: tuple[str, ...],
-        half_life_ms: int = 30 * DAY_MS,
-        prefix: str = "",
-        dtype: npt.DTypeLike = np.float32,
-    ) -> None:
-        self.metrics = metrics
-        self.half_life_ms = half_life_ms
-        self._type = np.dtype(dtype)
-        self._sums, self._ts = f"{prefix}decayed", f"{prefix}decayed_ts"
-
-    def fields(self) -> list[tuple[Any, ...]]:
-        """Return the dtype fields a row needs: int64 ``decayed_ts`` and ``decayed`` ``(metrics,)``."""
-        return [(self._ts, "<i8"), (self._sums, self._type.str, (len(self.metrics),))]
-
-    def add(self, data: npt.NDArray[Any], rows: I64, ts: I64, metric: Ints, amount: Ints) -> None:
-        """Add ``amount[i]`` to ``metric[i]`` of ``rows[i]`` at ``ts[i]`` (ms), as ``Windows.add`` does."""
-        fields = _fields(data.dtype)
-        decayed_add(
-            data,
-            fields[self._ts][1],
-            fields[self._sums][1],
-            self._type.itemsize,
-            len(self.metrics),
-            _STAND_MS,
-            self.half_life_ms,
-            _i64(rows),
-            _i64(ts),
-            _i64(metric),
-            _i64(amount),
-        )
-
-    def read(self, data: npt.NDArray[Any], now: int, rows: I64 | None = None) -> F32:
-        """Return the counts at ``now`` (ms), float32 ``(n, metrics)``; row -1 has counted nothing."""
-        stand, sums = data[self._ts], data[self._sums]
-        if rows is not None:
-            stand, sums = stand[rows], np.where((rows >= 0)[:, None], sums[rows], 0)
-        factor = np.exp2((stand - now) / self.half_life_ms)
-        out: F32 = (sums * factor[:, None]).astype(np.float32)
-        return out
 
 
 def _fields(dtype: np.dtype[Any]) -> Mapping[str, Any]:

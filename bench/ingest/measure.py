@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -79,22 +80,13 @@ def cpu_s(pid: int) -> float:
     return ticks / TICK
 
 
-def peak_mb(pid: int) -> float:
-    """Return the peak resident memory of a process, MB; 0 when it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-    return 0.0
-
-
 class Process:
     """A measured program in a session of its own; its output goes to a file. Use as a context manager."""
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path, cwd: Path | None = None) -> None:
         self._command, self._env, self._log, self._cwd = command, env, log, cwd
         self._popen: subprocess.Popen[bytes] | None = None
-        self._final: float | None = None
+        self._final: resource.struct_rusage | None = None
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as output:
@@ -123,7 +115,7 @@ class Process:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self._popen.returncode = os.waitstatus_to_exitcode(status)
-                self._final = usage.ru_utime + usage.ru_stime
+                self._final = usage
         return self._popen.returncode is not None
 
     @property
@@ -133,11 +125,20 @@ class Process:
 
     def cpu_s(self) -> float:
         """Return the CPU time it has used, s."""
-        return cpu_s(self.pid) if self._final is None else self._final
+        if self._final is not None:
+            return self._final.ru_utime + self._final.ru_stime
+        return cpu_s(self.pid)
+
+    def peak_mb(self) -> float:
+        """Return its peak resident memory, MB."""
+        if self._final is not None:
+            return round(self._final.ru_maxrss / 1024, 1)
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
 
     def last_words(self) -> str:
         """Return the end of what it printed."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-25:])
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
 
     def __exit__(self, *_: object) -> None:
         if self._popen is None or self.ended():

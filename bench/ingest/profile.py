@@ -36,8 +36,8 @@ async def profile(bench: Bench, name: str, folder: Path) -> list[str]:
     for path, form in ((svg, "flamegraph"), (collapsed, "raw")):
 
         async def watch(pid: int, path: Path = path, form: str = form) -> None:
-            # --native: compiled loops and C libraries have frames of their own.
-            options = ["-r", str(RATE_HZ), "-d", "600", "-f", form, "-o", str(path), "--native"]
+            # Not --native: it takes waiting threads for busy ones. Compiled loops count as their caller.
+            options = ["-r", str(RATE_HZ), "-d", "600", "-f", form, "-o", str(path)]
             spy = await asyncio.create_subprocess_exec(
                 program, "record", "-p", str(pid), *options,
                 stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from agents.stack import environment
 from bench.ingest.events import Record, chunks
-from bench.ingest.measure import Process, peak_mb
+from bench.ingest.measure import Process
 from bench.ingest.systems import ROOT, Bench, FailedError
 from models.user_state import UserState, new_table
 from streams.columns import event_columns
@@ -120,7 +120,7 @@ async def _recover_once(bench: Bench, settings: Settings, count: int) -> dict[st
                         "seconds": float(match[2]),
                         "from_start_s": round(time.monotonic() - began, 2),
                         "cpu_s": round(process.cpu_s(), 2),
-                        "peak_mb": peak_mb(process.pid),
+                        "peak_mb": process.peak_mb(),
                     }
             if process.ended() or time.monotonic() - began > 120:
                 raise FailedError(f"recovery: {process.returncode}:\n{process.last_words()}")

@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["kill", "freeze", "leave", "join", "broker-stop", "broker-kill", "redis-kill", "redis-flush"]
+Kind = Literal[
+    "kill", "freeze", "leave", "join",
+    "broker-stop", "broker-kill", "broker-freeze",
+    "redis-kill", "redis-flush", "redis-freeze",
+]  # fmt: skip
 
 ROLES = ("ingest", "aggregate", "learn", "log", "serve", "trainer")
 #: How long the broker is away.
@@ -24,7 +28,7 @@ class Action:
     """Something done to a worker, the broker or Redis.
 
     ``for_s`` seconds later it is undone: a killed worker or one that left starts again, a frozen one goes on,
-    a server is started again. A worker that leaves with ``for_s`` 0 does not come back.
+    a server is started again or goes on. A worker that leaves with ``for_s`` 0 does not come back.
     """
 
     at_s: float  # since the first event
@@ -60,8 +64,8 @@ FULL = Shape(
     freezes=("ingest", "aggregate", "ingest"),
     joins=("ingest", "aggregate", "serve"),
     leaves=("ingest", "aggregate", "serve"),
-    broker=("broker-stop", "broker-kill"),
-    redis=("redis-kill", "redis-flush", "redis-kill"),
+    broker=("broker-stop", "broker-kill", "broker-freeze"),
+    redis=("redis-kill", "redis-flush", "redis-freeze", "redis-kill"),
 )
 QUICK = Shape(
     seconds=80,
@@ -101,7 +105,12 @@ def _broker(rng: random.Random, shape: Shape) -> list[Action]:
     room = min(length * 0.6, max(0.0, length - BROKER_APART_S / 2))
     kinds = rng.sample(list(shape.broker), n)
     return [
-        Action(_round(i * length + length * 0.15 + rng.random() * room), kind, "broker", BROKER_AWAY_S)
+        Action(
+            _round(i * length + length * 0.15 + rng.random() * room),
+            kind,
+            "broker",
+            BROKER_AWAY_S if kind != "broker-freeze" else _round(shape.session_s + rng.uniform(-3.0, 3.0)),
+        )
         for i, kind in enumerate(kinds)
     ]
 
@@ -115,7 +124,7 @@ def _redis(rng: random.Random, shape: Shape) -> list[Action]:
             _round(length * (i + 0.1 + 0.6 * rng.random())),
             kind,
             "redis",
-            _round(rng.uniform(0.5, 6.0)) if kind == "redis-kill" else 0.0,
+            0.0 if kind == "redis-flush" else _round(rng.uniform(0.5, 6.0)),
         )
         for i, kind in enumerate(kinds)
     ]

@@ -24,9 +24,10 @@ LINES = (
     ("rebalances", "rebalances"),
     ("rebalances_by_role", ""),
     ("broker_restarts", "broker restarts"),
+    ("broker_away_s", "the broker was away for, s"),
+    ("server_freezes", "times the broker or Redis were frozen"),
     ("redis_losses", "times Redis lost its data"),
     ("refused_starts", "starts in vain while the broker was down"),
-    ("crashes", "workers that ended unasked"),
     ("max_lag_s", "longest lag seen, s"),
     ("catch_up_s", "caught up after, s"),
     ("requests", "requests"),
@@ -76,5 +77,5 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     if isinstance(value, list):
-        return str(len(value))
+        return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int | float) else str(value)

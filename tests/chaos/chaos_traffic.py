@@ -56,7 +56,7 @@ class Traffic:
         self._sender = BatchSender(settings)
         self._requests = 0
         self._asked: dict[bytes, int] = {}  # correlation id -> user; until its reply is seen
-        self._published = 0.0
+        self._published = self._complained = 0.0
 
     async def start(self) -> None:
         """Connect, and publish items and profiles."""
@@ -109,7 +109,9 @@ class Traffic:
                 await self._sender.send_keyed(topic, records)
             except KafkaError as exc:
                 self.resent += len(records)
-                self._tell(f"sending again: {exc!r}")
+                if time.monotonic() - self._complained > 10.0:
+                    self._complained = time.monotonic()
+                    self._tell(f"sending again: {exc!r}")
                 await asyncio.sleep(0.5)
             else:
                 return

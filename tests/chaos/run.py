@@ -41,7 +41,7 @@ from chaos_traffic import Traffic  # noqa: E402
 
 from agents.screen import console  # noqa: E402
 from agents.stack import environment  # noqa: E402
-from ops.kafka.run import KafkaServer, RedisServer  # noqa: E402
+from ops.kafka.run import KafkaServer, KeptServer, RedisServer  # noqa: E402
 from streams.errors import HeadraceError, UnavailableError  # noqa: E402
 from streams.lag import READS, LagRow, lag  # noqa: E402
 from streams.settings import HOUR_MS, Settings  # noqa: E402
@@ -117,6 +117,7 @@ class Chaos:
         self._kills: Counter[str] = Counter()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one thing at a time
         self._max_lag_s: dict[str, float] = {}
+        self._broker_away_s: list[float] = []
         self._planned_over = asyncio.Event()
 
     # -- the run
@@ -138,7 +139,7 @@ class Chaos:
             await traffic.until_published()
             self._t0 = time.monotonic()
             self._tell(f"the first reply; {self.shape.events:,} events in {self.shape.seconds:.0f} s")
-            background(exits, self._watch_lag())
+            watching = background(exits, self._watch_lag())
             producing = background(exits, traffic.produce(self._planned_over))
             await asyncio.gather(*[self._act(action) for action in self.plan])
             self._planned_over.set()
@@ -146,6 +147,7 @@ class Chaos:
             asking.cancel()
             self._tell(f"{traffic.sent:,} events were sent; waiting for every agent")
             await self._catch_up()
+            watching.cancel()
             await self._verify()
             await self._audit()
         self._count()
@@ -216,10 +218,16 @@ class Chaos:
             case "broker-stop" | "broker-kill":
                 how = "stop" if action.kind == "broker-stop" else "kill"
                 self._tell(f"{how}       broker for {action.for_s:.1f} s", style="bold red")
+                began = time.monotonic()
                 await self._serve(self._kafka, how)
                 await asyncio.sleep(action.for_s)
                 await self._serve(self._kafka, "start")
+                self._broker_away_s.append(round(time.monotonic() - began, 1))
                 self._tell("broker is back", style="bold green")
+            case "broker-freeze" | "redis-freeze":
+                self._tell(f"freeze     {name} for {action.for_s:.1f} s", style="bold red")
+                await self._frozen(self._kafka if name == "broker" else self._redis, action.for_s)
+                self._tell(f"{name} goes on", style="bold green")
             case "redis-kill":
                 self._tell(f"kill -9    redis, its data is lost, for {action.for_s:.1f} s", style="bold red")
                 await self._serve(self._redis, "kill")
@@ -239,6 +247,12 @@ class Chaos:
             for _ in range(2):
                 await self._traffic.send_recent_again()
                 await asyncio.sleep(3.0)
+
+    async def _frozen(self, server: KeptServer, for_s: float) -> None:
+        if server.pid is not None:
+            os.kill(server.pid, signal.SIGSTOP)
+            await asyncio.sleep(for_s)
+            os.kill(server.pid, signal.SIGCONT)
 
     async def _flush_redis(self) -> None:
         import redis.asyncio
@@ -345,6 +359,8 @@ class Chaos:
             "rebalances": sum(generations.values()),
             "rebalances_by_role": generations,
             "broker_restarts": done["broker-stop"] + done["broker-kill"],
+            "broker_away_s": self._broker_away_s,
+            "server_freezes": done["broker-freeze"] + done["redis-freeze"],
             "redis_losses": done["redis-kill"] + done["redis-flush"],
             "zombies": done["freeze"],
             "joins": done["join"],

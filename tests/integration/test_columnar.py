@@ -149,6 +149,12 @@ async def test_a_table_is_recovered_after_a_stop(topics_made, sender, eventually
         assert set(worker.table.active) == {0, 1, 2, 3}
         assert worker.app.tables["clicks"] is worker.table
         assert worker.table["7"]["count"] == 3
+        # The group's consumer has nothing to do with the changelog but that the partitions are assigned.
+        consumer = worker.app.consumer._thread._consumer
+        ours = {tp for tp in consumer.assignment() if tp.topic == worker.table.changelog}
+        assert len(ours) == 4
+        assert ours <= set(consumer.paused())
+        assert not ours & set(consumer._fetcher._records)
         ends = {n: part.position for n, part in worker.table.active.items()}
     async with Worker(settings) as again:
         assert again.counts() == dict.fromkeys(ids, 3)
@@ -179,7 +185,7 @@ async def test_partitions_move_and_those_that_stay_are_not_read_again(topics_mad
                 assert part is before[n]
             assert one.recovery.last_read == 0
             assert two.recovery.last_read == sum(p.position for p in two.table.active.values())
-            assert one.counts() | two.counts() == dict.fromkeys(ids, 1)
+            await eventually(lambda: one.counts() | two.counts() == dict.fromkeys(ids, 1))
             with pytest.raises(FencedError):
                 one.table.partition(next(iter(two.table.active)))
 
@@ -202,7 +208,7 @@ async def test_partitions_move_and_those_that_stay_are_not_read_again(topics_mad
         await eventually(lambda: len(one.table.active) == 4)
         assert one.recovery.last_read == 0, "standby copies became the partitions"
         assert {n: one.table.active[n] for n in copies} == copies
-        assert one.counts() == dict.fromkeys(ids, 3)
+        await eventually(lambda: one.counts() == dict.fromkeys(ids, 3))
         await produce(sender, settings, ids)
         await eventually(lambda: one.counts() == dict.fromkeys(ids, 4))
 
@@ -226,8 +232,7 @@ async def test_a_partition_that_others_wrote_to_is_another_object(topics_made, s
             await eventually(lambda: len(one.table.active) == 2 and len(two.table.active) == 2)
         await eventually(lambda: len(one.table.active) == 4)
         assert one.table.active[0] is not before[0]
-        assert one.counts()[8] == 50
-        assert one.table.partition(0).clean
+        await eventually(lambda: one.counts().get(8) == 50)
 
 
 async def test_a_late_writer_loses_for_good(topics_made, sender, eventually):
@@ -477,14 +482,16 @@ async def test_a_hole_at_the_end_does_not_hang(topics_made, sender, monkeypatch)
         assert len(worker.table.active[0].meta) == 10
 
 
-async def test_a_missing_changelog_is_an_error(settings, sender, broker):
+async def test_a_missing_changelog_is_an_error(settings, real_kafka):
+    if not real_kafka:
+        pytest.skip("the embedded broker makes a topic of everything that is asked for")
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers)
     await admin.start()
     await admin.create_topics([NewTopic(Topics(settings).events, 4, 1)])
     await admin.close()
     with pytest.raises(HeadraceError, match="does not exist"):
         async with Worker(settings):
-            await asyncio.sleep(20)
+            pass
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -14,9 +14,9 @@ from aiokafka.partitioner import DefaultPartitioner
 from streams.app import make_app
 from streams.embedded import EmbeddedBroker, free_port
 from streams.errors import HeadraceError, UnavailableError
-from streams.sender import BatchSender, partition_of
+from streams.sender import BatchSender, Written, partition_of
 from streams.settings import Settings
-from streams.tail import Tail, broadcast_channel, read_partition
+from streams.tail import Tail, broadcast_channel, open_reader, read_partition
 from streams.topics import Topics
 from streams.transport import batch_topic, durable
 
@@ -37,8 +37,8 @@ async def read_all(settings: Settings, topic: str, partitions: int = 4) -> dict[
 async def test_a_batch_is_written_in_order_with_all_its_fields(topics_made, sender):
     topic = Topics(topics_made).events
     records = [(b"k%d" % i, b"v%d" % i, NOW_MS + i, [("n", b"%d" % i)] if i % 2 else ()) for i in range(5000)]
-    await sender.send_many(topic, records, partition=1)
-    await sender.send_many(topic, [], partition=1)
+    assert await sender.send_many(topic, records, partition=1) == Written(0, 5000)
+    assert await sender.send_many(topic, [], partition=1) == Written(-1, -1)
     got = await read_all(topics_made, topic)
     assert [(r.key, r.value, r.timestamp, list(r.headers)) for r in got[1]] == [
         (key, value, ts, list(headers)) for key, value, ts, headers in records
@@ -49,11 +49,13 @@ async def test_a_batch_is_written_in_order_with_all_its_fields(topics_made, send
 async def test_large_records_keep_their_place(topics_made, sender):
     topic = Topics(topics_made).events
     sizes = [10, 2_000_000, 10, 600_000, 600_000, 10, 511_900, 3_900_000, 1]
-    await sender.send_many(
-        topic, [(b"%d" % n, b"x" * size, None, [("h", b"1")]) for n, size in enumerate(sizes)], partition=0
-    )
+    records = [(b"%d" % n, b"x" * size, None, [("h", b"1")]) for n, size in enumerate(sizes)]
+    assert await sender.send_many(topic, records, partition=0) == Written(0, len(sizes))
+    assert await sender.send_many(topic, records[:1], partition=0) == Written(len(sizes), len(sizes) + 1)
+    sizes.append(sizes[0])
     got = (await read_all(topics_made, topic))[0]
-    assert [(r.key, len(r.value)) for r in got] == [(b"%d" % n, size) for n, size in enumerate(sizes)]
+    assert [len(r.value) for r in got] == sizes
+    assert [r.key for r in got] == [key for key, *_ in records] + [b"0"]
 
 
 async def test_what_the_broker_refuses_is_an_error(topics_made, sender):
@@ -236,6 +238,15 @@ async def test_a_tail_whose_callback_fails_stops_the_process(topics_made, sender
 async def test_missing_topics_are_named(settings):
     with pytest.raises(UnavailableError, match="no-such-topic"):
         await read_partition(settings, "no-such-topic", 0, lambda batch: None)
+
+
+async def test_offsets_for_a_time(topics_made, sender):
+    topic = Topics(topics_made).events
+    await sender.send_many(topic, [(b"k", b"", NOW_MS + i * 10, ()) for i in range(5)], partition=3)
+    async with open_reader(topics_made, [topic], [1, 3]) as reader:
+        empty, filled = reader.partitions
+        for asked, offset in ((0, 0), (NOW_MS + 11, 2), (NOW_MS + 40, 4), (NOW_MS + 41, None)):
+            assert await reader.offsets_for_time(asked) == {empty: None, filled: offset}
 
 
 async def test_read_partition_from_an_offset(topics_made, sender):

@@ -32,7 +32,10 @@ def rows_of(keys: np.ndarray, offset: int = 0) -> np.ndarray:
 @pytest.fixture
 def redis_settings(redis_url: str) -> Settings:
     return Settings(
-        redis_url=redis_url, topic_prefix=f"t{secrets.token_hex(4)}-100%d-", user_ttl_s=1000, redis_read_ms=2000
+        redis_url=redis_url,
+        topic_prefix=f"t{secrets.token_hex(4)}-100%d-",
+        user_ttl_s=1000,
+        redis_read_ms=2000,
     )
 
 

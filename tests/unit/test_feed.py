@@ -74,7 +74,9 @@ class Stage:
         self.changed: set[int] = set()
         self.gone: set[int] = set()
         self.dirty: set[int] = set()
-        self.feed = StoreFeed(store, "u", self.read, visible=lambda row: row != BLANK, settle_s=0, clock=clock)
+        self.feed = StoreFeed(
+            store, "u", self.read, visible=lambda row: row != BLANK, settle_s=0, clock=clock
+        )
         self.feed.attach(3, self.lookup, len(self.log))
 
     def _load(self, record: Record) -> None:
@@ -134,7 +136,7 @@ class Stage:
         keys, self.dirty = sorted(self.dirty), set()
         for key in keys:
             self.log.append(Record(len(self.log), key.to_bytes(8, "little"), self.memory.get(key)))
-        self.log.append(Record(len(self.log), b"m:source", b"1"))
+        self.log.append(Record(len(self.log), b"m:7", b"1"))
         self.feed.durable(3, len(self.log))
 
     async def flush(self) -> None:
@@ -486,7 +488,9 @@ async def test_attached_again_it_still_knows_what_is_not_durable(stage: Stage) -
     assert stage.shown() == stage.truth()
 
 
-async def test_it_does_all_that_by_itself(store: MemoryStore, eventually: Callable[..., Awaitable[None]]) -> None:
+async def test_it_does_all_that_by_itself(
+    store: MemoryStore, eventually: Callable[..., Awaitable[None]]
+) -> None:
     stage = Stage(store)
     stage.change(rows_of(range(500)))
     stage.durable()
@@ -565,7 +569,7 @@ class Chaos:
         await asyncio.wait({self.helper})
         again = {key: self.stage.memory.get(key) for key in self.stage.dirty}
         self.stage = Stage(self.store, self.stage.log, clock=lambda: 0.0)
-        self.stage.change({key: row for key, row in again.items() if row not in (None, BLANK)})
+        self.stage.change({key: row or b"what it was" for key, row in again.items()})
         self.stage.forget(key for key, row in again.items() if row == BLANK)
         self.stage.expire(key for key, row in again.items() if row is None)
         self.helper = asyncio.create_task(self.catch_up())
@@ -579,25 +583,29 @@ class Chaos:
         for _ in range(self.rng.randrange(6)):
             await asyncio.sleep(0)
 
+    async def calm_down(self) -> None:
+        self.store.away = False
+        stage = self.stage
+        while stage.changed or stage.gone or stage.dirty:
+            await stage.online()
+            stage.durable()
+        await stage.feed.look()
+        for _ in range(5000):
+            if stage.feed.caught_up:
+                break
+            await asyncio.sleep(0)
 
-@pytest.mark.parametrize("seed", range(150))
+
+@pytest.mark.parametrize("seed", range(100))
 async def test_whatever_happens_the_store_ends_up_right(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if seed % 2:
         monkeypatch.setattr("agents.feed.LOOK_S", 0.0)  # marks move on with every piece that is read
     chaos = Chaos(seed)
-    for _ in range(300):
-        await chaos.step()
-        assert not chaos.helper.done(), chaos.helper
-    chaos.store.away = False
-    stage = chaos.stage
-    while stage.changed or stage.gone or stage.dirty:
-        await stage.online()
-        stage.durable()
-    await stage.feed.look()
-    for _ in range(20_000):
-        if stage.feed.caught_up:
-            break
-        await asyncio.sleep(0)
+    for _ in range(10):
+        for _ in range(chaos.rng.randint(1, 40)):
+            await chaos.step()
+            assert not chaos.helper.done(), chaos.helper
+        await chaos.calm_down()
+        assert chaos.stage.feed.caught_up
+        assert chaos.stage.shown() == chaos.stage.truth()
     chaos.helper.cancel()
-    assert stage.feed.caught_up
-    assert stage.shown() == stage.truth()

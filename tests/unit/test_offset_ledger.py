@@ -47,6 +47,49 @@ def test_holes_of_a_compacted_topic_need_no_attention():
     assert ledger.committable(P) == 5001
 
 
+def test_holes_at_the_end_belong_to_the_batch_before_them():
+    #   0..9 | marker 10 | (compacted) ..19
+    ledger = OffsetLedger()
+    a = ledger.open(P, 9)
+    ledger.skip(P, 11)
+    ledger.skip(P, 20)
+    ledger.skip(P, 20)
+    assert ledger.committable(P) is None, "not before the batch is done"
+    a.ack()
+    assert ledger.committable(P) == 20
+    ledger.skip(P, 25)  # nothing in flight
+    assert ledger.committable(P) == 25
+    assert ledger.partitions() == [P]
+    b = ledger.open(P, 29)
+    ledger.skip(P, 30)
+    assert ledger.committable(P) == 25
+    b.ack()
+    assert ledger.committable(P) == 30
+
+
+def test_a_partition_with_nothing_but_holes_is_read_to_its_end():
+    ledger = OffsetLedger()
+    ledger.skip(P, 7)
+    assert ledger.partitions() == [P]
+    assert ledger.committable(P) == 7
+    assert ledger.in_flight(P) == 0
+
+
+@pytest.mark.parametrize("offset", [50, 1000])
+def test_a_seek_voids_what_is_in_flight_and_is_committed_itself(offset):
+    ledger = OffsetLedger()
+    old = ledger.open(P, 99)
+    ledger.restart(P, offset)
+    assert old.void
+    old.ack()
+    assert ledger.committable(P) == offset
+    new = ledger.open(P, offset + 9)
+    assert not new.void
+    assert ledger.committable(P) == offset
+    new.ack()
+    assert ledger.committable(P) == offset + 10
+
+
 def test_partitions_do_not_touch_each_other():
     ledger = OffsetLedger()
     ledger.open(P, 9)

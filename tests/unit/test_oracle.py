@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import T0, record
 
 from agents.follow_catalog import check_item
 from models import oracle, oracle_records
@@ -20,7 +21,6 @@ from streams.errors import RejectedError
 from streams.ids import hash64
 from streams.schemas import Event, Item, check_event
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
-from tests.unit.strategies import T0, record
 
 LATENESS, FUTURE, MAX_BYTES = HOUR_MS, 5 * MINUTE_MS, 2000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from strategies import T0, record
 
-from agents import verify_page
+import agents
+from agents import cli, verify_page
 from agents.verify import Outcome, times_to_ask
 from agents.verify_compare import compare_items, compare_users
 from agents.verify_findings import Findings, align, check
@@ -29,7 +32,6 @@ from streams.ids import hash64, hash_many
 from streams.schemas import Event, check_event
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.table import Table
-from tests.unit.strategies import T0, record
 
 LATENESS, FUTURE, DEDUP = HOUR_MS, 5 * MINUTE_MS, 10 * MINUTE_MS
 CATEGORY = {f"item-{i}": f"category-{i % 3}" if i % 4 else "" for i in range(8)}
@@ -457,3 +459,31 @@ def test_page_and_exit_code(outcome: Outcome, code: int, words: str) -> None:
         verify_page.show(console, outcome)
     assert outcome.exit_code == code
     assert all(word in got.get() for word in words.split("|")), got.get()
+
+
+def test_no_broker_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADRACE_BROKERS", "127.0.0.1:1")
+    monkeypatch.setattr(sys, "argv", ["headrace", "verify"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("headrace: ")]
+    assert len(lines) == 1
+    assert "no Kafka broker answers" in lines[0]
+
+
+def test_without_polars_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [n for n in sys.modules if n.startswith(("agents.verify", "models.oracle"))]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("verify", "verify_page"):
+        monkeypatch.delattr(agents, name, raising=False)
+    monkeypatch.setitem(sys.modules, "polars", None)
+    monkeypatch.setattr(sys, "argv", ["headrace", "verify"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert "headrace[verify]" in capsys.readouterr().err

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import T0, dense_times, offsets_ms, pieces, spans_ms
 
+from models import item_stats
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.windows import AHEAD_MS, TIERS, WINDOW_NAMES, Decayed, Tier, Windows, rounds
+from streams.windows import AHEAD_MS, TIERS, WINDOW_NAMES, Tier, Windows, rounds
 
 METRICS = ("a", "b", "c")
 #: Counts of 16 bits; of 24 bits, days of 32.
@@ -404,43 +405,11 @@ def test_rounds_of_the_docstring() -> None:
     assert [r.tolist() for r in rounds(np.array([7, 3, 7, 7]))] == [[0, 1], [2], [3]]
 
 
-# Decayed counts: one type of field after the other.
-MONTH = 30 * DAY_MS
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@given(facts=facts_strategy, later=later_ms, data=st.data())
-@example(
-    facts=[(0, T0, 0, 1), (0, T0 - 400 * DAY_MS, 0, 1), (0, T0 + 400 * DAY_MS, 1, 1)], later=0, data=None
-)
-def test_decayed_counts_equal_the_formula(
-    dtype: type, facts: list[Fact], later: int, data: st.DataObject | None
-) -> None:
-    facts = [(row, ts, metric, amount % 1000) for row, ts, metric, amount in facts]
-    decayed = Decayed(METRICS, MONTH, dtype=dtype)
-    state = np.zeros(ROWS, np.dtype([("key", "<u8"), *decayed.fields()]))
-    now = max((f[1] for f in facts), default=T0) + later
-    expected = np.zeros((ROWS, 3))
-    for row, ts, metric, amount in facts:
-        expected[row, metric] += amount * 2.0 ** ((ts - now) / MONTH)
-    if data is not None:
-        facts = data.draw(st.permutations(facts))
-    for part in pieces(len(facts), [len(facts) // 2]):
-        decayed.add(state, *arrays(facts[part]))
-    got = decayed.read(state, now)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
-    rows = np.array([-1, 2])
-    np.testing.assert_array_equal(decayed.read(state, now, rows), [[0, 0, 0], got[2]])
-
-
-def test_a_row_that_is_never_idle_decays() -> None:
-    decayed = Decayed(("n",), HOUR_MS * 24)
-    state = np.zeros(1, np.dtype([*decayed.fields()]))
-    n = 200_000
-    ts = T0 + np.arange(n) * 10_000  # for 23 half-lives
-    zero = np.zeros(n, np.int64)
-    decayed.add(state, zero, ts, zero, zero + 1)
-    now = int(ts[-1])
-    expected = np.exp2((ts - now) / DAY_MS).sum()
-    np.testing.assert_allclose(decayed.read(state, now)[0, 0], expected, rtol=1e-4)
+@given(facts_strategy)
+def test_the_pass_that_counts_everything_keeps_the_same_windows(facts: list[Fact]) -> None:
+    """``models.kernels`` has the same loop among others: the two must not drift apart."""
+    one, other = np.zeros(ROWS, item_stats.ROW), np.zeros(ROWS, item_stats.ROW)
+    item_stats.WINDOWS.add(one, *arrays(facts))
+    item_stats.COUNTS.counter(item_stats.ROW).add(other, *arrays(facts))
+    for name, *_ in item_stats.WINDOWS.fields():
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
