@@ -110,8 +110,8 @@ class ItemStage:
     def __init__(self, app: faust.App, wiring: Wiring) -> None:
         self.wiring = wiring
         s, t = wiring.settings, wiring.topics
-        rows = {"dtype": item_stats.ROW, "blank": item_stats.BLANK[()]}
-        pairs = {"dtype": neighbours.ROW, "blank": neighbours.BLANK[()]}
+        rows: dict[str, Any] = {"dtype": item_stats.ROW, "blank": item_stats.BLANK[()]}
+        pairs: dict[str, Any] = {"dtype": neighbours.ROW, "blank": neighbours.BLANK[()]}
         self.items = Shelf(app, wiring, t.item_features, "i", **rows)
         self.countries = Shelf(app, wiring, t.item_countries, None, **rows)
         self.pairs = Shelf(app, wiring, t.neighbours, "n", **pairs)

@@ -51,6 +51,8 @@ LOOK_S = 1.0
 SETTLE_S = 1.0
 #: Rows of the changelog written at once, between live writes.
 CHUNK_ROWS = 250
+#: Rows written at most in a second while catching up: about a third of a core, the rest is the stage's.
+REFILL_ROWS_PER_S = 100_000.0
 #: Complaints of one kind are not repeated sooner.
 QUIET_S = 30.0
 
@@ -121,8 +123,8 @@ class StoreFeed(Service):
         Asked about rows read again only, not about those given to ``put``.
     owned
         Whether a partition is surely still this worker's. While it is not, nothing is written.
-    settle_s
-        See ``SETTLE_S``.
+    settle_s, rows_per_s
+        See ``SETTLE_S``, ``REFILL_ROWS_PER_S``.
     clock
         Seconds, monotonic.
     """
@@ -138,6 +140,7 @@ class StoreFeed(Service):
         visible: Callable[[bytes], bool] = lambda row: True,
         owned: Callable[[int], bool] = lambda partition: True,
         settle_s: float = SETTLE_S,
+        rows_per_s: float = REFILL_ROWS_PER_S,
         clock: Callable[[], float] = time.monotonic,
         **kwargs: Any,
     ) -> None:
@@ -147,6 +150,7 @@ class StoreFeed(Service):
         self._visible = visible
         self._owned = owned
         self._settle_s = settle_s
+        self._rows_per_s = rows_per_s
         self._clock = clock
         self._parts: dict[int, _Part] = {}
         self._writing = asyncio.Lock()  # fair: a live write waits for one chunk of a refill at most
@@ -436,7 +440,8 @@ class _CatchUp:
             async with self._feed._writing:
                 self._still_ours()
                 unknown |= await self._write_chunk(chunk)
-            await asyncio.sleep(self._feed._clock() - began)  # half of the time belongs to others
+            due = began + len(chunk) / self._feed._rows_per_s
+            await asyncio.sleep(max(0.0, due - self._feed._clock()))
         return unknown
 
     async def _write_chunk(self, chunk: dict[int, bytes | None]) -> bool:

@@ -226,7 +226,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         single = max(1, min(MAX_SINGLE, room // max(1, len(active))))
         taken = []
         for part in drain(
-            fetcher, active, most, lambda topic: topic not in in_bulk, max_single=single, budget=2 * most
+            fetcher, active, most, lambda topic: topic not in in_bulk, max_single=single, budget=4 * most
         ):
             tp = ensure_TP(part.tp)
             if part.records or self.taken.get(tp, -1) != part.position:

@@ -1,4 +1,4 @@
-"""Reading again what a partition said a while ago: state that is a window over the log is rebuilt from the log."""
+"""Reading again what a partition said a while ago: a window over the log is rebuilt from the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def read_since(
     before_offset: int,
     apply: Callable[[RecordBatch], None],
 ) -> int:
-    """Read the records before ``before_offset``, from the first one with a timestamp of ``since_ms`` or later.
+    """Read the records before ``before_offset``, from the first one dated ``since_ms`` or later.
 
     Every record before that one is older than ``since_ms``, so the running maximum of the timestamps read is
     the partition's own wherever it is at least ``since_ms``.
@@ -35,14 +35,14 @@ async def read_since(
         When the broker stops answering.
     """
     count = 0
-    async with open_reader(settings, [topic], [partition]) as reader:
+    async with open_reader(settings, [topic], [partition], begin=False) as reader:
         (tp,) = reader.partitions
         found = (await reader.offsets_for_time(since_ms)).get(tp)
         if found is None or found >= before_offset:
             return 0
         begins, _ = await reader.bounds()
         position = max(begins[tp], found)
-        reader.seek(tp, position)
+        reader.start({tp: position})
         while position < before_offset:
             fetched = await reader.fetch(REQUEST_TIMEOUT_S)
             if not fetched:

@@ -122,10 +122,11 @@ class BatchConsumer(driver.Consumer):
         per_record = {}
         for taken in fetched:
             self.app.monitor.track_tp_end_offset(taken.tp, taken.highwater)
-            if taken.tp.topic not in self.batch_topics:
+            if taken.tp.topic in self.batch_topics:
+                if not await self._deliver_list(taken, epoch):
+                    return
+            elif taken.seeks == self._seeks[taken.tp]:
                 per_record[taken.tp] = taken.records
-            elif not await self._deliver_list(taken, epoch):
-                return
         if per_record:
             await self._deliver_records(per_record, epoch)
 

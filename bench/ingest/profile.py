@@ -18,6 +18,8 @@ from bench.ingest.systems import Bench, FailedError
 
 RATE_HZ = 250
 TOP = 60
+#: Leaves of threads that wait: py-spy cannot always tell. The event loop's own work, in C, goes with them.
+WAITING = ("_worker (concurrent/futures/thread.py", "ServiceThread._start_thread (", "Runner.run (asyncio/")
 
 
 def py_spy() -> str | None:
@@ -61,15 +63,22 @@ def top(stacks: str, limit: int = TOP) -> str:
     """Return a list by function: share of samples in it (self), and in it or what it calls (total)."""
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    samples = 0
+    samples = waiting = 0
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
+        if stack.rpartition(";")[2].startswith(WAITING):
+            waiting += int(count)
+            continue
         frames = [_function(frame) for frame in stack.split(";")]
         samples += int(count)
         own[frames[-1]] += int(count)
         for frame in set(frames):
             total[frame] += int(count)
-    lines = [f"{samples} samples", "", "   self   total  function (most of its own time first)"]
+    lines = [
+        f"{samples} samples at work ({waiting} of waiting threads left out)",
+        "",
+        "   self   total  function (most of its own time first)",
+    ]
     for frame, n in own.most_common(limit):
         lines.append(f"{n / samples:7.2%} {total[frame] / samples:7.2%}  {frame}")
     lines += ["", "  total    self  function (with what it calls)"]

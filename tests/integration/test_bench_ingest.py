@@ -64,8 +64,11 @@ def test_cpu_time_is_that_of_a_process_and_its_children(tmp_path: Path) -> None:
 
 
 def test_a_profile_is_summed_up_by_function() -> None:
-    told = top("main (a.py:1);work (b.py:7) 30\nmain (a.py:2);work (b.py:9) 10\nmain (a.py:3) 60\n")
-    assert "100 samples" in told
+    told = top(
+        "main (a.py:1);work (b.py:7) 30\nmain (a.py:2);work (b.py:9) 10\nmain (a.py:3) 60\n"
+        "loop (b.py:1);_worker (concurrent/futures/thread.py:81) 900\n"
+    )
+    assert "100 samples at work (900 " in told
     assert " 40.00%  40.00%  work (b.py)" in told
     assert " 60.00% 100.00%  main (a.py)" in told
 

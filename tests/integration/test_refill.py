@@ -1,4 +1,4 @@
-"""A store that loses rows gets them back from Kafka, without a restart: real topics, a Redis that dies for real."""
+"""A store that loses rows gets them back from Kafka, without a restart: real topics, a Redis that dies."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def worker(settings: Settings, sender: BatchSender, store: RedisStore) -> 
 
 
 @pytest.fixture
-async def client(server: EmbeddedRedis) -> AsyncIterator["redis.Redis[bytes]"]:
+async def client(server: EmbeddedRedis) -> AsyncIterator[redis.Redis[bytes]]:
     async with redis.from_url(server.url) as client:
         yield client
 
@@ -116,7 +116,7 @@ def again(server: EmbeddedRedis) -> None:
 
 
 async def test_flushall_at_run_time(
-    worker: Worker, client: "redis.Redis[bytes]", eventually: Eventually
+    worker: Worker, client: redis.Redis[bytes], eventually: Eventually
 ) -> None:
     await eventually(lambda: worker.feed.caught_up)
     await client.flushall()
@@ -142,7 +142,7 @@ async def test_killed_and_back_with_nothing(
 
 
 async def test_back_with_what_it_had_some_time_ago(
-    worker: Worker, server: EmbeddedRedis, client: "redis.Redis[bytes]", eventually: Eventually
+    worker: Worker, server: EmbeddedRedis, client: redis.Redis[bytes], eventually: Eventually
 ) -> None:
     await eventually(lambda: worker.feed.caught_up)
     await client.save()
@@ -195,7 +195,7 @@ async def test_a_worker_dies_while_redis_is_away(
 
 
 async def test_evicted_rows_come_from_the_changelog(
-    worker: Worker, client: "redis.Redis[bytes]", eventually: Eventually
+    worker: Worker, client: redis.Redis[bytes], eventually: Eventually
 ) -> None:
     await eventually(lambda: worker.feed.caught_up)
     whole, worker.memory = worker.memory, {}

@@ -1,4 +1,4 @@
-"""One suite for every online store: in memory, and Redis (embedded, or the one that the environment names)."""
+"""One suite for every online store: in memory, and Redis (embedded, or the one the environment names)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_rows_of_an_array_are_the_rows_packed(store: OnlineStore) -> None:
 
 @pytest.mark.parametrize("rows", [[b"a"], np.zeros(1, ROW)], ids=["bytes", "array"])
 async def test_as_many_rows_as_keys(store: OnlineStore, rows: Rows) -> None:
-    with pytest.raises(ValueError, match="2 keys, 1 rows|shorter"):
+    with pytest.raises(ValueError, match=r"2 keys, 1 rows|shorter"):
         await store.put("u", [1, 2], rows)
 
 
@@ -108,7 +108,7 @@ async def test_marks_can_be_written_before_any_is_read(store: OnlineStore) -> No
     assert await store.read_marks("u", [0]) == {0: 4}
 
 
-# --- Redis only ----------------------------------------------------------------------------------------------------
+# --- Redis only ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.broker

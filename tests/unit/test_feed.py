@@ -1,4 +1,4 @@
-"""StoreFeed over a store in memory and a changelog in a list: what is lost, missed or left behind comes back."""
+"""StoreFeed over a store in memory and a changelog in a list: what is lost or missed comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +75,13 @@ class Stage:
         self.gone: set[int] = set()
         self.dirty: set[int] = set()
         self.feed = StoreFeed(
-            store, "u", self.read, visible=lambda row: row != BLANK, settle_s=0, clock=clock
+            store,
+            "u",
+            self.read,
+            visible=lambda row: row != BLANK,
+            settle_s=0,
+            rows_per_s=float("inf"),
+            clock=clock,
         )
         self.feed.attach(3, self.lookup, len(self.log))
 
@@ -174,7 +180,7 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-async def stage(store: MemoryStore) -> AsyncIterator[Stage]:
+async def stage(store: MemoryStore) -> Stage:
     """A stage with 600 rows in memory and 100 evicted ones; everything is in the store."""
     stage = Stage(store)
     stage.change(rows_of(range(700)))
@@ -188,7 +194,7 @@ async def stage(store: MemoryStore) -> AsyncIterator[Stage]:
     assert stage.shown() == stage.truth()
     assert stage.feed.caught_up
     stage.reads.clear()
-    yield stage
+    return stage
 
 
 async def test_a_row_is_in_the_store_when_put_returns(stage: Stage) -> None:
