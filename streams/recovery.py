@@ -16,9 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -27,23 +25,14 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.types import TP
 
+from streams.changelog import RETRY_S, Copy, follow, open_changelogs, read_to_end
 from streams.columnar import ColumnarTable
 from streams.errors import NoTopicError, UnavailableError
-from streams.fetching import REQUEST_TIMEOUT_S
 from streams.settings import Settings
 from streams.snapshots import read_snapshot
-from streams.table_partition import TablePartition, record_crc
-from streams.tail import EMPTY_S, Reader, open_reader
+from streams.table_partition import TablePartition
 
 log = logging.getLogger(__name__)
-
-#: Asked for at once from each partition.
-FETCH_BYTES = 8 * 1024 * 1024
-#: Rows applied at once: they are copied three times on their way, faster while they fit into a CPU's cache.
-APPLY_BYTES = 512 * 1024
-RETRY_S = 1.0
-#: Room made for rows that may come; what is not used is given back, and costs address space only before.
-MAX_ROOM_BYTES = 2 * 1024**3
 
 
 class ColumnarTableManager(TableManager):  # type: ignore[misc]
@@ -62,32 +51,6 @@ class ColumnarTableManager(TableManager):  # type: ignore[misc]
         """Begin recovery at once: Faust waits a second before."""
         await self._update_channels()
         await self.recovery.start()
-
-
-@dataclass(slots=True)
-class _Copy:
-    """A changelog partition to be read, into what and how far."""
-
-    tp: TopicPartition
-    table: ColumnarTable
-    part: TablePartition
-    begin: int
-    end: int
-    #: The last record it knows is to be read again and compared: is this still the same changelog?
-    anchored: bool = False
-
-    def start(self) -> int:
-        """Return the offset to read from."""
-        return self.part.position - self.anchored
-
-    def reserve(self) -> None:
-        """Make room for all rows that may come: growing step by step costs more than reading."""
-        room = min(self.end - self.part.position, MAX_ROOM_BYTES // self.part.rows.row_bytes)
-        self.part.reserve(room if self.table.max_rows is None else min(room, self.table.max_rows))
-
-    def done(self) -> bool:
-        """Return whether it is all there."""
-        return self.part.position >= self.end and not self.anchored
 
 
 class ColumnarRecovery(Recovery):  # type: ignore[misc]
@@ -207,18 +170,19 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
             tp: t for t in tables for tp in self._assigned(self.standbys_for_table, t) if tp not in active
         }
         every = active | standby
+        row_bytes = max((table.dtype.itemsize for table in tables), default=1)
         for tp in self._held.keys() - every.keys():
             del self._held[tp]
         self.last_read = 0
-        copies: dict[TopicPartition, _Copy] = {}
+        copies: dict[TopicPartition, Copy] = {}
         if every or self.app.consumer.assignment():  # a missing topic is nobody's, and an error
-            async with self._reader(table.changelog for table in tables) as reader:
+            async with open_changelogs(self._settings(), [t.changelog for t in tables], row_bytes) as reader:
                 reader.partitions = list(every)
                 begins, ends = await reader.bounds()
                 for tp, table in every.items():
                     self._keep(tp, tp in active, ends[tp])
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
-                await self._read(reader, [copies[tp] for tp in active])
+                self.last_read = await read_to_end(reader, [copies[tp] for tp in active])
         if epoch != self._epoch:
             return  # what was read is kept for the next time
         for table in tables:
@@ -234,15 +198,9 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
                 extra={"action": "recovered", "records": self.last_read, "seconds": self.last_seconds},
             )  # fmt: skip
         if standby:
-            self._follower = asyncio.create_task(self._follow([copies[tp] for tp in standby]))
+            following = follow(self._settings(), [copies[tp] for tp in standby], row_bytes)
+            self._follower = asyncio.create_task(following)
             self._follower.add_done_callback(_follower_ended)
-
-    def _reader(self, topics: Iterable[str]) -> AbstractAsyncContextManager[Reader]:
-        largest = max(table.dtype.itemsize for table in self._columnar_tables())
-        settings = self._settings().model_copy(
-            update={"batch_max_records": max(1, min(APPLY_BYTES // largest, 4000))}
-        )
-        return open_reader(settings, set(topics), fetch_bytes=FETCH_BYTES, begin=False)
 
     def _keep(self, tp: TopicPartition, active: bool, end: int) -> None:
         """Decide what of a partition in memory can stay."""
@@ -261,7 +219,8 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
             self._held[tp] = part.successor()
             self._held[tp].owned = False
 
-    async def _copy(self, tp: TopicPartition, table: ColumnarTable, begin: int, end: int) -> _Copy:
+    async def _copy(self, tp: TopicPartition, table: ColumnarTable, begin: int, end: int) -> Copy:
+        """Return a partition to be read on from where it stands in memory, or in a snapshot, or from nothing."""
         part, anchored = self._held.get(tp), False
         if part is None:
             part = table.new_partition(tp.partition)
@@ -272,78 +231,7 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
                 anchored = read and part.last_crc >= 0 and part.position > begin
                 part.evict(max_rows=table.max_rows)
             self._held[tp] = part
-        return _Copy(tp, table, part, begin, end, anchored)
-
-    async def _read(self, reader: Reader, copies: list[_Copy]) -> None:
-        pending = {copy.tp: copy for copy in copies if not copy.done()}
-        if not pending:
-            return
-        for copy in pending.values():
-            copy.reserve()
-        reader.start({tp: copy.start() for tp, copy in pending.items()})
-        deadline = time.monotonic() + REQUEST_TIMEOUT_S
-        while pending:
-            fetched = await reader.fetch(EMPTY_S)
-            for part in fetched:
-                if part.tp in pending:
-                    self.last_read += self._apply(reader, pending[part.tp], part.records, part.position)
-                    await asyncio.sleep(0)  # the group's heartbeats are another thread's, the rest is not
-            for tp, copy in list(pending.items()):
-                if not copy.done() and reader.nothing_before(tp, copy.end):
-                    copy.anchored = False
-                    copy.part.apply([], copy.end)
-                if copy.done():
-                    copy.part.trim()
-                    reader.pause(tp)
-                    del pending[tp]
-            if fetched:
-                deadline = time.monotonic() + REQUEST_TIMEOUT_S
-            elif time.monotonic() > deadline:
-                missing = ", ".join(f"{tp.topic}-{tp.partition}" for tp in pending)
-                raise UnavailableError(f"nothing arrives of {missing}")
-
-    def _apply(self, reader: Reader, copy: _Copy, records: list[Any], position: int) -> int:
-        """Apply what was fetched; return how many records that were."""
-        part = copy.part
-        if copy.anchored and records:
-            copy.anchored = False
-            first = records[0]
-            if first.offset == part.position - 1:
-                if record_crc(first.key, first.value) != part.last_crc:
-                    self._start_over(reader, copy)
-                    return 0
-                records = records[1:]
-        part.apply(records, max(position, part.position))
-        part.evict(max_rows=copy.table.max_rows)
-        return len(records)
-
-    def _start_over(self, reader: Reader, copy: _Copy) -> None:
-        log.warning(
-            "the snapshot of %s-%d is of another changelog of that name: it is not used",
-            copy.tp.topic, copy.tp.partition, extra={"action": "snapshot_refused"},
-        )  # fmt: skip
-        number = copy.tp.partition
-        copy.part = self._held[copy.tp] = copy.table.new_partition(number)
-        if number in copy.table.standby:
-            copy.table.standby[number] = copy.part
-        reader.seek(copy.tp, copy.begin)
-
-    # -- standby partitions
-
-    async def _follow(self, copies: list[_Copy]) -> None:
-        """Keep the copies of standby partitions up to date, until cancelled."""
-        by_tp = {copy.tp: copy for copy in copies}
-        while True:
-            try:
-                async with self._reader(tp.topic for tp in by_tp) as reader:
-                    reader.start({tp: copy.start() for tp, copy in by_tp.items()})
-                    while True:
-                        for part in await reader.fetch(1.0):
-                            self._apply(reader, by_tp[part.tp], part.records, part.position)
-                            await asyncio.sleep(0)
-            except (KafkaError, OSError, UnavailableError) as exc:
-                log.warning("Standby partitions could not be followed, trying again: %r", exc)
-                await asyncio.sleep(RETRY_S)
+        return Copy(tp, part, begin, end, table.max_rows, anchored)
 
     async def _stop_following(self) -> None:
         follower, self._follower = self._follower, None

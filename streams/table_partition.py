@@ -27,9 +27,10 @@ MergeMeta: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
 
 KEY_BYTES = 8
 #: What is remembered of an evicted row.
-COLD = np.dtype([("key", "<u8"), ("offset", "<i8"), ("updated", "<i8"), ("layout", "<u4"), ("pad", "<u4")])
+COLD = np.dtype([("key", "<u8"), ("offset", "<i8"), ("updated", "<i8"), ("layout", "<u4"), ("crc", "<u4")])
 #: Above the limit rows are evicted down to this share of it, so that it is not done for every few rows.
-EVICT_TO = 0.95
+EVICT_TO = 0.99
+_EVICT_STEP = 4096  # rows copied at once
 _NO_KEYS: U64 = np.zeros(0, np.uint64)
 
 
@@ -319,12 +320,14 @@ class TablePartition:
         return keys
 
     def _evict(self, keys: U64) -> U64:
-        if len(keys):
-            from_rows = self.rows.data[self.rows.find(keys)]
-            cold = self._cold.take(keys)
-            self._cold.data["offset"][cold] = from_rows["offset"]
-            self._cold.data["updated"][cold] = from_rows["updated"]
-            self.rows.drop(keys)
+        for start in range(0, len(keys), _EVICT_STEP):
+            part = keys[start : start + _EVICT_STEP]
+            rows = self.rows.find(part)
+            cold = self._cold.take(part)
+            self._cold.data["offset"][cold] = self.rows.data["offset"][rows]
+            self._cold.data["updated"][cold] = self.rows.data["updated"][rows]
+            self._cold.data["crc"][cold] = [zlib.crc32(row) for row in self.rows.pack(rows)]
+            self.rows.drop(part)
         return keys
 
     def evicted(self, keys: U64 | None = None) -> U64:
@@ -334,12 +337,18 @@ class TablePartition:
         return self._cold.keys() if keys is None else keys[self._cold.find(keys) >= 0]
 
     def revive(self, packed: Sequence[bytes]) -> int:
-        """Bring evicted rows back; return how many came. Rows older than the evicted ones are passed over."""
+        """Bring evicted rows back; return how many came.
+
+        Rows that are not, to the byte, those evicted are passed over: an online store may lag behind, or know
+        of what a crash undid.
+        """
         before = len(self._cold)
         packed = [row for row in packed if len(row) == self.rows.row_bytes]
         at = self.rows.dtype.fields["key"][1]  # type: ignore[index]
         keys = np.frombuffer(b"".join([row[at : at + KEY_BYTES] for row in packed]), np.uint64)
-        known = np.flatnonzero(self._cold.find(keys) >= 0)
+        cold = self._cold.find(keys)
+        crcs = np.array([zlib.crc32(row) for row in packed], np.uint32)
+        known = np.flatnonzero((cold >= 0) & (self._cold.data["crc"][np.maximum(cold, 0)] == crcs))
         self._load(keys[known], [packed[i] for i in known.tolist()])
         return before - len(self._cold)
 
@@ -365,6 +374,15 @@ class TablePartition:
         return old
 
     # -- reading the changelog
+
+    def reset(self) -> None:
+        """Forget everything, as if nothing had been read."""
+        self.rows.drop(self.rows.keys())
+        self._cold.drop(self._cold.keys())
+        self.meta.clear()
+        self._overwritten.clear()
+        self._overwritten_meta.clear()
+        self.position, self.last_crc = 0, -1
 
     def reserve(self, rows: int) -> None:
         """Make room for that many rows in an empty partition, all at once: untouched, it is address space."""

@@ -219,8 +219,10 @@ def test_evicted_rows_come_back():
         put(part, key, offset=10, count=key)
     part.written(part.take())
     part.evict(before_ms=1)
-    assert part.revive([packed(1, 10, 1), packed(2, 9, 0), packed(7, 1, 1), b"rubbish"]) == 1
-    assert contents(part) == {1: (10, 1)}, "2 is an old copy, 7 was never here"
+    assert (
+        part.revive([packed(1, 10, 1), packed(2, 9, 0), packed(3, 11, 4), packed(7, 1, 1), b"rubbish"]) == 1
+    )
+    assert contents(part) == {1: (10, 1)}, "2 is an old copy, 3 one that a crash undid, 7 was never here"
     assert part.evicted(keys(1, 2, 3)).tolist() == [2, 3]
     part.forget_evicted(keys(3))
     assert part.evicted_count == 1
