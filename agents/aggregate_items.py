@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mode import Service
 
 from agents.beats import Beats
-from agents.owned import Owned, Shelf, StagePartition, all_of
+from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of
 from agents.wiring import Wiring
 from models import item_stats, neighbours
 from models.item_stats import ItemStats, country_key
@@ -34,8 +34,6 @@ MARK = b"m:"
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
-#: Rows of one table for the online store: keys, packed rows.
-Packed = tuple[U64, list[bytes]]
 
 
 class Partition(StagePartition):
@@ -49,7 +47,8 @@ class Partition(StagePartition):
         items, countries, pairs = states
         self.stats = ItemStats(items.rows, countries.rows)
         self.neighbours = Neighbours(pairs.rows)
-        self._touched: tuple[list[I64], ...] = ([], [], [])
+        #: Rows of items and of neighbours changed since the online store was told; countries are not there.
+        self._touched: dict[int, list[I64]] = {0: [], 2: []}
         self._marks = {
             int.from_bytes(key[len(MARK) :], "little"): int.from_bytes(value, "little", signed=True)
             for key, value in items.meta.items()
@@ -66,10 +65,10 @@ class Partition(StagePartition):
         pair = events["kind"] == KIND["pair"]
         items, countries = self.stats.apply(events[~pair], offsets[~pair])
         pairs = self.neighbours.apply(events[pair], offsets[pair])
-        for state, touched, rows in zip(self.states, self._touched, (items, countries, pairs), strict=True):
-            if len(rows):
-                touched.append(rows)
-                state.touch(rows)
+        for state, rows in zip(self.states, (items, countries, pairs), strict=True):
+            state.touch(rows)
+        self._touched[0].append(items)
+        self._touched[2].append(pairs)
         return len(events)
 
     def _new(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
@@ -84,16 +83,12 @@ class Partition(StagePartition):
             self._marks[number] = max(self._marks.get(number, -1), int(mine.max()))
         return fresh
 
-    def take(self) -> list[Packed]:
-        """Return and reset what the online store has not got, a pair a table."""
-        out = []
-        for state, touched in zip(self.states, self._touched, strict=True):
-            rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
-            keys = state.rows.data["key"][rows]
-            rows, keys = rows[keys != 0], keys[keys != 0]
-            out.append((keys, state.rows.pack(rows)))
-        self._touched = ([], [], [])
-        return out
+    def take(self, at: int) -> npt.NDArray[Any]:
+        """Return and reset what the online store has not got of a table: copies of rows."""
+        touched, self._touched[at] = self._touched[at], []
+        data = self.states[at].rows.data
+        rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
+        return data[rows[data["key"][rows] != 0]]
 
     def changes(self) -> list[Changes]:
         """Return what the changelogs have not got, one a table; the marks are with the items."""
@@ -148,22 +143,18 @@ class ItemStage:
 
     async def _write(self, durable: bool) -> None:
         self.items.table.check_lease()
-        taken: list[tuple[Partition, list[Packed]]] = []
-        changes: dict[int, list[Changes]] = {}
-        for part in self.partitions:
-            taken.append((part, part.take()))
-            if durable:
+        parts = list(self.partitions)
+        shown, changes = [], dict[int, list[Changes]]()
+        for part in parts:
+            shown.append(self.items.show(part.number, part.take(0)))
+            if durable:  # what goes with what changes slowly, and its rows are the largest
+                shown.append(self.pairs.show(part.number, part.take(2)))
                 changes[part.number] = part.changes()
-        shown = [
-            shelf.show(part.number, *rows)
-            for part, every in taken
-            for shelf, rows in zip(self.shelves, every, strict=True)
-        ]
         await all_of(self._to_kafka(changes), *shown)
         if durable:
-            for part, _ in taken:
+            for part in parts:
                 for shelf, state in zip(self.shelves, part.states, strict=True):
-                    shelf.settle(state)
+                    await shelf.settle(state)
 
     async def _to_kafka(self, changes: dict[int, list[Changes]]) -> None:
         # Items come last, and of them the marks: once those are durable, so is everything they stand for.
@@ -189,4 +180,5 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
         stage.beats.forget()
 
-    return [service for shelf in stage.shelves for service in shelf.services()]
+    feeds = [service for shelf in stage.shelves for service in shelf.services()]
+    return [*feeds, Keeper(stage.partitions)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import faust
 import numpy as np
+import numpy.typing as npt
 from mode import Service
 
 from agents.feed import StoreFeed, changelog
@@ -23,6 +25,8 @@ P = TypeVar("P", bound="StagePartition")
 
 #: Rows older than ``state_ttl_s`` are looked for this often.
 EXPIRE_EVERY_MS = 60_000
+#: What is assigned is looked at this often.
+KEEP_EVERY_S = 0.5
 
 
 def packed(state: TablePartition, keys: U64) -> list[bytes | None]:
@@ -108,12 +112,17 @@ class Shelf:
         if self.feed is not None:
             self.feed.attach(state.number, partial(packed, state), state.position)
 
-    async def show(self, partition: int, keys: U64, rows: list[bytes]) -> None:
+    async def show(self, partition: int, rows: npt.NDArray[Any]) -> None:
         """Put changed rows into the online store; none, too, is worth a call."""
         if self.feed is not None:
-            await self.feed.put(partition, keys, rows)
+            await self.feed.put(partition, rows["key"], rows)
 
-    def settle(self, state: TablePartition) -> None:
+    async def hide(self, partition: int, keys: U64 | Sequence[int]) -> None:
+        """Remove rows from the online store."""
+        if self.feed is not None and len(keys):
+            await self.feed.drop(partition, keys)
+
+    async def settle(self, state: TablePartition) -> None:
         """After a durable write: the store may count on it, idle rows may leave memory, old ones go."""
         if self.feed is not None:
             self.feed.durable(state.number, state.position)
@@ -122,7 +131,7 @@ class Shelf:
         if now - self._expired.get(state.number, 0) >= EXPIRE_EVERY_MS and len(state.rows):
             self._expired[state.number] = now
             newest = int(state.rows.view()["updated"].max())
-            state.expire(newest - settings.state_ttl_s * 1000)
+            await self.hide(state.number, state.expire(newest - settings.state_ttl_s * 1000))
 
     async def bring_back(self, state: TablePartition, keys: Callable[[], U64]) -> None:
         """Have those of ``keys`` in memory again that were evicted."""
@@ -196,11 +205,41 @@ class Owned(Generic[P]):
             else:
                 self._drop(number)
 
+    def keep_up(self) -> None:
+        """Build what is assigned here and was not asked for yet; forget what is not any more.
+
+        Raises
+        ------
+        FencedError
+            During a rebalance.
+        """
+        for number in list(self._shelves[0].table.active):
+            self.get(number)
+        for _ in self:
+            pass
+
     def _drop(self, number: int) -> None:
         del self._partitions[number]
         for shelf in self._shelves:
             if shelf.feed is not None:
                 shelf.feed.detach(number)
+
+
+class Keeper(Service):
+    """Sees to it that every partition assigned here is built and shown, also one whose input is silent."""
+
+    mundane_level = "debug"
+
+    def __init__(self, owned: Owned[Any], **kwargs: Any) -> None:
+        self._owned = owned
+        super().__init__(**kwargs)
+
+    @Service.task
+    async def _look(self) -> None:
+        while not self.should_stop:
+            with contextlib.suppress(FencedError):  # a rebalance: later
+                self._owned.keep_up()
+            await self.sleep(KEEP_EVERY_S)
 
 
 async def all_of(*parts: Awaitable[None]) -> None:

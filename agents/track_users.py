@@ -22,7 +22,7 @@ from mode import Service
 
 from agents.beats import Beats
 from agents.follow_catalog import CatalogFollower, check_item
-from agents.owned import Owned, Shelf, StagePartition, all_of
+from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of
 from agents.wiring import Wiring
 from models import user_state
 from models.user_state import UserState, item_events, known
@@ -142,8 +142,8 @@ class Partition(StagePartition):
         self._touched.append(rows)
         self.state.touch(rows)
 
-    def take(self) -> tuple[U64, list[bytes], list[int], npt.NDArray[np.void]]:
-        """Return and reset what was not passed on: keys and rows, keys to forget, item-events in order."""
+    def take(self) -> tuple[npt.NDArray[Any], list[int], npt.NDArray[np.void]]:
+        """Return and reset what was not passed on: copies of rows, keys to forget, item-events in order."""
         rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
         keys = self.state.rows.data["key"][rows]
         gone = sorted(self._forgotten)
@@ -151,12 +151,12 @@ class Partition(StagePartition):
         if gone:
             there &= ~np.isin(keys, np.array(gone, np.uint64))
         if not there.all():
-            rows, keys = rows[there], keys[there]
+            rows = rows[there]
         out = np.concatenate(self._out) if self._out else np.zeros(0, ITEM_EVENT)
         if len(self._out) > 1:  # the aggregator tells a replay by numbers that do not grow
             out = out[np.lexsort((out["source_seq"], out["source_partition"]))]
         self._touched, self._forgotten, self._out = [], set(), []
-        return keys, self.state.rows.pack(rows), gone, out
+        return self.state.rows.data[rows], gone, out
 
 
 class UserStage:
@@ -247,29 +247,29 @@ class UserStage:
 
     async def _write(self, durable: bool) -> None:
         self.shelf.table.check_lease()
-        taken: list[tuple[Partition, Any]] = []
-        changes: dict[int, Changes] = {}
-        for part in self.partitions:
-            taken.append((part, part.take()))
+        parts = list(self.partitions)
+        out, shown, changes = [], [], dict[int, Changes]()
+        for part in parts:
+            rows, gone, items = part.take()
+            shown.append(self._to_store(part.number, rows, gone))
+            out.append(items)
             if durable:
                 changes[part.number] = part.state.take()
-        out = [items for _, (*_, items) in taken if len(items)]
-        await all_of(self._to_kafka(out, changes), *(self._to_store(p, t) for p, t in taken))
+        await all_of(self._to_kafka(out, changes), *shown)
         if durable:
-            for part, _ in taken:
-                self.shelf.settle(part.state)
+            for part in parts:
+                await self.shelf.settle(part.state)
 
     async def _to_kafka(self, out: list[npt.NDArray[np.void]], changes: dict[int, Changes]) -> None:
-        if out:
-            await self._send_item_events(np.concatenate(out))
+        items = np.concatenate(out) if out else np.zeros(0, ITEM_EVENT)
+        if len(items):
+            await self._send_item_events(items)
         if changes:
             await self.shelf.table.write(changes)
 
-    async def _to_store(self, part: Partition, taken: tuple[U64, list[bytes], list[int], Any]) -> None:
-        keys, rows, gone, _ = taken
-        if gone and self.shelf.feed is not None:
-            await self.shelf.feed.drop(part.number, gone)
-        await self.shelf.show(part.number, keys, rows)
+    async def _to_store(self, number: int, rows: npt.NDArray[Any], gone: list[int]) -> None:
+        await self.shelf.hide(number, gone)
+        await self.shelf.show(number, rows)
 
     async def _send_item_events(self, out: npt.NDArray[np.void]) -> None:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender
@@ -304,4 +304,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
         stage.beats.forget()
 
-    return [items, *stage.shelf.services()]
+    return [items, *stage.shelf.services(), Keeper(stage.partitions)]

@@ -4,8 +4,8 @@
 
 ``put_bytes`` and ``put_array`` are ours; ``lua`` is a script call for 500 keys through redis-py, ``pipeline``
 its pipeline of SETs. Microseconds of CPU (user and system) per row, medians. ``put_latency_ms``: a write of
-50 rows until it is answered; ``loop_held_ms``: CPU time for which a write of 4000 rows holds the event loop at
-a stretch, at most. ``refill_rows_per_s`` reads the changelog from memory, so it is what ``StoreFeed`` and
+50 rows until it is answered; ``loop_held_ms``: CPU time for which a write of 4000 rows holds the loop at a
+stretch, at most. ``refill_rows_per_s`` reads the changelog from memory, so it is what ``StoreFeed`` and
 Redis alone can do, unthrottled, beside a stage whose writes of 50 rows then take ``put_beside_refill_ms``.
 """
 

@@ -39,8 +39,8 @@ class Counts:
     Notes
     -----
     A decayed count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half life)``. It is kept as it was
-    at the start of the day of the row's newest event (``updated``): an event of a later day brings it forward,
-    any other is weighted by its distance. Everything saturates, nothing wraps around.
+    at the start of the day of the row's newest event (``updated``): an event of a later day brings it
+    forward, any other is weighted by its distance. Everything saturates, nothing wraps around.
     """
 
     def __init__(

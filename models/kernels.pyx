@@ -7,8 +7,8 @@ Most of the time goes to fetching rows from memory, so the row of an event to co
 
 import numpy as np
 
-from libc.math cimport exp2, exp2f, fabsf
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.math cimport exp2, fabsf
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 

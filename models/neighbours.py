@@ -12,7 +12,9 @@ from streams.table import Table
 
 I64 = npt.NDArray[np.int64]
 
-SLOTS = 96
+#: With 96 the hit rate on news clicks is 0.0004 higher (of 0.755), and a row, which is written over and over
+#: while its item is in use, half as large again.
+SLOTS = 64
 HALF_LIFE_MS = 7 * DAY_MS
 #: Weights fade by whole minutes. A float32 multiplied by the decay of a few milliseconds is rounded back to
 #: itself: the neighbours of an item that is never idle would never fade.

@@ -41,9 +41,6 @@ class Copy:
         Its bounds, as they were when reading began.
     max_rows
         Rows kept in memory, None for all.
-    anchored
-        ``part`` came from a file: its last record is read again and compared, since the topic may have been
-        made anew.
     fetched
         Offset after what was fetched.
     """
@@ -53,17 +50,17 @@ class Copy:
     begin: int
     end: int
     max_rows: int | None = None
-    anchored: bool = False
     fetched: int = -1
 
     def start(self) -> int:
         """Return the offset to read from."""
-        self.fetched = self.part.position - self.anchored
+        # What came from a file may be of another topic of that name: its last record is read again.
+        self.fetched = self.part.position - self.part.from_file
         return self.fetched
 
     def done(self) -> bool:
         """Return whether it is all there."""
-        return self.part.position >= self.end and not self.anchored
+        return self.part.position >= self.end and not self.part.from_file
 
     def reserve(self) -> None:
         """Make room for all rows that may come: growing step by step costs more than reading."""
@@ -74,8 +71,8 @@ class Copy:
         """Return what ``apply`` is to be called with: nothing of a changelog that is another one."""
         records, position = fetched.records, fetched.position
         self.fetched = position
-        if self.anchored and records:
-            self.anchored = False
+        if self.part.from_file and records:
+            self.part.from_file = False
             first = records[0]
             if first.offset == self.part.position - 1:
                 if record_crc(first.key, first.value) != self.part.last_crc:
@@ -159,7 +156,7 @@ def _apply(work: Iterable[tuple[Copy, Sequence[Any], int]]) -> int:
 
 def _ended(reader: Reader, copy: Copy) -> bool:
     if not copy.done() and reader.nothing_before(copy.tp, copy.end):
-        copy.anchored = False
+        copy.part.from_file = False
         copy.part.apply([], copy.end)
     if copy.done():
         copy.part.trim()

@@ -220,18 +220,15 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
             self._held[tp].owned = False
 
     async def _copy(self, tp: TopicPartition, table: ColumnarTable, begin: int, end: int) -> Copy:
-        """Return a partition to be read on from where it stands in memory, or in a snapshot, or from nothing."""
-        part, anchored = self._held.get(tp), False
+        """Return a partition to be read on from where it stands: in memory, in a snapshot, nowhere."""
+        part = self._held.get(tp)
         if part is None:
             part = table.new_partition(tp.partition)
             if table.snapshots is not None:
-                read = await asyncio.to_thread(
-                    read_snapshot, part, table.snapshots, table.changelog, begin, end
-                )
-                anchored = read and part.last_crc >= 0 and part.position > begin
+                await asyncio.to_thread(read_snapshot, part, table.snapshots, table.changelog, begin, end)
                 part.evict(max_rows=table.max_rows)
             self._held[tp] = part
-        return Copy(tp, part, begin, end, table.max_rows, anchored)
+        return Copy(tp, part, begin, end, table.max_rows)
 
     async def _stop_following(self) -> None:
         follower, self._follower = self._follower, None

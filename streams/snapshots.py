@@ -166,6 +166,7 @@ def read_snapshot(part: TablePartition, folder: Path, topic: str, begin: int, en
         )
         return False
     part.position, part.last_crc = header["position"], header["last_crc"]
+    part.from_file = part.last_crc >= 0 and part.position > begin
     return True
 
 

@@ -161,6 +161,8 @@ class TablePartition:
         self.position = 0
         #: crc32 of the record before ``position``, by which a snapshot knows its changelog again; -1 unknown.
         self.last_crc = -1
+        #: Whether it is a snapshot's, and the record before ``position`` has not been compared yet.
+        self.from_file = False
         #: Whether this worker is, or was last, its writer.
         self.owned = False
         self._merge_meta = merge_meta
@@ -382,7 +384,7 @@ class TablePartition:
         self.meta.clear()
         self._overwritten.clear()
         self._overwritten_meta.clear()
-        self.position, self.last_crc = 0, -1
+        self.position, self.last_crc, self.from_file = 0, -1, False
 
     def reserve(self, rows: int) -> None:
         """Make room for that many rows in an empty partition, all at once: untouched, it is address space."""

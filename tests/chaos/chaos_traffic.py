@@ -20,7 +20,7 @@ from streams.settings import Settings
 from streams.tail import Tail
 from streams.topics import Topics
 
-USERS, ITEMS = 4000, 2000
+USERS, ITEMS = 6000, 2000
 REQUESTS_PER_S = 8.0
 TICK_S = 0.05
 #: At most so many events at once, when the broker was away.

@@ -74,6 +74,7 @@ PACE: dict[str, Any] = {
     "train_min_clicks": 20,
     "redis_read_ms": 250,  # everything shares this machine: slow is not away
     "snapshot_every_s": 10.0,
+    "memory_rows": 1000,  # less than there are: rows are evicted and come back
 }
 
 
@@ -306,11 +307,11 @@ class Chaos:
         while True:
             looks += 1
             path.unlink(missing_ok=True)
-            code = await self._command("verify", "verify", "--json", str(path))
+            code = await self._command("verify", "verify", "--first", "1000", "--json", str(path))
             found = json.loads(path.read_text("utf-8")) if path.exists() else {}
             if code != 1 or time.monotonic() - began > REFILL_S:
                 break
-            first = (found.get("first") or [""])[0]
+            first = [text_of(difference) for difference in found.get("first", [])[:1]]
             self._tell(f"verify finds {found.get('differences')} differences: {first}", style="yellow")
             await asyncio.sleep(3.0)
         keys = ("differences", "values_compared", "users", "items", "countries", "rejected")
@@ -319,7 +320,7 @@ class Chaos:
         self.figures["verified_events"] = found.get("events")
         if code == 1:
             self.problems.append(f"verify finds {found.get('differences')} differences")
-            self.figures["first"] = found.get("first", [])[:20]
+            self.figures["first"] = [text_of(difference) for difference in found.get("first", [])[:20]]
         elif code:
             self.problems.append(f"verify could not verify (exit code {code})")
         self._tell(f"verify: {found.get('differences')} differences in {found.get('values_compared')} values")
@@ -371,6 +372,12 @@ class Chaos:
             "max_lag_s": {k: round(v, 1) for k, v in sorted(self._max_lag_s.items())},
             "errors_logged": dict(list(troubles(logs).items())[:15]),
         }
+
+
+def text_of(difference: dict[str, Any]) -> str:
+    """Return a difference that ``verify`` found, in a line."""
+    at = f" at {difference['at']}" if difference.get("at") else ""
+    return "{row}: {feature}{at}: {expected} expected, {found} found".format_map(difference | {"at": at})
 
 
 def audit_figures(found: Audit) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from streams import snapshots
 from streams.snapshots import HEADER_BYTES, read_snapshot, snapshot_path, write_snapshot
 from streams.table import Table
 from streams.table_partition import TablePartition
-from tests.unit.test_columnar import ROW, Record, contents, keys, put
+from tests.unit.test_table_partition import ROW, Record, contents, keys, put
 
 TOPIC = "t-user-state"
 

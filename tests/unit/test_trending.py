@@ -111,6 +111,21 @@ def test_countries_that_come_later_are_found_too() -> None:
     assert len(trending.country(hash64("BR"))[0]) == 2
 
 
+def test_rows_of_countries_that_were_dropped_and_used_again() -> None:
+    world = World(5)
+    for n, country in enumerate(["BR", "BR", "US"]):
+        world.click("u", n, T0, country=country)
+    trending = Trending(world.recommender.stats)
+    trending.refresh(T0)
+    assert len(trending.country(hash64("BR"))[0]) == 2
+    countries = world.recommender.stats.countries
+    countries.drop(countries.keys()[:1])
+    world.click("u", 3, T0, country="DE")  # takes the row given up
+    trending.refresh(T0 + 1000)
+    assert trending.country(hash64("BR"))[0].tolist() == [hash64("i1")]
+    assert trending.country(hash64("DE"))[0].tolist() == [hash64("i3")]
+
+
 def test_asking_for_countries_nobody_clicked_from_keeps_nothing() -> None:
     trending = Trending(World(3).recommender.stats)
     trending.refresh(T0)
