@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka chaos bench-ingest bench-replay bench-transport lint types format lock clean
+.PHONY: help demo test test-kafka chaos bench-ingest bench-replay bench-transport bench-store lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -63,6 +63,9 @@ bench-replay: $(READY) ## Events per CPU-second of a full-speed replay (CLICKS=G
 
 bench-transport: $(READY) ## Events per second of stock Faust and of the batch transport
 	@$(BIN)/python bench/bench_transport.py
+
+bench-store: $(READY) ## Cost of writing rows to Redis, several ways
+	@$(BIN)/python bench/bench_store.py
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

@@ -88,7 +88,8 @@ class Partition(StagePartition):
         touched, self._touched[at] = self._touched[at], []
         data = self.states[at].rows.data
         rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
-        return data[rows[data["key"][rows] != 0]]
+        out: npt.NDArray[Any] = data[rows[data["key"][rows] != 0]]
+        return out
 
     def changes(self) -> list[Changes]:
         """Return what the changelogs have not got, one a table; the marks are with the items."""

@@ -129,6 +129,14 @@ def test_memory_is_bounded_by_the_window() -> None:
     assert seen.nbytes <= 11 * 50 * 16 * 4
 
 
+@pytest.mark.parametrize("later", [WINDOW - 1, WINDOW, WINDOW + 1])
+def test_the_edge_of_the_window_survives_a_rebuild(later: int) -> None:
+    seen = DedupWindow(WINDOW)
+    seen.fresh(np.arange(40, dtype=np.uint64), np.full(40, T))
+    seen.fresh(np.arange(100, 5000, dtype=np.uint64), np.full(4900, T + later))  # rebuilt on the way
+    assert seen.fresh(np.arange(40, dtype=np.uint64), np.full(40, T + later)).all() == (later > WINDOW)
+
+
 def test_memory_comes_back_after_a_rush() -> None:
     seen = DedupWindow(WINDOW)
     seen.fresh(np.arange(100_000, dtype=np.uint64), np.full(100_000, T))

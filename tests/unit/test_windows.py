@@ -366,6 +366,17 @@ def test_counts_stop_at_the_largest() -> None:
         read = windows.read(state, T0)
         assert read[0, :, 0].tolist() == np.float32(most).tolist()
         assert read[0, :, 1].tolist() == [1] * 5, "one count ran over into another"
+    for bits, windows, names in (
+        (16, NARROW, WINDOW_NAMES),
+        (24, WIDE, WINDOW_NAMES[:4]),
+        (32, WIDE, ("7d",)),
+    ):
+        for first, then in ((2**bits, 0), (2**bits - 2, 1), (2**bits - 1, 1)):
+            state = blank(windows)
+            add(state, [(0, T0, 0, first), (0, T0, 0, then)], windows)
+            for name in names:
+                expected = np.float32(min(first + then, 2**bits - 1))
+                assert windows.read_one(state, T0, name, "a")[0] == expected
 
 
 @pytest.mark.parametrize("tier", TIERS, ids=lambda t: t.name)
