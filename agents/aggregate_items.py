@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mode import Service
 
 from agents.beats import Beats
-from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of
+from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, behind
 from agents.wiring import Wiring
 from models import item_stats, neighbours
 from models.item_stats import ItemStats, country_key
@@ -118,6 +118,8 @@ class ItemStage:
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
         part = self.partitions.get(batch.partition)
+        for shelf, state in zip(self.shelves, part.states, strict=True):
+            await shelf.tidy(state)
         records = part.unseen(batch)
         size = ITEM_EVENT.itemsize
         whole = [r for r in records if r.value and not len(r.value) % size]
@@ -155,12 +157,20 @@ class ItemStage:
         if durable:
             for part in parts:
                 for shelf, state in zip(self.shelves, part.states, strict=True):
-                    await shelf.settle(state)
+                    shelf.settle(state)
 
     async def _to_kafka(self, changes: dict[int, list[Changes]]) -> None:
         # Items come last, and of them the marks: once those are durable, so is everything they stand for.
-        for at in (2, 1, 0):
-            await self.shelves[at].table.write({number: every[at] for number, every in changes.items()})
+        order = [2, 1, 0]
+        try:
+            while order:
+                at = order.pop(0)
+                await self.shelves[at].table.write({n: every[at] for n, every in changes.items()})
+        except BaseException:
+            for at in order:  # not tried: they have to be the next time
+                for every in changes.values():
+                    every[at].partition.put_back(every[at])
+            raise
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
@@ -175,7 +185,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
             except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
                 log.info("a batch was left to the next owner: %s", exc)
                 continue
-            await stage.beats.hold(ack, behind=len(batch) >= wiring.settings.batch_max_records)
+            await stage.beats.hold(ack, behind=behind(app, batch))
 
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import faust
 import numpy as np
 import numpy.typing as npt
+from faust.types import TP
 from mode import Service
 
 from agents.feed import StoreFeed, changelog
@@ -122,10 +123,16 @@ class Shelf:
         if self.feed is not None and len(keys):
             await self.feed.drop(partition, keys)
 
-    async def settle(self, state: TablePartition) -> None:
-        """After a durable write: the store may count on it, idle rows may leave memory, old ones go."""
+    def settle(self, state: TablePartition) -> None:
+        """After a durable write: the online store may count on it."""
         if self.feed is not None:
             self.feed.durable(state.number, state.position)
+
+    async def tidy(self, state: TablePartition) -> None:
+        """Let idle rows leave memory and old ones go.
+
+        To be called where ``bring_back`` is, before it: nothing may leave between that and the use of rows.
+        """
         state.evict(max_rows=self._wiring.settings.memory_rows)
         settings, now = self._wiring.settings, self._wiring.clock()
         if now - self._expired.get(state.number, 0) >= EXPIRE_EVERY_MS and len(state.rows):
@@ -240,6 +247,12 @@ class Keeper(Service):
             with contextlib.suppress(FencedError):  # a rebalance: later
                 self._owned.keep_up()
             await self.sleep(KEEP_EVERY_S)
+
+
+def behind(app: faust.App, batch: RecordBatch) -> bool:
+    """Return whether, as far as the broker has said, more than one batch is waiting after this one."""
+    end = app.monitor.tp_end_offsets.get(TP(batch.topic, batch.partition), 0)
+    return bool(end - batch.last_offset > app.headrace_settings.batch_max_records)
 
 
 async def all_of(*parts: Awaitable[None]) -> None:

@@ -22,7 +22,7 @@ from mode import Service
 
 from agents.beats import Beats
 from agents.follow_catalog import CatalogFollower, check_item
-from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of
+from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, behind
 from agents.wiring import Wiring
 from models import user_state
 from models.user_state import UserState, item_events, known
@@ -211,6 +211,7 @@ class UserStage:
             await self.wiring.bury(NAME, batch, bad)
             return
         part = await self.partition(batch)
+        await self.shelf.tidy(part.state)
         records = part.unseen(batch)
         if not records:
             return
@@ -258,7 +259,7 @@ class UserStage:
         await all_of(self._to_kafka(out, changes), *shown)
         if durable:
             for part in parts:
-                await self.shelf.settle(part.state)
+                self.shelf.settle(part.state)
 
     async def _to_kafka(self, out: list[npt.NDArray[np.void]], changes: dict[int, Changes]) -> None:
         items = np.concatenate(out) if out else np.zeros(0, ITEM_EVENT)
@@ -298,7 +299,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
             except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
                 log.info("a batch was left to the next owner: %s", exc)
                 continue
-            await stage.beats.hold(ack, behind=len(batch) >= wiring.settings.batch_max_records)
+            await stage.beats.hold(ack, behind=behind(app, batch))
 
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:

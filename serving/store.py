@@ -203,7 +203,7 @@ class RedisStore:
     async def _until_back(self) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
-            with contextlib.suppress(TimeoutError, RedisError, OSError):
+            with contextlib.suppress(TimeoutError, RedisError, OSError, EOFError, RuntimeError):
                 await self._redis.ping()
                 log.info("Redis answers again", extra={"action": "store_up"})
                 return
@@ -249,7 +249,8 @@ class RedisStore:
 def _unavailable() -> Iterator[None]:
     try:
         yield
-    except (TimeoutError, RedisError, OSError, EOFError) as exc:
+    except (TimeoutError, RedisError, OSError, EOFError, RuntimeError) as exc:
+        # RuntimeError: what uvloop says of a transport that was closed meanwhile.
         raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
 
 
@@ -286,7 +287,7 @@ async def _cut(connection: Any) -> None:
     """
     writer = connection._writer
     if writer is not None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # of a socket that is closed already
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()

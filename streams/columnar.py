@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,25 +49,16 @@ import faust
 import numpy as np
 import numpy.typing as npt
 from aiokafka.errors import KafkaError
-from faust.tables.base import Collection
-from faust.types import TP
 from mode import Service
 
+from streams.changes import U64, Changes, MergeMeta, Rows, key_bytes, larger_mark, record_crc
 from streams.errors import FencedError, UnavailableError
+from streams.faust_table import FaustTable
 from streams.sender import BatchSender, Written
 from streams.settings import Settings
 from streams.snapshots import write_snapshot
 from streams.table import Table
-from streams.table_partition import (
-    U64,
-    Changes,
-    MergeMeta,
-    Rows,
-    TablePartition,
-    key_bytes,
-    larger_mark,
-    record_crc,
-)
+from streams.table_partition import TablePartition
 from streams.tail import read_partition
 
 __all__ = ["Changes", "ColumnarTable", "Fetch", "TablePartition", "larger_mark"]
@@ -83,7 +74,7 @@ _LOOK_S, _LOOKS = 0.1, 300
 _WRITES_S = 5.0
 
 
-class ColumnarTable(Collection):  # type: ignore[misc]
+class ColumnarTable(FaustTable):
     """A Faust table of fixed-width rows by 64-bit key.
 
     Parameters
@@ -140,30 +131,15 @@ class ColumnarTable(Collection):  # type: ignore[misc]
         if missing:
             raise TypeError(f"table {name}: its rows lack the fields {sorted(missing)}")
         self.settings: Settings = app.headrace_settings
-        self.changelog = changelog
         self.dtype = dtype
         self.max_rows = max_rows
-        self.active: dict[int, TablePartition] = {}
-        self.standby: dict[int, TablePartition] = {}
         self._blank, self._order, self._merge_meta = blank, tuple(order), merge_meta
         self._sender, self._fetch = sender, fetch
         self._suspended = True
         self._writing: set[asyncio.Future[Any]] = set()
         self._snapshot_at: dict[int, int] = {}
         self._snapshotting = asyncio.Lock()
-        topic = app.topic(
-            changelog,
-            key_type=bytes,
-            value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
-            internal=True,
-            compacting=True,
-            allow_empty=True,
-            acks=False,
-        )
-        super().__init__(app, name=name, key_type=bytes, value_type=bytes, changelog_topic=topic, **options)
-        app.tables.add(self)
+        super().__init__(app, name, changelog, **options)
 
     # -- reading
 
@@ -397,71 +373,9 @@ class ColumnarTable(Collection):  # type: ignore[misc]
                 self._snapshot_at[part.number] = position
             return done
 
-    # -- what Faust asks of a table
-
-    async def on_start(self) -> None:
-        """Nothing: there is no store, and topics are not made by workers."""
-
     async def on_stop(self) -> None:
         """Leave snapshots behind of what is completely in the changelog."""
         await self.suspend()
         for part in list(self.active.values()):
             if part.clean:
                 await self.snapshot(part)
-
-    async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
-    ) -> None:
-        """Nothing: partitions come with ``assign``."""
-
-    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
-        """Tell those who asked."""
-        await self.call_recover_callbacks()
-
-    def persisted_offset(self, tp: TP) -> int | None:
-        """Return None: Faust's recovery has no part in this table."""
-        return None
-
-    async def need_active_standby_for(self, tp: TP) -> bool:
-        """Return True, as for every table whose rows are in memory."""
-        return True
-
-    def reset_state(self) -> None:
-        """Nothing: no files but snapshots, and these are checked."""
-
-    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Faust's recovery never reads this table's changelog."""
-        if list(batch):
-            raise NotImplementedError("a columnar table is recovered in bulk")
-
-    def as_ansitable(self, title: str = "", **kwargs: Any) -> str:
-        """Return one line: a table of millions of rows is not for the terminal."""
-        rows = sum(len(part.rows) for part in self.active.values())
-        return f"{title or self.name}: {rows} rows in {len(self.active)} partitions"
-
-    def __getitem__(self, key: int | str) -> dict[str, Any]:
-        """Return one row as a dict (Faust's web server asks so); slow, ``get`` is for work."""
-        number = int(key)
-        for part in self.active.values():
-            row = part.rows.row(number)
-            if row >= 0:
-                data = part.rows.data[row]
-                return {name: data[name].tolist() for name in data.dtype.names}
-        raise KeyError(key)
-
-    def _has_key(self, key: Any) -> bool:
-        return any(int(key) in part.rows for part in self.active.values())
-
-    def _get_key(self, key: Any) -> Any:
-        return self[key]
-
-    def _set_key(self, key: Any, value: Any) -> None:
-        raise NotImplementedError("use update")
-
-    def _del_key(self, key: Any) -> None:
-        raise NotImplementedError("use TablePartition.delete")
-
-    def _no_windows(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("windows are columns here: streams.windows")
-
-    using_window = hopping = tumbling = _no_windows

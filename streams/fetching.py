@@ -19,6 +19,8 @@ from aiokafka.protocol.fetch import FetchRequest
 
 #: Longest wait for an answer that needs no data: connecting, positions, offsets.
 REQUEST_TIMEOUT_S = 30.0
+#: Pause after a question for metadata that no broker answered.
+RECONNECT_S = 0.1
 #: Bounds of the pause after an empty fetch that the broker did not hold: what a lone record waits for.
 MIN_PAUSE_S, MAX_PAUSE_S = 0.002, 0.004
 #: The pause once nothing has come for ``QUIET_S``.
@@ -231,8 +233,26 @@ def pause_s(quiet: float) -> float:
     return min(MAX_PAUSE_S, max(MIN_PAUSE_S, quiet / 5))
 
 
+def calm(client: Any) -> None:
+    """Have a started ``AIOKafkaClient`` wait before it asks again for metadata that nobody gave it.
+
+    While its brokers refuse connections it would ask thousands of times a second, at the cost of whoever
+    shares the machine: a broker that starts again, for example.
+    """
+    update = client._metadata_update
+
+    async def patiently(*args: Any) -> bool:
+        found: bool = await update(*args)
+        if not found:
+            await asyncio.sleep(RECONNECT_S)
+        return found
+
+    client._metadata_update = patiently
+
+
 def be_patient(consumer: Any) -> None:
-    """Keep a started ``AIOKafkaConsumer`` from being busy with asking a broker that holds no fetches."""
+    """Keep a started ``AIOKafkaConsumer`` from asking a broker that is away, or holds no fetches, all the time."""
+    calm(consumer._client)
     consumer._fetcher._client = _PatientClient(consumer._fetcher)
 
 

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from mode import Service
 
+from streams.fetching import calm
 from streams.settings import Settings
 from streams.topics import LETTER_ROOM
 
@@ -86,6 +87,7 @@ class BatchSender(Service):
         )
         try:
             await producer.start()
+            calm(producer.client)
         except BaseException:
             await producer.stop()
             raise

@@ -3,8 +3,8 @@
     python stock_faust.py BROKERS TOPIC GROUP PARTITIONS
 
 Its own best practice: uvloop, the Cython parts, orjson, tables in memory, a deeper stream buffer, commits
-further apart, and a producer that fills large batches for the changelog (with its defaults it costs half
-as much again). Faust batches neither the reading nor the table: that is what costs it.
+further apart, and a producer that fills large batches for the changelog (with its defaults it costs two
+thirds more). Faust batches neither the reading nor the table: that is what costs it.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ QUICK = Shape(
     freezes=("ingest",),
     joins=("aggregate",),
     leaves=("ingest",),
-    broker=("broker-stop",),
+    broker=("broker-stop", "broker-freeze"),
     redis=("redis-kill",),
 )
 
