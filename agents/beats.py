@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: An online beat that took a while is followed by a pause of as much: a slow store cannot eat the stage.
 REST = 1.0
+#: A stage that is far behind makes this many times longer pauses between durable beats.
+CATCHING_UP = 4
 
 
 class Beats:
@@ -57,6 +59,7 @@ class Beats:
         self._online_due = self._durable_due = 0.0
         self._rested = 0.0
         self._fresh = False  # changes that no online beat has written
+        self._behind = False  # at the last batch
         self._epoch = 0  # of the assignment
         self._timer: asyncio.Task[None] | None = None
         self._owner: asyncio.Task[Any] | None = None
@@ -69,20 +72,20 @@ class Beats:
     async def hold(self, ack: Callable[[], None], *, behind: bool = False) -> None:
         """Keep a batch's ack until the next durable beat; write what is due.
 
-        ``behind`` says that more is waiting: the online beats are left out then, since their readers are
-        served better by a stage that catches up.
+        ``behind`` says that much more is waiting: the online beats are left out then and the durable ones are
+        rarer, since their readers are served better by a stage that catches up.
         """
         if self._error is not None:
             raise self._error
         now = time.monotonic()
-        if not self._acks:
-            self._durable_due = now + self._durable_s
+        due = now + self._durable_s * (CATCHING_UP if behind else 1)
+        self._durable_due = min(self._durable_due, due) if self._acks else due
         self._acks.append(ack)
         if behind:
             self._online_due = self._durable_due
-        elif not self._fresh or self._online_due == self._durable_due:
+        elif not self._fresh or self._behind:
             self._online_due = min(max(now + self._online_s, self._rested), self._durable_due)
-        self._fresh = True
+        self._fresh, self._behind = True, behind
         if now >= self._durable_due:
             await self.flush(durable=True)
             return
@@ -120,7 +123,7 @@ class Beats:
             acks: list[Callable[[], None]] = []
             if durable:
                 acks, self._acks = self._acks, []
-                self._durable_due = began + self._durable_s
+                self._durable_due = began + self._durable_s  # for what is held meanwhile
             self._fresh = False
             epoch = self._epoch
             try:

@@ -142,3 +142,17 @@ async def test_beats_end_with_the_agent() -> None:
     await asyncio.sleep(0.1)
     assert log.beats == []
     assert log.acked == []
+
+
+async def test_far_behind_the_durable_beats_are_rarer() -> None:
+    log = Log()
+    beats = Beats(log.write, 0.01, 0.1)
+    began = asyncio.get_running_loop().time()
+    await beats.hold(log.ack(1), behind=True)  # type: ignore[arg-type]
+    await until(lambda: log.acked)
+    assert asyncio.get_running_loop().time() - began > 0.2
+    await beats.hold(log.ack(2), behind=True)  # type: ignore[arg-type]
+    await beats.hold(log.ack(3))  # type: ignore[arg-type]
+    began = asyncio.get_running_loop().time()
+    await until(lambda: len(log.acked) == 3)
+    assert asyncio.get_running_loop().time() - began < 0.2
