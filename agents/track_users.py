@@ -142,7 +142,7 @@ class Partition(StagePartition):
         self._touched.append(rows)
         self.state.touch(rows)
 
-    def take(self) -> tuple[npt.NDArray[Any], list[int], npt.NDArray[np.void]]:
+    def take(self) -> tuple[npt.NDArray[Any], list[int], list[npt.NDArray[np.void]]]:
         """Return and reset what was not passed on: copies of rows, keys to forget, item-events in order."""
         rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
         keys = self.state.rows.data["key"][rows]
@@ -152,10 +152,8 @@ class Partition(StagePartition):
             there &= ~np.isin(keys, np.array(gone, np.uint64))
         if not there.all():
             rows = rows[there]
-        out = np.concatenate(self._out) if self._out else np.zeros(0, ITEM_EVENT)
-        if len(self._out) > 1:  # the aggregator tells a replay by numbers that do not grow
-            out = out[np.lexsort((out["source_seq"], out["source_partition"]))]
-        self._touched, self._forgotten, self._out = [], set(), []
+        out, self._out = self._out, []  # numbers of a source grow along it: so a replay is told
+        self._touched, self._forgotten = [], set()
         return self.state.rows.data[rows], gone, out
 
 
@@ -249,11 +247,12 @@ class UserStage:
     async def _write(self, durable: bool) -> None:
         self.shelf.table.check_lease()
         parts = list(self.partitions)
-        out, shown, changes = [], [], dict[int, Changes]()
+        out: list[npt.NDArray[np.void]] = []
+        shown, changes = [], dict[int, Changes]()
         for part in parts:
             rows, gone, items = part.take()
             shown.append(self._to_store(part.number, rows, gone))
-            out.append(items)
+            out.extend(items)
             if durable:
                 changes[part.number] = part.state.take()
         await all_of(self._to_kafka(out, changes), *shown)
@@ -262,9 +261,8 @@ class UserStage:
                 self.shelf.settle(part.state)
 
     async def _to_kafka(self, out: list[npt.NDArray[np.void]], changes: dict[int, Changes]) -> None:
-        items = np.concatenate(out) if out else np.zeros(0, ITEM_EVENT)
-        if len(items):
-            await self._send_item_events(items)
+        if out:
+            await self._send_item_events(np.concatenate(out))
         if changes:
             await self.shelf.table.write(changes)
 
@@ -275,11 +273,15 @@ class UserStage:
     async def _send_item_events(self, out: npt.NDArray[np.void]) -> None:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender
         count = await sender.partitions_of(topic)
-        target = out["item"] % np.uint64(count)
-        writes = []
-        for number in np.unique(target).tolist():
-            records: list[OutRecord] = [(None, v, None, ()) for v in pack_item_events(out[target == number])]
-            writes.append(sender.send_many(topic, records, partition=int(number)))
+        target = (out["item"] % np.uint64(count)).astype(np.uint16)
+        out = out[np.argsort(target, kind="stable")]
+        writes, start = [], 0
+        for number, size in enumerate(np.bincount(target, minlength=count).tolist()):
+            packed = pack_item_events(out[start : start + size])
+            records: list[OutRecord] = [(None, value, None, ()) for value in packed]
+            if records:
+                writes.append(sender.send_many(topic, records, partition=number))
+            start += size
         await asyncio.gather(*writes)
 
 

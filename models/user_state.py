@@ -175,12 +175,17 @@ class UserState:
         return row
 
 
+#: What a forgotten user's row keeps, and where its layout stands.
+_KEPT = ROW.fields["updated"][1]  # type: ignore[index]
+_LAYOUT = ROW.fields["layout"][1]  # type: ignore[index]
+_BLANK_BYTES = BLANK.tobytes()
+
+
 def known(packed: bytes) -> bool:
     """Return whether anything is known of a user: not so of one who was forgotten."""
-    row = np.frombuffer(packed, ROW)[0]
     return any(
-        bool(np.any(row[name] != BLANK[name]))
-        for name in ("updated", "age", "country", "preferred", "followed")
+        packed[part] != _BLANK_BYTES[part]
+        for part in (slice(_KEPT, _LAYOUT), slice(_LAYOUT + 4, ROW.itemsize))
     )
 
 

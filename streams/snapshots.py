@@ -12,7 +12,6 @@ the offset then makes it whole: a row never goes back, and each later state of a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -164,6 +163,7 @@ def read_snapshot(part: TablePartition, folder: Path, topic: str, begin: int, en
         log.warning(
             "snapshot %s is not used: %s", path, exc, extra={"action": "snapshot_refused", "path": str(path)}
         )
+        part.reset()
         return False
     part.position, part.last_crc = header["position"], header["last_crc"]
     part.from_file = part.last_crc >= 0 and part.position > begin
@@ -191,7 +191,7 @@ def _read_header(
     for name, value in wanted.items():
         if header.get(name) != value:
             raise _MisfitError(f"its {name} is {header.get(name)!r}, not {value!r}")
-    if size != whole:
+    if size != whole or min(header["rows"], header["cold"], header["meta_bytes"]) < 0:
         raise _MisfitError(f"version {version} of it has {size} bytes, not {whole}")
     if not -60 <= age <= MAX_AGE_S:
         raise _MisfitError(f"it is {age / 3600:.1f} hours old, at most {MAX_AGE_S // 3600} are allowed")
@@ -201,21 +201,20 @@ def _read_header(
 
 
 def _read_body(file: BinaryIO, part: TablePartition, header: dict[str, Any]) -> None:
-    # All of it is checked before any of it is used: reading twice costs less than memory for two.
-    crc = 0
-    while piece := file.read(CHUNK_BYTES):
-        crc = zlib.crc32(piece, crc)
-    if _header_crc(header, crc) != header["crc"]:
-        raise _MisfitError("its checksum is wrong")
-    file.seek(HEADER_BYTES)
-    step, left = max(1, CHUNK_BYTES // part.rows.row_bytes), header["rows"]
+    step, left, crc = max(1, CHUNK_BYTES // part.rows.row_bytes), header["rows"], 0
     part.reserve(left)
+    chunk = np.empty(min(step, left), part.rows.dtype)
     while left:
-        rows = np.fromfile(file, part.rows.dtype, min(step, left))
-        left -= len(rows)
+        rows = chunk[: min(step, left)]
+        content = rows.view(np.uint8).data
+        if file.readinto(content) != len(content):  # type: ignore[attr-defined]
+            raise _MisfitError("it ends early")
+        crc = zlib.crc32(content, crc)
         part.rows.load(rows)
-    part.set_cold(np.fromfile(file, COLD, header["cold"]))
-    with contextlib.suppress(ValueError):
-        part.meta.update(
-            {bytes.fromhex(key): bytes.fromhex(value) for key, value in json.loads(file.read()).items()}
-        )
+        left -= len(rows)
+    cold = file.read(header["cold"] * COLD.itemsize)
+    meta = file.read()
+    if _header_crc(header, zlib.crc32(meta, zlib.crc32(cold, crc))) != header["crc"]:
+        raise _MisfitError("its checksum is wrong")
+    part.set_cold(np.frombuffer(cold, COLD))
+    part.meta.update({bytes.fromhex(key): bytes.fromhex(value) for key, value in json.loads(meta).items()})

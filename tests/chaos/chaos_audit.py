@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pyarrow.dataset as ds
 from aiokafka import AIOKafkaConsumer
 from chaos_load import AGAIN, BAD, MARK
 from chaos_plan import role_of
 
+from models.example_log import FOLDER
 from streams.dead_letters import read_dead_letter
 from streams.errors import UnavailableError
 from streams.replies import PLAIN_ID
@@ -42,6 +45,10 @@ class Audit:
     asked_at: dict[bytes, Origin] = field(default_factory=dict)
     answered: dict[bytes, int] = field(default_factory=dict)
     replies: int = 0
+    shown: set[str] = field(default_factory=set)  # requests with an impression
+    labelled: set[str] = field(default_factory=set)  # requests with examples
+    examples: set[tuple[int, int]] = field(default_factory=set)  # partition, offset
+    logged: set[tuple[int, int]] = field(default_factory=set)
 
     def missing_letters(self) -> list[Origin]:
         """Return bad records that were not buried."""
@@ -55,6 +62,14 @@ class Audit:
     def unanswered(self) -> list[bytes]:
         """Return requests that got neither a reply nor a dead letter."""
         return sorted(i for i in self.asked if i not in self.answered and self.asked_at[i] not in self.buried)
+
+    def unlabelled(self) -> list[str]:
+        """Return requests whose lists were shown and never became examples."""
+        return sorted(self.shown - self.labelled)
+
+    def unlogged(self) -> list[tuple[int, int]]:
+        """Return examples that are not in the Parquet log."""
+        return sorted(self.examples - self.logged)
 
     def waits_ms(self) -> list[int]:
         """Return how long each answered request waited for its first reply, ascending."""
@@ -86,7 +101,24 @@ async def audit(settings: Settings) -> Audit:
     async for _, _, record in every_record(settings, [topics.replies]):
         found.replies += 1
         found.answered.setdefault(dict(record.headers).get(PLAIN_ID, b""), record.timestamp)
+    decode = msgspec.json.Decoder(_Request).decode
+    async for topic, partition, record in every_record(settings, [topics.impressions, topics.examples]):
+        if topic == topics.impressions:
+            found.shown.add(decode(record.value).request_id)
+        else:
+            found.labelled.add(decode(record.value).request_id)
+            found.examples.add((partition, record.offset))
+    folder = settings.data_dir / FOLDER
+    if folder.is_dir():
+        columns = ds.dataset(folder, format="parquet", exclude_invalid_files=True).to_table(
+            columns=["log_partition", "log_offset"]
+        )
+        found.logged.update(zip(*(column.to_pylist() for column in columns.columns), strict=True))
     return found
+
+
+class _Request(msgspec.Struct):
+    request_id: str
 
 
 async def every_record(settings: Settings, names: Iterable[str]) -> AsyncIterator[tuple[str, int, Any]]:

@@ -346,6 +346,8 @@ class Chaos:
             ("bad records are no dead letters", found.missing_letters()),
             ("dead letters are of good records", found.unexpected_letters()),
             ("requests got no reply", found.unanswered()),
+            ("requests were shown and never labelled", found.unlabelled()),
+            ("examples are not in the Parquet log", found.unlogged()),
         ):
             if which:
                 self.problems.append(f"{len(which)} {what}, the first: {which[0]!r}")
@@ -394,6 +396,10 @@ def audit_figures(found: Audit) -> dict[str, Any]:
         "answered_in_2_s": sum(wait <= 2000 for wait in waits),
         "unanswered": len(found.unanswered()),
         "replies": found.replies,
+        "shown": len(found.shown),
+        "labelled": len(found.labelled & found.shown),
+        "examples": len(found.examples),
+        "examples_logged": len(found.examples & found.logged),
         "reply_p50_ms": waits[len(waits) // 2] if waits else None,
         "reply_max_ms": waits[-1] if waits else None,
     }

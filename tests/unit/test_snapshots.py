@@ -92,6 +92,7 @@ def spoil(path: Path, name: str, value: object) -> None:
         ("position", -1, "goes from 0 to 105"),
         ("rows", 99, "bytes"),
         ("rows", "many", "header"),
+        ("rows", -1, "bytes"),
         ("written_s", 1_600_000_000, "hours old"),
         ("written_s", 4_000_000_000, "hours old"),
         ("crc", 5, "checksum"),

@@ -21,7 +21,7 @@ from agents.follow_catalog import CatalogFollower
 from agents.track_users import Partition as UserPartition
 from models import item_stats, neighbours, user_state
 from streams.codec import Decoder
-from streams.columns import pack_item_events, read_item_events
+from streams.columns import ITEM_EVENT, pack_item_events, read_item_events
 from streams.schemas import Event
 from streams.settings import Settings
 from streams.table import Table
@@ -119,7 +119,7 @@ class World:
             changes = part.state.take()
             if self.dies():
                 return False
-            packed = pack_item_events(out)
+            packed = pack_item_events(np.concatenate(out) if out else np.zeros(0, ITEM_EVENT))
             cut = int(self.rng.integers(len(packed) + 1)) if self.dies() else len(packed)
             self.item_events += packed[:cut]
             if cut < len(packed) or self.dies():

@@ -478,3 +478,13 @@ def test_asking_for_recent_items() -> None:
     assert recent_items(row(state), 2) == ([3, 2], [T0 + 2 * MINUTE_MS, T0 + MINUTE_MS])
     assert recent_items(np.zeros((), ROW)[()]) == ([], [])
     assert HOUR_MS > GAP_MS
+
+
+def test_a_forgotten_user_is_not_known_and_one_with_a_profile_is() -> None:
+    from models.user_state import known
+
+    state = UserState(new_table(), 1000)
+    row = state.profile(UserProfile("u1", age=30))
+    assert known(state.table.pack(np.array([row]))[0])
+    state.forget(hash64("u1"))
+    assert not known(state.table.pack(np.array([row]))[0])
