@@ -264,19 +264,21 @@ cdef class PackedRows:
         if rows.shape[0] != self.n or to.size != self.size:
             raise ValueError("these are not the rows of this data")
         _inside(rows, to.n)
-        for i in range(self.n):
-            old = to.start + rows[i] * to.step
-            if made < new.shape[0] and new[made] == i:
-                made, newer = made + 1, True
-            else:
-                newer = not _before(self.starts[i], old, order_at)
-            if newer:
-                memcpy(old, self.starts[i], self.size)
-                put += 1
+        with nogil:  # recovery copies in one thread while another parses what comes next
+            for i in range(self.n):
+                old = to.start + rows[i] * to.step
+                if made < new.shape[0] and new[made] == i:
+                    made = made + 1
+                    newer = True
+                else:
+                    newer = not _before(self.starts[i], old, order_at)
+                if newer:
+                    memcpy(old, self.starts[i], self.size)
+                    put += 1
         return put
 
 
-cdef bint _before(char *a, char *b, const int64_t[::1] order_at) noexcept:
+cdef bint _before(char *a, char *b, const int64_t[::1] order_at) noexcept nogil:
     """Return whether ``a`` is older, by the first of the int64 fields that differs."""
     cdef Py_ssize_t k
     cdef int64_t x, y

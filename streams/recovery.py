@@ -34,6 +34,9 @@ from streams.table_partition import TablePartition
 
 log = logging.getLogger(__name__)
 
+#: A changelog that the broker does not know for so long is missing.
+NO_TOPIC_S = 15.0
+
 
 class ColumnarTableManager(TableManager):  # type: ignore[misc]
     """Faust's table manager with our recovery, and without its wait for tables declared late."""
@@ -151,12 +154,15 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
         """Read every assigned partition of every columnar table to its end, whatever that takes."""
         async with self._one_at_a_time:
             done = False
+            deadline = time.monotonic() + NO_TOPIC_S
             while not done and epoch == self._epoch:
                 try:
                     await self._recover_once(epoch)
                     done = True
-                except NoTopicError:
-                    raise
+                except NoTopicError:  # a broker that has just started may not know its topics yet
+                    if time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(RETRY_S)
                 except (KafkaError, OSError, UnavailableError) as exc:
                     log.warning("Tables could not be recovered, trying again: %r", exc)
                     await asyncio.sleep(RETRY_S)

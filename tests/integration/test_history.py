@@ -44,9 +44,7 @@ async def test_what_was_dated_since_then_and_stands_before_the_offset(
         assert count == len(seen)
         return seen
 
-    assert await read(t0 + 4000, 5) == [1, 2, 3, 4], (
-        "from the first one of that date, older ones behind it too"
-    )
+    assert await read(t0 + 4000, 5) == [1, 2, 3, 4], "from the first of that date on"
     assert await read(t0 - 5000, 3) == [0, 1, 2]
     assert await read(t0 + 9200, 5) == [], "it stands at the offset or after it"
     assert await read(t0 + 99_000, 6) == []
