@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import faust
 import numpy as np
 import numpy.typing as npt
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode import Service
 
@@ -23,9 +25,13 @@ from streams.table_partition import U64, TablePartition
 from streams.transport import RecordBatch
 
 P = TypeVar("P", bound="StagePartition")
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 #: Rows older than ``state_ttl_s`` are looked for this often.
 EXPIRE_EVERY_MS = 60_000
+#: A read that failed because the broker is away is tried again after this.
+RETRY_S = 1.0
 #: What is assigned is looked at this often.
 KEEP_EVERY_S = 0.5
 
@@ -145,7 +151,20 @@ class Shelf:
         if state.evicted_count:
             away = state.evicted(keys())
             if len(away):
-                await self.table.restore(state.number, np.unique(away))
+                await persist(lambda: self.table.restore(state.number, np.unique(away)))
+
+
+async def persist(read: Callable[[], Awaitable[T]]) -> T:
+    """Return what ``read`` reads from Kafka, tried again while the broker is away.
+
+    The agent waits meanwhile, as its consumer does. ``FencedError`` ends it: somebody else goes on.
+    """
+    while True:
+        try:
+            return await read()
+        except (KafkaError, UnavailableError) as exc:
+            log.warning("waiting for the broker: %s", exc, extra={"action": "broker_away"})
+            await asyncio.sleep(RETRY_S)
 
 
 class StagePartition:
@@ -163,6 +182,7 @@ class StagePartition:
         self.states = list(states)
         self.number = states[0].number
         self._applied: dict[str, int] = {}
+        self._resumed: set[str] = set()
 
     def unseen(self, batch: RecordBatch) -> Sequence[Any]:
         """Return the records not applied yet.
@@ -174,6 +194,19 @@ class StagePartition:
         if batch.first_offset > last:
             return batch.records
         return [r for r in batch.records if r.offset > last]
+
+    def resume(self) -> None:
+        """Note that a rebalance went by: somebody else may have been here meanwhile."""
+        self._resumed = set(self._applied)
+
+    def continues(self, batch: RecordBatch) -> bool:
+        """Return whether a batch goes on where its topic was left; after a rebalance it may not.
+
+        Then another worker has seen the records between, even if it has left no trace of them in any row.
+        """
+        resumed = batch.topic in self._resumed
+        self._resumed.discard(batch.topic)
+        return not resumed or batch.first_offset <= self._applied[batch.topic] + 1
 
     def seen(self, batch: RecordBatch) -> None:
         """Note that a batch was applied."""
@@ -211,6 +244,11 @@ class Owned(Generic[P]):
                 yield part
             else:
                 self._drop(number)
+
+    def resume(self) -> None:
+        """Note that a rebalance goes by."""
+        for part in self._partitions.values():
+            part.resume()
 
     def keep_up(self) -> None:
         """Build what is assigned here and was not asked for yet; forget what is not any more.

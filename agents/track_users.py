@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any
 
 import faust
@@ -22,7 +22,7 @@ from mode import Service
 
 from agents.beats import Beats
 from agents.follow_catalog import CatalogFollower, check_item
-from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, behind
+from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, behind, persist
 from agents.wiring import Wiring
 from models import user_state
 from models.user_state import UserState, item_events, known
@@ -69,7 +69,7 @@ class Partition(StagePartition):
         self.users = UserState(self.state.rows, settings.session_gap_ms)
         self._window_ms = settings.dedup_window_ms
         self.dedup = DedupWindow(self._window_ms)
-        self.remembers = settings.dedup_window_ms == 0
+        self.dedup_off = self.remembers = settings.dedup_window_ms == 0
         self._newest = -1  # stream time: the largest record timestamp so far
         self._touched: list[I64] = []
         self._forgotten: set[int] = set()
@@ -188,16 +188,21 @@ class UserStage:
     async def partition(self, batch: RecordBatch) -> Partition:
         """Return the partition a batch belongs to; a new one learns which events it has seen of late."""
         part = self.partitions.get(batch.partition)
+        if batch.topic == self.wiring.topics.events and not part.continues(batch):
+            part.remembers = part.dedup_off
         if not part.remembers and batch.topic == self.wiring.topics.events:
             since = int(batch.records[0].timestamp) - self._settings.dedup_window_ms
 
             def remember(earlier: RecordBatch) -> None:
                 part.duplicates(earlier.records, self._events.batch(earlier.records))
 
-            part.forget_events()
-            await read_since(
-                self._settings, batch.topic, batch.partition, since, batch.first_offset, remember
-            )
+            def read() -> Awaitable[int]:
+                self.shelf.table.check_lease()
+                part.forget_events()
+                before = batch.first_offset
+                return read_since(self._settings, batch.topic, batch.partition, since, before, remember)
+
+            await persist(read)
             part.remembers = True
         return part
 
@@ -306,5 +311,6 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
         stage.beats.forget()
+        stage.partitions.resume()
 
     return [items, *stage.shelf.services(), Keeper(stage.partitions)]

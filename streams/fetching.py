@@ -251,7 +251,7 @@ def calm(client: Any) -> None:
 
 
 def be_patient(consumer: Any) -> None:
-    """Keep a started ``AIOKafkaConsumer`` from asking a broker that is away, or holds no fetches, all the time."""
+    """Keep a started ``AIOKafkaConsumer`` from always asking a broker that is away, or holds no fetches."""
     calm(consumer._client)
     consumer._fetcher._client = _PatientClient(consumer._fetcher)
 

@@ -185,8 +185,9 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
             async with open_changelogs(self._settings(), [t.changelog for t in tables], row_bytes) as reader:
                 reader.partitions = list(every)
                 begins, ends = await reader.bounds()
+                moved = {tp.partition for tp in active if not self._stayed(tp, ends[tp])}
                 for tp, table in every.items():
-                    self._keep(tp, tp in active, ends[tp])
+                    self._keep(tp, tp in active and tp.partition not in moved, ends[tp])
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
                 self.last_read = await read_to_end(reader, [copies[tp] for tp in active])
         if epoch != self._epoch:
@@ -208,19 +209,28 @@ class ColumnarRecovery(Recovery):  # type: ignore[misc]
             self._follower = asyncio.create_task(following)
             self._follower.add_done_callback(_follower_ended)
 
-    def _keep(self, tp: TopicPartition, active: bool, end: int) -> None:
-        """Decide what of a partition in memory can stay."""
+    def _stayed(self, tp: TopicPartition, end: int) -> bool:
+        """Return whether nobody has owned a partition of ours meanwhile, as far as its changelog tells."""
+        part = self._held.get(tp)
+        return part is not None and part.owned and part.position == end
+
+    def _keep(self, tp: TopicPartition, stayed: bool, end: int) -> None:
+        """Decide what of a partition in memory can stay.
+
+        ``stayed``: it is active, it and the others of its number stayed here. Tables of one app are fed
+        together: what is ahead of the changelog in one must not be kept beside what somebody else has written
+        of another.
+        """
         part = self._held.get(tp)
         if part is None:
             return
-        unchanged = part.position == end
         if part.position > end:
             log.warning("%s-%d ends before what is known of it: read anew", tp.topic, tp.partition)
             del self._held[tp]
-        elif part.owned and not part.clean and not (active and unchanged):
+        elif part.owned and not part.clean and not stayed:
             # It is ahead of a changelog that others write, or have written.
             del self._held[tp]
-        elif part.owned and not (active and unchanged):
+        elif part.owned and not stayed:
             # Whatever was built on it is void; the rows are not.
             self._held[tp] = part.successor()
             self._held[tp].owned = False

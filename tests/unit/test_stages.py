@@ -240,3 +240,21 @@ def test_records_that_come_again_after_a_rebalance_are_known() -> None:
     part.seen(RecordBatch("events", 0, records[10:30]))
     assert part.unseen(RecordBatch("events", 0, records[:30])) == []
     assert len(part.unseen(RecordBatch("impressions", 0, records[:5]))) == 5, "another topic's offsets"
+
+
+def test_a_gap_after_a_rebalance_is_noticed_once() -> None:
+    from streams.batches import RecordBatch
+
+    part = UserPartition([table(user_state, ("offset", "shown_offset"))], SETTINGS)
+    records = make_events(40, np.random.default_rng(5))
+    first, gap = RecordBatch("events", 0, records[:10]), RecordBatch("events", 0, records[15:20])
+    assert part.continues(first)
+    part.seen(first)
+    assert part.continues(gap), "a hole in the topic: nobody else was here"
+    part.seen(gap)
+    part.resume()
+    assert part.continues(RecordBatch("events", 0, records[18:25])), "delivered again, and on"
+    part.seen(RecordBatch("events", 0, records[18:25]))
+    part.resume()
+    assert not part.continues(RecordBatch("events", 0, records[30:35]))
+    assert part.continues(RecordBatch("events", 0, records[35:40]))
