@@ -131,6 +131,15 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
         """Return False: the limit works through pausing."""
         return False
 
+    def clear(self) -> None:
+        """Drop what is queued, while the flow is suspended.
+
+        Faust also clears at every resume, of a flow that was never suspended, too: batches would vanish that
+        were delivered for good.
+        """
+        if not self._flow_control.is_active():
+            super().clear()
+
     @property
     def pressure_high_size(self) -> int:
         """Queued batches from which on a delivering partition is paused."""

@@ -136,6 +136,21 @@ class BatchConsumer(driver.Consumer):
         except Exception as exc:  # noqa: BLE001 - of whatever kind: yet another rebalance has begun, and it seeks
             log.info("Could not seek to the committed offsets (%r); the rebalance in progress will", exc)
 
+    async def perform_seek(self) -> None:
+        """Seek every partition to its committed offset; what was delivered before does not count any more.
+
+        Faust lets partitions go on before it seeks at the end of a recovery.
+        """
+        was_active = self.flow_active
+        self.stop_flow()
+        try:
+            await super().perform_seek()
+        finally:
+            self._assignment_epoch += 1
+            self.ledger.forget(self.ledger.partitions())
+            if was_active:
+                self.resume_flow()
+
     def _interrupted(self, epoch: int) -> bool:
         # A rebalance (or shutdown) has begun. What is left undelivered is read again from the committed
         # offsets.

@@ -56,7 +56,8 @@ class Audit:
 
     def unexpected_letters(self) -> list[tuple[Origin, str]]:
         """Return letters about records that were good, except requests whose reply was lost."""
-        lost = {o for o, why in self.buried.items() if o in set(self.asked_at.values()) and "reply" in why}
+        requests = set(self.asked_at.values())
+        lost = {o for o, why in self.buried.items() if o in requests and "reply_undeliverable" in why}
         return sorted((o, w) for o, w in self.buried.items() if o not in self.bad and o not in lost)
 
     def unanswered(self) -> list[bytes]:

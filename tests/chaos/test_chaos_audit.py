@@ -1,0 +1,53 @@
+"""What is told from topics and output: who is missing, who is too many."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from chaos_audit import Audit, rebalances, troubles
+from chaos_crew import alive_with
+
+
+def test_generations_are_counted_once_a_group(tmp_path: Path) -> None:
+    line = "2026-11-23 21:14:49,103 INFO streams.transport: Assigned {} partitions (generation {})\n"
+    (tmp_path / "ingest-0.log").write_text(line.format(2, 2) + line.format(4, 3), "utf-8")
+    (tmp_path / "ingest-1.log").write_text(line.format(2, 2) + line.format(0, 10), "utf-8")
+    (tmp_path / "serve-0.log").write_text("nothing\n", "utf-8")
+    assert rebalances(tmp_path.glob("*.log")) == {"ingest": 3, "serve": 0}
+
+
+def test_errors_are_put_together_without_their_numbers(tmp_path: Path) -> None:
+    lines = [f"2026-11-23 21:14:4{i} ERROR agents.x: lost {i} rows\n" for i in range(3)]
+    (tmp_path / "log-0.log").write_text("".join(lines) + "2026 INFO agents.x: fine\n", "utf-8")
+    assert troubles(tmp_path.glob("*.log")) == {"log: agents.x: lost # rows": 3}
+
+
+def test_dead_letters_must_be_the_bad_records_and_no_others() -> None:
+    bad, good, lost = ("events", 0, 1), ("events", 0, 2), ("rec-requests", 1, 3)
+    letters = {bad: "track_users: too_late ts ", lost: "recommend: reply_undeliverable reply_to "}
+    found = Audit(bad={bad}, buried=letters)
+    found.asked_at = {b"c-1": lost}
+    assert found.missing_letters() == []
+    assert found.unexpected_letters() == []
+    found.buried = {good: "track_users: internal  "}
+    assert found.missing_letters() == [bad]
+    assert [origin for origin, _ in found.unexpected_letters()] == [good]
+
+
+def test_a_request_is_answered_by_a_reply_or_lost_with_a_letter() -> None:
+    at = {f"c-{i}".encode(): ("rec-requests", 0, i) for i in range(3)}
+    found = Audit(asked=dict.fromkeys(at, 1000), asked_at=at, answered={b"c-0": 1040})
+    found.buried[at[b"c-1"]] = "recommend: reply_undeliverable  "
+    assert found.unanswered() == [b"c-2"]
+    assert found.waits_ms() == [40]
+
+
+def test_every_list_shown_is_labelled_and_logged() -> None:
+    found = Audit(shown={"r-1", "r-2"}, labelled={"r-1"}, examples={(0, 1), (1, 1)}, logged={(0, 1), (0, 0)})
+    assert found.unlabelled() == ["r-2"]
+    assert found.unlogged() == [(1, 1)]
+
+
+def test_processes_are_found_by_their_environment() -> None:
+    assert alive_with("HEADRACE_TEST_NOBODY", str(os.getpid())) == []
