@@ -131,15 +131,6 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
         """Return False: the limit works through pausing."""
         return False
 
-    def clear(self) -> None:
-        """Drop what is queued, while the flow is suspended.
-
-        Faust also clears at every resume, of a flow that was never suspended, too: batches would vanish that
-        were delivered for good.
-        """
-        if not self._flow_control.is_active():
-            super().clear()
-
     @property
     def pressure_high_size(self) -> int:
         """Queued batches from which on a delivering partition is paused."""
@@ -158,7 +149,13 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
         return True
 
     def clear(self) -> None:
-        """Forget the batches, and who waits for them to become fewer: a rebalance resumes whom it wants."""
+        """Forget the batches, and who waits for them to become fewer: a rebalance resumes whom it wants.
+
+        Only while the flow is suspended. Faust also clears at every resume, of a flow that was not suspended,
+        too: batches would vanish that were delivered for good.
+        """
+        if self._flow_control.is_active():
+            return
         super().clear()
         self._pending_pressure_drop_callbacks.clear()
 

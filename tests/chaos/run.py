@@ -98,6 +98,7 @@ class Chaos:
         self.plan = make_plan(options.seed, options.shape)
         self.problems: list[str] = []
         self.figures: dict[str, Any] = {}
+        self.stopped_by = ""
         self._folder = folder
         self._kafka, self._redis = kafka, redis
         self._out = console()
@@ -432,8 +433,13 @@ async def bounded(chaos: Chaos) -> None:
     """Run within the time there is, until a signal comes; clean up in any case."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+
+    def stop(sig: signal.Signals) -> None:
+        chaos.stopped_by = sig.name
+        task.cancel()
+
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(sig, task.cancel)
+        loop.add_signal_handler(sig, stop, sig)
     loop.set_exception_handler(lambda _loop, _context: None)  # connections cut off complain to the loop
     try:
         async with asyncio.timeout(chaos.shape.seconds + BESIDES_S):
@@ -457,6 +463,9 @@ def run(options: Options, tell: Callable[[str], None]) -> tuple[dict[str, Any], 
     try:
         asyncio.run(bounded(chaos))
     except asyncio.CancelledError:
+        if not chaos.stopped_by:
+            raise
+        tell(f"stopped by {chaos.stopped_by}")
         raise KeyboardInterrupt from None
     finally:
         with contextlib.suppress(OSError):
