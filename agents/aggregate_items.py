@@ -6,7 +6,6 @@ offset), and records that track_users wrote twice (their number does not exceed 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,19 +15,17 @@ import numpy.typing as npt
 from mode import Service
 
 from agents.beats import Beats
-from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, behind
+from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, work
 from agents.wiring import Wiring
 from models import item_stats, neighbours
 from models.item_stats import ItemStats, country_key
 from models.neighbours import Neighbours
 from streams.columns import ITEM_EVENT, KIND, read_item_events, sound_item_events
-from streams.errors import FencedError, RejectedError
+from streams.errors import RejectedError
 from streams.table_partition import Changes, TablePartition
-from streams.transport import RecordBatch, batch_topic, manual
+from streams.transport import RecordBatch, batch_topic
 
 NAME = "aggregate_items"
-log = logging.getLogger(__name__)
-
 #: Meta records of `item-features`: how far each source was counted.
 MARK = b"m:"
 
@@ -179,13 +176,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
 
     @app.agent(batch_topic(app, wiring.topics.item_events), name=NAME)
     async def aggregate_items(stream: Any) -> None:
-        async for batch, ack in manual(stream):
-            try:
-                await stage.apply(batch)
-            except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
-                log.info("a batch was left to the next owner: %s", exc)
-                continue
-            await stage.beats.hold(ack, behind=behind(app, batch))
+        await work(app, stream, stage)
 
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import faust
 import numpy as np
@@ -16,13 +16,14 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode import Service
 
+from agents.beats import Beats
 from agents.feed import StoreFeed, changelog
 from agents.wiring import Wiring
 from serving.store import Kind
 from streams.columnar import ColumnarTable
 from streams.errors import FencedError, UnavailableError
 from streams.table_partition import U64, TablePartition
-from streams.transport import RecordBatch
+from streams.transport import RecordBatch, manual
 
 P = TypeVar("P", bound="StagePartition")
 T = TypeVar("T")
@@ -268,6 +269,26 @@ class Owned(Generic[P]):
         for shelf in self._shelves:
             if shelf.feed is not None:
                 shelf.feed.detach(number)
+
+
+class Stage(Protocol):
+    """What an agent drives: it applies batches, and its beats write what they did."""
+
+    beats: Beats
+
+    async def apply(self, batch: RecordBatch) -> None:
+        """Apply a batch. Raises ``FencedError`` when its partition is not this worker's any more."""
+
+
+async def work(app: faust.App, stream: Any, stage: Stage) -> None:
+    """Apply every batch of a stream; each is acked once what it did is durable."""
+    async for batch, ack in manual(stream):
+        try:
+            await stage.apply(batch)
+        except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
+            log.info("a batch was left to the next owner: %s", exc)
+            continue
+        await stage.beats.hold(ack, behind=behind(app, batch))
 
 
 class Keeper(Service):

@@ -10,7 +10,6 @@ know it, or rows that make the same item-events of it, which the aggregator know
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any
 
@@ -22,14 +21,13 @@ from mode import Service
 
 from agents.beats import Beats
 from agents.follow_catalog import CatalogFollower, check_item
-from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, behind, persist
+from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, persist, work
 from agents.wiring import Wiring
 from models import user_state
 from models.user_state import UserState, item_events, known
 from streams.codec import Decoded, Decoder, check_key
 from streams.columns import ITEM_EVENT, KIND, event_columns, pack_item_events
 from streams.dedup import DedupWindow, stream_times
-from streams.errors import FencedError
 from streams.history import read_since
 from streams.ids import hash64, hash_many
 from streams.schemas import Event, Id, Item, Millis, UserProfile, check_event
@@ -37,11 +35,9 @@ from streams.sender import OutRecord
 from streams.settings import Settings
 from streams.table_partition import Changes, TablePartition
 from streams.tail import Tail
-from streams.transport import RecordBatch, batch_topic, manual
+from streams.transport import RecordBatch, batch_topic
 
 NAME = "track_users"
-log = logging.getLogger(__name__)
-
 #: Impressions are another source of `item-events` than events of the same partition.
 SHOWN_SOURCE = 1 << 15
 #: Slots of one impression; its records are numbered within it.
@@ -300,13 +296,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     @app.agent(batch_topic(app, t.users, t.events, t.impressions, t.items), name=NAME)
     async def track_users(stream: Any) -> None:
         await items.caught_up.wait()
-        async for batch, ack in manual(stream):
-            try:
-                await stage.apply(batch)
-            except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
-                log.info("a batch was left to the next owner: %s", exc)
-                continue
-            await stage.beats.hold(ack, behind=behind(app, batch))
+        await work(app, stream, stage)
 
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:

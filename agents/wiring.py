@@ -11,9 +11,9 @@ from typing import Any
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from serving.store import Kind, OnlineStore
+from serving.store import OnlineStore
 from streams.dead_letters import ORIGINAL, dead_letter
-from streams.errors import RejectedError, UnavailableError
+from streams.errors import RejectedError
 from streams.sender import BatchSender, OutRecord
 from streams.settings import Settings
 from streams.topics import Topics
@@ -197,66 +197,3 @@ class Flusher:
         """Drop held acks: their partitions went to somebody else."""
         self._acks = []
         self._cancel_late()
-
-
-class StoreWriter:
-    """Writes rows to the online store; while it is away, remembers what it missed and catches up later.
-
-    Kafka is the source of truth: an unreachable store never stops a stage.
-    """
-
-    def __init__(self, store: OnlineStore, max_kept: int = 200_000) -> None:
-        self._store = store
-        self._missed: dict[tuple[Kind, int], bytes | None] = {}  # None: to be removed
-        self._max_kept = max_kept
-        self._down = False
-        self._again_at = 0.0
-
-    async def put(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes]) -> None:
-        """Write rows, or keep them for later."""
-        await self._write(kind, keys, rows)
-
-    async def drop(self, kind: Kind, keys: Sequence[int]) -> None:
-        """Remove rows, or remember to."""
-        await self._write(kind, keys, [None] * len(keys))
-
-    async def _write(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes | None]) -> None:
-        if self._down and time.monotonic() < self._again_at:
-            self._keep(kind, keys, rows)
-            return
-        try:
-            if self._missed:
-                await self._catch_up()
-            await self._send(kind, keys, rows)
-        except UnavailableError as exc:
-            if not self._down:
-                log.warning(
-                    "the online store is away, rows are kept: %s", exc, extra={"action": "store_down"}
-                )
-            self._down, self._again_at = True, time.monotonic() + 0.5
-            self._keep(kind, keys, rows)
-            return
-        if self._down:
-            log.warning("the online store is back", extra={"action": "store_up"})
-            self._down = False
-
-    async def _send(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes | None]) -> None:
-        kept = [(k, r) for k, r in zip(keys, rows, strict=True) if r is not None]
-        gone = [k for k, r in zip(keys, rows, strict=True) if r is None]
-        if kept:
-            await self._store.put(kind, [k for k, _ in kept], [r for _, r in kept])
-        if gone:
-            await self._store.drop(kind, gone)
-
-    async def _catch_up(self) -> None:
-        kinds: dict[Kind, list[int]] = {}
-        for kind, key in self._missed:
-            kinds.setdefault(kind, []).append(key)
-        for kind, keys in kinds.items():
-            await self._send(kind, keys, [self._missed[kind, k] for k in keys])
-        self._missed.clear()
-
-    def _keep(self, kind: Kind, keys: Sequence[int], rows: Sequence[bytes | None]) -> None:
-        for key, row in zip(keys, rows, strict=True):
-            if len(self._missed) < self._max_kept or (kind, key) in self._missed:
-                self._missed[kind, key] = row

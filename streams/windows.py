@@ -188,26 +188,3 @@ def _i64(values: Ints) -> I64:
     if values.dtype.kind not in "iu":
         raise TypeError(f"whole numbers are wanted, not {values.dtype}")
     return np.ascontiguousarray(values, np.int64)
-
-
-def rounds(rows: I64) -> list[I64]:
-    """Split positions so that no row repeats within a round and each row's order is kept.
-
-    ``rows = [7, 3, 7, 7]`` gives ``[[0, 1], [2], [3]]``. Sequential updates (recent items, decayed
-    affinities) become one vectorised step per round.
-    """
-    n = len(rows)
-    if n == 0:
-        return []
-    if n == 1:
-        return [np.zeros(1, np.int64)]
-    order = np.argsort(rows, kind="stable")
-    ordered = rows[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    rank = np.arange(n) - np.repeat(starts, np.diff(np.r_[starts, n]))
-    last = int(rank.max())
-    if last == 0:
-        return [np.sort(order)]
-    by_rank = np.argsort(rank, kind="stable")
-    cuts = np.searchsorted(rank[by_rank], np.arange(1, last + 1))
-    return [np.sort(order[part]) for part in np.split(by_rank, cuts)]

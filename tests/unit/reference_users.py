@@ -13,11 +13,34 @@ import numpy.typing as npt
 from models.user_state import AFFINITIES, AFFINITY_HALF_LIFE_MS, PAIRS, RECENT, SEQ_STEP
 from streams.columns import ITEM_EVENT, KIND, KINDS, EventColumns
 from streams.table import Table
-from streams.windows import rounds
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
+
+
+def rounds(rows: I64) -> list[I64]:
+    """Split positions so that no row repeats within a round and each row's order is kept.
+
+    ``rows = [7, 3, 7, 7]`` gives ``[[0, 1], [2], [3]]``. Sequential updates (recent items, decayed
+    affinities) become one vectorised step per round.
+    """
+    n = len(rows)
+    if n == 0:
+        return []
+    if n == 1:
+        return [np.zeros(1, np.int64)]
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    rank = np.arange(n) - np.repeat(starts, np.diff(np.r_[starts, n]))
+    last = int(rank.max())
+    if last == 0:
+        return [np.sort(order)]
+    by_rank = np.argsort(rank, kind="stable")
+    cuts = np.searchsorted(rank[by_rank], np.arange(1, last + 1))
+    return [np.sort(order[part]) for part in np.split(by_rank, cuts)]
+
 
 ROW = np.dtype(
     [

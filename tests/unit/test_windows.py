@@ -10,7 +10,7 @@ from strategies import T0, dense_times, offsets_ms, pieces, spans_ms
 
 from models import item_stats
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
-from streams.windows import AHEAD_MS, TIERS, WINDOW_NAMES, Tier, Windows, rounds
+from streams.windows import AHEAD_MS, TIERS, WINDOW_NAMES, Tier, Windows
 
 METRICS = ("a", "b", "c")
 #: Counts of 16 bits; of 24 bits, days of 32.
@@ -396,24 +396,6 @@ def test_the_first_moment_of_time_fits() -> None:
     add(state, [(0, 0, 0, 3)])
     assert NARROW.read(state, 0)[0, :, 0].tolist() == [3] * 5
     assert NARROW.read(state, -1)[0, :, 0].tolist() == [0] * 5
-
-
-@given(st.lists(st.integers(0, 6), max_size=40))
-def test_rounds(rows: list[int]) -> None:
-    array = np.array(rows, np.int64)
-    parts = rounds(array)
-    assert sorted(np.concatenate(parts).tolist() if parts else []) == list(range(len(rows)))
-    for part in parts:
-        assert len(set(array[part].tolist())) == len(part), "a row repeats within a round"
-    for row in set(rows):
-        met = [i for part in parts for i in part.tolist() if rows[i] == row]
-        assert met == sorted(met), "a row's order is not kept"
-    most = max((rows.count(r) for r in set(rows)), default=0)
-    assert len(parts) == most
-
-
-def test_rounds_of_the_docstring() -> None:
-    assert [r.tolist() for r in rounds(np.array([7, 3, 7, 7]))] == [[0, 1], [2], [3]]
 
 
 @given(facts_strategy)

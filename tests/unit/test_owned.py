@@ -1,0 +1,90 @@
+"""What stages share: partitions kept with their tables, reads that wait for the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from agents import owned
+from agents.owned import Owned, StagePartition, all_of, packed, persist
+from models import user_state
+from streams.errors import FencedError
+from streams.table import Table
+from streams.table_partition import TablePartition
+
+
+def state(number: int = 0) -> TablePartition:
+    return TablePartition(number, Table(user_state.ROW, user_state.BLANK[()], ("offset", "shown_offset")))
+
+
+class Tables:
+    """As much of a table as ``Owned`` sees: which partition objects are here."""
+
+    def __init__(self, **states: TablePartition) -> None:
+        self.active = {int(k[1:]): s for k, s in states.items()}
+
+    def partition(self, number: int) -> TablePartition:
+        if number not in self.active:
+            raise FencedError("not here")
+        return self.active[number]
+
+
+def shelf(table: Tables) -> Any:
+    return SimpleNamespace(table=table, attach=lambda state: None, feed=None)
+
+
+def test_rows_in_memory_are_packed_and_others_are_none() -> None:
+    part = state()
+    part.rows.take(np.array([7, 9], np.uint64))
+    rows = packed(part, np.array([9, 8, 7], np.uint64))
+    assert [r if r is None else int.from_bytes(r[:8], "little") for r in rows] == [9, None, 7]
+
+
+def test_a_partition_lives_as_long_as_the_state_it_was_built_on() -> None:
+    table = Tables(p0=state(0), p1=state(1))
+    parts: Owned[StagePartition] = Owned([shelf(table)], StagePartition)
+    zero = parts.get(0)
+    assert parts.get(0) is zero
+    table.active[0] = state(0)
+    assert list(parts) == [], "what was built on lost state is not written from"
+    assert parts.get(0) is not zero
+    del table.active[0]
+    with pytest.raises(FencedError):
+        parts.get(0)
+    parts.keep_up()
+    assert [p.number for p in parts] == [1], "also one that nobody asked for"
+
+
+async def test_a_read_waits_for_the_broker_and_a_lost_partition_ends_it(monkeypatch: Any) -> None:
+    monkeypatch.setattr(owned, "RETRY_S", 0.001)
+    outcomes: list[Any] = [KafkaConnectionError("away"), KafkaConnectionError("away"), 3]
+
+    async def read() -> int:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return int(outcome)
+
+    assert await persist(read) == 3
+    outcomes[:] = [KafkaConnectionError("away"), FencedError("somebody else's")]
+    with pytest.raises(FencedError):
+        await persist(read)
+
+
+async def test_all_are_waited_for_before_the_first_error_is_raised() -> None:
+    ended: list[int] = []
+
+    async def part(n: int, pause: float, fails: bool) -> None:
+        await asyncio.sleep(pause)
+        ended.append(n)
+        if fails:
+            raise RuntimeError(str(n))
+
+    with pytest.raises(RuntimeError, match="1"):
+        await all_of(part(1, 0, True), part(2, 0.02, False))
+    assert ended == [1, 2]
