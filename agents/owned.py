@@ -285,7 +285,9 @@ async def work(app: faust.App, stream: Any, stage: Stage) -> None:
     async for batch, ack in manual(stream):
         try:
             await stage.apply(batch)
-        except FencedError as exc:  # a rebalance has begun: whoever gets the partition is sent it again
+        except FencedError as exc:
+            # Only of a partition that is not assigned here, or in a rebalance: then it is delivered again, to
+            # whoever gets it. A lease that may have ended is no reason to pass a batch over.
             log.info("a batch was left to the next owner: %s", exc)
             continue
         await stage.beats.hold(ack, behind=behind(app, batch))

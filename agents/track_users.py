@@ -193,7 +193,7 @@ class UserStage:
                 part.duplicates(earlier.records, self._events.batch(earlier.records))
 
             def read() -> Awaitable[int]:
-                self.shelf.table.check_lease()
+                self.shelf.table.partition(part.number)  # or it is somebody else's by now
                 part.forget_events()
                 before = batch.first_offset
                 return read_since(self._settings, batch.topic, batch.partition, since, before, remember)
