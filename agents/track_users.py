@@ -232,14 +232,14 @@ class UserStage:
     async def _profiles(self, part: Partition, records: Sequence[Any]) -> list[Any]:
         """Apply profiles, and forget users whose record is null, in their order."""
         profiles = self._users.batch([r for r in records if not (r.value is None and r.key)])
-        known = {r.offset: p for r, p in zip(profiles.records, profiles.values, strict=True)}
+        told = {r.offset: p for r, p in zip(profiles.records, profiles.values, strict=True)}
         gone = {r.offset: r.key.decode("utf-8", "replace") for r in records if r.value is None and r.key}
         await self._bring_back(part, [*gone.values(), *(p.user_id for p in profiles.values)])
-        for offset in sorted(known.keys() | gone.keys()):
+        for offset in sorted(told.keys() | gone.keys()):
             if offset in gone:
                 part.forget(hash64(gone[offset]))
             else:
-                part.profile(known[offset])
+                part.profile(told[offset])
         return profiles.rejects
 
     async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
