@@ -213,7 +213,7 @@ _event = _struct(
     },
 )
 _impression = _struct(
-    {"user_id": _string(), "ts": _millis, "country": _string(), "item_ids": _array(_string(), 512)}, {}
+    {"user_id": _id, "ts": _millis, "country": _string(), "item_ids": _array(_id, 512)}, {}
 )
 _item = _struct(
     {"item_id": _id, "published_ts": _millis},

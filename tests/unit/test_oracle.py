@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import T0, record
 
@@ -163,6 +163,9 @@ def test_items_are_judged_as_the_live_decoder_judges_them(body: bytes, key: byte
 
 
 @given(bodies(SHOWN))
+@example(b'{"user_id":"","user_id":"u","ts":1,"country":"","item_ids":[]}')
+@example(b'{"user_id":"u","ts":1,"country":"","item_ids":[""]}')
+@example(b'{"user_id":"u","ts":1,"country":"","item_ids":["' + b"x" * 65 + b'"]}')
 @settings(max_examples=80)
 def test_impressions_are_judged_as_the_live_decoder_judges_them(body: bytes) -> None:
     from agents.track_users import Shown
