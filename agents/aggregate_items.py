@@ -22,6 +22,7 @@ from models.item_stats import ItemStats, country_key
 from models.neighbours import Neighbours
 from streams.columns import ITEM_EVENT, KIND, read_item_events, sound_item_events
 from streams.errors import RejectedError
+from streams.table import PackedRows
 from streams.table_partition import Changes, TablePartition
 from streams.transport import RecordBatch, batch_topic
 
@@ -80,13 +81,12 @@ class Partition(StagePartition):
             self._marks[number] = max(self._marks.get(number, -1), int(mine.max()))
         return fresh
 
-    def take(self, at: int) -> npt.NDArray[Any]:
-        """Return and reset what the online store has not got of a table: copies of rows."""
+    def take(self, at: int) -> PackedRows:
+        """Return and reset what the online store has not got of a table."""
         touched, self._touched[at] = self._touched[at], []
-        data = self.states[at].rows.data
+        table = self.states[at].rows
         rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
-        out: npt.NDArray[Any] = data[rows[data["key"][rows] != 0]]
-        return out
+        return table.pack(rows[table.data["key"][rows] != 0])
 
     def changes(self) -> list[Changes]:
         """Return what the changelogs have not got, one a table; the marks are with the items."""

@@ -11,7 +11,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import faust
 import numpy as np
-import numpy.typing as npt
 from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode import Service
@@ -22,6 +21,7 @@ from agents.wiring import Wiring
 from serving.store import Kind
 from streams.columnar import ColumnarTable
 from streams.errors import FencedError, UnavailableError
+from streams.table import PackedRows
 from streams.table_partition import U64, TablePartition
 from streams.transport import RecordBatch, manual
 
@@ -120,10 +120,10 @@ class Shelf:
         if self.feed is not None:
             self.feed.attach(state.number, partial(packed, state), state.position)
 
-    async def show(self, partition: int, rows: npt.NDArray[Any]) -> None:
+    async def show(self, partition: int, rows: PackedRows) -> None:
         """Put changed rows into the online store; none, too, is worth a call."""
         if self.feed is not None:
-            await self.feed.put(partition, rows["key"], rows)
+            await self.feed.put(partition, rows.keys, rows)
 
     async def hide(self, partition: int, keys: U64 | Sequence[int]) -> None:
         """Remove rows from the online store."""

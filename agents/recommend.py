@@ -36,6 +36,7 @@ from streams.reply_sender import ReplySender
 from streams.schemas import Impression, RecReply, RecRequest
 from streams.sender import OutRecord
 from streams.settings import HOUR_MS
+from streams.table import unpack
 from streams.tail import Tail
 from streams.transport import RecordBatch, batch_topic, manual
 
@@ -207,10 +208,8 @@ class ServeStage:
             self._store_down = True
             return nothing, [away]
         self._store_down = False
-        return [
-            np.frombuffer(row, dtype) if row is not None and len(row) == dtype.itemsize else None
-            for row in packed
-        ], []
+        rows, there = unpack(packed, dtype)
+        return [rows[i : i + 1] if there[i] else None for i in range(len(rows))], []
 
     # -- what goes out
 

@@ -24,15 +24,16 @@ from agents.follow_catalog import CatalogFollower, check_item
 from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, persist, work
 from agents.wiring import Wiring
 from models import user_state
+from models.kernels import split_item_events
 from models.user_state import UserState, item_events, known
 from streams.codec import Decoded, Decoder, check_key
-from streams.columns import ITEM_EVENT, KIND, event_columns, pack_item_events
+from streams.columns import ITEM_EVENT, KIND, PACKED, event_columns
 from streams.dedup import DedupWindow, stream_times
 from streams.history import read_since
 from streams.ids import hash64, hash_many
 from streams.schemas import Event, Id, Item, Millis, UserProfile, check_event
-from streams.sender import OutRecord
 from streams.settings import Settings
+from streams.table import PackedRows
 from streams.table_partition import Changes, TablePartition
 from streams.tail import Tail
 from streams.transport import RecordBatch, batch_topic
@@ -138,8 +139,8 @@ class Partition(StagePartition):
         self._touched.append(rows)
         self.state.touch(rows)
 
-    def take(self) -> tuple[npt.NDArray[Any], list[int], list[npt.NDArray[np.void]]]:
-        """Return and reset what was not passed on: copies of rows, keys to forget, item-events in order."""
+    def take(self) -> tuple[PackedRows, list[int], list[npt.NDArray[np.void]]]:
+        """Return and reset what was not passed on: rows, keys to forget, item-events in order."""
         rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
         keys = self.state.rows.data["key"][rows]
         gone = sorted(self._forgotten)
@@ -150,7 +151,7 @@ class Partition(StagePartition):
             rows = rows[there]
         out, self._out = self._out, []  # numbers of a source grow along it: so a replay is told
         self._touched, self._forgotten = [], set()
-        return self.state.rows.data[rows], gone, out
+        return self.state.rows.pack(rows), gone, out
 
 
 class UserStage:
@@ -263,25 +264,22 @@ class UserStage:
 
     async def _to_kafka(self, out: list[npt.NDArray[np.void]], changes: dict[int, Changes]) -> None:
         if out:
-            await self._send_item_events(np.concatenate(out))
+            await self._send_item_events(out)
         if changes:
             await self.shelf.table.write(changes)
 
-    async def _to_store(self, number: int, rows: npt.NDArray[Any], gone: list[int]) -> None:
+    async def _to_store(self, number: int, rows: PackedRows, gone: list[int]) -> None:
         await self.shelf.hide(number, gone)
         await self.shelf.show(number, rows)
 
-    async def _send_item_events(self, out: npt.NDArray[np.void]) -> None:
+    async def _send_item_events(self, out: list[npt.NDArray[np.void]]) -> None:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender
-        count = await sender.partitions_of(topic)
-        target = (out["item"] % np.uint64(count)).astype(np.uint16)
-        out = out[np.argsort(target, kind="stable")]
+        events, sizes = split_item_events(out, await sender.partitions_of(topic))
         writes, start = [], 0
-        for number, size in enumerate(np.bincount(target, minlength=count).tolist()):
-            packed = pack_item_events(out[start : start + size])
-            records: list[OutRecord] = [(None, value, None, ()) for value in packed]
-            if records:
-                writes.append(sender.send_many(topic, records, partition=number))
+        for number, size in enumerate(sizes.tolist()):
+            if size:
+                piece = events[start : start + size]
+                writes.append(sender.send_pieces(topic, piece, PACKED, partition=number))
             start += size
         await asyncio.gather(*writes)
 

@@ -26,6 +26,7 @@ from serving.store import Kind, RedisStore
 from streams.errors import UnavailableError
 from streams.lag import lag
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
+from streams.table import unpack
 from streams.tail import open_reader
 from streams.topics import Topics
 
@@ -228,15 +229,15 @@ def _updated(row: bytes, dtype: np.dtype[Any]) -> int:
 
 
 def _field(row: bytes, dtype: np.dtype[Any], name: str) -> int:
-    return int(np.frombuffer(row, dtype)[name][0])
+    return int(unpack([row], dtype)[0][name][0])
 
 
 def _told(row: bytes | None, dtype: np.dtype[Any]) -> str:
     """Describe a packed row in a few words: rows that differ do so in their offset more often than not."""
     if row is None:
         return "no row"
-    if len(row) != dtype.itemsize:
-        return f"{len(row)} bytes"
+    if not unpack([row], dtype)[1][0]:
+        return f"{len(row)} bytes that are no row"
     return f"offset {_field(row, dtype, 'offset')}, updated {_field(row, dtype, 'updated')}"
 
 

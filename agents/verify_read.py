@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from models import oracle_records
 from streams.errors import UnavailableError
 from streams.fetching import REQUEST_TIMEOUT_S
 from streams.settings import Settings
-from streams.table import fingerprint
+from streams.table import unpack
 from streams.tail import open_reader, read_partition
 from streams.topics import Topics
 
@@ -137,38 +137,30 @@ class Latest:
     """
 
     def __init__(self, dtype: np.dtype[Any], order: Sequence[str]) -> None:
-        fields: Mapping[str, Any] = dtype.fields or {}
         self._dtype = dtype
-        self._order = [int(fields[name][1]) for name in order]
-        self._layout_at = int(fields["layout"][1])
-        self._layout = fingerprint(dtype).to_bytes(4, "little")
+        self._order = list(order)
+        self._ages: dict[int, tuple[int, ...]] = {}
         self.rows: dict[int, bytes] = {}
         self.refused = 0
 
-    def _age(self, row: bytes) -> tuple[int, ...]:
-        return tuple(int.from_bytes(row[at : at + 8], "little", signed=True) for at in self._order)
-
-    def _ours(self, key: bytes, row: bytes) -> bool:
-        at = self._layout_at
-        return len(row) == self._dtype.itemsize and row[at : at + 4] == self._layout and row[:8] == key
-
     def apply(self, records: Iterable[Any]) -> None:
         """Take over changelog records, in their order."""
-        rows = self.rows
-        for record in records:
-            if record.key is None or len(record.key) != 8:
-                continue  # not a row
-            key, row = int.from_bytes(record.key, "little"), record.value
-            if row is None:
-                rows.pop(key, None)
-            elif not self._ours(record.key, row):
+        given = [r for r in records if r.key is not None and len(r.key) == 8]  # the others are not rows
+        rows, sound = unpack([r.value for r in given], self._dtype)
+        ages = zip(*(rows[name].tolist() for name in self._order), strict=True)
+        for record, key, ours, age in zip(given, rows["key"].tolist(), sound.tolist(), ages, strict=True):
+            if record.value is None:
+                gone = int.from_bytes(record.key, "little")
+                self.rows.pop(gone, None)
+                self._ages.pop(gone, None)
+            elif not ours or record.key != key.to_bytes(8, "little"):
                 self.refused += 1
-            elif (known := rows.get(key)) is None or self._age(row) >= self._age(known):
-                rows[key] = row
+            elif age >= self._ages.get(key, age):
+                self.rows[key], self._ages[key] = record.value, age
 
     def table(self) -> Rows:
         """Return the rows as an array, ``(n,)``, in the order of ``rows``."""
-        return np.frombuffer(b"".join(self.rows.values()), self._dtype).copy()
+        return unpack(list(self.rows.values()), self._dtype)[0]
 
 
 async def latest_rows(

@@ -2,8 +2,8 @@
 
     python bench/bench_store.py            # prints one JSON object
 
-``put_bytes`` and ``put_array`` are ours; ``lua`` is a script call for 500 keys through redis-py, ``pipeline``
-its pipeline of SETs. Microseconds of CPU (user and system) per row, medians. ``put_latency_ms``: a write of
+``put_bytes`` and ``put_packed`` are ours; ``lua`` is a script call for 500 keys through redis-py,
+``pipeline`` its pipeline of SETs. Microseconds of CPU (user and system) per row, medians. ``put_latency_ms``: a write of
 50 rows until it is answered; ``loop_held_ms``: CPU time for which a write of 4000 rows holds the loop at a
 stretch, at most. ``refill_rows_per_s`` reads the changelog from memory, so it is what ``StoreFeed`` and
 Redis alone can do, unthrottled, beside a stage whose writes of 50 rows then take ``put_beside_refill_ms``.
@@ -31,6 +31,7 @@ from agents.feed import Apply, StoreFeed  # noqa: E402
 from serving.store import RedisStore  # noqa: E402
 from streams.embedded import EmbeddedRedis  # noqa: E402
 from streams.settings import Settings  # noqa: E402
+from streams.table import PackedRows  # noqa: E402
 
 ROWS, ROUNDS, TTL = 4000, 9, 30 * 86_400
 REFILL_ROWS = 50_000
@@ -71,9 +72,9 @@ async def writes(url: str, size: int) -> dict[str, Any]:
     store, client = RedisStore(Settings(redis_url=url), timeout_s=5.0), redis.from_url(url)
     script = client.register_script(_LUA)
     rows = np.frombuffer(np.random.default_rng(1).bytes(size * ROWS), f"V{size}")
-    array = rows.view([("key", "u8"), ("body", f"V{size - 8}")])
     keys = np.arange(ROWS, dtype=np.uint64)
     numbers, packed = keys.tolist(), [row.tobytes() for row in rows]
+    joined = PackedRows(keys, rows.tobytes(), np.arange(ROWS + 1, dtype=np.int64) * size)
     names = [f"u:{key:016x}" for key in numbers]
 
     async def lua() -> None:
@@ -89,7 +90,7 @@ async def writes(url: str, size: int) -> dict[str, Any]:
 
     ways: dict[str, Callable[[], Awaitable[None]]] = {
         "put_bytes": lambda: store.put("u", numbers, packed),
-        "put_array": lambda: store.put("u", keys, array),
+        "put_packed": lambda: store.put("u", keys, joined),
         "lua": lua,
         "pipeline": pipeline,
     }
@@ -105,7 +106,7 @@ async def writes(url: str, size: int) -> dict[str, Any]:
         began = time.perf_counter()
         await store.put("u", numbers[:50], packed[:50])
         latency.append(time.perf_counter() - began)
-    longest = [await held(store.put("u", keys, array)) for _ in range(20)]
+    longest = [await held(store.put("u", keys, joined)) for _ in range(20)]
     await store.close()
     await client.aclose()
     return {

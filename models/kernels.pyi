@@ -86,5 +86,9 @@ def item_events(
 ) -> Records:
     """Return the item events of applied events and of their pairs (both ways), by ``source_seq``."""
 
+def split_item_events(arrays: list[Records], count: int) -> tuple[Records, I64]:
+    """Return all item events by the partition of their item (modulo ``count``), and how many each has, int64
+    ``(count,)``. The order within a partition is kept."""
+
 def distinct(rows: I64, n_rows: int) -> I64:
     """Return each of ``rows`` (below ``n_rows``) once, in the order of their first mention."""

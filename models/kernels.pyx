@@ -581,6 +581,47 @@ def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs,
     return out[:made]
 
 
+def split_item_events(list arrays not None, int count):
+    """Return all item events by the partition of their item, and how many each has, int64 ``(count,)``.
+
+    The order within a partition is kept.
+    """
+    cdef const unsigned char[::1] raw
+    cdef const ItemEvent *e
+    cdef Py_ssize_t i, n
+    cdef int p
+    if count < 1:
+        raise ValueError(f"{count} partitions")
+    sizes, places = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    cdef int64_t[::1] size = sizes
+    cdef int64_t[::1] place = places
+    for events in arrays:
+        n = len(events)
+        if n:
+            raw = _records(events)
+            e = <const ItemEvent *>&raw[0]
+            with nogil:
+                for i in range(n):
+                    size[e[i].item % <uint64_t>count] += 1
+    places[1:] = np.cumsum(sizes)[:-1]
+    out = np.empty(int(sizes.sum()), ITEM_EVENT)
+    if not len(out):
+        return out, sizes
+    cdef unsigned char[::1] out_raw = out.view(np.uint8)
+    cdef ItemEvent *to = <ItemEvent *>&out_raw[0]
+    for events in arrays:
+        n = len(events)
+        if n:
+            raw = _records(events)
+            e = <const ItemEvent *>&raw[0]
+            with nogil:
+                for i in range(n):
+                    p = <int>(e[i].item % <uint64_t>count)
+                    to[place[p]] = e[i]
+                    place[p] += 1
+    return out, sizes
+
+
 # -------------------------------------------------------------------------------------------------------- items
 
 cdef class Items:

@@ -212,9 +212,7 @@ _event = _struct(
         "context": _struct({}, {"country": _label, "device": _label, "ts": _optional(_millis)}),
     },
 )
-_impression = _struct(
-    {"user_id": _id, "ts": _millis, "country": _string(), "item_ids": _array(_id, 512)}, {}
-)
+_impression = _struct({"user_id": _id, "ts": _millis, "country": _string(), "item_ids": _array(_id, 512)}, {})
 _item = _struct(
     {"item_id": _id, "published_ts": _millis},
     {

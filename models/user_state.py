@@ -12,7 +12,7 @@ from models.counts import HALF_LIFE_MS, Counts
 from streams.columns import KINDS, EventColumns
 from streams.ids import hash64, hash_many
 from streams.schemas import UserProfile
-from streams.table import Table
+from streams.table import Table, unpack
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -70,6 +70,9 @@ BLANK["age"] = -1
 _TASTE = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
 #: What becomes an item event of its own kind.
 _FOR_ITEMS = {"shown", "click", "skip", "dwell", "like", "save"}
+
+#: What a forgotten user's row keeps.
+_KEPT = ("key", "offset", "shown_offset", "layout")
 
 _COUNTER = COUNTS.counter(ROW)
 
@@ -168,25 +171,20 @@ class UserState:
         row = self.table.row(key)
         if row >= 0:
             data = self.table.data
-            kept = {name: data[name][row] for name in ("key", "offset", "shown_offset", "layout")}
+            kept = {name: data[name][row] for name in _KEPT}
             data[row] = BLANK
             for name, value in kept.items():
                 data[name][row] = value
         return row
 
 
-#: What a forgotten user's row keeps, and where its layout stands.
-_KEPT = ROW.fields["updated"][1]  # type: ignore[index]
-_LAYOUT = ROW.fields["layout"][1]  # type: ignore[index]
-_BLANK_BYTES = BLANK.tobytes()
-
-
 def known(packed: bytes) -> bool:
     """Return whether anything is known of a user: not so of one who was forgotten."""
-    return any(
-        packed[part] != _BLANK_BYTES[part]
-        for part in (slice(_KEPT, _LAYOUT), slice(_LAYOUT + 4, ROW.itemsize))
-    )
+    row = unpack([packed], ROW)[0][0]
+    like = BLANK.copy()
+    for name in _KEPT:
+        like[name] = row[name]
+    return bool(row.tobytes() != like.tobytes())
 
 
 def item_events(applied: Applied, number: int) -> npt.NDArray[np.void]:

@@ -7,22 +7,24 @@ keys need to live on one server.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from serving.kernels import set_commands
+from streams.table import PackedRows
+
 Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
-#: Packed rows, or a one-dimensional structured array of them, which is cheaper: no object per row.
-Rows: TypeAlias = Sequence[bytes] | npt.NDArray[np.void]
+#: Packed rows; ``PackedRows`` are cheaper: no object per row.
+Rows: TypeAlias = Sequence[bytes]
 
 #: Bytes of the answer to one ``SET`` (``+OK``) and one ``DEL`` (``:0`` or ``:1``); an error is longer.
 SET_REPLY, DEL_REPLY = 5, 4
 
-_HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), np.uint16)
 
-
-def set_rows(start: bytes, ttl_s: int, keys: Keys, rows: Rows) -> bytes | memoryview:
+def set_rows(start: bytes, ttl_s: int, keys: Keys, rows: Rows) -> memoryview:
     """Return ``SET <start><key as 16 hex digits> <row> EX <ttl_s>`` for every row.
 
     Raises
@@ -34,33 +36,11 @@ def set_rows(start: bytes, ttl_s: int, keys: Keys, rows: Rows) -> bytes | memory
     after = b"\r\n$2\r\nEX\r\n$%d\r\n%d\r\n" % (len(str(ttl_s)), ttl_s)
     if len(keys) != len(rows):
         raise ValueError(f"{len(keys)} keys, {len(rows)} rows")
-    if isinstance(rows, np.ndarray):
-        return _set_array(before, after, keys, rows)
-    between = (after + before).replace(b"%", b"%%") + b"%016x\r\n$%d\r\n"
-    parts = [b""] * (2 * len(keys) + 1)
-    parts[:-1:2] = list(map(between.__mod__, zip(_ints(keys), map(len, rows), strict=False)))
-    parts[1::2] = rows
-    parts[0] = parts[0][len(after) :]
-    parts[-1] = after
-    return b"".join(parts)
-
-
-def _set_array(before: bytes, after: bytes, keys: Keys, rows: npt.NDArray[np.void]) -> memoryview:
-    middle = b"\r\n$%d\r\n" % rows.itemsize
-    command = np.dtype(
-        [
-            ("before", f"V{len(before)}"),
-            ("key", "u2", 8),
-            ("middle", f"V{len(middle)}"),
-            ("row", f"V{rows.itemsize}"),
-            ("after", f"V{len(after)}"),
-        ]
-    )
-    out = np.empty(len(keys), command)
-    out["before"], out["middle"], out["after"] = np.void(before), np.void(middle), np.void(after)
-    out["key"] = _HEX[np.asarray(keys, ">u8").view(np.uint8).reshape(-1, 8)]
-    out["row"] = np.ascontiguousarray(rows).view(command["row"])
-    return out.view(np.uint8).data
+    if isinstance(rows, PackedRows):
+        blob, bounds = rows.blob, rows.bounds
+    else:
+        blob, bounds = b"".join(rows), np.fromiter(accumulate(map(len, rows), initial=0), np.int64)
+    return set_commands(before, after, np.ascontiguousarray(keys, np.uint64), blob, bounds)
 
 
 def delete_rows(start: bytes, keys: Keys) -> bytes:

@@ -27,7 +27,6 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -47,7 +46,7 @@ PROBE_S = 0.25
 _GRACE_S = 0.005
 
 #: Sent in one round trip: below 1 ms of our loop; Redis reads it in pieces, between other clients' commands.
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_ROWS = 1000
 _CHUNK_KEYS = 10_000
 
 #: Sets the marks that still stand where they were seen ('*': wherever); returns their partitions.
@@ -148,14 +147,12 @@ class RedisStore:
         return f"{self._prefix}m:{kind}"
 
     async def put(self, kind: Kind, keys: Keys, rows: Rows) -> None:
-        """Write packed rows, ``_CHUNK_BYTES`` in one round trip."""
+        """Write packed rows, ``_CHUNK_ROWS`` in one round trip."""
         if not len(keys):
             return
         start = self._start(kind).encode()
-        size = rows.itemsize if isinstance(rows, np.ndarray) else len(rows[0])
-        step = max(1, _CHUNK_BYTES // max(1, size))
-        for first in range(0, len(keys), step):
-            chunk = slice(first, first + step)
+        for first in range(0, len(keys), _CHUNK_ROWS):
+            chunk = slice(first, first + _CHUNK_ROWS)
             packed = set_rows(start, self._ttl[kind], keys[chunk], rows[chunk])
             await self._write(packed, SET_REPLY * len(keys[chunk]))
 
@@ -331,8 +328,7 @@ class MemoryStore:
     async def put(self, kind: Kind, keys: Keys, rows: Rows) -> None:
         """Write packed rows."""
         self._answer()
-        packed = [row.tobytes() for row in rows] if isinstance(rows, np.ndarray) else rows
-        self._rows.update(zip([(kind, int(k)) for k in keys], packed, strict=True))
+        self._rows.update(zip([(kind, int(k)) for k in keys], rows, strict=True))
 
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
         """Read packed rows."""

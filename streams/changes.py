@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streams.table import PackedRows
+
 if TYPE_CHECKING:
     from streams.table_partition import TablePartition
 
@@ -33,30 +35,33 @@ def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:
 class Changes:
     """What ``TablePartition.take`` took: to be written, and to be shown to the online store.
 
-    ``keys`` uint64 ``(n,)`` with ``rows``, their packed rows; ``deleted`` uint64 ``(m,)``; ``meta`` records.
-    ``number`` counts the takes of the partition.
+    ``rows`` are packed, ``deleted`` keys uint64 ``(m,)``.
+    ``number`` counts the takes of the partition. In the changelog rows come first, then tombstones, then
+    meta: a high-water mark must not be there without the rows it stands for.
     """
 
     partition: TablePartition
     number: int
-    keys: U64
-    rows: list[bytes]
+    rows: PackedRows
     deleted: U64
     meta: dict[bytes, bytes]
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.deleted) + len(self.meta)
 
-    def records(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
-        """Return the changelog records: rows, then tombstones, then meta.
-
-        Meta last: a high-water mark must not be there without the rows it stands for.
-        """
+    def rest(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
+        """Return the changelog records after the rows: tombstones, then meta."""
         return [
-            *((key, row, None, ()) for key, row in zip(key_bytes(self.keys), self.rows, strict=True)),
             *((key, None, None, ()) for key in key_bytes(self.deleted)),
             *((key, value, None, ()) for key, value in self.meta.items()),
         ]
+
+    def last(self) -> tuple[bytes, bytes | None]:
+        """Return key and value of the last changelog record."""
+        if self.meta or len(self.deleted):
+            key, value, *_ = self.rest()[-1]
+            return key, value
+        return key_bytes(self.rows.keys[-1:])[0], self.rows[-1]
 
 
 def key_bytes(keys: U64) -> list[bytes]:

@@ -226,18 +226,19 @@ class ColumnarTable(FaustTable):
 
     async def _write_one(self, changes: Changes) -> None:
         part = changes.partition
-        records = changes.records()
-        if not records:
+        if not changes:
             return
         try:
-            written = await self._sender.send_many(self.changelog, records, partition=part.number)
+            written = await self._sender.send_rows(
+                self.changelog, changes.rows, changes.rest(), partition=part.number
+            )
         except BaseException:
             part.put_back(changes)
             raise
         part.written(changes)
-        if written == Written(part.position, part.position + len(records)):
+        if written == Written(part.position, part.position + len(changes)):
             part.position = written.end
-            part.last_crc = record_crc(*records[-1][:2])
+            part.last_crc = record_crc(*changes.last())
         else:
             await self._read_others(part)
 

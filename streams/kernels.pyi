@@ -39,8 +39,15 @@ class KeyIndex:
     def items(self) -> tuple[U64, I64]:
         """Return all keys and their rows, in the order of rows."""
 
-class PackedRows:
-    """Rows in their serialised form: those of one size and layout and with a key, of whatever was given."""
+def pack_rows(data: Rows, rows: I64) -> tuple[bytes, I64]:
+    """Return packed rows one after the other, and where each begins and the last ends, int64 ``(n + 1,)``."""
+
+def unpack_rows(given: Sequence[bytes | None], data: Rows) -> Bool:
+    """Unpack ``given[i]`` to ``data[i]``; return which were rows of that size, bool ``(n,)``. The others, and
+    None, are left out."""
+
+class GivenRows:
+    """Rows of one size and layout and with a key, packed or not, of whatever was given."""
 
     keys: U64
     """Their keys, ``(n,)``."""
@@ -50,7 +57,7 @@ class PackedRows:
     def __init__(
         self, given: Sequence[bytes] | Rows, size: int, key_at: int, layout_at: int, layout: int
     ) -> None:
-        """Look at rows: bytes objects, or an array; ``layout_at`` is -1 where rows carry no layout."""
+        """Look at rows: packed ones, or an array; ``layout_at`` is -1 where rows carry no layout."""
 
     def put(self, data: Rows, rows: I64, new: I64, order_at: I64) -> int:
         """Copy them to ``rows`` unless the row there is newer; return how many were copied.
@@ -59,8 +66,16 @@ class PackedRows:
         fields that tell which row is newer.
         """
 
-def pack_rows(data: Rows, rows: I64) -> list[bytes]:
-    """Return copies of rows as bytes."""
+def frame_records(
+    keys: U64 | None, blob: bytes | npt.NDArray[np.uint8], bounds: I64, max_bytes: int
+) -> list[tuple[bytes, int]]:
+    """Return records as they stand in record batches (version 2), in order: of each batch the bytes, not
+    compressed, and the number of records.
+
+    Record ``i`` has the value ``blob[bounds[i]:bounds[i + 1]]``, the key ``keys[i]`` (8 bytes, little-endian)
+    or none, no headers, and the timestamp of its batch. A batch is as large as one record, or at most
+    ``max_bytes``.
+    """
 
 def blank_rows(data: Rows, blank: Rows, rows: I64, key_at: int, keys: U64) -> None:
     """Copy the one row ``blank`` to ``rows``, and put their keys in."""

@@ -203,25 +203,191 @@ cdef class KeyIndex:
         return keys[rows], rows
 
 
-# --- Rows as bytes ------------------------------------------------------------------------------------------
+# --- Packed rows --------------------------------------------------------------------------------------------
+#
+# Most of a row is zero: buckets of quiet hours, places not taken. Packed, a row is
+#
+#     a bit for each 8-byte word that is not zero, then for each of those: a bit for each byte, those bytes
+#
+# and, where that would not be shorter, the row as it is.
 
-cdef class PackedRows:
-    """Rows in their serialised form: those of one size and layout, of whatever was given."""
+cdef inline int _ones(uint8_t mask) noexcept nogil:
+    mask = mask - ((mask >> 1) & 0x55)
+    mask = (mask & 0x33) + ((mask >> 2) & 0x33)
+    return (mask + (mask >> 4)) & 0x0F
+
+
+cdef inline uint64_t _word_at(const char *row, Py_ssize_t at, Py_ssize_t size) noexcept nogil:
+    cdef uint64_t word = 0
+    if at + 8 <= size:
+        memcpy(&word, row + at, 8)
+    else:
+        memcpy(&word, row + at, size - at)
+    return word
+
+
+cdef Py_ssize_t _pack(const char *row, Py_ssize_t size, uint8_t *out) noexcept nogil:
+    """Pack a row; return its length. Up to ``size / 8 + 8`` bytes more than ``size`` are written."""
+    cdef Py_ssize_t at, n_mask = (size + 63) // 64
+    cdef uint8_t *to = out + n_mask
+    cdef uint8_t *end = out + size
+    cdef uint8_t *mask
+    cdef uint8_t bits, byte
+    cdef uint64_t word
+    cdef int j
+    memset(out, 0, n_mask)
+    for at in range(0, size, 8):
+        word = _word_at(row, at, size)
+        if not word:
+            continue
+        out[at >> 6] |= <uint8_t> (1 << (at >> 3 & 7))
+        mask = to
+        to += 1
+        bits = 0
+        for j in range(8):  # without a jump: which bytes are zero cannot be guessed
+            byte = <uint8_t> (word >> 8 * j)
+            to[0] = byte
+            bits |= <uint8_t> ((byte != 0) << j)
+            to += byte != 0
+        mask[0] = bits
+        if to >= end:
+            memcpy(out, row, size)
+            return size
+    return to - out
+
+
+cdef bint _sound(const uint8_t *packed, Py_ssize_t length, Py_ssize_t size,
+                 Py_ssize_t want_a, uint64_t *a, Py_ssize_t want_b, uint64_t *b) noexcept nogil:
+    """Return whether ``packed`` is a row of ``size`` bytes; tell the words at two places."""
+    cdef Py_ssize_t k, word, n_mask = (size + 63) // 64, at = n_mask
+    cdef uint8_t bits, left
+    cdef uint64_t value
+    cdef int j
+    a[0] = b[0] = 0
+    if length == size:
+        if want_a >= 0:
+            a[0] = _word_at(<const char *> packed, want_a, size)
+        if want_b >= 0:
+            b[0] = _word_at(<const char *> packed, want_b, size)
+        return True
+    if length > size or length < n_mask:
+        return False
+    for k in range(n_mask):
+        left = packed[k]
+        word = k * 64
+        while left:
+            if left & 1:
+                if word >= size or at >= length:
+                    return False
+                bits = packed[at]
+                at += 1
+                if size - word < 8 and bits >> (size - word):
+                    return False
+                if at + _ones(bits) > length:
+                    return False
+                if word == want_a or word == want_b:
+                    value = 0
+                    for j in range(8):
+                        if bits >> j & 1:
+                            value |= <uint64_t> packed[at] << 8 * j
+                            at += 1
+                    if word == want_a:
+                        a[0] = value
+                    if word == want_b:
+                        b[0] = value
+                else:
+                    at += _ones(bits)
+            left >>= 1
+            word += 8
+    return at == length
+
+
+cdef void _unpack(const uint8_t *packed, Py_ssize_t length, char *row, Py_ssize_t size) noexcept nogil:
+    """Unpack what ``_sound`` found good."""
+    cdef Py_ssize_t k, n_mask = (size + 63) // 64
+    cdef const uint8_t *at = packed + n_mask
+    cdef char *word
+    cdef uint8_t left, bits
+    cdef int j
+    if length == size:
+        memcpy(row, packed, size)
+        return
+    memset(row, 0, size)
+    for k in range(n_mask):
+        left = packed[k]
+        word = row + k * 64
+        while left:
+            if left & 1:
+                bits = at[0]
+                at += 1
+                if bits == 0xFF:
+                    memcpy(word, at, 8)
+                    at += 8
+                else:
+                    j = 0
+                    while bits:
+                        if bits & 1:
+                            word[j] = at[0]
+                            at += 1
+                        bits >>= 1
+                        j += 1
+            left >>= 1
+            word += 8
+
+
+def pack_rows(data, const int64_t[::1] rows not None):
+    cdef _Bytes source = _Bytes(data, False)
+    cdef Py_ssize_t i, size = source.size, n = rows.shape[0], used = 0, slack = size // 8 + 16
+    _inside(rows, source.n)
+    out = np.empty(n * size + slack, np.uint8)
+    ends = np.zeros(n + 1, np.int64)
+    cdef uint8_t[::1] to = out
+    cdef int64_t[::1] bounds = ends
+    with nogil:
+        for i in range(n):
+            used += _pack(source.start + rows[i] * source.step, size, &to[used])
+            bounds[i + 1] = used
+    return out[:used].tobytes(), ends
+
+
+def unpack_rows(given, data):
+    cdef _Bytes to = _Bytes(data, True)
+    cdef Py_ssize_t i, length
+    cdef uint64_t a, b
+    cdef const uint8_t *start
+    if len(given) != to.n:
+        raise ValueError("a row for each of those given")
+    sound = np.zeros(to.n, np.bool_)
+    cdef uint8_t[::1] fine = sound.view(np.uint8)
+    for i, one in enumerate(given):
+        if one is None:
+            continue
+        start, length = <const uint8_t *> PyBytes_AS_STRING(<bytes?> one), PyBytes_GET_SIZE(one)
+        if _sound(start, length, to.size, -1, &a, -1, &b):
+            _unpack(start, length, to.start + i * to.step, to.size)
+            fine[i] = True
+    return sound
+
+
+cdef class GivenRows:
+    """Rows of one size and layout, packed or not, of whatever was given."""
 
     cdef object _given  # keeps what ``starts`` points at
     cdef char **starts
+    cdef Py_ssize_t *lengths
     cdef Py_ssize_t n, size
     cdef readonly object keys
     cdef readonly Py_ssize_t refused
 
     def __cinit__(self, given, Py_ssize_t size, Py_ssize_t key_at, Py_ssize_t layout_at, uint32_t layout):
-        cdef Py_ssize_t i, n = len(given)
+        cdef Py_ssize_t i, length, n = len(given), key_word = key_at & ~7, layout_word = max(layout_at, 0) & ~7
         cdef _Bytes array = None
         cdef char *start
-        cdef uint32_t its
-        cdef uint64_t key
+        cdef uint64_t key, its
         if not (0 <= key_at <= size - 8 and layout_at <= size - 4):
             raise ValueError("key and layout lie inside a row")
+        if key_at & 7 or layout_at & 3 and layout_at >= 0:
+            raise ValueError("key and layout lie at multiples of their size")
         if hasattr(given, "dtype"):
             array = self._given = _Bytes(given, False)
             if array.size != size:
@@ -229,52 +395,61 @@ cdef class PackedRows:
         else:
             self._given = tuple(given)
         self.starts = <char **> malloc(max(n, 1) * sizeof(char *))
-        if self.starts == NULL:
+        self.lengths = <Py_ssize_t *> malloc(max(n, 1) * sizeof(Py_ssize_t))
+        if self.starts == NULL or self.lengths == NULL:
             raise MemoryError()
         self.size = size
         keys = np.empty(n, np.uint64)
         cdef uint64_t[::1] k = keys
         for i in range(n):
             if array is not None:
-                start = array.start + i * array.step
+                start, length = array.start + i * array.step, size
             else:
                 one = <bytes?> (<tuple> self._given)[i]
-                if PyBytes_GET_SIZE(one) != size:
-                    continue
-                start = PyBytes_AS_STRING(one)
-            if layout_at >= 0:
-                memcpy(&its, start + layout_at, 4)
-                if its != layout:
-                    continue
-            memcpy(&key, start + key_at, 8)
+                start, length = PyBytes_AS_STRING(one), PyBytes_GET_SIZE(one)
+            if not _sound(<uint8_t *> start, length, size, key_word, &key, layout_word, &its):
+                continue
+            if layout_at >= 0 and <uint32_t> (its >> 8 * (layout_at & 7)) != layout:
+                continue
             if key:  # 0 is nobody
-                self.starts[self.n], k[self.n] = start, key
+                self.starts[self.n], self.lengths[self.n], k[self.n] = start, length, key
                 self.n += 1
         self.keys, self.refused = keys[: self.n], n - self.n
 
     def __dealloc__(self):
         free(self.starts)
+        free(self.lengths)
 
     def put(self, data, const int64_t[::1] rows not None, const int64_t[::1] new not None,
             const int64_t[::1] order_at not None):
         cdef _Bytes to = _Bytes(data, True)
         cdef Py_ssize_t i, made = 0, put = 0
         cdef char *old
+        cdef char *row
+        cdef char *room
         cdef bint newer
         if rows.shape[0] != self.n or to.size != self.size:
             raise ValueError("these are not the rows of this data")
         _inside(rows, to.n)
+        room = <char *> malloc(self.size)
+        if room == NULL:
+            raise MemoryError()
         with nogil:  # recovery copies in one thread while another parses what comes next
             for i in range(self.n):
                 old = to.start + rows[i] * to.step
+                row = self.starts[i]
+                if self.lengths[i] != self.size:
+                    _unpack(<uint8_t *> row, self.lengths[i], room, self.size)
+                    row = room
                 if made < new.shape[0] and new[made] == i:
                     made = made + 1
                     newer = True
                 else:
-                    newer = not _before(self.starts[i], old, order_at)
+                    newer = not _before(row, old, order_at)
                 if newer:
-                    memcpy(old, self.starts[i], self.size)
+                    memcpy(old, row, self.size)
                     put += 1
+        free(room)
         return put
 
 
@@ -298,16 +473,6 @@ cdef int _inside(const int64_t[::1] rows, Py_ssize_t n) except -1:
     return 0
 
 
-def pack_rows(data, const int64_t[::1] rows not None):
-    cdef _Bytes source = _Bytes(data, False)
-    cdef Py_ssize_t i
-    _inside(rows, source.n)
-    return [
-        PyBytes_FromStringAndSize(source.start + rows[i] * source.step, source.size)
-        for i in range(rows.shape[0])
-    ]
-
-
 def blank_rows(data, blank, const int64_t[::1] rows not None, Py_ssize_t key_at,
                const uint64_t[::1] keys not None):
     cdef _Bytes to = _Bytes(data, True)
@@ -321,6 +486,72 @@ def blank_rows(data, blank, const int64_t[::1] rows not None, Py_ssize_t key_at,
         row = to.start + rows[i] * to.step
         memcpy(row, like.start, to.size)
         memcpy(row + key_at, &keys[i], 8)
+
+
+# --- Records of a record batch ------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t _varint(uint64_t number, uint8_t *out) noexcept nogil:
+    """Write a number, zigzag-coded already; return its length."""
+    cdef Py_ssize_t n = 0
+    while number >= 0x80:
+        out[n] = <uint8_t> (number | 0x80)
+        number >>= 7
+        n += 1
+    out[n] = <uint8_t> number
+    return n + 1
+
+
+def frame_records(keys, const uint8_t[::1] blob not None, const int64_t[::1] bounds not None, Py_ssize_t max_bytes):
+    cdef const uint64_t[::1] key
+    cdef bint keyed = keys is not None
+    cdef Py_ssize_t i, size, length, used = 0, count = 0, n = bounds.shape[0] - 1
+    cdef uint8_t head[32]
+    cdef uint8_t tail[16]
+    cdef Py_ssize_t n_head, n_tail
+    if n < 0 or n and (bounds[0] < 0 or bounds[n] > blob.shape[0]):
+        raise ValueError("bounds lie inside the blob")
+    if keyed:
+        key = keys
+        if key.shape[0] != n:
+            raise ValueError(f"{key.shape[0]} keys for {n} values")
+    for i in range(n):
+        if bounds[i + 1] < bounds[i]:
+            raise ValueError("bounds rise")
+    frames = []
+    room = np.empty(min(max_bytes, blob.shape[0] + 48 * n) + 64, np.uint8)
+    cdef uint8_t[::1] out = room
+    for i in range(n):
+        size = bounds[i + 1] - bounds[i]
+        while True:
+            head[0] = head[1] = 0  # attributes; milliseconds after the batch's first record
+            n_head = 2 + _varint(<uint64_t> count << 1, &head[2])
+            if keyed:
+                head[n_head] = 8 << 1
+                memcpy(&head[n_head + 1], &key[i], 8)
+                n_head += 9
+            else:
+                head[n_head] = 1  # no key
+                n_head += 1
+            n_head += _varint(<uint64_t> size << 1, &head[n_head])
+            length = n_head + size + 1  # no headers
+            n_tail = _varint(<uint64_t> length << 1, tail)
+            if not count or used + n_tail + length <= max_bytes:
+                break
+            frames.append((room[:used].tobytes(), count))
+            used = count = 0
+        if used + n_tail + length > out.shape[0]:
+            room = np.empty(used + n_tail + length, np.uint8)  # an only record of any size
+            out = room
+        memcpy(&out[used], tail, n_tail)
+        memcpy(&out[used + n_tail], head, n_head)
+        if size:
+            memcpy(&out[used + n_tail + n_head], &blob[bounds[i]], size)
+        used += n_tail + length
+        out[used - 1] = 0
+        count += 1
+    if count:
+        frames.append((room[:used].tobytes(), count))
+    return frames
 
 
 # --- Windows ------------------------------------------------------------------------------------------------

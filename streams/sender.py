@@ -1,19 +1,25 @@
-"""Writing to Kafka in bulk: records packed into record batches by aiokafka's public batch builder."""
+"""Writing to Kafka in bulk: records in record batches, framed by us or built by aiokafka's builder."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from mode import Service
 
 from streams.fetching import calm
+from streams.kernels import frame_records
+from streams.record_batch import FramedBatch
 from streams.settings import Settings
+from streams.table import PackedRows
 from streams.topics import LETTER_ROOM
 
 log = logging.getLogger(__name__)
@@ -160,10 +166,35 @@ class BatchSender(Service):
         MessageSizeTooLargeError
             At a record larger than ``max_bytes``; those before it may have been written.
         """
+        return await self._send(topic, (), records, partition)
+
+    async def send_rows(
+        self, topic: str, rows: PackedRows, records: Iterable[OutRecord] = (), *, partition: int
+    ) -> Written:
+        """Write packed rows under their keys (8 bytes, little-endian), then ``records``; as ``send_many``."""
+        frames = frame_records(rows.keys, rows.blob, rows.bounds, self._batch_bytes)
+        return await self._send(topic, frames, records, partition)
+
+    async def send_pieces(
+        self, topic: str, data: npt.NDArray[Any], per_record: int, *, partition: int
+    ) -> Written:
+        """Write an array in records of ``per_record`` elements, without keys; as ``send_many``."""
+        blob = np.ascontiguousarray(data).view(np.uint8)
+        step = per_record * data.itemsize
+        bounds = np.append(np.arange(0, len(blob), step, dtype=np.int64), np.int64(len(blob)))
+        return await self._send(topic, frame_records(None, blob, bounds, self._batch_bytes), (), partition)
+
+    async def _send(
+        self, topic: str, frames: Iterable[tuple[bytes, int]], records: Iterable[OutRecord], partition: int
+    ) -> Written:
         pending: list[asyncio.Future[Any]] = []
         sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and how many records it holds
         producer = await self._usable()
+        now = time.time_ns() // 1_000_000
         try:
+            for payload, count in frames:
+                framed = FramedBatch(payload, count, now, self._settings.compression)
+                sent.append((await self._queue(producer, framed, topic, partition, pending), count))
             builder, count = producer.create_batch(), 0
             for key, value, timestamp, given in records:
                 headers = list(given) if given else _NO_HEADERS  # the builder insists on a list

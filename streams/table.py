@@ -1,9 +1,9 @@
 """Columnar table: a fixed-width row per 64-bit key, kept in one numpy structured array.
 
-A row is its own serialised form: ``pack`` and ``load`` are copies of bytes. The same row format is the
-changelog's, Redis's and the serving mirror's, so every reader computes values from the same bytes with the
-same code. Fields lie on multiples of their size (pad bytes see to it): scattered updates are four times as
-fast then.
+A row is its own serialised form: ``pack`` leaves out the bytes that are zero (most are), ``load`` and
+``unpack`` bring them back. The same packed rows are in the changelog, in Redis and on the way to the serving
+mirror, so every reader computes values from the same bytes with the same code. Fields lie on multiples of
+their size (pad bytes see to it): scattered updates are four times as fast then.
 
 Fields with a meaning here: ``key`` (uint64, 0 is nobody), and where a dtype has them ``layout`` (uint32, the
 fingerprint of the dtype), ``updated`` (int64, ms) and the fields that order the states of a row (``offset``).
@@ -12,22 +12,25 @@ fingerprint of the dtype), ``updated`` (int64, ms) and the fields that order the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from streams.kernels import KeyIndex, PackedRows, blank_rows, pack_rows
+from streams.kernels import GivenRows, KeyIndex, blank_rows, pack_rows, unpack_rows
 
 Rows = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
+Bool = npt.NDArray[np.bool_]
 
 _FIRST_CAPACITY = 64
 #: Memory added at a time, once there is that much.
 _STEP_BYTES = 16 * 1024 * 1024
 
 
+@cache
 def fingerprint(dtype: np.dtype[Any]) -> int:
     """Return 32 bits that differ when field names, types, shapes or places differ."""
     told = []
@@ -35,6 +38,56 @@ def fingerprint(dtype: np.dtype[Any]) -> int:
         field, at = dtype.fields[name][:2]  # type: ignore[index]
         told.append(f"{name} {field.base.str} {field.shape} {at}")
     return int(xxhash.xxh32_intdigest("\n".join([str(dtype.itemsize), *told]).encode()))
+
+
+class PackedRows(Sequence[bytes]):
+    """Packed rows in one buffer.
+
+    Attributes
+    ----------
+    keys
+        Their keys, uint64 ``(n,)``.
+    blob, bounds
+        Row ``i`` is ``blob[bounds[i]:bounds[i + 1]]``; ``bounds`` is int64 ``(n + 1,)``.
+    """
+
+    __slots__ = ("blob", "bounds", "keys")
+
+    def __init__(self, keys: U64, blob: bytes, bounds: npt.NDArray[np.int64]) -> None:
+        self.keys, self.blob, self.bounds = keys, blob, bounds
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> PackedRows: ...
+    def __getitem__(self, at: int | slice) -> bytes | PackedRows:
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            if step != 1:
+                raise ValueError("packed rows are cut in one piece")
+            stop = max(start, stop)
+            return PackedRows(self.keys[start:stop], self.blob, self.bounds[start : stop + 1])
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        at %= len(self)
+        return self.blob[self.bounds[at] : self.bounds[at + 1]]
+
+
+def unpack(packed: Sequence[bytes | None], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bool]:
+    """Return rows, ``(n,)``, and which of ``packed`` were rows of ``dtype``, bool ``(n,)``.
+
+    The others, and None, are zeros. A row of another layout or of key 0 is none of ``dtype``.
+    """
+    rows = np.zeros(len(packed), dtype)
+    sound = unpack_rows(packed, rows)
+    sound &= rows["key"] != 0
+    if "layout" in (dtype.names or ()):
+        sound &= rows["layout"] == fingerprint(dtype)
+    rows[~sound] = np.zeros((), dtype)
+    return rows, sound
 
 
 class Table:
@@ -142,18 +195,20 @@ class Table:
         keys: U64 = view["key"][(view["updated"] < before_ms) & (view["key"] != 0)]
         return keys
 
-    def pack(self, rows: Rows) -> list[bytes]:
-        """Return the serialised rows."""
-        return pack_rows(self.data, np.ascontiguousarray(rows, np.int64))
+    def pack(self, rows: Rows) -> PackedRows:
+        """Return packed copies of rows."""
+        rows = np.ascontiguousarray(rows, np.int64)
+        blob, bounds = pack_rows(self.data, rows)
+        return PackedRows(self.data["key"][rows], blob, bounds)
 
     def load(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> int:
-        """Put rows in place, serialised ones or an array of the dtype; return how many were put.
+        """Put rows in place, packed ones or an array of the dtype; return how many were put.
 
         A row never goes back: where the one in place is newer by the ``order`` fields, it stays. Of equals
         the later one wins. Rows of another size or layout (another version of the code wrote them), and of
         key 0, are passed over and counted in ``refused``.
         """
-        given = PackedRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)
+        given = GivenRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)
         self.refused += given.refused
         rows, new = self._index.take(given.keys)
         self._grow()

@@ -27,7 +27,7 @@ from streams.changes import (
     larger_mark,
     record_crc,
 )
-from streams.table import Table
+from streams.table import Table, unpack
 
 __all__ = ["COLD", "U64", "Changes", "Rows", "TablePartition", "key_bytes", "larger_mark", "record_crc"]
 
@@ -173,9 +173,7 @@ class TablePartition:
             gone = _NO_KEYS
         meta = {key: self.meta[key] for key in sorted(self._dirty_meta)}
         self._dirty_meta = set()
-        changes = Changes(
-            self, self._takes + 1, self.rows.data["key"][rows], self.rows.pack(rows), gone, meta
-        )
+        changes = Changes(self, self._takes + 1, self.rows.pack(rows), gone, meta)
         if changes:
             self._takes += 1
             self._in_flight[changes.number] = changes
@@ -190,7 +188,7 @@ class TablePartition:
         if self._in_flight.pop(changes.number, None) is None:
             return
         self._put_back += 1
-        rows = self.rows.find(changes.keys)
+        rows = self.rows.find(changes.rows.keys)
         self.touch(rows[rows >= 0])
         self._deleted.update(changes.deleted.tolist())
         self._dirty_meta.update(key for key in changes.meta if key in self.meta)
@@ -237,7 +235,7 @@ class TablePartition:
         if self._dirty:
             keys = keys[~self._dirty.has(self.rows.find(keys))]
         for changes in self._in_flight.values():
-            keys = keys[~np.isin(keys, changes.keys)]
+            keys = keys[~np.isin(keys, changes.rows.keys)]
         return keys
 
     def _evict(self, keys: U64) -> U64:
@@ -264,9 +262,7 @@ class TablePartition:
         of what a crash undid.
         """
         before = len(self._cold)
-        packed = [row for row in packed if len(row) == self.rows.row_bytes]
-        at = self.rows.dtype.fields["key"][1]  # type: ignore[index]
-        keys = np.frombuffer(b"".join([row[at : at + KEY_BYTES] for row in packed]), np.uint64)
+        keys = unpack(packed, self.rows.dtype)[0]["key"]
         cold = self._cold.find(keys)
         crcs = np.array([zlib.crc32(row) for row in packed], np.uint32)
         known = np.flatnonzero((cold >= 0) & (self._cold.data["crc"][np.maximum(cold, 0)] == crcs))
@@ -373,8 +369,8 @@ class TablePartition:
 
     def _compare(self, values: list[bytes]) -> None:
         """Note the keys whose last record here is older than the row in memory."""
-        size = self.rows.dtype.itemsize
-        written = np.frombuffer(b"".join([v for v in values if len(v) == size]), self.rows.dtype)
+        written, sound = unpack(values, self.rows.dtype)
+        written = written[sound]
         # The last record of each key: unique of the reversed array finds the first.
         _, at = np.unique(written["key"][::-1], return_index=True)
         written = written[len(written) - 1 - at]

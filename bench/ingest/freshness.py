@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from agents.stack import environment
@@ -33,6 +32,7 @@ from streams.errors import UnavailableError
 from streams.ids import hash64
 from streams.sender import partition_of
 from streams.settings import Settings
+from streams.table import unpack
 from streams.topics import Topics
 
 MARKERS = 50
@@ -150,7 +150,7 @@ class Probe:
             await asyncio.sleep(POLL_S)
 
     def _arrived(self, key: int, row: bytes, now: float) -> None:
-        counted = int(np.frombuffer(row, user_state.ROW, 1)["n_clicks"][0])
+        counted = int(unpack([row], user_state.ROW)[0]["n_clicks"][0])
         left = []
         for number, sent in self.waiting[key]:
             if number <= counted:

@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from agents.stack import environment
 from bench.ingest.events import Record, chunks
@@ -27,10 +26,9 @@ from bench.ingest.systems import ROOT, Bench, FailedError
 from models.user_state import UserState, new_table
 from streams.columns import event_columns
 from streams.schemas import Event
-from streams.sender import BatchSender, OutRecord
+from streams.sender import BatchSender
 from streams.settings import Settings
-from streams.table import Table
-from streams.table_partition import key_bytes
+from streams.table import PackedRows, Table
 from streams.topics import Topics
 
 RECOVERED = re.compile(r"Recovered \d+ partitions of \d+ tables: (\d+) records read in ([\d.]+) s")
@@ -55,8 +53,8 @@ def made(events: list[Record], settings: Settings) -> Table:
     return table
 
 
-def blocks(table: Table, count: int) -> Iterator[tuple[npt.NDArray[np.uint64], list[bytes]]]:
-    """Yield keys and packed rows, ``count`` in all and no key twice."""
+def blocks(table: Table, count: int, partitions: int) -> Iterator[list[PackedRows]]:
+    """Yield packed rows for each partition, ``count`` in all and no key twice."""
     rng = np.random.default_rng(3)
     keys = np.unique(rng.integers(1, 1 << 63, count + count // 100 + 10).astype(np.uint64))
     keys = rng.permutation(keys)[:count]
@@ -67,7 +65,7 @@ def blocks(table: Table, count: int) -> Iterator[tuple[npt.NDArray[np.uint64], l
         values = table.view()[from_row]
         values["key"] = new
         copy.load(values)
-        yield new, copy.pack(copy.find(new))
+        yield [copy.pack(copy.find(new[p::partitions])) for p in range(partitions)]
         copy.drop(new)
 
 
@@ -77,11 +75,11 @@ async def write_rows(settings: Settings, table: Table, count: int) -> int:
     sender = BatchSender(settings)
     await sender.start()
     try:
-        for keys, rows in blocks(table, count):
-            records: list[OutRecord] = [(k, r, None, ()) for k, r in zip(key_bytes(keys), rows, strict=True)]
-            n = settings.partitions
-            await asyncio.gather(*(sender.send_many(topic, records[p::n], partition=p) for p in range(n)))
-            size += sum(map(len, rows))
+        for parts in blocks(table, count, settings.partitions):
+            await asyncio.gather(
+                *(sender.send_rows(topic, rows, partition=p) for p, rows in enumerate(parts))
+            )
+            size += sum(len(rows.blob) for rows in parts)
     finally:
         await sender.stop()
     return size

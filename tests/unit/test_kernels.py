@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.kernels import KeyIndex, PackedRows, WindowPlan, blank_rows
+from streams.kernels import GivenRows, KeyIndex, WindowPlan, blank_rows
 
 #: Multiples of 2**57 share few home slots: runs get long and wrap around the end of the index.
 crowded = st.integers(0, 127).map(lambda k: k << 57)
@@ -72,12 +72,12 @@ def test_places_outside_a_row_are_refused() -> None:
     zero = np.zeros(1, np.int64)
     for key_at, layout_at in ((1, -1), (-1, -1), (0, 5)):
         with pytest.raises(ValueError, match="inside a row"):
-            PackedRows([], 8, key_at, layout_at, 0)
+            GivenRows([], 8, key_at, layout_at, 0)
     with pytest.raises(ValueError, match="one blank row"):
         blank_rows(row, row, zero, 1, np.zeros(1, np.uint64))
     with pytest.raises(IndexError):
         blank_rows(row, row, zero + 1, 0, np.zeros(1, np.uint64))
-    packed = PackedRows([b"12345678"], 8, 0, -1, 0)
+    packed = GivenRows([b"12345678"], 8, 0, -1, 0)
     with pytest.raises(IndexError):
         packed.put(row, zero + 1, zero, zero[:0])
     with pytest.raises(ValueError, match="not the rows"):
