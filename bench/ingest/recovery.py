@@ -21,7 +21,7 @@ import numpy as np
 
 from agents.stack import environment
 from bench.ingest.events import Record, chunks
-from bench.ingest.measure import Process
+from bench.ingest.measure import Process, touch_memory
 from bench.ingest.systems import ROOT, Bench, FailedError
 from models.user_state import UserState, new_table
 from streams.columns import event_columns
@@ -108,6 +108,7 @@ async def _recover_once(bench: Bench, settings: Settings, count: int) -> dict[st
     env = environment(settings.model_copy(update={"snapshot_every_s": 0.0}))
     log = bench.folder / "recovery.log"
     command = [sys.executable, "-m", "agents.cli", "worker", "ingest"]
+    touch_memory()
     with Process(command, env, log, ROOT) as process:
         began = time.monotonic()
         while True:

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from agents.stack import environment
 from bench.ingest.events import Record, describe, fill
-from bench.ingest.measure import Positions, Process, Servers, cpu_s
+from bench.ingest.measure import Positions, Process, Servers, cpu_s, touch_memory
 from streams.settings import Settings
 from streams.topics import Topics, create_topics
 
@@ -211,6 +211,7 @@ class Bench:
         total, servers = len(self.events), self.servers
         before = (cpu_s(servers.broker_pid), cpu_s(servers.redis_pid))
         log = self.folder / f"{name}.log"
+        touch_memory()
         with Process(command, env, log, cwd) as process:
             began = time.monotonic()
             deadline = began + 90 + total / 1000
