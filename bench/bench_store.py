@@ -3,10 +3,11 @@
     python bench/bench_store.py            # prints one JSON object
 
 ``put_bytes`` and ``put_packed`` are ours; ``lua`` is a script call for 500 keys through redis-py,
-``pipeline`` its pipeline of SETs. Microseconds of CPU (user and system) per row, medians. ``put_latency_ms``: a write of
-50 rows until it is answered; ``loop_held_ms``: CPU time for which a write of 4000 rows holds the loop at a
-stretch, at most. ``refill_rows_per_s`` reads the changelog from memory, so it is what ``StoreFeed`` and
-Redis alone can do, unthrottled, beside a stage whose writes of 50 rows then take ``put_beside_refill_ms``.
+``pipeline`` its pipeline of SETs. Microseconds of CPU (user and system) per row, medians.
+``put_latency_ms``: a write of 50 rows until it is answered; ``loop_held_ms``: CPU time for which a write of
+4000 rows holds the loop at a stretch, at most. ``refill_rows_per_s`` reads the changelog from memory, so it
+is what ``StoreFeed`` and Redis alone can do, unthrottled, beside a stage whose writes of 50 rows then take
+``put_beside_refill_ms``.
 """
 
 from __future__ import annotations

@@ -56,6 +56,11 @@ class Changes:
             *((key, value, None, ()) for key, value in self.meta.items()),
         ]
 
+    def records(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
+        """Return all changelog records, in order."""
+        rows = zip(key_bytes(self.rows.keys), self.rows, strict=True)
+        return [*((key, row, None, ()) for key, row in rows), *self.rest()]
+
     def last(self) -> tuple[bytes, bytes | None]:
         """Return key and value of the last changelog record."""
         if self.meta or len(self.deleted):

@@ -403,17 +403,20 @@ cdef class GivenRows:
         cdef uint64_t[::1] k = keys
         for i in range(n):
             if array is not None:
-                start, length = array.start + i * array.step, size
+                self.starts[i], self.lengths[i] = array.start + i * array.step, size
             else:
                 one = <bytes?> (<tuple> self._given)[i]
-                start, length = PyBytes_AS_STRING(one), PyBytes_GET_SIZE(one)
-            if not _sound(<uint8_t *> start, length, size, key_word, &key, layout_word, &its):
-                continue
-            if layout_at >= 0 and <uint32_t> (its >> 8 * (layout_at & 7)) != layout:
-                continue
-            if key:  # 0 is nobody
-                self.starts[self.n], self.lengths[self.n], k[self.n] = start, length, key
-                self.n += 1
+                self.starts[i], self.lengths[i] = PyBytes_AS_STRING(one), PyBytes_GET_SIZE(one)
+        with nogil:  # recovery applies in one thread while another parses what comes next
+            for i in range(n):
+                start, length = self.starts[i], self.lengths[i]
+                if not _sound(<uint8_t *> start, length, size, key_word, &key, layout_word, &its):
+                    continue
+                if layout_at >= 0 and <uint32_t> (its >> 8 * (layout_at & 7)) != layout:
+                    continue
+                if key:  # 0 is nobody
+                    self.starts[self.n], self.lengths[self.n], k[self.n] = start, length, key
+                    self.n += 1
         self.keys, self.refused = keys[: self.n], n - self.n
 
     def __dealloc__(self):
@@ -434,7 +437,7 @@ cdef class GivenRows:
         room = <char *> malloc(self.size)
         if room == NULL:
             raise MemoryError()
-        with nogil:  # recovery copies in one thread while another parses what comes next
+        with nogil:
             for i in range(self.n):
                 old = to.start + rows[i] * to.step
                 row = self.starts[i]

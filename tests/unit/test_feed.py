@@ -18,6 +18,7 @@ from agents.feed import CHUNK_ROWS, Apply, StoreFeed
 from serving.resp import Keys, Rows
 from serving.store import Kind, MemoryStore
 from streams.errors import UnavailableError
+from streams.table import PackedRows
 
 BLANK = b"forgotten"
 
@@ -203,13 +204,13 @@ async def test_a_row_is_in_the_store_when_put_returns(stage: Stage) -> None:
     assert await stage.store.get("u", [5, 1000, 6]) == [b"5 v2", b"1000 v2", b"6 v1"]
 
 
-async def test_rows_of_an_array(store: MemoryStore) -> None:
+async def test_packed_rows(store: MemoryStore) -> None:
     feed = Stage(store).feed
-    rows = np.array([(1, 2), (3, 4)], [("key", "u8"), ("n", "u8")])
-    await feed.put(3, rows["key"], rows)
-    assert await store.get("u", [1, 3]) == [row.tobytes() for row in rows]
-    await feed.drop(3, rows["key"][:1])
-    assert await store.get("u", [1, 3]) == [None, rows[1].tobytes()]
+    rows = PackedRows(np.array([1, 3], np.uint64), b"onethree", np.array([0, 3, 8]))
+    await feed.put(3, rows.keys, rows)
+    assert await store.get("u", [1, 3]) == [b"one", b"three"]
+    await feed.drop(3, rows.keys[:1])
+    assert await store.get("u", [1, 3]) == [None, b"three"]
 
 
 async def test_a_partition_of_somebody_else_is_not_written(stage: Stage) -> None:

@@ -104,9 +104,9 @@ def test_the_order_of_arrival_does_not_matter(pairs: Pairs, random: Any) -> None
 @given(pair_events(), st.lists(st.integers(0, 50), max_size=6), st.integers(0, 50))
 def test_a_batch_delivered_again_changes_nothing(pairs: Pairs, where: list[int], half: int) -> None:
     state = apply(pairs, where)
-    before = state.table.pack(state.table.rows())
+    before = rows_of(state)
     assert len(state.apply(pairs, np.arange(len(pairs)))) == 0
-    assert state.table.pack(state.table.rows()) == before
+    assert rows_of(state) == before
     crashed = apply(pairs[:half])
     crashed.apply(pairs, np.arange(len(pairs)))
     close(crashed, apply(pairs))

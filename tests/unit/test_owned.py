@@ -14,7 +14,7 @@ from agents import owned
 from agents.owned import Owned, StagePartition, all_of, packed, persist
 from models import user_state
 from streams.errors import FencedError
-from streams.table import Table
+from streams.table import Table, unpack
 from streams.table_partition import TablePartition
 
 
@@ -42,7 +42,8 @@ def test_rows_in_memory_are_packed_and_others_are_none() -> None:
     part = state()
     part.rows.take(np.array([7, 9], np.uint64))
     rows = packed(part, np.array([9, 8, 7], np.uint64))
-    assert [r if r is None else int.from_bytes(r[:8], "little") for r in rows] == [9, None, 7]
+    assert unpack(rows, part.rows.dtype)[0]["key"].tolist() == [9, 0, 7]
+    assert [row is None for row in rows] == [False, True, False]
 
 
 def test_a_partition_lives_as_long_as_the_state_it_was_built_on() -> None:

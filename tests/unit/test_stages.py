@@ -24,7 +24,7 @@ from streams.codec import Decoder
 from streams.columns import ITEM_EVENT, pack_item_events, read_item_events
 from streams.schemas import Event
 from streams.settings import Settings
-from streams.table import Table
+from streams.table import Table, unpack
 from streams.table_partition import Changes, TablePartition
 
 SETTINGS = Settings(dedup_window_ms=60_000)
@@ -82,7 +82,7 @@ class Log:
 
     def rows(self, module: Any) -> dict[int, Any]:
         last = {r.key: r.value for r in self.records if r.key is not None and len(r.key) == 8}
-        return {int.from_bytes(k, "little"): np.frombuffer(v, module.ROW)[0] for k, v in last.items() if v}
+        return {int.from_bytes(k, "little"): unpack([v], module.ROW)[0][0] for k, v in last.items() if v}
 
 
 class World:
