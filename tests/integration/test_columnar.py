@@ -18,6 +18,7 @@ from streams.columnar import ColumnarTable
 from streams.errors import FencedError, HeadraceError
 from streams.sender import BatchSender
 from streams.settings import Settings
+from streams.table import unpack
 from streams.tail import Reader, open_reader, read_partition
 from streams.topics import Topics, create_topics
 from streams.transport import batch_topic, manual
@@ -256,7 +257,7 @@ async def test_a_late_writer_loses_for_good(topics_made, sender, eventually):
         assert part.clean
         assert part.position == len(await changelog(settings, 0))
     last = {r.key: r.value for r in await changelog(settings, 0)}  # as compaction leaves it
-    row = np.frombuffer(last[(4).to_bytes(8, "little")], ROW)[0]
+    row = unpack([last[(4).to_bytes(8, "little")]], ROW)[0][0]
     assert (row["count"], row["offset"]) == (5, 8)
     assert last[b"mark"] == (10).to_bytes(8, "little")
 

@@ -26,6 +26,7 @@ from streams.ids import hash64
 from streams.schemas import Context, Event, Impression, Item, UserProfile
 from streams.sender import BatchSender
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
+from streams.table import unpack
 from streams.topics import Topics, create_topics
 
 pytestmark = pytest.mark.broker
@@ -197,7 +198,7 @@ async def tamper(
     for partition in range(settings.partitions):
         latest = await latest_rows(settings, topic, partition, dtype, ("offset",))
         if key in latest.rows:
-            row = np.frombuffer(latest.rows[key], dtype).copy()
+            row = unpack([latest.rows[key]], dtype)[0]
             if index is None:
                 row[field] += 1
             else:

@@ -25,6 +25,7 @@ from streams.ids import hash64
 from streams.schemas import Context, Event, Example, Item, RecReply, RecRequest
 from streams.sender import BatchSender
 from streams.settings import Settings
+from streams.table import unpack
 from streams.topics import Topics, create_topics
 
 pytestmark = pytest.mark.broker
@@ -140,10 +141,10 @@ async def test_the_loop_from_click_to_lightgbm_ranked_reply(quick: Settings) -> 
             store = RedisStore(quick)
             rows = await until(
                 lambda: store.get("u", [hash64("user-1")]),
-                lambda r: r[0] is not None and np.frombuffer(r[0], user_state.ROW)[0]["n_clicks"] == 5,
+                lambda r: r[0] is not None and unpack(r, user_state.ROW)[0]["n_clicks"][0] == 5,
             )
             await store.close()
-            row = np.frombuffer(rows[0] or b"", user_state.ROW)[0]
+            row = unpack(rows, user_state.ROW)[0][0]
             assert set(row["cat"][row["cat_w"] > 0]) == {hash64("sport")}
 
             reply = RecReply("")
@@ -276,7 +277,7 @@ async def test_bad_input_becomes_dead_letters_and_error_replies_and_stops_nothin
             store = RedisStore(quick)
             rows = await store.get("u", [hash64("u")])
             await store.close()
-            clicks = np.frombuffer(rows[0] or b"", user_state.ROW)[0]["n_clicks"]
+            clicks = unpack(rows, user_state.ROW)[0][0]["n_clicks"]
             assert clicks == 1, "only the good event counts"
 
     def of(topic: str) -> dict[bytes | None, tuple[str, str]]:
@@ -343,7 +344,7 @@ async def test_poison_on_the_internal_topics_is_buried_and_stops_nothing(quick: 
             store = RedisStore(quick)
             await until(
                 lambda: store.get("i", [hash64("item-3")]),
-                lambda rows: rows[0] is not None and np.frombuffer(rows[0], ITEM_ROW)[0]["totals"][1] > 0,
+                lambda rows: rows[0] is not None and unpack(rows, ITEM_ROW)[0]["totals"][0][1] > 0,
             )
             await store.close()
     seen = {topic: sum(1 for x in letters if x.topic == topic) for topic in poison}
