@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 #: An online beat that took a while is followed by a pause of as much: a slow store cannot eat the stage.
 REST = 1.0
-#: A stage that is far behind makes this many times longer pauses between durable beats.
+#: A stage that is far behind makes this many times longer pauses between beats.
 CATCHING_UP = 4
 
 
@@ -72,19 +72,18 @@ class Beats:
     async def hold(self, ack: Callable[[], None], *, behind: bool = False) -> None:
         """Keep a batch's ack until the next durable beat; write what is due.
 
-        ``behind`` says that much more is waiting: the online beats are left out then and the durable ones are
-        rarer, since their readers are served better by a stage that catches up.
+        ``behind`` says that much more is waiting: the beats are rarer then, since their readers are served
+        better by a stage that catches up.
         """
         if self._error is not None:
             raise self._error
         now = time.monotonic()
-        due = now + self._durable_s * (CATCHING_UP if behind else 1)
+        rarer = CATCHING_UP if behind else 1
+        due = now + self._durable_s * rarer
         self._durable_due = min(self._durable_due, due) if self._acks else due
         self._acks.append(ack)
-        if behind:
-            self._online_due = self._durable_due
-        elif not self._fresh or self._behind:
-            self._online_due = min(max(now + self._online_s, self._rested), self._durable_due)
+        if not self._fresh or (self._behind and not behind):
+            self._online_due = min(max(now + self._online_s * rarer, self._rested), self._durable_due)
         self._fresh, self._behind = True, behind
         if now >= self._durable_due:
             await self.flush(durable=True)

@@ -266,7 +266,7 @@ async def test_a_late_writer_loses_for_good(topics_made, sender, eventually):
     async with Worker(settings) as worker:
         assert worker.table.get(0, keys(4))["count"] == [5]
         changes = worker.table.partition(0).take()
-        assert (changes.keys.tolist(), list(changes.meta)) == ([4], [b"mark"])
+        assert (changes.rows.keys.tolist(), list(changes.meta)) == ([4], [b"mark"])
         await worker.table.write({0: changes})
 
 
