@@ -23,6 +23,7 @@ cdef enum:
     MAX_TIERS = 8
     MAX_METRICS = 64
     MIN_SLOTS = 64
+    PACK_BYTES = 65536
 
 
 cdef class _Bytes:
@@ -338,16 +339,25 @@ cdef void _unpack(const uint8_t *packed, Py_ssize_t length, char *row, Py_ssize_
 def pack_rows(data, const int64_t[::1] rows not None):
     cdef _Bytes source = _Bytes(data, False)
     cdef Py_ssize_t i, size = source.size, n = rows.shape[0], used = 0, slack = size // 8 + 16
+    cdef Py_ssize_t room = max(PACK_BYTES, size + slack), start = 0
     _inside(rows, source.n)
-    out = np.empty(n * size + slack, np.uint8)
+    pieces = []
     ends = np.zeros(n + 1, np.int64)
-    cdef uint8_t[::1] to = out
     cdef int64_t[::1] bounds = ends
-    with nogil:
+    cdef uint8_t *to = <uint8_t *> malloc(room)  # small enough to stay in the cache, and in the process
+    if to == NULL:
+        raise MemoryError()
+    try:
         for i in range(n):
-            used += _pack(source.start + rows[i] * source.step, size, &to[used])
+            if used - start + size + slack > room:
+                pieces.append(PyBytes_FromStringAndSize(<char *> to, used - start))
+                start = used
+            used += _pack(source.start + rows[i] * source.step, size, to + (used - start))
             bounds[i + 1] = used
-    return out[:used].tobytes(), ends
+        pieces.append(PyBytes_FromStringAndSize(<char *> to, used - start))
+    finally:
+        free(to)
+    return b"".join(pieces), ends
 
 
 def unpack_rows(given, data):

@@ -47,6 +47,15 @@ def test_packed_rows_are_what_they_were(rows: list[list[int]]) -> None:
     assert back.tobytes() == data.tobytes()
 
 
+def test_many_rows_are_packed_piece_by_piece() -> None:
+    rows = np.random.default_rng(0).integers(0, 3, (1000, 2020)).astype(np.uint8)
+    rows[::3] = 255  # not worth packing
+    data = rows.view("V2020")[:, 0]
+    back = np.zeros_like(data)
+    assert unpack_rows(cut(*pack_rows(data, np.arange(1000))), back).all()
+    assert back.tobytes() == data.tobytes()
+
+
 def test_a_row_with_little_in_it_is_small() -> None:
     data = np.zeros(1, "V2016")
     assert len(pack_rows(data, np.zeros(1, np.int64))[0]) == 32
