@@ -21,8 +21,8 @@ _AFTER = struct.Struct(">hiqqqhii")
 _LENGTH_FROM = 12  # the length is of what comes after it
 _MAGIC = 2
 
-#: Level of zstd for packed rows and columns of numbers: 3, the default, takes three times as long for a fifth
-#: less.
+#: Level of zstd for packed rows and columns of numbers: 3, the default, takes nearly twice as long for a
+#: quarter less.
 ZSTD_LEVEL = -5
 #: Compression -> its number in the attributes, and how it is done.
 _CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
