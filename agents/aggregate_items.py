@@ -45,8 +45,7 @@ class Partition(StagePartition):
         items, countries, pairs = states
         self.stats = ItemStats(items.rows, countries.rows)
         self.neighbours = Neighbours(pairs.rows)
-        #: Rows of items and of neighbours changed since the online store was told; countries are not there.
-        self._touched: dict[int, list[I64]] = {0: [], 2: []}
+        self._touched: list[I64] = []  # rows of items changed since the online store was told
         self._marks = {
             int.from_bytes(key[len(MARK) :], "little"): int.from_bytes(value, "little", signed=True)
             for key, value in items.meta.items()
@@ -65,8 +64,7 @@ class Partition(StagePartition):
         pairs = self.neighbours.apply(events[pair], offsets[pair])
         for state, rows in zip(self.states, (items, countries, pairs), strict=True):
             state.touch(rows)
-        self._touched[0].append(items)
-        self._touched[2].append(pairs)
+        self._touched.append(items)
         return len(events)
 
     def _new(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
@@ -81,10 +79,10 @@ class Partition(StagePartition):
             self._marks[number] = max(self._marks.get(number, -1), int(mine.max()))
         return fresh
 
-    def take(self, at: int) -> PackedRows:
-        """Return and reset what the online store has not got of a table."""
-        touched, self._touched[at] = self._touched[at], []
-        table = self.states[at].rows
+    def take(self) -> PackedRows:
+        """Return and reset what the online store has not got of the items."""
+        touched, self._touched = self._touched, []
+        table = self.states[0].rows
         rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
         return table.pack(rows[table.data["key"][rows] != 0])
 
@@ -110,7 +108,8 @@ class ItemStage:
         self.pairs = Shelf(app, wiring, t.neighbours, "n", **pairs)
         self.shelves = [self.items, self.countries, self.pairs]
         self.partitions = Owned(self.shelves, Partition)
-        self.beats = Beats(self._write, s.flush_every_ms / 1000, s.durable_every_ms / 1000, app.crash)
+        rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
+        self.beats = Beats(self._show, self._take, self._save, *rhythms, app.crash)
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
@@ -141,20 +140,21 @@ class ItemStage:
         await self.countries.bring_back(countries, lambda: country_key(events["item"], events["country"]))
         await self.pairs.bring_back(pairs, lambda: events["item"])
 
-    async def _write(self, durable: bool) -> None:
+    async def _show(self) -> None:
         self.items.table.check_lease()
-        parts = list(self.partitions)
-        shown, changes = [], dict[int, list[Changes]]()
-        for part in parts:
-            shown.append(self.items.show(part.number, part.take(0)))
-            if durable:  # what goes with what changes slowly, and its rows are the largest
-                shown.append(self.pairs.show(part.number, part.take(2)))
-                changes[part.number] = part.changes()
-        await all_of(self._to_kafka(changes), *shown)
-        if durable:
-            for part in parts:
-                for shelf, state in zip(self.shelves, part.states, strict=True):
-                    shelf.settle(state)
+        await self.items.show({part.number: part.take() for part in self.partitions})
+
+    def _take(self) -> dict[int, list[Changes]]:
+        self.items.table.check_lease()
+        return {part.number: part.changes() for part in self.partitions}
+
+    async def _save(self, changes: dict[int, list[Changes]]) -> None:
+        # Readers see neighbours as they are saved, not sooner: they change slowly.
+        pairs = {number: every[2].rows for number, every in changes.items()}
+        await all_of(self._to_kafka(changes), self.pairs.show(pairs))
+        for every in changes.values():
+            for shelf, change in zip(self.shelves, every, strict=True):
+                shelf.settle(change.partition)
 
     async def _to_kafka(self, changes: dict[int, list[Changes]]) -> None:
         # Items come last, and of them the marks: once those are durable, so is everything they stand for.

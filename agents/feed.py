@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
@@ -30,10 +30,11 @@ import numpy.typing as npt
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from serving.resp import Keys, Rows
+from serving.resp import Keys
 from serving.store import PROBE_S, Kind, OnlineStore
 from streams.errors import UnavailableError
 from streams.settings import Settings
+from streams.table import PackedRows
 from streams.tail import read_partition
 
 log = logging.getLogger(__name__)
@@ -196,22 +197,37 @@ class StoreFeed(Service):
         """Stop feeding a partition: it goes to another worker, or its rows in memory are dropped."""
         self._parts.pop(partition, None)
 
-    async def put(self, partition: int, keys: Keys, rows: Rows) -> None:
-        """Write the rows that changed since the last call, all of them; also when there are none.
+    async def put(self, changed: Mapping[int, PackedRows]) -> None:
+        """Write all rows that changed since the last call, by partition; there may be none.
 
-        Calls for one partition must not overlap. Never raises for a store that is away.
+        Calls must not overlap. Never raises for a store that is away.
         """
-        part = self._parts.get(partition)
-        if part is not None:
-            part.recent.update(dict.fromkeys(_ints(keys), _HELD))
-            await self._live(partition, part, keys, rows)
+        parts = {n: part for n in changed if (part := self._parts.get(n)) is not None}
+        positions = {n: (part.durable, part.once) for n, part in parts.items()}
+        for n, part in parts.items():
+            part.recent.update(dict.fromkeys(changed[n].keys.tolist(), _HELD))
+        async with self._live({n: part for n, part in parts.items() if len(changed[n])}) as ours:
+            if ours:
+                await self._store.put(self._kind, PackedRows.joined([changed[n] for n in ours]))
+            for n, part in ours.items():
+                if part.fresh is not None:
+                    part.fresh.update(changed[n].keys.tolist())
+        if not self._away:
+            for n, (durable, once) in positions.items():
+                if n in ours or not len(changed[n]):
+                    parts[n].once, parts[n].safe = durable, max(parts[n].safe, once)
 
     async def drop(self, partition: int, keys: Keys) -> None:
         """Remove rows. Otherwise as ``put``."""
         part = self._parts.get(partition)
-        if part is not None and len(keys):
-            part.recent.update(dict.fromkeys(_ints(keys)))
-            await self._live(partition, part, keys, None)
+        if part is None or not len(keys):
+            return
+        part.recent.update(dict.fromkeys(_ints(keys)))
+        async with self._live({partition: part}) as ours:
+            if ours:
+                await self._store.drop(self._kind, keys)
+                if part.fresh is not None:
+                    part.fresh.update(_ints(keys))
 
     def durable(self, partition: int, position: int) -> None:
         """Say that every row that was dirty when this flush began is in the changelog before ``position``.
@@ -223,29 +239,23 @@ class StoreFeed(Service):
             part.durable = max(part.durable, position)
             part.before, part.recent = part.recent, {}
 
-    async def _live(self, partition: int, part: _Part, keys: Keys, rows: Rows | None) -> None:
-        durable, once = part.durable, part.once
-        if len(keys):
-            async with self._writing:
-                if self._away or not self._owned(partition):
+    @contextlib.asynccontextmanager
+    async def _live(self, parts: dict[int, _Part]) -> AsyncIterator[dict[int, _Part]]:
+        """Give out those of ``parts`` that may be written to, alone; what is not written is owed."""
+        if not parts:
+            yield {}
+            return
+        async with self._writing:
+            ours = {} if self._away else {n: part for n, part in parts.items() if self._owned(n)}
+            for n, part in parts.items():
+                part.owed |= n not in ours
+            try:
+                yield ours
+            except UnavailableError as exc:
+                for part in ours.values():
                     part.owed = True
-                    return
-                try:
-                    await self._send(keys, rows)
-                except UnavailableError as exc:
-                    part.owed = True
-                    self._went_away(exc)
-                    return
-                if part.fresh is not None:
-                    part.fresh.update(_ints(keys))
-        if rows is not None and not self._away:
-            part.once, part.safe = durable, max(part.safe, once)
-
-    async def _send(self, keys: Keys, rows: Rows | None) -> None:
-        if rows is None:
-            await self._store.drop(self._kind, keys)
-        else:
-            await self._store.put(self._kind, keys, rows)
+                ours.clear()
+                self._went_away(exc)
 
     def _went_away(self, exc: UnavailableError) -> None:
         self._answers_since = None
@@ -463,9 +473,9 @@ class _CatchUp:
                 gone.append(key)
         with self._noticing():
             if rows:
-                await feed._send(list(rows), list(rows.values()))
+                await feed._store.put(feed._kind, PackedRows.of(list(rows), list(rows.values())))
             if gone:
-                await feed._send(gone, None)
+                await feed._store.drop(feed._kind, gone)
         self.written += len(rows) + len(gone)
         return unknown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -120,10 +120,10 @@ class Shelf:
         if self.feed is not None:
             self.feed.attach(state.number, partial(packed, state), state.position)
 
-    async def show(self, partition: int, rows: PackedRows) -> None:
-        """Put changed rows into the online store; none, too, is worth a call."""
+    async def show(self, changed: Mapping[int, PackedRows]) -> None:
+        """Put changed rows, by partition, into the online store; none, too, is worth a call."""
         if self.feed is not None:
-            await self.feed.put(partition, rows.keys, rows)
+            await self.feed.put(changed)
 
     async def hide(self, partition: int, keys: U64 | Sequence[int]) -> None:
         """Remove rows from the online store."""
@@ -274,7 +274,7 @@ class Owned(Generic[P]):
 class Stage(Protocol):
     """What an agent drives: it applies batches, and its beats write what they did."""
 
-    beats: Beats
+    beats: Beats[Any]
 
     async def apply(self, batch: RecordBatch) -> None:
         """Apply a batch. Raises ``FencedError`` when its partition is not this worker's any more."""

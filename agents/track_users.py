@@ -21,7 +21,7 @@ from mode import Service
 
 from agents.beats import Beats
 from agents.follow_catalog import CatalogFollower, check_item
-from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, persist, work
+from agents.owned import Keeper, Owned, Shelf, StagePartition, persist, work
 from agents.wiring import Wiring
 from models import user_state
 from models.kernels import split_item_events
@@ -172,7 +172,10 @@ class UserStage:
             order=("offset", "shown_offset"),
         )
         self.partitions = Owned([self.shelf], lambda states: Partition(states, s))
-        self.beats = Beats(self._write, s.flush_every_ms / 1000, s.durable_every_ms / 1000, app.crash)
+        #: Item-events on their way: the last of a chain in which each waits for the one before.
+        self._passing: asyncio.Task[None] | None = None
+        rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
+        self.beats = Beats(self._show, self._take, self._save, *rhythms, app.crash)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
@@ -246,31 +249,35 @@ class UserStage:
     async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
         await self.shelf.bring_back(part.state, lambda: hash_many(users))
 
-    async def _write(self, durable: bool) -> None:
+    async def _show(self) -> None:
         self.shelf.table.check_lease()
-        parts = list(self.partitions)
-        out: list[npt.NDArray[np.void]] = []
-        shown, changes = [], dict[int, Changes]()
-        for part in parts:
-            rows, gone, items = part.take()
-            shown.append(self._to_store(part.number, rows, gone))
+        changed, gone, out = dict[int, PackedRows](), dict[int, list[int]](), []
+        for part in self.partitions:
+            changed[part.number], gone[part.number], items = part.take()
             out.extend(items)
-            if durable:
-                changes[part.number] = part.state.take()
-        await all_of(self._to_kafka(out, changes), *shown)
-        if durable:
-            for part in parts:
-                self.shelf.settle(part.state)
-
-    async def _to_kafka(self, out: list[npt.NDArray[np.void]], changes: dict[int, Changes]) -> None:
         if out:
-            await self._send_item_events(out)
-        if changes:
-            await self.shelf.table.write(changes)
+            self._passing = asyncio.create_task(self._pass_on(out, self._passing))
+            self._passing.add_done_callback(_noted)  # ``_save`` raises it; a worker that stops need not
+        for number, keys in gone.items():
+            await self.shelf.hide(number, keys)
+        await self.shelf.show(changed)
 
-    async def _to_store(self, number: int, rows: PackedRows, gone: list[int]) -> None:
-        await self.shelf.hide(number, gone)
-        await self.shelf.show(number, rows)
+    def _take(self) -> dict[int, Changes]:
+        self.shelf.table.check_lease()
+        return {part.number: part.state.take() for part in self.partitions}
+
+    async def _save(self, changes: dict[int, Changes]) -> None:
+        if self._passing is not None:  # a row stands for the item-events it has caused
+            await self._passing
+        await self.shelf.table.write(changes)
+        for change in changes.values():
+            self.shelf.settle(change.partition)
+
+    async def _pass_on(self, out: list[npt.NDArray[np.void]], before: asyncio.Task[None] | None) -> None:
+        """Send item-events, after those of earlier beats; once some have failed, so do all that follow."""
+        if before is not None:
+            await before
+        await self._send_item_events(out)
 
     async def _send_item_events(self, out: list[npt.NDArray[np.void]]) -> None:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender
@@ -282,6 +289,11 @@ class UserStage:
                 writes.append(sender.send_pieces(topic, piece, PACKED, partition=number))
             start += size
         await asyncio.gather(*writes)
+
+
+def _noted(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:

@@ -14,7 +14,8 @@ installed is null, with the reason in ``details``.
 
 ``recovery_rows_per_s``: see bench/ingest/recovery.py. ``user_row_bytes``, ``item_row_bytes``: the row
 with everything in it; ``..._with_index`` is what a filled table has allocated for one.
-``freshness_p50_ms``, ``freshness_p99_ms``: from an event's send to its count in Redis at half load, see
+``freshness_p50_ms``, ``freshness_p99_ms``: from an event's send to its count in Redis, each round at half of
+the events per second that the pipeline has just reached, medians of the rounds; see
 bench/ingest/freshness.py.
 """
 
@@ -92,8 +93,8 @@ class Report:
         note(f"not measured: {why}")
 
 
-async def systems(report: Report, bench: Bench, names: list[str], runs: int) -> None:
-    """Run all systems in turns."""
+async def systems(report: Report, bench: Bench, names: list[str], runs: int, fresh: Freshness | None) -> None:
+    """Run all systems in turns; ``fresh`` goes right after the pipeline, whose half it is."""
     loaded: dict[str, list[Run]] = {name: [] for name in names}
     idle: dict[str, list[Run]] = {name: [] for name in names}
     for turn in range(runs):
@@ -108,30 +109,43 @@ async def systems(report: Report, bench: Bench, names: list[str], runs: int) -> 
                 continue
             rate, _ = rates(loaded[name][-1:], idle[name], len(bench.events))
             note(f"run {turn + 1}: {name}: {rate} events per CPU-second")
+            if name == "pipeline" and fresh is not None:
+                await fresh.measure(report, bench, loaded[name][-1].wall_events_per_s / 2)
     for name in names:
         report.figures[name], report.details[name] = rates(loaded[name], idle[name], len(bench.events))
 
 
-async def fresh(report: Report, bench: Bench, args: argparse.Namespace) -> None:
-    """Measure the freshness at half of the pipeline's wall throughput, or at ``--rate``."""
-    rate, behind = args.rate, report.details.get("pipeline")
-    if not rate and behind:
-        rate = int(statistics.median(behind["wall_events_per_s"]) / 2)
-    if not rate:
-        report.failed("freshness", "half of what? needs pipeline measured in the same run, or --rate")
-        return
-    try:
-        seen = await freshness(bench, rate, args.seconds)
-    except FailedError as exc:
-        report.failed("freshness", exc)
-        return
-    report.figures["freshness_p50_ms"], report.figures["freshness_p99_ms"] = seen["p50_ms"], seen["p99_ms"]
-    report.details["freshness"] = {
-        **seen,
-        "method": "perf_counter before send of a marker user's click -> an MGET of its row counts it; "
-        "a delay may be too long by up to polling_error_ms, never too short",
-        "shared": "load, prober, worker (the pipeline in one process), broker and Redis on the same cores",
-    }
+class Freshness:
+    """Freshness at half of the pipeline's wall throughput, just measured, or at ``--rate``; once a round."""
+
+    def __init__(self, rate: int | None, seconds: float) -> None:
+        self._rate, self._seconds = rate, seconds
+        self._seen: list[dict[str, Any]] = []
+
+    async def measure(self, report: Report, bench: Bench, half: float) -> None:
+        """Measure once."""
+        try:
+            seen = await freshness(bench, self._rate or round(half), self._seconds)
+        except FailedError as exc:
+            report.failed("freshness", exc)
+            return
+        self._seen.append(seen)
+        note(f"freshness: {seen['p50_ms']} / {seen['p99_ms']} ms at {seen['load_events_per_s']} events/s")
+
+    def tell(self, report: Report) -> None:
+        """Put the medians of all rounds into the report."""
+        if not self._seen:
+            if "freshness" not in report.missing:
+                report.failed("freshness", "half of what? needs pipeline in the same run, or --rate")
+            return
+        for name in ("p50_ms", "p99_ms"):
+            report.figures[f"freshness_{name}"] = statistics.median(seen[name] for seen in self._seen)
+        report.details["freshness"] = {
+            **{name: [seen[name] for seen in self._seen] for name in self._seen[0]},
+            "method": "perf_counter before send of a marker user's click -> an MGET of its row counts it; "
+            "a delay may be too long by up to polling_error_ms, never too short",
+            "shared": "load, prober, workers (a process a role), broker and Redis on the same cores",
+        }
 
 
 def memory(report: Report, users: int, items: int) -> None:
@@ -183,7 +197,8 @@ async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dic
     async with Positions(where.brokers) as positions:
         bench = Bench(where, events, items, positions, folder, args.idle)
         names = [name for name in SYSTEMS if name in args.only and name not in report.missing]
-        await systems(report, bench, names, args.runs)
+        fresh = Freshness(args.rate, args.seconds) if "freshness" in args.only else None
+        await systems(report, bench, names, args.runs, fresh)
         if "recovery" in args.only:
             try:
                 seen = await recovery(bench, args.rows, args.runs)
@@ -191,8 +206,10 @@ async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dic
                 report.details["recovery"] = seen
             except FailedError as exc:
                 report.failed("recovery", exc)
-        if "freshness" in args.only:
-            await fresh(report, bench, args)
+        if fresh is not None:
+            for _ in range(args.runs if args.rate and "pipeline" not in names else 0):
+                await fresh.measure(report, bench, args.rate)
+            fresh.tell(report)
         if args.profile:
             for name in (n for n in OURS if n in args.only):
                 try:

@@ -90,8 +90,8 @@ async def writes(url: str, size: int) -> dict[str, Any]:
             await pipe.execute()
 
     ways: dict[str, Callable[[], Awaitable[None]]] = {
-        "put_bytes": lambda: store.put("u", numbers, packed),
-        "put_packed": lambda: store.put("u", keys, joined),
+        "put_bytes": lambda: store.put("u", PackedRows.of(numbers, packed)),
+        "put_packed": lambda: store.put("u", joined),
         "lua": lua,
         "pipeline": pipeline,
     }
@@ -105,9 +105,9 @@ async def writes(url: str, size: int) -> dict[str, Any]:
     latency = []
     for _ in range(300):
         began = time.perf_counter()
-        await store.put("u", numbers[:50], packed[:50])
+        await store.put("u", joined[:50])
         latency.append(time.perf_counter() - began)
-    longest = [await held(store.put("u", keys, joined)) for _ in range(20)]
+    longest = [await held(store.put("u", joined)) for _ in range(20)]
     await store.close()
     await client.aclose()
     return {
@@ -134,7 +134,7 @@ async def refill(url: str, size: int = 2048) -> dict[str, Any]:
     async def live() -> None:
         while True:
             began = time.perf_counter()
-            await feed.put(0, list(range(50)), [memory[key] for key in range(50)])
+            await feed.put({0: PackedRows.of(range(50), [memory[key] for key in range(50)])})
             latency.append(time.perf_counter() - began)
             await asyncio.sleep(0.01)
 

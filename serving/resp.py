@@ -7,7 +7,6 @@ keys need to live on one server.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
@@ -17,30 +16,16 @@ from serving.kernels import set_commands
 from streams.table import PackedRows
 
 Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
-#: Packed rows; ``PackedRows`` are cheaper: no object per row.
-Rows: TypeAlias = Sequence[bytes]
 
 #: Bytes of the answer to one ``SET`` (``+OK``) and one ``DEL`` (``:0`` or ``:1``); an error is longer.
 SET_REPLY, DEL_REPLY = 5, 4
 
 
-def set_rows(start: bytes, ttl_s: int, keys: Keys, rows: Rows) -> memoryview:
-    """Return ``SET <start><key as 16 hex digits> <row> EX <ttl_s>`` for every row.
-
-    Raises
-    ------
-    ValueError
-        When there are not as many rows as keys.
-    """
+def set_rows(start: bytes, ttl_s: int, rows: PackedRows) -> memoryview:
+    """Return ``SET <start><key as 16 hex digits> <row> EX <ttl_s>`` for every row."""
     before = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b" % (len(start) + 16, start)
     after = b"\r\n$2\r\nEX\r\n$%d\r\n%d\r\n" % (len(str(ttl_s)), ttl_s)
-    if len(keys) != len(rows):
-        raise ValueError(f"{len(keys)} keys, {len(rows)} rows")
-    if isinstance(rows, PackedRows):
-        blob, bounds = rows.blob, rows.bounds
-    else:
-        blob, bounds = b"".join(rows), np.fromiter(accumulate(map(len, rows), initial=0), np.int64)
-    return set_commands(before, after, np.ascontiguousarray(keys, np.uint64), blob, bounds)
+    return set_commands(before, after, np.ascontiguousarray(rows.keys), rows.blob, rows.bounds)
 
 
 def delete_rows(start: bytes, keys: Keys) -> bytes:

@@ -32,9 +32,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from serving.resp import DEL_REPLY, SET_REPLY, Keys, Rows, delete_rows, set_rows
+from serving.resp import DEL_REPLY, SET_REPLY, Keys, delete_rows, set_rows
 from streams.errors import ConfigError, UnavailableError
 from streams.settings import Settings
+from streams.table import PackedRows
 
 Kind = Literal["u", "n", "i"]
 
@@ -45,8 +46,9 @@ PROBE_S = 0.25
 #: A call that timed out is looked at once more after this: it may be our own loop that was busy.
 _GRACE_S = 0.005
 
-#: Sent in one round trip: below 1 ms of our loop; Redis reads it in pieces, between other clients' commands.
-_CHUNK_ROWS = 1000
+#: Sent in one round trip, of rows and of keys: below 1 ms of our loop; Redis reads it in pieces, between
+#: other clients' commands.
+_CHUNK_BYTES = 1024 * 1024
 _CHUNK_KEYS = 10_000
 
 #: Sets the marks that still stand where they were seen ('*': wherever); returns their partitions.
@@ -67,7 +69,7 @@ return done
 class OnlineStore(Protocol):
     """What serving reads and the stages write."""
 
-    async def put(self, kind: Kind, keys: Keys, rows: Rows) -> None:
+    async def put(self, kind: Kind, rows: PackedRows) -> None:
         """Write packed rows. Raises ``UnavailableError``."""
 
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
@@ -146,15 +148,11 @@ class RedisStore:
     def _marks(self, kind: Kind) -> str:
         return f"{self._prefix}m:{kind}"
 
-    async def put(self, kind: Kind, keys: Keys, rows: Rows) -> None:
-        """Write packed rows, ``_CHUNK_ROWS`` in one round trip."""
-        if not len(keys):
-            return
+    async def put(self, kind: Kind, rows: PackedRows) -> None:
+        """Write packed rows, some ``_CHUNK_BYTES`` in one round trip."""
         start = self._start(kind).encode()
-        for first in range(0, len(keys), _CHUNK_ROWS):
-            chunk = slice(first, first + _CHUNK_ROWS)
-            packed = set_rows(start, self._ttl[kind], keys[chunk], rows[chunk])
-            await self._write(packed, SET_REPLY * len(keys[chunk]))
+        for chunk in rows.chunks(_CHUNK_BYTES, _CHUNK_KEYS):
+            await self._write(set_rows(start, self._ttl[kind], chunk), SET_REPLY * len(chunk))
 
     async def drop(self, kind: Kind, keys: Keys) -> None:
         """Remove rows."""
@@ -325,10 +323,10 @@ class MemoryStore:
         if self.away:
             raise UnavailableError("the store is away")
 
-    async def put(self, kind: Kind, keys: Keys, rows: Rows) -> None:
+    async def put(self, kind: Kind, rows: PackedRows) -> None:
         """Write packed rows."""
         self._answer()
-        self._rows.update(zip([(kind, int(k)) for k in keys], rows, strict=True))
+        self._rows.update(zip([(kind, k) for k in rows.keys.tolist()], rows, strict=True))
 
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
         """Read packed rows."""

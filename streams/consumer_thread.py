@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,9 @@ from streams.lease import Lease
 
 log = logging.getLogger(__name__)
 
+#: How long this thread waits for another one that does not let go of Python's interpreter lock: several times
+#: between an answer of the broker and its records in the main thread.
+SWITCH_S = 0.0005
 #: Most records taken at once from a partition of a topic that is read one by one.
 MAX_SINGLE = 100
 
@@ -127,6 +131,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         """Connect."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
         await super().on_start()
         consumer = self._ensure_consumer()
         be_patient(consumer)

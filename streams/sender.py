@@ -193,7 +193,7 @@ class BatchSender(Service):
         now = time.time_ns() // 1_000_000
         try:
             for payload, count in frames:
-                framed = FramedBatch(payload, count, now, self._settings.compression)
+                framed = FramedBatch(payload, count, now, self._settings.bulk_compression)
                 sent.append((await self._queue(producer, framed, topic, partition, pending), count))
             builder, count = producer.create_batch(), 0
             for key, value, timestamp, given in records:

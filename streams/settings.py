@@ -41,6 +41,9 @@ class Settings(BaseSettings):
         4 * 1024 * 1024, ge=1024, description="largest record the public topics take"
     )
     compression: Literal["none", "zstd", "lz4", "gzip"] = Field("zstd", description="of our own topics")
+    bulk_compression: Literal["none", "zstd", "lz4"] = Field(
+        "lz4", description="of rows and item-events: there zstd's fast levels are no smaller, and slower"
+    )
     session_timeout_s: float = Field(10.0, gt=0)
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")
 
@@ -63,10 +66,10 @@ class Settings(BaseSettings):
 
     # State
     flush_every_ms: int = Field(
-        50, ge=0, description="what batches did goes to the next stage and to Redis together, this often"
+        15, ge=0, description="what batches did goes to the next stage and to Redis together, this often"
     )
     durable_every_ms: int = Field(
-        500, ge=0, description="changed rows go to their changelog, and offsets are committed, this often"
+        1000, ge=0, description="changed rows go to their changelog, and offsets are committed, this often"
     )
     standby_replicas: int = Field(
         1, ge=0, le=5, description="workers that keep a warm copy of a partition another one owns"

@@ -11,8 +11,9 @@ fingerprint of the dtype), ``updated`` (int64, ms) and the fields that order the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
@@ -55,6 +56,32 @@ class PackedRows(Sequence[bytes]):
 
     def __init__(self, keys: U64, blob: bytes, bounds: npt.NDArray[np.int64]) -> None:
         self.keys, self.blob, self.bounds = keys, blob, bounds
+
+    @classmethod
+    def of(cls, keys: U64 | Sequence[int], rows: Sequence[bytes]) -> PackedRows:
+        """Put rows that were packed one by one into one buffer."""
+        if len(keys) != len(rows):
+            raise ValueError(f"{len(keys)} keys, {len(rows)} rows")
+        bounds = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
+        return cls(_u64(keys), b"".join(rows), bounds)
+
+    @classmethod
+    def joined(cls, parts: Sequence[PackedRows]) -> PackedRows:
+        """Put several together, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.bounds) for part in parts)])
+        blob = b"".join([memoryview(part.blob)[part.bounds[0] : part.bounds[-1]] for part in parts])
+        return cls(np.concatenate([part.keys for part in parts]), blob, np.cumsum(sizes))
+
+    def chunks(self, most_bytes: int, most_rows: int) -> Iterator[PackedRows]:
+        """Yield all rows in pieces of no more than that, or of one row."""
+        first = 0
+        while first < len(self):
+            full = int(np.searchsorted(self.bounds, self.bounds[first] + most_bytes, "right")) - 1
+            end = min(max(full, first + 1), first + most_rows, len(self))
+            yield self[first:end]
+            first = end
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -168,12 +168,20 @@ class BatchConsumer(driver.Consumer):
             if tp not in self._active_partitions and tp not in self._buffered_partitions:
                 self._thread.give_back(taken._replace(records=records[start:]))
                 return True
-            message = self._batch_message(tp, chunk)
-            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+            await self._hand_over(self._batch_message(tp, chunk))
         if taken.seeks == self._seeks[tp]:
             self.ledger.skip(tp, taken.position)
             self._delivered[tp] = taken.position
         return True
+
+    async def _hand_over(self, message: BatchMessage) -> None:
+        """Put a batch into the queues of its agents; they take any number of them."""
+        buffer, topics = self.app.producer.buffer, self.app.topics
+        waits = buffer.size > buffer.max_messages or topics._tp_to_callback_lock.locked()
+        if waits or not self.app.flow_control.is_active():
+            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        else:  # nothing to wait for: four tasks a batch are saved, and the rounds of the loop they take
+            await self.callback(message)
 
     def _batch_message(self, tp: TP, records: list[Any]) -> BatchMessage:
         first, last = records[0].offset, records[-1].offset

@@ -1,10 +1,10 @@
 """From an event's send to the feature readable in Redis, while others send at half of what the pipeline can.
 
 Marker users each click about once a second. For every click the time just before ``send`` is noted, and a
-reader asks Redis for the rows of all clicks under way, in one MGET, every 2 ms or so: a click has arrived
+reader asks Redis for the rows of all clicks under way, in one MGET, every few ms: a click has arrived
 when its user's ``n_clicks`` counts it. So a delay is too long by up to the time between two reads plus
 the read's own (both are in the result), never too short. Sender, reader, load, worker, broker and Redis
-share the machine's cores.
+share the machine's cores. The pipeline runs as docker-compose.yml runs it, a process a role.
 
 As a program (``python -m bench.ingest.freshness BROKERS PREFIX RATE SECONDS``) it is the load.
 """
@@ -12,6 +12,7 @@ As a program (``python -m bench.ingest.freshness BROKERS PREFIX RATE SECONDS``) 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -24,7 +25,7 @@ from aiokafka import AIOKafkaProducer
 
 from agents.stack import environment
 from bench.ingest.events import Mix, mixed, now_ms
-from bench.ingest.measure import Process
+from bench.ingest.measure import Process, touch_memory
 from bench.ingest.systems import OURS, ROOT, Bench, FailedError
 from models import user_state
 from serving.store import RedisStore
@@ -37,9 +38,15 @@ from streams.topics import Topics
 
 MARKERS = 50
 PROBES_PER_S = 50
-POLL_S = 0.002
+POLL_S = 0.004
+#: The load sends what is due this often, a batch a partition.
 TICK_S = 0.01
-WARM_UP_S = 3.0
+#: Making an event of the load takes less than this.
+MAKING_S = 12e-6
+#: From the load's first event to the first probe: the broker compiles what it runs often.
+WARM_UP_S = 8.0
+#: The load goes on for so long after the last probe.
+COOL_DOWN_S = 3.0
 
 
 def click(user: str, number: int, ts: int) -> bytes:
@@ -55,12 +62,12 @@ def click(user: str, number: int, ts: int) -> bytes:
 
 
 async def load(settings: Settings, rate: int, seconds: float) -> dict[str, float]:
-    """Send the mix, dated now, at ``rate`` events per second; return the rate reached."""
-    topic, partitions = Topics(settings).events, settings.partitions
-    records = []
-    for key, value, _ in mixed(int(rate * seconds), Mix(seed=11, straggling=0), now_ms()):
-        head, tail = value.split(b'"ts":', 1)
-        records.append((partition_of(key, partitions), key, head + b'"ts":', tail[13:]))
+    """Send the mix, dated as it is sent, at ``rate`` events per second; return the rate reached.
+
+    What is sent when is settled and made into batches before: a producer on another machine would not take
+    the cores of what is measured, either.
+    """
+    topic = Topics(settings).events
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.brokers.split(","),
         acks=1,
@@ -68,41 +75,51 @@ async def load(settings: Settings, rate: int, seconds: float) -> dict[str, float
         max_batch_size=64 * 1024,
     )
     await producer.start()
-    print("ready", flush=True)
-    began = time.monotonic()
-    sent = 0
-    futures: set[asyncio.Future[Any]] = set()
     try:
-        while sent < len(records):
-            due = min(len(records), int((time.monotonic() - began) * rate))
-            builders = {}
-            ts = now_ms()
-            digits = b"%d" % ts
-            for partition, key, head, tail in records[sent:due]:
-                builder = builders.get(partition) or builders.setdefault(partition, producer.create_batch())
-                value = head + digits + tail
-                if builder.append(key=key, value=value, timestamp=ts) is None:
-                    await _send(producer, builder, topic, partition, futures)
-                    builder = builders[partition] = producer.create_batch()
-                    builder.append(key=key, value=value, timestamp=ts)
-            for partition, builder in builders.items():
-                await _send(producer, builder, topic, partition, futures)
-            sent = due
-            await asyncio.sleep(TICK_S)
-        wall = time.monotonic() - began
+        began = time.time() + MAKING_S * rate * seconds
+        ticks = batches(producer, settings.partitions, rate, seconds, round(began * 1000))
+        await asyncio.sleep(max(0.0, began - time.time()))
+        print("ready", flush=True)
+        futures: set[asyncio.Future[Any]] = set()
+        began = max(began, time.time())
+        for number, made in enumerate(ticks):
+            await asyncio.sleep(max(0.0, began + number * TICK_S - time.time()))
+            for partition, builder in made:
+                future = await producer.send_batch(builder, topic, partition=partition)
+                futures.add(future)
+                future.add_done_callback(futures.discard)
+        wall = time.time() - began
         await asyncio.gather(*futures)
     finally:
         await producer.stop()
+    sent = sum(builder.record_count() for made in ticks for _, builder in made)
     return {"sent": sent, "events_per_s": round(sent / wall)}
 
 
-async def _send(
-    producer: AIOKafkaProducer, builder: Any, topic: str, partition: int, futures: set[asyncio.Future[Any]]
-) -> None:
-    builder.close()
-    future = await producer.send_batch(builder, topic, partition=partition)
-    futures.add(future)
-    future.add_done_callback(futures.discard)
+def batches(
+    producer: AIOKafkaProducer, partitions: int, rate: int, seconds: float, began_ms: int
+) -> list[list[tuple[int, Any]]]:
+    """Return the finished batches of every tick, with their partitions."""
+    tick_ms, per_tick = round(TICK_S * 1000), rate * TICK_S
+    events = mixed(int(rate * seconds), Mix(seed=11, straggling=0), began_ms)
+    ticks: list[list[tuple[int, Any]]] = []
+    open_ones: dict[int, Any] = {}
+    for n, (key, value, _) in enumerate(events):
+        if n >= len(ticks) * per_tick:
+            open_ones = {}
+            ticks.append([])
+            ts = began_ms + (len(ticks) - 1) * tick_ms
+        head, tail = value.split(b'"ts":', 1)
+        partition, value = partition_of(key, partitions), b'%b"ts":%d%b' % (head, ts, tail[13:])
+        builder = open_ones.get(partition)
+        while builder is None or builder.append(key=key, value=value, timestamp=ts) is None:
+            builder = open_ones[partition] = producer.create_batch()
+            ticks[-1].append((partition, builder))
+    for made in ticks:
+        for _, builder in made:
+            builder.close()
+            builder._build()  # compressed here, not when it is sent
+    return ticks
 
 
 # --- the prober ---
@@ -120,6 +137,7 @@ class Probe:
     gaps: list[float] = field(default_factory=list)
     reads: list[float] = field(default_factory=list)
     clicks: dict[str, int] = field(default_factory=dict)
+    seen: dict[int, bytes] = field(default_factory=dict)  # key -> row
 
     async def send(self, user: str) -> None:
         """Send a marker's next click."""
@@ -143,7 +161,8 @@ class Probe:
                 last = time.perf_counter()
                 self.reads.append(last - began)
                 for key, row in zip(keys, rows, strict=True):
-                    if row is not None:
+                    if row is not None and row != self.seen.get(key):
+                        self.seen[key] = row
                         self._arrived(key, row, last)
             else:
                 last = time.perf_counter()
@@ -177,27 +196,40 @@ async def freshness(bench: Bench, rate: int, seconds: float) -> dict[str, Any]:
     store = RedisStore(settings, read_timeout_s=2.0)
     producer = AIOKafkaProducer(bootstrap_servers=settings.brokers.split(","), acks=1, linger_ms=0)
     probe = Probe(settings, store, producer)
-    worker = [sys.executable, "-m", "agents.cli", "worker", OURS["pipeline"]]
+    touch_memory()
     await producer.start()
     watching = asyncio.create_task(probe.watch())
     try:
-        with Process(worker, environment(settings), bench.folder / "freshness.log", ROOT) as process:
+        with contextlib.ExitStack() as stack:
+            workers = [
+                stack.enter_context(
+                    Process(
+                        [sys.executable, "-m", "agents.cli", "worker", role],
+                        environment(settings),
+                        bench.folder / f"freshness-{role}.log",
+                        ROOT,
+                    )
+                )
+                for role in OURS["pipeline"].split(",")
+            ]
             users = [f"marker-{n:03d}" for n in range(MARKERS)]
             for user in users:  # the worker is up once all of them are in Redis
                 await probe.send(user)
             if not await probe.settle(60):
-                raise FailedError(f"freshness: the worker did not start:\n{process.last_words()}")
+                raise FailedError(f"freshness: the worker did not start:\n{workers[0].last_words()}")
             result = await _under_load(probe, bench, prefix, users, rate, seconds)
             if watching.done():
                 raise FailedError(f"freshness: reading Redis failed: {watching.exception()}")
-            if process.ended():
-                raise FailedError(f"freshness: the worker ended:\n{process.last_words()}")
+            for process in workers:
+                if process.ended():
+                    raise FailedError(f"freshness: a worker ended:\n{process.last_words()}")
     except UnavailableError as exc:
         raise FailedError(f"freshness: {exc}") from exc
     finally:
         watching.cancel()
         await producer.stop()
         await store.close()
+        await bench.empty_redis()
     return result
 
 
@@ -207,7 +239,7 @@ async def _under_load(
     brokers = probe.settings.brokers
     command = [sys.executable, "-m", "bench.ingest.freshness", brokers, prefix, str(rate)]
     log = bench.folder / "load.log"
-    with Process([*command, str(seconds + 2 * WARM_UP_S)], dict(os.environ), log, ROOT) as loader:
+    with Process([*command, str(WARM_UP_S + seconds + COOL_DOWN_S)], dict(os.environ), log, ROOT) as loader:
         while not log.read_text():  # it says when it has made its events
             if loader.ended():
                 raise FailedError("freshness: the load ended early")

@@ -139,9 +139,13 @@ class Bench:
         try:
             return await run(name, idle, **options)
         finally:
-            redis = Redis.from_url(self.servers.redis_url)
-            await redis.flushall()  # the next one starts with nothing, too
-            await redis.aclose()
+            await self.empty_redis()
+
+    async def empty_redis(self) -> None:
+        """Empty Redis: the next one starts with nothing, too."""
+        redis = Redis.from_url(self.servers.redis_url)
+        await redis.flushall()
+        await redis.aclose()
 
     async def _ours(self, name: str, idle: bool, beside: Callable[[int], Any] | None = None) -> Run:
         prefix = "idle-" if idle else f"{self.fresh()}-"

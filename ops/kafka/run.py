@@ -217,7 +217,7 @@ class KafkaServer(KeptServer):
 
 
 class RedisServer(KeptServer):
-    """One redis-server that keeps what it holds in an append-only file."""
+    """One redis-server that keeps what it holds in memory only: it can be filled again from Kafka."""
 
     name = "redis"
 
@@ -231,7 +231,7 @@ class RedisServer(KeptServer):
         path = shutil.which("redis-server")
         if path is None:
             raise UnavailableError("no redis-server here; on Debian: redis-server")
-        options = f"--bind 127.0.0.1 --port {port} --appendonly yes --appendfsync no --loglevel warning"
+        options = f"--bind 127.0.0.1 --port {port} --appendonly no --loglevel warning"
         return [path, *options.split(), "--save", "", "--dir", str(folder)]
 
     def answers(self, sock: socket.socket) -> bool:

@@ -76,7 +76,7 @@ def test_the_bound_of_a_role_leaves_room_for_what_it_holds_by_design() -> None:
         service = SERVICES[role]
         fields = {k.removeprefix("HEADRACE_").lower(): v for k, v in service["environment"].items()}
         settings = Settings(**fields)
-        name = held_s.get(role, "flush_every_ms")
+        name = held_s.get(role, "durable_every_ms")
         held = getattr(settings, name) / (1000 if name.endswith("_ms") else 1)
         test = service["healthcheck"]["test"]
         bound = float(test[test.index("--max-seconds") + 1])

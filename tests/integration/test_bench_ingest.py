@@ -93,6 +93,6 @@ def test_one_json_object_with_every_figure(tmp_path: Path, redis_url: str, broke
         assert result[key] is None, key
     details = result["details"]
     assert details["not_measured"] == {}
-    assert details["freshness"]["lost"] == 0
+    assert details["freshness"]["lost"] == [0]
     users = details["events"]["users"]
     assert details["user_stage"]["proof"] == {"committed": 3000, "users_in_redis": users}

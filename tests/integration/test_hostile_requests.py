@@ -20,6 +20,7 @@ from streams.errors import UnavailableError
 from streams.schemas import Event, RecRequest
 from streams.sender import BatchSender, partition_of
 from streams.settings import Settings
+from streams.table import PackedRows
 from streams.topics import Topics, create_topics
 
 
@@ -155,7 +156,7 @@ async def test_an_ordinary_stop_says_nothing_of_failures(
 async def test_a_redis_that_hangs_costs_one_read_a_little_and_the_others_nothing() -> None:
     with EmbeddedRedis() as server:
         store = RedisStore(Settings(redis_url=server.url))
-        await store.put("u", [1], [b"row"])
+        await store.put("u", PackedRows.of([1], [b"row"]))
         assert await store.get("u", [1]) == [b"row"]
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)

@@ -19,6 +19,7 @@ from streams.embedded import EmbeddedRedis
 from streams.errors import UnavailableError
 from streams.sender import BatchSender
 from streams.settings import Settings
+from streams.table import PackedRows
 from streams.topics import Topics, create_topics
 
 pytestmark = pytest.mark.broker
@@ -55,7 +56,7 @@ class Worker:
 
     async def flush(self, rows: dict[int, bytes]) -> None:
         self.memory.update(rows)
-        await self.feed.put(1, list(rows), list(rows.values()))
+        await self.feed.put({1: PackedRows.of(list(rows), list(rows.values()))})
         await self.sender.send_many(
             self.topic, [(k.to_bytes(8, "little"), r, None, ()) for k, r in rows.items()], partition=1
         )
@@ -133,7 +134,7 @@ async def test_killed_and_back_with_nothing(
     slowest = 0.0
     for version in range(2, 20):
         began = time.monotonic()
-        await worker.feed.put(1, list(rows_of(range(100))), list(rows_of(range(100), version).values()))
+        await worker.feed.put({1: PackedRows.of(range(100), list(rows_of(range(100), version).values()))})
         slowest = max(slowest, time.monotonic() - began)
         await worker.flush(rows_of(range(50), version))
     assert slowest < 1.0
@@ -164,7 +165,7 @@ async def test_a_redis_that_hangs_for_a_while(
         for version in range(2, 12):
             rows = rows_of(range(500), version)
             began = time.monotonic()
-            await worker.feed.put(1, list(rows), list(rows.values()))
+            await worker.feed.put({1: PackedRows.of(list(rows), list(rows.values()))})
             took.append(time.monotonic() - began)
             await worker.flush(rows)
         took.sort()

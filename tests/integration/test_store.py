@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import redis.asyncio as redis
 
-from serving.resp import Rows
-from serving.store import _CHUNK_ROWS, MemoryStore, OnlineStore, RedisStore
+from serving.store import _CHUNK_BYTES, MemoryStore, OnlineStore, RedisStore
 from streams.embedded import EmbeddedRedis
 from streams.errors import UnavailableError
 from streams.settings import Settings
@@ -56,14 +55,14 @@ def store(request: pytest.FixtureRequest) -> OnlineStore:
 
 
 async def test_rows_come_back_as_they_were_written(store: OnlineStore) -> None:
-    await store.put("u", [1, 2**64 - 1, 3], [b"a", b"\r\n$1\r\n-\x00", b"c" * 3000])
-    await store.put("i", [1], [b"another kind"])
+    await store.put("u", PackedRows.of([1, 2**64 - 1, 3], [b"a", b"\r\n$1\r\n-\x00", b"c" * 3000]))
+    await store.put("i", PackedRows.of([1], [b"another kind"]))
     assert await store.get("u", [3, 2, 2**64 - 1, 1]) == [b"c" * 3000, None, b"\r\n$1\r\n-\x00", b"a"]
-    await store.put("u", [1], [b"newer"])
+    await store.put("u", PackedRows.of([1], [b"newer"]))
     await store.drop("u", [3, 77])
     assert await store.get("u", [1, 3]) == [b"newer", None]
     assert await store.get("i", [1]) == [b"another kind"]
-    for nothing in (store.put("u", [], []), store.drop("u", [])):
+    for nothing in (store.put("u", PackedRows.of([], [])), store.drop("u", [])):
         await nothing
     assert await store.get("u", []) == []
 
@@ -77,23 +76,18 @@ def packed(keys: np.ndarray, offset: int) -> PackedRows:
 
 
 async def test_packed_rows_come_back(store: OnlineStore) -> None:
-    keys = np.random.default_rng(5).integers(1, 2**64, 2 * _CHUNK_ROWS + 100, np.uint64)  # several chunks
+    keys = np.random.default_rng(5).integers(1, 2**64, 2 * _CHUNK_BYTES // 1024, np.uint64)
     rows = packed(keys, 0)
     assert len(set(map(len, rows))) > 1
-    await store.put("n", rows.keys, rows)
+    assert len(rows.blob) > _CHUNK_BYTES, "several chunks"
+    await store.put("n", rows)
     assert await store.get("n", keys.tolist()) == list(rows)
     newer = packed(keys, 1)
-    await store.put("n", keys.tolist()[:50], newer[:50])
-    await store.put("n", keys[50:], list(newer[50:]))
+    await store.put("n", newer[:50])
+    await store.put("n", PackedRows.joined([newer[50:60], newer[60:]]))
     assert await store.get("n", keys.tolist()) == list(newer)
     await store.drop("n", keys[:10])
     assert await store.get("n", keys[:11].tolist()) == [None] * 10 + [newer[10]]
-
-
-async def test_as_many_rows_as_keys(store: OnlineStore) -> None:
-    rows: Rows = [b"a"]
-    with pytest.raises(ValueError, match=r"2 keys, 1 rows|shorter"):
-        await store.put("u", [1, 2], rows)
 
 
 async def test_marks_are_kept_by_kind_and_partition(store: OnlineStore) -> None:
@@ -122,8 +116,7 @@ async def test_marks_can_be_written_before_any_is_read(store: OnlineStore) -> No
 
 @pytest.mark.broker
 async def test_rows_expire_and_marks_do_not(redis_settings: Settings, in_redis: RedisStore) -> None:
-    await in_redis.put("u", [255], [b"row"])
-    await in_redis.put("u", np.array([254], np.uint64), rows_of(np.array([254])))
+    await in_redis.put("u", PackedRows.of([255, 254], [b"row", b"another"]))
     await in_redis.set_marks("u", {0: 1})
     async with redis.from_url(redis_settings.redis_url) as client:
         prefix = redis_settings.topic_prefix
@@ -159,7 +152,7 @@ async def test_a_redis_that_tells_no_run_id_still_keeps_marks() -> None:
             await client.acl_setuser(
                 "default", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"], reset=True
             )
-        await store.put("u", [1], [b"row"])
+        await store.put("u", PackedRows.of([1], [b"row"]))
         assert await store.read_marks("u", [0]) == {0: None}
         assert await store.set_marks("u", {0: 5}, {0: None}) == {0}
         assert await store.read_marks("u", [0]) == {0: 5}
@@ -173,9 +166,9 @@ async def test_a_refused_write_is_unavailable_and_the_next_one_works() -> None:
         async with redis.from_url(server.url) as client:
             await client.config_set("maxmemory", "1mb")
             with pytest.raises(UnavailableError, match="OOM"):
-                await store.put("u", keys, [bytes(2000)] * len(keys))
+                await store.put("u", PackedRows.of(keys, [bytes(2000)] * len(keys)))
             await client.config_set("maxmemory", "0")
-        await store.put("u", keys, [bytes(2000)] * len(keys))
+        await store.put("u", PackedRows.of(keys, [bytes(2000)] * len(keys)))
         assert await store.get("u", [599]) == [bytes(2000)]
         await store.close()
 
@@ -184,13 +177,13 @@ async def test_a_write_to_a_redis_that_hangs_ends_in_time_and_never_comes_late()
     with EmbeddedRedis() as server:
         store = RedisStore(Settings(redis_url=server.url, redis_read_ms=2000), timeout_s=0.1)
         large = bytes(16_000_000)  # more than the network holds
-        await store.put("u", [1], [b"row"])
+        await store.put("u", PackedRows.of([1], [b"row"]))
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
             for call in (
-                lambda: store.put("u", [3], [large]),
+                lambda: store.put("u", PackedRows.of([3], [large])),
                 lambda: store.drop("u", [7]),
                 lambda: store.read_marks("u", [1]),
                 lambda: store.set_marks("u", {1: 1}),
@@ -201,7 +194,7 @@ async def test_a_write_to_a_redis_that_hangs_ends_in_time_and_never_comes_late()
         finally:
             os.kill(server.pid, signal.SIGCONT)
         await until_answered(lambda: store.read_marks("u", [1]))
-        await store.put("u", [2], [b"after"])
+        await store.put("u", PackedRows.of([2], [b"after"]))
         for _ in range(300):  # long enough for the rest of it to arrive, were it sent
             assert await store.get("u", [1, 2, 3]) == [b"row", b"after", None]
         await store.close()

@@ -26,7 +26,7 @@ from streams.ids import hash64
 from streams.schemas import Context, Event, Impression, Item, UserProfile
 from streams.sender import BatchSender
 from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
-from streams.table import unpack
+from streams.table import PackedRows, unpack
 from streams.topics import Topics, create_topics
 
 pytestmark = pytest.mark.broker
@@ -235,7 +235,7 @@ async def test_forgotten_users_are_left_out(installation: tuple[Settings, Histor
         outcome = await until_equal(settings)
     assert (outcome.exit_code, outcome.users, outcome.forgotten) == (0, USERS - 1, 1)
     # Their row must not come back to the store.
-    await store.put("u", [hash64("user-2")], [bytes(user_state.ROW.itemsize)])
+    await store.put("u", PackedRows.of([hash64("user-2")], [bytes(user_state.ROW.itemsize)]))
     await store.close()
     outcome = await verify(settings)
     assert [(d["row"], d["feature"]) for d in outcome.first] == [("user user-2", "row in Redis")]

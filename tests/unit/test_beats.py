@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,98 +16,155 @@ class Log:
     """Remembers the beats, in order, and the acks."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.beats: list[bool] = []
+        self.shown = self.saved = 0
         self.acked: list[int] = []
         self.error = error
-        self.pause = 0.0
+        self.pause = self.saving_s = 0.0
+        self.saving = False
 
-    async def write(self, durable: bool) -> None:
+    def beats(self, online_s: float, durable_s: float, failed: Any = None) -> Beats[int]:
+        return Beats(self.show, self.take, self.save, online_s, durable_s, failed)
+
+    async def show(self) -> None:
         if self.error is not None:
             raise self.error
-        self.beats.append(durable)
+        self.shown += 1
         await asyncio.sleep(self.pause)
 
-    def ack(self, n: int) -> object:
+    def take(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return self.shown
+
+    async def save(self, taken: int) -> None:
+        assert self.shown > taken, "shown first"
+        self.saving = True
+        await asyncio.sleep(self.saving_s)
+        self.saving = False
+        self.saved += 1
+
+    def ack(self, n: int) -> Callable[[], None]:
         return lambda: self.acked.append(n)
 
 
-async def until(condition: object, within: float = 2.0) -> None:
+async def until(condition: Callable[[], object], within: float = 2.0) -> None:
     deadline = asyncio.get_running_loop().time() + within
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
         await asyncio.sleep(0.002)
 
 
 async def test_online_beats_come_before_the_durable_one_which_acks() -> None:
     log = Log()
-    beats = Beats(log.write, 0.01, 0.2)
-    await beats.hold(log.ack(1))  # type: ignore[arg-type]
-    assert log.beats == []
-    await until(lambda: log.beats)
-    assert log.beats == [False]
-    assert log.acked == []
+    beats = log.beats(0.01, 0.2)
+    await beats.hold(log.ack(1))
+    assert log.shown == 0
+    await until(lambda: log.shown)
+    assert (log.shown, log.saved, log.acked) == (1, 0, [])
     await until(lambda: log.acked)
-    assert log.beats == [False, True]
-    assert log.acked == [1]
+    assert (log.shown, log.saved, log.acked) == (2, 1, [1])
 
 
 async def test_without_changes_nothing_is_written() -> None:
     log = Log()
-    beats = Beats(log.write, 0.005, 0.01)
-    await beats.hold(log.ack(1))  # type: ignore[arg-type]
+    beats = log.beats(0.005, 0.01)
+    await beats.hold(log.ack(1))
     await until(lambda: log.acked)
-    before = len(log.beats)
+    before = log.shown, log.saved
     await asyncio.sleep(0.05)
-    assert len(log.beats) == before
+    assert (log.shown, log.saved) == before
 
 
 async def test_a_stage_that_is_behind_makes_longer_pauses() -> None:
     log = Log()
-    beats = Beats(log.write, 0.05, 5.0)
+    beats = log.beats(0.01, 0.2)
     began = asyncio.get_running_loop().time()
     for n in range(10):
-        await beats.hold(log.ack(n), behind=True)  # type: ignore[arg-type]
+        await beats.hold(log.ack(n), behind=True)
         await asyncio.sleep(0.002)
-    await until(lambda: log.beats)
-    assert asyncio.get_running_loop().time() - began >= 0.2
-    assert log.beats == [False], "what readers see is not left out"
-    assert not log.acked
+    await until(lambda: log.shown)
+    assert asyncio.get_running_loop().time() - began >= 0.2, "online beats go by the durable rhythm"
+    assert log.saved == 0, "what readers see is not left out"
+    await until(lambda: log.saved)
+    assert asyncio.get_running_loop().time() - began >= 0.8, "and that is four times as slow"
+    assert log.acked == list(range(10))
 
 
-async def test_catching_up_brings_the_online_beats_back() -> None:
+async def test_catching_up_brings_both_rhythms_back() -> None:
     log = Log()
-    beats = Beats(log.write, 0.5, 50.0)
+    beats = log.beats(0.01, 0.3)
     began = asyncio.get_running_loop().time()
-    await beats.hold(log.ack(1), behind=True)  # type: ignore[arg-type]
-    await beats.hold(log.ack(2))  # type: ignore[arg-type]
-    await until(lambda: log.beats)
-    assert asyncio.get_running_loop().time() - began < 1.5, "and not four pauses"
-    assert log.beats == [False]
-    await beats.flush()
+    await beats.hold(log.ack(1), behind=True)
+    await beats.hold(log.ack(2))
+    await until(lambda: log.shown)
+    assert asyncio.get_running_loop().time() - began < 0.2
+    await until(lambda: log.acked)
+    assert asyncio.get_running_loop().time() - began < 0.9
     assert log.acked == [1, 2]
+
+
+async def test_online_beats_and_batches_do_not_wait_for_the_changelog() -> None:
+    log = Log()
+    log.saving_s = 0.3
+    beats = log.beats(0.01, 1.0)
+    await beats.hold(log.ack(1))
+    writing = asyncio.create_task(beats.flush())
+    await until(lambda: log.saving)
+    shown = log.shown
+    await beats.hold(log.ack(2))
+    await until(lambda: log.shown > shown)
+    assert log.saving
+    await writing
+    assert log.acked == [1], "the second came after what was taken"
+
+
+async def test_a_stage_waits_when_a_durable_beat_is_due_before_the_last_has_ended() -> None:
+    log = Log()
+    log.saving_s = 0.3
+    beats = log.beats(0.01, 0.02)
+    await beats.hold(log.ack(1))
+    await until(lambda: log.saving)
+    began = asyncio.get_running_loop().time()
+    for n in range(2, 100):
+        await beats.hold(log.ack(n))
+        await asyncio.sleep(0.005)
+        if log.acked:
+            break
+    assert asyncio.get_running_loop().time() - began > 0.2
+    assert n < 20, "it would have held dozens of batches otherwise"
 
 
 async def test_a_batch_held_while_a_durable_write_runs_waits_for_the_next() -> None:
     log = Log()
     log.pause = 0.05
-    beats = Beats(log.write, 10.0, 10.0)
-    await beats.hold(log.ack(1))  # type: ignore[arg-type]
+    beats = log.beats(10.0, 10.0)
+    await beats.hold(log.ack(1))
     writing = asyncio.create_task(beats.flush())
-    await until(lambda: log.beats)
-    await beats.hold(log.ack(2))  # type: ignore[arg-type]
+    await until(lambda: log.shown)
+    await beats.hold(log.ack(2))
     await writing
     assert log.acked == [1]
     await beats.flush()
     assert log.acked == [1, 2]
 
 
-async def test_a_fenced_write_acks_nothing_and_is_tried_again() -> None:
-    log = Log(FencedError("perhaps somebody else's"))
-    beats = Beats(log.write, 0.01, 0.02)
-    await beats.hold(log.ack(1))  # type: ignore[arg-type]
+@pytest.mark.parametrize("where", ["show", "take", "save"])
+async def test_a_fenced_write_acks_nothing_and_is_tried_again(where: str) -> None:
+    log = Log()
+    fine, fenced = getattr(log, where), FencedError("perhaps somebody else's")
+
+    async def refuse(*_: object) -> None:
+        raise fenced
+
+    def refuse_at_once() -> int:
+        raise fenced
+
+    setattr(log, where, refuse_at_once if where == "take" else refuse)
+    beats = log.beats(0.01, 0.02)
+    await beats.hold(log.ack(1))
     await asyncio.sleep(0.06)
     assert log.acked == []
-    log.error = None
+    setattr(beats, f"_{where}", fine)
     await until(lambda: log.acked)
     assert log.acked == [1]
 
@@ -113,10 +172,27 @@ async def test_a_fenced_write_acks_nothing_and_is_tried_again() -> None:
 async def test_partitions_given_out_anew_are_not_acked() -> None:
     log = Log()
     log.pause = 0.03
-    beats = Beats(log.write, 10.0, 10.0)
-    await beats.hold(log.ack(1))  # type: ignore[arg-type]
+    beats = log.beats(10.0, 10.0)
+    await beats.hold(log.ack(1))
     beats.forget()
     await beats.flush()
+    assert log.acked == []
+
+
+async def test_a_fenced_write_of_partitions_given_out_anew_meanwhile_is_not_tried_again() -> None:
+    log = Log()
+    beats = log.beats(0.01, 0.02)
+    save = beats._save
+
+    async def revoked(_: int) -> None:
+        beats.forget()
+        beats._save = save
+        raise FencedError("somebody else's")
+
+    beats._save = revoked
+    await beats.hold(log.ack(1))
+    await until(lambda: beats._save is save)
+    await asyncio.sleep(0.06)
     assert log.acked == []
 
 
@@ -127,36 +203,21 @@ async def test_a_failed_write_is_told_and_stops_the_agent() -> None:
         told.append(exc)
 
     log = Log(RuntimeError("no space"))
-    beats = Beats(log.write, 0.005, 0.01, failed)
-    await beats.hold(log.ack(1))  # type: ignore[arg-type]
+    beats = log.beats(0.005, 0.01, failed)
+    await beats.hold(log.ack(1))
     await until(lambda: told)
     with pytest.raises(RuntimeError, match="no space"):
-        await beats.hold(log.ack(2))  # type: ignore[arg-type]
+        await beats.hold(log.ack(2))
     assert log.acked == []
 
 
 async def test_beats_end_with_the_agent() -> None:
     log = Log()
-    beats = Beats(log.write, 0.02, 0.04)
+    beats = log.beats(0.02, 0.04)
 
     async def agent() -> None:
-        await beats.hold(log.ack(1))  # type: ignore[arg-type]
+        await beats.hold(log.ack(1))
 
     await asyncio.create_task(agent())
     await asyncio.sleep(0.1)
-    assert log.beats == []
-    assert log.acked == []
-
-
-async def test_far_behind_the_durable_beats_are_rarer() -> None:
-    log = Log()
-    beats = Beats(log.write, 0.01, 0.1)
-    began = asyncio.get_running_loop().time()
-    await beats.hold(log.ack(1), behind=True)  # type: ignore[arg-type]
-    await until(lambda: log.acked)
-    assert asyncio.get_running_loop().time() - began > 0.2
-    await beats.hold(log.ack(2), behind=True)  # type: ignore[arg-type]
-    await beats.hold(log.ack(3))  # type: ignore[arg-type]
-    began = asyncio.get_running_loop().time()
-    await until(lambda: len(log.acked) == 3)
-    assert asyncio.get_running_loop().time() - began < 0.2
+    assert (log.shown, log.saved, log.acked) == (0, 0, [])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from agents.feed import CHUNK_ROWS, Apply, StoreFeed
-from serving.resp import Keys, Rows
+from serving.resp import Keys
 from serving.store import Kind, MemoryStore
 from streams.errors import UnavailableError
 from streams.table import PackedRows
@@ -40,12 +40,12 @@ class SlowStore(MemoryStore):
         for _ in range(self._rng.randrange(3)):
             await asyncio.sleep(0)
 
-    async def put(self, kind: Kind, keys: Keys, rows: Rows) -> None:
+    async def put(self, kind: Kind, rows: PackedRows) -> None:
         await self._pause()
-        half = len(keys) // 2
-        await super().put(kind, keys[:half], rows[:half])
+        half = len(rows) // 2
+        await super().put(kind, rows[:half])
         await self._pause()
-        await super().put(kind, keys[half:], rows[half:])
+        await super().put(kind, rows[half:])
         await self._pause()
         self._answer()
 
@@ -75,6 +75,7 @@ class Stage:
         self.changed: set[int] = set()
         self.gone: set[int] = set()
         self.dirty: set[int] = set()
+        self.taken: dict[int, bytes | None] | None = None  # on its way to the changelog
         self.feed = StoreFeed(
             store,
             "u",
@@ -129,7 +130,7 @@ class Stage:
                 self.dirty.add(key)
 
     def evict(self, keys: Iterable[int]) -> None:
-        for key in set(keys) - self.changed - self.gone - self.dirty:
+        for key in set(keys) - self.changed - self.gone - self.dirty - (self.taken or {}).keys():
             self.memory.pop(key, None)
 
     async def online(self) -> None:
@@ -137,14 +138,26 @@ class Stage:
         gone, self.gone = sorted(self.gone), set()
         rows = [self.memory[key] for key in keys]
         await self.feed.drop(3, gone)
-        await self.feed.put(3, keys, rows)
+        await self.feed.put({3: PackedRows.of(keys, rows)})
+
+    def take(self) -> None:
+        """Take what is not durable; unless what was taken is still on its way."""
+        if self.taken is None:
+            self.taken, self.dirty = {key: self.memory.get(key) for key in sorted(self.dirty)}, set()
+
+    def save(self) -> None:
+        """Write to the changelog what was taken."""
+        if self.taken is not None:
+            for key, row in self.taken.items():
+                self.log.append(Record(len(self.log), key.to_bytes(8, "little"), row))
+            self.log.append(Record(len(self.log), b"m:7", b"1"))
+            self.taken = None
+            self.feed.durable(3, len(self.log))
 
     def durable(self) -> None:
-        keys, self.dirty = sorted(self.dirty), set()
-        for key in keys:
-            self.log.append(Record(len(self.log), key.to_bytes(8, "little"), self.memory.get(key)))
-        self.log.append(Record(len(self.log), b"m:7", b"1"))
-        self.feed.durable(3, len(self.log))
+        self.save()
+        self.take()
+        self.save()
 
     async def flush(self) -> None:
         await self.online()
@@ -160,7 +173,7 @@ class Stage:
                     latest.pop(key, None)
                 else:
                     latest[key] = record.value
-        for key in self.dirty - self.memory.keys():
+        for key in (self.dirty | (self.taken or {}).keys()) - self.memory.keys():
             latest.pop(key, None)
         return {key: row for key, row in {**latest, **self.memory}.items() if row != BLANK}
 
@@ -207,17 +220,32 @@ async def test_a_row_is_in_the_store_when_put_returns(stage: Stage) -> None:
 async def test_packed_rows(store: MemoryStore) -> None:
     feed = Stage(store).feed
     rows = PackedRows(np.array([1, 3], np.uint64), b"onethree", np.array([0, 3, 8]))
-    await feed.put(3, rows.keys, rows)
+    await feed.put({3: rows})
     assert await store.get("u", [1, 3]) == [b"one", b"three"]
     await feed.drop(3, rows.keys[:1])
     assert await store.get("u", [1, 3]) == [None, b"three"]
 
 
+async def test_partitions_are_written_together(store: MemoryStore) -> None:
+    feed = Stage(store).feed
+    feed._owned = lambda partition: partition != 5
+    for n in (4, 5):
+        feed.attach(n, lambda keys: [None] * len(keys), 0)
+    parts = {n: PackedRows.of([n], [b"row %d" % n]) for n in (3, 4, 5, 6)}
+    await feed.put(parts)
+    assert await store.get("u", [3, 4, 5, 6]) == [b"row 3", b"row 4", None, None]
+    assert [feed._parts[n].once >= 0 for n in (3, 4, 5)] == [True, True, False], "marks wait for what is owed"
+    feed._parts[3].owed = feed._parts[4].owed = False
+    store.away = True
+    await feed.put({3: parts[3], 4: parts[4][:0]})
+    assert [feed._parts[n].owed for n in (3, 4)] == [True, False]
+
+
 async def test_a_partition_of_somebody_else_is_not_written(stage: Stage) -> None:
-    await stage.feed.put(4, [1], [b"not ours"])
+    await stage.feed.put({4: PackedRows.of([1], [b"not ours"])})
     stage.feed.durable(4, 10)
     stage.feed.detach(3)
-    await stage.feed.put(3, [1], [b"not ours"])
+    await stage.feed.put({3: PackedRows.of([1], [b"not ours"])})
     await stage.feed.drop(3, [2])
     assert stage.shown() == stage.truth()
 
@@ -531,7 +559,8 @@ class Chaos:
         self.steps: list[tuple[float, Callable[[], Awaitable[None] | None]]] = [
             (35, self.change),
             (30, lambda: self.stage.online()),
-            (15, lambda: self.stage.durable()),
+            (8, self.begin_durable),
+            (12, lambda: self.stage.save()),
             (4, lambda: self.stage.forget(self.some())),
             (3, lambda: self.stage.expire(self.some())),
             (8, lambda: self.stage.evict(self.some(30))),
@@ -574,12 +603,19 @@ class Chaos:
         """The worker dies; what was not durable is delivered to the next one again."""
         self.helper.cancel()
         await asyncio.wait({self.helper})
-        again = {key: self.stage.memory.get(key) for key in self.stage.dirty}
+        again = {
+            key: self.stage.memory.get(key) for key in self.stage.dirty | (self.stage.taken or {}).keys()
+        }
         self.stage = Stage(self.store, self.stage.log, clock=lambda: 0.0)
         self.stage.change({key: row or b"what it was" for key, row in again.items()})
         self.stage.forget(key for key, row in again.items() if row == BLANK)
         self.stage.expire(key for key, row in again.items() if row is None)
         self.helper = asyncio.create_task(self.catch_up())
+
+    async def begin_durable(self) -> None:
+        """What is taken for the changelog is taken for the store at the same moment."""
+        self.stage.take()
+        await self.stage.online()
 
     async def step(self) -> None:
         weights, moves = zip(*self.steps, strict=True)
@@ -593,7 +629,7 @@ class Chaos:
     async def calm_down(self) -> None:
         self.store.away = False
         stage = self.stage
-        while stage.changed or stage.gone or stage.dirty:
+        while stage.changed or stage.gone or stage.dirty or stage.taken is not None:
             await stage.online()
             stage.durable()
         await stage.feed.look()

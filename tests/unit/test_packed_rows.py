@@ -159,7 +159,7 @@ def test_bounds_outside_are_refused() -> None:
         with pytest.raises(ValueError, match="bounds"):
             frame_records(None, blob, np.array(bounds), 100)
         with pytest.raises(ValueError, match="bounds"):
-            set_rows(b"u:", 1, keys, PackedRows(keys, blob.tobytes(), np.array(bounds)))
+            set_rows(b"u:", 1, PackedRows(keys, blob.tobytes(), np.array(bounds)))
     with pytest.raises(ValueError, match="keys"):
         frame_records(keys, blob, np.array([0, 1, 2]), 100)
 
@@ -171,12 +171,26 @@ def test_redis_commands(pairs: list[tuple[int, bytes]]) -> None:
         b"*5\r\n$3\r\nSET\r\n$20\r\nu:x:%016x\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$2\r\n77\r\n" % (k, len(v), v)
         for k, v in pairs
     )
-    assert bytes(set_rows(b"u:x:", 77, keys, rows)) == expected
-    blob, bounds = blob_of(rows)
-    packed = PackedRows(np.array(keys, np.uint64), blob.tobytes(), bounds)
-    assert bytes(set_rows(b"u:x:", 77, packed.keys, packed)) == expected
+    packed = PackedRows.of(keys, rows)
+    assert bytes(set_rows(b"u:x:", 77, packed)) == expected
     if len(pairs) > 1:
-        assert bytes(set_rows(b"u:x:", 77, packed.keys[1:], packed[1:])) in expected
+        assert bytes(set_rows(b"u:x:", 77, packed[1:])) in expected
+        assert bytes(set_rows(b"u:x:", 77, PackedRows.joined([packed[:1], packed[1:]]))) == expected
+
+
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 100), st.integers(1, 10))
+def test_chunks(rows: list[bytes], most_bytes: int, most_rows: int) -> None:
+    packed = PackedRows.of(range(len(rows)), rows)[1:]  # their buffer begins before them
+    chunks = list(packed.chunks(most_bytes, most_rows))
+    assert [row for chunk in chunks for row in chunk] == rows[1:]
+    assert [key for chunk in chunks for key in chunk.keys.tolist()] == list(range(1, len(rows)))
+    assert all(len(chunk) == 1 or sum(map(len, chunk)) <= most_bytes for chunk in chunks)
+    assert all(1 <= len(chunk) <= most_rows for chunk in chunks)
+
+
+def test_as_many_rows_as_keys() -> None:
+    with pytest.raises(ValueError, match="2 keys, 1 rows"):
+        PackedRows.of([1, 2], [b"a"])
 
 
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=20), max_size=4), st.integers(1, 9))

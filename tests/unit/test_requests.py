@@ -28,6 +28,7 @@ from streams.reply_sender import MISSING_S, ReplySender
 from streams.schemas import RecReply
 from streams.sender import BatchSender, OutRecord
 from streams.settings import DAY_MS, HOUR_MS, Settings
+from streams.table import PackedRows
 from streams.topics import Topics
 from streams.transport import RecordBatch
 
@@ -389,7 +390,7 @@ async def test_the_list_of_a_missed_deadline_is_the_users() -> None:
     world = World(30)
     world.session("u", [1, 2, 3], start=NOW - 10_000)
     stage.recommender = world.recommender
-    await stage.wiring.store.put("u", [hash64("u")], [world.row("u").tobytes()])
+    await stage.wiring.store.put("u", PackedRows.of([hash64("u")], [world.row("u").tobytes()]))
     todo = batch(Rec(body(deadline_ms=1, n=30), timestamp=NOW - 5000))
     await stage.finish(todo, await stage.answer(todo))
     reply = msgspec.json.decode(broker.of("rec-replies-p")[0][1] or b"", type=RecReply)
