@@ -109,7 +109,7 @@ class ItemStage:
         self.shelves = [self.items, self.countries, self.pairs]
         self.partitions = Owned(self.shelves, Partition)
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._take, self._save, *rhythms, app.crash)
+        self.beats = Beats(self._show, self._save, *rhythms, app.crash)
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
@@ -140,13 +140,13 @@ class ItemStage:
         await self.countries.bring_back(countries, lambda: country_key(events["item"], events["country"]))
         await self.pairs.bring_back(pairs, lambda: events["item"])
 
-    async def _show(self) -> None:
+    async def _show(self, durable: bool) -> dict[int, list[Changes]]:
         self.items.table.check_lease()
-        await self.items.show({part.number: part.take() for part in self.partitions})
-
-    def _take(self) -> dict[int, list[Changes]]:
-        self.items.table.check_lease()
-        return {part.number: part.changes() for part in self.partitions}
+        parts = list(self.partitions)
+        changed = {part.number: part.take() for part in parts}
+        changes = {part.number: part.changes() for part in parts} if durable else {}
+        await self.items.show(changed)
+        return changes
 
     async def _save(self, changes: dict[int, list[Changes]]) -> None:
         # Readers see neighbours as they are saved, not sooner: they change slowly.

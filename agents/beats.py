@@ -33,21 +33,19 @@ class Beats(Generic[T]):
     Parameters
     ----------
     show
-        An online beat: takes what readers have not seen yet (before its first await) and writes it. Calls do
-        not overlap.
-    take
-        Returns what is not durable yet. Called right before a ``show``, which thus takes the same changes.
+        A beat: takes what readers have not seen yet, before its first await, and writes it. When its argument
+        is True, it takes at the same moment what is not durable yet, and returns that. Calls do not overlap.
     save
-        The rest of a durable beat, after that ``show``: makes durable what was taken. Calls do not overlap;
-        calls of ``show`` go on meanwhile.
+        The rest of a durable beat: makes durable what ``show`` returned. Calls do not overlap; calls of
+        ``show`` go on meanwhile.
     online_s, durable_s
         Longest pauses between a change and the beat that writes it.
     failed
         Told when a write failed that nobody awaits.
 
-    When one of the three raises ``FencedError``, nothing is acked, and it is tried again unless the
-    partitions are taken away meanwhile: ``show`` and ``take`` raise it before they take anything, ``save``
-    puts back what was taken.
+    When one of them raises ``FencedError``, nothing is acked, and it is tried again unless the partitions are
+    taken away meanwhile: ``show`` raises it before it takes anything, ``save`` puts back what was taken.
+    After any other error nothing is written and acked any more.
 
     The task that calls ``hold``, an agent's, owns the beats: when it ends, so do they, because nobody is left
     to write for. What was not acked is delivered again.
@@ -55,14 +53,13 @@ class Beats(Generic[T]):
 
     def __init__(
         self,
-        show: Callable[[], Awaitable[None]],
-        take: Callable[[], T],
+        show: Callable[[bool], Awaitable[T]],
         save: Callable[[T], Awaitable[None]],
         online_s: float,
         durable_s: float,
         failed: Callable[[BaseException], Awaitable[None]] | None = None,
     ) -> None:
-        self._show, self._take, self._save = show, take, save
+        self._show, self._save = show, save
         self._online_s = min(online_s, durable_s)
         self._durable_s = durable_s
         self._failed = failed
@@ -81,7 +78,7 @@ class Beats(Generic[T]):
     async def hold(self, ack: Callable[[], None], *, behind: bool = False) -> None:
         """Keep a batch's ack until the next durable beat; have what is due written.
 
-        Waits only where a durable beat is due before the last one has ended.
+        Waits only where a durable beat is due before the one before has ended.
 
         ``behind`` says that much more is waiting: the beats are rarer then, since their readers are served
         better by a stage that catches up.
@@ -94,7 +91,7 @@ class Beats(Generic[T]):
         self._acks.append(ack)
         if not self._fresh or (self._behind and not behind):
             pause = self._durable_s if behind else self._online_s
-            self._online_due = min(max(now + pause, self._rested), self._durable_due)
+            self._online_due = max(now + pause, self._rested)
         self._fresh, self._behind = True, behind
         owner = asyncio.current_task()
         if owner is not self._owner and owner is not None:
@@ -109,7 +106,7 @@ class Beats(Generic[T]):
 
     async def _run(self, durable: bool) -> None:
         try:
-            while self._acks if durable else self._fresh:
+            while (self._acks if durable else self._fresh) and not self._over():
                 due = self._durable_due if durable else self._online_due
                 left = due - time.monotonic()
                 if left <= 0:
@@ -117,7 +114,6 @@ class Beats(Generic[T]):
                 else:  # no longer than one online pause: what is due may have come nearer meanwhile
                     await asyncio.sleep(max(0.001, min(left, self._online_s)))
         except Exception as exc:
-            self._error = exc
             if self._owner is not None and self._owner.done():
                 log.info("the last write was not finished (%s); its batches are delivered again", exc)
             else:
@@ -125,36 +121,48 @@ class Beats(Generic[T]):
                 if self._failed is not None:
                     await self._failed(exc)
 
+    def _over(self) -> bool:
+        return self._error is not None or (self._owner is not None and self._owner.done())
+
     async def flush(self, *, durable: bool = True) -> None:
         """Write now; after a durable write, ack what was held before it began."""
         epoch, acks = self._epoch, list[Callable[[], None]]()
         try:
             if durable:
                 async with self._saving:
+                    self._durable_due = time.monotonic() + self._durable_s  # for what is held meanwhile
                     async with self._showing:
-                        epoch, taken = self._epoch, self._take()
-                        acks, self._acks = self._acks, acks
-                        self._durable_due = time.monotonic() + self._durable_s  # for what is held meanwhile
-                        await self._beat()
+                        epoch, acks, self._acks = self._epoch, self._acks, acks
+                        taken = await self._beat(True)
                     await self._save(taken)
-                    for ack in acks:
-                        ack()
+                    if self._error is None:
+                        for ack in acks:
+                            ack()
             else:
                 async with self._showing:
-                    await self._beat()
+                    epoch = self._epoch
+                    if self._fresh:
+                        await self._beat(False)
         except FencedError as exc:
             log.warning("not written: %s", exc, extra={"action": "fenced"})
             if epoch == self._epoch:
                 self._acks[:0] = acks
                 self._fresh = True
                 self._online_due = self._durable_due = time.monotonic() + self._durable_s
+        except Exception as exc:
+            self._error = exc
+            raise
 
-    async def _beat(self) -> None:
+    async def _beat(self, durable: bool) -> T:
+        if self._error is not None:  # what the other rhythm took, and lost, came before this
+            raise self._error
         began = time.monotonic()
         self._fresh = False
-        await self._show()
+        taken = await self._show(durable)
         ended = time.monotonic()
         self._rested = ended + REST * (ended - began)
+        self._online_due = max(self._online_due, self._rested)
+        return taken
 
     def forget(self) -> None:
         """Drop held acks: their partitions are given out anew, and what is not committed comes again."""
@@ -168,7 +176,7 @@ class Beats(Generic[T]):
             self._cancel()
 
     def _cancel(self) -> None:
-        # A write that has begun is left to finish: the table waits for it before its partitions go.
+        # A write that has begun is left to finish: the table waits for its own before its partitions go.
         for durable, writing in ((False, self._showing), (True, self._saving)):
             if durable in self._timers and not writing.locked():
                 self._timers.pop(durable).cancel()

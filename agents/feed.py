@@ -218,7 +218,7 @@ class StoreFeed(Service):
                     parts[n].once, parts[n].safe = durable, max(parts[n].safe, once)
 
     async def drop(self, partition: int, keys: Keys) -> None:
-        """Remove rows. Otherwise as ``put``."""
+        """Remove rows; may be called beside a ``put``. Otherwise as that."""
         part = self._parts.get(partition)
         if part is None or not len(keys):
             return

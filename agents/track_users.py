@@ -172,10 +172,11 @@ class UserStage:
             order=("offset", "shown_offset"),
         )
         self.partitions = Owned([self.shelf], lambda states: Partition(states, s))
-        #: Item-events on their way: the last of a chain in which each waits for the one before.
+        self._out: list[npt.NDArray[np.void]] = []  # item-events, in order
+        #: Their way to Kafka: the last of a chain in which each waits for the one before.
         self._passing: asyncio.Task[None] | None = None
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._take, self._save, *rhythms, app.crash)
+        self.beats = Beats(self._show, self._save, *rhythms, app.crash)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
@@ -249,22 +250,21 @@ class UserStage:
     async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
         await self.shelf.bring_back(part.state, lambda: hash_many(users))
 
-    async def _show(self) -> None:
+    async def _show(self, durable: bool) -> dict[int, Changes]:
         self.shelf.table.check_lease()
-        changed, gone, out = dict[int, PackedRows](), dict[int, list[int]](), []
+        changed, gone, changes = dict[int, PackedRows](), dict[int, list[int]](), dict[int, Changes]()
         for part in self.partitions:
             changed[part.number], gone[part.number], items = part.take()
-            out.extend(items)
-        if out:
-            self._passing = asyncio.create_task(self._pass_on(out, self._passing))
+            self._out.extend(items)
+            if durable:
+                changes[part.number] = part.state.take()
+        if self._out:
+            self._passing = asyncio.create_task(self._pass_on(self._passing))
             self._passing.add_done_callback(_noted)  # ``_save`` raises it; a worker that stops need not
         for number, keys in gone.items():
             await self.shelf.hide(number, keys)
         await self.shelf.show(changed)
-
-    def _take(self) -> dict[int, Changes]:
-        self.shelf.table.check_lease()
-        return {part.number: part.state.take() for part in self.partitions}
+        return changes
 
     async def _save(self, changes: dict[int, Changes]) -> None:
         if self._passing is not None:  # a row stands for the item-events it has caused
@@ -273,11 +273,13 @@ class UserStage:
         for change in changes.values():
             self.shelf.settle(change.partition)
 
-    async def _pass_on(self, out: list[npt.NDArray[np.void]], before: asyncio.Task[None] | None) -> None:
+    async def _pass_on(self, before: asyncio.Task[None] | None) -> None:
         """Send item-events, after those of earlier beats; once some have failed, so do all that follow."""
         if before is not None:
             await before
-        await self._send_item_events(out)
+        out, self._out = self._out, []  # those of later beats, too, if there were some meanwhile
+        if out:
+            await self._send_item_events(out)
 
     async def _send_item_events(self, out: list[npt.NDArray[np.void]]) -> None:
         topic, sender = self.wiring.topics.item_events, self.wiring.sender

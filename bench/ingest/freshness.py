@@ -105,7 +105,7 @@ def batches(
     ticks: list[list[tuple[int, Any]]] = []
     open_ones: dict[int, Any] = {}
     for n, (key, value, _) in enumerate(events):
-        if n >= len(ticks) * per_tick:
+        while n >= len(ticks) * per_tick:
             open_ones = {}
             ticks.append([])
             ts = began_ms + (len(ticks) - 1) * tick_ms

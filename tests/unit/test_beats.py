@@ -21,23 +21,22 @@ class Log:
         self.error = error
         self.pause = self.saving_s = 0.0
         self.saving = False
+        self.untold = 0  # takes that were not saved
 
     def beats(self, online_s: float, durable_s: float, failed: Any = None) -> Beats[int]:
-        return Beats(self.show, self.take, self.save, online_s, durable_s, failed)
+        return Beats(self.show, self.save, online_s, durable_s, failed)
 
-    async def show(self) -> None:
+    async def show(self, durable: bool) -> int:
         if self.error is not None:
             raise self.error
         self.shown += 1
+        self.untold += durable
         await asyncio.sleep(self.pause)
-
-    def take(self) -> int:
-        if self.error is not None:
-            raise self.error
         return self.shown
 
     async def save(self, taken: int) -> None:
-        assert self.shown > taken, "shown first"
+        assert taken <= self.shown
+        self.untold -= 1
         self.saving = True
         await asyncio.sleep(self.saving_s)
         self.saving = False
@@ -148,25 +147,74 @@ async def test_a_batch_held_while_a_durable_write_runs_waits_for_the_next() -> N
     assert log.acked == [1, 2]
 
 
-@pytest.mark.parametrize("where", ["show", "take", "save"])
+@pytest.mark.parametrize("where", ["show", "save"])
 async def test_a_fenced_write_acks_nothing_and_is_tried_again(where: str) -> None:
     log = Log()
-    fine, fenced = getattr(log, where), FencedError("perhaps somebody else's")
-
-    async def refuse(*_: object) -> None:
-        raise fenced
-
-    def refuse_at_once() -> int:
-        raise fenced
-
-    setattr(log, where, refuse_at_once if where == "take" else refuse)
     beats = log.beats(0.01, 0.02)
+    fine = getattr(log, where)
+
+    async def refuse(_: object) -> int:
+        raise FencedError("perhaps somebody else's")
+
+    setattr(beats, f"_{where}", refuse)
     await beats.hold(log.ack(1))
     await asyncio.sleep(0.06)
     assert log.acked == []
     setattr(beats, f"_{where}", fine)
     await until(lambda: log.acked)
     assert log.acked == [1]
+
+
+async def test_what_was_taken_is_always_saved() -> None:
+    log = Log()
+    beats = log.beats(0.001, 0.01)
+    for n in range(60):
+        log.error = FencedError("perhaps somebody else's") if n % 5 == 2 else None
+        await beats.hold(log.ack(n))
+        await asyncio.sleep(0.003)
+    log.error = None
+    await until(lambda: len(log.acked) == 60)
+    assert (log.untold, log.saving) == (0, False)
+
+
+async def test_after_an_error_nothing_is_acked() -> None:
+    """An online beat fails while a durable one waits for the changelog."""
+    log = Log()
+    log.saving_s = 0.1
+    beats = log.beats(0.01, 0.03)
+    await beats.hold(log.ack(1))
+    await until(lambda: log.saving)
+    log.error = RuntimeError("no memory")
+    await beats.hold(log.ack(2))
+    await until(lambda: beats._error)
+    await until(lambda: log.saved)
+    with pytest.raises(RuntimeError, match="no memory"):
+        await beats.hold(log.ack(3))
+    await asyncio.sleep(0.05)
+    assert log.acked == []
+
+
+async def test_batches_do_not_wait_for_a_durable_beat_that_waits_for_an_online_one() -> None:
+    log = Log()
+    log.pause, log.saving_s = 0.1, 0.3
+    beats = log.beats(0.0, 0.05)
+    await beats.hold(log.ack(1))
+    await until(lambda: log.shown == 1)
+    await asyncio.sleep(0.06)  # the durable beat is due, and waits
+    began = asyncio.get_running_loop().time()
+    await beats.hold(log.ack(2))
+    assert asyncio.get_running_loop().time() - began < 0.05
+
+
+async def test_a_slow_store_is_given_a_rest() -> None:
+    log = Log()
+    log.pause = 0.05
+    beats = log.beats(0.001, 10.0)
+    until_then = asyncio.get_running_loop().time() + 0.5
+    while asyncio.get_running_loop().time() < until_then:
+        await beats.hold(log.ack(1))
+        await asyncio.sleep(0.002)
+    assert log.shown <= 6, "half of the time at most"
 
 
 async def test_partitions_given_out_anew_are_not_acked() -> None:
