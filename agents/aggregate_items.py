@@ -178,6 +178,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     async def aggregate_items(stream: Any) -> None:
         await work(app, stream, stage)
 
+    app.last_writes.append(stage.beats.finish)
+
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
         stage.beats.forget()

@@ -153,6 +153,11 @@ class Beats(Generic[T]):
             self._error = exc
             raise
 
+    async def finish(self) -> None:
+        """Write and ack what is held, as long as nothing has failed: nobody will hold more."""
+        if self._acks and not self._over():
+            await self.flush()
+
     async def _beat(self, durable: bool) -> T:
         if self._error is not None:  # what the other rhythm took, and lost, came before this
             raise self._error

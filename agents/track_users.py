@@ -310,6 +310,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         await items.caught_up.wait()
         await work(app, stream, stage)
 
+    app.last_writes.append(stage.beats.finish)
+
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
         stage.beats.forget()

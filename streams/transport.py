@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import faust
@@ -60,6 +60,8 @@ log = logging.getLogger(__name__)
 FETCH_TIMEOUT_S = 1.0
 #: A rebalance or a shutdown waits this long, and at most half a session, for loop bodies that have begun.
 BODY_TIMEOUT_S = 5.0
+#: A shutdown waits this long for what agents write last.
+LAST_WRITES_S = 3.0
 
 
 class BatchConsumer(driver.Consumer):
@@ -329,15 +331,27 @@ class BatchConsumer(driver.Consumer):
                 return False
         return True
 
-    async def settle(self) -> None:
-        """Stop delivering, let running bodies finish, commit what they did."""
+    async def settle(self, last_writes: Iterable[Callable[[], Awaitable[None]]] = ()) -> None:
+        """Stop delivering, let running bodies and ``last_writes`` finish, commit what they did."""
         self.stop_flow()
         self.app.flow_control.suspend()
         self.app.flow_control.clear()
         if not self.app.crashed:
             await self.wait_for_bodies()
+            await self._finish(last_writes)
         if not await self.commit():
             await self.commit()  # the first call may only have joined a commit that had begun earlier
+
+    async def _finish(self, last_writes: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        writes = [asyncio.ensure_future(write()) for write in last_writes]
+        if not writes:
+            return
+        _, late = await asyncio.wait(writes, timeout=LAST_WRITES_S)
+        for write in late:
+            write.cancel()
+        for error in await asyncio.gather(*writes, return_exceptions=True):
+            if error is not None:
+                log.warning("last writes not finished (%r): their batches are delivered again", error)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what has begun, commit it, forget the rest: the next owner starts from there."""
@@ -424,6 +438,8 @@ class BatchApp(faust.App):
         self.fetch_max_wait_ms = fetch_max_wait_ms
         #: Topics delivered as batches; filled by ``batch_topic``.
         self.batch_topics: set[str] = set()
+        #: Awaited at a clean stop, when no loop body runs any more: write and ack what is still held.
+        self.last_writes: list[Callable[[], Awaitable[None]]] = []
         super().__init__(id, **{"agent_supervisor": CrashingSupervisor, **options})
 
     def _new_transport(self) -> BatchTransport:
@@ -435,5 +451,5 @@ class BatchApp(faust.App):
     async def _stop_consumer(self) -> None:
         if self._consumer is not None and self._consumer.started:
             with contextlib.suppress(Exception):  # stopping goes on, whatever state the consumer is in
-                await self._consumer.settle()
+                await self._consumer.settle(self.last_writes)
         await super()._stop_consumer()

@@ -269,3 +269,24 @@ async def test_beats_end_with_the_agent() -> None:
     await asyncio.create_task(agent())
     await asyncio.sleep(0.1)
     assert (log.shown, log.saved, log.acked) == (0, 0, [])
+
+
+async def test_at_the_end_what_is_held_is_written_and_acked() -> None:
+    log = Log()
+    beats = log.beats(60, 60)
+    await beats.finish()
+    assert (log.shown, log.saved) == (0, 0), "nothing is held"
+    await beats.hold(log.ack(1))
+    await beats.finish()
+    assert (log.saved, log.acked) == (1, [1])
+
+
+async def test_at_the_end_nothing_is_written_after_an_error() -> None:
+    log = Log(ValueError("broken"))
+    beats = log.beats(60, 60)
+    await beats.hold(log.ack(1))
+    with pytest.raises(ValueError, match="broken"):
+        await beats.flush()
+    log.error = None
+    await beats.finish()
+    assert (log.shown, log.saved, log.acked) == (0, 0, [])
