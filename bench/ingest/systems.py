@@ -65,8 +65,9 @@ def peer_versions() -> tuple[dict[str, str], dict[str, str]]:
 
 @dataclass(slots=True)
 class Run:
-    """One run of one system. ``wall_events_per_s``: between its first and its last commit, for a program that
-    ends by itself over its whole life."""
+    """One run of one system. ``wall_events_per_s``: from when it has used as much CPU time as an idle run of
+    it, and so has started, to its end. (Between its first and last commit would say too much: there are few,
+    and what has been done before each is unknown.)"""
 
     cpu_s: float
     wall_s: float
@@ -100,6 +101,7 @@ class Bench:
         self.described = describe(events)
         self._ends: dict[str, dict[int, int]] = {}
         self._number = 0
+        self._start_cpu_s: dict[str, float] = {}  # what idle runs used
 
     def settings(self, prefix: str) -> Settings:
         """Return settings of an installation of its own."""
@@ -219,8 +221,8 @@ class Bench:
         with Process(command, env, log, cwd) as process:
             began = time.monotonic()
             deadline = began + 90 + total / 1000
-            first: tuple[float, int] | None = None
-            done = 0
+            started: float | None = None
+            first, done = True, 0
             extra: asyncio.Task[None] | None = None
             while True:
                 await asyncio.sleep(POLL_S)
@@ -231,6 +233,8 @@ class Bench:
                     raise FailedError(f"{name} ended with {process.returncode}:\n{process.last_words()}")
                 if now > deadline:
                     raise FailedError(f"{name}: {done} of {total} events\n{process.last_words()}")
+                if started is None and process.cpu_s() >= self._start_cpu_s.get(name, 0.0):
+                    started = now
                 if committed is None:
                     continue
                 if idle:
@@ -239,8 +243,8 @@ class Bench:
                     continue
                 if done < total:
                     done = await committed()
-                    if done and first is None:
-                        first = (now, done)
+                    if done and first:
+                        first = False
                         if beside is not None:
                             extra = asyncio.create_task(beside(process.pid))
                 if done >= total and (finished is None or await finished()):
@@ -248,10 +252,10 @@ class Bench:
             wall = time.monotonic() - began
             run = Run(round(process.cpu_s(), 3), round(wall, 2))
             run.peak_mb = process.peak_mb()
-            if first is not None and done > first[1]:
-                run.wall_events_per_s = round((done - first[1]) / (time.monotonic() - first[0]))
-            elif committed is None and not idle:
-                run.wall_events_per_s = round(total / wall)
+            if idle:
+                self._start_cpu_s[name] = run.cpu_s
+            elif started is not None and began + wall > started:
+                run.wall_events_per_s = round(total / (began + wall - started))
             if extra is not None:
                 extra.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
