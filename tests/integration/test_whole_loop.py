@@ -359,12 +359,13 @@ async def test_clicks_label_their_lists_after_a_long_stop_of_the_learner(quick: 
     settings = quick.model_copy(update={"outcome_wait_ms": 500})
     topics = Topics(settings)
     await create_topics(settings)
-    clicks = 0
+    clicks = shown = 0
     async with producer(settings) as sender:
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
         async with worker(settings, ["ingest", "aggregate", "serve"]), RecClient(settings, "late") as client:
             for n in range(20):
                 reply = await client.recommend(RecRequest(f"r{n}", f"user-{n}", "home", n=5), 5.0)
+                shown += len(reply.items)
                 first = reply.items[0].item_id
                 event = Event(f"c{n}", "click", f"user-{n}", first, now_ms(), request_id=f"r{n}", position=0)
                 await publish(sender, topics.events, [(f"user-{n}", event)])
@@ -372,8 +373,8 @@ async def test_clicks_label_their_lists_after_a_long_stop_of_the_learner(quick: 
             await asyncio.sleep(1.5)  # three times the wait
         async with worker(settings, ["learn"]):
             records = await until(
-                lambda: read_all(settings, topics.examples), lambda found: len(found) >= 100
+                lambda: read_all(settings, topics.examples), lambda found: len(found) >= shown
             )
     examples = [msgspec.json.decode(r.value, type=Example) for r in records]
-    assert len(examples) == 100
+    assert len(examples) == shown
     assert sum(e.clicked for e in examples) == clicks
