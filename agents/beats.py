@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 #: An online beat that took a while is followed by a pause of as much: a slow store cannot eat the stage.
 REST = 1.0
-#: A stage that is far behind makes this many times longer pauses between durable beats.
-CATCHING_UP = 4
+#: A stage that is far behind makes this many online beats for each durable one.
+CATCHING_UP = 3
 
 
 class Beats(Generic[T]):
@@ -80,17 +80,17 @@ class Beats(Generic[T]):
 
         Waits only where a durable beat is due before the one before has ended.
 
-        ``behind`` says that much more is waiting: the beats are rarer then, since their readers are served
+        ``behind`` says that much more is waiting: online beats are rarer then, since their readers are served
         better by a stage that catches up.
         """
         if self._error is not None:
             raise self._error
         now = time.monotonic()
-        due = now + self._durable_s * (CATCHING_UP if behind else 1)
-        self._durable_due = min(self._durable_due, due) if self._acks else due
+        if not self._acks:
+            self._durable_due = now + self._durable_s
         self._acks.append(ack)
         if not self._fresh or (self._behind and not behind):
-            pause = self._durable_s if behind else self._online_s
+            pause = max(self._online_s, self._durable_s / CATCHING_UP) if behind else self._online_s
             self._online_due = max(now + pause, self._rested)
         self._fresh, self._behind = True, behind
         owner = asyncio.current_task()

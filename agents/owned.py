@@ -290,7 +290,9 @@ async def work(app: faust.App, stream: Any, stage: Stage) -> None:
             # whoever gets it. A lease that may have ended is no reason to pass a batch over.
             log.info("a batch was left to the next owner: %s", exc)
             continue
-        await stage.beats.hold(ack, behind=behind(app, batch))
+        more = behind(app, batch)
+        batch.records = ()  # only the ack is held until the durable beat, not the records
+        await stage.beats.hold(ack, behind=more)
 
 
 class Keeper(Service):

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         15, ge=0, description="what batches did goes to the next stage and to Redis together, this often"
     )
     durable_every_ms: int = Field(
-        1000, ge=0, description="changed rows go to their changelog, and offsets are committed, this often"
+        3000, ge=0, description="changed rows go to their changelog, and offsets are committed, this often"
     )
     standby_replicas: int = Field(
         1, ge=0, le=5, description="workers that keep a warm copy of a partition another one owns"

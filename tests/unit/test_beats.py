@@ -76,29 +76,28 @@ async def test_without_changes_nothing_is_written() -> None:
 
 async def test_a_stage_that_is_behind_makes_longer_pauses() -> None:
     log = Log()
-    beats = log.beats(0.01, 0.2)
+    beats = log.beats(0.01, 0.6)
     began = asyncio.get_running_loop().time()
     for n in range(10):
         await beats.hold(log.ack(n), behind=True)
         await asyncio.sleep(0.002)
     await until(lambda: log.shown)
-    assert asyncio.get_running_loop().time() - began >= 0.2, "online beats go by the durable rhythm"
+    assert asyncio.get_running_loop().time() - began >= 0.2, "online beats are a third of the durable rhythm"
     assert log.saved == 0, "what readers see is not left out"
     await until(lambda: log.saved)
-    assert asyncio.get_running_loop().time() - began >= 0.8, "and that is four times as slow"
+    assert asyncio.get_running_loop().time() - began >= 0.6
     assert log.acked == list(range(10))
 
 
-async def test_catching_up_brings_both_rhythms_back() -> None:
+async def test_catching_up_brings_the_online_rhythm_back() -> None:
     log = Log()
-    beats = log.beats(0.01, 0.3)
+    beats = log.beats(0.01, 0.9)
     began = asyncio.get_running_loop().time()
     await beats.hold(log.ack(1), behind=True)
     await beats.hold(log.ack(2))
     await until(lambda: log.shown)
-    assert asyncio.get_running_loop().time() - began < 0.2
+    assert asyncio.get_running_loop().time() - began < 0.25
     await until(lambda: log.acked)
-    assert asyncio.get_running_loop().time() - began < 0.9
     assert log.acked == [1, 2]
 
 
