@@ -5,7 +5,8 @@
                          '- durable beat, every durable_every_ms:  the same, then the changelog, then the acks
 
 A row that changes ten times between two durable beats is one changelog record. Online beats, and applying, go
-on while a durable beat waits for the changelog.
+on while a durable beat waits for the changelog. Every partition has durable beats of its own, in turns: what
+all of them write at once would keep readers waiting.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from itertools import chain
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from streams.errors import FencedError
 
 T = TypeVar("T")
+Ack: TypeAlias = Callable[[], None]
 log = logging.getLogger(__name__)
 
-#: An online beat that took a while is followed by a pause of as much: a slow store cannot eat the stage.
-REST = 1.0
+#: A beat is followed by a pause of at least this share of its time: a slow store cannot eat the stage.
+REST = 0.25
 #: A stage that is far behind makes this many online beats for each durable one.
 CATCHING_UP = 3
 
@@ -33,13 +36,15 @@ class Beats(Generic[T]):
     Parameters
     ----------
     show
-        A beat: takes what readers have not seen yet, before its first await, and writes it. When its argument
-        is True, it takes at the same moment what is not durable yet, and returns that. Calls do not overlap.
+        A beat: takes what readers have not seen yet, before its first await, and writes it. It takes at the
+        same moment what is not durable yet of the partitions given, and returns that. Calls do not overlap.
     save
         The rest of a durable beat: makes durable what ``show`` returned. Calls do not overlap; calls of
         ``show`` go on meanwhile.
     online_s, durable_s
         Longest pauses between a change and the beat that writes it.
+    turns
+        Number of partitions; their durable beats are spread evenly over ``durable_s``.
     failed
         Told when a write failed that nobody awaits.
 
@@ -53,21 +58,24 @@ class Beats(Generic[T]):
 
     def __init__(
         self,
-        show: Callable[[bool], Awaitable[T]],
+        show: Callable[[Collection[int]], Awaitable[T]],
         save: Callable[[T], Awaitable[None]],
         online_s: float,
         durable_s: float,
+        turns: int = 1,
         failed: Callable[[BaseException], Awaitable[None]] | None = None,
     ) -> None:
         self._show, self._save = show, save
         self._online_s = min(online_s, durable_s)
         self._durable_s = durable_s
+        self._turns = turns
         self._failed = failed
-        self._acks: list[Callable[[], None]] = []
+        self._acks: dict[int, list[Ack]] = {}  # by partition
+        self._durable_due: dict[int, float] = {}  # of the partitions with acks
         self._showing = asyncio.Lock()
         self._saving = asyncio.Lock()
-        self._online_due = self._durable_due = 0.0
-        self._rested = 0.0
+        self._saving_since = self._online_due = self._rested = 0.0
+        self._zero: float | None = None  # turns are counted from here
         self._fresh = False  # changes that no online beat has written
         self._behind = False  # at the last batch
         self._epoch = 0  # of the assignment
@@ -75,10 +83,10 @@ class Beats(Generic[T]):
         self._owner: asyncio.Task[Any] | None = None
         self._error: BaseException | None = None
 
-    async def hold(self, ack: Callable[[], None], *, behind: bool = False) -> None:
-        """Keep a batch's ack until the next durable beat; have what is due written.
+    async def hold(self, ack: Ack, partition: int, *, behind: bool = False) -> None:
+        """Keep a batch's ack until the next durable beat of its partition; have what is due written.
 
-        Waits only where a durable beat is due before the one before has ended.
+        Waits only where a durable beat takes longer than ``durable_s``.
 
         ``behind`` says that much more is waiting: online beats are rarer then, since their readers are served
         better by a stage that catches up.
@@ -86,9 +94,9 @@ class Beats(Generic[T]):
         if self._error is not None:
             raise self._error
         now = time.monotonic()
-        if not self._acks:
-            self._durable_due = now + self._durable_s
-        self._acks.append(ack)
+        self._acks.setdefault(partition, []).append(ack)
+        if partition not in self._durable_due:
+            self._durable_due[partition] = self._turn(partition, now)
         if not self._fresh or (self._behind and not behind):
             pause = max(self._online_s, self._durable_s / CATCHING_UP) if behind else self._online_s
             self._online_due = max(now + pause, self._rested)
@@ -100,19 +108,30 @@ class Beats(Generic[T]):
         for durable in (False, True):
             if durable not in self._timers or self._timers[durable].done():
                 self._timers[durable] = asyncio.create_task(self._run(durable))
-        if now >= self._durable_due:
+        if self._saving.locked() and now >= self._saving_since + self._durable_s:
             async with self._saving:
                 await asyncio.sleep(0)  # lets the timer have its turn
+
+    def _turn(self, partition: int, now: float) -> float:
+        """Return when a partition's next turn comes after ``now``."""
+        if self._durable_s == 0:
+            return now
+        if self._zero is None:
+            self._zero = now
+        begin = self._zero + self._durable_s * (partition % self._turns) / self._turns
+        return now + self._durable_s - (now - begin) % self._durable_s
 
     async def _run(self, durable: bool) -> None:
         try:
             while (self._acks if durable else self._fresh) and not self._over():
-                due = self._durable_due if durable else self._online_due
-                left = due - time.monotonic()
-                if left <= 0:
-                    await self.flush(durable=durable)
-                else:  # no longer than one online pause: what is due may have come nearer meanwhile
-                    await asyncio.sleep(max(0.001, min(left, self._online_s)))
+                now = time.monotonic()
+                due = min(self._durable_due.values()) if durable else self._online_due
+                if due > now:  # no longer than one online pause: what is due may have come nearer meanwhile
+                    await asyncio.sleep(max(0.001, min(due - now, self._online_s)))
+                elif durable:
+                    await self.flush({p for p, due in self._durable_due.items() if due <= now})
+                else:
+                    await self._make_visible()
         except Exception as exc:
             if self._owner is not None and self._owner.done():
                 log.info("the last write was not finished (%s); its batches are delivered again", exc)
@@ -124,41 +143,56 @@ class Beats(Generic[T]):
     def _over(self) -> bool:
         return self._error is not None or (self._owner is not None and self._owner.done())
 
-    async def flush(self, *, durable: bool = True) -> None:
-        """Write now; after a durable write, ack what was held before it began."""
-        epoch, acks = self._epoch, list[Callable[[], None]]()
+    async def _make_visible(self) -> None:
+        epoch = self._epoch
         try:
-            if durable:
-                async with self._saving:
-                    self._durable_due = time.monotonic() + self._durable_s  # for what is held meanwhile
-                    async with self._showing:
-                        epoch, acks, self._acks = self._epoch, self._acks, acks
-                        taken = await self._beat(True)
-                    await self._save(taken)
-                    if self._error is None:
-                        for ack in acks:
-                            ack()
-            else:
-                async with self._showing:
-                    epoch = self._epoch
-                    if self._fresh:
-                        await self._beat(False)
+            async with self._showing:
+                epoch = self._epoch
+                if self._fresh:
+                    await self._beat(())
         except FencedError as exc:
-            log.warning("not written: %s", exc, extra={"action": "fenced"})
-            if epoch == self._epoch:
-                self._acks[:0] = acks
-                self._fresh = True
-                self._online_due = self._durable_due = time.monotonic() + self._durable_s
+            self._put_off(exc, epoch, {})
         except Exception as exc:
             self._error = exc
             raise
+
+    async def flush(self, partitions: Collection[int] | None = None) -> None:
+        """Make durable what is held of ``partitions``, by default of all; ack what was held before."""
+        epoch, acks = self._epoch, dict[int, list[Ack]]()
+        try:
+            async with self._saving:
+                self._saving_since = time.monotonic()
+                async with self._showing:
+                    epoch = self._epoch
+                    for partition in list(self._acks if partitions is None else partitions):
+                        acks[partition] = self._acks.pop(partition, [])
+                        self._durable_due.pop(partition, None)
+                    taken = await self._beat(acks)
+                await self._save(taken)
+                if self._error is None:
+                    for ack in chain(*acks.values()):
+                        ack()
+        except FencedError as exc:
+            self._put_off(exc, epoch, acks)
+        except Exception as exc:
+            self._error = exc
+            raise
+
+    def _put_off(self, exc: FencedError, epoch: int, acks: dict[int, list[Ack]]) -> None:
+        log.warning("not written: %s", exc, extra={"action": "fenced"})
+        if epoch == self._epoch:
+            for partition, held in acks.items():
+                self._acks[partition] = held + self._acks.get(partition, [])
+            self._online_due = later = time.monotonic() + self._durable_s
+            self._durable_due = dict.fromkeys(self._acks, later)
+            self._fresh = True
 
     async def finish(self) -> None:
         """Write and ack what is held, as long as nothing has failed: nobody will hold more."""
         if self._acks and not self._over():
             await self.flush()
 
-    async def _beat(self, durable: bool) -> T:
+    async def _beat(self, durable: Collection[int]) -> T:
         if self._error is not None:  # what the other rhythm took, and lost, came before this
             raise self._error
         began = time.monotonic()
@@ -172,7 +206,7 @@ class Beats(Generic[T]):
     def forget(self) -> None:
         """Drop held acks: their partitions are given out anew, and what is not committed comes again."""
         self._epoch += 1
-        self._acks = []
+        self._acks, self._durable_due = {}, {}
         self._fresh = False
         self._cancel()
 

@@ -292,7 +292,7 @@ async def work(app: faust.App, stream: Any, stage: Stage) -> None:
             continue
         more = behind(app, batch)
         batch.records = ()  # only the ack is held until the durable beat, not the records
-        await stage.beats.hold(ack, behind=more)
+        await stage.beats.hold(ack, batch.partition, behind=more)
 
 
 class Keeper(Service):

@@ -10,7 +10,7 @@ know it, or rows that make the same item-events of it, which the aggregator know
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Annotated, Any
 
 import faust
@@ -176,7 +176,7 @@ class UserStage:
         #: Their way to Kafka: the last of a chain in which each waits for the one before.
         self._passing: asyncio.Task[None] | None = None
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *rhythms, app.crash)
+        self.beats = Beats(self._show, self._save, *rhythms, s.partitions, app.crash)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
@@ -250,13 +250,13 @@ class UserStage:
     async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
         await self.shelf.bring_back(part.state, lambda: hash_many(users))
 
-    async def _show(self, durable: bool) -> dict[int, Changes]:
+    async def _show(self, durable: Collection[int]) -> dict[int, Changes]:
         self.shelf.table.check_lease()
         changed, gone, changes = dict[int, PackedRows](), dict[int, list[int]](), dict[int, Changes]()
         for part in self.partitions:
             changed[part.number], gone[part.number], items = part.take()
             self._out.extend(items)
-            if durable:
+            if part.number in durable:
                 changes[part.number] = part.state.take()
         if self._out:
             self._passing = asyncio.create_task(self._pass_on(self._passing))

@@ -151,6 +151,21 @@ def describe(events: list[Record]) -> dict[str, object]:
     }
 
 
+def newcomers(events: list[Record], share: float = 0.02) -> tuple[set[bytes], set[bytes]]:
+    """Return the users and the items met for the first time among the last ``share`` of the events."""
+
+    class Seen(msgspec.Struct):
+        item_id: str
+
+    start = round(len(events) * (1 - share))
+    found: tuple[dict[bytes, int], dict[bytes, int]] = {}, {}
+    for n, (user, value, _) in enumerate(events):
+        found[0].setdefault(user, n)
+        found[1].setdefault(msgspec.json.decode(value, type=Seen).item_id.encode(), n)
+    users, items = ({name for name, n in first.items() if n >= start} for first in found)
+    return users, items
+
+
 async def fill(settings: Settings, topic: str, records: list[Record], partitions: int) -> dict[int, int]:
     """Write records to the partitions of their keys, in batches of ``BATCH_BYTES``; return the end offsets
     by partition."""

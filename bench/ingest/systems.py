@@ -18,8 +18,9 @@ from typing import Any
 from redis.asyncio import Redis
 
 from agents.stack import environment
-from bench.ingest.events import Record, describe, fill
+from bench.ingest.events import Record, describe, fill, newcomers
 from bench.ingest.measure import Positions, Process, Servers, cpu_s, touch_memory
+from streams.ids import hash64
 from streams.settings import Settings
 from streams.topics import Topics, create_topics
 
@@ -65,9 +66,13 @@ def peer_versions() -> tuple[dict[str, str], dict[str, str]]:
 
 @dataclass(slots=True)
 class Run:
-    """One run of one system. ``wall_events_per_s``: from when it has used as much CPU time as an idle run of
-    it, and so has started, to its end. (Between its first and last commit would say too much: there are few,
-    and what has been done before each is unknown.)"""
+    """One run of one system.
+
+    ``wall_events_per_s`` counts from when it has used as much CPU time as an idle run of it, and so has
+    started, to its end; of ours, to when the last users and items are readable in Redis, because the last
+    commit waits up to ``durable_every_ms`` for its turn. (Between its first and last commit would say too
+    much: there are few, and what has been done before each is unknown.)
+    """
 
     cpu_s: float
     wall_s: float
@@ -99,6 +104,7 @@ class Bench:
         self.folder = folder
         self.idle_s = idle_s
         self.described = describe(events)
+        self._last = newcomers(events)
         self._ends: dict[str, dict[int, int]] = {}
         self._number = 0
         self._start_cpu_s: dict[str, float] = {}  # what idle runs used
@@ -171,10 +177,18 @@ class Bench:
             seen["users_in_redis"] = await self._rows_in_redis(f"{prefix}u:*")
             return seen["users_in_redis"] >= self.described["users"]
 
+        users, items = self._last
+        last = [f"{prefix}u:{hash64(user.decode()):016x}" for user in users]
+        if "aggregate" in roles:
+            last += [f"{prefix}i:{hash64(item.decode()):016x}" for item in items]
+
+        async def readable() -> bool:
+            async with Redis.from_url(self.servers.redis_url) as redis:
+                return bool(last) and await redis.exists(*last) == len(last)
+
         command = [sys.executable, "-m", "agents.cli", "worker", roles]
-        run = await self._watch(
-            name, command, environment(settings), idle, committed, finished, cwd=ROOT, beside=beside
-        )
+        env = environment(settings)
+        run = await self._watch(name, command, env, idle, committed, finished, readable, ROOT, beside)
         run.proof = {} if idle else seen
         return run
 
@@ -209,6 +223,7 @@ class Bench:
         idle: bool,
         committed: Callable[[], Any] | None,
         finished: Callable[[], Any] | None,
+        readable: Callable[[], Any] | None = None,
         cwd: Path | None = None,
         beside: Callable[[int], Any] | None = None,
     ) -> Run:
@@ -222,6 +237,7 @@ class Bench:
             began = time.monotonic()
             deadline = began + 90 + total / 1000
             started: float | None = None
+            worked: float | None = None
             first, done = True, 0
             extra: asyncio.Task[None] | None = None
             while True:
@@ -241,6 +257,8 @@ class Bench:
                     if now - began >= self.idle_s:
                         break
                     continue
+                if started is not None and worked is None and readable is not None and await readable():
+                    worked = time.monotonic()
                 if done < total:
                     done = await committed()
                     if done and first:
@@ -254,8 +272,8 @@ class Bench:
             run.peak_mb = process.peak_mb()
             if idle:
                 self._start_cpu_s[name] = run.cpu_s
-            elif started is not None and began + wall > started:
-                run.wall_events_per_s = round(total / (began + wall - started))
+            elif started is not None and (ended := worked or began + wall) > started:
+                run.wall_events_per_s = round(total / (ended - started))
             if extra is not None:
                 extra.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
