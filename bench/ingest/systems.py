@@ -68,10 +68,10 @@ def peer_versions() -> tuple[dict[str, str], dict[str, str]]:
 class Run:
     """One run of one system.
 
-    ``wall_events_per_s`` counts from when it has used as much CPU time as an idle run of it, and so has
-    started, to its end; of ours, to when the last users and items are readable in Redis, because the last
-    commit waits up to ``durable_every_ms`` for its turn. (Between its first and last commit would say too
-    much: there are few, and what has been done before each is unknown.)
+    ``wall_events_per_s`` counts from when it has used as much CPU time as an idle run of it needs to start,
+    to its end; of ours, to when the last users and items are readable in Redis, because the last commit waits
+    up to ``durable_every_ms`` for its turn. (Between its first and last commit would say too much: there are
+    few, and what has been done before each is unknown.)
     """
 
     cpu_s: float
@@ -107,7 +107,7 @@ class Bench:
         self._last = newcomers(events)
         self._ends: dict[str, dict[int, int]] = {}
         self._number = 0
-        self._start_cpu_s: dict[str, float] = {}  # what idle runs used
+        self._start_cpu_s: dict[str, float] = {}  # what idle runs used to start
 
     def settings(self, prefix: str) -> Settings:
         """Return settings of an installation of its own."""
@@ -239,6 +239,7 @@ class Bench:
             started: float | None = None
             worked: float | None = None
             first, done = True, 0
+            used: list[float] = []  # CPU time of an idle run, at every look
             extra: asyncio.Task[None] | None = None
             while True:
                 await asyncio.sleep(POLL_S)
@@ -254,6 +255,7 @@ class Bench:
                 if committed is None:
                     continue
                 if idle:
+                    used.append(process.cpu_s())
                     if now - began >= self.idle_s:
                         break
                     continue
@@ -271,7 +273,7 @@ class Bench:
             run = Run(round(process.cpu_s(), 3), round(wall, 2))
             run.peak_mb = process.peak_mb()
             if idle:
-                self._start_cpu_s[name] = run.cpu_s
+                self._start_cpu_s[name] = start_cpu_s(used) if used else run.cpu_s
             elif started is not None and (ended := worked or began + wall) > started:
                 run.wall_events_per_s = round(total / (ended - started))
             if extra is not None:
@@ -288,6 +290,16 @@ class Bench:
             return len({key async for key in redis.scan_iter(pattern, count=5000)})
         finally:
             await redis.aclose()
+
+
+def start_cpu_s(used: list[float]) -> float:
+    """Return the CPU time (s) at the end of the last second that took more than a tenth of a core.
+
+    ``used`` is a program's CPU time at every look, ``POLL_S`` apart: afterwards it had started, and idled.
+    """
+    looks = round(1 / POLL_S)
+    ends = [later for before, later in zip(used, used[looks:], strict=False) if later - before > 0.1]
+    return ends[-1] if ends else used[-1]
 
 
 def scratch() -> contextlib.AbstractContextManager[str]:

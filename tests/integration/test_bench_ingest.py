@@ -17,6 +17,7 @@ if str(ROOT) not in sys.path:
 from bench.ingest import events as ev  # noqa: E402
 from bench.ingest.measure import Process  # noqa: E402
 from bench.ingest.profile import top  # noqa: E402
+from bench.ingest.systems import POLL_S, start_cpu_s  # noqa: E402
 from streams.schemas import Event, Item, check_event  # noqa: E402
 from streams.settings import Settings  # noqa: E402
 
@@ -49,6 +50,23 @@ def test_every_item_of_the_mix_is_in_the_catalogue() -> None:
     first = msgspec.json.decode(ev.catalogue(MIX, NOW)[0][1], type=Item)
     assert first.category
     assert first.creator_id
+
+
+def test_newcomers_are_met_for_the_first_time_at_the_end() -> None:
+    def event(user: str, item: str) -> tuple[bytes, bytes, int]:
+        return user.encode(), json.dumps({"item_id": item}).encode(), 0
+
+    events = [event("a", "x"), event("b", "y"), event("a", "x"), event("c", "y"), event("b", "z")]
+    assert ev.newcomers(events, share=0.4) == ({b"c"}, {b"z"})
+    assert ev.newcomers(events, share=0.2) == (set(), {b"z"})
+
+
+def test_a_program_has_started_when_it_begins_to_idle() -> None:
+    per_s = round(1 / POLL_S)
+    starting = [n / per_s for n in range(2 * per_s)]
+    idling = [2 + 0.05 * n / per_s for n in range(5 * per_s)]
+    assert start_cpu_s(starting + idling) == pytest.approx(2.0, abs=0.05)
+    assert start_cpu_s([0.5, 0.5]) == 0.5
 
 
 def test_cpu_time_is_that_of_a_process_and_its_children(tmp_path: Path) -> None:
