@@ -140,9 +140,8 @@ def test_the_order_of_arrival_does_not_matter(story: list[Act], random: Any) -> 
         np.testing.assert_allclose(a["decayed"], b["decayed"], rtol=1e-12)
         for name in ("cat", "creator"):
             x, y = _taste(a, name), _taste(b, name)
-            assert x.keys() == y.keys()
-            for key, weight in x.items():
-                assert y[key] == pytest.approx(weight, rel=1e-4, abs=1e-5)
+            for key in x.keys() | y.keys():  # one that cancels out is no more, or next to nothing
+                assert y.get(key, 0.0) == pytest.approx(x.get(key, 0.0), rel=1e-4, abs=1e-5)
 
 
 def _taste(a: Any, name: str) -> dict[int, float]:
