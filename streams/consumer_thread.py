@@ -139,6 +139,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.lease.watch(consumer._coordinator)
             plan_fetches(consumer, lambda: self.consumer._active_partitions)
 
+    def close(self) -> None:
+        """Do nothing: Faust calls this when a rebalance comes while the app stops, and stopping closes all.
+
+        The stock one closes this thread's connections from the main thread, which can crash the process.
+        """
+
     def _soon(self, call: Any, *args: Any) -> None:
         """Call in the consumer's thread."""
         with contextlib.suppress(RuntimeError):  # its loop is closed

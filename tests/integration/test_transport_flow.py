@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter, defaultdict
 
@@ -426,3 +427,25 @@ async def test_the_lease_is_held_while_running_and_not_after(topics_made, runnin
         assert 0 < ages["most"] < 4, "a heartbeat a second"
     assert not consumer.lease_valid()
     assert consumer.lease_age() == float("inf")
+
+
+async def test_connections_are_closed_by_their_own_thread(topics_made, sender, running, eventually):
+    """Also when a rebalance comes while the app stops: Faust would close them from the main thread then."""
+    topics, seen, closed_by = Topics(topics_made), [], []
+    await fill(sender, topics.events, 10, partitions=1)
+    app = make_app(topics_made, "stopping")
+    collecting(app, topics.events, seen)
+    async with running(app):
+        await eventually(lambda: len(seen) == 10)
+        client = app.consumer._thread._consumer._client
+        close = client.close
+
+        async def noted():
+            closed_by.append(threading.current_thread())
+            await close()
+
+        client.close = noted
+        app._on_rebalance_when_stopped()
+        await asyncio.sleep(0.1)
+    assert closed_by
+    assert threading.main_thread() not in closed_by
