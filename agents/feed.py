@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: The packed rows in memory of some keys, None for a key that is not there (evicted, or never seen).
 Lookup: TypeAlias = Callable[[npt.NDArray[np.uint64]], list[bytes | None]]
+#: Which of some packed rows readers of the store may see, one truth a row.
+Visible: TypeAlias = Callable[[list[bytes]], Iterable[bool]]
 Apply: TypeAlias = Callable[[Iterable[Any]], Awaitable[None]]
 #: (partition, from offset, apply) -> end offset: hands all records from there to the present end to apply.
 ReadChangelog: TypeAlias = Callable[[int, int, Apply], Awaitable[int]]
@@ -59,6 +61,11 @@ QUIET_S = 30.0
 
 #: Stands for a row in memory whose packed form is not at hand.
 _HELD = b""
+
+
+def everything(rows: list[bytes]) -> Iterable[bool]:
+    """Hide nothing."""
+    return [True] * len(rows)
 
 
 def changelog(settings: Settings, topic: str) -> ReadChangelog:
@@ -120,7 +127,7 @@ class StoreFeed(Service):
     read
         Reads the rows' changelog, see ``changelog``. Records with keys of other than 8 bytes are passed over.
     visible
-        Whether readers may see a packed row; one that they may not (of a forgotten user) is removed instead.
+        Which packed rows readers may see; those that they may not (of forgotten users) are removed instead.
         Asked about rows read again only, not about those given to ``put``.
     owned
         Whether a partition is surely still this worker's. While it is not, nothing is written.
@@ -138,7 +145,7 @@ class StoreFeed(Service):
         kind: Kind,
         read: ReadChangelog,
         *,
-        visible: Callable[[bytes], bool] = lambda row: True,
+        visible: Visible = everything,
         owned: Callable[[int], bool] = lambda partition: True,
         settle_s: float = SETTLE_S,
         rows_per_s: float = REFILL_ROWS_PER_S,
@@ -456,7 +463,7 @@ class _CatchUp:
 
     async def _write_chunk(self, chunk: dict[int, bytes | None]) -> bool:
         feed, part = self._feed, self._part
-        rows: dict[int, bytes] = {}
+        found: dict[int, bytes] = {}
         gone: list[int] = []
         unknown = False
         for (key, last), held in zip(
@@ -467,10 +474,13 @@ class _CatchUp:
                 continue
             if row == _HELD:
                 unknown = True
-            elif row is not None and feed._visible(row):
-                rows[key] = row
-            else:
+            elif row is None:
                 gone.append(key)
+            else:
+                found[key] = row
+        seen = dict(zip(found, feed._visible(list(found.values())), strict=True)) if found else {}
+        rows = {key: row for key, row in found.items() if seen[key]}
+        gone += [key for key in found if not seen[key]]
         with self._noticing():
             if rows:
                 await feed._store.put(feed._kind, PackedRows.of(list(rows), list(rows.values())))

@@ -16,7 +16,7 @@ from faust.types import TP
 from mode import Service
 
 from agents.beats import Beats
-from agents.feed import StoreFeed, changelog
+from agents.feed import StoreFeed, Visible, changelog, everything
 from agents.wiring import Wiring
 from serving.store import Kind
 from streams.columnar import ColumnarTable
@@ -69,7 +69,7 @@ class Shelf:
         topic: str,
         kind: Kind | None,
         *,
-        visible: Callable[[bytes], bool] = lambda row: True,
+        visible: Visible = everything,
         **options: Any,
     ) -> None:
         self._wiring = wiring

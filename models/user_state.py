@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,13 +179,14 @@ class UserState:
         return row
 
 
-def known(packed: bytes) -> bool:
-    """Return whether anything is known of a user: not so of one who was forgotten."""
-    row = unpack([packed], ROW)[0][0]
-    like = BLANK.copy()
+def known(packed: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+    """Return of which users anything is known, bool ``(n,)``: not so of those who were forgotten."""
+    rows, _ = unpack(packed, ROW)
     for name in _KEPT:
-        like[name] = row[name]
-    return bool(row.tobytes() != like.tobytes())
+        rows[name] = BLANK[name]
+    words = rows.view(np.uint64).reshape(len(rows), ROW.itemsize // 8)
+    differs: npt.NDArray[np.bool_] = np.any(words != BLANK.reshape(1).view(np.uint64), axis=1)
+    return differs
 
 
 def item_events(applied: Applied, number: int) -> npt.NDArray[np.void]:

@@ -228,7 +228,7 @@ class Bench:
         beside: Callable[[int], Any] | None = None,
     ) -> Run:
         """Run a program until all events are committed and it has ``finished``; without ``committed`` until
-        it ends by itself; an idle one for ``idle_s``. ``beside`` runs along, from the first commit on."""
+        it ends by itself; an idle one for ``idle_s``. ``beside`` runs along, from when it has started."""
         total, servers = len(self.events), self.servers
         before = (cpu_s(servers.broker_pid), cpu_s(servers.redis_pid))
         log = self.folder / f"{name}.log"
@@ -238,7 +238,7 @@ class Bench:
             deadline = began + 90 + total / 1000
             started: float | None = None
             worked: float | None = None
-            first, done = True, 0
+            done = 0
             used: list[float] = []  # CPU time of an idle run, at every look
             extra: asyncio.Task[None] | None = None
             while True:
@@ -252,6 +252,8 @@ class Bench:
                     raise FailedError(f"{name}: {done} of {total} events\n{process.last_words()}")
                 if started is None and process.cpu_s() >= self._start_cpu_s.get(name, 0.0):
                     started = now
+                    if beside is not None:
+                        extra = asyncio.create_task(beside(process.pid))
                 if committed is None:
                     continue
                 if idle:
@@ -263,10 +265,6 @@ class Bench:
                     worked = time.monotonic()
                 if done < total:
                     done = await committed()
-                    if done and first:
-                        first = False
-                        if beside is not None:
-                            extra = asyncio.create_task(beside(process.pid))
                 if done >= total and (finished is None or await finished()):
                     break
             wall = time.monotonic() - began

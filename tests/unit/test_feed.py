@@ -80,7 +80,7 @@ class Stage:
             store,
             "u",
             self.read,
-            visible=lambda row: row != BLANK,
+            visible=lambda rows: [row != BLANK for row in rows],
             settle_s=0,
             rows_per_s=float("inf"),
             clock=clock,

@@ -23,6 +23,7 @@ from models.user_state import (
     Applied,
     UserState,
     item_events,
+    known,
     new_table,
     recent_items,
 )
@@ -480,10 +481,9 @@ def test_asking_for_recent_items() -> None:
 
 
 def test_a_forgotten_user_is_not_known_and_one_with_a_profile_is() -> None:
-    from models.user_state import known
-
     state = UserState(new_table(), 1000)
-    row = state.profile(UserProfile("u1", age=30))
-    assert known(state.table.pack(np.array([row]))[0])
-    state.forget(hash64("u1"))
-    assert not known(state.table.pack(np.array([row]))[0])
+    rows = np.array([state.profile(UserProfile(name, age=30)) for name in ("u1", "u2", "u3")])
+    assert known(state.table.pack(rows)).tolist() == [True, True, True]
+    state.forget(hash64("u2"))
+    assert known(state.table.pack(rows)).tolist() == [True, False, True]
+    assert known([]).tolist() == []
