@@ -6,7 +6,7 @@ offset), and records that track_users wrote twice (their number does not exceed 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import faust
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
-from agents.beats import Beats
+from agents.beats import Beats, Durable
 from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, work
 from agents.wiring import Wiring
 from models import item_stats, neighbours
@@ -109,7 +109,7 @@ class ItemStage:
         self.shelves = [self.items, self.countries, self.pairs]
         self.partitions = Owned(self.shelves, Partition)
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *rhythms, s.partitions, app.crash)
+        self.beats = Beats(self._show, self._save, *rhythms, app.crash)
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
@@ -140,11 +140,11 @@ class ItemStage:
         await self.countries.bring_back(countries, lambda: country_key(events["item"], events["country"]))
         await self.pairs.bring_back(pairs, lambda: events["item"])
 
-    async def _show(self, durable: Collection[int]) -> dict[int, list[Changes]]:
+    async def _show(self, durable: Durable) -> dict[int, list[Changes]]:
         self.items.table.check_lease()
         parts = list(self.partitions)
         changed = {part.number: part.take() for part in parts}
-        changes = {part.number: part.changes() for part in parts if part.number in durable}
+        changes = {part.number: part.changes() for part in parts if durable(part.number)}
         await self.items.show(changed)
         return changes
 

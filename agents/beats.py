@@ -5,8 +5,8 @@
                          '- durable beat, every durable_every_ms:  the same, then the changelog, then the acks
 
 A row that changes ten times between two durable beats is one changelog record. Online beats, and applying, go
-on while a durable beat waits for the changelog. Every partition has durable beats of its own, in turns: what
-all of them write at once would keep readers waiting.
+on while a durable beat waits for the changelog. Partitions have their durable beats in turns: what all of
+them write at once would keep readers waiting.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from streams.errors import FencedError
 
 T = TypeVar("T")
 Ack: TypeAlias = Callable[[], None]
+#: Whether a beat makes a partition durable.
+Durable: TypeAlias = Callable[[int], bool]
 log = logging.getLogger(__name__)
 
-#: A beat is followed by a pause of at least this share of its time: a slow store cannot eat the stage.
+#: A beat is followed by a pause of at least this share of its time, unless one of the other rhythm has waited
+#: for it: a slow store cannot eat the stage.
 REST = 0.25
-#: A stage that is far behind makes this many online beats for each durable one.
+#: In a stage that is far behind the next online beat is due after the durable rhythm's n-th part only.
 CATCHING_UP = 3
+#: Durable beats in ``durable_s``: each takes every n-th partition, and shows what all have changed.
+TURNS = 4
 
 
 class Beats(Generic[T]):
@@ -37,14 +42,13 @@ class Beats(Generic[T]):
     ----------
     show
         A beat: takes what readers have not seen yet, before its first await, and writes it. It takes at the
-        same moment what is not durable yet of the partitions given, and returns that. Calls do not overlap.
+        same moment what is not durable yet of the partitions for which its argument is true, and returns
+        that. Calls do not overlap.
     save
         The rest of a durable beat: makes durable what ``show`` returned. Calls do not overlap; calls of
         ``show`` go on meanwhile.
     online_s, durable_s
         Longest pauses between a change and the beat that writes it.
-    turns
-        Number of partitions; their durable beats are spread evenly over ``durable_s``.
     failed
         Told when a write failed that nobody awaits.
 
@@ -58,17 +62,15 @@ class Beats(Generic[T]):
 
     def __init__(
         self,
-        show: Callable[[Collection[int]], Awaitable[T]],
+        show: Callable[[Durable], Awaitable[T]],
         save: Callable[[T], Awaitable[None]],
         online_s: float,
         durable_s: float,
-        turns: int = 1,
         failed: Callable[[BaseException], Awaitable[None]] | None = None,
     ) -> None:
         self._show, self._save = show, save
         self._online_s = min(online_s, durable_s)
         self._durable_s = durable_s
-        self._turns = turns
         self._failed = failed
         self._acks: dict[int, list[Ack]] = {}  # by partition
         self._durable_due: dict[int, float] = {}  # of the partitions with acks
@@ -118,14 +120,14 @@ class Beats(Generic[T]):
             return now
         if self._zero is None:
             self._zero = now
-        begin = self._zero + self._durable_s * (partition % self._turns) / self._turns
+        begin = self._zero + self._durable_s * (partition % TURNS) / TURNS
         return now + self._durable_s - (now - begin) % self._durable_s
 
     async def _run(self, durable: bool) -> None:
         try:
             while (self._acks if durable else self._fresh) and not self._over():
                 now = time.monotonic()
-                due = min(self._durable_due.values()) if durable else self._online_due
+                due = max(min(self._durable_due.values()), self._rested) if durable else self._online_due
                 if due > now:  # no longer than one online pause: what is due may have come nearer meanwhile
                     await asyncio.sleep(max(0.001, min(due - now, self._online_s)))
                 elif durable:
@@ -149,7 +151,7 @@ class Beats(Generic[T]):
             async with self._showing:
                 epoch = self._epoch
                 if self._fresh:
-                    await self._beat(())
+                    await self._beat(lambda partition: False)
         except FencedError as exc:
             self._put_off(exc, epoch, {})
         except Exception as exc:
@@ -164,10 +166,11 @@ class Beats(Generic[T]):
                 self._saving_since = time.monotonic()
                 async with self._showing:
                     epoch = self._epoch
-                    for partition in list(self._acks if partitions is None else partitions):
-                        acks[partition] = self._acks.pop(partition, [])
-                        self._durable_due.pop(partition, None)
-                    taken = await self._beat(acks)
+                    for partition in self._acks.keys() & (self._acks if partitions is None else partitions):
+                        acks[partition] = self._acks.pop(partition)
+                        del self._durable_due[partition]
+                    waiting = set(self._acks)  # for a turn; a partition that holds nothing may be dirty, too
+                    taken = await self._beat(lambda partition: partition not in waiting)
                 await self._save(taken)
                 if self._error is None:
                     for ack in chain(*acks.values()):
@@ -192,7 +195,7 @@ class Beats(Generic[T]):
         if self._acks and not self._over():
             await self.flush()
 
-    async def _beat(self, durable: Collection[int]) -> T:
+    async def _beat(self, durable: Durable) -> T:
         if self._error is not None:  # what the other rhythm took, and lost, came before this
             raise self._error
         began = time.monotonic()

@@ -10,7 +10,7 @@ know it, or rows that make the same item-events of it, which the aggregator know
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any
 
 import faust
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
-from agents.beats import Beats
+from agents.beats import Beats, Durable
 from agents.follow_catalog import CatalogFollower, check_item
 from agents.owned import Keeper, Owned, Shelf, StagePartition, persist, work
 from agents.wiring import Wiring
@@ -176,7 +176,7 @@ class UserStage:
         #: Their way to Kafka: the last of a chain in which each waits for the one before.
         self._passing: asyncio.Task[None] | None = None
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *rhythms, s.partitions, app.crash)
+        self.beats = Beats(self._show, self._save, *rhythms, app.crash)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
@@ -250,13 +250,13 @@ class UserStage:
     async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
         await self.shelf.bring_back(part.state, lambda: hash_many(users))
 
-    async def _show(self, durable: Collection[int]) -> dict[int, Changes]:
+    async def _show(self, durable: Durable) -> dict[int, Changes]:
         self.shelf.table.check_lease()
         changed, gone, changes = dict[int, PackedRows](), dict[int, list[int]](), dict[int, Changes]()
         for part in self.partitions:
             changed[part.number], gone[part.number], items = part.take()
             self._out.extend(items)
-            if part.number in durable:
+            if durable(part.number):
                 changes[part.number] = part.state.take()
         if self._out:
             self._passing = asyncio.create_task(self._pass_on(self._passing))

@@ -152,16 +152,22 @@ def describe(events: list[Record]) -> dict[str, object]:
 
 
 def newcomers(events: list[Record], share: float = 0.02) -> tuple[set[bytes], set[bytes]]:
-    """Return the users and the items met for the first time among the last ``share`` of the events."""
+    """Return the users and the items met for the first time among the last ``share`` of the events.
+
+    An item is met in what items count: a follow and a hide leave no trace at it.
+    """
 
     class Seen(msgspec.Struct):
         item_id: str
+        type: str
 
     start = round(len(events) * (1 - share))
     found: tuple[dict[bytes, int], dict[bytes, int]] = {}, {}
     for n, (user, value, _) in enumerate(events):
         found[0].setdefault(user, n)
-        found[1].setdefault(msgspec.json.decode(value, type=Seen).item_id.encode(), n)
+        event = msgspec.json.decode(value, type=Seen)
+        if event.type not in ("follow", "hide"):
+            found[1].setdefault(event.item_id.encode(), n)
     users, items = ({name for name, n in first.items() if n >= start} for first in found)
     return users, items
 

@@ -53,10 +53,16 @@ def test_every_item_of_the_mix_is_in_the_catalogue() -> None:
 
 
 def test_newcomers_are_met_for_the_first_time_at_the_end() -> None:
-    def event(user: str, item: str) -> tuple[bytes, bytes, int]:
-        return user.encode(), json.dumps({"item_id": item}).encode(), 0
+    def event(user: str, item: str, kind: str = "click") -> tuple[bytes, bytes, int]:
+        return user.encode(), json.dumps({"item_id": item, "type": kind}).encode(), 0
 
-    events = [event("a", "x"), event("b", "y"), event("a", "x"), event("c", "y"), event("b", "z")]
+    events = [
+        event("a", "x"),
+        event("b", "y"),
+        event("a", "z", "hide"),
+        event("c", "w", "follow"),
+        event("b", "z"),
+    ]
     assert ev.newcomers(events, share=0.4) == ({b"c"}, {b"z"})
     assert ev.newcomers(events, share=0.2) == (set(), {b"z"})
 
