@@ -81,7 +81,7 @@ types: $(READY) ## Check the types
 
 lock: $(READY) ## Write requirements.lock anew (LOCK=--upgrade for newer versions)
 	@$(BIN)/pip install -q "$(UV)"
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev --extra embedded $(LOCK) \
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev $(LOCK) \
 	    --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 $(LOCK) --custom-compile-command "make lock" \
 	    --output-file bench/peers/requirements.txt bench/peers/requirements.in
@@ -98,7 +98,7 @@ CANDIDATES = $(or $(strip $(PYTHON)),python3 python3.13 python3.12 python3.11 py
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 HAS_HEADERS := import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
 
-$(READY): requirements.lock pyproject.toml $(wildcard */*.pyx)
+$(READY): requirements.lock pyproject.toml $(shell find streams models serving -name '*.pyx' -o -name '*.pxd')
 	@set -e; \
 	fail() { echo "headrace: $$*" >&2; exit 1; }; \
 	if [ ! -x $(BIN)/python ]; then \

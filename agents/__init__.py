@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""The agents, one file each, and what they share (`stage`). See docs/architecture.md."""

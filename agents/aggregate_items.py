@@ -14,17 +14,25 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
-from agents.beats import Beats, Durable
-from agents.owned import Keeper, Owned, Shelf, StagePartition, all_of, work
-from agents.wiring import Wiring
-from models import item_stats, neighbours
-from models.item_stats import ItemStats, country_key
-from models.neighbours import Neighbours
-from streams.columns import ITEM_EVENT, KIND, read_item_events, sound_item_events
-from streams.errors import RejectedError
-from streams.table import PackedRows
-from streams.table_partition import Changes, TablePartition
-from streams.transport import RecordBatch, batch_topic
+from headrace.agents.stage.beats import Beats, Durable
+from headrace.agents.stage.partitions import (
+    AssignmentKeeper,
+    StagePartition,
+    StagePartitions,
+    StageStore,
+    all_of,
+    work,
+)
+from headrace.agents.wiring import Wiring
+from headrace.models.state import items as item_state
+from headrace.models.state import neighbours
+from headrace.models.state.items import ItemState, country_key
+from headrace.models.state.neighbours import Neighbours
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.columns import ITEM_EVENT, KIND, read_item_events, sound_item_events
+from headrace.streams.tables.partition import Changes, StatePartition
+from headrace.streams.tables.rows import PackedRows
+from headrace.streams.transport.consumer import RecordBatch, batch_topic
 
 NAME = "aggregate_items"
 #: Meta records of `item-features`: how far each source was counted.
@@ -34,16 +42,16 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 
-class Partition(StagePartition):
+class ItemPartition(StagePartition):
     """State of one partition, and what of it was not passed on yet. Pure: no broker, no clock.
 
     ``states`` are those of items, countries and neighbours, in this order.
     """
 
-    def __init__(self, states: Sequence[TablePartition]) -> None:
+    def __init__(self, states: Sequence[StatePartition]) -> None:
         super().__init__(states)
         items, countries, pairs = states
-        self.stats = ItemStats(items.rows, countries.rows)
+        self.stats = ItemState(items.rows, countries.rows)
         self.neighbours = Neighbours(pairs.rows)
         self._touched: list[I64] = []  # rows of items changed since the online store was told
         self._marks = {
@@ -101,13 +109,13 @@ class ItemStage:
     def __init__(self, app: faust.App, wiring: Wiring) -> None:
         self.wiring = wiring
         s, t = wiring.settings, wiring.topics
-        rows: dict[str, Any] = {"dtype": item_stats.ROW, "blank": item_stats.BLANK[()]}
+        rows: dict[str, Any] = {"dtype": item_state.ROW, "blank": item_state.BLANK[()]}
         pairs: dict[str, Any] = {"dtype": neighbours.ROW, "blank": neighbours.BLANK[()]}
-        self.items = Shelf(app, wiring, t.item_features, "i", **rows)
-        self.countries = Shelf(app, wiring, t.item_countries, None, **rows)
-        self.pairs = Shelf(app, wiring, t.neighbours, "n", **pairs)
+        self.items = StageStore(app, wiring, t.item_features, "i", **rows)
+        self.countries = StageStore(app, wiring, t.item_countries, None, **rows)
+        self.pairs = StageStore(app, wiring, t.neighbours, "n", **pairs)
         self.shelves = [self.items, self.countries, self.pairs]
-        self.partitions = Owned(self.shelves, Partition)
+        self.partitions = StagePartitions(self.shelves, ItemPartition)
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
         self.beats = Beats(self._show, self._save, *rhythms, app.crash)
 
@@ -134,7 +142,7 @@ class ItemStage:
             wrong = RejectedError("undecodable", "", f"not packed item events of {size} bytes each")
             await self.wiring.bury(NAME, batch, [(r, wrong) for r in records if r.offset in bad])
 
-    async def _bring_back(self, part: Partition, events: npt.NDArray[np.void]) -> None:
+    async def _bring_back(self, part: ItemPartition, events: npt.NDArray[np.void]) -> None:
         items, countries, pairs = part.states
         await self.items.bring_back(items, lambda: events["item"])
         await self.countries.bring_back(countries, lambda: country_key(events["item"], events["country"]))
@@ -185,4 +193,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         stage.beats.forget()
 
     feeds = [service for shelf in stage.shelves for service in shelf.services()]
-    return [*feeds, Keeper(stage.partitions)]
+    return [*feeds, AssignmentKeeper(stage.partitions)]

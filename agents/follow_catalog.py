@@ -10,14 +10,14 @@ from typing import Any
 
 import faust
 
-from agents.wiring import Wiring
-from serving.catalog import Catalog
-from serving.hot_index import HotIndex
-from streams.codec import Decoder, check_key
-from streams.errors import RejectedError
-from streams.schemas import Item
-from streams.tail import Tail, broadcast_channel
-from streams.transport import RecordBatch
+from headrace.agents.wiring import Wiring
+from headrace.serving.catalog import Catalog
+from headrace.serving.index.hot import HotIndex
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.codec import Decoder, check_key
+from headrace.streams.messages.schemas import Item
+from headrace.streams.topics.reader import Tail, broadcast_channel
+from headrace.streams.transport.consumer import RecordBatch
 
 NAME = "follow_catalog"
 

@@ -16,12 +16,12 @@ import msgspec
 from faust.types import TP
 from mode import Service
 
-from agents.wiring import Wiring
-from models.outcomes import OutcomeJoin
-from streams.codec import Decoder
-from streams.errors import RejectedError
-from streams.schemas import Event, Example, Impression, check_event
-from streams.transport import RecordBatch, batch_topic, manual
+from headrace.agents.wiring import Wiring
+from headrace.models.outcomes import OutcomeJoin
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.schemas import Event, Example, Impression, check_event
+from headrace.streams.transport.consumer import RecordBatch, batch_topic, manual
 
 NAME = "join_outcomes"
 #: Wall time moves a topic on only when it was read to its end and nothing has come for this long.
@@ -46,7 +46,7 @@ class Progress:
             self.read_to = max(self.read_to, now - IDLE_MS)
 
 
-class Partition:
+class JoinPartition:
     """Open impressions and held batches of one partition. Pure: time is passed in."""
 
     def __init__(self, wait_ms: int, now: int) -> None:
@@ -82,7 +82,7 @@ class JoinStage:
 
     def __init__(self, wiring: Wiring, at_end: Callable[[str, int, int | None], bool]) -> None:
         self.wiring = wiring
-        self.partitions: dict[int, Partition] = {}
+        self.partitions: dict[int, JoinPartition] = {}
         self._at_end = at_end
         s = wiring.settings
         # What track_users buries must not label an example either.
@@ -104,7 +104,7 @@ class JoinStage:
         now = self.wiring.clock()
         part = self.partitions.get(batch.partition)
         if part is None:
-            part = self.partitions[batch.partition] = Partition(self.wiring.settings.outcome_wait_ms, now)
+            part = self.partitions[batch.partition] = JoinPartition(self.wiring.settings.outcome_wait_ms, now)
         last_ts = min(max(r.timestamp for r in batch), now)
         self._next[batch.topic, batch.partition] = batch.last_offset + 1
         if batch.topic == self.wiring.topics.events:
@@ -121,7 +121,7 @@ class JoinStage:
             ack()
         await self._emit(batch.partition, part)
 
-    def _happened(self, part: Partition, batch: RecordBatch) -> bool:
+    def _happened(self, part: JoinPartition, batch: RecordBatch) -> bool:
         """Note events; return whether any answers a request. Bad ones are buried by track_users."""
         decoded = self._events.batch(batch.records)
         answers = [(e, r) for e, r in zip(decoded.values, decoded.records, strict=True) if e.request_id]
@@ -129,7 +129,7 @@ class JoinStage:
             part.join.happened((event,), record.timestamp)
         return bool(answers)
 
-    async def _open(self, part: Partition, batch: RecordBatch) -> None:
+    async def _open(self, part: JoinPartition, batch: RecordBatch) -> None:
         decoded = self._impressions.batch(batch.records)
         rejects = decoded.rejects
         for impression, record in zip(decoded.values, decoded.records, strict=True):
@@ -147,7 +147,7 @@ class JoinStage:
                 progress.idle(now, self._at_end(topic, number, self._next.get((topic, number))))
             await self._emit(number, part)
 
-    async def _emit(self, number: int, part: Partition) -> None:
+    async def _emit(self, number: int, part: JoinPartition) -> None:
         async with self._lock:
             examples, done = part.advance(), part.done()
             if examples:

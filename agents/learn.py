@@ -10,15 +10,15 @@ import faust
 import numpy as np
 from mode import Service
 
-from agents.wiring import Wiring
-from models import online
-from models.features import SPEC
-from models.online import OnlineLearner
-from streams.codec import Decoder
-from streams.errors import ArtefactError, RejectedError
-from streams.schemas import Example
-from streams.tail import read_partition
-from streams.transport import RecordBatch, batch_topic, durable
+from headrace.agents.wiring import Wiring
+from headrace.models.features import SPEC
+from headrace.models.learning import online
+from headrace.models.learning.online import OnlineLearner
+from headrace.streams.errors import ArtefactError, RejectedError
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.schemas import Example
+from headrace.streams.topics.reader import read_partition
+from headrace.streams.transport.consumer import RecordBatch, batch_topic, durable
 
 NAME = "learn"
 log = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from typing import Any
 import faust
 from mode import Service
 
-from agents.learn import check_example
-from agents.wiring import Flusher, Wiring
-from models import example_log
-from streams.codec import Decoder
-from streams.schemas import Example
-from streams.transport import RecordBatch, batch_topic, manual
+from headrace.agents.learn import check_example
+from headrace.agents.wiring import Flusher, Wiring
+from headrace.models.learning import examples as example_log
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.schemas import Example
+from headrace.streams.transport.consumer import RecordBatch, batch_topic, manual
 
 NAME = "log_sink"
 #: A file is closed early at this many rows.

@@ -20,25 +20,27 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
-from agents import follow_catalog
-from agents.aftermath import Aftermath
-from agents.follow_catalog import CatalogFollower
-from agents.requests import Job, RequestReader
-from agents.wiring import Wiring
-from models import neighbours, online, ranker, user_state
-from models.item_rows import load_countries, load_items
-from serving.candidates import Anchors
-from serving.recommender import Answer, Policy, Recommender
-from streams.errors import ArtefactError, RejectedError, UnavailableError
-from streams.ids import hash64
-from streams.replies import ReplyAddress, format_reply
-from streams.reply_sender import ReplySender
-from streams.schemas import Impression, RecReply, RecRequest
-from streams.sender import OutRecord
-from streams.settings import HOUR_MS
-from streams.table import unpack
-from streams.tail import Tail
-from streams.transport import RecordBatch, batch_topic, manual
+from headrace.agents import follow_catalog
+from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.stage.aftermath import Aftermath
+from headrace.agents.wiring import Wiring
+from headrace.models.learning import online, ranker
+from headrace.models.state import neighbours
+from headrace.models.state import users as user_state
+from headrace.models.state.item_rows import load_countries, load_items
+from headrace.serving.recommender import Answer, Policy, Recommender
+from headrace.serving.requests.address import ReplyAddress, format_reply
+from headrace.serving.requests.read import Job, RequestReader
+from headrace.serving.requests.replies import ReplySender
+from headrace.serving.sources.candidates import Anchors
+from headrace.streams.errors import ArtefactError, RejectedError, UnavailableError
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
+from headrace.streams.settings import HOUR_MS
+from headrace.streams.tables.rows import unpack
+from headrace.streams.topics.reader import Tail
+from headrace.streams.topics.sender import OutRecord
+from headrace.streams.transport.consumer import RecordBatch, batch_topic, manual
 
 NAME = "recommend"
 log = logging.getLogger(__name__)

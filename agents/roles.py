@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import faust
 from mode import Service
 
-from agents.wiring import Wiring
-from serving.store import RedisStore
-from streams.app import make_app, run_apps
-from streams.errors import ConfigError, UnavailableError
-from streams.sender import BatchSender
-from streams.settings import Settings
-from streams.topics import check_topics
+from headrace.agents.wiring import Wiring
+from headrace.serving.store.redis import RedisStore
+from headrace.streams.app import make_app, run_apps
+from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import check_topics
+from headrace.streams.topics.sender import BatchSender
 
 #: Role -> its agents, modules of this package. The trainer reads files, so it has no app and no agent.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -69,7 +69,7 @@ async def run_worker(
     services: list[Service] = [sender, replier]
     for role in roles:
         if role == "trainer":
-            from agents.trainer import Trainer
+            from headrace.agents.trainer import Trainer
 
             services.append(Trainer(wiring))
             continue

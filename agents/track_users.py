@@ -19,24 +19,31 @@ import numpy as np
 import numpy.typing as npt
 from mode import Service
 
-from agents.beats import Beats, Durable
-from agents.follow_catalog import CatalogFollower, check_item
-from agents.owned import Keeper, Owned, Shelf, StagePartition, persist, work
-from agents.wiring import Wiring
-from models import user_state
-from models.kernels import split_item_events
-from models.user_state import UserState, item_events, known
-from streams.codec import Decoded, Decoder, check_key
-from streams.columns import ITEM_EVENT, KIND, PACKED, event_columns
-from streams.dedup import DedupWindow, stream_times
-from streams.history import read_since
-from streams.ids import hash64, hash_many
-from streams.schemas import Event, Id, Item, Millis, UserProfile, check_event
-from streams.settings import Settings
-from streams.table import PackedRows
-from streams.table_partition import Changes, TablePartition
-from streams.tail import Tail
-from streams.transport import RecordBatch, batch_topic
+from headrace.agents.follow_catalog import CatalogFollower, check_item
+from headrace.agents.stage.beats import Beats, Durable
+from headrace.agents.stage.partitions import (
+    AssignmentKeeper,
+    StagePartition,
+    StagePartitions,
+    StageStore,
+    persist,
+    work,
+)
+from headrace.agents.wiring import Wiring
+from headrace.models.state import users as user_state
+from headrace.models.state.kernels import split_item_events
+from headrace.models.state.users import UserState, item_events, known
+from headrace.streams.dedup import DedupWindow, stream_times
+from headrace.streams.messages.codec import Decoded, Decoder, check_key
+from headrace.streams.messages.columns import ITEM_EVENT, KIND, PACKED, event_columns
+from headrace.streams.messages.ids import hash64, hash_many
+from headrace.streams.messages.schemas import Event, Id, Item, Millis, UserProfile, check_event
+from headrace.streams.settings import Settings
+from headrace.streams.tables.partition import Changes, StatePartition
+from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.history import read_since
+from headrace.streams.topics.reader import Tail
+from headrace.streams.transport.consumer import RecordBatch, batch_topic
 
 NAME = "track_users"
 #: Impressions are another source of `item-events` than events of the same partition.
@@ -57,10 +64,10 @@ class Shown(msgspec.Struct):
     item_ids: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLOTS)]
 
 
-class Partition(StagePartition):
+class UserPartition(StagePartition):
     """State of one partition, and what of it was not passed on yet. Pure: no broker, no clock."""
 
-    def __init__(self, states: Sequence[TablePartition], settings: Settings) -> None:
+    def __init__(self, states: Sequence[StatePartition], settings: Settings) -> None:
         super().__init__(states)
         self.state = states[0]
         self.users = UserState(self.state.rows, settings.session_gap_ms)
@@ -161,7 +168,7 @@ class UserStage:
         self.wiring = wiring
         self.catalog = catalog
         s = self._settings = wiring.settings
-        self.shelf = Shelf(
+        self.shelf = StageStore(
             app,
             wiring,
             wiring.topics.user_state,
@@ -171,7 +178,7 @@ class UserStage:
             blank=user_state.BLANK[()],
             order=("offset", "shown_offset"),
         )
-        self.partitions = Owned([self.shelf], lambda states: Partition(states, s))
+        self.partitions = StagePartitions([self.shelf], lambda states: UserPartition(states, s))
         self._out: list[npt.NDArray[np.void]] = []  # item-events, in order
         #: Their way to Kafka: the last of a chain in which each waits for the one before.
         self._passing: asyncio.Task[None] | None = None
@@ -186,7 +193,7 @@ class UserStage:
         check_key(record, "user_id", event.user_id)
         check_event(event, record.timestamp, self._settings.lateness_ms, self._settings.future_ms)
 
-    async def partition(self, batch: RecordBatch) -> Partition:
+    async def partition(self, batch: RecordBatch) -> UserPartition:
         """Return the partition a batch belongs to; a new one learns which events it has seen of late."""
         part = self.partitions.get(batch.partition)
         if batch.topic == self.wiring.topics.events and not part.continues(batch):
@@ -234,7 +241,7 @@ class UserStage:
         part.seen(batch)
         await self.wiring.bury(NAME, batch, rejects)
 
-    async def _profiles(self, part: Partition, records: Sequence[Any]) -> list[Any]:
+    async def _profiles(self, part: UserPartition, records: Sequence[Any]) -> list[Any]:
         """Apply profiles, and forget users whose record is null, in their order."""
         profiles = self._users.batch([r for r in records if not (r.value is None and r.key)])
         told = {r.offset: p for r, p in zip(profiles.records, profiles.values, strict=True)}
@@ -247,7 +254,7 @@ class UserStage:
                 part.profile(told[offset])
         return profiles.rejects
 
-    async def _bring_back(self, part: Partition, users: Sequence[str]) -> None:
+    async def _bring_back(self, part: UserPartition, users: Sequence[str]) -> None:
         await self.shelf.bring_back(part.state, lambda: hash_many(users))
 
     async def _show(self, durable: Durable) -> dict[int, Changes]:
@@ -317,4 +324,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         stage.beats.forget()
         stage.partitions.resume()
 
-    return [items, *stage.shelf.services(), Keeper(stage.partitions)]
+    return [items, *stage.shelf.services(), AssignmentKeeper(stage.partitions)]

@@ -7,11 +7,11 @@ import logging
 
 from mode import Service
 
-from agents.wiring import Wiring
-from models import ranker
-from models.example_log import FOLDER
-from models.ranker import RankerParams
-from models.training import TrainResult, train_from_log
+from headrace.agents.wiring import Wiring
+from headrace.models.learning import ranker
+from headrace.models.learning.examples import FOLDER
+from headrace.models.learning.ranker import RankerParams
+from headrace.models.learning.training import TrainResult, train_from_log
 
 log = logging.getLogger(__name__)
 

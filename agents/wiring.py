@@ -11,13 +11,13 @@ from typing import Any
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from serving.store import OnlineStore
-from streams.dead_letters import ORIGINAL, dead_letter
-from streams.errors import RejectedError
-from streams.sender import BatchSender, OutRecord
-from streams.settings import Settings
-from streams.topics import Topics
-from streams.transport import RecordBatch
+from headrace.serving.store.redis import OnlineStore
+from headrace.streams.errors import RejectedError
+from headrace.streams.settings import Settings
+from headrace.streams.topics.dead_letters import ORIGINAL, dead_letter
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.sender import BatchSender, OutRecord
+from headrace.streams.transport.consumer import RecordBatch
 
 log = logging.getLogger(__name__)
 

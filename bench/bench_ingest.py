@@ -32,16 +32,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from ingest import events as ev
+from ingest.freshness import freshness
+from ingest.measure import Positions, Servers, servers
+from ingest.profile import profile
+from ingest.recovery import recovery
+from ingest.systems import OURS, THEIRS, Bench, FailedError, Run, peer_versions, scratch
 
-from bench.ingest import events as ev  # noqa: E402
-from bench.ingest.freshness import freshness  # noqa: E402
-from bench.ingest.measure import Positions, Servers, servers  # noqa: E402
-from bench.ingest.profile import profile  # noqa: E402
-from bench.ingest.recovery import recovery  # noqa: E402
-from bench.ingest.systems import OURS, THEIRS, Bench, FailedError, Run, peer_versions, scratch  # noqa: E402
-from streams.app import run as run_async  # noqa: E402
+from headrace.streams.app import run as run_async
+
+ROOT = Path(__file__).parents[1]
 
 SYSTEMS = (*OURS, *THEIRS)
 PARTS = (*SYSTEMS, "recovery", "memory", "freshness")
@@ -50,7 +50,7 @@ KEYS = (
     *SYSTEMS, "recovery_rows_per_s", "user_row_bytes", "item_row_bytes",
     "freshness_p50_ms", "freshness_p99_ms",
 )  # fmt: skip
-_MEMORY = "import sys, json; from bench.ingest.memory import row_bytes; "
+_MEMORY = "import sys, json; from ingest.memory import row_bytes; "
 _MEMORY += "print(json.dumps(row_bytes(int(sys.argv[1]), int(sys.argv[2]))))"
 
 

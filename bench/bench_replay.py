@@ -20,12 +20,12 @@ import sys
 import time
 from pathlib import Path
 
-from agents.replay import replay
-from streams.app import run
-from streams.embedded import EmbeddedBroker, EmbeddedRedis
-from streams.lag import lag
-from streams.settings import Settings
-from streams.topics import Topics, create_topics
+from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis
+from headrace.demo.replay import replay
+from headrace.streams.app import run
+from headrace.streams.settings import Settings
+from headrace.streams.topics.lag import lag
+from headrace.streams.topics.names import Topics, create_topics
 
 STAGES = {"user_stage": "ingest", "pipeline": "ingest,aggregate"}
 TICK = os.sysconf("SC_CLK_TCK")
@@ -56,7 +56,9 @@ async def once(path: Path, clicks: int, roles: str) -> dict[str, float]:
         sent = await replay(settings, path, "globo", limit=clicks) if clicks else None
         env = {**os.environ, "HEADRACE_BROKERS": settings.brokers, "HEADRACE_REDIS_URL": settings.redis_url}
         worker = subprocess.Popen(
-            [sys.executable, "-m", "agents.cli", "worker", roles], env=env, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "headrace.console.main", "worker", roles],
+            env=env,
+            stdout=subprocess.DEVNULL,
         )
         try:
             began = time.monotonic()

@@ -6,7 +6,7 @@
 ``pipeline`` its pipeline of SETs. Microseconds of CPU (user and system) per row, medians.
 ``put_latency_ms``: a write of 50 rows until it is answered; ``loop_held_ms``: CPU time for which a write of
 4000 rows holds the loop at a stretch, at most. ``refill_rows_per_s`` reads the changelog from memory, so it
-is what ``StoreFeed`` and Redis alone can do, unthrottled, beside a stage whose writes of 50 rows then take
+is what ``OnlineCopy`` and Redis alone can do, unthrottled, beside a stage whose writes of 50 rows then take
 ``put_beside_refill_ms``.
 """
 
@@ -15,24 +15,19 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import redis.asyncio as redis
 import uvloop
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from agents.feed import Apply, StoreFeed  # noqa: E402
-from serving.store import RedisStore  # noqa: E402
-from streams.embedded import EmbeddedRedis  # noqa: E402
-from streams.settings import Settings  # noqa: E402
-from streams.table import PackedRows  # noqa: E402
+from headrace.agents.stage.refill import Apply, OnlineCopy
+from headrace.demo.embedded import EmbeddedRedis
+from headrace.serving.store.redis import RedisStore
+from headrace.streams.settings import Settings
+from headrace.streams.tables.rows import PackedRows
 
 ROWS, ROUNDS, TTL = 4000, 9, 30 * 86_400
 REFILL_ROWS = 50_000
@@ -127,7 +122,7 @@ async def refill(url: str, size: int = 2048) -> dict[str, Any]:
             await apply([Record(key, key.to_bytes(8, "little"), memory[key]) for key in piece])
         return REFILL_ROWS
 
-    feed = StoreFeed(store, "i", read, rows_per_s=float("inf"))
+    feed = OnlineCopy(store, "i", read, rows_per_s=float("inf"))
     feed.attach(0, lambda keys: [memory[key] for key in keys.tolist()], REFILL_ROWS)
     latency: list[float] = []
 

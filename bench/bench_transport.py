@@ -17,20 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from aiokafka import AIOKafkaConsumer  # noqa: E402
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: E402
-
-from streams.app import make_app, run, run_apps  # noqa: E402
-from streams.embedded import EmbeddedBroker  # noqa: E402
-from streams.fetching import QUIET_S  # noqa: E402
-from streams.sender import BatchSender  # noqa: E402
-from streams.settings import Settings  # noqa: E402
-from streams.transport import batch_topic, durable  # noqa: E402
+from headrace.demo.embedded import EmbeddedBroker
+from headrace.streams.app import make_app, run, run_apps
+from headrace.streams.settings import Settings
+from headrace.streams.topics.sender import BatchSender
+from headrace.streams.transport.consumer import batch_topic, durable
+from headrace.streams.transport.fetching import QUIET_S
 
 STOCK_EVENTS = 60_000
 BATCH_EVENTS = 600_000

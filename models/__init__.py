@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""What is learned: features, embeddings, outcomes, state, learning. See docs/architecture.md."""

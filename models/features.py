@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import item_stats, user_state
-from streams.ids import hash64
-from streams.settings import HOUR_MS
-from streams.windows import WINDOW_NAMES
+from headrace.models.state import items as item_state
+from headrace.models.state import users as user_state
+from headrace.streams.messages.ids import hash64
+from headrace.streams.settings import HOUR_MS
+from headrace.streams.windows import WINDOW_NAMES
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
@@ -128,7 +129,7 @@ class Candidates:
     """What is known of ``n`` candidates before ranking; arrays are ``(n,)`` unless said otherwise."""
 
     items: U64
-    stats: npt.NDArray[Any]  # item_stats.ROW
+    stats: npt.NDArray[Any]  # item_state.ROW
     category: U64
     creator: U64
     published: npt.NDArray[np.int64]
@@ -221,14 +222,14 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
 
 
 def _item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
-    w = item_stats.WINDOWS.read(c.stats, ctx.now)
-    shown, click, skip, dwell, like = range(len(item_stats.METRICS))
+    w = item_state.WINDOWS.read(c.stats, ctx.now)
+    shown, click, skip, dwell, like = range(len(item_state.METRICS))
     put["item_clicks_5m"][:] = np.log1p(w[:, _5M, click])
-    quarter = item_stats.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", QUARTER)
+    quarter = item_state.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", QUARTER)
     put["item_clicks_15m"][:] = np.log1p(quarter)
     put["item_clicks_1h"][:] = np.log1p(w[:, _1H, click])
     put["item_clicks_24h"][:] = np.log1p(w[:, _24H, click])
-    put["item_clicks_total"][:] = np.log1p(item_stats.COUNTS.totals(c.stats, "click"))
+    put["item_clicks_total"][:] = np.log1p(item_state.COUNTS.totals(c.stats, "click"))
     put["item_shown_1h"][:] = np.log1p(w[:, _1H, shown])
     put["item_shown_24h"][:] = np.log1p(w[:, _24H, shown])
     put["item_ctr_1h"][:] = (w[:, _1H, click] + 1) / (np.maximum(w[:, _1H, shown], w[:, _1H, click]) + 20)
@@ -268,7 +269,7 @@ def _pairing(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     put["together_score"][:] = c.together
     put["together_share"][:] = _share(c.together)
     # Popular items are seen with everything: what is left of it against the item's own clicks.
-    put["together_lift"][:] = c.together / np.sqrt(item_stats.COUNTS.totals(c.stats, "click") + 10.0)
+    put["together_lift"][:] = c.together / np.sqrt(item_state.COUNTS.totals(c.stats, "click") + 10.0)
     put["together_rank"][:] = _ranks(c.together)
     put["next_rank"][:] = _ranks(c.next_score)
     put["vector_user"][:] = c.vectors @ ctx.user_vector

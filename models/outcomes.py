@@ -14,15 +14,15 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from models.features import SPEC
-from streams.errors import RejectedError
-from streams.schemas import Event, Example, Impression
+from headrace.models.features import SPEC
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.schemas import Event, Example, Impression
 
 Key = tuple[str, str]
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _SlotOutcome:
     clicked: bool = False
     dwell_ms: int = 0
     liked: bool = False
@@ -48,7 +48,7 @@ class OutcomeJoin:
     wait_ms: int
     _open: dict[Key, _Pending] = field(default_factory=dict)
     _closing: list[tuple[int, Key]] = field(default_factory=list)
-    _outcomes: dict[Key, dict[str, _Outcome]] = field(default_factory=dict)
+    _outcomes: dict[Key, dict[str, _SlotOutcome]] = field(default_factory=dict)
     _fading: list[tuple[int, Key]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class OutcomeJoin:
                 of_request = self._outcomes[key] = {}
                 # Kept until any impression logged up to now has closed.
                 heapq.heappush(self._fading, (at + 2 * self.wait_ms, key))
-            outcome = of_request.setdefault(event.item_id, _Outcome())
+            outcome = of_request.setdefault(event.item_id, _SlotOutcome())
             match event.type:
                 case "click":
                     outcome.clicked = True
@@ -127,9 +127,9 @@ class OutcomeJoin:
         return out
 
 
-def _examples(impression: Impression, outcomes: dict[str, _Outcome]) -> list[Example]:
+def _examples(impression: Impression, outcomes: dict[str, _SlotOutcome]) -> list[Example]:
     width = 4 * len(SPEC)
-    nothing = _Outcome()
+    nothing = _SlotOutcome()
     out = []
     for position, item_id in enumerate(impression.item_ids):
         outcome = outcomes.get(item_id, nothing)

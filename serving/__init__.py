@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""Answering: sources, index, re-ranking, online store, requests. See docs/architecture.md."""

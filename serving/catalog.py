@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.embedding import DIM, item_vector
-from streams.ids import hash64
-from streams.schemas import Item
-from streams.table import Rows, Table
+from headrace.models.embeddings import DIM, item_vector
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Item
+from headrace.streams.tables.rows import Rows, RowTable
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
@@ -35,7 +35,7 @@ class Catalog:
     """Items by id. Withdrawn items are forgotten."""
 
     def __init__(self) -> None:
-        self.table = Table(ROW, _BLANK[()])
+        self.table = RowTable(ROW, _BLANK[()])
         self._ids: dict[int, str] = {}
         self._titles: dict[int, str] = {}
         self._names: dict[int, str] = {}

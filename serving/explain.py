@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from models.features import Candidates
-from serving.candidates import (
+from headrace.models.features import Candidates
+from headrace.serving.catalog import Catalog
+from headrace.serving.sources.candidates import (
     COUNTRY,
     HOT,
     NEW,
@@ -15,7 +16,6 @@ from serving.candidates import (
     Anchors,
     Pool,
 )
-from serving.catalog import Catalog
 
 _POPULAR = {
     TRENDING: "popular in the last hour",

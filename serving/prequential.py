@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from models import neighbours as neighbours_module
-from models import ranker as ranker_module
-from models import user_state
-from models.features import SPEC
-from models.item_stats import ItemStats
-from models.neighbours import Neighbours
-from models.ranker import Ranker, RankerParams
-from models.user_state import UserState, item_events
-from serving.candidates import Anchors
-from serving.recommender import Policy, Ranked, Recommender
-from streams.columns import KIND, event_columns
-from streams.files import Click
-from streams.ids import hash64
-from streams.schemas import Context, Item, RecRequest
+from headrace.models.features import SPEC
+from headrace.models.learning import ranker as ranker_module
+from headrace.models.learning.ranker import Ranker, RankerParams
+from headrace.models.state import neighbours as neighbours_module
+from headrace.models.state import users as user_state
+from headrace.models.state.items import ItemState
+from headrace.models.state.neighbours import Neighbours
+from headrace.models.state.users import UserState, item_events
+from headrace.serving.recommender import Policy, Ranked, Recommender
+from headrace.serving.sources.candidates import Anchors
+from headrace.streams.messages.columns import KIND, event_columns
+from headrace.streams.messages.files import Click
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Context, Item, RecRequest
 
 F32 = npt.NDArray[np.float32]
 
@@ -126,7 +126,7 @@ class Prequential:
     def __init__(self, settings: EvalSettings, policy: Policy) -> None:
         self.settings = settings
         self.users = UserState(user_state.new_table(), policy.session_gap_ms)
-        self.stats = ItemStats()
+        self.stats = ItemState()
         self.neighbours = Neighbours()
         self.recommender = Recommender(policy, stats=self.stats, refresh_ms=5_000)
         self.score = Score()

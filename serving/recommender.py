@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import item_stats, user_state
-from models.embedding import DIM, category_vector, unit
-from models.features import ONLINE, POSITION, SPEC, RequestContext, assemble
-from models.item_stats import ItemStats
-from models.online import OnlineWeights
-from models.ranker import Ranker
-from serving import explain
-from serving.candidates import Anchors, Budget, Pool, Retriever
-from serving.catalog import Catalog
-from serving.hot_index import HotIndex
-from serving.rerank import Slate, rerank
-from serving.trending import Trending
-from streams.ids import hash64
-from streams.schemas import Impression, ModelInfo, RecItem, RecReply, RecRequest
-from streams.settings import DAY_MS, HOUR_MS, Settings
+from headrace.models.embeddings import DIM, category_vector, unit
+from headrace.models.features import ONLINE, POSITION, SPEC, RequestContext, assemble
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.ranker import Ranker
+from headrace.models.state import items as item_state
+from headrace.models.state import users as user_state
+from headrace.models.state.items import ItemState
+from headrace.serving import explain
+from headrace.serving.catalog import Catalog
+from headrace.serving.index.hot import HotIndex
+from headrace.serving.rerank.slate import Slate, rerank
+from headrace.serving.sources.candidates import Anchors, Budget, Pool, Retriever
+from headrace.serving.sources.trending import Trending
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Impression, ModelInfo, RecItem, RecReply, RecRequest
+from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -80,11 +81,11 @@ class Recommender:
         hot_ms: int = 48 * HOUR_MS,
         budget: Budget | None = None,
         refresh_ms: int = 1000,
-        stats: ItemStats | None = None,
+        stats: ItemState | None = None,
     ) -> None:
         self.policy = policy
         self.catalog = Catalog()
-        self.stats = stats or ItemStats()
+        self.stats = stats or ItemState()
         self.hot = HotIndex(hot_ms)
         self.trending = Trending(self.stats, refresh_ms)
         self.retriever = Retriever(self.catalog, self.stats, self.trending, self.hot, budget)
@@ -232,8 +233,8 @@ class Recommender:
             limit=request.n,
             wanted=request.n,
         )
-        clicks = item_stats.WINDOWS.read_one(pool.candidates.stats, now, "1h", "click")
-        ever = item_stats.COUNTS.totals(pool.candidates.stats, "click").astype(np.int64)
+        clicks = item_state.WINDOWS.read_one(pool.candidates.stats, now, "1h", "click")
+        ever = item_state.COUNTS.totals(pool.candidates.stats, "click").astype(np.int64)
         order = np.lexsort((-ever, -clicks)).tolist()
         items = [
             RecItem(

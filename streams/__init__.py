@@ -1,1 +1,4 @@
-"""See docs/architecture.md."""
+"""Data in motion: messages, topics, the record-batch transport, state stores, windows.
+
+See docs/architecture.md.
+"""

@@ -14,10 +14,10 @@ import uvloop
 from faust.types import TP
 from mode import Service
 
-from streams.errors import HeadraceError, UnavailableError
-from streams.recovery import ColumnarTableManager
-from streams.settings import Settings
-from streams.transport import BatchApp
+from headrace.streams.errors import HeadraceError, UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.tables.recovery import StateStoreManager
+from headrace.streams.transport.consumer import BatchApp
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
         "broker_commit_interval": 0.5,
         "stream_wait_empty": False,  # our consumer waits for running loop bodies itself, for a bounded time
         "table_standby_replicas": settings.standby_replicas,
-        "TableManager": ColumnarTableManager,
+        "TableManager": StateStoreManager,
         "cython_optimizations": True,
         "debug": False,
     }

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.kernels import WindowPlan
-from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
+from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
+from headrace.streams.tables.kernels import WindowPlan
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from streams.app import run_apps
-from streams.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
-from streams.errors import UnavailableError
-from streams.sender import BatchSender
-from streams.settings import Settings
-from streams.topics import create_topics
+from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
+from headrace.streams.app import run_apps
+from headrace.streams.errors import UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import create_topics
+from headrace.streams.topics.sender import BatchSender
 
 
 def _start(server: EmbeddedServer) -> None:

@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaProducer
 
-from agents.replay import FirstClicks, Timeline, encode_events, encode_items, source, span
-from streams.schemas import Item
-from streams.sender import partition_of
-from streams.settings import HOUR_MS, MINUTE_MS, Settings
+from headrace.demo.replay import FirstClicks, Timeline, encode_events, encode_items, source, span
+from headrace.streams.messages.schemas import Item
+from headrace.streams.settings import HOUR_MS, MINUTE_MS, Settings
+from headrace.streams.topics.sender import partition_of
 
 #: Share of each event type.
 SHARES = {

@@ -23,18 +23,18 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from agents.stack import environment
-from bench.ingest.events import Mix, mixed, now_ms
-from bench.ingest.measure import Process, touch_memory
-from bench.ingest.systems import OURS, ROOT, Bench, FailedError
-from models import user_state
-from serving.store import RedisStore
-from streams.errors import UnavailableError
-from streams.ids import hash64
-from streams.sender import partition_of
-from streams.settings import Settings
-from streams.table import unpack
-from streams.topics import Topics
+from headrace.demo.stack import environment
+from headrace.models.state import users as user_state
+from headrace.serving.store.redis import RedisStore
+from headrace.streams.errors import UnavailableError
+from headrace.streams.messages.ids import hash64
+from headrace.streams.settings import Settings
+from headrace.streams.tables.rows import unpack
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.sender import partition_of
+from ingest.events import Mix, mixed, now_ms
+from ingest.measure import Process, touch_memory
+from ingest.systems import OURS, ROOT, Bench, FailedError
 
 MARKERS = 50
 PROBES_PER_S = 50
@@ -204,7 +204,7 @@ async def freshness(bench: Bench, rate: int, seconds: float) -> dict[str, Any]:
             workers = [
                 stack.enter_context(
                     Process(
-                        [sys.executable, "-m", "agents.cli", "worker", role],
+                        [sys.executable, "-m", "headrace.console.main", "worker", role],
                         environment(settings),
                         bench.folder / f"freshness-{role}.log",
                         ROOT,

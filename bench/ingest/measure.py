@@ -19,9 +19,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
+from headrace.streams.errors import UnavailableError
 from ops.kafka.run import KafkaServer, RedisServer, java, kafka_jars
-from streams.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
-from streams.errors import UnavailableError
 
 TICK = os.sysconf("SC_CLK_TCK")
 #: Two cores are shared by all: nobody's linear algebra starts threads of its own.

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from models import item_stats, user_state
-from streams.table import Table
+from headrace.models.state import items as item_state
+from headrace.models.state import users as user_state
+from headrace.streams.tables.rows import RowTable
 
 #: New keys come a batch at a time, as they would from a topic.
 BATCH = 4000
 
 
-def table_bytes(table: Table, count: int) -> dict[str, Any]:
+def table_bytes(table: RowTable, count: int) -> dict[str, Any]:
     """Fill a table with ``count`` rows and return what one takes, bytes.
 
     ``with_index`` is all that the table has allocated (rows, spare rows, key index) by ``len(table)``;
@@ -40,6 +41,6 @@ def _resident() -> int:
 def row_bytes(users: int, items: int) -> dict[str, Any]:
     """Return ``table_bytes`` of user rows and of item rows."""
     return {
-        "item": table_bytes(Table(item_stats.ROW, item_stats.BLANK), items),
-        "user": table_bytes(Table(user_state.ROW, user_state.BLANK), users),
+        "item": table_bytes(RowTable(item_state.ROW, item_state.BLANK), items),
+        "user": table_bytes(RowTable(user_state.ROW, user_state.BLANK), users),
     }

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from bench.ingest.systems import Bench, FailedError
+from ingest.systems import Bench, FailedError
 
 RATE_HZ = 250
 TOP = 60

@@ -19,17 +19,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from agents.stack import environment
-from bench.ingest.events import Record, chunks
-from bench.ingest.measure import Process, touch_memory
-from bench.ingest.systems import ROOT, Bench, FailedError
-from models.user_state import UserState, new_table
-from streams.columns import event_columns
-from streams.schemas import Event
-from streams.sender import BatchSender
-from streams.settings import Settings
-from streams.table import PackedRows, Table
-from streams.topics import Topics
+from headrace.demo.stack import environment
+from headrace.models.state.users import UserState, new_table
+from headrace.streams.messages.columns import event_columns
+from headrace.streams.messages.schemas import Event
+from headrace.streams.settings import Settings
+from headrace.streams.tables.rows import PackedRows, RowTable
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.sender import BatchSender
+from ingest.events import Record, chunks
+from ingest.measure import Process, touch_memory
+from ingest.systems import ROOT, Bench, FailedError
 
 RECOVERED = re.compile(r"Recovered \d+ partitions of \d+ tables: (\d+) records read in ([\d.]+) s")
 BATCH = 4000
@@ -37,7 +37,7 @@ BATCH = 4000
 BLOCK = 20_000
 
 
-def made(events: list[Record], settings: Settings) -> Table:
+def made(events: list[Record], settings: Settings) -> RowTable:
     """Return the rows that the events make, of all partitions in one table."""
     table = new_table()
     users = UserState(table, settings.session_gap_ms)
@@ -53,12 +53,12 @@ def made(events: list[Record], settings: Settings) -> Table:
     return table
 
 
-def blocks(table: Table, count: int, partitions: int) -> Iterator[list[PackedRows]]:
+def blocks(table: RowTable, count: int, partitions: int) -> Iterator[list[PackedRows]]:
     """Yield packed rows for each partition, ``count`` in all and no key twice."""
     rng = np.random.default_rng(3)
     keys = np.unique(rng.integers(1, 1 << 63, count + count // 100 + 10).astype(np.uint64))
     keys = rng.permutation(keys)[:count]
-    copy = Table(table.dtype, table._blank[0])
+    copy = RowTable(table.dtype, table._blank[0])
     for start in range(0, count, BLOCK):
         new = keys[start : start + BLOCK]
         from_row = (start + np.arange(len(new))) % len(table)
@@ -69,7 +69,7 @@ def blocks(table: Table, count: int, partitions: int) -> Iterator[list[PackedRow
         copy.drop(new)
 
 
-async def write_rows(settings: Settings, table: Table, count: int) -> int:
+async def write_rows(settings: Settings, table: RowTable, count: int) -> int:
     """Write ``count`` rows to `user-state`, evenly over its partitions; return the bytes of their values."""
     topic, size = Topics(settings).user_state, 0
     sender = BatchSender(settings)
@@ -107,7 +107,7 @@ async def _recover_once(bench: Bench, settings: Settings, count: int) -> dict[st
     """Start a worker without a snapshot, wait until it says that it has recovered, and end it."""
     env = environment(settings.model_copy(update={"snapshot_every_s": 0.0}))
     log = bench.folder / "recovery.log"
-    command = [sys.executable, "-m", "agents.cli", "worker", "ingest"]
+    command = [sys.executable, "-m", "headrace.console.main", "worker", "ingest"]
     touch_memory()
     with Process(command, env, log, ROOT) as process:
         began = time.monotonic()

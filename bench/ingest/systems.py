@@ -17,12 +17,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from agents.stack import environment
-from bench.ingest.events import Record, describe, fill, newcomers
-from bench.ingest.measure import Positions, Process, Servers, cpu_s, touch_memory
-from streams.ids import hash64
-from streams.settings import Settings
-from streams.topics import Topics, create_topics
+from headrace.demo.stack import environment
+from headrace.streams.messages.ids import hash64
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import Topics, create_topics
+from ingest.events import Record, describe, fill, newcomers
+from ingest.measure import Positions, Process, Servers, cpu_s, touch_memory
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "bench" / "peers"
@@ -186,7 +186,7 @@ class Bench:
             async with Redis.from_url(self.servers.redis_url) as redis:
                 return bool(last) and await redis.exists(*last) == len(last)
 
-        command = [sys.executable, "-m", "agents.cli", "worker", roles]
+        command = [sys.executable, "-m", "headrace.console.main", "worker", roles]
         env = environment(settings)
         run = await self._watch(name, command, env, idle, committed, finished, readable, ROOT, beside)
         run.proof = {} if idle else seen

@@ -28,8 +28,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from streams.embedded import EmbeddedServer, die_with_parent, free_port
-from streams.errors import UnavailableError
+from headrace.demo.embedded import EmbeddedServer, die_with_parent, free_port
+from headrace.streams.errors import UnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
 JAVA_AT_LEAST = 17

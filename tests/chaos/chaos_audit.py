@@ -16,12 +16,12 @@ from aiokafka import AIOKafkaConsumer
 from chaos_load import AGAIN, BAD, MARK
 from chaos_plan import role_of
 
-from models.example_log import FOLDER
-from streams.dead_letters import read_dead_letter
-from streams.errors import UnavailableError
-from streams.replies import PLAIN_ID
-from streams.settings import Settings
-from streams.topics import Topics
+from headrace.models.learning.examples import FOLDER
+from headrace.serving.requests.address import PLAIN_ID
+from headrace.streams.errors import UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.topics.dead_letters import read_dead_letter
+from headrace.streams.topics.names import Topics
 
 #: topic, partition, offset
 Origin = tuple[str, int, int]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from chaos_plan import role_of
 
-from streams.embedded import die_with_parent
+from headrace.demo.embedded import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 #: A worker told to leave may take this long; its own bound is 10 s.
@@ -71,7 +71,7 @@ class Crew:
             return
         with member.log.open("ab") as output:
             member.process = subprocess.Popen(
-                [sys.executable, "-m", "agents.cli", "worker", role_of(name)],
+                [sys.executable, "-m", "headrace.console.main", "worker", role_of(name)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -15,9 +15,17 @@ from typing import Any
 
 import msgspec
 
-from streams.schemas import Context, Event, EventType, Item, RecRequest, Surface, UserProfile
-from streams.sender import OutRecord
-from streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
+from headrace.streams.messages.schemas import (
+    Context,
+    Event,
+    EventType,
+    Item,
+    RecRequest,
+    Surface,
+    UserProfile,
+)
+from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
+from headrace.streams.topics.sender import OutRecord
 
 MARK = "chaos"
 GOOD, BAD, AGAIN = b"good", b"bad", b"again"

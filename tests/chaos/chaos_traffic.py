@@ -12,13 +12,13 @@ from aiokafka.errors import KafkaError
 from chaos_load import BAD, GOOD, MARK, Limits, Load, World
 from chaos_plan import Shape
 
-from streams.errors import HeadraceError
-from streams.replies import PLAIN_ID, PLAIN_TOPIC
-from streams.schemas import RecReply
-from streams.sender import BatchSender, OutRecord
-from streams.settings import Settings
-from streams.tail import Tail
-from streams.topics import Topics
+from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
+from headrace.streams.errors import HeadraceError
+from headrace.streams.messages.schemas import RecReply
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.reader import Tail
+from headrace.streams.topics.sender import BatchSender, OutRecord
 
 USERS, ITEMS = 6000, 2000
 REQUESTS_PER_S = 8.0

@@ -40,13 +40,13 @@ from chaos_plan import FULL, QUICK, Action, Shape, make_plan, role_of, worker_na
 from chaos_report import print_plan, print_summary  # noqa: E402
 from chaos_traffic import Traffic  # noqa: E402
 
-from agents.screen import console  # noqa: E402
-from agents.stack import environment  # noqa: E402
+from headrace.console.screen import console  # noqa: E402
+from headrace.demo.stack import environment  # noqa: E402
+from headrace.streams.errors import HeadraceError, UnavailableError  # noqa: E402
+from headrace.streams.settings import HOUR_MS, Settings  # noqa: E402
+from headrace.streams.topics.lag import READS, LagRow, lag  # noqa: E402
+from headrace.streams.topics.names import create_topics  # noqa: E402
 from ops.kafka.run import KafkaServer, KeptServer, RedisServer  # noqa: E402
-from streams.errors import HeadraceError, UnavailableError  # noqa: E402
-from streams.lag import READS, LagRow, lag  # noqa: E402
-from streams.settings import HOUR_MS, Settings  # noqa: E402
-from streams.topics import create_topics  # noqa: E402
 
 #: Marks every process of this run, so that one left behind is found.
 MARKER = "HEADRACE_TEST_CHAOS"
@@ -333,7 +333,7 @@ class Chaos:
     async def _command(self, log: str, *arguments: str) -> int:
         with (self._folder / f"{log}.out").open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "agents.cli", *arguments,
+                sys.executable, "-m", "headrace.console.main", *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
                 env=environment(self.settings) | {MARKER: os.environ[MARKER]}, start_new_session=True,
             )  # fmt: skip

@@ -10,7 +10,10 @@ from chaos_crew import alive_with
 
 
 def test_generations_are_counted_once_a_group(tmp_path: Path) -> None:
-    line = "2026-11-23 21:14:49,103 INFO streams.transport: Assigned {} partitions (generation {})\n"
+    line = (
+        "2026-11-23 21:14:49,103 INFO headrace.streams.transport.consumer: "
+        "Assigned {} partitions (generation {})\n"
+    )
     (tmp_path / "ingest-0.log").write_text(line.format(2, 2) + line.format(4, 3), "utf-8")
     (tmp_path / "ingest-1.log").write_text(line.format(2, 2) + line.format(0, 10), "utf-8")
     (tmp_path / "serve-0.log").write_text("nothing\n", "utf-8")

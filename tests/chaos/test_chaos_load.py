@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from chaos_load import AGAIN, BAD, GOOD, MARK, Limits, Load, World
 
-from streams.codec import Decoder, check_key
-from streams.errors import RejectedError
-from streams.schemas import Event, Item, UserProfile, check_event
-from streams.settings import HOUR_MS, MINUTE_MS
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.codec import Decoder, check_key
+from headrace.streams.messages.schemas import Event, Item, UserProfile, check_event
+from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 T0 = 1_800_000_000_000
 LIMITS = Limits(

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml  # type: ignore[import-untyped]
+from command_line import UsageError, parse_headrace
+from project import ROOT
 
-from agents.cli import app
-from agents.roles import ROLES
-from streams.settings import Settings
+from headrace.agents.roles import ROLES
+from headrace.streams.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"topics"}
 OURS = {name: s for name, s in SERVICES.items() if "build" in s}
-UsageError: Any = typer.BadParameter.__base__  # typer brings its own copy of click
 DOCKERFILE = (ROOT / "ops" / "Dockerfile").read_text("utf-8")
-
-
-def parse_headrace(arguments: list[str]) -> None:
-    """Parse arguments with the real command line, without running anything; raise what it would."""
-    command = typer.main.get_command(app)
-    context = command.make_context("headrace", list(arguments))
-    while hasattr(command, "resolve_command"):  # a group: go on with its subcommand
-        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-        context = command.make_context(name, rest, parent=context)
 
 
 def headrace_commands() -> list[tuple[str, list[str]]]:
@@ -118,7 +106,7 @@ def test_dependencies_can_be_met(name: str) -> None:
             assert other in ONE_SHOT
 
 
-@pytest.mark.parametrize("name", set(SERVICES) - ONE_SHOT)
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - ONE_SHOT))
 def test_long_running_services_restart_and_have_a_healthcheck(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"

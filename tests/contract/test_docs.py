@@ -14,26 +14,27 @@ import time
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import yaml  # type: ignore[import-untyped]
 from aiokafka import codec
-from test_compose import parse_headrace
+from command_line import parse_headrace
+from project import ROOT
 
-from agents.roles import run_worker
-from models import item_stats, neighbours, user_state
-from streams import schemas
-from streams.columns import ITEM_EVENT
-from streams.dead_letters import dead_letter
-from streams.settings import DAY_MS, HOUR_MS, Settings
-from streams.table import unpack
-from streams.tail import read_partition
-from streams.topics import Topics, TopicSpec, create_topics
+from headrace.agents.roles import run_worker
+from headrace.models.state import items as item_state
+from headrace.models.state import neighbours
+from headrace.models.state import users as user_state
+from headrace.streams.messages import schemas
+from headrace.streams.messages.columns import ITEM_EVENT
+from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
+from headrace.streams.tables.rows import unpack
+from headrace.streams.topics.dead_letters import dead_letter
+from headrace.streams.topics.names import Topics, TopicSpec, create_topics
+from headrace.streams.topics.reader import read_partition
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ASYNCAPI = DOCS / "asyncapi.yaml"
 PAGES = {
@@ -71,7 +72,7 @@ def diagram(page: str) -> str:
 
 
 def files_in(text: str) -> set[str]:
-    return set(re.findall(r"\b(?:streams|models|serving|agents|tests|bench|ops)/[\w/]+\.\w+", text))
+    return set(re.findall(r"\b(?:streams|models|serving|agents|console|demo|oracle|tests|bench|ops)/[\w/]+\.\w+", text))
 
 
 def agent_files() -> set[str]:
@@ -155,7 +156,7 @@ def test_sizes_are_those_of_the_code() -> None:
     (size,) = re.findall(r"events of (\d+) bytes each", OPERATOR)
     assert int(size) == ITEM_EVENT.itemsize
     table = {row[0].split(":")[0][-1]: row[1] for row in rows(OPERATOR, "key")}
-    for kind, module in (("u", user_state), ("n", neighbours), ("i", item_stats)):
+    for kind, module in (("u", user_state), ("n", neighbours), ("i", item_state)):
         assert table[kind].endswith(f"{module.ROW.itemsize} bytes"), kind
         assert f"({module.ROW.itemsize / 1000:.1f} kB" in OPERATOR, kind
 
@@ -167,7 +168,7 @@ def reasons() -> set[str]:
     """Return every reason for which the code refuses a message."""
     found = set()
     for path in (
-        path for package in ("streams", "models", "agents") for path in (ROOT / package).glob("*.py")
+        path for room in ("streams", "models", "serving", "agents") for path in (ROOT / room).rglob("*.py")
     ):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RejectedError":
@@ -328,7 +329,7 @@ async def test_the_examples_for_producers_and_callers_run(settings: Settings) ->
         first, *rest = blocks(PAGES["README.md"], "python")
         assert rest == []
         assert "request_id" in msgspec.json.decode(await run(adapted(first, settings)))
-        (shown_row,) = (block for block in blocks(OPERATOR, "python") if "item_stats" in block)
+        (shown_row,) = (block for block in blocks(OPERATOR, "python") if "item_state" in block)
         local = shown_row.replace(DEFAULTS.redis_url, settings.redis_url)
         printed = await run(local.replace('f"i:', f'f"{settings.topic_prefix}i:'))
         assert re.search(r"'click': [1-9]", printed), printed

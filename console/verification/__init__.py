@@ -1,0 +1,1 @@
+"""What `headrace verify` reads and compares with the oracle. See docs/architecture.md."""

@@ -1,0 +1,336 @@
+"""A simulated audience at work: who comes, what they are shown, what they do, what click rates come of it.
+
+Pure: the time is passed in, randomness is seeded, nothing is sent. Users are split by a hash of their id: the
+control group is shown what is popular, everybody else what Headrace replies; both behave by the same formula
+(``headrace.demo.world``).
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from headrace.demo import vocabulary
+from headrace.demo.world import (
+    CATEGORIES,
+    Audience,
+    SimulatedCatalog,
+    WorldSpec,
+    appeal,
+    creator_id,
+    examination,
+    sigmoid,
+    taste,
+)
+from headrace.streams.messages.schemas import (
+    Context,
+    Event,
+    EventType,
+    Item,
+    RecRequest,
+    Surface,
+    UserProfile,
+)
+from headrace.streams.settings import HOUR_MS, MINUTE_MS
+
+#: A reader reaches the next slot so much later, and tells how long an item was read so much after the click:
+#: life at several times its speed, so that a demo of a minute has outcomes.
+SLOT_MS, READ_MS = 40, 600
+#: Chance that a slot which was looked at and left is reported as skipped.
+SKIP_REPORTED = 0.5
+#: What happens before the start, so that features exist: visits per known user, and over what time.
+PAST_VISITS, PAST_MS = 3, 10 * MINUTE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A user who wants a list now. ``control``: to be shown what is popular."""
+
+    user: int
+    control: bool
+    request: RecRequest
+
+
+class Popularity:
+    """Clicks per item over the last hour, by everybody, in buckets of a minute."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, dict[int, int]] = {}
+        self._total: dict[int, int] = {}
+        self._top: list[int] = []
+        self._asked = -HOUR_MS
+
+    def add(self, item: int, ts: int) -> None:
+        """Count a click."""
+        bucket = self._buckets.setdefault(ts // MINUTE_MS, {})
+        bucket[item] = bucket.get(item, 0) + 1
+        self._total[item] = self._total.get(item, 0) + 1
+
+    def top(self, k: int, now: int) -> list[int]:
+        """Return the ``k`` items clicked most in the last hour, most first; at most a second old."""
+        if now - self._asked >= 1000 or len(self._top) < k:
+            for minute in [m for m in self._buckets if m < (now - HOUR_MS) // MINUTE_MS]:
+                for item, count in self._buckets.pop(minute).items():
+                    self._total[item] -= count
+            self._top = heapq.nlargest(max(k, 200), self._total, key=lambda i: (self._total[i], -i))
+            self._asked = now
+        return self._top[:k]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Slots shown and clicked, per second, for each of the two kinds of list."""
+
+    shown: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
+    clicked: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
+
+    def add(self, control: bool, now: int, shown: int, clicked: int) -> None:
+        """Count one list."""
+        second = now // 1000
+        for counts, amount in ((self.shown[control], shown), (self.clicked[control], clicked)):
+            counts[second] = counts.get(second, 0) + amount
+
+    def rate(self, control: bool, start: int = 0, end: int = 1 << 62) -> float:
+        """Return clicks per shown slot in ``[start, end)`` ms; 0 when nothing was shown."""
+        span = range(start // 1000, end // 1000)
+        shown = sum(v for s, v in self.shown[control].items() if s in span)
+        clicked = sum(v for s, v in self.clicked[control].items() if s in span)
+        return clicked / shown if shown else 0.0
+
+    def series(self, control: bool, end: int, step_s: int = 3, points: int = 40) -> list[float | None]:
+        """Return the click rate of the last ``points`` stretches of ``step_s`` seconds, oldest first."""
+        last = end // 1000
+        out: list[float | None] = []
+        for k in range(points, 0, -1):
+            seconds = range(last - k * step_s, last - (k - 1) * step_s)
+            shown = sum(self.shown[control].get(s, 0) for s in seconds)
+            clicked = sum(self.clicked[control].get(s, 0) for s in seconds)
+            out.append(clicked / shown if shown else None)
+        return out
+
+
+class Simulator:
+    """The catalogue, the audience and what goes on between them.
+
+    Parameters
+    ----------
+    spec
+        Size, habits and seed.
+    now
+        Time of the start, ms since the epoch.
+    """
+
+    def __init__(self, spec: WorldSpec, now: int) -> None:
+        self.spec = spec
+        self._rng = np.random.default_rng(spec.seed)
+        self.audience = Audience(spec, self._rng)
+        self.shelf = SimulatedCatalog(spec, self._rng)
+        self.popularity = Popularity()
+        self.tally = Tally()
+        self._read: dict[int, set[int]] = {}  # what each user has clicked: nobody opens a thing twice
+        self._latest: dict[int, int] = {}  # each user's last click
+        self._number = 0
+        self._start = now
+        self._published_until = now
+        #: Below 1 everybody takes more time: fewer sessions, longer pauses.
+        self.pace = 1.0
+        self._sessions: list[tuple[int, int, int]] = []  # heap of (next visit ms, tie-break, user)
+        self._next_session = float(now)
+
+    # --- before the start ---
+
+    def catalogue(self) -> list[Item]:
+        """Return the items there are at the start, oldest first. Call it once, first."""
+        ages = self._rng.integers(0, self.spec.spread_ms, self.spec.items)
+        return self.shelf.publish(np.sort(self._start - ages))
+
+    def profiles(self) -> list[UserProfile]:
+        """Return the profiles of the users the account service knows; the others are strangers."""
+        return [self.audience.profile(int(u), self._rng) for u in np.flatnonzero(self.audience.known)]
+
+    def past(self) -> list[Event]:
+        """Return what known users did in the minutes before the start, in order of time.
+
+        They came upon things by chance or because they were popular; the simulator's lists had no part in it.
+        """
+        users = np.flatnonzero(self.audience.known)
+        activity = self.audience.activity[users]
+        visits = self._rng.choice(users, len(users) * PAST_VISITS, p=activity / activity.sum())
+        times = np.sort(self._rng.integers(self._start - PAST_MS, self._start - 2000, len(visits)))
+        out: list[Event] = []
+        for user, ts in zip(visits.tolist(), times.tolist(), strict=True):
+            items = self._rng.choice(self.shelf.size, 12, replace=False)
+            popular = self.popularity.top(60, ts)
+            if popular:
+                items[:4] = self._rng.choice(popular, 4)
+            # Twice as willing as on a list: people look for what they like.
+            wanted = self._rng.random(len(items)) < 2 * appeal(self.audience, self.shelf, user, items, ts)
+            read = self._read.setdefault(user, set())
+            for item in items[wanted].tolist():
+                if item not in read:
+                    out.extend(self._click(user, item, ts, "", None, None))
+        out.sort(key=lambda e: e.ts)
+        return out
+
+    # --- while it runs ---
+
+    def new_items(self, now: int) -> list[Item]:
+        """Return what has been published since the last call."""
+        due = int((now - self._start) * self.spec.new_items_per_s / 1000) - (
+            int((self._published_until - self._start) * self.spec.new_items_per_s / 1000)
+        )
+        self._published_until = max(now, self._published_until)
+        return self.shelf.publish(np.full(due, now)) if due > 0 else []
+
+    def begin(self, now: int) -> None:
+        """Let the audience in: as many sessions are under way as there will be on average."""
+        spec = self.spec
+        self._next_session = float(now)
+        for _ in range(round(spec.visits_per_s * spec.think_ms / 1000)):
+            self._open_session(now + int(self._rng.integers(0, spec.think_ms)))
+
+    def visits(self, now: int, limit: int = 1000) -> list[Visit]:
+        """Return who wants a list by now, in order of time, at most ``limit``."""
+        gap = 1000 * self.spec.visits_a_session / (self.spec.visits_per_s * self.pace)
+        while self._next_session <= now:
+            self._open_session(int(self._next_session))
+            self._next_session += float(self._rng.exponential(gap))
+        out: list[Visit] = []
+        while self._sessions and self._sessions[0][0] <= now and len(out) < limit:
+            _, _, user = heapq.heappop(self._sessions)
+            out.append(self._visit(user, now))
+        return out
+
+    def go_on(self, visit: Visit, now: int) -> None:
+        """Let the user come back after a pause, or leave; call it when a visit is over, however it went."""
+        # Every visit may be the last, with the same chance: sessions have the mean length from the start.
+        if self._rng.random() >= 1 / self.spec.visits_a_session:
+            pause = 400 + self._rng.exponential(self.spec.think_ms - 400)
+            self._push_session(now + int(pause / self.pace), visit.user)
+
+    def _open_session(self, ts: int) -> None:
+        self._push_session(ts, int(self._rng.choice(self.spec.users, p=self.audience.activity)))
+
+    def _push_session(self, ts: int, user: int) -> None:
+        self._number += 1
+        heapq.heappush(self._sessions, (ts, self._number, user))
+
+    def _visit(self, user: int, now: int) -> Visit:
+        self._number += 1
+        last = self._latest.get(user)
+        surface: Surface = "home"
+        if last is not None and self._rng.random() < 0.1:
+            surface = "related"
+        request = RecRequest(
+            request_id=f"demo-{self._start}-{self._number}",
+            user_id=self.audience.ids[user],
+            surface=surface,
+            n=self.spec.n,
+            item_id=self.shelf.ids[last] if surface == "related" and last is not None else "",
+            context=self._context(user, now),
+            deadline_ms=self.spec.deadline_ms,
+        )
+        return Visit(user, bool(self.audience.control[user]), request)
+
+    def _context(self, user: int, ts: int | None = None) -> Context:
+        return Context(
+            country=vocabulary.COUNTRIES[int(self.audience.country[user])],
+            device=vocabulary.DEVICES[int(self.audience.device[user])],
+            ts=ts,
+        )
+
+    def popular(self, visit: Visit, now: int) -> list[str]:
+        """Return the control group's list: most clicked in the last hour, less what this user has read."""
+        read = self._read.get(visit.user, set())
+        top = [i for i in self.popularity.top(visit.request.n + 80, now) if i not in read]
+        return [self.shelf.ids[i] for i in top[: visit.request.n]]
+
+    def look(self, visit: Visit, item_ids: list[str], now: int) -> list[Event]:
+        """Let the user go through a list, and count it; return what they do, in order of time.
+
+        Events about a list of ours name its request; those about a popularity list name none.
+        """
+        items = self.shelf.index(item_ids)
+        known = items >= 0
+        p = np.zeros(len(items))
+        p[known] = appeal(self.audience, self.shelf, visit.user, items[known], now)
+        looked = self._rng.random(len(items)) < examination(np.arange(len(items)))
+        wanted = self._rng.random(len(items)) < p
+        skipped = self._rng.random(len(items)) < SKIP_REPORTED
+        request_id = "" if visit.control else visit.request.request_id
+        out: list[Event] = []
+        clicks = 0
+        for position in np.flatnonzero(looked).tolist():
+            item, ts = int(items[position]), now + SLOT_MS * position
+            if item < 0:
+                continue
+            if wanted[position] and item not in self._read.get(visit.user, ()):
+                clicks += 1
+                out.extend(self._click(visit.user, item, ts, request_id, position, visit.request.surface))
+            elif skipped[position]:
+                out.append(
+                    self._event("skip", visit.user, item, ts, request_id, position, visit.request.surface)
+                )
+        out.sort(key=lambda e: e.ts)
+        self.tally.add(visit.control, now, len(item_ids), clicks)
+        return out
+
+    def _click(
+        self, user: int, item: int, ts: int, request_id: str, position: int | None, surface: Surface | None
+    ) -> list[Event]:
+        """Click, read, and perhaps tell."""
+        self._read.setdefault(user, set()).add(item)
+        self._latest[user] = item
+        self.popularity.add(item, ts)
+        about = (request_id, position, surface)
+        liking = float(taste(self.audience, self.shelf, user, np.array([item]))[0] + self.shelf.quality[item])
+        out = [self._event("click", user, item, ts, *about)]
+        dwell_ms = int(min(600_000, self._rng.lognormal(9.3 + 0.45 * liking, 0.6)))
+        out.append(self._event("dwell", user, item, ts + READ_MS, *about, dwell_ms=dwell_ms))
+        moved = float(sigmoid(np.array([1.2 * liking - 4.5]))[0])
+        if self._rng.random() < moved:
+            kind: EventType = "like" if self._rng.random() < 0.6 else "save"
+            out.append(self._event(kind, user, item, ts + READ_MS, *about))
+            if self.shelf.creator[item] in self.audience.creators[user] and self._rng.random() < 0.5:
+                out.append(self._event("follow", user, item, ts + READ_MS, *about))
+        return out
+
+    def _event(
+        self,
+        kind: EventType,
+        user: int,
+        item: int,
+        ts: int,
+        request_id: str,
+        position: int | None,
+        surface: Surface | None,
+        dwell_ms: int | None = None,
+    ) -> Event:
+        self._number += 1
+        return Event(
+            event_id=f"sim-{self._start}-{self._number}",
+            type=kind,
+            user_id=self.audience.ids[user],
+            item_id=self.shelf.ids[item],
+            ts=ts,
+            dwell_ms=dwell_ms,
+            request_id=request_id,
+            position=position,
+            surface=surface,
+            context=self._context(user),
+        )
+
+    def regular(self) -> int:
+        """Return the user outside the control group who has clicked most."""
+        ours = (u for u in self._read if not self.audience.control[u])
+        return max(ours, key=lambda u: (len(self._read[u]), -u), default=0)
+
+    def describe(self, user: int) -> str:
+        """Return the hidden tastes of a user as a sentence, for people watching."""
+        a = self.audience
+        liked = ", ".join(CATEGORIES[int(c)] for c in a.liked[user, : int(a.liked_count[user])])
+        creators = ", ".join(creator_id(int(c)) for c in a.creators[user])
+        country = vocabulary.COUNTRIES[int(a.country[user])]
+        return f"{a.ids[user]} in {country} secretly likes {liked}; reads {creators}"

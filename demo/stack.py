@@ -1,0 +1,138 @@
+"""A whole installation on this machine, for the demo: broker, Redis-compatible server, worker processes.
+
+Everything lives in one temporary folder and in child processes that the kernel kills should this one vanish.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
+from headrace.streams.settings import Settings
+
+#: A worker that was told to stop may take this long; then it is killed.
+STOP_S = 8.0
+#: Each process does its linear algebra alone: several pools of threads on two cores wait for each other.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the environment that makes a child process read exactly these settings."""
+    env = {k: v for k, v in os.environ.items() if not k.upper().startswith("HEADRACE_")}
+    for name, value in settings.model_dump(mode="json").items():
+        env[f"HEADRACE_{name.upper()}"] = json.dumps(value) if isinstance(value, list | dict) else str(value)
+    return env | _ONE_THREAD
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process; its output goes to ``log``."""
+
+    roles: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def last_words(self, lines: int = 20) -> str:
+        """Return the end of its output."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _backstage() -> None:
+    """Let answering go first where all share two cores. Runs in the child: system calls only, no locks."""
+    die_with_parent()
+    os.nice(5)
+
+
+class Stack:
+    """Broker, store and workers. Use as a context manager, from the main thread: no process is left behind.
+
+    ``keep`` leaves the folder with the workers' output and the Parquet log.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self._keep = keep
+        self.folder = Path()
+        self.broker = EmbeddedBroker()
+        self.redis = EmbeddedRedis()
+        self.workers: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
+        try:
+            self.broker.start()
+            self.redis.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def settings(self, **overrides: Any) -> Settings:
+        """Return settings that point at this stack."""
+        return Settings(
+            brokers=self.broker.bootstrap,
+            redis_url=self.redis.url,
+            data_dir=self.folder / "log",
+            topic_prefix="",
+            **overrides,
+        )
+
+    def start_worker(self, roles: str, settings: Settings) -> Worker:
+        """Start a worker process in a session of its own: Ctrl-C reaches us, and we stop it in order."""
+        log = self.folder / f"{roles.replace(',', '-')}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "headrace.console.main", "worker", roles],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment(settings),
+                start_new_session=True,
+                preexec_fn=die_with_parent if "serve" in roles.split(",") else _backstage,
+            )
+        worker = Worker(roles, log, process)
+        self.workers.append(worker)
+        return worker
+
+    def dead(self) -> Worker | None:
+        """Return a worker that has ended, if any has."""
+        return next((w for w in self.workers if w.process.poll() is not None), None)
+
+    def stop(self) -> None:
+        """Stop workers (together, then by force), servers, and remove the folder. May be called twice."""
+        workers = [w.process for w in self.workers]
+        for process in workers:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + STOP_S
+        for process in workers:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.redis.stop()
+        self.broker.stop()
+        if self.folder != Path() and not self._keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A second Ctrl-C must not interrupt the cleaning up, which is bounded anyway.
+        held = {sig: signal.signal(sig, signal.SIG_IGN) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self.stop()
+        finally:
+            for sig, handler in held.items():
+                signal.signal(sig, handler)

@@ -1,0 +1,1 @@
+"""Online model, ranker, training, artefacts, the example log. See docs/architecture.md."""

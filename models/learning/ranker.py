@@ -1,0 +1,127 @@
+"""The LightGBM ranker: training from arrays, prediction, and its text artefact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features import SPEC
+from headrace.models.learning import artefact
+from headrace.streams.errors import ArtefactError
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+NAME = "ranker"
+KIND = "lightgbm"
+
+
+@dataclass(frozen=True, slots=True)
+class RankerParams:
+    """Training settings; the rest is LightGBM's default."""
+
+    objective: str = "binary"
+    trees: int = 120
+    leaves: int = 31
+    learning_rate: float = 0.08
+    min_leaf: int = 40
+    threads: int = 1
+    seed: int = 7
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+class Ranker:
+    """A trained booster that knows its feature list.
+
+    Raises
+    ------
+    ArtefactError
+        When the text is not a LightGBM model or was made for other features.
+    """
+
+    def __init__(self, text: str, features: tuple[str, ...], version: str) -> None:
+        artefact.check_features(f"ranker {version}", features, SPEC.names)
+        try:
+            self._booster = lgb.Booster(model_str=text)
+        except lgb.basic.LightGBMError as exc:
+            raise ArtefactError(f"ranker {version}: {exc}") from exc
+        if self._booster.num_feature() != len(SPEC):
+            raise ArtefactError(
+                f"ranker {version}: the booster takes {self._booster.num_feature()} features, "
+                f"this code gives {len(SPEC)}"
+            )
+        self.version = version
+        self.text = text
+
+    def predict(self, x: F32) -> F64:
+        """Return a score a row, float64 ``(n,)``; ``x`` is float32 ``(n, len(SPEC))``."""
+        if not len(x):
+            return np.zeros(0)  # LightGBM refuses empty input
+        out: F64 = self._booster.predict(x, num_threads=1, validate_features=False)
+        return out
+
+    def importance(self) -> dict[str, float]:
+        """Return the share of total gain of each feature, largest first."""
+        gain = self._booster.feature_importance("gain")
+        total = float(gain.sum()) or 1.0
+        pairs = sorted(zip(SPEC.names, gain / total, strict=True), key=lambda p: -p[1])
+        return {n: float(g) for n, g in pairs if g > 0}
+
+
+def train(
+    x: F32,
+    y: F32,
+    params: RankerParams,
+    *,
+    weight: F32 | None = None,
+    group: npt.NDArray[np.int64] | None = None,
+) -> str:
+    """Train and return the model's text.
+
+    Parameters
+    ----------
+    x, y
+        float32 ``(n, len(SPEC))`` and labels ``(n,)``.
+    weight
+        Per row, e.g. inverse propensities.
+    group
+        Sizes of the query groups, for ``lambdarank``.
+    """
+    if x.shape != (len(y), len(SPEC)):
+        raise ArtefactError(f"training data has shape {x.shape}, expected ({len(y)}, {len(SPEC)})")
+    data = lgb.Dataset(x, y, weight=weight, group=group, feature_name=list(SPEC.names), free_raw_data=True)
+    booster = lgb.train(
+        {
+            "objective": params.objective,
+            "num_leaves": params.leaves,
+            "learning_rate": params.learning_rate,
+            "min_data_in_leaf": params.min_leaf,
+            "num_threads": params.threads,
+            "seed": params.seed,
+            "deterministic": True,
+            "force_col_wise": True,
+            "verbosity": -1,
+            **params.extra,
+        },
+        data,
+        num_boost_round=params.trees,
+    )
+    text: str = booster.model_to_string()
+    return text
+
+
+def encode(text: str, created_ts: int, metrics: dict[str, float]) -> tuple[bytes, str]:
+    """Return the `models` record of a ranker and its version."""
+    return artefact.encode(NAME, KIND, text.encode(), SPEC.names, created_ts, metrics)
+
+
+def decode(value: bytes) -> Ranker:
+    """Load a ranker from its `models` record; raise ``ArtefactError`` when it does not fit."""
+    document = artefact.decode(value)
+    if document["kind"] != KIND:
+        raise ArtefactError(f"ranker {document['version']}: kind is {document['kind']!r}, expected {KIND!r}")
+    text = document["body"].decode("utf-8", "replace")
+    return Ranker(text, document["features"], document["version"])

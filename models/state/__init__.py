@@ -1,0 +1,1 @@
+"""Rows of users, items and neighbours, and the counts in them. See docs/architecture.md."""

@@ -1,0 +1,84 @@
+"""What is counted of a user or an item: windows, all-time totals, 30-day decayed counts, as fields of a row.
+
+All of it is brought up to date by one compiled pass (``kernels``) and is the same for every order of
+the events: windows and totals are integers, and decayed counts are sums of 64-bit floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.state.kernels import Counter
+from headrace.streams.settings import DAY_MS
+from headrace.streams.windows import Windows
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+HALF_LIFE_MS = 30 * DAY_MS
+#: Decayed counts stand at whole days: they are touched once a day, not at every event.
+STAND_MS = DAY_MS
+
+
+class Counts:
+    """Counts of several metrics.
+
+    Parameters
+    ----------
+    metrics
+        Names of the metrics, in storage order.
+    high
+        Dtype of the high part of a window's cells by tier, where 16 bits are too few.
+    wide
+        All-time totals of 40 bits, else of 32.
+
+    Notes
+    -----
+    A decayed count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half life)``. It is kept as it was
+    at the start of the day of the row's newest event (``updated``): an event of a later day brings it
+    forward, any other is weighted by its distance. Everything saturates, nothing wraps around.
+    """
+
+    def __init__(
+        self, metrics: tuple[str, ...], high: dict[str, np.dtype[Any]] | None = None, *, wide: bool = False
+    ) -> None:
+        self.metrics = metrics
+        self.windows = Windows(metrics, high=high)
+        self._wide = wide
+
+    def summary(self) -> list[tuple[Any, ...]]:
+        """Return the small fields a row needs, which every event touches; ``updated`` is the row's own."""
+        n = len(self.metrics)
+        heads = [field for field in self.windows.fields() if len(field) == 2]
+        return [("decayed", "<f8", (n,)), ("totals", "<u4", (n,)), *heads]
+
+    def cells(self) -> list[tuple[Any, ...]]:
+        """Return the other fields a row needs, none wider than 16 bits, the widest first."""
+        cells = [field for field in self.windows.fields() if len(field) == 3]
+        return cells + ([("totals_x", "u1", (len(self.metrics),))] if self._wide else [])
+
+    def counter(self, dtype: np.dtype[Any]) -> Counter:
+        """Return what adds to rows of ``dtype``."""
+        tiers = [(t.name, t.bucket_ms, t.ring) for t in self.windows.tiers]
+        return Counter(dtype, len(self.metrics), tiers, HALF_LIFE_MS, STAND_MS)
+
+    def totals(self, data: npt.NDArray[Any], metric: str) -> U64:
+        """Return all that was ever counted of one metric in the rows ``data``, uint64 ``(n,)``."""
+        j = self.metrics.index(metric)
+        out: U64 = data["totals"][..., j].astype(np.uint64)
+        if self._wide:
+            out = out | data["totals_x"][..., j].astype(np.uint64) << np.uint64(32)
+        return out
+
+    def decayed(self, data: npt.NDArray[Any], now: int) -> F64:
+        """Return the decayed counts of the rows ``data`` at ``now`` (ms), float64 ``(n, metrics)``.
+
+        An event after ``now`` counts for a little more than 1.
+        """
+        age = now - data["updated"] // STAND_MS * STAND_MS
+        out: F64 = data["decayed"] * np.exp2(-age / HALF_LIFE_MS)[..., None]
+        return out

@@ -1,0 +1,214 @@
+"""What we know of a user: counts of what they did, recent items, affinities, profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.state import kernels
+from headrace.models.state.counts import HALF_LIFE_MS, Counts
+from headrace.streams.messages.columns import KINDS, EventColumns
+from headrace.streams.messages.ids import hash64, hash_many
+from headrace.streams.messages.schemas import UserProfile
+from headrace.streams.tables.rows import RowTable, unpack
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+Bool = npt.NDArray[np.bool_]
+
+#: Every kind of event is counted; of dwell, the seconds as well.
+METRICS = ("shown", "click", "skip", "dwell", "dwell_s", "like", "save", "follow", "hide")
+COUNTS = Counts(METRICS)
+WINDOWS = COUNTS.windows
+RECENT = 20
+AFFINITIES = 12
+PREFERRED = 8
+FOLLOWED = 16
+AFFINITY_HALF_LIFE_MS = HALF_LIFE_MS
+#: One event becomes at most this many item-events records: itself, and two for each pair.
+SEQ_STEP = 16
+#: A click is tied to at most this many clicks before it in the same session.
+PAIRS = 5
+
+#: What every event changes comes first, close together: memory is what a busy worker waits for.
+ROW = np.dtype(
+    [
+        ("key", "<u8"),
+        ("offset", "<i8"),  # of the last record of `events` applied; offset of nothing is -1
+        ("shown_offset", "<i8"),  # of the last record of `impressions` applied
+        ("updated", "<i8"),  # time of the newest event or impression
+        ("country", "<u8"),  # of the profile, else the last one seen
+        ("n_clicks", "<i8"),  # all-time; n_clicks % RECENT is the ring's next place
+        ("session_len", "<i4"),
+        ("layout", "<u4"),
+        ("age", "<i2"),  # -1 unknown
+        ("has_profile", "?"),
+        ("pad", "u1", (5,)),
+        ("cat_ts", "<i8"),  # the time the weights stand at
+        ("creator_ts", "<i8"),
+        ("cat", "<u8", (AFFINITIES,)),
+        ("cat_w", "<f4", (AFFINITIES,)),
+        ("creator", "<u8", (AFFINITIES,)),
+        ("creator_w", "<f4", (AFFINITIES,)),
+        *COUNTS.summary(),
+        ("pad_2", "u1", (4,)),
+        ("recent_ts", "<i8", (RECENT,)),
+        ("recent", "<u8", (RECENT,)),  # rings of the newest clicks, in order of their time
+        ("preferred", "<u8", (PREFERRED,)),
+        ("followed", "<u8", (FOLLOWED,)),
+        *COUNTS.cells(),
+    ]
+)
+
+BLANK = np.zeros((), ROW)
+BLANK["offset"] = BLANK["shown_offset"] = -1
+BLANK["age"] = -1
+
+#: How much one event says about the taste for its category and creator (dwell: per 30 s, at most 2).
+_TASTE = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
+#: What becomes an item event of its own kind.
+_FOR_ITEMS = {"shown", "click", "skip", "dwell", "like", "save"}
+
+#: What a forgotten user's row keeps.
+_KEPT = ("key", "offset", "shown_offset", "layout")
+
+_COUNTER = COUNTS.counter(ROW)
+
+
+@dataclass(slots=True)
+class Applied:
+    """What one batch did: the rows touched, the events that counted, the pairs of items they tie together."""
+
+    rows: I64
+    events: EventColumns
+    pairs: npt.NDArray[np.void]
+
+
+def new_table() -> RowTable:
+    """Return a table for rows of users."""
+    return RowTable(ROW, BLANK[()])
+
+
+class UserState:
+    """Rows of users of one partition.
+
+    Parameters
+    ----------
+    table
+        Where the rows are kept, of dtype ``ROW``.
+    session_gap_ms
+        A longer silence between two clicks starts a new session.
+    """
+
+    def __init__(self, table: RowTable, session_gap_ms: int) -> None:
+        self.table = table
+        self._kernel = kernels.Users(
+            _COUNTER,
+            ROW,
+            session_gap_ms,
+            recent=RECENT,
+            affinities=AFFINITIES,
+            pairs=PAIRS,
+            seq_step=SEQ_STEP,
+            half_life_ms=AFFINITY_HALF_LIFE_MS,
+            metric=[METRICS.index(kind) if kind in METRICS else -1 for kind in KINDS],
+            taste=[_TASTE.get(kind, 0.0) for kind in KINDS],
+            dwell_s=METRICS.index("dwell_s"),
+        )
+
+    def apply(self, events: EventColumns) -> Applied:
+        """Apply a batch, in order. Records a row already reflects (by offset) are passed over.
+
+        Returns
+        -------
+        Applied
+            ``pairs`` is an ``ITEM_EVENT`` array of kind pair: every click with the session's last clicks, in
+            the order of the events, the nearest click first.
+        """
+        rows = self.table.take(events.user)
+        fresh, pairs = self._kernel.apply(self.table.data, rows, events)
+        if not fresh.all():
+            events, rows = events.where(fresh), rows[fresh]
+        return Applied(kernels.distinct(rows, len(self.table.data)), events, pairs)
+
+    def shown(self, users: U64, slots: I64, ts: I64, offsets: I64) -> tuple[I64, Bool]:
+        """Count shown slots: ``slots[i]`` of them for ``users[i]`` at ``ts[i]``.
+
+        Returns
+        -------
+        rows, fresh
+            The rows touched, and which impressions no row reflected yet, bool ``(n,)``.
+        """
+        rows = self.table.take(users)
+        data = self.table.data
+        fresh = offsets > data["shown_offset"][rows]
+        if not fresh.all():
+            rows, slots, ts, offsets = rows[fresh], slots[fresh], ts[fresh], offsets[fresh]
+        np.maximum.at(data["shown_offset"], rows, offsets)
+        metric = np.full(len(rows), METRICS.index("shown"), np.int64)
+        _COUNTER.add(data, rows, ts, metric, slots.astype(np.int64))
+        return kernels.distinct(rows, len(data)), fresh
+
+    def profile(self, profile: UserProfile) -> int:
+        """Take over what the account service knows; return the row."""
+        row = int(self.table.take([hash64(profile.user_id)])[0])
+        data = self.table.data
+        data["has_profile"][row] = bool(profile.country)
+        data["country"][row] = hash64(profile.country) or data["country"][row]
+        data["age"][row] = -1 if profile.age is None else profile.age
+        data["preferred"][row] = _padded(profile.preferred_categories, PREFERRED)
+        data["followed"][row] = _padded(profile.followed_creators, FOLLOWED)
+        return row
+
+    def forget(self, key: int) -> int:
+        """Forget a user; return the row, -1 when there is none.
+
+        It goes on knowing which records it reflects: an event from before, delivered again, must not bring
+        anything back.
+        """
+        row = self.table.row(key)
+        if row >= 0:
+            data = self.table.data
+            kept = {name: data[name][row] for name in _KEPT}
+            data[row] = BLANK
+            for name, value in kept.items():
+                data[name][row] = value
+        return row
+
+
+def known(packed: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+    """Return of which users anything is known, bool ``(n,)``: not so of those who were forgotten."""
+    rows, _ = unpack(packed, ROW)
+    for name in _KEPT:
+        rows[name] = BLANK[name]
+    words = rows.view(np.uint64).reshape(len(rows), ROW.itemsize // 8)
+    differs: npt.NDArray[np.bool_] = np.any(words != BLANK.reshape(1).view(np.uint64), axis=1)
+    return differs
+
+
+def item_events(applied: Applied, number: int) -> npt.NDArray[np.void]:
+    """Return what a batch of partition ``number`` means to items, ``ITEM_EVENT`` by ``source_seq``.
+
+    Every event of a kind that items count, and two records a pair: *next* at the earlier item, *together*
+    at both.
+    """
+    return kernels.item_events(
+        applied.events, applied.pairs, number, SEQ_STEP, PAIRS, [kind in _FOR_ITEMS for kind in KINDS]
+    )
+
+
+def _padded(texts: list[str], size: int) -> U64:
+    out = np.zeros(size, np.uint64)
+    keys = hash_many(texts[:size])
+    out[: len(keys)] = keys
+    return out
+
+
+def recent_items(row: npt.NDArray[np.void] | np.void, limit: int = RECENT) -> tuple[list[int], list[int]]:
+    """Return a row's recent items and their times (ms), newest first."""
+    n = int(row["n_clicks"])
+    order = [(n - 1 - k) % RECENT for k in range(min(n, limit, RECENT))]
+    return row["recent"][order].tolist(), row["recent_ts"][order].tolist()

@@ -1,0 +1,1 @@
+"""Vector search. See docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""Requests and replies: reading, addresses, sending, the client. See docs/architecture.md."""

@@ -1,0 +1,108 @@
+"""What a request is, where its reply goes, and what is refused with which reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.serving.requests.address import ReplyAddress, check_allowed, parse_reply_address, unwrap
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.schemas import ErrorInfo, RecReply, RecRequest, check_request
+from headrace.streams.settings import DAY_MS, Settings
+from headrace.streams.transport.consumer import RecordBatch
+
+log = logging.getLogger(__name__)
+
+#: A request's ``ts`` further behind its record is a mistake (seconds for milliseconds), not a request.
+MAX_BEHIND_MS = DAY_MS
+
+Job = tuple[RecRequest, Any, ReplyAddress]
+
+
+class Unwrapped:
+    """A request's record with Faust's envelope taken off its value."""
+
+    __slots__ = ("headers", "key", "offset", "timestamp", "value")
+
+    def __init__(self, record: Any, max_bytes: int) -> None:
+        self.key: bytes | None = record.key
+        self.value = unwrap(record.value, max_bytes)
+        self.offset: int = record.offset
+        self.timestamp: int = record.timestamp
+        self.headers: Sequence[tuple[str, bytes]] = record.headers
+
+
+class _RequestId(msgspec.Struct):
+    request_id: str = ""
+
+
+class RequestReader:
+    """Reads requests; no record makes it raise."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._future_ms = settings.future_ms
+        self._max_bytes = settings.max_event_bytes
+        self._decoder = Decoder(RecRequest, settings.max_event_bytes, self._check)
+
+    def _check(self, request: RecRequest, record: Any) -> None:
+        check_request(request)
+        ts = request.context.ts
+        if ts is None:
+            return
+        if record.timestamp - ts > MAX_BEHIND_MS:
+            raise RejectedError(
+                "out_of_range",
+                "context.ts",
+                f"ts is {record.timestamp - ts} ms behind the record's timestamp, at most {MAX_BEHIND_MS}",
+            )
+        if ts - record.timestamp > self._future_ms:
+            raise RejectedError(
+                "from_the_future",
+                "context.ts",
+                f"ts is {ts - record.timestamp} ms past the record's timestamp",
+            )
+
+    def read(
+        self, batch: RecordBatch
+    ) -> tuple[list[Job], list[tuple[Any, ReplyAddress | None, RejectedError]]]:
+        """Return the requests to answer, and the records refused with where to say so (None: nowhere)."""
+        jobs: list[Job] = []
+        rejects: list[tuple[Any, ReplyAddress | None, RejectedError]] = []
+        for record in batch:
+            address: ReplyAddress | None = None
+            try:
+                address = self._address(record)
+                jobs.append((self._decoder.one(Unwrapped(record, self._max_bytes)), record, address))
+            except RejectedError as exc:
+                rejects.append((record, address, exc))
+            except Exception as exc:
+                # Whatever it is that we did not think of: one record must not stop the agent for good.
+                log.exception("request at offset %d", record.offset)
+                rejects.append((record, address, RejectedError("internal", "", type(exc).__name__)))
+        return jobs, rejects
+
+    def _address(self, record: Any) -> ReplyAddress:
+        """Return where the reply goes; raise ``RejectedError`` when that is nowhere, or not allowed."""
+        address = parse_reply_address(record.headers, record.value, self._max_bytes)
+        if address is None:
+            if record.value is not None and len(record.value) > self._max_bytes:
+                raise RejectedError("too_large", "", f"{len(record.value)} bytes, and no reply address")
+            raise RejectedError("no_reply_address", "reply_to", "the request says nowhere to reply to")
+        check_allowed(address, self._settings.reply_topics, self._settings.topic_prefix)
+        return address
+
+    def error_reply(self, record: Any, error: RejectedError) -> RecReply:
+        """Return the reply that says what is wrong; it carries the request's id where that can be read."""
+        request_id = ""
+        body = unwrap(record.value, self._max_bytes)
+        if body is not None and error.reason != "too_large":
+            try:
+                request_id = msgspec.json.decode(body, type=_RequestId).request_id[:64]
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                request_id = ""
+        return RecReply(request_id, error=ErrorInfo(error.reason, error.detail, error.field))

@@ -1,0 +1,1 @@
+"""Candidate sources. See docs/architecture.md."""

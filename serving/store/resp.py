@@ -1,0 +1,41 @@
+"""Redis commands for many rows, packed in one go. Pure: bytes out, nothing is sent.
+
+A client library spends several times more on a command than Redis does. One command per key, so that no two
+keys need to live on one server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.serving.store.kernels import set_commands
+from headrace.streams.tables.rows import PackedRows
+
+Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
+
+#: Bytes of the answer to one ``SET`` (``+OK``) and one ``DEL`` (``:0`` or ``:1``); an error is longer.
+SET_REPLY, DEL_REPLY = 5, 4
+
+
+def set_rows(start: bytes, ttl_s: int, rows: PackedRows) -> memoryview:
+    """Return ``SET <start><key as 16 hex digits> <row> EX <ttl_s>`` for every row."""
+    before = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b" % (len(start) + 16, start)
+    after = b"\r\n$2\r\nEX\r\n$%d\r\n%d\r\n" % (len(str(ttl_s)), ttl_s)
+    return set_commands(before, after, np.ascontiguousarray(rows.keys), rows.blob, rows.bounds)
+
+
+def delete_rows(start: bytes, keys: Keys) -> bytes:
+    """Return ``DEL <start><key as 16 hex digits>`` for every key."""
+    before = b"*2\r\n$3\r\nDEL\r\n$%d\r\n%b" % (len(start) + 16, start)
+    return b"".join(map((before.replace(b"%", b"%%") + b"%016x\r\n").__mod__, _ints(keys)))
+
+
+def _ints(keys: Keys) -> Sequence[int]:
+    if isinstance(keys, np.ndarray):
+        whole: list[int] = keys.tolist()  # formatting numpy's own integers takes ten times longer
+        return whole
+    return keys

@@ -1,0 +1,1 @@
+"""Headrace: an event-driven recommender on Kafka. See docs/architecture.md."""

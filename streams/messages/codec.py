@@ -1,0 +1,137 @@
+"""Decode whole batches: one tight loop for the good ones, a careful one only when something in it is bad.
+
+Joining the bodies into one JSON array would save 5 % and let two crafted records pass as two others; each
+body is decoded on its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from headrace.streams.errors import RejectedError
+
+T = TypeVar("T")
+
+
+class Record(Protocol):
+    """What we use of a Kafka record."""
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    timestamp: int
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Decoded(Generic[T]):
+    """``values[i]`` came from ``records[i]``; ``rejects`` pairs every other record with its reason."""
+
+    values: list[T]
+    records: list[Any]
+    rejects: list[tuple[Any, RejectedError]]
+
+
+_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+_MISSING = re.compile(r"missing required field `([^`]+)`")
+
+
+def rejection(exc: Exception) -> RejectedError:
+    """Translate msgspec's error into a reason and the field's path."""
+    if isinstance(exc, RejectedError):
+        return exc
+    text = str(exc)
+    if not isinstance(exc, msgspec.ValidationError):
+        return RejectedError("undecodable", "", text)
+    path = m.group(1) if (m := _PATH.search(text)) else ""
+    if m := _MISSING.search(text):
+        return RejectedError("missing_field", f"{path}.{m.group(1)}" if path else m.group(1), text)
+    return RejectedError("invalid_field", path, text)
+
+
+def check_key(record: Record, field: str, value: str) -> None:
+    """Raise ``RejectedError`` when a record is not keyed by ``value``.
+
+    State is kept by partition, and the key decides the partition: one user's events under two keys would make
+    two half users.
+    """
+    if record.key != value.encode():
+        raise RejectedError("wrong_key", field, f"the record's key must be its {field}")
+
+
+class Decoder(Generic[T]):
+    """Typed JSON decoder of record values.
+
+    Parameters
+    ----------
+    type_
+        The msgspec Struct of a value.
+    max_bytes
+        Larger values are rejected unread.
+    check
+        Raises ``RejectedError`` for what types cannot say; called with the value and its record.
+    """
+
+    def __init__(self, type_: type[T], max_bytes: int, check: Callable[[T, Any], None] | None = None) -> None:
+        self._one = msgspec.json.Decoder(type_)
+        self._max_bytes = max_bytes
+        self._check = check
+
+    def one(self, record: Record) -> T:
+        """Decode one record or raise ``RejectedError``."""
+        body = record.value
+        if body is None:
+            raise RejectedError("empty", "", "the record has no value")
+        if len(body) > self._max_bytes:
+            raise RejectedError("too_large", "", f"{len(body)} bytes, at most {self._max_bytes} are accepted")
+        try:
+            value = self._one.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            raise rejection(exc) from exc
+        if self._check is not None:
+            self._check(value, record)
+        return value
+
+    def batch(self, records: Sequence[Any]) -> Decoded[T]:
+        """Decode many records. The order of the good ones is kept."""
+        limit = self._max_bytes
+        bodies = [r.value for r in records]
+        try:
+            if max(map(len, bodies), default=0) > limit:
+                return self._each(records)
+            decode = self._one.decode
+            values = [decode(body) for body in bodies]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+            return self._each(records)
+        if self._check is None:
+            return Decoded(values, list(records), [])
+        return self._checked(values, records)
+
+    def _checked(self, values: list[T], records: Sequence[Any]) -> Decoded[T]:
+        check = self._check
+        assert check is not None  # noqa: S101 - narrowed by the only caller
+        out: Decoded[T] = Decoded([], [], [])
+        for value, record in zip(values, records, strict=True):
+            try:
+                check(value, record)
+            except RejectedError as exc:
+                out.rejects.append((record, exc))
+                continue
+            out.values.append(value)
+            out.records.append(record)
+        return out
+
+    def _each(self, records: Sequence[Any]) -> Decoded[T]:
+        out: Decoded[T] = Decoded([], [], [])
+        for record in records:
+            try:
+                out.values.append(self.one(record))
+                out.records.append(record)
+            except RejectedError as exc:
+                out.rejects.append((record, exc))
+        return out

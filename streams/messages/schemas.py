@@ -1,0 +1,190 @@
+"""The public messages (JSON, UTF-8). Unknown fields are ignored; times are milliseconds since the epoch, UTC.
+
+Types and ranges are checked while decoding (msgspec); what a type cannot say is checked by ``check_*``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from headrace.streams.errors import RejectedError
+
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Label = Annotated[str, Meta(max_length=128)]
+#: The year 2100, ms.
+MAX_TS = 4_102_444_800_000
+Millis = Annotated[int, Meta(ge=0, le=MAX_TS)]
+Surface = Literal["home", "related", "digest"]
+EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
+
+
+class Context(Struct):
+    """Where a user is. All optional; ``ts`` only on requests."""
+
+    country: Label = ""
+    device: Label = ""
+    ts: Millis | None = None
+
+
+class Event(Struct):
+    """One thing a user did with an item."""
+
+    event_id: Id
+    type: EventType
+    user_id: Id
+    item_id: Id
+    ts: Millis
+    dwell_ms: Annotated[int, Meta(ge=0, le=86_400_000)] | None = None
+    request_id: Annotated[str, Meta(max_length=64)] = ""
+    position: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    surface: Surface | None = None
+    context: Context = msgspec.field(default_factory=Context)
+
+
+class Item(Struct):
+    """One item of the catalogue."""
+
+    item_id: Id
+    published_ts: Millis
+    title: Annotated[str, Meta(max_length=1000)] = ""
+    category: Label = ""
+    tags: Annotated[list[Label], Meta(max_length=64)] = []
+    creator_id: Annotated[str, Meta(max_length=64)] = ""
+    language: Label = ""
+    duration_ms: Annotated[int, Meta(ge=0, le=MAX_TS)] | None = None
+    countries: Annotated[list[Label], Meta(max_length=300)] = []
+    blocked_countries: Annotated[list[Label], Meta(max_length=300)] = []
+    min_age: Annotated[int, Meta(ge=0, le=150)] = 0
+    flags: Annotated[list[Label], Meta(max_length=64)] = []
+    boost: Annotated[float, Meta(ge=0, le=100)] = 1.0
+
+
+class UserProfile(Struct):
+    """What the account service knows of a user."""
+
+    user_id: Id
+    country: Label = ""
+    age: Annotated[int, Meta(ge=0, le=150)] | None = None
+    language: Label = ""
+    preferred_categories: Annotated[list[Label], Meta(max_length=64)] = []
+    followed_creators: Annotated[list[Label], Meta(max_length=5000)] = []
+
+
+class RecRequest(Struct):
+    """Ask for a ranked list."""
+
+    request_id: Id
+    user_id: Id
+    surface: Surface
+    n: Annotated[int, Meta(ge=1, le=500)] = 20
+    item_id: Annotated[str, Meta(max_length=64)] = ""
+    context: Context = msgspec.field(default_factory=Context)
+    exclude: Annotated[list[Id], Meta(max_length=5000)] = []
+    deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 150
+    explain: bool = False
+
+
+class RecItem(Struct, omit_defaults=True):
+    """One slot of an answer."""
+
+    item_id: str
+    score: float
+    objectives: dict[str, float]
+    sources: list[str]
+    explored: bool
+    propensity: float
+    why: list[str] | None = None
+
+
+class ModelInfo(Struct):
+    """Which models stood behind an answer; empty where there was none yet."""
+
+    ranker: str = ""
+    online: str = ""
+    variant: str = ""
+
+
+class ErrorInfo(Struct, omit_defaults=True):
+    """Why there is no list."""
+
+    code: str
+    message: str
+    field: str = ""
+
+
+class RecReply(Struct, omit_defaults=True):
+    """The answer: a list, or an error naming the field."""
+
+    request_id: str
+    items: list[RecItem] = []
+    model: ModelInfo | None = None
+    degraded: list[str] = []
+    took_ms: float = 0.0
+    error: ErrorInfo | None = None
+
+
+class Impression(Struct):
+    """What one request showed, with the feature values behind it (one row a slot, spec order)."""
+
+    request_id: str
+    user_id: str
+    surface: str
+    ts: Millis
+    country: str
+    device: str
+    ranker: str
+    online: str
+    spec: str
+    item_ids: Annotated[list[str], Meta(max_length=500)]
+    propensities: list[float]
+    explored: list[bool]
+    scores: list[float]
+    features: bytes  # float32, little-endian, (n, n_features), base64 in JSON
+    sources: list[list[str]] = []
+
+
+class Example(Struct):
+    """One shown slot with what became of it."""
+
+    request_id: str
+    user_id: str
+    item_id: str
+    surface: str
+    position: Annotated[int, Meta(ge=0, le=10_000)]
+    ts: Millis
+    country: str
+    device: str
+    ranker: str
+    spec: str
+    propensity: float
+    explored: bool
+    score: float
+    clicked: bool
+    dwell_ms: Annotated[int, Meta(ge=0, le=86_400_000)]
+    liked: bool
+    hidden: bool
+    features: bytes  # float32, little-endian, (n_features,)
+
+
+def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:
+    """Raise ``RejectedError`` for what types cannot say.
+
+    Too late and from the future are verdicts on the record alone (its own timestamp, the producer's send
+    time), so that every replay gives the same one.
+    """
+    if event.type == "dwell" and event.dwell_ms is None:
+        raise RejectedError("missing_field", "dwell_ms", "a dwell event needs dwell_ms")
+    late = record_ts - event.ts
+    if late > lateness_ms:
+        raise RejectedError("too_late", "ts", f"ts is {late} ms before the record's timestamp")
+    if -late > future_ms:
+        raise RejectedError("from_the_future", "ts", f"ts is {-late} ms past the record's timestamp")
+
+
+def check_request(request: RecRequest) -> None:
+    """Raise ``RejectedError`` when a field that the surface needs is missing."""
+    if request.surface == "related" and not request.item_id:
+        raise RejectedError("missing_field", "item_id", "surface 'related' needs item_id")

@@ -1,0 +1,123 @@
+"""What was changed in a table partition, and what it looks like in a changelog."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.streams.tables.rows import PackedRows
+
+if TYPE_CHECKING:
+    from headrace.streams.tables.partition import StatePartition
+
+U64: TypeAlias = npt.NDArray[np.uint64]
+Rows: TypeAlias = npt.NDArray[np.int64]
+Bool: TypeAlias = npt.NDArray[np.bool_]
+#: Called with a meta key, the value known and the one just read; returns the one to keep.
+MergeMeta: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
+
+KEY_BYTES = 8
+
+
+def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:
+    """Return the larger of two high-water marks (8 bytes, little-endian, signed), else the new value."""
+    if len(known) == len(new) == 8:
+        return max(known, new, key=lambda v: int.from_bytes(v, "little", signed=True))
+    return new
+
+
+@dataclass(slots=True)
+class Changes:
+    """What ``StatePartition.take`` took: to be written, and to be shown to the online store.
+
+    ``rows`` are packed, ``deleted`` keys uint64 ``(m,)``.
+    ``number`` counts the takes of the partition. In the changelog rows come first, then tombstones, then
+    meta: a high-water mark must not be there without the rows it stands for.
+    """
+
+    partition: StatePartition
+    number: int
+    rows: PackedRows
+    deleted: U64
+    meta: dict[bytes, bytes]
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.deleted) + len(self.meta)
+
+    def rest(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
+        """Return the changelog records after the rows: tombstones, then meta."""
+        return [
+            *((key, None, None, ()) for key in key_bytes(self.deleted)),
+            *((key, value, None, ()) for key, value in self.meta.items()),
+        ]
+
+    def records(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
+        """Return all changelog records, in order."""
+        rows = zip(key_bytes(self.rows.keys), self.rows, strict=True)
+        return [*((key, row, None, ()) for key, row in rows), *self.rest()]
+
+    def last(self) -> tuple[bytes, bytes | None]:
+        """Return key and value of the last changelog record."""
+        if self.meta or len(self.deleted):
+            key, value, *_ = self.rest()[-1]
+            return key, value
+        return key_bytes(self.rows.keys[-1:])[0], self.rows[-1]
+
+
+def key_bytes(keys: U64) -> list[bytes]:
+    """Return the changelog's form of keys: 8 bytes, little-endian."""
+    blob = np.ascontiguousarray(keys, "<u8").tobytes()
+    return [blob[i : i + KEY_BYTES] for i in range(0, len(blob), KEY_BYTES)]
+
+
+class RowSet:
+    """A set of row numbers, cheap to add many to and to take all from."""
+
+    def __init__(self) -> None:
+        self._flags: Bool = np.zeros(0, bool)
+        self._any = False
+
+    def __bool__(self) -> bool:
+        return self._any
+
+    def add(self, rows: Rows, capacity: int) -> None:
+        """Add rows; ``capacity`` is above all of them."""
+        if not len(rows):
+            return
+        if capacity > len(self._flags):
+            grown = np.zeros(capacity, bool)
+            grown[: len(self._flags)] = self._flags
+            self._flags = grown
+        self._flags[rows] = True
+        self._any = True
+
+    def discard(self, rows: Rows) -> None:
+        """Remove rows."""
+        self._flags[rows[rows < len(self._flags)]] = False
+
+    def has(self, rows: Rows) -> Bool:
+        """Return which rows are in it, ``(n,)``."""
+        if not self._any:
+            return np.zeros(len(rows), bool)
+        inside = rows < len(self._flags)
+        return inside & self._flags[np.where(inside, rows, 0)]
+
+    def rows(self) -> Rows:
+        """Return all, ascending."""
+        return np.flatnonzero(self._flags) if self._any else np.zeros(0, np.int64)
+
+    def clear(self) -> None:
+        """Empty it."""
+        if self._any:
+            self._flags[:] = False
+            self._any = False
+
+
+def record_crc(key: bytes | None, value: bytes | None) -> int:
+    """Return a checksum of a changelog record."""
+    return zlib.crc32(value or b"", zlib.crc32(key or b""))

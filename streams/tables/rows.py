@@ -1,0 +1,261 @@
+"""Columnar table: a fixed-width row per 64-bit key, kept in one numpy structured array.
+
+A row is its own serialised form: ``pack`` leaves out the bytes that are zero (most are), ``load`` and
+``unpack`` bring them back. The same packed rows are in the changelog, in Redis and on the way to the serving
+mirror, so every reader computes values from the same bytes with the same code. Fields lie on multiples of
+their size (pad bytes see to it): scattered updates are four times as fast then.
+
+Fields with a meaning here: ``key`` (uint64, 0 is nobody), and where a dtype has them ``layout`` (uint32, the
+fingerprint of the dtype), ``updated`` (int64, ms) and the fields that order the states of a row (``offset``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from headrace.streams.tables.kernels import GivenRows, KeyIndex, blank_rows, pack_rows, unpack_rows
+
+Rows = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+Bool = npt.NDArray[np.bool_]
+
+_FIRST_CAPACITY = 64
+#: Memory added at a time, once there is that much.
+_STEP_BYTES = 16 * 1024 * 1024
+
+
+@cache
+def fingerprint(dtype: np.dtype[Any]) -> int:
+    """Return 32 bits that differ when field names, types, shapes or places differ."""
+    told = []
+    for name in dtype.names or ():
+        field, at = dtype.fields[name][:2]  # type: ignore[index]
+        told.append(f"{name} {field.base.str} {field.shape} {at}")
+    return int(xxhash.xxh32_intdigest("\n".join([str(dtype.itemsize), *told]).encode()))
+
+
+class PackedRows(Sequence[bytes]):
+    """Packed rows in one buffer.
+
+    Attributes
+    ----------
+    keys
+        Their keys, uint64 ``(n,)``.
+    blob, bounds
+        Row ``i`` is ``blob[bounds[i]:bounds[i + 1]]``; ``bounds`` is int64 ``(n + 1,)``.
+    """
+
+    __slots__ = ("blob", "bounds", "keys")
+
+    def __init__(self, keys: U64, blob: bytes, bounds: npt.NDArray[np.int64]) -> None:
+        self.keys, self.blob, self.bounds = keys, blob, bounds
+
+    @classmethod
+    def of(cls, keys: U64 | Sequence[int], rows: Sequence[bytes]) -> PackedRows:
+        """Put rows that were packed one by one into one buffer."""
+        if len(keys) != len(rows):
+            raise ValueError(f"{len(keys)} keys, {len(rows)} rows")
+        bounds = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
+        return cls(_u64(keys), b"".join(rows), bounds)
+
+    @classmethod
+    def joined(cls, parts: Sequence[PackedRows]) -> PackedRows:
+        """Put several together, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.bounds) for part in parts)])
+        blob = b"".join([memoryview(part.blob)[part.bounds[0] : part.bounds[-1]] for part in parts])
+        return cls(np.concatenate([part.keys for part in parts]), blob, np.cumsum(sizes))
+
+    def chunks(self, most_bytes: int, most_rows: int) -> Iterator[PackedRows]:
+        """Yield all rows in pieces of no more than that, or of one row."""
+        first = 0
+        while first < len(self):
+            full = int(np.searchsorted(self.bounds, self.bounds[first] + most_bytes, "right")) - 1
+            end = min(max(full, first + 1), first + most_rows, len(self))
+            yield self[first:end]
+            first = end
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> PackedRows: ...
+    def __getitem__(self, at: int | slice) -> bytes | PackedRows:
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            if step != 1:
+                raise ValueError("packed rows are cut in one piece")
+            stop = max(start, stop)
+            return PackedRows(self.keys[start:stop], self.blob, self.bounds[start : stop + 1])
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        at %= len(self)
+        return self.blob[self.bounds[at] : self.bounds[at + 1]]
+
+
+def unpack(packed: Sequence[bytes | None], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bool]:
+    """Return rows, ``(n,)``, and which of ``packed`` were rows of ``dtype``, bool ``(n,)``.
+
+    The others, and None, are zeros. A row of another layout or of key 0 is none of ``dtype``.
+    """
+    rows = np.zeros(len(packed), dtype)
+    sound = unpack_rows(packed, rows)
+    sound &= rows["key"] != 0
+    if "layout" in (dtype.names or ()):
+        sound &= rows["layout"] == fingerprint(dtype)
+    rows[~sound] = np.zeros((), dtype)
+    return rows, sound
+
+
+class RowTable:
+    """Rows of one structured dtype by 64-bit key.
+
+    Parameters
+    ----------
+    dtype
+        Structured dtype of a row. It must have a ``key`` field (uint64).
+    blank
+        What a new row looks like; zeros when absent.
+    order
+        Fields (int64) that tell which of two states of a row is the newer one, the most important first;
+        ``("offset",)`` when left out and the dtype has it.
+
+    Attributes
+    ----------
+    data
+        The rows, and spare ones. ``take`` and ``load`` may replace it: fetch it after them.
+    layout
+        Fingerprint of the dtype.
+    refused
+        Rows that ``load`` passed over because of their size, layout or key.
+    """
+
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        blank: npt.NDArray[Any] | np.void | None = None,
+        order: Sequence[str] | None = None,
+    ) -> None:
+        fields = dtype.fields
+        if fields is None or "key" not in fields:
+            raise TypeError(f"a row needs fields, and one of them is its key: {dtype}")
+        if order is None:
+            order = ("offset",) if "offset" in fields else ()
+        for name, wanted in (("key", "<u8"), ("layout", "<u4"), *((name, "<i8") for name in order)):
+            if name in fields and fields[name][0] != np.dtype(wanted):
+                raise TypeError(f"field {name!r} is {fields[name][0]}, not {np.dtype(wanted)}")
+        self.dtype = dtype
+        self.row_bytes = dtype.itemsize
+        self.layout = fingerprint(dtype)
+        self.refused = 0
+        self.data: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
+        self._blank = np.zeros(1, dtype)
+        if blank is not None:
+            self._blank[0] = blank
+        self._key_at = fields["key"][1]
+        self._layout_at = -1
+        if "layout" in fields:
+            self._layout_at = fields["layout"][1]
+            self._blank["layout"] = self.layout
+        self._order_at = np.array([fields[name][1] for name in order], np.int64)
+        self._index = KeyIndex()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, key: int) -> bool:
+        return self._index.get(key) >= 0
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes allocated for rows and index."""
+        return self.data.nbytes + self._index.nbytes
+
+    def keys(self) -> U64:
+        """Return all keys, uint64, in the order of their rows."""
+        return self._index.items()[0]
+
+    def rows(self) -> Rows:
+        """Return all row numbers, int64, in order."""
+        return self._index.items()[1]
+
+    def view(self) -> npt.NDArray[Any]:
+        """Return all rows ever used without a copy, for scans of a few fields; dropped ones have key 0."""
+        return self.data[: self._index.used]
+
+    def find(self, keys: U64 | Sequence[int]) -> Rows:
+        """Return the row of each key, int64 ``(n,)``; -1 where there is none. Never grows the table."""
+        return self._index.find(_u64(keys))
+
+    def row(self, key: int) -> int:
+        """Return the row of one key, -1 where there is none."""
+        return self._index.get(key)
+
+    def take(self, keys: U64 | Sequence[int]) -> Rows:
+        """Return the row of each key, int64 ``(n,)``, making blank rows for the new ones."""
+        keys = _u64(keys)
+        rows, new = self._index.take(keys)
+        if len(new):
+            self._grow()
+            blank_rows(self.data, self._blank, rows[new], self._key_at, keys[new])
+        return rows
+
+    def drop(self, keys: U64 | Iterable[int]) -> int:
+        """Forget keys; return how many there were. Their rows are used again."""
+        rows = self._index.drop(_u64(keys if isinstance(keys, np.ndarray | Sequence) else list(keys)))
+        self.data["key"][rows] = 0
+        return len(rows)
+
+    def idle(self, before_ms: int) -> U64:
+        """Return the keys of rows whose ``updated`` is before a time (ms)."""
+        view = self.view()
+        keys: U64 = view["key"][(view["updated"] < before_ms) & (view["key"] != 0)]
+        return keys
+
+    def pack(self, rows: Rows) -> PackedRows:
+        """Return packed copies of rows."""
+        rows = np.ascontiguousarray(rows, np.int64)
+        blob, bounds = pack_rows(self.data, rows)
+        return PackedRows(self.data["key"][rows], blob, bounds)
+
+    def load(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> int:
+        """Put rows in place, packed ones or an array of the dtype; return how many were put.
+
+        A row never goes back: where the one in place is newer by the ``order`` fields, it stays. Of equals
+        the later one wins. Rows of another size or layout (another version of the code wrote them), and of
+        key 0, are passed over and counted in ``refused``.
+        """
+        given = GivenRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)
+        self.refused += given.refused
+        rows, new = self._index.take(given.keys)
+        self._grow()
+        return given.put(self.data, rows, new, self._order_at)
+
+    def _grow(self) -> None:
+        """Make room for the rows given out, and for some more."""
+        used, size = self._index.used, len(self.data)
+        if used <= size:
+            return
+        try:
+            # The pages of a big array are moved, not copied: no moment needs twice the memory, and no batch
+            # waits for more than the new ones to be zeroed.
+            more = min(size // 4, _STEP_BYTES // self.row_bytes) + _FIRST_CAPACITY
+            self.data.resize(max(used, size + more))
+        except ValueError:  # somebody still looks at the old array
+            grown = np.zeros(max(used, size + size // 2), self.dtype)
+            grown[:size] = self.data
+            self.data = grown
+
+
+def _u64(keys: U64 | Sequence[int]) -> U64:
+    return np.ascontiguousarray(keys, np.uint64)

@@ -1,0 +1,382 @@
+"""Columnar table: a Faust collection whose partitions are numpy tables, written and recovered in bulk.
+
+A table that any app could use (``make_app`` and ``run_apps`` are in ``headrace.streams.app``)::
+
+    ROW = np.dtype([("key", "u8"), ("offset", "i8"), ("updated", "i8"), ("layout", "u4"), ("clicks", "u4")])
+    app, sender = make_app(settings, "clicks"), BatchSender(settings)
+    clicks = StateStore(app, "clicks", changelog="clicks-state", dtype=ROW, sender=sender)
+
+    @app.agent(batch_topic(app, "click-events"))
+    async def count(stream):
+        async for batch, ack in manual(stream):
+            part = clicks.partition(batch.partition)  # recovered before the first batch comes
+            events = {}
+            for record in batch:
+                events.setdefault(hash64(record.key), []).append(record)
+            keys = np.array(list(events), np.uint64)
+            rows = part.rows.take(keys)  # blank rows for new keys
+            data = part.rows.data
+            for row, records in zip(rows.tolist(), events.values(), strict=True):
+                fresh = [r for r in records if r.offset > data["offset"][row]]  # not delivered again
+                data["clicks"][row] += len(fresh)
+                data["offset"][row] = max(data["offset"][row], records[-1].offset)
+            part.touch(rows)
+            await clicks.write({part.number: part.take()})  # in the changelog
+            ack()
+
+    await run_apps([app], settings=settings, services=[sender])
+
+The changelog topic must exist, compacted, with as many partitions as the source topics. A row's record is
+``key (8 bytes, little-endian) -> packed row``, null when deleted; records with keys of other lengths are
+meta records.
+
+Guarantees. Streams run only while every partition assigned here reflects its changelog's end. A partition
+that stays here over a rebalance keeps its object, unless somebody else wrote to its changelog: then it is
+another one, with the rows as the changelog has them. Writes are refused (``FencedError``) as soon as the
+partition may be somebody else's. What a paused worker writes nevertheless, later than its successor, loses by
+the row's order fields, and the successor writes the newer rows over it: compaction cannot lose them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import faust
+import numpy as np
+import numpy.typing as npt
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from headrace.streams.errors import FencedError, UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.tables.changes import U64, Changes, MergeMeta, Rows, key_bytes, larger_mark, record_crc
+from headrace.streams.tables.faust_collection import FaustCollection
+from headrace.streams.tables.partition import StatePartition
+from headrace.streams.tables.rows import RowTable
+from headrace.streams.tables.snapshots import write_snapshot
+from headrace.streams.topics.reader import read_partition
+from headrace.streams.topics.sender import BatchSender, Written
+
+__all__ = ["Changes", "Fetch", "StatePartition", "StateStore", "larger_mark"]
+
+log = logging.getLogger(__name__)
+
+#: Called with a partition and keys ``(n,)``; returns a packed row, or None, for each.
+Fetch: TypeAlias = Callable[[int, U64], Awaitable[Sequence[bytes | None]]]
+
+#: How often a snapshot that waits for its rows to be durable looks again, and how often at most.
+_LOOK_S, _LOOKS = 0.1, 300
+#: A rebalance and a shutdown wait this long for writes that have begun.
+_WRITES_S = 5.0
+
+
+class StateStore(FaustCollection):
+    """A Faust table of fixed-width rows by 64-bit key.
+
+    Parameters
+    ----------
+    app
+        Made by ``make_app``, not started; the table registers with it.
+    name
+        Name of the table.
+    changelog
+        Full name of its topic.
+    dtype
+        A row, with the fields ``key`` (u8), ``offset``, ``updated`` (i8; the event time of the newest event,
+        ms) and ``layout`` (u4).
+    blank
+        What a new row looks like; zeros when absent.
+    order
+        Fields (i8) that only grow, the most important first: of two states of a row, the larger is newer.
+    sender
+        Writes the changelog.
+    fetch
+        Where evicted rows can be got cheaply: called with (partition, keys), returns packed rows or None.
+        What it does not have comes from the changelog.
+    max_rows
+        Rows of a partition kept in memory while it is recovered or followed; None is all. Afterwards the
+        owner evicts.
+    merge_meta
+        Decides between two values of a meta record; by default of two 8-byte numbers the larger (high-water
+        marks), else the later.
+
+    Attributes
+    ----------
+    active
+        The partitions this worker owns, by number.
+    standby
+        Those it keeps a copy of.
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        name: str,
+        *,
+        changelog: str,
+        dtype: np.dtype[Any],
+        blank: npt.NDArray[Any] | np.void | None = None,
+        order: Sequence[str] = ("offset",),
+        sender: BatchSender,
+        fetch: Fetch | None = None,
+        max_rows: int | None = None,
+        merge_meta: MergeMeta = larger_mark,
+        **options: Any,
+    ) -> None:
+        missing = {"key", "offset", "updated", "layout"} - set(dtype.names or ())
+        if missing:
+            raise TypeError(f"table {name}: its rows lack the fields {sorted(missing)}")
+        self.settings: Settings = app.headrace_settings
+        self.dtype = dtype
+        self.max_rows = max_rows
+        self._blank, self._order, self._merge_meta = blank, tuple(order), merge_meta
+        self._sender, self._fetch = sender, fetch
+        self._suspended = True
+        self._writing: set[asyncio.Future[Any]] = set()
+        self._snapshot_at: dict[int, int] = {}
+        self._snapshotting = asyncio.Lock()
+        super().__init__(app, name, changelog, **options)
+
+    # -- reading
+
+    def partition(self, number: int) -> StatePartition:
+        """Return an owned, recovered partition.
+
+        Raises
+        ------
+        FencedError
+            When it is not owned, or a rebalance has not ended yet.
+        """
+        part = self.active.get(number)
+        if part is None or self._suspended:
+            raise FencedError(f"{self.changelog}-{number} is not this worker's, or not yet")
+        return part
+
+    def get(self, number: int, keys: U64) -> npt.NDArray[Any]:
+        """Return copies of rows, ``(n,)``; blank ones, of key 0, for keys not in memory."""
+        table = self.partition(number).rows
+        rows = table.find(keys)
+        out = np.zeros(len(rows), self.dtype)
+        if self._blank is not None:
+            out[:] = self._blank
+        out["key"] = 0
+        there = rows >= 0
+        out[there] = table.data[rows[there]]
+        return out
+
+    def update(self, number: int, keys: U64, values: Mapping[str, Any]) -> Rows:
+        """Assign fields of rows, making those that are missing; return the row numbers, int64 ``(n,)``.
+
+        Of repeated keys the last one counts. Evicted keys must have been restored.
+        """
+        part = self.partition(number)
+        if len(part.evicted(keys)):
+            raise KeyError(f"{len(part.evicted(keys))} of the keys are evicted: restore them first")
+        rows = part.rows.take(keys)
+        for name, column in values.items():
+            part.rows.data[name][rows] = column
+        part.touch(rows)
+        return rows
+
+    # -- writing
+
+    def check_lease(self) -> None:
+        """Raise ``FencedError`` when a partition may have become somebody else's."""
+        if self._suspended:
+            raise FencedError(f"{self.changelog}: the group is rebalancing")
+        valid = getattr(self.app.consumer, "lease_valid", None)
+        if valid is not None and not valid():
+            raise FencedError(f"{self.changelog}: the group has not confirmed this member of late")
+
+    async def write(self, changes: Mapping[int, Changes]) -> None:
+        """Write changes to the changelog: rows, then tombstones, then meta; return when acknowledged.
+
+        When it raises, what was not written is dirty again.
+
+        Raises
+        ------
+        FencedError
+            When a partition is not, or may not be, this worker's any more. Nothing was written.
+        KafkaError
+            When the broker refuses or stays away.
+        """
+        try:
+            self._check(changes)
+        except FencedError:
+            for change in changes.values():
+                change.partition.put_back(change)
+            raise
+        # Not ended by a cancelled caller: what was sent lands, and must be counted.
+        writing = asyncio.gather(*map(self._write_one, changes.values()), return_exceptions=True)
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        for result in await asyncio.shield(writing):
+            if isinstance(result, BaseException):
+                raise result
+
+    def _check(self, changes: Mapping[int, Changes]) -> None:
+        self.check_lease()
+        for number, change in changes.items():
+            if self.active.get(number) is not change.partition:
+                raise FencedError(f"{self.changelog}-{number} is not this worker's any more")
+
+    async def _write_one(self, changes: Changes) -> None:
+        part = changes.partition
+        if not changes:
+            return
+        try:
+            written = await self._sender.send_rows(
+                self.changelog, changes.rows, changes.rest(), partition=part.number
+            )
+        except BaseException:
+            part.put_back(changes)
+            raise
+        part.written(changes)
+        if written == Written(part.position, part.position + len(changes)):
+            part.position = written.end
+            part.last_crc = record_crc(*changes.last())
+        else:
+            await self._read_others(part)
+
+    async def _read_others(self, part: StatePartition) -> None:
+        """Read what somebody else wrote between our writes; what of it is older than ours is written over."""
+        before = part.position
+        try:
+            await self._read(part, from_offset=before)
+        except (KafkaError, UnavailableError, OSError) as exc:
+            log.warning("%s-%d could not be read again: %s", self.changelog, part.number, exc)
+            return  # the next write finds the same gap
+        part.own()
+        log.warning(
+            "%s-%d has records of another writer between offsets %d and %d",
+            self.changelog,
+            part.number,
+            before,
+            part.position,
+            extra={"action": "foreign_writes"},
+        )
+
+    async def _read(self, part: StatePartition, from_offset: int) -> None:
+        def apply(batch: Any) -> None:
+            part.apply(batch.records, batch.last_offset + 1)
+
+        end = await read_partition(self.settings, self.changelog, part.number, apply, from_offset=from_offset)
+        part.apply([], max(end, part.position))
+
+    # -- evicted rows
+
+    async def restore(self, number: int, keys: U64) -> int:
+        """Bring evicted rows back into memory; return how many came.
+
+        Raises
+        ------
+        FencedError
+            When the partition is not this worker's.
+        UnavailableError
+            When the changelog had to be read and could not.
+        """
+        part = self.partition(number)
+        wanted = np.unique(part.evicted(keys))
+        if not len(wanted):
+            return 0
+        came = 0
+        if self._fetch is not None:
+            found = await self._fetch(number, wanted)
+            came = part.revive([row for row in found if row is not None])
+        left = part.evicted(wanted)
+        if len(left):
+            came += await self._restore_from_changelog(part, left)
+        return came
+
+    async def _restore_from_changelog(self, part: StatePartition, wanted: U64) -> int:
+        searched, last = set(key_bytes(wanted)), dict[bytes, list[bytes]]()
+
+        def look(batch: Any) -> None:
+            for record in batch.records:
+                if record.key in searched:
+                    if record.value is None:
+                        last.pop(record.key, None)
+                    else:
+                        last.setdefault(record.key, []).append(record.value)
+
+        await read_partition(self.settings, self.changelog, part.number, look)
+        came = part.revive([row for rows in last.values() for row in rows])
+        lost = part.evicted(wanted)
+        if len(lost):
+            log.error("%s-%d lacks %d rows that were evicted", self.changelog, part.number, len(lost))
+            part.forget_evicted(lost)
+        return came
+
+    # -- assignment; called by ``recovery`` and the app
+
+    @property
+    def snapshots(self) -> Path | None:
+        """Where snapshots are kept, None when they are not."""
+        return self.settings.data_dir / "snapshots" if self.settings.snapshot_every_s > 0 else None
+
+    def new_partition(self, number: int) -> StatePartition:
+        """Return an empty partition."""
+        rows = RowTable(self.dtype, self._blank, self._order)
+        return StatePartition(number, rows, self._merge_meta, self._order)
+
+    async def suspend(self) -> None:
+        """Refuse writes, and let those end that have begun: the partitions may go to others afterwards."""
+        self._suspended = True
+        if self._writing:
+            await asyncio.wait(set(self._writing), timeout=_WRITES_S)
+
+    def assign(self, active: Mapping[int, StatePartition], standby: Mapping[int, StatePartition]) -> None:
+        """Take over recovered partitions: writes are possible again."""
+        self.active, self.standby = dict(active), dict(standby)
+        for part in self.active.values():
+            part.owned = True
+            part.own()
+        self._suspended = False
+
+    # -- snapshots
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _keep_snapshots(self) -> None:
+        every = self.settings.snapshot_every_s
+        while every > 0 and not self.should_stop:
+            await self.sleep(every)
+            for part in list(self.active.values()):
+                if not self.should_stop:
+                    await self.snapshot(part)
+
+    async def snapshot(self, part: StatePartition) -> bool:
+        """Write a snapshot of an owned partition unless it is as it was at the last one; return whether one
+        was written."""
+        folder = self.snapshots
+        if folder is None or self._snapshot_at.get(part.number) == part.position:
+            return False
+
+        async def durable(promise: tuple[int, int]) -> bool:
+            for _ in range(_LOOKS):
+                kept = part.kept(promise)
+                if kept is not False or self._stopped.is_set():
+                    return bool(kept) and self.active.get(part.number) is part
+                await asyncio.sleep(_LOOK_S)
+            return False
+
+        async with self._snapshotting:
+            position = part.position
+            try:
+                done = await write_snapshot(part, folder, self.changelog, durable)
+            except OSError as exc:
+                log.warning("no snapshot of %s-%d: %s", self.changelog, part.number, exc)
+                return False
+            if done:
+                self._snapshot_at[part.number] = position
+            return done
+
+    async def on_stop(self) -> None:
+        """Leave snapshots behind of what is completely in the changelog."""
+        await self.suspend()
+        for part in list(self.active.values()):
+            if part.clean:
+                await self.snapshot(part)

@@ -1,0 +1,203 @@
+"""Lag of every agent, from the broker alone: also when every worker is down.
+
+A group is ``<prefix>headrace-<role>``; what it committed and what the topics hold is all that is needed. A
+group of ours that committed nothing yet has rows too, for ``READS`` says what it reads: so a group without
+rows does not exist. Lag in seconds is the age of the first record not committed yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from headrace.streams.errors import UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import Topics
+from headrace.streams.transport.fetching import drain
+
+#: Role -> the topics its group reads, as attributes of ``Topics``. The group's own assignment says it only
+#: while a worker runs, and the description of a group is not read alike from every broker.
+READS: Mapping[str, tuple[str, ...]] = {
+    "ingest": ("users", "events", "impressions", "items"),
+    "aggregate": ("item_events",),
+    "learn": ("impressions", "events", "examples"),
+    "log": ("examples",),
+    "serve": ("requests",),
+}
+
+#: Reading the first uncommitted record of every partition may take this long in all.
+PEEK_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class LagRow:
+    """One partition that one group reads.
+
+    ``agent`` is the group's role; ``committed`` is -1 when it committed nothing yet (then everything there
+    is counts). ``seconds`` is None when the first record not committed could not be read.
+    """
+
+    group: str
+    agent: str
+    topic: str
+    partition: int
+    committed: int
+    end: int
+    records: int
+    seconds: float | None
+
+
+async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
+    """Return the lag of every group the broker knows of this installation, by group, topic and partition.
+
+    Raises
+    ------
+    UnavailableError
+        When no broker answers.
+    """
+    bootstrap = settings.brokers.split(",")
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=64 * 1024,
+        fetch_max_wait_ms=100,
+    )
+    try:
+        await admin.start()
+        await consumer.start()
+        committed = await _committed(admin, settings)
+        tps = sorted({tp for offsets in committed.values() for tp in offsets})
+        begins, ends = await _bounds(consumer, tps)
+        waiting = {
+            (tp, start)
+            for offsets in committed.values()
+            for tp, offset in offsets.items()
+            if tp in ends and (start := max(offset, begins[tp])) < ends[tp]
+        }
+        written = await _timestamps(consumer, waiting)
+    except KafkaError as exc:
+        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+    finally:
+        await consumer.stop()
+        await admin.close()
+    now = time.time() * 1000 if now_ms is None else now_ms
+    return rows(committed, begins, ends, written, now, prefix=settings.name("headrace-"))
+
+
+def rows(
+    committed: Mapping[str, Mapping[TopicPartition, int]],
+    begins: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    written: Mapping[tuple[TopicPartition, int], int],
+    now_ms: float,
+    *,
+    prefix: str,
+) -> list[LagRow]:
+    """Put the broker's answers together. Pure.
+
+    Parameters
+    ----------
+    committed
+        group -> partition -> committed offset, -1 for none.
+    begins, ends
+        First offset and next offset to be written.
+    written
+        (partition, offset asked for) -> timestamp (ms) of the first record at or after it.
+    """
+    out = []
+    for group, offsets in sorted(committed.items()):
+        for tp, offset in sorted(offsets.items()):
+            if tp not in ends:
+                continue  # the topic is gone
+            start = max(offset, begins[tp])
+            seconds: float | None = 0.0
+            if start < ends[tp]:
+                timestamp = written.get((tp, start))
+                seconds = None if timestamp is None else max(0.0, (now_ms - timestamp) / 1000)
+            out.append(
+                LagRow(
+                    group,
+                    group.removeprefix(prefix),
+                    tp.topic,
+                    tp.partition,
+                    offset,
+                    ends[tp],
+                    max(0, ends[tp] - start),
+                    seconds,
+                )
+            )
+    return out
+
+
+async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, dict[TopicPartition, int]]:
+    prefix, topics = settings.name("headrace-"), Topics(settings)
+    groups = [entry[0] for entry in await admin.list_consumer_groups() if entry[0].startswith(prefix)]
+    partitions = {
+        topic["topic"]: [part["partition"] for part in topic["partitions"]]
+        for topic in await admin.describe_topics()
+    }
+    out = {}
+    for group in groups:
+        offsets = await admin.list_consumer_group_offsets(group)
+        reads = [getattr(topics, name) for name in READS.get(group.removeprefix(prefix), ())]
+        out[group] = every_partition(
+            {TopicPartition(tp.topic, tp.partition): int(found.offset) for tp, found in offsets.items()},
+            reads,
+            partitions,
+        )
+    return out
+
+
+def every_partition(
+    offsets: Mapping[TopicPartition, int], reads: Iterable[str], partitions: Mapping[str, Sequence[int]]
+) -> dict[TopicPartition, int]:
+    """Return a group's offsets with -1 for the partitions it reads and never committed to. Pure.
+
+    A group that committed to one partition of a topic reads the others too; ``reads`` names the topics of
+    which it may have committed none. ``partitions`` is topic -> partitions that exist.
+    """
+    out = dict(offsets)
+    for topic in {tp.topic for tp in offsets}.union(reads):
+        for partition in partitions.get(topic, ()):
+            out.setdefault(TopicPartition(topic, partition), -1)
+    return out
+
+
+async def _bounds(
+    consumer: AIOKafkaConsumer, tps: list[TopicPartition]
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    if not tps:
+        return {}, {}
+    return await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+
+
+async def _timestamps(
+    consumer: AIOKafkaConsumer, wanted: Iterable[tuple[TopicPartition, int]]
+) -> dict[tuple[TopicPartition, int], int]:
+    """Read one record per wanted (partition, offset); groups may want several offsets of a partition."""
+    out: dict[tuple[TopicPartition, int], int] = {}
+    left = sorted(wanted)
+    deadline = time.monotonic() + PEEK_S
+    while left and time.monotonic() < deadline:
+        turn = dict(reversed(left))  # the lowest offset of every partition
+        consumer.assign(list(turn))
+        for tp, offset in turn.items():
+            consumer.seek(tp, offset)
+        waiting = set(turn)
+        while waiting and time.monotonic() < deadline:
+            for part in drain(consumer._fetcher, waiting, 1):
+                if part.records:
+                    out[part.tp, turn[part.tp]] = part.records[0].timestamp
+                    waiting.discard(part.tp)
+            if waiting:
+                await asyncio.sleep(0.005)
+        left = [want for want in left if want not in turn.items()]
+    return out

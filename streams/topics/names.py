@@ -1,0 +1,143 @@
+"""The topics: names, shapes, creation and check. DESIGN: the first six are the public contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from headrace.streams.errors import UnavailableError
+from headrace.streams.settings import DAY_MS, Settings
+
+#: What a dead letter may be larger than the record in it: its headers, and what the broker adds to a batch.
+LETTER_ROOM = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic. ``retention_ms`` is -1 (for ever) for compacted topics; ``room`` is the bytes a record
+    may exceed the installation's ``max_message_bytes`` by."""
+
+    name: str
+    partitions: int
+    compacted: bool = False
+    retention_ms: int = 7 * DAY_MS
+    room: int = 0
+
+    def config(self, settings: Settings) -> dict[str, str]:
+        """Return the broker-side configuration."""
+        return {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "retention.ms": str(-1 if self.compacted else self.retention_ms),
+            "max.message.bytes": str(settings.max_message_bytes + self.room),
+            # One record dated years ahead would make all later ones look too old. The broker's clock decides,
+            # once, and tells the producer; a worker's could say something else at a replay.
+            "message.timestamp.after.max.ms": str(settings.future_ms),
+        }
+
+
+class Topics:
+    """Topic names of one installation; ``Topics(settings).events`` and so on."""
+
+    def __init__(self, settings: Settings) -> None:
+        name = settings.name
+        self.events = name("events")
+        self.items = name("items")
+        self.users = name("users")
+        self.requests = name("rec-requests")
+        self.replies = name("rec-replies")
+        self.dead_letters = name("dead-letters")
+        self.impressions = name("impressions")
+        self.item_events = name("item-events")
+        self.item_features = name("item-features")
+        self.item_countries = name("item-countries")
+        self.neighbours = name("item-neighbours")
+        self.user_state = name("user-state")
+        self.examples = name("examples")
+        self.models = name("models")
+
+    def specs(self, settings: Settings) -> list[TopicSpec]:
+        """Return every topic we need, the public ones first."""
+        n = settings.partitions
+        return [
+            TopicSpec(self.events, n),
+            TopicSpec(self.items, n, compacted=True),
+            TopicSpec(self.users, n, compacted=True),
+            TopicSpec(self.requests, n, retention_ms=DAY_MS),
+            TopicSpec(self.replies, n, retention_ms=DAY_MS),
+            # A letter carries the original bytes and then some: what another topic took must fit here.
+            TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM),
+            TopicSpec(self.impressions, n),
+            TopicSpec(self.item_events, n, retention_ms=DAY_MS),
+            TopicSpec(self.item_features, n, compacted=True),
+            TopicSpec(self.item_countries, n, compacted=True),
+            TopicSpec(self.neighbours, n, compacted=True),
+            TopicSpec(self.user_state, n, compacted=True),
+            TopicSpec(self.examples, n),
+            TopicSpec(self.models, 1, compacted=True),
+        ]
+
+
+def _error_of(entry: object) -> tuple[str, int, str]:
+    """Return ``(topic, code, message)`` of one entry of a CreateTopics response, whatever its version."""
+    values = tuple(entry) if isinstance(entry, (tuple, list)) else ()
+    message = str(values[2] or "") if len(values) > 2 else ""
+    return str(values[0]), int(values[1]), message
+
+
+async def _admin(settings: Settings) -> AIOKafkaAdminClient:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers.split(","))
+    try:
+        await admin.start()
+    except KafkaError as exc:
+        await admin.close()
+        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+    return admin
+
+
+async def create_topics(settings: Settings) -> list[str]:
+    """Create what is missing; return the names created. An existing topic is left as it is."""
+    admin = await _admin(settings)
+    try:
+        specs = Topics(settings).specs(settings)
+        new = [
+            NewTopic(
+                s.name,
+                s.partitions,
+                settings.replication,
+                topic_configs=s.config(settings),
+            )
+            for s in specs
+        ]
+        response = await admin.create_topics(new)
+        created = []
+        for entry in response.topic_errors:
+            topic, code, message = _error_of(entry)
+            if code == 0:
+                created.append(topic)
+            elif for_code(code) is not TopicAlreadyExistsError:
+                raise UnavailableError(f"topic {topic} was not created: {for_code(code).__name__} {message}")
+        return created
+    finally:
+        await admin.close()
+
+
+async def check_topics(settings: Settings) -> list[str]:
+    """Return what is wrong, one sentence each; an empty list means all topics fit."""
+    admin = await _admin(settings)
+    try:
+        described = await admin.describe_topics()
+        have = {t["topic"]: len(t["partitions"]) for t in described if not t.get("error_code")}
+    finally:
+        await admin.close()
+    problems = []
+    for spec in Topics(settings).specs(settings):
+        if spec.name not in have:
+            problems.append(f"{spec.name} is missing (create it with: headrace topics create)")
+        elif have[spec.name] != spec.partitions:
+            problems.append(
+                f"{spec.name} has {have[spec.name]} partitions, expected {spec.partitions} "
+                f"(set HEADRACE_PARTITIONS, or recreate the topic)"
+            )
+    return problems

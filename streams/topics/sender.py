@@ -1,0 +1,300 @@
+"""Writing to Kafka in bulk: records in record batches, framed by us or built by aiokafka's builder."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
+from mode import Service
+
+from headrace.streams.settings import Settings
+from headrace.streams.tables.kernels import frame_records
+from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.names import LETTER_ROOM
+from headrace.streams.topics.record_batch import FramedBatch
+from headrace.streams.transport.fetching import calm
+
+log = logging.getLogger(__name__)
+
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+_NO_HEADERS: list[tuple[str, bytes]] = []
+#: key, value, timestamp (ms since epoch, None = now), headers.
+OutRecord: TypeAlias = tuple[bytes | None, bytes | None, int | None, Headers]
+
+#: Bytes of one record batch; larger ones save little and make the broker's smallest unit of reading larger.
+BATCH_BYTES = 512 * 1024
+#: Batches of one call handed to the producer at once: enough to keep the connection busy, bounded memory.
+IN_FLIGHT = 4
+#: Keys whose partition is remembered.
+CACHED_KEYS = 200_000
+
+
+class Written(NamedTuple):
+    """Where records landed: the offset of the first, and the offset after the last; -1 when not known.
+
+    Nobody else wrote in between exactly when ``end - first`` is the number of records.
+    """
+
+    first: int
+    end: int
+
+
+_NOWHERE = Written(-1, -1)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of ``key``, as Kafka's default partitioner computes it (murmur2)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class BatchSender(Service):
+    """One idempotent producer (acks=all), shared by everything in a process that writes.
+
+    Methods raise aiokafka's ``KafkaError`` when the broker refuses or stays unreachable past the request
+    timeout. A refused write leaves a hole in an idempotent producer's sequence and the broker takes
+    nothing more from it there: the next call then goes through a new producer.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        self._settings = settings
+        self._max_bytes = settings.max_message_bytes + LETTER_ROOM
+        # A batch is one message to the broker: it must fit where a single record does.
+        self._batch_bytes = min(BATCH_BYTES, settings.max_message_bytes)
+        self._producer: AIOKafkaProducer | None = None
+        self._refused = False
+        self._renewing = asyncio.Lock()
+        self._partition_cache: dict[tuple[int, bytes], int] = {}
+        self._keyless = 0
+        super().__init__(**kwargs)
+
+    async def on_start(self) -> None:
+        """Connect."""
+        self._producer = await self._connect()
+
+    async def _connect(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.brokers.split(","),
+            client_id="headrace",
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if self._settings.compression == "none" else self._settings.compression,
+            max_batch_size=self._batch_bytes,
+            max_request_size=self._max_bytes,
+        )
+        try:
+            await producer.start()
+            calm(producer.client)
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def on_stop(self) -> None:
+        """Send what is buffered, then disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    @property
+    def producer(self) -> AIOKafkaProducer:
+        """aiokafka's producer; only between start and stop."""
+        if self._producer is None:
+            raise RuntimeError("the sender is not running")
+        return self._producer
+
+    async def _usable(self) -> AIOKafkaProducer:
+        """Return the producer, a new one after a refusal."""
+        if self._refused:
+            async with self._renewing:
+                if self._refused:
+                    old, self._producer, self._refused = self.producer, await self._connect(), False
+                    log.warning("The broker refused a write; writing goes on with a new producer")
+                    self.add_future(old.stop())
+        return self.producer
+
+    def _note(self, sent: asyncio.Future[Any]) -> None:
+        error = None if sent.cancelled() else sent.exception()
+        if isinstance(error, KafkaError):
+            self._refused = True
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest record this sender takes: what fits into `dead-letters`, the roomiest topic."""
+        return self._max_bytes
+
+    def known_partitions(self, topic: str) -> int:
+        """Return the number of partitions of ``topic`` as far as is known without asking; 0 is unknown."""
+        return len(self.producer.client.cluster.partitions_for_topic(topic) or ())
+
+    async def list_topics(self) -> dict[str, int]:
+        """Ask the cluster for all its topics and their numbers of partitions.
+
+        Unlike asking for one topic, this never creates it on a broker which creates topics on demand.
+        """
+        cluster = await self.producer.client.fetch_all_metadata()
+        names = cluster.topics(exclude_internal_topics=False)
+        return {name: len(cluster.partitions_for_topic(name) or ()) for name in names}
+
+    async def get_to_know(self, topic: str) -> None:
+        """Fetch the metadata of a topic that exists into the producer's own."""
+        client = self.producer.client
+        client.add_topic(topic)
+        await client.force_metadata_update()
+
+    async def partitions_of(self, topic: str) -> int:
+        """Return the number of partitions of ``topic``, from metadata the producer keeps fresh."""
+        return len(await self.producer.partitions_for(topic))
+
+    async def send_many(self, topic: str, records: Iterable[OutRecord], *, partition: int) -> Written:
+        """Write ``records`` to one partition, in order; return where, when all are acknowledged.
+
+        What is written is a prefix of ``records``, whatever happens: an idempotent producer's batches are
+        taken in order or not at all.
+
+        Raises
+        ------
+        MessageSizeTooLargeError
+            At a record larger than ``max_bytes``; those before it may have been written.
+        """
+        return await self._send(topic, (), records, partition)
+
+    async def send_rows(
+        self, topic: str, rows: PackedRows, records: Iterable[OutRecord] = (), *, partition: int
+    ) -> Written:
+        """Write packed rows under their keys (8 bytes, little-endian), then ``records``; as ``send_many``."""
+        frames = frame_records(rows.keys, rows.blob, rows.bounds, self._batch_bytes)
+        return await self._send(topic, frames, records, partition)
+
+    async def send_pieces(
+        self, topic: str, data: npt.NDArray[Any], per_record: int, *, partition: int
+    ) -> Written:
+        """Write an array in records of ``per_record`` elements, without keys; as ``send_many``."""
+        blob = np.ascontiguousarray(data).view(np.uint8)
+        step = per_record * data.itemsize
+        bounds = np.append(np.arange(0, len(blob), step, dtype=np.int64), np.int64(len(blob)))
+        return await self._send(topic, frame_records(None, blob, bounds, self._batch_bytes), (), partition)
+
+    async def _send(
+        self, topic: str, frames: Iterable[tuple[bytes, int]], records: Iterable[OutRecord], partition: int
+    ) -> Written:
+        pending: list[asyncio.Future[Any]] = []
+        sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and how many records it holds
+        producer = await self._usable()
+        now = time.time_ns() // 1_000_000
+        try:
+            for payload, count in frames:
+                framed = FramedBatch(payload, count, now, self._settings.bulk_compression)
+                sent.append((await self._queue(producer, framed, topic, partition, pending), count))
+            builder, count = producer.create_batch(), 0
+            for key, value, timestamp, given in records:
+                headers = list(given) if given else _NO_HEADERS  # the builder insists on a list
+                while builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
+                    sent.append((await self._queue(producer, builder, topic, partition, pending), count))
+                    builder, count = producer.create_batch(), 0  # an empty one takes a record of any size
+                count += 1
+                if count == 1 and builder.size() > self._max_bytes:  # others are bounded by the batch size
+                    raise MessageSizeTooLargeError(f"a record of {builder.size()} bytes for topic {topic}")
+            if count:
+                sent.append((await self._queue(producer, builder, topic, partition, pending), count))
+            await _all(pending)
+        finally:
+            for future in pending:  # empty unless something went wrong
+                future.cancel()
+        return _where(sent)
+
+    async def _queue(
+        self,
+        producer: AIOKafkaProducer,
+        builder: Any,
+        topic: str,
+        partition: int,
+        pending: list[asyncio.Future[Any]],
+    ) -> asyncio.Future[Any]:
+        builder.close()
+        if len(pending) >= IN_FLIGHT:
+            await _all(pending)
+        future: asyncio.Future[Any] = await producer.send_batch(builder, topic, partition=partition)
+        future.add_done_callback(self._note)
+        pending.append(future)
+        return future
+
+    async def send_keyed(self, topic: str, records: Iterable[OutRecord]) -> None:
+        """Write ``records`` to the partitions of their keys; those of one call without a key go to one
+        partition.
+
+        The order is kept per key. Returns when all are acknowledged. Raises as ``send_many``.
+        """
+        count = await self.partitions_of(topic)
+        self._keyless = (self._keyless + 1) % count
+        parts: dict[int, list[OutRecord]] = {}
+        cache = self._partition_cache
+        if len(cache) > CACHED_KEYS:
+            cache.clear()
+        for record in records:
+            key = record[0]
+            if key is None:
+                partition = self._keyless
+            else:
+                partition = cache.get((count, key), -1)
+                if partition < 0:
+                    partition = cache[count, key] = partition_of(key, count)
+            parts.setdefault(partition, []).append(record)
+        if len(parts) == 1:
+            ((partition, only),) = parts.items()
+            await self.send_many(topic, only, partition=partition)
+        elif parts:
+            tasks: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(self.send_many(topic, part, partition=p)) for p, part in parts.items()
+            ]
+            try:
+                await _all(tasks)
+            finally:
+                for task in tasks:  # empty unless we were cancelled
+                    task.cancel()
+
+    async def send_one(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> asyncio.Future[Any]:
+        """Queue one record and return the future of its acknowledgement (aiokafka's RecordMetadata)."""
+        producer = await self._usable()
+        future: asyncio.Future[Any] = await producer.send(
+            topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
+        )
+        future.add_done_callback(self._note)
+        return future
+
+
+def _where(sent: list[tuple[asyncio.Future[Any], int]]) -> Written:
+    if not sent:
+        return _NOWHERE
+    first, base = int(sent[0][0].result().offset), int(sent[-1][0].result().offset)
+    if first < 0 or base < 0:  # the broker had it already, from a try whose answer was lost: it says no more
+        return _NOWHERE
+    return Written(first, base + sent[-1][1])
+
+
+async def _all(futures: list[asyncio.Future[Any]]) -> None:
+    """Wait for all, then raise the first error; empties the list."""
+    if not futures:
+        return
+    done, _ = await asyncio.wait(futures)
+    futures.clear()
+    errors = [error for future in done if (error := future.exception()) is not None]
+    if errors:
+        raise errors[0]

@@ -1,0 +1,1 @@
+"""The record-batch transport for Faust; usable alone. See docs/transport.md."""

@@ -1,0 +1,455 @@
+"""The Faust transport that delivers record batches: one message per list of records fetched from a partition.
+
+Faust's groups, rebalances, conductor, channels and agents stay in use. What changes: how records are taken
+from the fetcher (`consumer_thread`, `fetching`), how they are delivered (`BatchConsumer._drain_messages`) and
+which offsets are committed (`OffsetLedger` instead of Faust's per-offset gap logic). Topics that are not read
+through ``batch_topic`` behave as stock. docs/transport.md tells how to use it in any Faust project.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import faust
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from faust.exceptions import ImproperlyConfigured
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.enums import ProcessingGuarantee
+from mode import CrashingSupervisor
+
+from headrace.streams.transport.batches import (
+    BatchMessage,
+    BatchSchema,
+    BatchTopic,
+    RecordBatch,
+    batch_topic,
+    batch_topics,
+    durable,
+    manual,
+    option,
+)
+from headrace.streams.transport.consumer_thread import BatchConsumerThread, RebalanceListener, Taken
+from headrace.streams.transport.ledger import OffsetLedger, Ticket
+
+__all__ = [
+    "BatchApp",
+    "BatchConsumer",
+    "BatchMessage",
+    "BatchSchema",
+    "BatchTopic",
+    "BatchTransport",
+    "OffsetLedger",
+    "RecordBatch",
+    "Ticket",
+    "batch_topic",
+    "durable",
+    "manual",
+]
+
+log = logging.getLogger(__name__)
+
+#: Longest wait of one fetch; new data, a resumed partition and shutdown end it early or bound it.
+FETCH_TIMEOUT_S = 1.0
+#: A rebalance or a shutdown waits this long, and at most half a session, for loop bodies that have begun.
+BODY_TIMEOUT_S = 5.0
+#: A shutdown waits this long for what agents write last.
+LAST_WRITES_S = 3.0
+
+
+class BatchConsumer(driver.Consumer):
+    """The main-loop side of the consumer: delivery and offsets."""
+
+    mundane_level = "debug"
+    RebalanceListener = RebalanceListener
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.ledger = OffsetLedger()
+        self._assignment_epoch = 0
+        self._bodies: set[object] = set()
+        self._bodies_changed = asyncio.Event()
+        #: Seeks asked for, and the position after what was delivered last, per partition.
+        self._seeks: Counter[TP] = Counter()
+        self._delivered: dict[TP, int] = {}
+        super().__init__(*args, **kwargs)
+        if self.app.conf.processing_guarantee == ProcessingGuarantee.EXACTLY_ONCE:
+            raise ImproperlyConfigured("the batch transport offers no processing_guarantee='exactly_once'")
+        #: Topics delivered as batches.
+        self.batch_topics = batch_topics(self.app)
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    _n_acked: int
+
+    # -- delivery
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        if self.app.client_only:
+            await super()._drain_messages(fetcher)
+            return
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._deliver_next()
+                await asyncio.sleep(0)
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+        except Exception:
+            log.exception("Reading from the broker failed")
+            raise
+
+    async def _deliver_next(self) -> None:
+        """Fetch once and deliver what came."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+            return
+        epoch = self._assignment_epoch
+        fetched = await self._thread.fetch(FETCH_TIMEOUT_S)
+        if not fetched:
+            return
+        if epoch != self._assignment_epoch or not self.flow_active:
+            # Fetched for an assignment that is gone. Nothing of the new one was delivered yet, because
+            # only this task delivers: starting it from its committed offsets loses nothing.
+            if self.flow_active:
+                await self._rewind()
+            return
+        per_record = {}
+        for taken in fetched:
+            self.app.monitor.track_tp_end_offset(taken.tp, taken.highwater)
+            if taken.tp.topic in self.batch_topics:
+                if not await self._deliver_list(taken, epoch):
+                    return
+            elif taken.seeks == self._seeks[taken.tp]:
+                per_record[taken.tp] = taken.records
+        if per_record:
+            await self._deliver_records(per_record, epoch)
+
+    async def _rewind(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as exc:  # noqa: BLE001 - of whatever kind: yet another rebalance has begun, and it seeks
+            log.info("Could not seek to the committed offsets (%r); the rebalance in progress will", exc)
+
+    async def perform_seek(self) -> None:
+        """Seek every partition to its committed offset; what was delivered before does not count any more.
+
+        Faust lets partitions go on before it seeks at the end of a recovery.
+        """
+        was_active = self.flow_active
+        self.stop_flow()
+        try:
+            await super().perform_seek()
+        finally:
+            self._assignment_epoch += 1
+            self.ledger.forget(self.ledger.partitions())
+            if was_active:
+                self.resume_flow()
+
+    def _interrupted(self, epoch: int) -> bool:
+        # A rebalance (or shutdown) has begun. What is left undelivered is read again from the committed
+        # offsets.
+        return not self.flow_active or epoch != self._assignment_epoch
+
+    async def _deliver_list(self, taken: Taken, epoch: int) -> bool:
+        """Deliver in pieces of ``batch_max_records``; return False when a rebalance has begun."""
+        tp, records, size = taken.tp, taken.records, option(self.app, "batch_max_records")
+        for start in range(0, len(records), size):
+            if self._interrupted(epoch):
+                return False
+            chunk = records[start : start + size] if len(records) > size else records
+            if taken.seeks != self._seeks[tp]:
+                return True  # from before a seek
+            if tp not in self._active_partitions and tp not in self._buffered_partitions:
+                self._thread.give_back(taken._replace(records=records[start:]))
+                return True
+            await self._hand_over(self._batch_message(tp, chunk))
+        if taken.seeks == self._seeks[tp]:
+            self.ledger.skip(tp, taken.position)
+            self._delivered[tp] = taken.position
+        return True
+
+    async def _hand_over(self, message: BatchMessage) -> None:
+        """Put a batch into the queues of its agents; they take any number of them."""
+        buffer, topics = self.app.producer.buffer, self.app.topics
+        waits = buffer.size > buffer.max_messages or topics._tp_to_callback_lock.locked()
+        if waits or not self.app.flow_control.is_active():
+            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        else:  # nothing to wait for: four tasks a batch are saved, and the rounds of the loop they take
+            await self.callback(message)
+
+    def _batch_message(self, tp: TP, records: list[Any]) -> BatchMessage:
+        first, last = records[0].offset, records[-1].offset
+        read = self._read_offset[tp]
+        if read is not None and first < read:
+            log.warning("%s-%d went back from offset %d to %d", tp.topic, tp.partition, read, first)
+            self.ledger.forget([tp])
+            self._committed_offset[tp] = None
+        self._read_offset[tp] = last + 1
+        message = BatchMessage(
+            tp.topic,
+            tp.partition,
+            last,
+            records[-1].timestamp / 1000.0,
+            records[-1].timestamp_type,
+            None,
+            None,
+            RecordBatch(tp.topic, tp.partition, records),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+        message.consumer = self
+        message.ticket = self.ledger.open(tp, last)
+        message.on_acked = self._on_batch_acked
+        return message
+
+    async def _deliver_records(self, fetched: Mapping[TP, list[Any]], epoch: int) -> None:
+        """Deliver one by one, as stock Faust does, with its read offsets and gaps."""
+        acks_enabled_for = self.app.topics.acks_enabled_for
+        for count, (tp, record) in enumerate(self.scheduler.iterate(fetched)):
+            if self._interrupted(epoch):
+                return
+            if count % 100 == 99:
+                await asyncio.sleep(0)
+            message = self._to_message(tp, record)
+            read = self._read_offset[tp]
+            if read is not None and message.offset < read:
+                continue
+            if read and message.offset - read > 1 and acks_enabled_for(message.topic):
+                await self._add_gap(tp, read + 1, message.offset)
+            if self._commit_every is not None and self._n_acked >= self._commit_every:
+                self._n_acked = 0
+                await self.commit()
+            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+            self._read_offset[tp] = message.offset
+
+    def at_end(self, tp: TP, processed: int | None) -> bool:
+        """Return whether an agent has seen everything the broker says is in a batch partition.
+
+        ``processed`` is the offset after the last record it has processed, None when it has had none.
+        """
+        if self._thread.read_position(tp) is None or self._thread.taken.get(tp) != self._delivered.get(tp):
+            return False
+        delivered = self._read_offset[tp]
+        if processed is None or delivered is None:
+            return not self.ledger.in_flight(tp)
+        return bool(processed >= delivered)
+
+    # -- pausing and seeking
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Stop taking from a partition: its agent is slow. What is fetched of it already waits."""
+        super().on_buffer_full(tp)
+        self._thread.wake()
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Take from a partition again: its agent has caught up."""
+        super().on_buffer_drop(tp)
+        self._thread.wake()
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        """Fetch nothing from partitions; what was fetched and not delivered is given up."""
+        paused = list(tps)
+        super().pause_partitions(paused)
+        self._thread.pause(paused)
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Fetch from partitions again."""
+        resumed = list(tps)
+        super().resume_partitions(resumed)
+        self._thread.resume(resumed)
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        """Read a partition from ``offset`` on, and commit that; nothing from before is handed to an agent.
+
+        A loop body that works on an older batch goes on; its ack does nothing.
+
+        Raises
+        ------
+        IllegalStateError
+            When the partition is not assigned to this worker.
+        """
+        tp = ensure_TP(partition)
+        if tp not in self.assignment():
+            raise IllegalStateError(f"Partition {tp} is not assigned to this worker")
+        if tp.topic in self.batch_topics:
+            self.ledger.restart(tp, offset)
+            self._committed_offset[tp] = None
+        self._seeks[tp] += 1
+        self._read_offset[tp] = offset or None
+        await self._thread.seek_here(tp, offset)
+
+    # -- the lease
+
+    def lease_age(self) -> float:
+        """Return the seconds since the group last confirmed this worker's membership; inf when it is none.
+
+        Counted from the moment this worker asked (a heartbeat, the end of a join), on a clock that goes on
+        while the process is stopped.
+        """
+        return float(self._thread.lease.age())
+
+    def lease_valid(self) -> bool:
+        """Return whether the group cannot have given this worker's partitions away."""
+        conf = self.app.conf
+        return self.lease_age() < float(min(conf.broker_session_timeout, conf.broker_rebalance_timeout))
+
+    # -- loop bodies
+
+    def body_started(self) -> object:
+        """Note that an agent's loop body works on a batch; give the result to ``body_ended``."""
+        body = object()
+        self._bodies.add(body)
+        return body
+
+    def body_ended(self, body: object) -> None:
+        """Note that it ended, in whatever way."""
+        self._bodies.discard(body)
+        self._bodies_changed.set()
+
+    async def wait_for_bodies(self, timeout: float | None = None) -> bool:
+        """Wait until no loop body is running; return False when some still are after the timeout."""
+        if timeout is None:
+            timeout = min(BODY_TIMEOUT_S, self.app.conf.broker_session_timeout / 2)
+        deadline = time.monotonic() + timeout
+        while self._bodies:
+            self._bodies_changed.clear()
+            try:
+                await asyncio.wait_for(self._bodies_changed.wait(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                log.warning("%d batches still being processed after %.0f s", len(self._bodies), timeout)
+                return False
+        return True
+
+    async def settle(self, last_writes: Iterable[Callable[[], Awaitable[None]]] = ()) -> None:
+        """Stop delivering, let running bodies and ``last_writes`` finish, commit what they did."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        if not self.app.crashed:
+            await self.wait_for_bodies()
+            await self._finish(last_writes)
+        if not await self.commit():
+            await self.commit()  # the first call may only have joined a commit that had begun earlier
+
+    async def _finish(self, last_writes: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        writes = [asyncio.ensure_future(write()) for write in last_writes]
+        if not writes:
+            return
+        _, late = await asyncio.wait(writes, timeout=LAST_WRITES_S)
+        for write in late:
+            write.cancel()
+        for error in await asyncio.gather(*writes, return_exceptions=True):
+            if error is not None:
+                log.warning("last writes not finished (%r): their batches are delivered again", error)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish what has begun, commit it, forget the rest: the next owner starts from there."""
+        self._assignment_epoch += 1
+        if revoked and not self.app.should_stop:
+            await self.settle()
+        self.ledger.forget(self.ledger.partitions())
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Start with a clean ledger."""
+        self._assignment_epoch += 1
+        self.ledger.forget(self.ledger.partitions())
+        self._delivered.clear()
+        self._buffered_partitions.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+        log.info("Assigned %d partitions (generation %d)", len(assigned), generation_id)
+
+    # -- offsets
+
+    def _on_batch_acked(self) -> None:
+        waiting = self._waiting_for_ack
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        yield from super()._filter_tps_with_pending_acks(topics)
+        for topic, partition in self.ledger.partitions():
+            tp = TP(topic, partition)
+            if topics is None or tp in topics or topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic in self.batch_topics:
+            return self.ledger.committable(tp)
+        offset: int | None = super()._new_offset(tp)
+        return offset
+
+    async def _commit_offsets(self, offsets: dict[TP, int], start_new_transaction: bool = True) -> bool:
+        before = {tp: (self._committed_offset[tp], self._seeks[tp]) for tp in offsets}
+        done = bool(await super()._commit_offsets(offsets, start_new_transaction))
+        for tp, (committed, seeks) in before.items():
+            # Faust notes an offset as committed whether it was or not, and knows of no seek meanwhile.
+            if seeks != self._seeks[tp]:
+                self._committed_offset[tp] = None
+            elif not done and self._committed_offset[tp] == offsets[tp]:
+                self._committed_offset[tp] = committed
+        return done
+
+
+class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with our consumer."""
+
+    Consumer = BatchConsumer
+
+
+class BatchApp(faust.App):
+    """A Faust app on the batch transport; everything else about it is Faust's.
+
+    An exception in an agent stops the app unless ``agent_supervisor`` says otherwise: nothing is committed
+    past the batch that failed, so going on after it would only repeat more work later.
+
+    Parameters
+    ----------
+    id
+        Name of the app and of its consumer group.
+    batch_max_records
+        Records an agent gets at most at once.
+    fetch_max_wait_ms
+        How long the broker may hold a fetch when there is nothing new.
+    options
+        Faust's settings.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - Faust's name
+        *,
+        batch_max_records: int | None = None,
+        fetch_max_wait_ms: int | None = None,
+        **options: Any,
+    ) -> None:
+        self.batch_max_records = batch_max_records
+        self.fetch_max_wait_ms = fetch_max_wait_ms
+        #: Topics delivered as batches; filled by ``batch_topic``.
+        self.batch_topics: set[str] = set()
+        #: Awaited at a clean stop, when no loop body runs any more: write and ack what is still held.
+        self.last_writes: list[Callable[[], Awaitable[None]]] = []
+        super().__init__(id, **{"agent_supervisor": CrashingSupervisor, **options})
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_producer, self)
+
+    async def _stop_consumer(self) -> None:
+        if self._consumer is not None and self._consumer.started:
+            with contextlib.suppress(Exception):  # stopping goes on, whatever state the consumer is in
+                await self._consumer.settle(self.last_writes)
+        await super()._stop_consumer()

@@ -1,0 +1,327 @@
+"""The thread that owns the aiokafka consumer: it fetches whole lists, commits and seeks when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import aiokafka
+import uvloop
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode import Service
+from mode.threads import WorkerThread
+
+from headrace.streams.transport.batches import option
+from headrace.streams.transport.commits import commit_offsets
+from headrace.streams.transport.fetching import be_patient, drain, plan_fetches, poke
+from headrace.streams.transport.lease import Lease
+
+log = logging.getLogger(__name__)
+
+#: How long this thread waits for another one that does not let go of Python's interpreter lock: several times
+#: between an answer of the broker and its records in the main thread.
+SWITCH_S = 0.0005
+#: Most records taken at once from a partition of a topic that is read one by one.
+MAX_SINGLE = 100
+
+
+class Taken(NamedTuple):
+    """What was taken from a partition: its records, where that leaves it, and after how many seeks."""
+
+    tp: TP
+    records: list[Any]
+    position: int
+    highwater: int
+    seeks: int
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Has new partitions paused before the first fetch: Faust says later which ones it wants to read."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Called in the consumer's thread."""
+        self._thread.taken.clear()
+        self._thread.pause_now(assigned)
+        await super().on_partitions_assigned(assigned)
+
+
+class _DaemonThread(WorkerThread):  # type: ignore[misc]
+    """Never keeps a process alive, never blocks the main loop for long."""
+
+    def __init__(self, service: Any, **kwargs: Any) -> None:
+        super().__init__(service, **kwargs)
+        self.daemon = True
+
+    def stop(self) -> None:
+        self.is_stopped.wait(timeout=2.0)
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that owns the aiokafka consumer."""
+
+    Worker = _DaemonThread
+    mundane_level = "debug"
+    shutdown_timeout = 5.0
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, thread_loop=uvloop.new_event_loop(), **kwargs)
+        self._close_thread_loop_on_stop = True
+        self.lease = Lease()
+        #: Position after what was taken last, per partition of this assignment.
+        self.taken: dict[TP, int] = {}
+        self._seeks: Counter[TP] = Counter()
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        # Range keeps partition n of every topic of an app in one worker (`events` and `users` share a key);
+        # Faust's default here, round-robin over all topics, does not.
+        with_tables = conf.table_standby_replicas > 0 or self.app.tables.changelog_topics
+        self._assignor = self.app.assignor if with_tables else RangePartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset=conf.consumer_auto_offset_reset,
+            max_poll_records=conf.broker_max_poll_records,
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_min_bytes=1,  # one record ends a long poll
+            fetch_max_wait_ms=option(self.app, "fetch_max_wait_ms"),
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            check_crcs=conf.broker_check_crcs,
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_group(self) -> None:
+        """Crash on what aiokafka tells only those who fetch: no right to join, a session timeout refused."""
+        while not self.should_stop:
+            await self.sleep(1.0)
+            if self._consumer is not None:
+                self._consumer._coordinator.check_errors()
+
+    def set_shutdown(self) -> None:
+        """Tell the main loop that this thread is done, if there still is a main loop."""
+        with contextlib.suppress(RuntimeError):
+            super().set_shutdown()
+
+    def _stopped_set(self) -> None:
+        try:
+            super()._stopped_set()
+        except RuntimeError:  # the thread crashed and closed its loop
+            self._stopped.set()
+
+    async def on_start(self) -> None:
+        """Connect."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+        await super().on_start()
+        consumer = self._ensure_consumer()
+        be_patient(consumer)
+        if consumer._coordinator is not None and consumer._group_id is not None:
+            self.lease.watch(consumer._coordinator)
+            plan_fetches(consumer, lambda: self.consumer._active_partitions)
+
+    def close(self) -> None:
+        """Do nothing: Faust calls this when a rebalance comes while the app stops, and stopping closes all.
+
+        The stock one closes this thread's connections from the main thread, which can crash the process.
+        """
+
+    def _soon(self, call: Any, *args: Any) -> None:
+        """Call in the consumer's thread."""
+        with contextlib.suppress(RuntimeError):  # its loop is closed
+            self.thread_loop.call_soon_threadsafe(call, *args)
+
+    def _assignment(self) -> Any:
+        consumer = self._consumer
+        subscription = consumer._subscription.subscription if consumer is not None else None
+        return subscription.assignment if subscription is not None else None
+
+    # -- pausing
+
+    def pause(self, tps: Iterable[TP]) -> None:
+        """Fetch nothing from partitions, and hold nothing of them."""
+        self._soon(self.pause_now, list(tps))
+
+    def resume(self, tps: Iterable[TP]) -> None:
+        """Fetch from partitions again."""
+        self._soon(self._resume_now, list(tps))
+
+    def wake(self) -> None:
+        """Look again at what to fetch and what to hand out: an agent has caught up, or fallen behind."""
+        if self._consumer is not None:
+            self._soon(poke, self._consumer._fetcher)
+
+    def pause_now(self, tps: Iterable[Any]) -> None:
+        """Do the same as ``pause``, from within the consumer's thread."""
+        if (assignment := self._assignment()) is None:
+            return
+        for tp in tps:
+            if (state := assignment.state_value(tp)) is not None:
+                state.pause()
+        poke(self._ensure_consumer()._fetcher)
+
+    def _resume_now(self, tps: Iterable[TP]) -> None:
+        if (assignment := self._assignment()) is None:
+            return
+        for tp in tps:
+            if (state := assignment.state_value(tp)) is not None:
+                state.resume()
+        poke(self._ensure_consumer()._fetcher)
+
+    # -- fetching
+
+    def read_position(self, tp: TP) -> int | None:
+        """Return the next offset to be fetched, None while the broker has more, or nothing is known."""
+        assignment = self._assignment()
+        state = assignment.state_value(tp) if assignment is not None and tp in assignment.tps else None
+        if state is None or not state.has_valid_position or state.highwater is None:
+            return None
+        return int(state.position) if state.position >= state.highwater else None
+
+    async def fetch(self, timeout: float) -> list[Taken]:
+        """Return what there is of the partitions being read; wait ``timeout`` seconds at most for some."""
+        # Not through the thread's method queue: its two workers stay free for commits and seeks.
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._fetch(timeout), self.thread_loop)
+        )
+
+    async def _fetch(self, timeout: float) -> list[Taken]:
+        # After aiokafka's Fetcher.fetched_records; it hands out the records as they are and never waits out
+        # a rebalance, since what it would return then belongs to another assignment.
+        consumer = self._ensure_consumer()
+        fetcher = consumer._fetcher
+        subscriptions = fetcher._subscriptions
+        deadline = time.monotonic() + timeout
+        with subscriptions.fetch_context():
+            while True:
+                if consumer._closed or fetcher._closed:
+                    raise ConsumerStoppedError
+                if subscriptions.reassignment_in_progress or not self.consumer.flow_active:
+                    await asyncio.sleep(0.01)
+                    return []
+                taken = self._take(fetcher)
+                remaining = deadline - time.monotonic()
+                if taken or remaining <= 0:
+                    return taken
+                waiter = fetcher._create_fetch_waiter()
+                done, _ = await asyncio.wait([waiter], timeout=remaining)
+                if not done:
+                    waiter.cancel()
+                    return []
+                waiter.result()  # coordination errors arrive here
+
+    def _take(self, fetcher: Any) -> list[Taken]:
+        most = option(self.app, "batch_max_records")
+        active, in_bulk = self.consumer._active_partitions, self.consumer.batch_topics
+        # A stock queue asks for less when four fifths are full, and makes everybody wait when it is full.
+        room = self.app.conf.stream_buffer_maxsize // 5
+        single = max(1, min(MAX_SINGLE, room // max(1, len(active))))
+        taken = []
+        for part in drain(
+            fetcher, active, most, lambda topic: topic not in in_bulk, max_single=single, budget=4 * most
+        ):
+            tp = ensure_TP(part.tp)
+            if part.records or self.taken.get(tp, -1) != part.position:
+                self.taken[tp] = part.position
+                taken.append(Taken(tp, part.records, part.position, part.highwater, self._seeks[tp]))
+        return taken
+
+    # -- positions
+
+    async def seek_here(self, tp: TP, offset: int) -> None:
+        """Read ``tp`` from ``offset`` on; what ``fetch`` returns afterwards counts one seek more."""
+        await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._seek_here(tp, offset), self.thread_loop)
+        )
+
+    async def _seek_here(self, tp: TP, offset: int) -> None:
+        self._seeks[tp] += 1
+        self.taken.pop(tp, None)
+        self._ensure_consumer().seek(tp, offset)
+
+    def give_back(self, taken: Taken) -> None:
+        """Put back records that could not be delivered: they are fetched when their partition goes on."""
+        self._soon(self._give_back, taken)
+
+    def _give_back(self, taken: Taken) -> None:
+        tp = taken.tp
+        if taken.records and self._seeks[tp] == taken.seeks and self.taken.get(tp) == taken.position:
+            with contextlib.suppress(IllegalStateError):  # it was revoked meanwhile
+                self._ensure_consumer().seek(tp, taken.records[0].offset)
+                self.taken.pop(tp, None)
+
+    async def seek_to_committed(self) -> Mapping[TP, int | None]:
+        """Seek every partition to its committed offset, and those without one to where a new group begins."""
+        offsets: Mapping[TP, int | None] = await self.call_thread(self._seek_to_committed)
+        return offsets
+
+    async def _seek_to_committed(self) -> Mapping[TP, int | None]:
+        consumer = self._ensure_consumer()
+        assignment = self._assignment()
+        if assignment is None or not assignment.tps:
+            return {}
+        # One request; aiokafka's own seek_to_committed sends one per partition.
+        found = await consumer._coordinator.fetch_committed_offsets(list(assignment.tps))
+        offsets: dict[TP, int | None] = {}
+        moved = []
+        changelogs = self.app.tables.changelog_topics
+        for tp in assignment.tps:
+            offset = found[tp].offset if tp in found and found[tp].offset >= 0 else None
+            offsets[ensure_TP(tp)] = offset
+            if not assignment.active:
+                raise IllegalStateError("The partitions were revoked meanwhile")
+            if offset:
+                consumer.seek(tp, offset)
+            elif tp.topic not in changelogs and assignment.state_value(tp).has_valid_position:
+                # aiokafka leaves these where they are: what was fetched and dropped would be lost.
+                moved.append(tp)
+            self.taken.pop(ensure_TP(tp), None)
+        if moved:
+            reset = consumer._fetcher.request_offset_reset(moved, consumer._fetcher._default_reset_strategy)
+            await asyncio.wait(
+                [reset, assignment.unassign_future],
+                timeout=self.app.conf.broker_request_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        return offsets
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        try:
+            consumer = self._ensure_consumer()
+            mine = consumer.assignment()
+            done = await commit_offsets(
+                consumer._coordinator, {tp: offset for tp, offset in offsets.items() if tp in mine}
+            )
+        except Exception as exc:
+            log.exception("Commit failed")
+            await self.crash(exc)
+            return False
+        if done:
+            self.tp_last_committed_at.update(dict.fromkeys(offsets, time.monotonic()))
+        return done
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Look for stalled partitions; the stock check trips over state that a rebalance just removed."""
+        if tp in self.consumer._paused_partitions:
+            return  # not fetched, and nothing to worry about
+        with contextlib.suppress(AttributeError, AssertionError):
+            super().verify_event_path(now, tp)

@@ -1,0 +1,119 @@
+"""The ingest benchmark, at tiny sizes: its result must have the shape and the sense its figures need."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from ingest import events as ev
+from ingest.measure import Process
+from ingest.profile import top
+from ingest.systems import POLL_S, start_cpu_s
+from project import ROOT
+
+from headrace.streams.messages.schemas import Event, Item, check_event
+from headrace.streams.settings import Settings
+
+NOW = 1_790_000_000_000
+MIX = ev.Mix(users=2000, active=500, items=300)
+
+
+def test_the_mix_is_seeded_valid_and_has_retries() -> None:
+    records = ev.mixed(5000, MIX, NOW)
+    assert records == ev.mixed(5000, MIX, NOW)
+    settings = Settings()
+    for key, value, at in records:
+        event = msgspec.json.decode(value, type=Event)
+        check_event(event, at, settings.lateness_ms, settings.future_ms)
+        assert key.decode() == event.user_id
+        assert 150 <= len(value) <= 260
+    assert [at for *_, at in records] == sorted(at for *_, at in records)
+    told = ev.describe(records)
+    assert 20 <= told["retries"] <= 90
+    assert told["shares"]["click"] == pytest.approx(0.45, abs=0.03)
+    assert set(told["shares"]) == set(ev.SHARES)
+
+
+def test_every_item_of_the_mix_is_in_the_catalogue() -> None:
+    items = {key for key, _, _ in ev.catalogue(MIX, NOW)}
+    seen = {
+        msgspec.json.decode(value, type=Event).item_id.encode() for _, value, _ in ev.mixed(500, MIX, NOW)
+    }
+    assert seen <= items
+    first = msgspec.json.decode(ev.catalogue(MIX, NOW)[0][1], type=Item)
+    assert first.category
+    assert first.creator_id
+
+
+def test_newcomers_are_met_for_the_first_time_at_the_end() -> None:
+    def event(user: str, item: str, kind: str = "click") -> tuple[bytes, bytes, int]:
+        return user.encode(), json.dumps({"item_id": item, "type": kind}).encode(), 0
+
+    events = [
+        event("a", "x"),
+        event("b", "y"),
+        event("a", "z", "hide"),
+        event("c", "w", "follow"),
+        event("b", "z"),
+    ]
+    assert ev.newcomers(events, share=0.4) == ({b"c"}, {b"z"})
+    assert ev.newcomers(events, share=0.2) == (set(), {b"z"})
+
+
+def test_a_program_has_started_when_it_begins_to_idle() -> None:
+    per_s = round(1 / POLL_S)
+    starting = [n / per_s for n in range(2 * per_s)]
+    idling = [2 + 0.05 * n / per_s for n in range(5 * per_s)]
+    assert start_cpu_s(starting + idling) == pytest.approx(2.0, abs=0.05)
+    assert start_cpu_s([0.5, 0.5]) == 0.5
+
+
+def test_cpu_time_is_that_of_a_process_and_its_children(tmp_path: Path) -> None:
+    burn = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+    twice = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}], check=True)\n{burn}"
+    with Process([sys.executable, "-c", twice], {}, tmp_path / "log") as process:
+        seen = 0.0
+        while not process.ended():
+            seen = max(seen, process.cpu_s())
+        assert process.returncode == 0
+    assert 0.6 <= process.cpu_s() < 3
+    assert 0.3 < seen <= process.cpu_s() + 0.1
+
+
+def test_a_profile_is_summed_up_by_function() -> None:
+    told = top(
+        "main (a.py:1);work (b.py:7) 30\nmain (a.py:2);work (b.py:9) 10\nmain (a.py:3) 60\n"
+        "loop (b.py:1);_worker (concurrent/futures/thread.py:81) 900\n"
+    )
+    assert "100 samples at work (900 " in told
+    assert " 40.00%  40.00%  work (b.py)" in told
+    assert " 60.00% 100.00%  main (a.py)" in told
+
+
+@pytest.mark.broker
+def test_one_json_object_with_every_figure(tmp_path: Path, redis_url: str, broker: str) -> None:
+    """The fixtures only say whether an embedded broker can run: the benchmark starts its own."""
+    out = tmp_path / "out.json"
+    options = ["--broker", "embedded", "--only", "user_stage,recovery,memory,freshness", "--events", "3000"]
+    options += ["--runs", "1", "--idle", "2", "--rows", "2000", "--rate", "200", "--seconds", "2"]
+    command = [sys.executable, "bench/bench_ingest.py", *options, "--json", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert result == json.loads(out.read_text())
+    for key in ("user_stage", "recovery_rows_per_s", "freshness_p50_ms", "freshness_p99_ms"):
+        assert result[key] > 0, key
+    assert 0 < result["item_row_bytes"] <= 1024
+    assert 0 < result["user_row_bytes"] <= 2048
+    for key in ("pipeline", "stock_faust", "quixstreams", "bytewax"):  # not asked for
+        assert result[key] is None, key
+    details = result["details"]
+    assert details["not_measured"] == {}
+    assert details["freshness"]["lost"] == [0]
+    users = details["events"]["users"]
+    assert details["user_stage"]["proof"] == {"committed": 3000, "users_in_redis": users}

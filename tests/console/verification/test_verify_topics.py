@@ -1,0 +1,275 @@
+"""`headrace verify` over real topics: rows are what a batch job computes, and a changed one is named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from headrace.agents.roles import run_worker
+from headrace.console.verification.run import VerifyResult, verify
+from headrace.console.verification.topics import latest_rows
+from headrace.models.state import items as item_state
+from headrace.models.state import users as user_state
+from headrace.serving.store.redis import RedisStore
+from headrace.streams.errors import UnavailableError
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Context, Event, Impression, Item, UserProfile
+from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
+from headrace.streams.tables.rows import PackedRows, unpack
+from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.sender import BatchSender
+
+pytestmark = pytest.mark.broker
+
+USERS, ITEMS, EVENTS = 40, 30, 2000
+KINDS = ("click", "click", "click", "skip", "dwell", "like", "save", "follow", "hide")
+encode = msgspec.json.encode
+
+
+@asynccontextmanager
+async def worker(settings: Settings, roles: list[str]) -> AsyncIterator[None]:
+    ready, stop = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(run_worker(settings, roles, ready=ready, stop=stop))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({running, waiting}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+    assert ready.is_set(), "the worker did not start within 20 s"
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 20)
+
+
+class History:
+    """Two hours of events, made up: some are retries, late, too early, under a wrong key, or garbage."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.began = time.time_ns() // 1_000_000 - 2 * HOUR_MS
+        self.bad = 0
+        self.duplicates = 0
+        self._sent: list[tuple[bytes, bytes]] = []
+
+    def events(self, n: int) -> list[Any]:
+        out = []
+        for i in range(n):
+            at = self.began + i * 2 * HOUR_MS // n
+            key, value = self._event(i, at)
+            out.append((key, value, at, []))
+        return out
+
+    def _event(self, i: int, at: int) -> tuple[bytes, bytes]:
+        rng, chance = self.rng, self.rng.random()
+        if chance < 0.1 and len(self._sent) > 50:  # sent again: soon after, so inside the window
+            self.duplicates += 1
+            return self._sent[-int(rng.integers(1, 50))]
+        user = f"user-{min(int(rng.exponential(8)), USERS - 1)}"
+        kind = KINDS[int(rng.integers(len(KINDS)))]
+        late = int(rng.integers(-2 * MINUTE_MS, 50 * MINUTE_MS))
+        key = user.encode()
+        dwell = int(rng.integers(100_000)) if kind == "dwell" else None
+        if chance > 0.98:
+            self.bad += 1
+            fault = i % 5
+            late = (late, 61 * MINUTE_MS, -6 * MINUTE_MS, late, late)[fault]
+            key = b"somebody else" if fault == 0 else key
+            if fault == 3:
+                return key, b'{"event_id": "broken'
+            if fault == 4:
+                kind, dwell = "dwell", None
+        event = Event(
+            f"event-{i}",
+            kind,  # type: ignore[arg-type]
+            user,
+            f"item-{int(rng.integers(ITEMS))}",
+            at - late,
+            dwell_ms=dwell,
+            context=Context(country=("", "BR", "NL")[int(rng.integers(3))]),
+        )
+        if chance <= 0.98:
+            self._sent.append((key, encode(event)))
+        return key, encode(event)
+
+    def impressions(self, n: int) -> list[Any]:
+        out = []
+        for i in range(n):
+            user, at = f"user-{int(self.rng.integers(USERS))}", self.began + i * 2 * HOUR_MS // n
+            items = [f"item-{k}" for k in self.rng.choice(ITEMS, int(self.rng.integers(8)), replace=False)]
+            shown = Impression(
+                f"r{i}", user, "home", at, "BR", "tv", "", "", "", items, [1.0], [False], [0.0], b"", []
+            )
+            out.append((user.encode(), encode(shown), at, []))
+        return out
+
+    def catalog(self) -> list[Any]:
+        out = []
+        for i in range(ITEMS):
+            item = Item(f"item-{i}", self.began, category=f"category-{i % 9}", creator_id=f"creator-{i % 10}")
+            out.append((item.item_id.encode(), encode(item), self.began - DAY_MS, []))
+        return out
+
+
+async def until_equal(settings: Settings, timeout: float = 30) -> VerifyResult:
+    """Verify again and again until nothing differs; the workers may have work left."""
+    deadline = time.monotonic() + timeout
+    while True:
+        outcome = await verify(settings)
+        if outcome.exit_code == 0 or time.monotonic() > deadline:
+            return outcome
+        await asyncio.sleep(0.5)
+
+
+@pytest.fixture
+async def installation(
+    settings: Settings, tmp_path: Path
+) -> AsyncIterator[tuple[Settings, History, BatchSender]]:
+    """An installation with a history in its topics, not processed yet."""
+    s = settings.model_copy(update={"partitions": 2, "data_dir": tmp_path, "durable_every_ms": 100})
+    topics, history, sender = Topics(s), History(7), BatchSender(s)
+    await create_topics(s)
+    await sender.start()
+    await sender.send_keyed(topics.items, history.catalog())
+    await sender.send_keyed(topics.users, [(b"user-1", encode(UserProfile("user-1", "BR")), None, [])])
+    await sender.send_keyed(topics.events, history.events(EVENTS))
+    await sender.send_keyed(topics.impressions, history.impressions(200))
+    yield s, history, sender
+    await sender.stop()
+
+
+async def test_rows_are_what_a_batch_job_computes_and_a_changed_one_is_named(
+    installation: tuple[Settings, History, BatchSender], tmp_path: Path
+) -> None:
+    settings, history, sender = installation
+    topics = Topics(settings)
+    async with worker(settings, ["ingest", "aggregate"]):
+        outcome = await until_equal(settings)
+    assert outcome.first == []
+    assert outcome.exit_code == 0
+    assert (outcome.events, outcome.duplicates, outcome.rejected) == (EVENTS, history.duplicates, history.bad)
+    assert outcome.duplicates > 100
+    assert set(outcome.rejected_by) == {
+        "too_late", "from_the_future", "wrong_key", "undecodable", "missing_field"
+    }  # fmt: skip
+    assert outcome.impressions == 200
+    assert (outcome.users, outcome.items) == (USERS, ITEMS)
+    assert outcome.countries == 2 * ITEMS
+    assert outcome.redis_rows == USERS + ITEMS
+    assert outcome.values_compared > (USERS * 9 + ITEMS * 5) * 5 * len(outcome.at) / 2
+    assert outcome.not_compared == 0
+
+    await tamper(settings, sender, topics.user_state, "user-3", user_state.ROW, "totals", 1)
+    outcome = await verify(settings)
+    assert outcome.exit_code == 1
+    assert [(d["row"], d["feature"]) for d in outcome.first] == [
+        ("user user-3", "total click"),
+        ("user user-3", "row in Redis"),
+    ]
+    assert outcome.first[0]["found"] == outcome.first[0]["expected"] + 1
+    assert (await verify(settings, redis=False)).differences == 1
+
+    await tamper(settings, sender, topics.item_features, "item-5", item_state.ROW, "first_ts", None)
+    code, out, figures = await command(settings, tmp_path / "verify.json")
+    assert code == 1
+    assert "user user-3" in out
+    assert "item item-5" in out
+    assert "first event" in out
+    assert (figures["differences"], figures["rows_that_differ"], figures["events"]) == (4, 2, EVENTS)
+    assert {"users", "items", "countries", "values_compared", "duplicates", "rejected", "first", "seconds",
+            "not_compared", "forgotten"} <= figures.keys()  # fmt: skip
+
+
+async def tamper(
+    settings: Settings, sender: BatchSender, topic: str, name: str, dtype: Any, field: str, index: int | None
+) -> None:
+    """Add one to a value in the changelog's latest row of somebody."""
+    key = hash64(name)
+    for partition in range(settings.partitions):
+        latest = await latest_rows(settings, topic, partition, dtype, ("offset",))
+        if key in latest.rows:
+            row = unpack([latest.rows[key]], dtype)[0]
+            if index is None:
+                row[field] += 1
+            else:
+                row[field][0, index] += 1
+            record = (key.to_bytes(8, "little"), row.tobytes(), None, [])
+            await sender.send_many(topic, [record], partition=partition)
+            return
+    raise AssertionError(f"no row of {name}")
+
+
+async def command(settings: Settings, path: Path) -> tuple[int, str, dict[str, Any]]:
+    """Run the command line as somebody would; return its exit code, output, and JSON."""
+    names = ("brokers", "redis_url", "topic_prefix", "partitions")
+    env = {f"HEADRACE_{n.upper()}": str(getattr(settings, n)) for n in names}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "headrace.console.main", "verify", "--json", str(path)),
+        env={**os.environ, **env},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, out.decode(), json.loads(path.read_text("utf-8"))
+
+
+async def test_forgotten_users_are_left_out(installation: tuple[Settings, History, BatchSender]) -> None:
+    settings, _, sender = installation
+    async with worker(settings, ["ingest", "aggregate"]):
+        assert (await until_equal(settings)).exit_code == 0
+        await sender.send_keyed(Topics(settings).users, [(b"user-2", None, None, [])])
+        store = RedisStore(settings)
+        deadline = time.monotonic() + 10
+        while (await store.get("u", [hash64("user-2")]))[0] is not None:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        outcome = await until_equal(settings)
+    assert (outcome.exit_code, outcome.users, outcome.forgotten) == (0, USERS - 1, 1)
+    # Their row must not come back to the store.
+    await store.put("u", PackedRows.of([hash64("user-2")], [bytes(user_state.ROW.itemsize)]))
+    await store.close()
+    outcome = await verify(settings)
+    assert [(d["row"], d["feature"]) for d in outcome.first] == [("user user-2", "row in Redis")]
+
+
+async def test_unprocessed_records_differ_and_the_note_says_why(
+    installation: tuple[Settings, History, BatchSender],
+) -> None:
+    settings, _, sender = installation
+    outcome = await verify(settings, first=3)
+    assert outcome.exit_code == 1
+    assert len(outcome.first) == 3
+    async with worker(settings, ["ingest", "aggregate"]):
+        assert (await until_equal(settings)).exit_code == 0
+    now = time.time_ns() // 1_000_000
+    late = Event("another", "click", "user-1", "item-1", now)
+    await sender.send_keyed(Topics(settings).events, [(b"user-1", encode(late), now, [])])
+    outcome = await verify(settings, first=100)
+    assert outcome.exit_code == 1
+    assert {d["row"] for d in outcome.first} >= {"user user-1", "item item-1"}
+    assert any("1 records are not processed yet (ingest on" in note for note in outcome.notes), outcome.notes
+
+
+async def test_what_cannot_be_told(settings: Settings) -> None:
+    with pytest.raises(UnavailableError, match="does not exist"):
+        await verify(settings)
+    await create_topics(settings)
+    assert (await verify(settings)).exit_code == 2, "there is nothing to compare"
+    sender = BatchSender(settings)
+    await sender.start()
+    await sender.send_keyed(Topics(settings).users, [(b"somebody", None, None, [])])
+    await sender.stop()
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    with pytest.raises(UnavailableError, match="Redis"):
+        await verify(away)
+    assert (await verify(away, redis=False)).exit_code == 2

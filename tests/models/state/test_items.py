@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import T0, item_events, offsets_ms, pieces
+
+from headrace.models.state.counts import HALF_LIFE_MS
+from headrace.models.state.item_rows import load_countries, load_items
+from headrace.models.state.items import COUNTS, METRICS, ROW, WINDOWS, ItemState, country_key
+from headrace.streams.messages.columns import ITEM_EVENT, KIND
+from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
+from headrace.streams.tables.rows import RowTable
+from headrace.streams.windows import WINDOW_NAMES
+
+cuts = st.lists(st.integers(0, 60), max_size=6)
+Events = np.ndarray[Any, Any]
+COUNTED = {"shown": 0, "click": 1, "skip": 2, "dwell": 3, "like": 4, "save": 4}
+
+
+def apply(events: Events, where: list[int] | None = None) -> ItemState:
+    stats = ItemState()
+    for part in pieces(len(events), where or []):
+        stats.apply(events[part], np.arange(part.start, part.stop))
+    return stats
+
+
+def rows_of(table: RowTable) -> dict[int, bytes]:
+    return dict(zip(table.keys().tolist(), table.pack(table.rows()), strict=True))
+
+
+def same(a: ItemState, b: ItemState) -> bool:
+    return rows_of(a.table) == rows_of(b.table) and rows_of(a.countries) == rows_of(b.countries)
+
+
+@given(item_events(), cuts)
+def test_batches_do_not_matter(events: Events, where: list[int]) -> None:
+    whole = apply(events)
+    assert same(whole, apply(events, where))
+    assert same(whole, apply(events, list(range(len(events)))))
+
+
+@given(item_events(), cuts)
+def test_a_batch_delivered_again_changes_nothing(events: Events, where: list[int]) -> None:
+    stats = ItemState()
+    for part in pieces(len(events), where):
+        offsets = np.arange(part.start, part.stop)
+        stats.apply(events[part], offsets)
+        rows, countries = stats.apply(events[part], offsets)
+        assert len(rows) == len(countries) == 0
+    assert same(stats, apply(events))
+
+
+@given(item_events(), st.integers(0, 60))
+def test_a_batch_half_of_which_was_applied_is_finished(events: Events, half: int) -> None:
+    stats = apply(events[:half])
+    stats.apply(events, np.arange(len(events)))
+    assert same(stats, apply(events))
+
+
+@given(item_events(), st.integers(0, 120))
+def test_item_rows_and_country_rows_need_not_be_of_the_same_moment(events: Events, half: int) -> None:
+    # They are written one after the other: a crash can leave either behind.
+    whole = apply(events)
+    for behind in ("table", "countries"):
+        crashed, old = apply(events), apply(events[:half])
+        setattr(crashed, behind, getattr(old, behind))
+        crashed.apply(events, np.arange(len(events)))
+        assert same(crashed, whole)
+
+
+@given(item_events(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(events: Events, random: Any) -> None:
+    order = list(range(len(events)))
+    random.shuffle(order)
+    a, b = apply(events), apply(events[order])
+    now = int(events["ts"].max()) if len(events) else T0
+    items = a.table.keys()
+    x, y = a.table.data[a.table.find(items)], b.table.data[b.table.find(items)]
+    for name in ("updated", "first_ts", "last_click", "totals"):
+        np.testing.assert_array_equal(x[name], y[name], err_msg=name)
+    np.testing.assert_array_equal(WINDOWS.read(x, now), WINDOWS.read(y, now))
+    np.testing.assert_allclose(x["decayed"], y["decayed"], rtol=1e-12)
+    for country in range(4):
+        np.testing.assert_array_equal(
+            a.country_clicks(items, country, now), b.country_clicks(items, country, now)
+        )
+
+
+SPANS = {
+    "5m": (MINUTE_MS, 5),
+    "30m": (5 * MINUTE_MS, 6),
+    "1h": (5 * MINUTE_MS, 12),
+    "24h": (HOUR_MS, 24),
+    "7d": (DAY_MS, 7),
+}
+
+
+def check(row: Any, mine: list[Any], now: int) -> None:
+    """Compare a row with adding up its events one by one."""
+    totals, decayed = np.zeros(len(METRICS)), np.zeros(len(METRICS))
+    windows = np.zeros((len(WINDOW_NAMES), len(METRICS)))
+    for e in mine:
+        metric, ts, amount = COUNTED[NAMES[int(e["kind"])]], int(e["ts"]), int(e["amount"])
+        totals[metric] += amount
+        decayed[metric] += amount * 0.5 ** ((now - ts) / HALF_LIFE_MS)
+        for w, name in enumerate(WINDOW_NAMES):
+            bucket, n = SPANS[name]
+            windows[w, metric] += amount * (now // bucket - ts // bucket < n)
+    np.testing.assert_array_equal([COUNTS.totals(row[None], m)[0] for m in METRICS], totals)
+    np.testing.assert_array_equal(WINDOWS.read(row[None], now)[0], windows)
+    np.testing.assert_allclose(COUNTS.decayed(row[None], now)[0], decayed, rtol=1e-9)
+    assert row["first_ts"] == min(int(e["ts"]) for e in mine)
+    assert row["updated"] == max(int(e["ts"]) for e in mine)
+    assert row["last_click"] == max((int(e["ts"]) for e in mine if e["kind"] == KIND["click"]), default=0)
+
+
+NAMES = {v: k for k, v in KIND.items()}
+
+
+@given(item_events())
+def test_against_counting_one_by_one(events: Events) -> None:
+    stats = apply(events)
+    now = int(events["ts"].max()) if len(events) else T0
+    counted = [e for e in events if NAMES[int(e["kind"])] in COUNTED]
+    assert set(stats.table.keys().tolist()) == {int(e["item"]) for e in counted}
+    for item in stats.table.keys().tolist():
+        row = stats.table.data[stats.table.row(item)]
+        assert (row["item"], row["country"]) == (item, 0)
+        check(row, [e for e in counted if e["item"] == item], now)
+    there = {(int(e["item"]), int(e["country"])) for e in counted if e["country"]}
+    assert len(stats.countries) == len(there)
+    for item, country in there:
+        key = country_key(np.array([item], np.uint64), np.array([country], np.uint64))
+        row = stats.countries.data[stats.countries.find(key)[0]]
+        assert (row["item"], row["country"]) == (item, country)
+        mine = [e for e in counted if (e["item"], e["country"]) == (item, country)]
+        check(row, mine, now)
+        got = stats.country_clicks(np.array([item], np.uint64), country, now)
+        hour = [
+            e for e in mine if e["kind"] == KIND["click"] and now // 300_000 - int(e["ts"]) // 300_000 < 12
+        ]
+        assert got.tolist() == [len(hour)]
+
+
+@given(item_events())
+def test_asking_never_grows_and_inputs_are_left_alone(events: Events) -> None:
+    before = events.tobytes()
+    stats = apply(events)
+    assert events.tobytes() == before
+    n = len(stats.table), len(stats.countries)
+    items = np.arange(1, 50, dtype=np.uint64)
+    assert stats.country_clicks(items, 9, T0).shape == (49,)
+    assert not stats.country_clicks(items, 0, T0).any()
+    assert stats.country_clicks(items[:0], 3, T0).shape == (0,)
+    assert (len(stats.table), len(stats.countries)) == n
+
+
+def test_pairs_and_hides_are_not_counted_here() -> None:
+    events = np.zeros(3, ITEM_EVENT)
+    events["item"], events["ts"], events["amount"] = 1, T0, 1
+    events["kind"] = [KIND["pair"], KIND["hide"], KIND["follow"]]
+    stats = ItemState()
+    rows, countries = stats.apply(events, np.arange(3))
+    assert len(rows) == len(countries) == len(stats.table) == 0
+
+
+def test_what_was_touched_is_told() -> None:
+    events = np.zeros(3, ITEM_EVENT)
+    events["item"], events["ts"], events["amount"] = [7, 8, 7], T0, 1
+    events["kind"], events["country"] = KIND["click"], [3, 0, 3]
+    stats = ItemState()
+    rows, countries = stats.apply(events, np.arange(3))
+    assert sorted(stats.table.data["key"][rows].tolist()) == [7, 8]
+    assert stats.countries.data["item"][countries].tolist() == [7]
+
+
+def one(kind: str, amount: float = 1, n: int = 1) -> Events:
+    event = np.zeros(n, ITEM_EVENT)
+    event["item"], event["ts"], event["amount"], event["kind"] = 1, T0, amount, KIND[kind]
+    return event
+
+
+def test_totals_go_beyond_32_bits_and_stop_at_40() -> None:
+    stats = ItemState()
+    stats.apply(one("shown"), np.array([0]))
+    row = stats.table.row(1)
+    stats.table.data["totals"][row, 0] = 2**32 - 1
+    stats.apply(one("shown"), np.array([1]))
+    assert COUNTS.totals(stats.table.data[row], "shown") == 2**32
+    stats.table.data["totals"][row, 0], stats.table.data["totals_x"][row, 0] = 2**32 - 2, 255
+    stats.apply(one("shown", n=3), np.array([2, 3, 4]))
+    assert COUNTS.totals(stats.table.data[row], "shown") == 2**40 - 1
+
+
+def test_windows_go_beyond_16_bits_and_stop_at_24_and_32() -> None:
+    stats = ItemState()
+    dwell = one("dwell", amount=86_400, n=400)
+    stats.apply(dwell, np.arange(400))
+    got = {name: WINDOWS.read_one(stats.table.view(), T0, name, "dwell_s")[0] for name in WINDOW_NAMES}
+    assert got == {"5m": 2**24 - 1, "30m": 2**24 - 1, "1h": 2**24 - 1, "24h": 2**24 - 1, "7d": 400 * 86_400}
+
+
+def test_records_of_one_offset_count_together_and_once() -> None:
+    stats = ItemState()
+    events = one("click", n=3)
+    events["country"] = [5, 5, 6]
+    rows, countries = stats.apply(events, np.full(3, 7))
+    assert (len(rows), len(countries)) == (1, 2)
+    assert COUNTS.totals(stats.table.data[rows], "click").tolist() == [3]
+    rows, countries = stats.apply(events, np.full(3, 7))
+    assert len(rows) == len(countries) == 0
+
+
+def test_the_kernel_refuses_what_it_was_not_made_for() -> None:
+    stats = ItemState()
+    for broken in (one("click", amount=-1), one("click", amount=float("nan"))):
+        with pytest.raises(ValueError, match="item event"):
+            stats.apply(broken, np.array([0]))
+    with pytest.raises(ValueError, match="offsets"):
+        stats.apply(one("click"), np.array([0, 1]))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), offsets_ms, st.integers(0, 4), st.sampled_from([0, 1, 70_000, 2**24])),
+        max_size=40,
+    )
+)
+def test_counting_adds_what_the_windows_of_streams_add(told: list[tuple[int, int, int, int]]) -> None:
+    # Two implementations of one thing, for speed: the kernel here visits a row once for everything.
+    rows, later, metric, amount = (np.array([t[i] for t in told], np.int64) for i in range(4))
+    a, b = np.zeros(4, ROW), np.zeros(4, ROW)
+    COUNTS.counter(ROW).add(a, rows, T0 + later, metric, amount)
+    WINDOWS.add(b, rows, T0 + later, metric, amount)
+    for name in (f[0] for f in WINDOWS.fields()):
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def record(key: bytes | None, value: bytes | None) -> Any:
+    return SimpleNamespace(key=key, value=value)
+
+
+def row_key(key: int) -> bytes:
+    return key.to_bytes(8, "little")
+
+
+@given(item_events(), cuts)
+def test_a_mirror_of_the_topics(events: Events, where: list[int]) -> None:
+    source, mirror = ItemState(), ItemState()
+    for part in pieces(len(events), where):
+        touched = source.apply(events[part], np.arange(part.start, part.stop))
+        for table, rows, load in zip(
+            (source.table, source.countries), touched, (load_items, load_countries), strict=True
+        ):
+            records = [record(b"m:3", b"12345678"), record(None, b"x")]
+            records += [
+                record(row_key(k), v)
+                for k, v in zip(table.data["key"][rows].tolist(), table.pack(rows), strict=True)
+            ]
+            assert load(mirror, records) == len(rows)
+    assert same(source, mirror)
+
+
+def test_a_mirror_forgets_what_has_expired_and_never_goes_back() -> None:
+    source, mirror = ItemState(), ItemState()
+    packed = []
+    for n in range(3):
+        source.apply(one("click"), np.array([n]))
+        packed += source.table.pack(source.table.rows())
+    key = row_key(1)
+    load_items(mirror, [record(key, packed[2]), record(key, packed[0])])  # a zombie writes last
+    assert mirror.table.data["offset"][mirror.table.row(1)] == 2
+    load_items(mirror, [record(key, packed[2]), record(key, None)])
+    assert len(mirror.table) == 0
+    load_items(mirror, [record(key, None), record(key, packed[1])])
+    assert mirror.table.data["offset"][mirror.table.row(1)] == 1
+    assert load_items(mirror, [record(key, b"short")]) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), unique=True, max_size=50))
+def test_country_keys_are_distinct(pairs: list[tuple[int, int]]) -> None:
+    items, countries = (np.array([p[i] for p in pairs], np.uint64) for i in (0, 1))
+    keys = country_key(items, countries)
+    assert keys.dtype == np.uint64
+    assert len(set(keys.tolist())) == len(pairs)
+
+
+def test_rows_are_aligned_so_that_scattered_updates_are_fast() -> None:
+    assert ROW.itemsize % 8 == 0
+    assert ROW.itemsize <= 1024
+    for name, (field, offset, *_) in ROW.fields.items():  # type: ignore[union-attr]
+        assert offset % field.base.itemsize == 0, name

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.streams.tables.kernels import GivenRows, KeyIndex, WindowPlan, blank_rows
+
+#: Multiples of 2**57 share few home slots: runs get long and wrap around the end of the index.
+crowded = st.integers(0, 127).map(lambda k: k << 57)
+some_keys = st.lists(crowded | st.integers(0, 40), max_size=40)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(st.sampled_from(["take", "drop", "find"]), some_keys), max_size=25))
+def test_the_index_behaves_like_a_dictionary(steps: list[tuple[str, list[int]]]) -> None:
+    index, model, free = KeyIndex(), dict[int, int](), set[int]()
+    for what, keys in steps:
+        array = np.array(keys, np.uint64)
+        if what == "take":
+            rows, new = index.take(array)
+            made = [i for i, key in enumerate(keys) if key not in model and key not in keys[:i]]
+            assert new.tolist() == made
+            for i in made:
+                row = int(rows[i])
+                assert row not in model.values()
+                assert row in free or not free, "a row that was given up is used before a new one"
+                free.discard(row)
+                model[keys[i]] = row
+            assert rows.tolist() == [model[key] for key in keys]
+        elif what == "drop":
+            gone = [model.pop(key) for key in dict.fromkeys(keys) if key in model]
+            assert index.drop(array).tolist() == gone
+            free.update(gone)
+        else:
+            assert index.find(array).tolist() == [model.get(key, -1) for key in keys]
+        assert len(index) == len(model)
+        keys_, rows_ = index.items()
+        assert dict(zip(keys_.tolist(), rows_.tolist(), strict=True)) == model
+        assert rows_.tolist() == sorted(rows_.tolist())
+        assert index.used == len(model) + len(free)
+        for key in (0, 1, 1 << 63):
+            assert index.get(key) == model.get(key, -1)
+
+
+@pytest.mark.parametrize("step", [1, 1 << 20, 1 << 44, 0x9E3779B97F4A7C15, 2**64 - 1])
+def test_keys_of_any_pattern(step: int) -> None:
+    keys = np.array([i * step % 2**64 for i in range(20_000)], np.uint64)
+    index = KeyIndex()
+    rows, new = index.take(keys)
+    assert len(set(keys.tolist())) == len(index) == len(new)
+    np.testing.assert_array_equal(index.find(keys), rows)
+    gone, left = keys[::2].copy(), keys[1::2].copy()
+    assert index.drop(gone).tolist() == rows[::2].tolist()
+    assert (index.find(gone) == -1).all()
+    np.testing.assert_array_equal(index.find(left), rows[1::2])
+    again, new = index.take(gone)
+    assert len(new) == len(gone)
+    assert sorted(again.tolist()) == sorted(rows[::2].tolist())
+
+
+def test_an_index_can_be_made_large_at_once() -> None:
+    index = KeyIndex(10_000)
+    before = index.nbytes
+    index.take(np.arange(10_000, dtype=np.uint64))
+    assert index.nbytes == before
+
+
+def test_places_outside_a_row_are_refused() -> None:
+    row = np.zeros(1, np.dtype([("key", "<u8")]))
+    zero = np.zeros(1, np.int64)
+    for key_at, layout_at in ((1, -1), (-1, -1), (0, 5)):
+        with pytest.raises(ValueError, match="inside a row"):
+            GivenRows([], 8, key_at, layout_at, 0)
+    with pytest.raises(ValueError, match="one blank row"):
+        blank_rows(row, row, zero, 1, np.zeros(1, np.uint64))
+    with pytest.raises(IndexError):
+        blank_rows(row, row, zero + 1, 0, np.zeros(1, np.uint64))
+    packed = GivenRows([b"12345678"], 8, 0, -1, 0)
+    with pytest.raises(IndexError):
+        packed.put(row, zero + 1, zero, zero[:0])
+    with pytest.raises(ValueError, match="not the rows"):
+        packed.put(row, zero[:0], zero, zero[:0])
+
+
+@pytest.mark.parametrize(
+    "tier",
+    [
+        (90, 0, 0, 1000, 0, 10),  # low parts end outside
+        (0, 90, 0, 1000, 2, 10),
+        (0, 0, 98, 1000, 0, 10),
+        (1, 0, 0, 1000, 0, 10),  # odd
+        (0, 0, 0, 0, 0, 10),
+        (0, 0, 0, 1000, 3, 10),
+        (0, 0, 0, 1000, 0, 0),
+    ],
+)
+def test_a_plan_of_windows_outside_a_row_is_refused(tier: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="inside a row"):
+        WindowPlan(np.array([tier], np.int64), 1, 100)
+
+
+def test_a_plan_is_for_rows_of_one_size() -> None:
+    plan = WindowPlan(np.array([(4, 0, 0, 1000, 0, 10)], np.int64), 1, 24)
+    with pytest.raises(ValueError, match="bytes are wanted"):
+        plan.read_one(np.zeros(3, np.uint64), 0, 0, 1, 0)
+    good = np.zeros(3, np.dtype([("head", "<i4"), ("low", "<u2", (10,))]))
+    assert plan.read_one(good, 0, 0, 1, 0).tolist() == [0, 0, 0]
+    with pytest.raises(IndexError):
+        plan.read_one(good, 1, 0, 1, 0)
+    with pytest.raises(IndexError):
+        plan.read(good, np.array([[1, 1]]), 0)
+    with pytest.raises(ValueError, match="one-dimensional"):
+        plan.read_one(good.reshape(1, 3), 0, 0, 1, 0)

@@ -1,0 +1,489 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference_users import ReferenceUsers
+from strategies import GAP_MS, T0, Act, columns, histories, pieces
+
+from headrace.models.state.neighbours import both_ways
+from headrace.models.state.users import (
+    AFFINITY_HALF_LIFE_MS,
+    COUNTS,
+    METRICS,
+    PAIRS,
+    RECENT,
+    ROW,
+    SEQ_STEP,
+    WINDOWS,
+    Applied,
+    UserState,
+    item_events,
+    known,
+    new_table,
+    recent_items,
+)
+from headrace.streams.messages.columns import ITEM_EVENT, KIND
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import UserProfile
+from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
+from headrace.streams.windows import WINDOW_NAMES
+
+cuts = st.lists(st.integers(0, 60), max_size=6)
+
+
+def apply(story: Sequence[Act], where: Sequence[int] = ()) -> tuple[UserState, list[Applied]]:
+    state = UserState(new_table(), GAP_MS)
+    parts = pieces(len(story), where)
+    return state, [state.apply(columns(story[p], range(p.start, p.stop))) for p in parts]
+
+
+def rows_of(state: UserState) -> dict[int, bytes]:
+    return dict(zip(state.table.keys().tolist(), state.table.pack(state.table.rows()), strict=True))
+
+
+def row(state: UserState, user: int = 1) -> Any:
+    return state.table.data[state.table.row(user)]
+
+
+def all_pairs(done: list[Applied]) -> list[bytes]:
+    return [p.tobytes() for a in done for p in a.pairs]
+
+
+def brute_force_pairs(story: Sequence[Act]) -> list[tuple[int, int, int, float]]:
+    """Return (source_seq, earlier item, later item, weight); clicks are plain lists, newest first."""
+    out = []
+    clicks: dict[int, list[tuple[int, int]]] = {}
+    for offset, act in enumerate(story):
+        if act.kind != "click":
+            continue
+        mine = clicks.setdefault(act.user, [])
+        place = sum(ts > act.ts for ts, _ in mine)
+        mine.insert(place, (act.ts, act.item))
+        at = act.ts
+        for k, (ts, item) in enumerate(mine[place + 1 : place + 1 + PAIRS], 1):
+            if at - ts > GAP_MS:
+                break
+            at = ts
+            if item != act.item:
+                out.append((offset * SEQ_STEP + k, item, act.item, 1 / k))
+        del mine[RECENT:]
+    return out
+
+
+@given(histories, cuts)
+def test_batches_do_not_matter(story: list[Act], where: list[int]) -> None:
+    one, done_one = apply(story)
+    many, done_many = apply(story, where)
+    single, done_single = apply(story, range(len(story)))
+    assert rows_of(one) == rows_of(many) == rows_of(single)
+    assert all_pairs(done_one) == all_pairs(done_many) == all_pairs(done_single)
+
+
+@given(histories, cuts)
+def test_a_batch_delivered_again_changes_nothing(story: list[Act], where: list[int]) -> None:
+    once, _ = apply(story, where)
+    twice = UserState(new_table(), GAP_MS)
+    for part in pieces(len(story), where):
+        batch = columns(story[part], range(part.start, part.stop))
+        twice.apply(batch)
+        again = twice.apply(batch)
+        assert len(again.rows) == len(again.events) == len(again.pairs) == 0
+    whole = twice.apply(columns(story))
+    assert len(whole.pairs) == 0
+    assert rows_of(once) == rows_of(twice)
+
+
+@given(histories, st.integers(0, 60))
+def test_a_batch_half_of_which_was_applied_is_finished(story: list[Act], half: int) -> None:
+    # The rows written before a crash know their offsets, the others do not.
+    whole, _ = apply(story)
+    crashed, _ = apply(story[:half])
+    crashed.apply(columns(story))
+    assert rows_of(crashed) == rows_of(whole)
+
+
+@given(histories)
+def test_pairs_are_those_of_plain_session_lists(story: list[Act]) -> None:
+    _, done = apply(story)
+    got = [p for a in done for p in a.pairs]
+    assert [
+        (int(p["source_seq"]), int(p["item"]), int(p["other"]), pytest.approx(float(p["seq_weight"])))
+        for p in got
+    ] == brute_force_pairs(story)
+    for p in got:
+        act = story[int(p["source_seq"]) // SEQ_STEP]
+        assert (int(p["ts"]), int(p["country"])) == (act.ts, act.country)
+        assert (p["kind"], p["co_weight"]) == (KIND["pair"], 1)
+
+
+@given(histories, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(story: list[Act], random: Any) -> None:
+    """Windows, totals, recent items, sessions, affinities: what arrives late finds its place.
+
+    Not so for pairs (a late click is tied to those before it only) and for the last country seen.
+    """
+    story = list({a.ts: a for a in story}.values())  # of two at the same moment, the first to arrive is first
+    shuffled = list(story)
+    random.shuffle(shuffled)
+    one, _ = apply(sorted(story, key=lambda a: a.ts))
+    other, _ = apply(shuffled)
+    for user in one.table.keys().tolist():
+        a, b = row(one, user), row(other, user)
+        for name in ("updated", "n_clicks", "session_len", "recent", "recent_ts", "totals", "cat_ts"):
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+        now = int(a["updated"])
+        np.testing.assert_array_equal(WINDOWS.read(a[None], now), WINDOWS.read(b[None], now))
+        np.testing.assert_allclose(a["decayed"], b["decayed"], rtol=1e-12)
+        for name in ("cat", "creator"):
+            x, y = _taste(a, name), _taste(b, name)
+            for key in x.keys() | y.keys():  # one that cancels out is no more, or next to nothing
+                assert y.get(key, 0.0) == pytest.approx(x.get(key, 0.0), rel=1e-4, abs=1e-5)
+
+
+def _taste(a: Any, name: str) -> dict[int, float]:
+    return {int(k): float(w) for k, w in zip(a[name], a[f"{name}_w"], strict=True) if k}
+
+
+def test_the_sequential_part_is_that_of_the_reference() -> None:
+    assert_as_the_reference(_busy(5, 6000, users=40), [1000, 1001, 3000])
+    assert_as_the_reference(_busy(6, 6000, users=2500, span=40 * DAY_MS), [2000])
+
+
+@given(histories, cuts)
+def test_what_depends_on_the_order_is_as_in_the_reference(story: list[Act], where: list[int]) -> None:
+    assert_as_the_reference(story, where)
+
+
+def assert_as_the_reference(story: Sequence[Act], where: Sequence[int]) -> None:
+    state, done = apply(story, where)
+    reference = ReferenceUsers(GAP_MS)
+    pairs = [
+        reference.apply(columns(story[p], range(p.start, p.stop))).tobytes()
+        for p in pieces(len(story), where)
+    ]
+    assert pairs == [a.pairs.tobytes() for a in done]
+    users = reference.table.keys()
+    ours, theirs = (
+        state.table.data[state.table.find(users)],
+        reference.table.data[reference.table.find(users)],
+    )
+    for name in reference.table.dtype.names or ():
+        if name.endswith("_w"):  # exp2 of the two libraries may differ in the last bit
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-6, err_msg=name)
+        elif name != "pad":
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def _busy(seed: int, n: int, users: int, span: int = 3 * HOUR_MS) -> list[Act]:
+    """Return ``n`` events, mostly in order, some of them late."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice(["click", "click", "skip", "dwell", "like", "hide"], n)
+    ts = T0 + np.sort(rng.integers(0, span, n)) - rng.choice([0, 0, 0, HOUR_MS], n)
+    who, what, some = rng.integers(1, users + 1, n), rng.integers(1, 30, n), rng.integers(0, 20, n)
+    return [
+        Act(int(u), int(i), str(k), int(t), int(s), country=int(s) % 3, category=int(s), creator=int(i) % 25)
+        for u, i, k, t, s in zip(who, what, kinds, ts, some, strict=True)
+    ]
+
+
+@given(histories)
+def test_counts_against_a_sum(story: list[Act]) -> None:
+    state, _ = apply(story)
+    spans = {"5m": (MINUTE_MS, 5), "30m": (5 * MINUTE_MS, 6), "1h": (5 * MINUTE_MS, 12)}
+    spans |= {"24h": (HOUR_MS, 24), "7d": (DAY_MS, 7)}
+    for user in {a.user for a in story}:
+        mine = [a for a in story if a.user == user]
+        now = max(a.ts for a in mine)
+        totals, decayed = np.zeros(len(METRICS)), np.zeros(len(METRICS))
+        windows = np.zeros((len(WINDOW_NAMES), len(METRICS)))
+        for a in mine:
+            told = [(a.kind, 1)] + ([("dwell_s", a.dwell_s)] if a.kind == "dwell" else [])
+            for metric, amount in told:
+                j = METRICS.index(metric)
+                totals[j] += amount
+                decayed[j] += amount * 0.5 ** ((now - a.ts) / AFFINITY_HALF_LIFE_MS)
+                for w, name in enumerate(WINDOW_NAMES):
+                    bucket, n = spans[name]
+                    windows[w, j] += amount * (0 <= now // bucket - a.ts // bucket < n)
+        one = row(state, user)[None]
+        np.testing.assert_array_equal(one["totals"][0], totals)
+        np.testing.assert_array_equal([COUNTS.totals(one, m)[0] for m in METRICS], totals)
+        np.testing.assert_array_equal(WINDOWS.read(one, now)[0], windows)
+        np.testing.assert_allclose(COUNTS.decayed(one, now)[0], decayed, rtol=1e-9)
+
+
+@given(histories)
+def test_inputs_are_left_alone(story: list[Act]) -> None:
+    batch = columns(story)
+    before = {n: getattr(batch, n).copy() for n in batch.__dataclass_fields__}
+    UserState(new_table(), GAP_MS).apply(batch)
+    for name, was in before.items():
+        np.testing.assert_array_equal(getattr(batch, name), was)
+
+
+def clicks(*minutes_items: tuple[float, int], user: int = 1) -> list[Act]:
+    return [Act(user, item, "click", int(T0 + m * MINUTE_MS)) for m, item in minutes_items]
+
+
+def newest(state: UserState, user: int = 1) -> list[int]:
+    return recent_items(row(state, user))[0]
+
+
+def test_a_session_and_its_end() -> None:
+    """
+    minute   0   10   20                 55   (gap 30)
+    click    1    2    3                  4
+             |-------- session --------|  |--
+    """
+    state, done = apply(clicks((0, 1), (10, 2), (20, 3), (55, 4)))
+    assert newest(state) == [4, 3, 2, 1]
+    assert row(state)["session_len"] == 1
+    pairs = [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs]
+    assert pairs == [(1, 2), (2, 3), (1, 3)]
+
+
+def test_a_silence_of_exactly_the_gap_goes_on() -> None:
+    assert row(apply(clicks((0, 1), (30, 2)))[0])["session_len"] == 2
+    assert row(apply(clicks((0, 1), (30.001, 2)))[0])["session_len"] == 1
+
+
+def test_a_late_click_finds_its_place() -> None:
+    """
+    arrival  1st  3rd  2nd
+    minute   0    5    10
+    click    1    3    2
+    """
+    state, done = apply(clicks((0, 1), (10, 2), (5, 3)))
+    assert newest(state) == [2, 3, 1]
+    assert row(state)["session_len"] == 3
+    assert [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs] == [(1, 2), (1, 3)]
+
+
+def test_a_click_of_an_earlier_session_does_not_end_the_present_one() -> None:
+    """
+    arrival  3rd               1st  2nd  4th
+    minute   0                 50   55   60
+    click    9                 1    2    3
+    """
+    state, done = apply(clicks((50, 1), (55, 2), (0, 9), (60, 3)))
+    assert newest(state) == [3, 2, 1, 9]
+    assert row(state)["session_len"] == 3
+    assert [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs] == [(1, 2), (2, 3), (1, 3)]
+
+
+def test_a_late_click_can_join_two_sessions() -> None:
+    """
+    arrival  1st         3rd         2nd
+    minute   0           25          50
+    click    1           3           2
+    """
+    state, _ = apply(clicks((0, 1), (50, 2), (25, 3)))
+    assert row(state)["session_len"] == 3
+
+
+def test_a_click_older_than_all_that_is_kept_is_only_counted() -> None:
+    story = clicks(*((m, m + 1) for m in range(RECENT)))
+    state, done = apply([*story, *clicks((-1, 99))])
+    assert newest(state) == list(range(RECENT, 0, -1))
+    assert row(state)["n_clicks"] == RECENT + 1
+    assert row(state)["totals"][METRICS.index("click")] == RECENT + 1
+    assert 99 not in {int(p["other"]) for a in done for p in a.pairs}
+    state.apply(columns(clicks((RECENT, 50)), [1000]))
+    assert newest(state) == [50, *range(RECENT, 1, -1)]
+
+
+def test_long_sessions_keep_to_their_bounds() -> None:
+    story = clicks(*((m, m + 1) for m in range(60)))
+    state, done = apply(story)
+    assert newest(state) == list(range(60, 60 - RECENT, -1))
+    assert row(state)["session_len"] == RECENT
+    assert max(np.bincount([int(p["source_seq"]) // SEQ_STEP for a in done for p in a.pairs])) == PAIRS
+
+
+def test_a_taste_fades_by_half_in_its_half_life() -> None:
+    first = Act(1, 5, "click", T0, category=3, creator=4)
+    state, _ = apply([first, Act(1, 6, "like", T0 + AFFINITY_HALF_LIFE_MS, category=8)])
+    assert _taste(row(state), "cat") == {3: pytest.approx(0.5), 8: pytest.approx(2)}
+    assert _taste(row(state), "creator") == {4: pytest.approx(1)}
+
+
+@pytest.mark.parametrize(
+    ("act", "weight"),
+    [
+        (Act(1, 5, "click", T0, category=3), 1),
+        (Act(1, 5, "skip", T0, category=3), -0.2),
+        (Act(1, 5, "hide", T0, category=3), -2),
+        (Act(1, 5, "dwell", T0, 15, category=3), 0.5),
+        (Act(1, 5, "dwell", T0, 600, category=3), 2),
+    ],
+)
+def test_what_an_event_says_of_taste(act: Act, weight: float) -> None:
+    assert _taste(row(apply([act])[0]), "cat") == {3: pytest.approx(weight)}
+
+
+def test_the_weakest_taste_gives_way() -> None:
+    story = [Act(1, 1, "like", T0 + n, category=n + 1) for n in range(12)]
+    story += [Act(1, 1, "click", T0 + 100, category=n + 1) for n in range(12) if n != 4]
+    state, _ = apply([*story, Act(1, 1, "click", T0 + 200, category=77)])
+    assert set(_taste(row(state), "cat")) == {*range(1, 13), 77} - {5}
+
+
+def test_what_was_shown_counts_once_per_offset() -> None:
+    state = UserState(new_table(), GAP_MS)
+    users, slots = np.array([1, 2, 1], np.uint64), np.array([20, 5, 3])
+    ts, offsets = np.full(3, T0), np.array([4, 5, 6])
+    rows, fresh = state.shown(users, slots, ts, offsets)
+    assert fresh.all()
+    assert len(rows) == 2
+    again, fresh = state.shown(users, slots, ts, offsets)
+    assert not fresh.any()
+    assert len(again) == 0
+    assert row(state, 1)["totals"].tolist() == [23] + [0] * 8
+    assert WINDOWS.read(row(state, 2)[None], T0)[0, :, 0].tolist() == [5] * 5
+    assert row(state, 1)["updated"] == T0
+    assert row(state, 1)["offset"] == -1, "impressions must not hide events"
+
+
+def test_the_profile_of_a_user() -> None:
+    state = UserState(new_table(), GAP_MS)
+    state.profile(UserProfile("u", "BR", 33, "pt", ["news", "sport"], ["c1"]))
+    key = hash64("u")
+    assert row(state, key)["country"] == hash64("BR")
+    assert row(state, key)["age"] == 33
+    assert row(state, key)["preferred"][:3].tolist() == [hash64("news"), hash64("sport"), 0]
+    assert row(state, key)["followed"][:2].tolist() == [hash64("c1"), 0]
+    state.apply(columns([Act(key, 1, "click", T0, country=5)]))
+    assert row(state, key)["country"] == hash64("BR"), "where somebody is does not change where they live"
+    state.profile(UserProfile("u"))
+    assert row(state, key)["age"] == -1
+    assert not row(state, key)["preferred"].any()
+    state.apply(columns([Act(key, 1, "click", T0, country=5)], [1]))
+    assert row(state, key)["country"] == 5
+
+
+def test_long_profiles_are_cut() -> None:
+    state = UserState(new_table(), GAP_MS)
+    state.profile(UserProfile("u", preferred_categories=[f"c{i}" for i in range(64)]))
+    assert row(state, hash64("u"))["preferred"].all()
+
+
+def test_counts_stop_at_what_they_can_hold_and_never_wrap() -> None:
+    state, _ = apply(clicks((0, 1)))
+    click = METRICS.index("click")
+    row(state)["totals"][click] = 2**24
+    state.apply(columns(clicks((1, 1)), [1]))
+    assert int(row(state)["totals"][click]) == 2**24 + 1, "no float32"
+    row(state)["totals"][click] = 2**32 - 2
+    row(state)["w_7d"][:, click] = 2**16 - 2
+    state.apply(columns(clicks((1, 1), (1, 1), (1, 1)), [2, 3, 4]))
+    assert int(row(state)["totals"][click]) == 2**32 - 1
+    assert row(state)["w_7d"][:, click].max() == 2**16 - 1
+    long = [Act(1, 1, "dwell", T0 + MINUTE_MS, 40_000)] * 2
+    state.apply(columns(long, [5, 6]))
+    assert WINDOWS.read_one(row(state)[None], T0 + MINUTE_MS, "5m", "dwell_s")[0] == 2**16 - 1
+
+
+def test_somebody_forgotten_stays_forgotten() -> None:
+    state, _ = apply(clicks((0, 1), (10, 2)))
+    state.shown(np.array([1], np.uint64), np.array([3]), np.array([T0]), np.array([7]))
+    state.profile(UserProfile("u", "BR"))
+    assert state.forget(1) == state.table.row(1)
+    assert state.forget(99) == -1
+    assert state.forget(hash64("u")) >= 0
+    assert not row(state, hash64("u"))["country"]
+    one = row(state)
+    blank = UserState(new_table(), GAP_MS)
+    blank.table.take([1])
+    assert (int(one["offset"]), int(one["shown_offset"])) == (1, 7)
+    for name in set(ROW.names or ()) - {"offset", "shown_offset"}:
+        np.testing.assert_array_equal(one[name], row(blank)[name], err_msg=name)
+    again = state.apply(columns(clicks((0, 1), (10, 2))))
+    assert len(again.rows) == 0, "an event from before, delivered again, brings nothing back"
+    assert newest(state) == []
+
+
+@given(histories, cuts)
+def test_item_events_are_in_the_order_of_their_numbers(story: list[Act], where: list[int]) -> None:
+    _, done = apply(story, where)
+    out = np.concatenate([np.zeros(0, ITEM_EVENT), *(item_events(a, 5) for a in done)])
+    assert (np.diff(out["source_seq"]) > 0).all()
+    assert (out["source_partition"] == 5).all()
+    pair = out["kind"] == KIND["pair"]
+    forth_and_back = both_ways(np.concatenate([np.zeros(0, ITEM_EVENT), *(a.pairs for a in done)]))
+    forth_and_back["source_partition"] = 5
+    expected = forth_and_back[np.argsort(forth_and_back["source_seq"])]
+    assert out[pair].tobytes() == expected.tobytes()
+    assert [
+        (
+            int(e["source_seq"]),
+            int(e["item"]),
+            int(e["country"]),
+            int(e["ts"]),
+            int(e["kind"]),
+            float(e["amount"]),
+        )
+        for e in out[~pair]
+    ] == [
+        (n * SEQ_STEP, a.item, a.country, a.ts, KIND[a.kind], a.dwell_s if a.kind == "dwell" else 1)
+        for n, a in enumerate(story)
+        if a.kind not in ("follow", "hide")
+    ]
+
+
+def test_the_kernel_refuses_what_it_was_not_made_for() -> None:
+    state, _ = apply(clicks((0, 1)))
+    batch = columns(clicks((1, 1)), [1])
+    before = rows_of(state)
+    for name, value in (("kind", np.int8(99)), ("ts", np.int64(-1)), ("dwell_s", np.float32(np.nan))):
+        broken = batch.where(np.ones(1, bool))
+        getattr(broken, name)[0] = value
+        with pytest.raises(ValueError, match="event of kind"):
+            state.apply(broken)
+    short = batch.where(np.ones(1, bool))
+    short.country = short.country[:0]
+    with pytest.raises(ValueError, match="lengths"):
+        state.apply(short)
+    assert rows_of(state) == before
+
+
+def test_a_row_is_aligned_so_that_scattered_updates_are_fast() -> None:
+    assert ROW.itemsize % 8 == 0
+    for name, (dtype, offset, *_) in ROW.fields.items():  # type: ignore[union-attr]
+        assert offset % dtype.base.itemsize == 0, name
+
+
+def test_memory_of_a_user_is_known() -> None:
+    assert ROW.itemsize <= 2048
+
+
+def test_many_users_at_once() -> None:
+    rng = np.random.default_rng(3)
+    story = [
+        Act(int(u), int(i), "click", T0 + n * 1000)
+        for n, (u, i) in enumerate(zip(rng.integers(1, 3000, 4000), rng.integers(1, 99, 4000), strict=True))
+    ]
+    one, _ = apply(story)
+    two, _ = apply(story, [1000, 2000, 3000])
+    assert len(one.table) > 1024, "the table has grown on the way"
+    assert rows_of(one) == rows_of(two)
+
+
+def test_asking_for_recent_items() -> None:
+    state, _ = apply(clicks((0, 1), (1, 2), (2, 3)))
+    assert recent_items(row(state), 2) == ([3, 2], [T0 + 2 * MINUTE_MS, T0 + MINUTE_MS])
+    assert recent_items(np.zeros((), ROW)[()]) == ([], [])
+    assert HOUR_MS > GAP_MS
+
+
+def test_a_forgotten_user_is_not_known_and_one_with_a_profile_is() -> None:
+    state = UserState(new_table(), 1000)
+    rows = np.array([state.profile(UserProfile(name, age=30)) for name in ("u1", "u2", "u3")])
+    assert known(state.table.pack(rows)).tolist() == [True, True, True]
+    state.forget(hash64("u2"))
+    assert known(state.table.pack(rows)).tolist() == [True, False, True]
+    assert known([]).tolist() == []

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from strategies import T0
+
+from headrace.models.features import SPEC
+from headrace.models.learning.ranker import RankerParams
+from headrace.serving.prequential import EvalSettings, Prequential, Score, TrainingLog, evaluate
+from headrace.serving.recommender import Policy, Ranked
+from headrace.streams.messages.files import Click
+
+POLICY = Policy(candidates=400, epsilon=0.0, mmr_lambda=1.0, repeat_after_ms=0)
+NEVER = EvalSettings(first_train=10**9)
+
+
+def clicks(sessions: Sequence[Sequence[str]], start: int = T0) -> list[Click]:
+    return [
+        Click(f"u{s}", f"s{s}", name, start + s * 2000 + k * 500, "1", "20")
+        for s, names in enumerate(sessions)
+        for k, name in enumerate(names)
+    ]
+
+
+def followers(n: int, kinds: int = 8, seed: int = 0) -> list[Click]:
+    """A<i> is always followed by B<i>."""
+    rng = np.random.default_rng(seed)
+    return clicks([(f"A{i}", f"B{i}") for i in rng.integers(0, kinds, n).tolist()])
+
+
+class Recording(Prequential):
+    """Keeps every ranking it makes."""
+
+    def __init__(self, settings: EvalSettings = NEVER) -> None:
+        super().__init__(settings, POLICY)
+        self.lists: list[tuple[int, list[int], bytes]] = []
+        rank = self.recommender.rank
+
+        def recorded(request: Any, user: Any, anchors: Any, now: int) -> Ranked:
+            ranked = rank(request, user, anchors, now)
+            keys = ranked.pool.candidates.items[ranked.slate.chosen].tolist()
+            self.lists.append((now, keys, ranked.features.tobytes()))
+            return ranked
+
+        self.recommender.rank = recorded  # type: ignore[method-assign]
+
+
+def run(stream: Sequence[Click], settings: EvalSettings = NEVER) -> Recording:
+    loop = Recording(settings)
+    for click in stream:
+        loop.step(click)
+    return loop
+
+
+def test_a_stream_without_surprises_is_foreseen() -> None:
+    score = run(followers(250, kinds=4)).score
+    assert score.predictions == 250
+    assert score.hit_rate > 0.97  # all but the first of each kind
+    assert score.mrr > 0.95
+
+
+def test_with_a_trained_ranker_too() -> None:
+    params = RankerParams(objective="lambdarank", trees=15, leaves=7, min_leaf=5)
+    settings = EvalSettings(first_train=510, retrain_every=100, keep_every=1, params=params)
+    score = run(followers(700), settings).score
+    assert score.trainings >= 2
+    n, hits, gain = score.by_version["t2"]
+    assert hits / n > 0.99
+    assert gain / n > 0.95
+
+
+def test_chance_cannot_be_foreseen() -> None:
+    rng = np.random.default_rng(0)
+    stream = clicks([[f"x{i}" for i in rng.integers(0, 300, 2)] for _ in range(200)])
+    assert run(stream).score.mrr < 0.2
+
+
+def test_an_item_seen_for_the_first_time_is_never_a_hit() -> None:
+    score = run(clicks([(f"a{n}", f"b{n}", f"c{n}") for n in range(40)])).score
+    assert score.predictions == 80
+    assert score.hits == score.in_pool == 0
+
+
+def test_a_click_never_informs_its_own_prediction() -> None:
+    prefix = followers(40)
+    at = prefix[-1].ts + 5000
+    first = Click("me", "mine", "A1", at, "1", "20")
+    seen = []
+    for name in ("B1", "B5", "A3", "never seen"):
+        loop = run([*prefix, first, Click("me", "mine", name, at + 500, "1", "20")])
+        seen.append(loop.lists[-1])
+        assert len(loop.lists) == 41
+    assert all(s == seen[0] for s in seen), "what was clicked changed the list that should foresee it"
+
+
+def test_the_future_does_not_change_the_past() -> None:
+    stream = followers(50)
+    half, whole = run(stream[:60]), run(stream)
+    assert whole.lists[: len(half.lists)] == half.lists
+
+
+def test_only_what_can_be_foreseen_is_asked_for() -> None:
+    # First clicks of a session and clicks on what the session has seen are learnt, not scored.
+    score = run(clicks([("a", "b", "a", "b", "c")])).score
+    assert score.predictions == 2
+
+
+def test_the_sessions_own_clicks_are_not_proposed() -> None:
+    loop = run(clicks([("a", "b", "c", "d")] * 10))
+    for (_, keys, _), session in zip(loop.lists, [1, 2, 3] * 10, strict=True):
+        assert len(keys) <= 4 - session
+
+
+def test_running_twice_gives_the_same() -> None:
+    stream = followers(50, seed=4)
+    assert run(stream).lists == run(stream).lists
+
+
+def test_the_report() -> None:
+    told: list[int] = []
+    alone = [replace(c, session=f"alone-{c.session}") for c in clicks([("z",)] * 800, T0 - 10_000_000)]
+    out = evaluate([*alone, *followers(150, kinds=2)], NEVER, lambda n, _: told.append(n))
+    assert out["clicks"] == 1100
+    assert out["predictions"] == 150
+    assert out["hr_at_20"] > 0.97
+    assert 0 < out["mrr_at_20"] <= out["hr_at_20"]
+    assert out["candidate_recall"] >= out["hr_at_20"]
+    assert told == [1000]
+    assert evaluate([], NEVER)["predictions"] == 0
+
+
+def test_ranks_add_up() -> None:
+    score = Score()
+    for rank in (1, 2, 0, 4):
+        score.add(rank, "v" if rank else "w")
+    assert (score.predictions, score.hits) == (4, 3)
+    assert score.hit_rate == pytest.approx(0.75)
+    assert score.mrr == pytest.approx((1 + 0.5 + 0.25) / 4)
+    assert score.by_version["v"] == (3, 3, 1.75)
+    assert Score().mrr == Score().hit_rate == 0
+
+
+def test_the_training_log_keeps_the_newest() -> None:
+    log = TrainingLog(10)
+    for n in range(100):
+        log.add(np.full((3, len(SPEC)), n, np.float32), n % 3)
+    x, y, group = log.arrays()[:3]
+    assert len(log) <= 12
+    assert group.tolist() == [3] * 10
+    assert x.shape == (30, len(SPEC))
+    assert sorted(set(x[:, 0].tolist())) == list(range(90, 100))
+    assert y.reshape(10, 3).argmax(1).tolist() == [n % 3 for n in range(90, 100)]
+    assert y.sum() == 10

@@ -1,0 +1,92 @@
+"""Workers that only commit, and what they must have committed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from project import ROOT
+
+from headrace.streams.settings import Settings
+
+
+async def committed(settings: Settings, role: str, topic: str) -> dict[int, int]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(settings.name(f"headrace-{role}"))
+        return {tp.partition: found.offset for tp, found in offsets.items() if tp.topic == topic}
+    finally:
+        await admin.close()
+
+
+async def fill(sender, topic: str, per_partition: int, partitions: int = 4, chunk: int = 500) -> None:
+    """Write ``p-i`` for i in 0..per_partition into every partition, in record batches of ``chunk``."""
+    for p in range(partitions):
+        for start in range(0, per_partition, chunk):
+            await sender.send_many(
+                topic,
+                (
+                    (b"k%d" % i, b"%d-%d" % (p, i), None, ())
+                    for i in range(start, min(start + chunk, per_partition))
+                ),
+                partition=p,
+            )
+
+
+WORKER = """
+import asyncio, os, sys
+from headrace.streams.app import make_app, run, run_apps
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import Topics
+from headrace.streams.transport.consumer import batch_topic, durable
+
+async def main(brokers, prefix, session, path, pause, member):
+    session = float(session)
+    small = {"batch_max_records": 100, "session_timeout_s": session}
+    settings = Settings(brokers=brokers, topic_prefix=prefix, **small)
+    static = {"consumer_group_instance_id": member} if member else {}
+    app = make_app(settings, "killed", **static)
+    done = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    @app.agent(batch_topic(app, Topics(settings).events))
+    async def collect(stream):
+        async for batch in durable(stream):
+            half = len(batch) // 2
+            os.write(done, b"".join(r.value + b"\\n" for r in batch.records[:half]))
+            await asyncio.sleep(float(pause))
+            os.write(done, b"".join(r.value + b"\\n" for r in batch.records[half:]))
+
+    await run_apps([app], settings=settings)
+
+run(main(*sys.argv[1:]))
+"""
+
+
+def start_worker(settings: Settings, path: Path, pause: float, member: str = "") -> subprocess.Popen[bytes]:
+    """Start a worker; a named one is a static member, whose restart takes over at once."""
+    root = ROOT
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            WORKER,
+            settings.brokers,
+            settings.topic_prefix,
+            str(settings.session_timeout_s),
+            str(path),
+            str(pause),
+            member,
+        ],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root / "src")},
+    )
+
+
+def check_committed_is_processed(offsets: dict[int, int], processed: set[bytes]) -> None:
+    for partition, offset in offsets.items():
+        missing = [i for i in range(max(offset, 0)) if b"%d-%d" % (partition, i) not in processed]
+        assert not missing, f"partition {partition} is committed up to {offset} without {missing[:5]}"
