@@ -15,14 +15,9 @@ import numpy.typing as npt
 from mode import Service
 
 from headrace.agents.stage.beats import Beats, Durable
-from headrace.agents.stage.partitions import (
-    AssignmentKeeper,
-    StagePartition,
-    StagePartitions,
-    StageStore,
-    all_of,
-    work,
-)
+from headrace.agents.stage.drive import all_of, drive
+from headrace.agents.stage.partitions import AssignmentKeeper, StagePartition, StagePartitions
+from headrace.agents.stage.store import StageStore
 from headrace.agents.wiring import Wiring
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
@@ -32,9 +27,10 @@ from headrace.streams.errors import RejectedError
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, read_item_events, sound_item_events
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.transport.consumer import RecordBatch, batch_topic
+from headrace.streams.topics import flow
+from headrace.streams.transport.batches import RecordBatch
 
-NAME = "aggregate_items"
+FLOW = flow.agent("aggregate_items")
 #: Meta records of `item-features`: how far each source was counted.
 MARK = b"m:"
 
@@ -114,16 +110,20 @@ class ItemStage:
         self.items = StageStore(app, wiring, t.item_features, "i", **rows)
         self.countries = StageStore(app, wiring, t.item_countries, None, **rows)
         self.pairs = StageStore(app, wiring, t.neighbours, "n", **pairs)
-        self.shelves = [self.items, self.countries, self.pairs]
-        self.partitions = StagePartitions(self.shelves, ItemPartition)
+        self.stores = [self.items, self.countries, self.pairs]
+        self.partitions = StagePartitions(self.stores, ItemPartition)
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *rhythms, app.crash)
+        self.beats = Beats(self._show, self._save, *rhythms, app.crash, wiring.clock)
+
+    def revoked(self) -> None:
+        """Drop held acks: their batches are delivered again."""
+        self.beats.forget()
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it."""
         part = self.partitions.get(batch.partition)
-        for shelf, state in zip(self.shelves, part.states, strict=True):
-            await shelf.tidy(state)
+        for store, state in zip(self.stores, part.states, strict=True):
+            await store.make_room(state)
         records = part.unseen(batch)
         size = ITEM_EVENT.itemsize
         whole = [r for r in records if r.value and not len(r.value) % size]
@@ -135,18 +135,18 @@ class ItemStage:
                 bad |= set(offsets[~sound].tolist())
                 sound = ~np.isin(offsets, sorted(bad))
                 events, offsets = events[sound], offsets[sound]
-            await self._bring_back(part, events)
+            await self._restore(part, events)
             part.apply(events, offsets)
         part.seen(batch)
         if bad:
             wrong = RejectedError("undecodable", "", f"not packed item events of {size} bytes each")
-            await self.wiring.bury(NAME, batch, [(r, wrong) for r in records if r.offset in bad])
+            await self.wiring.bury(FLOW.name, batch, [(r, wrong) for r in records if r.offset in bad])
 
-    async def _bring_back(self, part: ItemPartition, events: npt.NDArray[np.void]) -> None:
+    async def _restore(self, part: ItemPartition, events: npt.NDArray[np.void]) -> None:
         items, countries, pairs = part.states
-        await self.items.bring_back(items, lambda: events["item"])
-        await self.countries.bring_back(countries, lambda: country_key(events["item"], events["country"]))
-        await self.pairs.bring_back(pairs, lambda: events["item"])
+        await self.items.restore(items, lambda: events["item"])
+        await self.countries.restore(countries, lambda: country_key(events["item"], events["country"]))
+        await self.pairs.restore(pairs, lambda: events["item"])
 
     async def _show(self, durable: Durable) -> dict[int, list[Changes]]:
         self.items.table.check_lease()
@@ -161,8 +161,8 @@ class ItemStage:
         pairs = {number: every[2].rows for number, every in changes.items()}
         await all_of(self._to_kafka(changes), self.pairs.show(pairs))
         for every in changes.values():
-            for shelf, change in zip(self.shelves, every, strict=True):
-                shelf.settle(change.partition)
+            for store, change in zip(self.stores, every, strict=True):
+                store.written(change.partition)
 
     async def _to_kafka(self, changes: dict[int, list[Changes]]) -> None:
         # Items come last, and of them the marks: once those are durable, so is everything they stand for.
@@ -170,7 +170,7 @@ class ItemStage:
         try:
             while order:
                 at = order.pop(0)
-                await self.shelves[at].table.write({n: every[at] for n, every in changes.items()})
+                await self.stores[at].table.write({n: every[at] for n, every in changes.items()})
         except BaseException:
             for at in order:  # not tried: they have to be the next time
                 for every in changes.values():
@@ -181,16 +181,6 @@ class ItemStage:
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
     stage = ItemStage(app, wiring)
-
-    @app.agent(batch_topic(app, wiring.topics.item_events), name=NAME)
-    async def aggregate_items(stream: Any) -> None:
-        await work(app, stream, stage)
-
-    app.last_writes.append(stage.beats.finish)
-
-    @app.on_partitions_revoked.connect
-    async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
-        stage.beats.forget()
-
-    feeds = [service for shelf in stage.shelves for service in shelf.services()]
-    return [*feeds, AssignmentKeeper(stage.partitions)]
+    drive(app, wiring, FLOW, stage)
+    copies = [service for store in stage.stores for service in store.services()]
+    return [*copies, AssignmentKeeper(stage.partitions)]

@@ -16,10 +16,11 @@ from headrace.serving.index.hot import HotIndex
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.schemas import Item
+from headrace.streams.topics import flow
 from headrace.streams.topics.reader import Tail, broadcast_channel
-from headrace.streams.transport.consumer import RecordBatch
+from headrace.streams.transport.batches import RecordBatch
 
-NAME = "follow_catalog"
+FLOW = flow.agent("follow_catalog")
 
 
 def check_item(item: Item, record: Any) -> None:
@@ -65,13 +66,13 @@ def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIn
     Every worker meets a bad item; it is track_users, whose group meets it once, that buries it.
     """
     channel = broadcast_channel(app)
-    tail = Tail(wiring.settings, wiring.topics.items, channel, name=NAME)
+    tail = Tail(wiring.settings, wiring.topics.items, channel, name=FLOW.name)
 
-    @app.agent(channel, name=NAME)
+    @app.agent(channel, name=FLOW.name)
     async def follow_catalog(stream: Any) -> None:
         async for batch in stream:
             follower.apply(batch)
             # A producer whose clock is ahead must not expire everybody else's items.
-            hot.expire(min(wiring.clock(), max(r.timestamp for r in batch)))
+            hot.expire(min(wiring.clock.now_ms(), max(r.timestamp for r in batch)))
 
     return tail

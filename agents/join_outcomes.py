@@ -7,7 +7,6 @@ read again. Examples may then be written twice; (request_id, position) tells the
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +15,17 @@ import msgspec
 from faust.types import TP
 from mode import Service
 
+from headrace.agents.stage.drive import forget_when_revoked
+from headrace.agents.stage.hold import AckHold, release
 from headrace.agents.wiring import Wiring
 from headrace.models.outcomes import OutcomeJoin
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import Event, Example, Impression, check_event
-from headrace.streams.transport.consumer import RecordBatch, batch_topic, manual
+from headrace.streams.topics import flow
+from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
-NAME = "join_outcomes"
+FLOW = flow.agent("join_outcomes")
 #: Wall time moves a topic on only when it was read to its end and nothing has come for this long.
 IDLE_MS = 1000
 
@@ -47,30 +49,21 @@ class Progress:
 
 
 class JoinPartition:
-    """Open impressions and held batches of one partition. Pure: time is passed in."""
+    """Open impressions of one partition. Pure: time is passed in."""
 
     def __init__(self, wait_ms: int, now: int) -> None:
         self.join = OutcomeJoin(wait_ms)
         self.events = Progress(now)
         self.shown = Progress(now)
-        self._wait_ms = wait_ms
-        self._held: deque[tuple[int, Callable[[], None]]] = deque()
-
-    def hold(self, last_ts: int, ack: Callable[[], None]) -> None:
-        """Keep a batch until everything in it has closed."""
-        self._held.append((last_ts + self._wait_ms, ack))
 
     def advance(self) -> list[Example]:
         """Return the examples that what was read so far closes."""
         return self.join.close(self.events.read_to, self.shown.read_to)
 
-    def done(self) -> list[Callable[[], None]]:
-        """Return the acks of batches that have closed."""
-        out = []
-        to = min(self.events.read_to, self.shown.read_to)
-        while self._held and self._held[0][0] <= to:
-            out.append(self._held.popleft()[1])
-        return out
+    @property
+    def read_to(self) -> int:
+        """The time (ms) up to which both topics were read."""
+        return min(self.events.read_to, self.shown.read_to)
 
 
 class JoinStage:
@@ -83,6 +76,7 @@ class JoinStage:
     def __init__(self, wiring: Wiring, at_end: Callable[[str, int, int | None], bool]) -> None:
         self.wiring = wiring
         self.partitions: dict[int, JoinPartition] = {}
+        self.held = AckHold()  # of batches whose outcomes may still come
         self._at_end = at_end
         s = wiring.settings
         # What track_users buries must not label an example either.
@@ -98,10 +92,11 @@ class JoinStage:
         """Forget all state: unacked batches are delivered again."""
         self.partitions.clear()
         self._next.clear()
+        self.held.forget()
 
     async def apply(self, batch: RecordBatch, ack: Callable[[], None]) -> None:
         """Decode a batch, apply it, and write the examples it closes."""
-        now = self.wiring.clock()
+        now = self.wiring.clock.now_ms()
         part = self.partitions.get(batch.partition)
         if part is None:
             part = self.partitions[batch.partition] = JoinPartition(self.wiring.settings.outcome_wait_ms, now)
@@ -115,7 +110,7 @@ class JoinStage:
             await self._open(part, batch)
             part.shown.read(last_ts, now)
         if matters:
-            part.hold(last_ts, ack)
+            self.held.add(ack, batch.partition, until=last_ts + self.wiring.settings.outcome_wait_ms)
             batch.records = ()  # only the ack is held for the whole wait, not the records
         else:
             ack()
@@ -137,11 +132,11 @@ class JoinStage:
                 part.join.shown(impression, record.timestamp)
             except RejectedError as exc:
                 rejects.append((record, exc))
-        await self.wiring.bury(NAME, batch, rejects)
+        await self.wiring.bury(FLOW.name, batch, rejects)
 
     async def tick(self) -> None:
         """Let time close what no new record closes."""
-        now, topics = self.wiring.clock(), self.wiring.topics
+        now, topics = self.wiring.clock.now_ms(), self.wiring.topics
         for number, part in list(self.partitions.items()):
             for topic, progress in ((topics.events, part.events), (topics.impressions, part.shown)):
                 progress.idle(now, self._at_end(topic, number, self._next.get((topic, number))))
@@ -149,15 +144,14 @@ class JoinStage:
 
     async def _emit(self, number: int, part: JoinPartition) -> None:
         async with self._lock:
-            examples, done = part.advance(), part.done()
+            examples, closed = part.advance(), self.held.take([number], until=part.read_to)
             if examples:
                 await self.wiring.sender.send_many(
                     self.wiring.topics.examples,
                     [(e.user_id.encode(), self._encoder.encode(e), None, ()) for e in examples],
                     partition=number,
                 )
-            for ack in done:
-                ack()
+            release(closed)
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
@@ -166,7 +160,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         wiring, lambda topic, number, offset: bool(app.consumer.at_end(TP(topic, number), offset))
     )
 
-    @app.agent(batch_topic(app, wiring.topics.impressions, wiring.topics.events), name=NAME)
+    @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)
     async def join_outcomes(stream: Any) -> None:
         async for batch, ack in manual(stream):
             await stage.apply(batch, ack)
@@ -175,8 +169,5 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     async def close_outcomes() -> None:
         await stage.tick()
 
-    @app.on_partitions_revoked.connect
-    async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
-        stage.revoked()
-
+    forget_when_revoked(app, stage.revoked)
     return []

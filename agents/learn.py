@@ -17,10 +17,11 @@ from headrace.models.learning.online import OnlineLearner
 from headrace.streams.errors import ArtefactError, RejectedError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import Example
+from headrace.streams.topics import flow
 from headrace.streams.topics.reader import read_partition
-from headrace.streams.transport.consumer import RecordBatch, batch_topic, durable
+from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
 
-NAME = "learn"
+FLOW = flow.agent("learn")
 log = logging.getLogger(__name__)
 
 #: Examples learnt at once: a mini-batch costs river about the same, however small it is.
@@ -76,7 +77,7 @@ class LearnStage:
             return
         self._published = self.learner.seen
         weights, quality = self.learner.weights(), self.learner.quality()
-        value, _ = await asyncio.to_thread(online.encode, weights, self.wiring.clock(), quality)
+        value, _ = await asyncio.to_thread(online.encode, weights, self.wiring.clock.now_ms(), quality)
         await self.wiring.sender.send_many(
             self.wiring.topics.models, [(online.NAME.encode(), value, None, [])], partition=0
         )
@@ -86,13 +87,13 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
     stage = LearnStage(wiring)
 
-    @app.agent(batch_topic(app, wiring.topics.examples), name=NAME)
+    @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)
     async def learn(stream: Any) -> None:
         await stage.restore()
         async for batch in durable(stream):
             decoded = stage.decoder.batch(batch.records)
             stage.learn(decoded.values)
-            await wiring.bury(NAME, batch, decoded.rejects)
+            await wiring.bury(FLOW.name, batch, decoded.rejects)
 
     @app.timer(interval=wiring.settings.publish_every_s)
     async def publish_weights() -> None:

@@ -22,7 +22,7 @@ from mode import Service
 
 from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
-from headrace.agents.stage.aftermath import Aftermath
+from headrace.agents.stage.hold import AckHold
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import online, ranker
 from headrace.models.state import neighbours
@@ -38,11 +38,12 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.tables.rows import unpack
+from headrace.streams.topics import flow
 from headrace.streams.topics.reader import Tail
 from headrace.streams.topics.sender import OutRecord
-from headrace.streams.transport.consumer import RecordBatch, batch_topic, manual
+from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
-NAME = "recommend"
+FLOW = flow.agent("recommend")
 log = logging.getLogger(__name__)
 
 #: Requests answered together: their Redis reads share a round trip, none waits for many others.
@@ -128,7 +129,7 @@ class ServeStage:
                 else:  # it may never be seen
                     reply.impression = answer.impression
         await self._log(impressions)
-        await self.wiring.bury(NAME, batch, [(record, error) for record, _, error in rejects])
+        await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
         return sent
 
     async def finish(self, batch: RecordBatch, sent: list[Sent]) -> None:
@@ -146,12 +147,12 @@ class ServeStage:
             elif reply.impression is not None:
                 seen.append(reply.impression)
         await self._log(seen)
-        await self.wiring.bury(NAME, batch, lost)
+        await self.wiring.bury(FLOW.name, batch, lost)
 
     async def _answer(self, chunk: list[Job]) -> list[Answer]:
         rec = self.recommender
         users, missing = await self._rows("u", [hash64(r.user_id) for r, _, _ in chunk], user_state.ROW)
-        now = self.wiring.clock()
+        now = self.wiring.clock.now_ms()
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
         wanted = [self._anchors(r, u, t) for (r, _, _), u, t in zip(chunk, users, times, strict=True)]
         distinct = sorted({item for items in wanted for item in items})
@@ -159,12 +160,12 @@ class ServeStage:
         by_item = dict(zip(distinct, rows, strict=True))
         out = []
         for (request, record, _), user, items, at in zip(chunk, users, wanted, times, strict=True):
-            if self.wiring.clock() - record.timestamp > request.deadline_ms:
+            if self.wiring.clock.now_ms() - record.timestamp > request.deadline_ms:
                 answer = self._popular(request, user, at, "deadline")
             else:
                 answer = self._one(request, user, Anchors(items, _stack(items, by_item)), at)
             answer.reply.degraded += [*missing, *missing_n]
-            answer.reply.took_ms = float(max(0, self.wiring.clock() - record.timestamp))
+            answer.reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             out.append(answer)
         rec.hot.expire(min(now, max(record.timestamp for _, record, _ in chunk)))
         return out
@@ -246,14 +247,14 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
 
-    @app.agent(batch_topic(app, wiring.topics.requests), name=NAME)
+    @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)
     async def recommend(stream: Any) -> None:
         mirrors = asyncio.gather(*(t.caught_up.wait() for t in (items, rows, models)))
         try:
             await asyncio.wait_for(mirrors, WARM_UP_S)
         except TimeoutError:
             log.warning("answering before the mirrors have caught up", extra={"action": "cold_start"})
-        endings = Aftermath()
+        held = AckHold()
         try:
             async for batch, ack in manual(stream):
                 # A rebalance or a stop waits for replies on their way, as for any loop body.
@@ -265,8 +266,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
                 except BaseException:
                     over()
                     raise
-                await endings.add(stage.finish(batch, sent), ack, over)
+                await held.after(stage.finish(batch, sent), ack, over)
         finally:
-            endings.cancel()
+            held.cancel()
 
     return [items, rows, models]

@@ -16,17 +16,13 @@ from headrace.serving.store.redis import RedisStore
 from headrace.streams.app import make_app, run_apps
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics import flow
 from headrace.streams.topics.names import check_topics
 from headrace.streams.topics.sender import BatchSender
 
-#: Role -> its agents, modules of this package. The trainer reads files, so it has no app and no agent.
+#: Role -> its agents that read topics as a group. The trainer reads files: it has no app and no group.
 ROLES: dict[str, tuple[str, ...]] = {
-    "ingest": ("track_users",),
-    "aggregate": ("aggregate_items",),
-    "learn": ("join_outcomes", "learn"),
-    "log": ("log_sink",),
-    "trainer": (),
-    "serve": ("recommend",),
+    role: tuple(agent.name for agent in agents if agent.reads) for role, agents in flow.roles().items()
 }
 
 log = logging.getLogger(__name__)

@@ -21,14 +21,9 @@ from mode import Service
 
 from headrace.agents.follow_catalog import CatalogFollower, check_item
 from headrace.agents.stage.beats import Beats, Durable
-from headrace.agents.stage.partitions import (
-    AssignmentKeeper,
-    StagePartition,
-    StagePartitions,
-    StageStore,
-    persist,
-    work,
-)
+from headrace.agents.stage.drive import drive
+from headrace.agents.stage.partitions import AssignmentKeeper, StagePartition, StagePartitions
+from headrace.agents.stage.store import StageStore, persist
 from headrace.agents.wiring import Wiring
 from headrace.models.state import users as user_state
 from headrace.models.state.kernels import split_item_events
@@ -41,11 +36,12 @@ from headrace.streams.messages.schemas import Event, Id, Item, Millis, UserProfi
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics import flow
 from headrace.streams.topics.history import read_since
 from headrace.streams.topics.reader import Tail
-from headrace.streams.transport.consumer import RecordBatch, batch_topic
+from headrace.streams.transport.batches import RecordBatch
 
-NAME = "track_users"
+FLOW = flow.agent("track_users")
 #: Impressions are another source of `item-events` than events of the same partition.
 SHOWN_SOURCE = 1 << 15
 #: Slots of one impression; its records are numbered within it.
@@ -168,7 +164,7 @@ class UserStage:
         self.wiring = wiring
         self.catalog = catalog
         s = self._settings = wiring.settings
-        self.shelf = StageStore(
+        self.store = StageStore(
             app,
             wiring,
             wiring.topics.user_state,
@@ -178,16 +174,21 @@ class UserStage:
             blank=user_state.BLANK[()],
             order=("offset", "shown_offset"),
         )
-        self.partitions = StagePartitions([self.shelf], lambda states: UserPartition(states, s))
+        self.partitions = StagePartitions([self.store], lambda states: UserPartition(states, s))
         self._out: list[npt.NDArray[np.void]] = []  # item-events, in order
         #: Their way to Kafka: the last of a chain in which each waits for the one before.
         self._passing: asyncio.Task[None] | None = None
         rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *rhythms, app.crash)
+        self.beats = Beats(self._show, self._save, *rhythms, app.crash, wiring.clock)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
         self._items = Decoder(Item, s.max_event_bytes, check_item)
+
+    def revoked(self) -> None:
+        """Drop held acks; partitions that stay here look whether somebody else had them meanwhile."""
+        self.beats.forget()
+        self.partitions.resume()
 
     def _check_event(self, event: Event, record: Any) -> None:
         check_key(record, "user_id", event.user_id)
@@ -205,7 +206,7 @@ class UserStage:
                 part.duplicates(earlier.records, self._events.batch(earlier.records))
 
             def read() -> Awaitable[int]:
-                self.shelf.table.partition(part.number)  # or it is somebody else's by now
+                self.store.table.partition(part.number)  # or it is somebody else's by now
                 part.forget_events()
                 before = batch.first_offset
                 return read_since(self._settings, batch.topic, batch.partition, since, before, remember)
@@ -219,34 +220,34 @@ class UserStage:
         topics = self.wiring.topics
         if batch.topic == topics.items:
             bad = self._items.batch([r for r in batch if r.value is not None]).rejects
-            await self.wiring.bury(NAME, batch, bad)
+            await self.wiring.bury(FLOW.name, batch, bad)
             return
         part = await self.partition(batch)
-        await self.shelf.tidy(part.state)
+        await self.store.make_room(part.state)
         records = part.unseen(batch)
         if not records:
             return
         if batch.topic == topics.events:
             decoded = self._events.batch(records)
-            await self._bring_back(part, [e.user_id for e in decoded.values])
+            await self._restore(part, [e.user_id for e in decoded.values])
             part.events(records, decoded, self.catalog)
             rejects = decoded.rejects
         elif batch.topic == topics.impressions:
             shown = self._shown.batch(records)
-            await self._bring_back(part, [i.user_id for i in shown.values])
+            await self._restore(part, [i.user_id for i in shown.values])
             part.shown(shown.values, shown.records)
             rejects = shown.rejects
         else:
             rejects = await self._profiles(part, records)
         part.seen(batch)
-        await self.wiring.bury(NAME, batch, rejects)
+        await self.wiring.bury(FLOW.name, batch, rejects)
 
     async def _profiles(self, part: UserPartition, records: Sequence[Any]) -> list[Any]:
         """Apply profiles, and forget users whose record is null, in their order."""
         profiles = self._users.batch([r for r in records if not (r.value is None and r.key)])
         told = {r.offset: p for r, p in zip(profiles.records, profiles.values, strict=True)}
         gone = {r.offset: r.key.decode("utf-8", "replace") for r in records if r.value is None and r.key}
-        await self._bring_back(part, [*gone.values(), *(p.user_id for p in profiles.values)])
+        await self._restore(part, [*gone.values(), *(p.user_id for p in profiles.values)])
         for offset in sorted(told.keys() | gone.keys()):
             if offset in gone:
                 part.forget(hash64(gone[offset]))
@@ -254,11 +255,11 @@ class UserStage:
                 part.profile(told[offset])
         return profiles.rejects
 
-    async def _bring_back(self, part: UserPartition, users: Sequence[str]) -> None:
-        await self.shelf.bring_back(part.state, lambda: hash_many(users))
+    async def _restore(self, part: UserPartition, users: Sequence[str]) -> None:
+        await self.store.restore(part.state, lambda: hash_many(users))
 
     async def _show(self, durable: Durable) -> dict[int, Changes]:
-        self.shelf.table.check_lease()
+        self.store.table.check_lease()
         changed, gone, changes = dict[int, PackedRows](), dict[int, list[int]](), dict[int, Changes]()
         for part in self.partitions:
             changed[part.number], gone[part.number], items = part.take()
@@ -269,16 +270,16 @@ class UserStage:
             self._passing = asyncio.create_task(self._pass_on(self._passing))
             self._passing.add_done_callback(_noted)  # ``_save`` raises it; a worker that stops need not
         for number, keys in gone.items():
-            await self.shelf.hide(number, keys)
-        await self.shelf.show(changed)
+            await self.store.hide(number, keys)
+        await self.store.show(changed)
         return changes
 
     async def _save(self, changes: dict[int, Changes]) -> None:
         if self._passing is not None:  # a row stands for the item-events it has caused
             await self._passing
-        await self.shelf.table.write(changes)
+        await self.store.table.write(changes)
         for change in changes.values():
-            self.shelf.settle(change.partition)
+            self.store.written(change.partition)
 
     async def _pass_on(self, before: asyncio.Task[None] | None) -> None:
         """Send item-events, after those of earlier beats; once some have failed, so do all that follow."""
@@ -309,19 +310,6 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
     catalog = CatalogFollower(max_bytes=wiring.settings.max_event_bytes)
     stage = UserStage(app, wiring, catalog)
-    t = wiring.topics
-    items = Tail(wiring.settings, [t.items], catalog.apply, name="items")
-
-    @app.agent(batch_topic(app, t.users, t.events, t.impressions, t.items), name=NAME)
-    async def track_users(stream: Any) -> None:
-        await items.caught_up.wait()
-        await work(app, stream, stage)
-
-    app.last_writes.append(stage.beats.finish)
-
-    @app.on_partitions_revoked.connect
-    async def _revoked(_app: Any, revoked: Any, **_: Any) -> None:
-        stage.beats.forget()
-        stage.partitions.resume()
-
-    return [items, *stage.shelf.services(), AssignmentKeeper(stage.partitions)]
+    items = Tail(wiring.settings, [wiring.topics.items], catalog.apply, name="items")
+    drive(app, wiring, FLOW, stage, ready=items.caught_up.wait)
+    return [items, *stage.store.services(), AssignmentKeeper(stage.partitions)]

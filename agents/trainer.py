@@ -29,7 +29,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
     )
     if result is None:
         return None
-    value, version = ranker.encode(result.text, wiring.clock(), result.metrics)
+    value, version = ranker.encode(result.text, wiring.clock.now_ms(), result.metrics)
     await wiring.sender.send_many(
         wiring.topics.models, [(ranker.NAME.encode(), value, None, [])], partition=0
     )

@@ -23,7 +23,8 @@ import numpy as np
 import redis.asyncio as redis
 import uvloop
 
-from headrace.agents.stage.refill import Apply, OnlineCopy
+from headrace.agents.stage.online_copy import OnlineCopy
+from headrace.agents.stage.refill import Apply
 from headrace.demo.embedded import EmbeddedRedis
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.settings import Settings

@@ -1,9 +1,9 @@
 """The oracle's own reading of raw records: JSON, types and ranges, written apart from the live decoder.
 
 ``headrace verify`` compares two computations of the same thing, so they share no code: the live system
-decodes with msgspec (streams/messages/), this module with Python's own parser and the tables below. What both must agree on is the public contract: unknown fields are ignored, the last of a repeated
-field counts but every one must be sound, whole numbers are written without fraction or exponent, lengths are
-in characters.
+decodes with msgspec (streams/messages/), this module with Python's own parser and the tables below. What both
+must agree on is the public contract: unknown fields are ignored, the last of a repeated field counts but
+every one must be sound, whole numbers are written without fraction or exponent, lengths are in characters.
 
 Nobody's bytes are trusted: whatever a record holds, it gets a verdict and never an exception.
 """

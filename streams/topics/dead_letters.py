@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 #: Before the names of the original record's own headers.
 ORIGINAL = "original."
 #: The original headers are kept up to this many bytes in all: the letter must fit where the record did.
 MAX_HEADER_BYTES = 32 * 1024
 MAX_DETAIL = 1000
+#: key, value, timestamp (ms, None = now), headers: as `BatchSender` takes them.
+Letter: TypeAlias = tuple[bytes | None, bytes | None, int | None, Sequence[tuple[str, bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +108,28 @@ def read_dead_letter(record: Any) -> DeadLetter:
             if name.startswith(ORIGINAL)
         ),
     )
+
+
+def fitting(letter: Letter, max_bytes: int) -> Letter:
+    """Return a dead letter as it is, or with as much left out as makes it fit into ``max_bytes``."""
+    for shape in (letter, without_body(letter)):
+        key, value, _, headers = shape
+        size = 256 + len(key or b"") + len(value or b"")
+        size += sum(len(name) * 4 + len(content) + 16 for name, content in headers)
+        if size <= max_bytes:
+            return shape
+    return without_body(letter, bare=True)
+
+
+def without_body(letter: Letter, *, bare: bool = False) -> Letter:
+    """Return a dead letter without the original value, whose size is told in ``origin-body-dropped``.
+
+    A ``bare`` one has lost its key and the record's own headers, too.
+    """
+    key, value, timestamp, headers = letter
+    kept = [h for h in headers if not (bare and h[0].startswith(ORIGINAL))]
+    kept.append(("origin-body-dropped", b"%d" % len(value or b"")))
+    if bare and key is not None:
+        key = None
+        kept.append(("origin-key-dropped", b"%d" % len(letter[0] or b"")))
+    return key, b"", timestamp, kept

@@ -1,8 +1,9 @@
 """Lag of every agent, from the broker alone: also when every worker is down.
 
 A group is ``<prefix>headrace-<role>``; what it committed and what the topics hold is all that is needed. A
-group of ours that committed nothing yet has rows too, for ``READS`` says what it reads: so a group without
-rows does not exist. Lag in seconds is the age of the first record not committed yet.
+group of ours that committed nothing yet has rows too, for the declaration of its agents (``flow``) says what
+it reads: so a group without rows does not exist. Lag in seconds is the age of the first record not committed
+yet.
 """
 
 from __future__ import annotations
@@ -18,18 +19,9 @@ from aiokafka.errors import KafkaError
 
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.flow import group_reads
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.fetching import drain
-
-#: Role -> the topics its group reads, as attributes of ``Topics``. The group's own assignment says it only
-#: while a worker runs, and the description of a group is not read alike from every broker.
-READS: Mapping[str, tuple[str, ...]] = {
-    "ingest": ("users", "events", "impressions", "items"),
-    "aggregate": ("item_events",),
-    "learn": ("impressions", "events", "examples"),
-    "log": ("examples",),
-    "serve": ("requests",),
-}
 
 #: Reading the first uncommitted record of every partition may take this long in all.
 PEEK_S = 3.0
@@ -144,10 +136,13 @@ async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str
         topic["topic"]: [part["partition"] for part in topic["partitions"]]
         for topic in await admin.describe_topics()
     }
+    # The group's own assignment says what it reads only while a worker runs, and the description of a group
+    # is not read alike from every broker.
+    declared = group_reads()
     out = {}
     for group in groups:
         offsets = await admin.list_consumer_group_offsets(group)
-        reads = [getattr(topics, name) for name in READS.get(group.removeprefix(prefix), ())]
+        reads = [getattr(topics, name) for name in declared.get(group.removeprefix(prefix), ())]
         out[group] = every_partition(
             {TopicPartition(tp.topic, tp.partition): int(found.offset) for tp, found in offsets.items()},
             reads,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,14 +13,14 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from worlds import World, here, item, request
 
 from headrace.agents.recommend import ServeStage
-from headrace.agents.stage.aftermath import Aftermath
-from headrace.agents.wiring import Flusher, Wiring
+from headrace.agents.wiring import Wiring
 from headrace.models.features import SPEC
 from headrace.models.learning import online
 from headrace.models.learning.online import OnlineLearner
 from headrace.serving.requests.address import parse_reply_address, unwrap
 from headrace.serving.requests.replies import MISSING_S, ReplySender
 from headrace.serving.store.redis import MemoryStore, RedisStore
+from headrace.streams.clock import ManualClock
 from headrace.streams.errors import ConfigError, RejectedError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import RecReply
@@ -95,7 +94,7 @@ class Broker:
 
 def stage_on(broker: Broker) -> ServeStage:
     sender: Any = broker
-    stage = ServeStage(Wiring(Settings(), sender, sender, MemoryStore(), clock=lambda: NOW))
+    stage = ServeStage(Wiring(Settings(), sender, sender, MemoryStore(), clock=ManualClock(NOW)))
     stage.recommender = World(30).recommender
     return stage
 
@@ -258,25 +257,6 @@ async def test_a_topic_that_was_just_made_is_waited_for() -> None:
     assert len(broker.of("rec-replies-new")) == 1
 
 
-async def test_the_end_of_a_batch_fails_at_the_next() -> None:
-    acked: list[int] = []
-    over: list[int] = []
-
-    async def fine() -> None:
-        await asyncio.sleep(0)
-
-    async def broken() -> None:
-        raise KafkaTimeoutError
-
-    endings = Aftermath()
-    await endings.add(fine(), lambda: acked.append(1), lambda: over.append(1))
-    await endings.add(broken(), lambda: acked.append(2), lambda: over.append(2))
-    await asyncio.sleep(0.01)
-    with pytest.raises(KafkaTimeoutError):
-        await endings.add(fine(), lambda: acked.append(3), lambda: over.append(3))
-    assert (acked, sorted(over), len(endings)) == ([1], [1, 2, 3], 0)
-
-
 def test_only_dead_letters_have_room_for_more_than_a_record() -> None:
     settings = Settings(max_message_bytes=100_000)
     limits = {
@@ -396,53 +376,6 @@ async def test_the_list_of_a_missed_deadline_is_the_users() -> None:
     reply = msgspec.json.decode(broker.of("rec-replies-p")[0][1] or b"", type=RecReply)
     assert reply.degraded == ["deadline"]
     assert {i.item_id for i in reply.items} & {"i1", "i2", "i3"} == set()
-
-
-async def test_a_flusher_ends_with_the_agent_that_owns_it(caplog: pytest.LogCaptureFixture) -> None:
-    written: list[int] = []
-
-    async def write() -> None:
-        written.append(1)
-        raise RuntimeError("the sender is not running")
-
-    flusher = Flusher(write, 0.02)
-
-    async def agent() -> None:
-        await flusher.hold(lambda: None)
-        await asyncio.sleep(60)
-
-    with caplog.at_level(logging.INFO):
-        owner = asyncio.create_task(agent())
-        await asyncio.sleep(0.005)
-        owner.cancel()
-        await asyncio.sleep(0.05)
-    assert written == []
-    assert caplog.records == []
-
-
-async def test_a_failed_flush_is_still_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    async def write() -> None:
-        raise KafkaTimeoutError
-
-    flusher = Flusher(write, 0.01)
-    await flusher.hold(lambda: None)
-    await asyncio.sleep(0.05)
-    assert "flush failed" in caplog.text
-    with pytest.raises(KafkaTimeoutError):
-        await flusher.hold(lambda: None)
-
-
-async def test_a_flusher_goes_on_after_it_forgot() -> None:
-    acked: list[int] = []
-
-    async def write() -> None: ...
-
-    flusher = Flusher(write, 0.01)
-    await flusher.hold(lambda: acked.append(1))
-    flusher.forget()
-    await flusher.hold(lambda: acked.append(2))
-    await asyncio.sleep(0.05)
-    assert acked == [2]
 
 
 @pytest.mark.parametrize("url", ["h:6379", "redis://h:port/0", "redis://h/0?colour=blue", ""])

@@ -72,7 +72,12 @@ def diagram(page: str) -> str:
 
 
 def files_in(text: str) -> set[str]:
-    return set(re.findall(r"\b(?:streams|models|serving|agents|console|demo|oracle|tests|bench|ops)/[\w/]+\.\w+", text))
+    return
+    set(
+        re.findall(
+            r"\b(?:streams|models|serving|agents|console|demo|oracle|tests|bench|ops)/[\w/]+\.\w+", text
+        )
+    )
 
 
 def agent_files() -> set[str]:

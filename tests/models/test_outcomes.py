@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from headrace.agents.join_outcomes import IDLE_MS, JoinPartition
+from headrace.agents.stage.hold import AckHold, release
 from headrace.models.features import SPEC
 from headrace.models.outcomes import OutcomeJoin
 from headrace.streams.errors import RejectedError
@@ -131,11 +132,10 @@ def test_a_producer_whose_clock_is_ahead_closes_nothing_early() -> None:
 
 def test_batches_are_acked_only_when_both_topics_are_past_them() -> None:
     acked: list[str] = []
-    part = JoinPartition(WAIT, 0)
-    part.hold(100, lambda: acked.append("a"))
+    part, held = JoinPartition(WAIT, 0), AckHold()
+    held.add(lambda: acked.append("a"), 3, until=100 + WAIT)
     part.events.read(100 + WAIT, 100 + WAIT)
-    assert part.done() == []
+    assert held.take([3], until=part.read_to) == {}
     part.shown.read(100 + WAIT, 100 + WAIT)
-    for ack in part.done():
-        ack()
+    release(held.take([3], until=part.read_to))
     assert acked == ["a"]

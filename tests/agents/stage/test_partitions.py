@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from headrace.agents.stage import partitions as owned
-from headrace.agents.stage.partitions import StagePartition, StagePartitions, all_of, packed, persist
+from headrace.agents.stage import store as stage_store
+from headrace.agents.stage.drive import all_of
+from headrace.agents.stage.partitions import StagePartition, StagePartitions
+from headrace.agents.stage.store import packed, persist
 from headrace.models.state import users as user_state
 from headrace.streams.errors import FencedError
 from headrace.streams.tables.partition import StatePartition
@@ -34,8 +36,8 @@ class Tables:
         return self.active[number]
 
 
-def shelf(table: Tables) -> Any:
-    return SimpleNamespace(table=table, attach=lambda state: None, feed=None)
+def store_of(table: Tables) -> Any:
+    return SimpleNamespace(table=table, attach=lambda state: None, copy=None)
 
 
 def test_rows_in_memory_are_packed_and_others_are_none() -> None:
@@ -48,7 +50,7 @@ def test_rows_in_memory_are_packed_and_others_are_none() -> None:
 
 def test_a_partition_lives_as_long_as_the_state_it_was_built_on() -> None:
     table = Tables(p0=state(0), p1=state(1))
-    parts: StagePartitions[StagePartition] = StagePartitions([shelf(table)], StagePartition)
+    parts: StagePartitions[StagePartition] = StagePartitions([store_of(table)], StagePartition)
     zero = parts.get(0)
     assert parts.get(0) is zero
     table.active[0] = state(0)
@@ -62,7 +64,7 @@ def test_a_partition_lives_as_long_as_the_state_it_was_built_on() -> None:
 
 
 async def test_a_read_waits_for_the_broker_and_a_lost_partition_ends_it(monkeypatch: Any) -> None:
-    monkeypatch.setattr(owned, "RETRY_S", 0.001)
+    monkeypatch.setattr(stage_store, "RETRY_S", 0.001)
     outcomes: list[Any] = [KafkaConnectionError("away"), KafkaConnectionError("away"), 3]
 
     async def read() -> int:

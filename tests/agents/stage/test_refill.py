@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
@@ -14,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from headrace.agents.stage.refill import CHUNK_ROWS, Apply, OnlineCopy
+from headrace.agents.stage.online_copy import OnlineCopy
+from headrace.agents.stage.refill import CHUNK_ROWS, Apply
 from headrace.serving.store.redis import Kind, MemoryStore
 from headrace.serving.store.resp import Keys
+from headrace.streams.clock import SYSTEM, Clock, ManualClock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.tables.rows import PackedRows
 
@@ -27,6 +28,13 @@ class Record(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
+
+
+class StoppedClock(ManualClock):
+    """Stands still; pauses only give way to other tasks."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
 
 
 class SlowStore(MemoryStore):
@@ -63,7 +71,7 @@ class Stage:
         self,
         store: MemoryStore,
         log: list[Record] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.store = store
         self.log = [] if log is None else log
@@ -228,17 +236,17 @@ async def test_packed_rows(store: MemoryStore) -> None:
 
 async def test_partitions_are_written_together(store: MemoryStore) -> None:
     feed = Stage(store).feed
-    feed._owned = lambda partition: partition != 5
+    feed.owned = lambda partition: partition != 5
     for n in (4, 5):
         feed.attach(n, lambda keys: [None] * len(keys), 0)
     parts = {n: PackedRows.of([n], [b"row %d" % n]) for n in (3, 4, 5, 6)}
     await feed.put(parts)
     assert await store.get("u", [3, 4, 5, 6]) == [b"row 3", b"row 4", None, None]
-    assert [feed._parts[n].once >= 0 for n in (3, 4, 5)] == [True, True, False], "marks wait for what is owed"
-    feed._parts[3].owed = feed._parts[4].owed = False
+    assert [feed.parts[n].once >= 0 for n in (3, 4, 5)] == [True, True, False], "marks wait for what is owed"
+    feed.parts[3].owed = feed.parts[4].owed = False
     store.away = True
     await feed.put({3: parts[3], 4: parts[4][:0]})
-    assert [feed._parts[n].owed for n in (3, 4)] == [True, False]
+    assert [feed.parts[n].owed for n in (3, 4)] == [True, False]
 
 
 async def test_a_partition_of_somebody_else_is_not_written(stage: Stage) -> None:
@@ -310,7 +318,7 @@ async def test_while_the_store_is_away_nothing_is_kept_and_nothing_waits(
         stage.expire([version + 100])
         await stage.flush()
         await stage.feed.look()
-    part = stage.feed._parts[3]
+    part = stage.feed.parts[3]
     assert len(part.undurable()) <= 24, "what two flushes changed"
     stage.store.away = False
     assert stage.shown() != stage.truth()
@@ -324,7 +332,7 @@ async def test_while_the_store_is_away_nothing_is_kept_and_nothing_waits(
 
 
 async def test_a_store_must_answer_for_a_while_before_it_counts_as_back(stage: Stage) -> None:
-    stage.feed._settle_s = 3600
+    stage.feed.settle_s = 3600
     stage.store.away = True
     stage.change(rows_of([1], 3))
     await stage.online()
@@ -332,7 +340,7 @@ async def test_a_store_must_answer_for_a_while_before_it_counts_as_back(stage: S
     await stage.feed.look()
     await stage.online()
     assert stage.shown()[1] == b"1 v1"
-    stage.feed._settle_s = 0
+    stage.feed.settle_s = 0
     await stage.feed.look()
     await stage.feed.catch_up(3)
     assert stage.shown()[1] == b"1 v3"
@@ -388,17 +396,17 @@ async def test_the_mark_moves_when_what_is_before_it_has_been_written(stage: Sta
 async def test_data_lost_while_catching_up(stage: Stage) -> None:
     stage.store.lose()
     await stage.feed.look()
-    read = stage.feed._read
+    read = stage.feed.read_changelog
 
     async def lossy(partition: int, from_offset: int, apply: Apply) -> int:
         end = await read(partition, from_offset, apply)
         stage.store.lose()
         return end
 
-    stage.feed._read = lossy
+    stage.feed.read_changelog = lossy
     await stage.feed.catch_up(3)
     assert not stage.feed.caught_up
-    stage.feed._read = read
+    stage.feed.read_changelog = read
     await stage.feed.catch_up(3)
     assert stage.feed.caught_up
     assert stage.shown() == stage.truth()
@@ -408,7 +416,7 @@ async def test_an_evicted_row_is_not_overwritten_with_what_it_was(stage: Stage) 
     """Written live while the changelog is read, made durable and evicted before its old record's turn."""
     stage.store.lose()
     await stage.feed.look()
-    read = stage.feed._read
+    read = stage.feed.read_changelog
 
     async def meanwhile(partition: int, from_offset: int, apply: Apply) -> int:
         async def later(records: Iterable[object]) -> None:
@@ -421,7 +429,7 @@ async def test_an_evicted_row_is_not_overwritten_with_what_it_was(stage: Stage) 
 
         return await read(partition, from_offset, later)
 
-    stage.feed._read = meanwhile
+    stage.feed.read_changelog = meanwhile
     await stage.feed.catch_up(3)
     assert 699 not in stage.memory
     assert stage.shown() == stage.truth()
@@ -432,7 +440,7 @@ async def test_a_row_made_durable_and_evicted_while_it_was_read_is_found(stage: 
     await stage.online()  # before it begins
     stage.store.lose()
     await stage.feed.look()
-    read = stage.feed._read
+    read = stage.feed.read_changelog
 
     async def meanwhile(partition: int, from_offset: int, apply: Apply) -> int:
         async def later(records: Iterable[object]) -> None:
@@ -443,7 +451,7 @@ async def test_a_row_made_durable_and_evicted_while_it_was_read_is_found(stage: 
 
         return await read(partition, from_offset, later)
 
-    stage.feed._read = meanwhile
+    stage.feed.read_changelog = meanwhile
     await stage.feed.catch_up(3)
     assert 699 not in stage.memory
     assert stage.shown() == stage.truth()
@@ -465,7 +473,7 @@ async def test_the_changelog_is_away(stage: Stage) -> None:
 async def test_the_store_goes_away_while_catching_up(stage: Stage) -> None:
     stage.store.lose()
     await stage.feed.look()
-    read = stage.feed._read
+    read = stage.feed.read_changelog
 
     async def cut(partition: int, from_offset: int, apply: Apply) -> int:
         async def later(records: list[Record]) -> None:
@@ -474,11 +482,11 @@ async def test_the_store_goes_away_while_catching_up(stage: Stage) -> None:
 
         return await read(partition, from_offset, later)
 
-    stage.feed._read = cut
+    stage.feed.read_changelog = cut
     with pytest.raises(UnavailableError):
         await stage.feed.catch_up(3)
     stage.store.away = False
-    stage.feed._read = read
+    stage.feed.read_changelog = read
     await stage.feed.look()
     assert not stage.feed.caught_up
     await stage.feed.catch_up(3)
@@ -488,20 +496,20 @@ async def test_the_store_goes_away_while_catching_up(stage: Stage) -> None:
 async def test_a_partition_that_goes_away_is_not_caught_up_with(stage: Stage) -> None:
     stage.store.lose()
     await stage.feed.look()
-    read = stage.feed._read
+    read = stage.feed.read_changelog
 
     async def revoked(partition: int, from_offset: int, apply: Apply) -> int:
         stage.feed.detach(3)
         return await read(partition, from_offset, apply)
 
-    stage.feed._read = revoked
+    stage.feed.read_changelog = revoked
     assert await stage.feed.catch_up(3) == 0
     assert stage.shown() == {}
 
 
 async def test_a_partition_that_may_be_somebody_elses_is_left_alone(stage: Stage) -> None:
     owned = False
-    stage.feed._owned = lambda partition: owned
+    stage.feed.owned = lambda partition: owned
     stage.change(rows_of([1], 8))
     await stage.flush()
     stage.store.lose()
@@ -552,7 +560,7 @@ class Chaos:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.store = SlowStore(self.rng)
-        self.stage = Stage(self.store, clock=lambda: 0.0)  # nothing waits: a seed is always the same run
+        self.stage = Stage(self.store, clock=StoppedClock())  # nothing waits: a seed is always the same run
         self.version = 0
         self.saved = dict(self.store._rows), dict(self.store._marks)
         calm = self.rng.choice([1, 3, 10])
@@ -578,7 +586,7 @@ class Chaos:
             feed = self.stage.feed
             if self.rng.random() < 0.2:
                 await feed.look()
-            if feed._parts[3].owed and not feed._away:
+            if feed.parts[3].owed and not feed._away:
                 with contextlib.suppress(UnavailableError):
                     await feed.catch_up(3)
 
@@ -606,7 +614,7 @@ class Chaos:
         again = {
             key: self.stage.memory.get(key) for key in self.stage.dirty | (self.stage.taken or {}).keys()
         }
-        self.stage = Stage(self.store, self.stage.log, clock=lambda: 0.0)
+        self.stage = Stage(self.store, self.stage.log, clock=StoppedClock())
         self.stage.change({key: row or b"what it was" for key, row in again.items()})
         self.stage.forget(key for key, row in again.items() if row == BLANK)
         self.stage.expire(key for key, row in again.items() if row is None)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pytest
 import redis.asyncio as redis
 
-from headrace.agents.stage.refill import OnlineCopy, changelog
+from headrace.agents.stage.online_copy import OnlineCopy
+from headrace.agents.stage.refill import changelog_reader
 from headrace.demo.embedded import EmbeddedRedis
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
@@ -48,7 +49,7 @@ class Worker:
         self.sender = sender
         self.store = store
         self.memory: dict[int, bytes] = {}
-        self.feed = OnlineCopy(store, "u", changelog(settings, self.topic), settle_s=0.3)
+        self.feed = OnlineCopy(store, "u", changelog_reader(settings, self.topic), settle_s=0.3)
         self.position = 0
 
     def lookup(self, keys: npt.NDArray[np.uint64]) -> list[bytes | None]:
@@ -195,7 +196,7 @@ async def test_a_worker_dies_while_redis_is_away(
     assert (await heir.store.read_marks("u", [1]))[1] == worker.position
 
 
-async def test_evicted_rows_come_from_the_changelog(
+async def test_evicted_rows_come_from_the_changelog_reader(
     worker: Worker, client: redis.Redis[bytes], eventually: Eventually
 ) -> None:
     await eventually(lambda: worker.feed.caught_up)

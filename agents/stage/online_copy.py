@@ -1,0 +1,311 @@
+"""The copy of a stage's rows in the online store, right again after whatever happened to the store.
+
+Rows are written through as they change, and nothing is kept while the store is away. A mark in the store (see
+serving/store/redis.py) says how far the changelog of a partition has got into it; whatever may be missing is
+read from the changelog after the mark:
+
+    what happened                   what tells                                  read again
+    the store was away              a write failed                              from the mark
+    it lost its data                the mark is missing (looked at every 1 s)   everything
+    it restarted, with older rows   its run id, so the mark is void             everything
+    the worker before us died       the mark is behind the changelog            from the mark
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+from mode import Service
+
+from headrace.agents.stage.refill import (
+    HELD,
+    LOOK_S,
+    CopiedPartition,
+    Gone,
+    Lookup,
+    MarkMoved,
+    ReadChangelog,
+    Refill,
+    Visible,
+    everything,
+    ints,
+)
+from headrace.serving.store.redis import PROBE_S, Kind, OnlineStore
+from headrace.serving.store.resp import Keys
+from headrace.streams.clock import SYSTEM, Clock
+from headrace.streams.errors import UnavailableError
+from headrace.streams.tables.rows import PackedRows
+
+log = logging.getLogger(__name__)
+
+#: A store that was away must answer this long before it is written to again: by then it has read what old
+#: connections (ours, a dead worker's) had sent it, and no old row can come after a new one.
+SETTLE_S = 1.0
+#: Rows written at most in a second while catching up: about a third of a core, the rest is the stage's.
+REFILL_ROWS_PER_S = 100_000.0
+#: Complaints of one kind are not repeated sooner.
+QUIET_S = 30.0
+
+
+class OnlineCopy(Service):
+    """Writes one kind of rows to the online store and sees to it that none is missing there.
+
+    A dead store never stops a stage and hardly slows it: the first write waits for its timeout once, the
+    following ones return at once.
+
+    Parameters
+    ----------
+    store, kind
+        Where the rows go.
+    read
+        Reads the rows' changelog, see ``changelog``. Records with keys of other than 8 bytes are passed over.
+    visible
+        Which packed rows readers may see; those that they may not (of forgotten users) are removed instead.
+        Asked about rows read again only, not about those given to ``put``.
+    owned
+        Whether a partition is surely still this worker's. While it is not, nothing is written.
+    settle_s, rows_per_s
+        See ``SETTLE_S``, ``REFILL_ROWS_PER_S``.
+    clock
+        Time and pauses.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        kind: Kind,
+        read: ReadChangelog,
+        *,
+        visible: Visible = everything,
+        owned: Callable[[int], bool] = lambda partition: True,
+        settle_s: float = SETTLE_S,
+        rows_per_s: float = REFILL_ROWS_PER_S,
+        clock: Clock = SYSTEM,
+        **kwargs: Any,
+    ) -> None:
+        self.store = store
+        self.kind: Kind = kind
+        self.read_changelog = read
+        self.visible = visible
+        self.owned = owned
+        self.settle_s = settle_s
+        self.rows_per_s = rows_per_s
+        self.clock = clock
+        self.parts: dict[int, CopiedPartition] = {}
+        self.writing = asyncio.Lock()  # fair: a live write waits for one chunk of a refill at most
+        self.marking = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._away = False
+        self._answers_since: float | None = None
+        self._announced = False
+        self._complained = -QUIET_S
+        super().__init__(**kwargs)
+
+    @property
+    def label(self) -> str:
+        """Name for logs."""
+        return f"{type(self).__name__}: {self.kind}"
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether, as far as is known, the store has everything."""
+        return not self._away and not any(p.owed or p.fresh is not None for p in self.parts.values())
+
+    def attach(self, partition: int, lookup: Lookup, position: int) -> None:
+        """Begin to feed a partition.
+
+        Parameters
+        ----------
+        lookup
+            Finds packed rows in memory.
+        position
+            Offset after the last changelog record that is in memory.
+
+        A partition that stayed here over a rebalance need not be attached anew; when it is, what is known of
+        it is kept.
+        """
+        part = self.parts.get(partition)
+        if part is None:
+            self.parts[partition] = CopiedPartition(lookup, position)
+        else:
+            part.lookup, part.durable, part.owed = lookup, max(part.durable, position), True
+        self._wake.set()
+
+    def detach(self, partition: int) -> None:
+        """Stop feeding a partition: it goes to another worker, or its rows in memory are dropped."""
+        self.parts.pop(partition, None)
+
+    async def put(self, changed: Mapping[int, PackedRows]) -> None:
+        """Write all rows that changed since the last call, by partition; there may be none.
+
+        Calls must not overlap. Never raises for a store that is away.
+        """
+        parts = {n: part for n in changed if (part := self.parts.get(n)) is not None}
+        positions = {n: (part.durable, part.once) for n, part in parts.items()}
+        for n, part in parts.items():
+            part.recent.update(dict.fromkeys(changed[n].keys.tolist(), HELD))
+        async with self._live({n: part for n, part in parts.items() if len(changed[n])}) as ours:
+            if ours:
+                await self.store.put(self.kind, PackedRows.joined([changed[n] for n in ours]))
+            for n, part in ours.items():
+                if part.fresh is not None:
+                    part.fresh.update(changed[n].keys.tolist())
+        if not self._away:
+            for n, (durable, once) in positions.items():
+                if n in ours or not len(changed[n]):
+                    parts[n].once, parts[n].safe = durable, max(parts[n].safe, once)
+
+    async def drop(self, partition: int, keys: Keys) -> None:
+        """Remove rows; may be called beside a ``put``. Otherwise as that."""
+        part = self.parts.get(partition)
+        if part is None or not len(keys):
+            return
+        part.recent.update(dict.fromkeys(ints(keys)))
+        async with self._live({partition: part}) as ours:
+            if ours:
+                await self.store.drop(self.kind, keys)
+                if part.fresh is not None:
+                    part.fresh.update(ints(keys))
+
+    def durable(self, partition: int, position: int) -> None:
+        """Say that every row that was dirty when this flush began is in the changelog before ``position``.
+
+        Flushes of one partition must not overlap.
+        """
+        part = self.parts.get(partition)
+        if part is not None:
+            part.durable = max(part.durable, position)
+            part.before, part.recent = part.recent, {}
+
+    @contextlib.asynccontextmanager
+    async def _live(self, parts: dict[int, CopiedPartition]) -> AsyncIterator[dict[int, CopiedPartition]]:
+        """Give out those of ``parts`` that may be written to, alone; what is not written is owed."""
+        if not parts:
+            yield {}
+            return
+        async with self.writing:
+            ours = {} if self._away else {n: part for n, part in parts.items() if self.owned(n)}
+            for n, part in parts.items():
+                part.owed |= n not in ours
+            try:
+                yield ours
+            except UnavailableError as exc:
+                for part in ours.values():
+                    part.owed = True
+                ours.clear()
+                self.went_away(exc)
+
+    def went_away(self, exc: UnavailableError) -> None:
+        """Note that the store did not answer."""
+        self._answers_since = None
+        if not self._away:
+            self._away = True
+            self._announced = self.clock.monotonic() - self._complained >= QUIET_S
+            if self._announced:
+                self._complained = self.clock.monotonic()
+                log.warning(
+                    "the online store is away, what it misses is read from the changelog later: %s",
+                    exc,
+                    extra={"action": "store_down", "kind": self.kind},
+                )
+
+    def _back(self) -> bool:
+        """Note an answer; return whether the store may be written to."""
+        now = self.clock.monotonic()
+        if self._away:
+            self._answers_since = now if self._answers_since is None else self._answers_since
+            self._away = now - self._answers_since < self.settle_s
+            if not self._away and self._announced:
+                log.info("the online store is back", extra={"action": "store_up", "kind": self.kind})
+        return not self._away
+
+    async def look(self) -> None:
+        """Compare the marks with the store's, move them on, and wake what catches up."""
+        parts = {n: part for n, part in self.parts.items() if self.owned(n)}
+        try:
+            async with self.marking:
+                found = await self.store.read_marks(self.kind, list(parts))
+                if self._back():
+                    await self._move({n: p for n, p in parts.items() if p.fresh is None}, found)
+        except UnavailableError as exc:
+            self.went_away(exc)
+        if not self._away and any(part.owed for part in parts.values()):
+            self._wake.set()
+
+    async def _move(self, parts: dict[int, CopiedPartition], found: dict[int, int | None]) -> None:
+        marks: dict[int, int] = {}
+        seen: dict[int, int | None] = {}
+        for n, part in parts.items():
+            if part.mark is None or found[n] != part.mark:
+                part.owed = True
+            elif part.safe > part.mark and not part.owed:
+                marks[n], seen[n] = part.safe, part.mark
+        if marks:
+            done = await self.store.set_marks(self.kind, marks, seen)
+            for n, position in marks.items():
+                parts[n].mark = position
+                parts[n].owed |= n not in done
+
+    async def catch_up(self, partition: int) -> int:
+        """Write what may be missing of a partition; return the number of rows written or removed.
+
+        Raises
+        ------
+        UnavailableError
+            When the store or the changelog is away; what is missing stays owed.
+        """
+        part = self.parts[partition]
+        part.owed, part.fresh = False, set()
+        try:
+            return await Refill(self, partition, part).run()
+        except MarkMoved:
+            part.owed = True
+            return 0
+        except Gone:
+            return 0
+        except BaseException:
+            part.owed = True
+            raise
+        finally:
+            part.fresh = None
+
+    @Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            if self.parts:
+                await self.look()
+            await self.sleep(PROBE_S if self._away else LOOK_S)
+
+    @Service.task
+    async def _refill(self) -> None:
+        while not self.should_stop:
+            await self.wait(self._wake)
+            self._wake.clear()
+            for partition, part in list(self.parts.items()):
+                if part.owed and not self._away and self.parts.get(partition) is part:
+                    with self._survive(partition):
+                        await self.catch_up(partition)
+
+    @contextlib.contextmanager
+    def _survive(self, partition: int) -> Iterator[None]:
+        try:
+            yield
+        except UnavailableError as exc:
+            if not self._away:  # then it is the changelog; tried again after the next look
+                log.warning(
+                    "the online store cannot catch up with partition %d: %s",
+                    partition,
+                    exc,
+                    extra={"action": "store_refill_failed", "kind": self.kind, "partition": partition},
+                )
+
+    async def on_stop(self) -> None:
+        """Move the marks on a last time: the next worker has less to read."""
+        if self.parts and not self._away:
+            await self.look()

@@ -1,0 +1,163 @@
+"""A state store of a stage and its copy in the online store: rows go out, evicted rows come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import faust
+import numpy as np
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from headrace.agents.stage.online_copy import OnlineCopy
+from headrace.agents.stage.refill import Visible, changelog_reader, everything
+from headrace.agents.wiring import Wiring
+from headrace.serving.store.redis import Kind
+from headrace.streams.errors import FencedError, UnavailableError
+from headrace.streams.tables.partition import U64, StatePartition
+from headrace.streams.tables.rows import PackedRows
+from headrace.streams.tables.store import StateStore
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+#: Rows older than ``state_ttl_s`` are looked for this often.
+EXPIRE_EVERY_MS = 60_000
+#: A read that failed because the broker is away is tried again after this.
+RETRY_S = 1.0
+
+
+def packed(state: StatePartition, keys: U64) -> list[bytes | None]:
+    """Return the packed rows of ``keys``, None for those not in memory."""
+    rows = state.rows.find(keys)
+    there = np.flatnonzero(rows >= 0)
+    out: list[bytes | None] = [None] * len(keys)
+    for i, row in zip(there.tolist(), state.rows.pack(rows[there]), strict=True):
+        out[i] = row
+    return out
+
+
+class StageStore:
+    """A table and its place in the online store, if it has one: rows go out, evicted ones come back.
+
+    Parameters
+    ----------
+    topic
+        Full name of the changelog.
+    kind
+        Of the rows in the online store; None when they are not there.
+    visible
+        Which packed rows readers of the store may see.
+    options
+        ``StateStore``'s: dtype, blank, order.
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        wiring: Wiring,
+        topic: str,
+        kind: Kind | None,
+        *,
+        visible: Visible = everything,
+        **options: Any,
+    ) -> None:
+        self._wiring = wiring
+        self._kind = kind
+        self._expired: dict[int, int] = {}  # when old rows were last looked for, by partition
+        self.table = StateStore(
+            app,
+            topic,
+            changelog=topic,
+            sender=wiring.sender,
+            fetch=self._fetch if kind is not None else None,
+            max_rows=wiring.settings.memory_rows,
+            **options,
+        )
+        self.copy = (
+            OnlineCopy(
+                wiring.store,
+                kind,
+                changelog_reader(wiring.settings, topic),
+                visible=visible,
+                owned=self._owned,
+                clock=wiring.clock,
+            )
+            if kind is not None
+            else None
+        )
+
+    async def _fetch(self, _partition: int, keys: U64) -> Sequence[bytes | None]:
+        if self._kind is None:
+            return []
+        try:
+            return await self._wiring.store.get(self._kind, keys.tolist())
+        except UnavailableError:
+            return []  # then the changelog has them
+
+    def _owned(self, partition: int) -> bool:
+        try:
+            self.table.check_lease()
+        except FencedError:
+            return False
+        return partition in self.table.active
+
+    def services(self) -> list[Service]:
+        """Return what has to run beside the agent."""
+        return [] if self.copy is None else [self.copy]
+
+    def attach(self, state: StatePartition) -> None:
+        """Begin to show a partition in the online store."""
+        if self.copy is not None:
+            self.copy.attach(state.number, partial(packed, state), state.position)
+
+    async def show(self, changed: Mapping[int, PackedRows]) -> None:
+        """Put changed rows, by partition, into the online store; none, too, is worth a call."""
+        if self.copy is not None:
+            await self.copy.put(changed)
+
+    async def hide(self, partition: int, keys: U64 | Sequence[int]) -> None:
+        """Remove rows from the online store."""
+        if self.copy is not None and len(keys):
+            await self.copy.drop(partition, keys)
+
+    def written(self, state: StatePartition) -> None:
+        """After a durable write: the online store may count on it."""
+        if self.copy is not None:
+            self.copy.durable(state.number, state.position)
+
+    async def make_room(self, state: StatePartition) -> None:
+        """Let idle rows leave memory and old ones go.
+
+        To be called where ``restore`` is, before it: nothing may leave between that and the use of rows.
+        """
+        state.evict(max_rows=self._wiring.settings.memory_rows)
+        settings, now = self._wiring.settings, self._wiring.clock.now_ms()
+        if now - self._expired.get(state.number, 0) >= EXPIRE_EVERY_MS and len(state.rows):
+            self._expired[state.number] = now
+            newest = int(state.rows.view()["updated"].max())
+            await self.hide(state.number, state.expire(newest - settings.state_ttl_s * 1000))
+
+    async def restore(self, state: StatePartition, keys: Callable[[], U64]) -> None:
+        """Have those of ``keys`` in memory again that were evicted."""
+        if state.evicted_count:
+            away = state.evicted(keys())
+            if len(away):
+                await persist(lambda: self.table.restore(state.number, np.unique(away)))
+
+
+async def persist(read: Callable[[], Awaitable[T]]) -> T:
+    """Return what ``read`` reads from Kafka, tried again while the broker is away.
+
+    The agent waits meanwhile, as its consumer does. ``FencedError`` ends it: somebody else goes on.
+    """
+    while True:
+        try:
+            return await read()
+        except (KafkaError, UnavailableError) as exc:
+            log.warning("waiting for the broker: %s", exc, extra={"action": "broker_away"})
+            await asyncio.sleep(RETRY_S)
