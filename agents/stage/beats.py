@@ -2,7 +2,7 @@
 
     batch -> apply -> hold(ack)
                          |- online flush,  every flush_every_ms:    rows to Redis, records to the next stage
-                         '- durable flush, every durable_every_ms:  the same, then the changelog, then the acks
+                         '- durable flush, every durable_every_ms:  the same, the changelog, then the acks
 
 A row that changes ten times between two durable flushes is one changelog record. Online flushes, and
 applying, go on while a durable flush waits for the changelog. Partitions take turns in durable flushes:

@@ -13,7 +13,8 @@ from headrace.console import lag_view
 from headrace.streams.app import make_app
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.topics.lag import READS, every_partition, lag, rows
+from headrace.streams.topics.flow import group_reads
+from headrace.streams.topics.lag import every_partition, lag, rows
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.consumer import batch_topic, durable, manual
 
@@ -130,7 +131,7 @@ async def test_idle_workers_are_healthy_and_read_what_we_say(topics_made, monkey
     for role in roles:
         mine = {(r.topic, r.partition) for r in found if r.agent == role}
         assert mine == {(topic, p) for topic in apps[role].batch_topics for p in range(settings.partitions)}
-        assert apps[role].batch_topics == {getattr(topics, name) for name in READS[role]}
+        assert apps[role].batch_topics == {getattr(topics, name) for name in group_reads()[role]}
 
 
 @pytest.mark.broker
