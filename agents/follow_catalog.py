@@ -17,7 +17,7 @@ from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.schemas import Item
 from headrace.streams.topics import flow
-from headrace.streams.topics.reader import Tail, broadcast_channel
+from headrace.streams.topics.tail import Tail, broadcast_channel
 from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("follow_catalog")

@@ -39,8 +39,8 @@ from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
-from headrace.streams.topics.reader import Tail
 from headrace.streams.topics.sender import OutRecord
+from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
 FLOW = flow.agent("recommend")

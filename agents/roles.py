@@ -17,7 +17,7 @@ from headrace.streams.app import make_app, run_apps
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
-from headrace.streams.topics.names import check_topics
+from headrace.streams.topics.admin import check_topics
 from headrace.streams.topics.sender import BatchSender
 
 #: Role -> its agents that read topics as a group. The trainer reads files: it has no app and no group.

@@ -37,8 +37,8 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
-from headrace.streams.topics.history import read_since
-from headrace.streams.topics.reader import Tail
+from headrace.streams.topics.reader import read_since
+from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("track_users")

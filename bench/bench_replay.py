@@ -24,8 +24,9 @@ from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis
 from headrace.demo.replay import replay
 from headrace.streams.app import run
 from headrace.streams.settings import Settings
+from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.lag import lag
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.names import Topics
 
 STAGES = {"user_stage": "ingest", "pipeline": "ingest,aggregate"}
 TICK = os.sysconf("SC_CLK_TCK")

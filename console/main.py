@@ -255,7 +255,8 @@ def _check_web_port(port: int, with_app: Sequence[str]) -> None:
 def topics_create(brokers: Brokers = None) -> None:
     """Create the topics that are missing; those that exist stay as they are."""
     settings = _settings(brokers)
-    from headrace.streams.topics.names import Topics, create_topics
+    from headrace.streams.topics.admin import create_topics
+    from headrace.streams.topics.names import Topics
 
     created = _run(create_topics(settings))
     for name in created:
@@ -268,7 +269,7 @@ def topics_create(brokers: Brokers = None) -> None:
 def topics_check(brokers: Brokers = None) -> None:
     """Say what is wrong with the topics; exit code 1 if anything is."""
     settings = _settings(brokers)
-    from headrace.streams.topics.names import check_topics
+    from headrace.streams.topics.admin import check_topics
 
     problems = _run(check_topics(settings))
     for problem in problems:

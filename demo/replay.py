@@ -20,7 +20,8 @@ from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.messages.files import Format, read_globo, read_jsonl
 from headrace.streams.messages.schemas import Event, Item
 from headrace.streams.settings import Settings
-from headrace.streams.topics.names import Topics, check_topics
+from headrace.streams.topics.admin import check_topics
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
 #: Events encoded and sent at a time: what bounds the memory.

@@ -27,11 +27,12 @@ from headrace.models.learning import artefact, online, ranker
 from headrace.serving.requests.client import RecClient
 from headrace.streams.errors import ArtefactError, HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import RecReply, RecRequest
+from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.dead_letters import read_dead_letter
 from headrace.streams.topics.lag import lag
-from headrace.streams.topics.names import Topics, create_topics
-from headrace.streams.topics.reader import Tail
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
+from headrace.streams.topics.tail import Tail
 
 #: Serving is alone, so that a backlog of events never delays a reply.
 WORKERS = ("serve", "ingest,aggregate,learn,log,trainer")

@@ -21,7 +21,7 @@ from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
 from headrace.streams.app import run_apps
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.topics.names import create_topics
+from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.sender import BatchSender
 
 

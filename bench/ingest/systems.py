@@ -20,7 +20,8 @@ from redis.asyncio import Redis
 from headrace.demo.stack import environment
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import Settings
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.names import Topics
 from ingest.events import Record, describe, fill, newcomers
 from ingest.measure import Positions, Process, Servers, cpu_s, touch_memory
 

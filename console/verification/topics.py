@@ -14,12 +14,10 @@ from aiokafka import TopicPartition
 
 from headrace.console.screen import Reporter
 from headrace.oracle import records as oracle_records
-from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.reader import open_reader, read_partition
-from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S
+from headrace.streams.topics.reader import open_reader, read_partition, read_to
 
 Rows = npt.NDArray[np.void]
 Read = Callable[[pl.DataFrame], pl.DataFrame]
@@ -71,25 +69,12 @@ async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[Topi
 
     async with open_reader(s, reads) as reader:
         begins, ends = await reader.bounds()
-        left = {tp for tp in reader.partitions if begins[tp] < ends[tp]}
-        for tp in reader.partitions:
-            reader.seek(tp, begins[tp])
-        while left:
-            fetched = await reader.fetch(REQUEST_TIMEOUT_S)
-            if not fetched:
-                raise UnavailableError(
-                    f"nothing more arrives of {', '.join(sorted(tp.topic for tp in left))}"
-                )
-            for part in fetched:
-                if part.tp not in left:
-                    continue
-                new = [r for r in part.records if r.offset < ends[part.tp]]
-                counts[part.tp] += len(new)
-                held.setdefault(part.tp, []).extend(new)
-                if part.position >= ends[part.tp]:
-                    left.discard(part.tp)
-                if part.tp not in left or len(held[part.tp]) >= CHUNK:
-                    decode(part.tp)
+        async for part in read_to(reader, begins, ends):
+            new = [r for r in part.records if r.offset < ends[part.tp]]
+            counts[part.tp] += len(new)
+            held.setdefault(part.tp, []).extend(new)
+            if part.position >= ends[part.tp] or len(held[part.tp]) >= CHUNK:
+                decode(part.tp)
             report(counts.total(), "records read")
     frames = {topic: pl.concat(parts) for topic, parts in chunks.items()}
     started = {topic: {tp.partition for tp in begins if tp.topic == topic and begins[tp]} for topic in reads}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,8 @@ from aiokafka.errors import KafkaError
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import StatePartition, record_crc
-from headrace.streams.topics.reader import EMPTY_S, Reader, open_reader
-from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched
+from headrace.streams.topics.reader import Reader, open_reader, read_to
+from headrace.streams.transport.fetching import Fetched
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +40,6 @@ class Copy:
         Its bounds, as they were when reading began.
     max_rows
         Rows kept in memory, None for all.
-    fetched
-        Offset after what was fetched.
     """
 
     tp: TopicPartition
@@ -50,13 +47,11 @@ class Copy:
     begin: int
     end: int
     max_rows: int | None = None
-    fetched: int = -1
 
     def start(self) -> int:
         """Return the offset to read from."""
         # What came from a file may be of another topic of that name: its last record is read again.
-        self.fetched = self.part.position - self.part.from_file
-        return self.fetched
+        return self.part.position - self.part.from_file
 
     def done(self) -> bool:
         """Return whether it is all there."""
@@ -67,32 +62,34 @@ class Copy:
         rows = min(self.end - self.part.position, MAX_ROOM_BYTES // self.part.rows.row_bytes)
         self.part.reserve(rows if self.max_rows is None else min(rows, self.max_rows + APPLY_ROWS))
 
-    def check(self, reader: Reader, fetched: Fetched) -> tuple[Copy, Sequence[Any], int]:
-        """Return what ``apply`` is to be called with: nothing of a changelog that is another one."""
+    def take(self, reader: Reader, fetched: Fetched) -> int:
+        """Apply what was fetched; return how many records. Nothing is applied of another changelog."""
         records, position = fetched.records, fetched.position
-        self.fetched = position
-        if self.part.from_file and records:
+        if self.part.from_file and (records or position >= self.end):
+            if records and not self._same(records[0]):
+                self._start_anew(reader)
+                return 0
             self.part.from_file = False
-            first = records[0]
-            if first.offset == self.part.position - 1:
-                if record_crc(first.key, first.value) != self.part.last_crc:
-                    log.warning(
-                        "the snapshot of %s-%d is of another changelog of that name: it is not used",
-                        *self.tp,
-                        extra={"action": "snapshot_refused"},
-                    )
-                    self.part.reset()
-                    reader.seek(self.tp, self.begin)
-                    self.fetched = self.begin
-                    return self, [], 0
+            if records and records[0].offset == self.part.position - 1:
                 records = records[1:]
-        return self, records, position
-
-    def apply(self, records: Sequence[Any], position: int) -> int:
-        """Apply records; return how many."""
         self.part.apply(records, max(position, self.part.position))
         self.part.evict(max_rows=self.max_rows)
         return len(records)
+
+    def _same(self, first: Any) -> bool:
+        """Return whether the first record read fits the snapshot: its last one, or one after it."""
+        if first.offset != self.part.position - 1:
+            return True
+        return record_crc(first.key, first.value) == self.part.last_crc
+
+    def _start_anew(self, reader: Reader) -> None:
+        log.warning(
+            "the snapshot of %s-%d is of another changelog of that name: it is not used",
+            *self.tp,
+            extra={"action": "snapshot_refused"},
+        )
+        self.part.reset()
+        reader.seek(self.tp, self.begin)
 
 
 def open_changelogs(
@@ -107,7 +104,7 @@ def open_changelogs(
     """
     rows = max(1, min(APPLY_BYTES // row_bytes, APPLY_ROWS))
     settings = settings.model_copy(update={"batch_max_records": rows})
-    return open_reader(settings, set(topics), fetch_bytes=FETCH_BYTES, begin=False)
+    return open_reader(settings, set(topics), fetch_bytes=FETCH_BYTES)
 
 
 async def read_to_end(reader: Reader, copies: Iterable[Copy]) -> int:
@@ -121,34 +118,14 @@ async def read_to_end(reader: Reader, copies: Iterable[Copy]) -> int:
     pending = {copy.tp: copy for copy in copies if not copy.done()}
     for copy in pending.values():
         copy.reserve()
-    if pending:
-        reader.start({tp: copy.start() for tp, copy in pending.items()})
-    count, deadline = 0, time.monotonic() + REQUEST_TIMEOUT_S
-    while pending:
-        more = any(copy.fetched < copy.end for copy in pending.values())
-        for part in await reader.fetch(EMPTY_S) if more else []:
-            if part.tp in pending:
-                copy, records, position = pending[part.tp].check(reader, part)
-                count += copy.apply(records, position)
-                deadline = time.monotonic() + REQUEST_TIMEOUT_S
-                await asyncio.sleep(0)  # what comes next is asked for meanwhile
-        for tp in [tp for tp, copy in pending.items() if _ended(reader, copy)]:
-            del pending[tp]
-        if time.monotonic() > deadline:
-            missing = ", ".join(f"{tp.topic}-{tp.partition}" for tp in pending)
-            raise UnavailableError(f"nothing arrives of {missing}")
-    return count
-
-
-def _ended(reader: Reader, copy: Copy) -> bool:
-    if not copy.done() and reader.nothing_before(copy.tp, copy.end):
-        copy.part.from_file = False
-        copy.part.apply([], copy.end)
-    if copy.done():
+    begins = {tp: copy.start() for tp, copy in pending.items()}
+    count = 0
+    async for part in read_to(reader, begins, {tp: copy.end for tp, copy in pending.items()}):
+        count += pending[part.tp].take(reader, part)
+        await asyncio.sleep(0)  # what comes next is asked for meanwhile
+    for copy in pending.values():
         copy.part.trim()
-        reader.pause(copy.tp)
-        return True
-    return False
+    return count
 
 
 async def follow(settings: Settings, copies: Iterable[Copy], row_bytes: int) -> None:
@@ -160,8 +137,7 @@ async def follow(settings: Settings, copies: Iterable[Copy], row_bytes: int) -> 
                 reader.start({tp: copy.start() for tp, copy in by_tp.items()})
                 while True:
                     for part in await reader.fetch(1.0):
-                        copy, records, position = by_tp[part.tp].check(reader, part)
-                        copy.apply(records, position)
+                        by_tp[part.tp].take(reader, part)
                         await asyncio.sleep(0)  # this loop has other things to do
         except (KafkaError, OSError, UnavailableError) as exc:
             log.warning("Standby partitions could not be followed, trying again: %r", exc)

@@ -1,26 +1,21 @@
-"""Reading topics without a group: all records in every process, or one partition's whole history."""
+"""Reading topics without a consumer group: up to their present end, from an offset or from a time."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
-import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError
-from mode import Service
-from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched, be_patient, drain
-
-log = logging.getLogger(__name__)
 
 #: After this long without a record a reader asks itself whether there are any.
 EMPTY_S = 0.5
@@ -59,6 +54,11 @@ class Reader:
         """Continue reading ``tp`` at ``offset``."""
         self._consumer.seek(tp, offset)
         self._state(tp).timestamp = None
+
+    def position(self, tp: TopicPartition) -> int:
+        """Return the offset after what was fetched or sought last, -1 when there is none."""
+        state = self._state(tp)
+        return int(state.position) if state.has_valid_position else -1
 
     def pause(self, tp: TopicPartition) -> None:
         """Read no more of ``tp``."""
@@ -107,16 +107,14 @@ async def open_reader(
     partitions: Iterable[int] | None = None,
     *,
     fetch_bytes: int = 1024 * 1024,
-    begin: bool = True,
 ) -> AsyncIterator[Reader]:
-    """Open a reader of ``partitions`` (all when None) of ``topics``; positions are set with ``seek``.
+    """Open a reader of ``partitions`` (all when None) of ``topics``. Nothing is fetched before
+    ``Reader.start``.
 
     Parameters
     ----------
     fetch_bytes
         Asked for at once from each partition.
-    begin
-        False: nothing is fetched before ``Reader.start``.
 
     Raises
     ------
@@ -142,8 +140,6 @@ async def open_reader(
             for partition in await _partitions(consumer, topic, settings)
             if wanted is None or partition in wanted
         ]
-        if begin:
-            consumer.assign(tps)
         yield Reader(consumer, tps, settings)
     finally:
         await consumer.stop()
@@ -164,118 +160,53 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings
         await asyncio.sleep(0.05)
 
 
-class BroadcastChannel(faust.Channel):
-    """An in-process channel for tailed batches: no rebalance empties it, a full one makes puts wait."""
+async def read_to(
+    reader: Reader,
+    begins: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    *,
+    follow: bool = False,
+    timeout_s: float = REQUEST_TIMEOUT_S,
+) -> AsyncIterator[Fetched]:
+    """Read partitions from ``begins`` up to ``ends``; yield what is fetched.
 
-    _queue: ThrowableQueue | None
-
-    @property
-    def queue(self) -> ThrowableQueue:
-        """The queue of one subscriber."""
-        if self._queue is None:
-            flow = FlowControlEvent(initially_suspended=False)
-            flow.resume()
-            self._queue = ThrowableQueue(maxsize=self.maxsize or 16, flow_control=flow)
-        return self._queue
-
-    async def put(self, value: Any) -> None:
-        """Give ``value`` to every subscriber; wait for the first one to come."""
-        root = self._root if self._root is not None else self
-        while not root._subscribers:  # noqa: ASYNC110 - Faust tells nobody when an agent subscribes
-            await asyncio.sleep(0.01)
-        for subscriber in list(root._subscribers):
-            await subscriber.queue.put(value)
-
-
-def broadcast_channel(app: faust.App, maxsize: int = 16) -> BroadcastChannel:
-    """Return a channel that an agent can read and a ``Tail`` can deliver to."""
-    return BroadcastChannel(app, maxsize=maxsize)
-
-
-class Tail(Service):
-    """Reads all partitions of some topics from their beginning, for ever, and delivers ``RecordBatch``.
-
-    Batches of one partition come in order, one at a time. An exception of ``deliver`` crashes the service.
+    The last records of a partition may lie past its end. Where nothing is left before an end (compaction
+    removed it), ``Fetched`` without records and with that position is yielded. Whoever seeks back meanwhile
+    gets those records again.
 
     Parameters
     ----------
-    source
-        Settings, or an app made by ``make_app``.
-    topics
-        Full topic names.
-    deliver
-        Called, and awaited when it returns an awaitable; or a ``BroadcastChannel``.
-    from_end
-        Skip what was written before the start.
+    begins, ends
+        Next offset to be read of each partition, and where to stop.
+    follow
+        Go on with partitions that have reached their end while others have not: the caller reads them
+        further.
+    timeout_s
+        Longest time without any record.
 
-    Attributes
-    ----------
-    caught_up
-        Set once everything written before the start was delivered.
-    position
-        (topic, partition) -> next offset to be delivered.
+    Raises
+    ------
+    UnavailableError
+        When nothing arrives for so long.
     """
-
-    mundane_level = "debug"
-
-    def __init__(
-        self,
-        source: Settings | faust.App,
-        topics: str | Iterable[str],
-        deliver: Deliver | BroadcastChannel,
-        *,
-        name: str = "tail",
-        from_end: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        self._settings: Settings = source if isinstance(source, Settings) else source.headrace_settings
-        self._topics = [topics] if isinstance(topics, str) else list(topics)
-        self._deliver: Deliver = deliver.put if isinstance(deliver, BroadcastChannel) else deliver
-        self._name = name
-        self._from_end = from_end
-        self._highwater: dict[tuple[str, int], int] = {}
-        self.caught_up = asyncio.Event()
-        self.position: dict[tuple[str, int], int] = {}
-        super().__init__(**kwargs)
-
-    @property
-    def label(self) -> str:
-        """Name for logs."""
-        return f"{type(self).__name__}: {self._name}"
-
-    def lag(self) -> int:
-        """Return how many records are written and not delivered, as far as the broker's last answers say."""
-        return sum(max(0, end - self.position.get(tp, 0)) for tp, end in self._highwater.items())
-
-    @Service.task
-    async def _read(self) -> None:
-        async with open_reader(self._settings, self._topics) as reader:
-            begins, ends = await reader.bounds()
-            missing = {}
-            for tp in reader.partitions:
-                start = ends[tp] if self._from_end else begins[tp]
-                reader.seek(tp, start)
-                self.position[tuple(tp)], self._highwater[tuple(tp)] = start, ends[tp]
-                if start < ends[tp]:
-                    missing[tp] = ends[tp]
-            while not self.should_stop:
-                if not missing:
-                    self.caught_up.set()
-                for part in await reader.fetch(1.0):
-                    await _deliver(self._deliver, part)
-                    self.position[tuple(part.tp)] = part.position
-                    self._highwater[tuple(part.tp)] = part.highwater
-                    if part.position >= missing.get(part.tp, 0):
-                        missing.pop(part.tp, None)
-                for tp in [tp for tp, end in missing.items() if reader.nothing_before(tp, end)]:
-                    self.position[tuple(tp)] = missing.pop(tp)
-
-
-async def _deliver(deliver: Deliver, part: Fetched) -> None:
-    if part.records:
-        waiting = deliver(RecordBatch(part.tp.topic, part.tp.partition, part.records))
-        if waiting is not None:
-            await waiting
+    missing = {tp: end for tp, end in ends.items() if begins[tp] < end}
+    if missing or follow:
+        reader.start(begins if follow else {tp: begins[tp] for tp in missing})
+    deadline = time.monotonic() + timeout_s
+    while missing:
+        for part in await reader.fetch(EMPTY_S):
+            yield part
+            deadline = time.monotonic() + timeout_s
+            if reader.position(part.tp) >= missing.get(part.tp, math.inf):
+                del missing[part.tp]
+                if not follow:
+                    reader.pause(part.tp)
+        for tp in [tp for tp, end in missing.items() if reader.nothing_before(tp, end)]:
+            end = missing.pop(tp)
+            yield Fetched(tp, [], end, end)
+        if missing and time.monotonic() > deadline:
+            where = ", ".join(f"{tp.topic}-{tp.partition} before {end}" for tp, end in missing.items())
+            raise UnavailableError(f"nothing arrives of {where}")
 
 
 async def read_partition(
@@ -296,25 +227,46 @@ async def read_partition(
             raise NoTopicError(f"topic {topic} has no partition {partition}")
         begins, ends = await reader.bounds()
         (tp,) = reader.partitions
-        position, end = max(begins[tp], from_offset), int(ends[tp])
-        reader.seek(tp, position)
-        while position < end:
-            position = await _step(reader, apply, tp, position, end)
-        return end
+        async for part in read_to(reader, {tp: max(begins[tp], from_offset)}, ends):
+            await deliver(apply, part)
+        return int(ends[tp])
 
 
-async def _step(reader: Reader, apply: Deliver, tp: TopicPartition, position: int, end: int) -> int:
-    deadline = time.monotonic() + REQUEST_TIMEOUT_S
-    while True:
-        fetched = await reader.fetch(EMPTY_S)
-        for part in fetched:
-            await _deliver(apply, part)
-            position = part.position
-        if fetched:
-            return position
-        if reader.nothing_before(tp, end):
-            return end
-        if time.monotonic() > deadline:
-            raise UnavailableError(
-                f"{tp.topic}-{tp.partition}: nothing arrives past offset {position} of {end}"
-            )
+async def read_since(
+    settings: Settings, topic: str, partition: int, since_ms: int, before_offset: int, apply: Deliver
+) -> int:
+    """Read the records before ``before_offset``, from the first one dated ``since_ms`` or later.
+
+    Every record before that one is older than ``since_ms``, so the running maximum of the timestamps read is
+    the partition's own wherever it is at least ``since_ms``.
+
+    Returns
+    -------
+    int
+        How many records were read.
+
+    Raises
+    ------
+    UnavailableError
+        When the broker stops answering.
+    """
+    count = 0
+    async with open_reader(settings, [topic], [partition]) as reader:
+        (tp,) = reader.partitions
+        found = (await reader.offsets_for_time(since_ms)).get(tp)
+        if found is None or found >= before_offset:
+            return 0
+        begins, _ = await reader.bounds()
+        async for part in read_to(reader, {tp: max(begins[tp], found)}, {tp: before_offset}):
+            before = part._replace(records=[r for r in part.records if r.offset < before_offset])
+            count += len(before.records)
+            await deliver(apply, before)
+    return count
+
+
+async def deliver(apply: Deliver, part: Fetched) -> None:
+    """Hand over what was fetched, if anything, and wait for it."""
+    if part.records:
+        waiting = apply(RecordBatch(part.tp.topic, part.tp.partition, part.records))
+        if waiting is not None:
+            await waiting

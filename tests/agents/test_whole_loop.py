@@ -22,7 +22,8 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Event, Example, Item, RecReply, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
 pytestmark = pytest.mark.broker

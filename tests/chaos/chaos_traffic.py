@@ -17,8 +17,8 @@ from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import RecReply
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.reader import Tail
 from headrace.streams.topics.sender import BatchSender, OutRecord
+from headrace.streams.topics.tail import Tail
 
 USERS, ITEMS = 6000, 2000
 REQUESTS_PER_S = 8.0

@@ -44,8 +44,9 @@ from headrace.console.screen import console  # noqa: E402
 from headrace.demo.stack import environment  # noqa: E402
 from headrace.streams.errors import HeadraceError, UnavailableError  # noqa: E402
 from headrace.streams.settings import HOUR_MS, Settings  # noqa: E402
-from headrace.streams.topics.lag import READS, LagRow, lag  # noqa: E402
-from headrace.streams.topics.names import create_topics  # noqa: E402
+from headrace.streams.topics.admin import create_topics  # noqa: E402
+from headrace.streams.topics.flow import group_reads  # noqa: E402
+from headrace.streams.topics.lag import LagRow, lag  # noqa: E402
 from ops.kafka.run import KafkaServer, KeptServer, RedisServer  # noqa: E402
 
 #: Marks every process of this run, so that one left behind is found.
@@ -296,7 +297,9 @@ class Chaos:
             await asyncio.sleep(1.5)
             rows = await self._lag()
             there = {row.agent for row in rows or ()}
-            good = good + 1 if rows and there >= READS.keys() and not any(r.records for r in rows) else 0
+            good = (
+                good + 1 if rows and there >= group_reads().keys() and not any(r.records for r in rows) else 0
+            )
         took = time.monotonic() - began
         self.figures |= {"caught_up": good >= 2, "catch_up_s": round(took, 1)}
         if good < 2:

@@ -31,8 +31,9 @@ from headrace.streams.messages import schemas
 from headrace.streams.messages.columns import ITEM_EVENT
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.tables.rows import unpack
+from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.dead_letters import dead_letter
-from headrace.streams.topics.names import Topics, TopicSpec, create_topics
+from headrace.streams.topics.names import Topics, TopicSpec
 from headrace.streams.topics.reader import read_partition
 
 DOCS = ROOT / "docs"

@@ -20,7 +20,8 @@ from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
 pytestmark = pytest.mark.broker

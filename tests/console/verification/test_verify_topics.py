@@ -27,7 +27,8 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Event, Impression, Item, UserProfile
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
 from headrace.streams.tables.rows import PackedRows, unpack
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
 pytestmark = pytest.mark.broker

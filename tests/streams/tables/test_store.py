@@ -18,7 +18,8 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables import snapshots
 from headrace.streams.tables.rows import unpack
 from headrace.streams.tables.store import StateStore
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import Reader, open_reader, read_partition
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.transport.consumer import batch_topic, manual
@@ -454,7 +455,7 @@ async def test_a_hole_at_the_end_does_not_hang(topics_made, sender, monkeypatch)
     settings = topics_made
     topic = Topics(settings).user_state
     await sender.send_many(topic, [(b"mark-%d" % n, b"", None, ()) for n in range(10)], partition=0)
-    async with open_reader(settings, [topic], [0], begin=False) as reader:
+    async with open_reader(settings, [topic], [0]) as reader:
         (tp,) = reader.partitions
         reader.start({tp: 0})
         assert not reader.nothing_before(tp, 10), "nothing was asked yet"

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from headrace.streams.settings import Settings
-from headrace.streams.topics.history import read_since
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.reader import read_since
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.transport.batches import RecordBatch
 

@@ -17,8 +17,9 @@ from headrace.streams.app import make_app
 from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.reader import Tail, broadcast_channel, open_reader, read_partition
+from headrace.streams.topics.reader import open_reader, read_partition
 from headrace.streams.topics.sender import BatchSender, Written, partition_of
+from headrace.streams.topics.tail import Tail, broadcast_channel
 from headrace.streams.transport.consumer import batch_topic, durable
 
 pytestmark = pytest.mark.broker

@@ -272,7 +272,7 @@ async def test_two_agents_on_one_topic_both_count_for_the_offset(topics_made, se
 
 
 async def test_a_slow_agent_holds_little_and_holds_nobody_up(make_settings, running, eventually):
-    from headrace.streams.topics.names import create_topics
+    from headrace.streams.topics.admin import create_topics
     from headrace.streams.topics.sender import BatchSender
 
     settings = make_settings(batch_max_records=100)

@@ -204,7 +204,7 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
 
 
 async def test_the_web_server_of_an_app_in_our_own_loop(make_settings, running, eventually):
-    from headrace.streams.topics.names import create_topics
+    from headrace.streams.topics.admin import create_topics
 
     settings = make_settings(web_port=free_port())
     await create_topics(settings)

@@ -1,0 +1,119 @@
+"""Tails: all records of some topics in every process, from their beginning and on as they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+from mode import Service
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
+
+from headrace.streams.settings import Settings
+from headrace.streams.topics.reader import Deliver, deliver, open_reader, read_to
+from headrace.streams.transport.fetching import Fetched
+
+
+class BroadcastChannel(faust.Channel):
+    """An in-process channel for tailed batches: no rebalance empties it, a full one makes puts wait."""
+
+    _queue: ThrowableQueue | None
+
+    @property
+    def queue(self) -> ThrowableQueue:
+        """The queue of one subscriber."""
+        if self._queue is None:
+            flow = FlowControlEvent(initially_suspended=False)
+            flow.resume()
+            self._queue = ThrowableQueue(maxsize=self.maxsize or 16, flow_control=flow)
+        return self._queue
+
+    async def put(self, value: Any) -> None:
+        """Give ``value`` to every subscriber; wait for the first one to come."""
+        root = self._root if self._root is not None else self
+        while not root._subscribers:  # noqa: ASYNC110 - Faust tells nobody when an agent subscribes
+            await asyncio.sleep(0.01)
+        for subscriber in list(root._subscribers):
+            await subscriber.queue.put(value)
+
+
+def broadcast_channel(app: faust.App, maxsize: int = 16) -> BroadcastChannel:
+    """Return a channel that an agent can read and a ``Tail`` can deliver to."""
+    return BroadcastChannel(app, maxsize=maxsize)
+
+
+class Tail(Service):
+    """Reads all partitions of some topics from their beginning, for ever, and delivers ``RecordBatch``.
+
+    Batches of one partition come in order, one at a time. An exception of ``deliver`` crashes the service.
+
+    Parameters
+    ----------
+    source
+        Settings, or an app made by ``make_app``.
+    topics
+        Full topic names.
+    deliver
+        Called, and awaited when it returns an awaitable; or a ``BroadcastChannel``.
+    from_end
+        Skip what was written before the start.
+
+    Attributes
+    ----------
+    caught_up
+        Set once everything written before the start was delivered.
+    position
+        (topic, partition) -> next offset to be delivered.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        source: Settings | faust.App,
+        topics: str | Iterable[str],
+        deliver: Deliver | BroadcastChannel,
+        *,
+        name: str = "tail",
+        from_end: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self._settings: Settings = source if isinstance(source, Settings) else source.headrace_settings
+        self._topics = [topics] if isinstance(topics, str) else list(topics)
+        self._deliver: Deliver = deliver.put if isinstance(deliver, BroadcastChannel) else deliver
+        self._name = name
+        self._from_end = from_end
+        self._highwater: dict[tuple[str, int], int] = {}
+        self.caught_up = asyncio.Event()
+        self.position: dict[tuple[str, int], int] = {}
+        super().__init__(**kwargs)
+
+    @property
+    def label(self) -> str:
+        """Name for logs."""
+        return f"{type(self).__name__}: {self._name}"
+
+    def lag(self) -> int:
+        """Return how many records are written and not delivered, as far as the broker's last answers say."""
+        return sum(max(0, end - self.position.get(tp, 0)) for tp, end in self._highwater.items())
+
+    @Service.task
+    async def _read(self) -> None:
+        async with open_reader(self._settings, self._topics) as reader:
+            begins, ends = await reader.bounds()
+            start = ends if self._from_end else begins
+            self.position.update({tuple(tp): offset for tp, offset in start.items()})
+            self._highwater.update({tuple(tp): offset for tp, offset in ends.items()})
+            async for part in read_to(reader, start, ends, follow=True, timeout_s=math.inf):
+                await self._take(part)
+            self.caught_up.set()
+            while not self.should_stop:
+                for part in await reader.fetch(1.0):
+                    await self._take(part)
+
+    async def _take(self, part: Fetched) -> None:
+        await deliver(self._deliver, part)
+        self.position[tuple(part.tp)] = part.position
+        self._highwater[tuple(part.tp)] = max(part.highwater, self._highwater[tuple(part.tp)])
