@@ -13,8 +13,9 @@ from mode import Service
 
 from headrace.agents.wiring import Wiring
 from headrace.serving.store.redis import RedisStore
-from headrace.streams.app import make_app, run_apps
+from headrace.streams.app import make_app
 from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
 from headrace.streams.topics.admin import check_topics

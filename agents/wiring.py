@@ -16,7 +16,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import dead_letter, fitting, without_body
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender, OutRecord
-from headrace.streams.transport.consumer import RecordBatch
+from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ from ingest.profile import profile
 from ingest.recovery import recovery
 from ingest.systems import OURS, THEIRS, Bench, FailedError, Run, peer_versions, scratch
 
-from headrace.streams.app import run as run_async
+from headrace.streams.process import run as run_async
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis
 from headrace.demo.replay import replay
-from headrace.streams.app import run
+from headrace.streams.process import run
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.lag import lag

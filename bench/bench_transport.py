@@ -22,11 +22,12 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from headrace.demo.embedded import EmbeddedBroker
-from headrace.streams.app import make_app, run, run_apps
+from headrace.streams.app import make_app
+from headrace.streams.process import run, run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.sender import BatchSender
-from headrace.streams.transport.consumer import batch_topic, durable
-from headrace.streams.transport.fetching import QUIET_S
+from headrace.streams.transport.batches import batch_topic, durable
+from headrace.streams.transport.patience import QUIET_S
 
 STOCK_EVENTS = 60_000
 BATCH_EVENTS = 600_000

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
-from headrace.streams.app import run_apps
 from headrace.streams.errors import UnavailableError
+from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.sender import BatchSender

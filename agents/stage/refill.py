@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from headrace.serving.store.resp import Keys
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.tables.row_records import row_records
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.reader import read_partition
 
@@ -163,16 +164,11 @@ class Refill:
 
     async def _apply(self, records: Iterable[Any]) -> None:
         """Take a piece of the changelog; a key's last record counts."""
-        latest: dict[int, bytes | None] = {}
-        offset = self._mark - 1
-        for record in records:
-            self.records += 1
-            offset = record.offset
-            if record.key is not None and len(record.key) == 8:
-                latest[int.from_bytes(record.key, "little")] = record.value
-        await self._write(latest)
-        if self._copy.clock.monotonic() - self._mark_at >= LOOK_S:
-            await self._move(offset + 1)
+        records = list(records)
+        self.records += len(records)
+        await self._write(row_records(records).latest())
+        if records and self._copy.clock.monotonic() - self._mark_at >= LOOK_S:
+            await self._move(records[-1].offset + 1)
 
     async def _write(self, latest: dict[int, bytes | None]) -> bool:
         """Write the row in memory of every key, else the one given; return whether one was in neither."""

@@ -19,7 +19,7 @@ from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS, Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.fetching import be_patient
+from headrace.streams.transport.patience import be_patient
 
 log = logging.getLogger(__name__)
 

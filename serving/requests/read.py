@@ -13,7 +13,7 @@ from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import ErrorInfo, RecReply, RecRequest, check_request
 from headrace.streams.settings import DAY_MS, Settings
-from headrace.streams.transport.consumer import RecordBatch
+from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ What a partition remembers of a key::
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -27,15 +26,14 @@ from headrace.streams.tables.changes import (
     larger_mark,
     record_crc,
 )
+from headrace.streams.tables.evicted import EVICTED, EvictedRows
+from headrace.streams.tables.row_records import row_records
 from headrace.streams.tables.rows import RowTable, unpack
 
-__all__ = ["COLD", "U64", "Changes", "Rows", "StatePartition", "key_bytes", "larger_mark", "record_crc"]
+__all__ = ["EVICTED", "U64", "Changes", "Rows", "StatePartition", "key_bytes", "larger_mark", "record_crc"]
 
-#: What is remembered of an evicted row.
-COLD = np.dtype([("key", "<u8"), ("offset", "<i8"), ("updated", "<i8"), ("layout", "<u4"), ("crc", "<u4")])
 #: Above the limit rows are evicted down to this share of it, so that it is not done for every few rows.
 EVICT_TO = 0.99
-_EVICT_STEP = 4096  # rows copied at once
 _NO_KEYS: U64 = np.zeros(0, np.uint64)
 
 
@@ -91,7 +89,7 @@ class StatePartition:
         self._dirty_meta: set[bytes] = set()
         self._takes = self._put_back = 0
         self._in_flight: dict[int, Changes] = {}  # taken, and not known to be in the changelog
-        self._cold = RowTable(COLD, order=("offset",))
+        self._evicted = EvictedRows()
         # Keys whose latest changelog record is older than what is in memory: somebody wrote who no longer
         # owned the partition. Compaction would keep that record and drop ours.
         self._overwritten: set[int] = set()
@@ -115,12 +113,12 @@ class StatePartition:
     @property
     def evicted_count(self) -> int:
         """How many rows are not in memory."""
-        return len(self._cold)
+        return len(self._evicted)
 
     @property
     def nbytes(self) -> int:
         """Bytes allocated for rows, their index and the evicted keys."""
-        return self.rows.nbytes + self._cold.nbytes
+        return self.rows.nbytes + self._evicted.nbytes
 
     # -- changing
 
@@ -138,8 +136,7 @@ class StatePartition:
         rows = self.rows.find(keys)
         self._dirty.discard(rows[rows >= 0])
         self.rows.drop(keys)
-        if len(self._cold):
-            self._cold.drop(keys)
+        self._evicted.drop(keys)
 
     def set_meta(self, key: bytes, value: bytes) -> None:
         """Set a meta record.
@@ -218,7 +215,7 @@ class StatePartition:
             When there are more rows than this, the longest idle ones, down to a little less than it.
         """
         keys = self._clean(self.rows.idle(before_ms)) if before_ms is not None else _NO_KEYS
-        keys = self._evict(keys)
+        self._evicted.move(self.rows, keys)
         surplus = (
             0 if max_rows is None or len(self.rows) <= max_rows else len(self.rows) - int(max_rows * EVICT_TO)
         )
@@ -227,7 +224,8 @@ class StatePartition:
             updated = self.rows.data["updated"][self.rows.find(every)]
             if surplus < len(every):
                 every = every[np.argpartition(updated, surplus)[:surplus]]
-            keys = np.concatenate([keys, self._evict(every)])
+            self._evicted.move(self.rows, every)
+            keys = np.concatenate([keys, every])
         return keys
 
     def _clean(self, keys: U64) -> U64:
@@ -238,22 +236,9 @@ class StatePartition:
             keys = keys[~np.isin(keys, changes.rows.keys)]
         return keys
 
-    def _evict(self, keys: U64) -> U64:
-        for start in range(0, len(keys), _EVICT_STEP):
-            part = keys[start : start + _EVICT_STEP]
-            rows = self.rows.find(part)
-            cold = self._cold.take(part)
-            self._cold.data["offset"][cold] = self.rows.data["offset"][rows]
-            self._cold.data["updated"][cold] = self.rows.data["updated"][rows]
-            self._cold.data["crc"][cold] = [zlib.crc32(row) for row in self.rows.pack(rows)]
-            self.rows.drop(part)
-        return keys
-
     def evicted(self, keys: U64 | None = None) -> U64:
         """Return those of ``keys`` (None: all) that exist but are not in memory."""
-        if not len(self._cold):
-            return _NO_KEYS
-        return self._cold.keys() if keys is None else keys[self._cold.find(keys) >= 0]
+        return self._evicted.keys(keys)
 
     def revive(self, packed: Sequence[bytes]) -> int:
         """Bring evicted rows back; return how many came.
@@ -261,31 +246,29 @@ class StatePartition:
         Rows that are not, to the byte, those evicted are passed over: an online store may lag behind, or know
         of what a crash undid.
         """
-        before = len(self._cold)
+        before = len(self._evicted)
         keys = unpack(packed, self.rows.dtype)[0]["key"]
-        cold = self._cold.find(keys)
-        crcs = np.array([zlib.crc32(row) for row in packed], np.uint32)
-        known = np.flatnonzero((cold >= 0) & (self._cold.data["crc"][np.maximum(cold, 0)] == crcs))
-        self._load(keys[known], [packed[i] for i in known.tolist()])
-        return before - len(self._cold)
+        same = self._evicted.same(keys, packed)
+        self._load(keys[same], [packed[i] for i in same.tolist()])
+        return before - len(self._evicted)
 
-    def cold(self) -> npt.NDArray[Any]:
-        """Return what is remembered of evicted rows: a copy, of dtype ``COLD``."""
-        return self._cold.data[self._cold.rows()]
+    def evicted_rows(self) -> npt.NDArray[Any]:
+        """Return what is remembered of evicted rows: a copy, of dtype ``EVICTED``."""
+        return self._evicted.copy()
 
-    def set_cold(self, cold: npt.NDArray[Any]) -> None:
-        """Take over what is remembered of evicted rows, but of those in memory."""
-        self._cold.load(cold[self.rows.find(cold["key"]) < 0])
+    def set_evicted_rows(self, evicted: npt.NDArray[Any]) -> None:
+        """Take over what is remembered of evicted rows, except of those in memory."""
+        self._evicted.load(evicted[self.rows.find(evicted["key"]) < 0])
 
     def forget_evicted(self, keys: U64) -> None:
         """Stop looking for evicted keys: they are nowhere to be found."""
-        self._cold.drop(keys)
+        self._evicted.drop(keys)
 
     def expire(self, before_ms: int) -> U64:
         """Delete clean rows, in memory or not, with ``updated`` before ``before_ms``; return their keys."""
         old = self._clean(self.rows.idle(before_ms))
-        if len(self._cold):
-            old = np.concatenate([old, self._cold.idle(before_ms)])
+        if len(self._evicted):
+            old = np.concatenate([old, self._evicted.idle(before_ms)])
         if len(old):
             self.delete(old)
         return old
@@ -295,7 +278,7 @@ class StatePartition:
     def reset(self) -> None:
         """Forget everything, as if nothing had been read."""
         self.rows.drop(self.rows.keys())
-        self._cold.drop(self._cold.keys())
+        self._evicted.drop(self._evicted.keys())
         self.meta.clear()
         self._overwritten.clear()
         self._overwritten_meta.clear()
@@ -318,38 +301,19 @@ class StatePartition:
         A row never goes back: an older one than that in memory loses, and is noted to be written over.
         """
         if records:
-            keys = [r.key for r in records]
-            values = [r.value for r in records]
-            if None in keys or None in values or set(map(len, keys)) != {KEY_BYTES}:  # type: ignore[arg-type]
-                self._apply_mixed(keys, values)
-            else:
-                self._load(np.frombuffer(b"".join(keys), np.uint64), values)  # type: ignore[arg-type]
+            told = row_records(records)
+            for key, value in told.meta:
+                self._read_meta(key, value)
+            if len(told.deleted):
+                self._forget(told.deleted)
+                self._overwritten.difference_update(told.deleted.tolist())
+            if told.rows:
+                self._load(told.keys, told.rows)
             last = records[-1]
             self.last_crc = record_crc(last.key, last.value) if last.offset == position - 1 else -1
         elif position != self.position:
             self.last_crc = -1
         self.position = position
-
-    def _apply_mixed(self, keys: list[bytes | None], values: list[bytes | None]) -> None:
-        tombstone: dict[bytes, int] = {}
-        for at, (key, value) in enumerate(zip(keys, values, strict=True)):
-            if key is None:
-                continue
-            if len(key) != KEY_BYTES:
-                self._read_meta(key, value)
-            elif value is None:
-                tombstone[key] = at
-        if tombstone:
-            gone = np.frombuffer(b"".join(tombstone), np.uint64)
-            self._forget(gone)
-            self._overwritten.difference_update(gone.tolist())
-        kept = [
-            (key, value)
-            for at, (key, value) in enumerate(zip(keys, values, strict=True))
-            if key is not None and value is not None and len(key) == KEY_BYTES and at > tombstone.get(key, -1)
-        ]
-        if kept:
-            self._load(np.frombuffer(b"".join([k for k, _ in kept]), np.uint64), [v for _, v in kept])
 
     def _read_meta(self, key: bytes, value: bytes | None) -> None:
         known = self.meta.get(key)
@@ -364,8 +328,8 @@ class StatePartition:
         taken = self.rows.load(values)
         if taken < len(values) or self._overwritten:
             self._compare(values)
-        if len(self._cold):
-            self._settle_cold(keys)
+        if len(self._evicted):
+            self._evicted.settle(keys, self.rows)
 
     def _compare(self, values: list[bytes]) -> None:
         """Note the keys whose last record here is older than the row in memory."""
@@ -383,17 +347,6 @@ class StatePartition:
             equal &= there == here
         self._overwritten.difference_update(written["key"][~older].tolist())
         self._overwritten.update(written["key"][older].tolist())
-
-    def _settle_cold(self, keys: U64) -> None:
-        """Keys just loaded are in memory, unless what was evicted is newer."""
-        cold = self._cold.find(keys)
-        keys, cold = keys[cold >= 0], cold[cold >= 0]
-        if not len(keys):
-            return
-        rows = self.rows.find(keys)
-        stale = (rows < 0) | (self.rows.data["offset"][np.maximum(rows, 0)] < self._cold.data["offset"][cold])
-        self.rows.drop(keys[stale])
-        self._cold.drop(keys[~stale])
 
     def own(self) -> None:
         """Become the writer: what somebody else's late records would hide is to be written again."""

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from headrace.streams.tables.partition import COLD, StatePartition
+from headrace.streams.tables.partition import EVICTED, StatePartition
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,9 @@ async def write_snapshot(
         "last_crc": part.last_crc,
         "written_s": int(time.time()),
     }
-    cold = part.cold()  # a row restored meanwhile may be missed below: then it still is an evicted one
+    cold = (
+        part.evicted_rows()
+    )  # a row restored meanwhile may be missed below: then it still is an evicted one
     file = await asyncio.to_thread(_File, snapshot_path(folder, topic, part.number))
     try:
         header["rows"], step = 0, max(1, CHUNK_BYTES // part.rows.row_bytes)
@@ -128,7 +130,7 @@ async def write_snapshot(
             header["rows"] += len(chunk)
             start += step
             await asyncio.to_thread(file.append, chunk.view(np.uint8))
-        cold = np.concatenate([cold, part.cold()])
+        cold = np.concatenate([cold, part.evicted_rows()])
         cold = cold[np.unique(cold["key"], return_index=True)[1]]
         meta = json.dumps({key.hex(): value.hex() for key, value in part.meta.items()}).encode()
         promise = part.promise()
@@ -175,7 +177,7 @@ def _read_header(
 ) -> dict[str, Any]:
     try:
         header = json.loads(file.read(HEADER_BYTES))
-        whole = HEADER_BYTES + header["rows"] * header["row_bytes"] + header["cold"] * COLD.itemsize
+        whole = HEADER_BYTES + header["rows"] * header["row_bytes"] + header["cold"] * EVICTED.itemsize
         whole += header["meta_bytes"]
         position, version = int(header["position"]), header["version"]
         age = time.time() - int(header["written_s"])
@@ -212,9 +214,9 @@ def _read_body(file: BinaryIO, part: StatePartition, header: dict[str, Any]) -> 
         crc = zlib.crc32(content, crc)
         part.rows.load(rows)
         left -= len(rows)
-    cold = file.read(header["cold"] * COLD.itemsize)
+    cold = file.read(header["cold"] * EVICTED.itemsize)
     meta = file.read()
     if _header_crc(header, zlib.crc32(meta, zlib.crc32(cold, crc))) != header["crc"]:
         raise _MisfitError("its checksum is wrong")
-    part.set_cold(np.frombuffer(cold, COLD))
+    part.set_evicted_rows(np.frombuffer(cold, EVICTED))
     part.meta.update({bytes.fromhex(key): bytes.fromhex(value) for key, value in json.loads(meta).items()})

@@ -53,9 +53,10 @@ from mode import Service
 
 from headrace.streams.errors import FencedError, UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.tables.changes import U64, Changes, MergeMeta, Rows, key_bytes, larger_mark, record_crc
+from headrace.streams.tables.changes import U64, Changes, MergeMeta, Rows, larger_mark, record_crc
 from headrace.streams.tables.faust_collection import FaustCollection
 from headrace.streams.tables.partition import StatePartition
+from headrace.streams.tables.row_records import row_records
 from headrace.streams.tables.rows import RowTable
 from headrace.streams.tables.snapshots import write_snapshot
 from headrace.streams.topics.reader import read_partition
@@ -293,18 +294,17 @@ class StateStore(FaustCollection):
         return came
 
     async def _restore_from_changelog(self, part: StatePartition, wanted: U64) -> int:
-        searched, last = set(key_bytes(wanted)), dict[bytes, list[bytes]]()
+        found = dict[int, list[bytes]]()
 
         def look(batch: Any) -> None:
-            for record in batch.records:
-                if record.key in searched:
-                    if record.value is None:
-                        last.pop(record.key, None)
-                    else:
-                        last.setdefault(record.key, []).append(record.value)
+            told = row_records(batch.records)
+            for key in told.deleted.tolist():
+                found.pop(key, None)
+            for at in np.flatnonzero(np.isin(told.keys, wanted)).tolist():
+                found.setdefault(int(told.keys[at]), []).append(told.rows[at])
 
         await read_partition(self.settings, self.changelog, part.number, look)
-        came = part.revive([row for rows in last.values() for row in rows])
+        came = part.revive([row for rows in found.values() for row in rows])
         lost = part.evicted(wanted)
         if len(lost):
             log.error("%s-%d lacks %d rows that were evicted", self.changelog, part.number, len(lost))

@@ -15,7 +15,8 @@ from aiokafka.errors import ConsumerStoppedError
 from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.transport.batches import RecordBatch
-from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched, be_patient, drain
+from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched, drain
+from headrace.streams.transport.patience import be_patient
 
 #: After this long without a record a reader asks itself whether there are any.
 EMPTY_S = 0.5

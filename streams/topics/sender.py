@@ -20,7 +20,7 @@ from headrace.streams.tables.kernels import frame_records
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.names import LETTER_ROOM
 from headrace.streams.topics.record_batch import FramedBatch
-from headrace.streams.transport.fetching import calm
+from headrace.streams.transport.patience import calm
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from faust import Schema, Topic
 from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
-from headrace.streams.transport.ledger import Ticket
+from .ledger import Ticket
 
 #: Batches waiting for an agent before its partitions are paused.
 QUEUED_BATCHES = 4

@@ -9,57 +9,32 @@ through ``batch_topic`` behave as stock. docs/transport.md tells how to use it i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import faust
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.exceptions import ImproperlyConfigured
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.enums import ProcessingGuarantee
-from mode import CrashingSupervisor
 
-from headrace.streams.transport.batches import (
+from . import bodies
+from .batches import (
     BatchMessage,
-    BatchSchema,
-    BatchTopic,
     RecordBatch,
-    batch_topic,
     batch_topics,
-    durable,
-    manual,
     option,
 )
-from headrace.streams.transport.consumer_thread import BatchConsumerThread, RebalanceListener, Taken
-from headrace.streams.transport.ledger import OffsetLedger, Ticket
-
-__all__ = [
-    "BatchApp",
-    "BatchConsumer",
-    "BatchMessage",
-    "BatchSchema",
-    "BatchTopic",
-    "BatchTransport",
-    "OffsetLedger",
-    "RecordBatch",
-    "Ticket",
-    "batch_topic",
-    "durable",
-    "manual",
-]
+from .consumer_thread import BatchConsumerThread, RebalanceListener, Taken
+from .ledger import OffsetLedger
 
 log = logging.getLogger(__name__)
 
 #: Longest wait of one fetch; new data, a resumed partition and shutdown end it early or bound it.
 FETCH_TIMEOUT_S = 1.0
-#: A rebalance or a shutdown waits this long, and at most half a session, for loop bodies that have begun.
-BODY_TIMEOUT_S = 5.0
 #: A shutdown waits this long for what agents write last.
 LAST_WRITES_S = 3.0
 
@@ -73,8 +48,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger = OffsetLedger()
         self._assignment_epoch = 0
-        self._bodies: set[object] = set()
-        self._bodies_changed = asyncio.Event()
+        self._bodies = bodies.LoopBodies()
         #: Seeks asked for, and the position after what was delivered last, per partition.
         self._seeks: Counter[TP] = Counter()
         self._delivered: dict[TP, int] = {}
@@ -308,28 +282,17 @@ class BatchConsumer(driver.Consumer):
 
     def body_started(self) -> object:
         """Note that an agent's loop body works on a batch; give the result to ``body_ended``."""
-        body = object()
-        self._bodies.add(body)
-        return body
+        return self._bodies.started()
 
     def body_ended(self, body: object) -> None:
         """Note that it ended, in whatever way."""
-        self._bodies.discard(body)
-        self._bodies_changed.set()
+        self._bodies.ended(body)
 
     async def wait_for_bodies(self, timeout: float | None = None) -> bool:
         """Wait until no loop body is running; return False when some still are after the timeout."""
         if timeout is None:
-            timeout = min(BODY_TIMEOUT_S, self.app.conf.broker_session_timeout / 2)
-        deadline = time.monotonic() + timeout
-        while self._bodies:
-            self._bodies_changed.clear()
-            try:
-                await asyncio.wait_for(self._bodies_changed.wait(), max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                log.warning("%d batches still being processed after %.0f s", len(self._bodies), timeout)
-                return False
-        return True
+            timeout = min(bodies.BODY_TIMEOUT_S, self.app.conf.broker_session_timeout / 2)
+        return await self._bodies.wait(timeout)
 
     async def settle(self, last_writes: Iterable[Callable[[], Awaitable[None]]] = ()) -> None:
         """Stop delivering, let running bodies and ``last_writes`` finish, commit what they did."""
@@ -400,56 +363,3 @@ class BatchConsumer(driver.Consumer):
             elif not done and self._committed_offset[tp] == offsets[tp]:
                 self._committed_offset[tp] = committed
         return done
-
-
-class BatchTransport(driver.Transport):
-    """Faust's aiokafka transport with our consumer."""
-
-    Consumer = BatchConsumer
-
-
-class BatchApp(faust.App):
-    """A Faust app on the batch transport; everything else about it is Faust's.
-
-    An exception in an agent stops the app unless ``agent_supervisor`` says otherwise: nothing is committed
-    past the batch that failed, so going on after it would only repeat more work later.
-
-    Parameters
-    ----------
-    id
-        Name of the app and of its consumer group.
-    batch_max_records
-        Records an agent gets at most at once.
-    fetch_max_wait_ms
-        How long the broker may hold a fetch when there is nothing new.
-    options
-        Faust's settings.
-    """
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002 - Faust's name
-        *,
-        batch_max_records: int | None = None,
-        fetch_max_wait_ms: int | None = None,
-        **options: Any,
-    ) -> None:
-        self.batch_max_records = batch_max_records
-        self.fetch_max_wait_ms = fetch_max_wait_ms
-        #: Topics delivered as batches; filled by ``batch_topic``.
-        self.batch_topics: set[str] = set()
-        #: Awaited at a clean stop, when no loop body runs any more: write and ack what is still held.
-        self.last_writes: list[Callable[[], Awaitable[None]]] = []
-        super().__init__(id, **{"agent_supervisor": CrashingSupervisor, **options})
-
-    def _new_transport(self) -> BatchTransport:
-        return BatchTransport(self.conf.broker_consumer, self)
-
-    def _new_producer_transport(self) -> BatchTransport:
-        return BatchTransport(self.conf.broker_producer, self)
-
-    async def _stop_consumer(self) -> None:
-        if self._consumer is not None and self._consumer.started:
-            with contextlib.suppress(Exception):  # stopping goes on, whatever state the consumer is in
-                await self._consumer.settle(self.last_writes)
-        await super()._stop_consumer()

@@ -21,10 +21,11 @@ from faust.types import TP
 from mode import Service
 from mode.threads import WorkerThread
 
-from headrace.streams.transport.batches import option
-from headrace.streams.transport.commits import commit_offsets
-from headrace.streams.transport.fetching import be_patient, drain, plan_fetches, poke
-from headrace.streams.transport.lease import Lease
+from .batches import option
+from .commits import commit_offsets
+from .fetching import drain, plan_fetches, poke
+from .lease import Lease
+from .patience import be_patient
 
 log = logging.getLogger(__name__)
 

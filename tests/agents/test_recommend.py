@@ -29,7 +29,7 @@ from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.dead_letters import read_dead_letter
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender, OutRecord
-from headrace.streams.transport.consumer import RecordBatch
+from headrace.streams.transport.batches import RecordBatch
 
 NOW = 1_700_000_000_000
 TO_P = [("reply_to", b"rec-replies-p"), ("correlation_id", b"1")]

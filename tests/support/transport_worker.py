@@ -39,10 +39,11 @@ async def fill(sender, topic: str, per_partition: int, partitions: int = 4, chun
 
 WORKER = """
 import asyncio, os, sys
-from headrace.streams.app import make_app, run, run_apps
+from headrace.streams.app import make_app
+from headrace.streams.process import run, run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.consumer import batch_topic, durable
+from headrace.streams.transport.batches import batch_topic, durable
 
 async def main(brokers, prefix, session, path, pause, member):
     session = float(session)

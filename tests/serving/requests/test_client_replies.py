@@ -20,7 +20,7 @@ from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import ErrorInfo, RecItem, RecReply, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.consumer import batch_topic, durable
+from headrace.streams.transport.batches import batch_topic, durable
 
 pytestmark = pytest.mark.broker
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from headrace.streams.app import make_app, run_apps
+from headrace.streams.app import make_app
 from headrace.streams.errors import FencedError, HeadraceError
+from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.tables import snapshots
 from headrace.streams.tables.rows import unpack
@@ -22,7 +23,7 @@ from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import Reader, open_reader, read_partition
 from headrace.streams.topics.sender import BatchSender
-from headrace.streams.transport.consumer import batch_topic, manual
+from headrace.streams.transport.batches import batch_topic, manual
 
 pytestmark = pytest.mark.broker
 

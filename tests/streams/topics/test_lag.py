@@ -16,7 +16,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.flow import group_reads
 from headrace.streams.topics.lag import every_partition, lag, rows
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.consumer import batch_topic, durable, manual
+from headrace.streams.transport.batches import batch_topic, durable, manual
 
 P0, P1 = TopicPartition("events", 0), TopicPartition("events", 1)
 

@@ -20,7 +20,7 @@ from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader, read_partition
 from headrace.streams.topics.sender import BatchSender, Written, partition_of
 from headrace.streams.topics.tail import Tail, broadcast_channel
-from headrace.streams.transport.consumer import batch_topic, durable
+from headrace.streams.transport.batches import batch_topic, durable
 
 pytestmark = pytest.mark.broker
 

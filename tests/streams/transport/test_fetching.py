@@ -23,8 +23,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c_py
 
-from headrace.streams.transport import fetching, lease
-from headrace.streams.transport.fetching import drain, pause_s, take_records
+from headrace.streams.transport import fetching, lease, patience
+from headrace.streams.transport.fetching import drain, take_records
+from headrace.streams.transport.patience import pause_s
 
 A, B = TopicPartition("a", 0), TopicPartition("b", 0)
 
@@ -145,9 +146,9 @@ async def test_take_records_gives_nothing_from_before_a_seek():
 
 
 def test_pauses_grow_with_the_silence():
-    assert pause_s(0) == fetching.MIN_PAUSE_S
-    assert pause_s(1) == fetching.MAX_PAUSE_S <= 0.005, "a lone record waits for half of it on average"
-    assert pause_s(fetching.QUIET_S + 1) == fetching.QUIET_PAUSE_S
+    assert pause_s(0) == patience.MIN_PAUSE_S
+    assert pause_s(1) == patience.MAX_PAUSE_S <= 0.005, "a lone record waits for half of it on average"
+    assert pause_s(patience.QUIET_S + 1) == patience.QUIET_PAUSE_S
 
 
 # --- the plan ---

@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 import pytest
 from transport_worker import check_committed_is_processed, committed, fill, start_worker
 
-from headrace.streams.app import make_app, run_apps
+from headrace.streams.app import make_app
 from headrace.streams.errors import HeadraceError, UnavailableError
+from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.consumer import RecordBatch, batch_topic, durable, manual
+from headrace.streams.transport.batches import RecordBatch, batch_topic, durable, manual
 
 pytestmark = pytest.mark.broker
 
@@ -432,7 +433,7 @@ async def test_another_worker_takes_over_from_a_killed_one(
 async def test_a_body_that_outlasts_the_shutdown_is_delivered_again(
     topics_made, sender, running, eventually, monkeypatch
 ):
-    monkeypatch.setattr("headrace.streams.transport.consumer.BODY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("headrace.streams.transport.bodies.BODY_TIMEOUT_S", 0.3)
     settings, topics = topics_made, Topics(topics_made)
     await fill(sender, topics.events, 100, partitions=1)
     began, seen = [], []

@@ -24,7 +24,8 @@ from headrace.demo.embedded import free_port
 from headrace.streams.app import make_app
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.consumer import BatchApp, BatchTransport, batch_topic, durable
+from headrace.streams.transport.app import BatchApp, BatchTransport
+from headrace.streams.transport.batches import batch_topic, durable
 
 pytestmark = pytest.mark.broker
 
@@ -134,13 +135,14 @@ async def show(web, request):
     return web.json({{"clicks": dict(clicks.items()), "seen": len(seen)}})
 """
 BATCH_APP = """
-from headrace.streams.transport.consumer import BatchApp, batch_topic, durable
+from headrace.streams.transport.app import BatchApp
+from headrace.streams.transport.batches import batch_topic, durable
 app = BatchApp({group!r}, broker={broker!r}, store="memory://", topic_partitions=4, datadir={folder!r})
 """
 HEADRACE_APP = """
 from headrace.streams.app import make_app
 from headrace.streams.settings import Settings
-from headrace.streams.transport.consumer import batch_topic, durable
+from headrace.streams.transport.batches import batch_topic, durable
 app = make_app(
     Settings(brokers={brokers!r}, topic_prefix={prefix!r}, web_port={port}, session_timeout_s=6), "cli",
     topic_allow_declare=True, topic_partitions=4,

@@ -20,14 +20,9 @@ from headrace.demo.embedded import free_port
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.batches import DEFAULTS, QUEUED_BATCHES
-from headrace.streams.transport.consumer import BODY_TIMEOUT_S
-from headrace.streams.transport.fetching import (
-    MAX_LIST_BYTES,
-    MAX_PAUSE_S,
-    MIN_PAUSE_S,
-    QUIET_PAUSE_S,
-    QUIET_S,
-)
+from headrace.streams.transport.bodies import BODY_TIMEOUT_S
+from headrace.streams.transport.fetching import MAX_LIST_BYTES
+from headrace.streams.transport.patience import MAX_PAUSE_S, MIN_PAUSE_S, QUIET_PAUSE_S, QUIET_S
 
 PAGE = (ROOT / "docs" / "transport.md").read_text("utf-8")
 SHOP, OWN_CLASS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -84,21 +79,23 @@ async def test_the_complete_example_counts(topics_made, sender, eventually, tmp_
 
 @pytest.mark.broker
 async def test_the_class_of_ones_own_counts_too(topics_made, sender, eventually, tmp_path):
-    code = SHOP.replace(
-        "from headrace.streams.transport.consumer import BatchApp, ",
-        "from headrace.streams.transport.consumer import ",
-    )
+    code = SHOP.replace("from headrace.streams.transport.app import BatchApp\n", "")
     code = adapted(code.replace("BatchApp(", "App("), topics_made)
     await counts(tmp_path, OWN_CLASS + code, sender, Topics(topics_made).events, eventually)
 
 
-def test_the_files_named_import_nothing_else_of_ours():
-    files = set(re.findall(r"`(streams/\w+\.py)`", PAGE.split("## What it promises")[0]))
-    assert len(files) == 7, "seven files"
-    for name in files:
-        for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streams"):
-                assert f"streams/{node.module.partition('.')[2]}.py" in files, (name, node.module)
+def test_the_folder_imports_nothing_else_of_ours():
+    assert "It is the folder `streams/transport/`. It imports nothing else of ours" in PAGE
+    files = {path.stem: path for path in (ROOT / "streams" / "transport").glob("*.py")}
+    assert len(files) > 7
+    for path in files.values():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("headrace"), (path.name, node.module)
+                if node.level:
+                    named = [node.module] if node.module else [alias.name for alias in node.names]
+                    assert node.level == 1, path.name
+                    assert set(named) <= files.keys(), (path.name, named)
 
 
 def test_the_numbers_are_those_of_the_code():

@@ -17,7 +17,7 @@ from transport_worker import committed, fill
 from headrace.streams.app import make_app
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.consumer import batch_topic, durable, manual
+from headrace.streams.transport.batches import batch_topic, durable, manual
 
 pytestmark = pytest.mark.broker
 

@@ -1,0 +1,43 @@
+"""Loop bodies of agents that are working on a batch: a rebalance and a shutdown wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+#: A rebalance or a shutdown waits this long, and at most half a session, for loop bodies that have begun.
+BODY_TIMEOUT_S = 5.0
+
+
+class LoopBodies:
+    """The bodies that have begun and not ended."""
+
+    def __init__(self) -> None:
+        self._running: set[object] = set()
+        self._changed = asyncio.Event()
+
+    def started(self) -> object:
+        """Note that one has begun; give the result to ``ended``."""
+        body = object()
+        self._running.add(body)
+        return body
+
+    def ended(self, body: object) -> None:
+        """Note that it ended, in whatever way."""
+        self._running.discard(body)
+        self._changed.set()
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait until none is running; return False when some still are after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while self._running:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                log.warning("%d batches still being processed after %.0f s", len(self._running), timeout)
+                return False
+        return True
