@@ -15,55 +15,17 @@ import msgspec
 from faust.types import TP
 from mode import Service
 
+from headrace.agents.partitions.outcomes import JoinPartition
 from headrace.agents.stage.drive import forget_when_revoked
 from headrace.agents.stage.hold import AckHold, release
 from headrace.agents.wiring import Wiring
-from headrace.models.outcomes import OutcomeJoin
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder
-from headrace.streams.messages.schemas import Event, Example, Impression, check_event
+from headrace.streams.messages.schemas import Event, Impression, check_event
 from headrace.streams.topics import flow
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
 FLOW = flow.agent("join_outcomes")
-#: Wall time moves a topic on only when it was read to its end and nothing has come for this long.
-IDLE_MS = 1000
-
-
-class Progress:
-    """How far one topic of a partition was read, in the time of its records (ms). Pure."""
-
-    def __init__(self, now: int) -> None:
-        self.read_to = 0
-        self._heard = now
-
-    def read(self, last_ts: int, now: int) -> None:
-        """Note records up to ``last_ts``. A producer whose clock is ahead cannot move time past ``now``."""
-        self.read_to = max(self.read_to, min(last_ts, now))
-        self._heard = now
-
-    def idle(self, now: int, at_end: bool) -> None:
-        """Let wall time move on a topic that has nothing more to read."""
-        if at_end and now - self._heard > IDLE_MS:
-            self.read_to = max(self.read_to, now - IDLE_MS)
-
-
-class JoinPartition:
-    """Open impressions of one partition. Pure: time is passed in."""
-
-    def __init__(self, wait_ms: int, now: int) -> None:
-        self.join = OutcomeJoin(wait_ms)
-        self.events = Progress(now)
-        self.shown = Progress(now)
-
-    def advance(self) -> list[Example]:
-        """Return the examples that what was read so far closes."""
-        return self.join.close(self.events.read_to, self.shown.read_to)
-
-    @property
-    def read_to(self) -> int:
-        """The time (ms) up to which both topics were read."""
-        return min(self.events.read_to, self.shown.read_to)
 
 
 class JoinStage:

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.agents.aggregate_items import ItemPartition
+from headrace.agents.partitions.items import ItemPartition
 from headrace.agents.follow_catalog import CatalogFollower
-from headrace.agents.track_users import UserPartition
+from headrace.agents.partitions.users import UserPartition
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state

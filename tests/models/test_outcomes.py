@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.agents.join_outcomes import IDLE_MS, JoinPartition
+from headrace.agents.partitions.outcomes import IDLE_MS, JoinPartition
 from headrace.agents.stage.hold import AckHold, release
 from headrace.models.features import SPEC
 from headrace.models.outcomes import OutcomeJoin

@@ -169,7 +169,7 @@ def test_items_are_judged_as_the_live_decoder_judges_them(body: bytes, key: byte
 @example(b'{"user_id":"u","ts":1,"country":"","item_ids":["' + b"x" * 65 + b'"]}')
 @settings(max_examples=80)
 def test_impressions_are_judged_as_the_live_decoder_judges_them(body: bytes) -> None:
-    from headrace.agents.track_users import Shown
+    from headrace.agents.partitions.users import Shown
 
     r = record(body)
     told = oracle_verdict(lambda raw: oracle_records.read_shown(raw, max_bytes=MAX_BYTES), r)
