@@ -68,7 +68,7 @@ def rows(text: str, first: str) -> list[list[str]]:
 
 
 def diagram(page: str) -> str:
-    (text,) = blocks(page, "text")
+    (text,) = blocks(page, "mermaid")
     return text
 
 
