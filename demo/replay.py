@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from aiokafka.errors import KafkaError
 
+from headrace.streams.clock import now_ms
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.messages.files import Format, read_globo, read_jsonl
 from headrace.streams.messages.schemas import Event, Item
@@ -150,10 +151,6 @@ def chunks(
         yield part, wait
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 async def replay(
     settings: Settings,
     path: Path,
@@ -185,8 +182,8 @@ async def replay(
         No broker answers.
     """
     first, last = span(source(path, kind, limit))
-    timeline = Timeline(first, last, _now_ms(), speed, keep=keep_times)
-    wait_for = (lambda due: max(0.0, (due - _now_ms()) / 1000)) if speed > 0 else None
+    timeline = Timeline(first, last, now_ms(), speed, keep=keep_times)
+    wait_for = (lambda due: max(0.0, (due - now_ms()) / 1000)) if speed > 0 else None
     topics = Topics(settings)
     needed = (f"{topics.events} is missing", f"{topics.items} is missing")
     missing = [p for p in await check_topics(settings) if p.startswith(needed)]

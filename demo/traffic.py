@@ -9,14 +9,14 @@ import asyncio
 import heapq
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 
+from headrace.demo.meters import Latencies, Meter
 from headrace.demo.replay import CHUNK, encode_events, encode_items
-from headrace.demo.simulator import Simulator, Visit
+from headrace.demo.simulation.simulator import Simulator, Visit
 from headrace.serving.requests.client import RecClient
+from headrace.streams.clock import now_ms
 from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import Event, Item, RecReply, RecRequest
 from headrace.streams.topics.names import Topics
@@ -31,60 +31,6 @@ FLUSH_S = 0.1
 #: When half of the replies take longer than this, the audience slows down, and the other way round.
 SLOW_MS, QUICK_MS = 300.0, 200.0
 LEAST_PACE = 0.25
-
-
-def now_ms() -> int:
-    """Return the time, ms since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
-class Meter:
-    """How often something happens: events of the last seconds, per second."""
-
-    def __init__(self, over_s: float = 4.0) -> None:
-        self._over_s = over_s
-        self._recent: deque[tuple[float, int]] = deque()
-        self.total = 0
-
-    def add(self, count: int, at: float) -> None:
-        """Count ``count`` at time ``at`` (s)."""
-        self.total += count
-        self._recent.append((at, count))
-
-    def rate(self, at: float) -> float:
-        """Return the rate now."""
-        while self._recent and self._recent[0][0] < at - self._over_s:
-            self._recent.popleft()
-        return sum(n for _, n in self._recent) / self._over_s
-
-
-class Latencies:
-    """Milliseconds from request to reply: all of them (the newest 100,000), and those of the last seconds."""
-
-    def __init__(self) -> None:
-        self._all: deque[float] = deque(maxlen=100_000)
-        self._recent: deque[tuple[float, float]] = deque(maxlen=5000)
-
-    def add(self, ms: float, at: float) -> None:
-        """Count one."""
-        self._all.append(ms)
-        self._recent.append((at, ms))
-
-    def overall(self) -> tuple[float, float]:
-        """Return p50 and p99; 0 without any."""
-        return _percentiles(self._all)
-
-    def recent(self, at: float, over_s: float = 5.0) -> tuple[float, float]:
-        """Return p50 and p99 of the last ``over_s`` seconds."""
-        return _percentiles([ms for t, ms in self._recent if t >= at - over_s])
-
-
-def _percentiles(values: Iterable[float]) -> tuple[float, float]:
-    have = np.array(list(values))
-    if not len(have):
-        return 0.0, 0.0
-    p50, p99 = np.percentile(have, (50, 99))
-    return float(p50), float(p99)
 
 
 class Traffic:
@@ -118,7 +64,7 @@ class Traffic:
 
     async def publish_world(self) -> None:
         """Send the catalogue, the profiles, and what users did in the last minutes."""
-        await self._publish(self.simulator.catalogue())
+        await self._publish(self.simulator.starting_items())
         profiles = self.simulator.profiles()
         encode = msgspec.json.encode
         records = [(p.user_id.encode(), encode(p), None, ()) for p in profiles]
