@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Meter:
-    """How often something happens: events of the last seconds, per second."""
+    """How often something happens: the total, and the rate over the last ``over_s`` seconds."""
 
     def __init__(self, over_s: float = 4.0) -> None:
         self._over_s = over_s
@@ -17,12 +17,12 @@ class Meter:
         self.total = 0
 
     def add(self, count: int, at: float) -> None:
-        """Count ``count`` at time ``at`` (s)."""
+        """Add ``count`` at time ``at`` (s)."""
         self.total += count
         self._recent.append((at, count))
 
     def rate(self, at: float) -> float:
-        """Return the rate now."""
+        """Return the rate at ``at`` (s), per second."""
         while self._recent and self._recent[0][0] < at - self._over_s:
             self._recent.popleft()
         return sum(n for _, n in self._recent) / self._over_s
@@ -36,16 +36,16 @@ class Latencies:
         self._recent: deque[tuple[float, float]] = deque(maxlen=5000)
 
     def add(self, ms: float, at: float) -> None:
-        """Count one."""
+        """Add a latency of ``ms`` measured at ``at`` (s)."""
         self._all.append(ms)
         self._recent.append((at, ms))
 
     def overall(self) -> tuple[float, float]:
-        """Return p50 and p99; 0 without any."""
+        """Return p50 and p99, ms; 0 without any."""
         return _percentiles(self._all)
 
     def recent(self, at: float, over_s: float = 5.0) -> tuple[float, float]:
-        """Return p50 and p99 of the last ``over_s`` seconds."""
+        """Return p50 and p99 of the last ``over_s`` seconds, ms; 0 without any."""
         return _percentiles([ms for t, ms in self._recent if t >= at - over_s])
 
 

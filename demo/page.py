@@ -16,16 +16,16 @@ from headrace.console.screen import PLAIN_EVERY_S, AgentLag, seconds_text, toget
 
 BARS = "▁▂▃▄▅▆▇█"
 OURS, POPULAR = "green", "yellow"
-#: Seconds a bar of the click rates stands for, and how many of them fit on the narrowest terminal.
+#: Seconds of one bar of the click rates, and the number of bars that fit on the narrowest terminal.
 STEP_S, POINTS = 2, 50
-#: From so many columns on, lag is told by topic.
+#: From this many columns on, lag is shown by topic.
 WIDE = 110
 REDRAW_S = 0.5
 
 
 @dataclass(slots=True)
 class DemoView:
-    """One moment of the demo, as numbers."""
+    """One moment of the demo, as numbers. ``ours`` and ``popular`` are click rates, oldest first."""
 
     phase: str = "starting"
     elapsed_s: float = 0.0
@@ -162,7 +162,7 @@ def render(view: DemoView, width: int = 120) -> RenderableType:
 
 
 def line(view: DemoView) -> str:
-    """Return the moment in one plain line."""
+    """Return the moment as one plain line."""
     worst = max(view.lag, key=lambda r: r.records, default=None)
     lag = f"{worst.agent} {worst.records} records, {seconds_text(worst.seconds)}" if worst else "-"
     return (

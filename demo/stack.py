@@ -106,7 +106,7 @@ class Stack:
         )
 
     def start_worker(self, roles: str, settings: Settings) -> Worker:
-        """Start a worker process in a session of its own: Ctrl-C reaches only this process, which stops it."""
+        """Start a worker process in its own session: Ctrl-C reaches only this process, which stops it."""
         log = self.folder / f"{roles.replace(',', '-')}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -19,7 +19,7 @@ SAME_THEME = 0.4
 
 
 class Audience:
-    """Users and what they like; arrays have one row a user."""
+    """Users and what they like; arrays have one row for every user."""
 
     def __init__(self, spec: WorldSpec, rng: np.random.Generator) -> None:
         n, k = spec.users, len(CATEGORIES)
@@ -31,7 +31,7 @@ class Audience:
         self.activity = _normalised(rng.lognormal(0, 0.8, n))
         self.control = np.array([hash64(f"control:{i}") % 1000 < spec.control_share * 1000 for i in self.ids])
         self.known = rng.random(n) < spec.known_share
-        # Some categories have many friends, which is what makes popularity a baseline worth beating.
+        # Some categories are liked by many users: only then is popularity a baseline worth beating.
         favour = _falling(k, 4.0, rng)
         self.liked = np.array([rng.choice(k, 4, replace=False, p=favour) for _ in range(n)])
         count = rng.integers(2, 5, n)
@@ -49,7 +49,7 @@ class Audience:
         self.abroad = rng.normal(0, 0.35, (len(COUNTRIES), k)).astype(np.float32)
 
     def profile(self, user: int, rng: np.random.Generator) -> UserProfile:
-        """Return what the account service knows: always the country, sometimes more."""
+        """Return what the account service knows of a user: always the country, sometimes more."""
         told = self.liked[user, : int(self.liked_count[user])] if rng.random() < 0.4 else ()
         return UserProfile(
             user_id=self.ids[user],

@@ -23,7 +23,7 @@ ITEM_TAGS = 3
 
 
 class SimulatedCatalog:
-    """The items, growing; arrays have one row an item, those past ``size`` are room to grow."""
+    """The items, which become more; arrays have one row for every item, and spare rows from ``size`` on."""
 
     def __init__(self, spec: WorldSpec, rng: np.random.Generator) -> None:
         self._spec, self._rng = spec, rng
@@ -39,11 +39,11 @@ class SimulatedCatalog:
         self._home = rng.integers(0, len(THEMES), spec.creators)
 
     def index(self, item_ids: list[str]) -> I64:
-        """Return the rows of ``item_ids``; -1 for an id that is not ours."""
+        """Return the rows of ``item_ids``, int64 ``(n,)``; -1 for an unknown id."""
         return np.array([self._index.get(i, -1) for i in item_ids], np.int64)
 
     def publish(self, published: I64) -> list[Item]:
-        """Add one new item for each time (ms) of ``published``; return them as messages."""
+        """Add one item for each time (ms) in ``published``; return them as messages."""
         rng, k = self._rng, len(published)
         first = self.size
         self._grow(first + k)

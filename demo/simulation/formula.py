@@ -2,8 +2,8 @@
 
     p(click | user, item, position) = examination(position) * sigmoid(taste + quality + freshness - HURDLE)
 
-taste(user, item) = category + liked tags + liked creator + what the user's country likes. The recommender sees
-none of these numbers, only the events they cause.
+taste(user, item) = category + liked tags + liked creator + what the user's country likes. The recommender
+sees none of these numbers, only the events they cause.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def sigmoid(x: npt.NDArray[np.floating]) -> F64:
 
 
 def taste(audience: Audience, catalog: SimulatedCatalog, user: int, items: I64) -> F64:
-    """Return how much ``user`` cares for ``items`` ``(n,)``, in log-odds, float64 ``(n,)``."""
+    """Return how much ``user`` likes ``items`` ``(n,)``, in log-odds, float64 ``(n,)``."""
     category = catalog.category[items]
     tags = (catalog.tags[items][:, :, None] == audience.tags[user][None, None, :]).any(2).sum(1)
     creator = (catalog.creator[items][:, None] == audience.creators[user][None, :]).any(1)

@@ -8,7 +8,7 @@ from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 
 class Popularity:
-    """Clicks per item over the last hour, by everybody, in buckets of a minute."""
+    """Clicks of all users per item over the last hour, in buckets of a minute."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[int, int]] = {}
@@ -23,7 +23,7 @@ class Popularity:
         self._total[item] = self._total.get(item, 0) + 1
 
     def top(self, k: int, now: int) -> list[int]:
-        """Return the ``k`` items clicked most in the last hour, most first; at most a second old."""
+        """Return the ``k`` items clicked most in the last hour, most first; computed at most 1 s ago."""
         if now - self._asked >= 1000 or len(self._top) < k:
             for minute in [m for m in self._buckets if m < (now - HOUR_MS) // MINUTE_MS]:
                 for item, count in self._buckets.pop(minute).items():

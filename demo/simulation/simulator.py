@@ -1,7 +1,7 @@
-"""A simulated audience at work: who comes, what they are shown, what they do, what click rates come of it.
+"""The simulated audience in action: who visits, what they are shown, what they do, and the click rates.
 
 Pure: the time is passed in, randomness is seeded, nothing is sent. Users are split by a hash of their id: the
-control group is shown what is popular, everybody else what Headrace replies; both behave by the same formula
+control group is shown the popular list, everybody else what Headrace replies. Both behave by the same formula
 (``formula.py``).
 """
 
@@ -30,18 +30,18 @@ from headrace.streams.messages.schemas import (
 )
 from headrace.streams.settings import MINUTE_MS
 
-#: A reader reaches the next slot so much later, and tells how long an item was read so much after the click:
-#: life at several times its speed, so that a demo of a minute has outcomes.
+#: Time (ms) from one slot to the next, and from a click to the report of how long the item was read. Much
+#: shorter than in life, so that a demo of a minute has outcomes.
 SLOT_MS, READ_MS = 40, 600
-#: Chance that a slot which was looked at and left is reported as skipped.
+#: Chance that a slot the user looked at without a click is reported as skipped.
 SKIP_REPORTED = 0.5
-#: What happens before the start, so that features exist: visits per known user, and over what time.
+#: Before the start, so that there are features: visits per known user, and the time (ms) they spread over.
 PAST_VISITS, PAST_MS = 3, 10 * MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A user who wants a list now. ``control``: to be shown what is popular."""
+    """A user who asks for a list now. ``control``: they are shown the popular list."""
 
     user: int
     control: bool
@@ -49,7 +49,7 @@ class Visit:
 
 
 class Simulator:
-    """The catalogue, the audience and what goes on between them.
+    """The catalogue, the audience, and what users do.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ class Simulator:
         self.catalog = SimulatedCatalog(spec, self._rng)
         self.popularity = Popularity()
         self.tally = Tally()
-        self._read: dict[int, set[int]] = {}  # what each user has clicked: nobody opens a thing twice
-        self._latest: dict[int, int] = {}  # each user's last click
+        self._read: dict[int, set[int]] = {}  # items each user has clicked: nobody clicks an item twice
+        self._latest: dict[int, int] = {}  # the item each user clicked last
         self._number = 0
         self._start = now
         self._published_until = now
-        #: Below 1 everybody takes more time: fewer sessions, longer pauses.
+        #: Below 1 there are fewer sessions with longer pauses.
         self.pace = 1.0
         self._sessions: list[tuple[int, int, int]] = []  # heap of (next visit ms, tie-break, user)
         self._next_session = float(now)
@@ -79,7 +79,7 @@ class Simulator:
     # --- before the start ---
 
     def starting_items(self) -> list[Item]:
-        """Return the items there are at the start, oldest first. Call it once, first."""
+        """Return the items of the start, oldest first. Call it once, before anything else."""
         ages = self._rng.integers(0, self.spec.spread_ms, self.spec.items)
         return self.catalog.publish(np.sort(self._start - ages))
 
@@ -90,7 +90,7 @@ class Simulator:
     def past(self) -> list[Event]:
         """Return what known users did in the minutes before the start, in order of time.
 
-        They came upon things by chance or because they were popular; the simulator's lists had no part in it.
+        They found items by chance or because the items were popular, not in lists.
         """
         users = np.flatnonzero(self.audience.known)
         activity = self.audience.activity[users]
@@ -102,7 +102,7 @@ class Simulator:
             popular = self.popularity.top(60, ts)
             if popular:
                 items[:4] = self._rng.choice(popular, 4)
-            # Twice as willing as on a list: people look for what they like.
+            # Twice the chance of a click on a list: people look for what they like.
             wanted = self._rng.random(len(items)) < 2 * appeal(self.audience, self.catalog, user, items, ts)
             read = self._read.setdefault(user, set())
             for item in items[wanted].tolist():
@@ -114,7 +114,7 @@ class Simulator:
     # --- while it runs ---
 
     def new_items(self, now: int) -> list[Item]:
-        """Return what has been published since the last call."""
+        """Return the items published since the last call."""
         due = int((now - self._start) * self.spec.new_items_per_s / 1000) - (
             int((self._published_until - self._start) * self.spec.new_items_per_s / 1000)
         )
@@ -122,14 +122,14 @@ class Simulator:
         return self.catalog.publish(np.full(due, now)) if due > 0 else []
 
     def begin(self, now: int) -> None:
-        """Let the audience in: as many sessions are under way as there will be on average."""
+        """Begin the visits, with as many open sessions as there are on average."""
         spec = self.spec
         self._next_session = float(now)
         for _ in range(round(spec.visits_per_s * spec.think_ms / 1000)):
             self._open_session(now + int(self._rng.integers(0, spec.think_ms)))
 
     def visits(self, now: int, limit: int = 1000) -> list[Visit]:
-        """Return who wants a list by now, in order of time, at most ``limit``."""
+        """Return the visits due by ``now`` (ms), in order of time, at most ``limit``."""
         gap = 1000 * self.spec.visits_a_session / (self.spec.visits_per_s * self.pace)
         while self._next_session <= now:
             self._open_session(int(self._next_session))
@@ -141,8 +141,8 @@ class Simulator:
         return out
 
     def go_on(self, visit: Visit, now: int) -> None:
-        """Let the user come back after a pause, or leave; call it when a visit is over, however it went."""
-        # Every visit may be the last, with the same chance: sessions have the mean length from the start.
+        """Let the user come back after a pause, or leave. Call it after every visit, replied to or not."""
+        # Every visit is the last one with the same chance, so the first sessions are as long as later ones.
         if self._rng.random() >= 1 / self.spec.visits_a_session:
             pause = 400 + self._rng.exponential(self.spec.think_ms - 400)
             self._push_session(now + int(pause / self.pace), visit.user)
@@ -179,15 +179,15 @@ class Simulator:
         )
 
     def popular(self, visit: Visit, now: int) -> list[str]:
-        """Return the control group's list: most clicked in the last hour, less what this user has read."""
+        """Return the popular list: most clicked in the last hour, without what this user has read."""
         read = self._read.get(visit.user, set())
         top = [i for i in self.popularity.top(visit.request.n + 80, now) if i not in read]
         return [self.catalog.ids[i] for i in top[: visit.request.n]]
 
     def look(self, visit: Visit, item_ids: list[str], now: int) -> list[Event]:
-        """Let the user go through a list, and count it; return what they do, in order of time.
+        """Let the user look through a list and count its clicks; return the events, in order of time.
 
-        Events about a list of ours name its request; those about a popularity list name none.
+        Events about a list of ours name its request; those about the popular list name none.
         """
         items = self.catalog.index(item_ids)
         known = items >= 0
@@ -217,7 +217,7 @@ class Simulator:
     def _click(
         self, user: int, item: int, ts: int, request_id: str, position: int | None, surface: Surface | None
     ) -> list[Event]:
-        """Click, read, and perhaps tell."""
+        """Return the events of a click: the click, the dwell, perhaps a like or a save, perhaps a follow."""
         self._read.setdefault(user, set()).add(item)
         self._latest[user] = item
         self.popularity.add(item, ts)

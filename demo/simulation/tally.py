@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Tally:
-    """Slots shown and clicked, per second, for each of the two kinds of list."""
+    """Slots shown and clicked in each second, for both kinds of list; ``control``: the popular list."""
 
     shown: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
     clicked: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
 
     def add(self, control: bool, now: int, shown: int, clicked: int) -> None:
-        """Count one list."""
+        """Count one list of ``shown`` slots at ``now`` (ms)."""
         second = now // 1000
         for counts, amount in ((self.shown[control], shown), (self.clicked[control], clicked)):
             counts[second] = counts.get(second, 0) + amount

@@ -9,7 +9,7 @@ from headrace.streams.settings import HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class WorldSpec:
-    """Size and habits of the simulated world; the same spec and start time give the same world."""
+    """What the world is made from; the same spec and start time give the same world."""
 
     items: int = 3000
     users: int = 2000
@@ -23,7 +23,7 @@ class WorldSpec:
     visits_a_session: float = 6.0  # mean, geometric
     think_ms: int = 2500  # mean pause between two visits of a session
     n: int = 20  # slots of a list
-    # Generous: broker, workers and audience share this machine, and a list made in haste teaches nothing.
+    # Long, because broker, workers and audience share this machine: lists made in less time use fewer models.
     deadline_ms: int = 1000
 
 
