@@ -184,20 +184,21 @@ def demo(
     Example: [bold]headrace demo --seconds 120 --rate 100 --json figures.json[/]
     """
     from headrace.console import screen
-    from headrace.demo import page as demo_page
-    from headrace.demo.run import DemoOptions, run_demo
-    from headrace.demo.world import WorldSpec
+    from headrace.demo.result import DemoOptions
+    from headrace.demo.run import run_demo
+    from headrace.demo.simulation.world import WorldSpec
+    from headrace.demo.summary import show_result
 
     if port := _settings().web_port:
         raise ConfigError(f"HEADRACE_WEB_PORT={port}: the demo runs several roles in one process; unset it")
     world = WorldSpec(items=items, users=users, visits_per_s=rate, seed=seed)
     out = screen.console()
-    outcome = run_demo(DemoOptions(seconds, world, plain, keep), out)
-    _write_json(json_path, outcome.figures)
-    if outcome.signal:
-        raise typer.Exit(128 + outcome.signal)
-    demo_page.show_outcome(out, outcome)
-    if outcome.problem:
+    result = run_demo(DemoOptions(seconds, world, plain, keep), out)
+    _write_json(json_path, result.figures)
+    if result.signal:
+        raise typer.Exit(128 + result.signal)
+    show_result(out, result)
+    if result.problem:
         raise typer.Exit(1)
 
 

@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this child when its parent ends, however it ends."""
+    """Ask the kernel to kill this child process when its parent ends, even by SIGKILL."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -85,7 +85,7 @@ class EmbeddedServer:
         Raises
         ------
         UnavailableError
-            When it is not installed, ends early or does not answer in time; the message has its last words.
+            When it is not installed, ends early or does not answer in time; the message has its last output.
         """
         for attempt in range(3):  # another process may take the free port before the child does
             self.port = free_port()
@@ -111,7 +111,7 @@ class EmbeddedServer:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                # Ctrl-C reaches us, not the child: it must outlive the workers that still write to it.
+                # Ctrl-C must not reach the child: workers write to it until they are stopped.
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # one C call, no locks
             )

@@ -1,32 +1,31 @@
-"""The demo on screen: a live page on a terminal, a line elsewhere, and what is said at the end."""
+"""The running demo on screen: a live page on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from headrace.console.screen import AgentLag, model_line, reply_table, seconds_text, together, tone
-
-if TYPE_CHECKING:
-    from headrace.demo.run import DemoResult
+from headrace.console.screen import PLAIN_EVERY_S, AgentLag, seconds_text, together, tone
 
 BARS = "▁▂▃▄▅▆▇█"
 OURS, POPULAR = "green", "yellow"
-#: Seconds a bar of the click rates stands for, and how many of them fit on the narrowest terminal.
+#: Seconds of one bar of the click rates, and the number of bars that fit on the narrowest terminal.
 STEP_S, POINTS = 2, 50
-#: From so many columns on, lag is told by topic.
+#: From this many columns on, lag is shown by topic.
 WIDE = 110
+REDRAW_S = 0.5
 
 
 @dataclass(slots=True)
 class DemoView:
-    """One moment of the demo, as numbers."""
+    """One moment of the demo, as numbers. ``ours`` and ``popular`` are click rates, oldest first."""
 
     phase: str = "starting"
     elapsed_s: float = 0.0
@@ -71,7 +70,8 @@ def _count(n: int) -> str:
     return f"{n:,}" if n < 1_000_000 else f"{n / 1e6:.1f} M"
 
 
-def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
+def pairs_table(rows: Sequence[tuple[str, str]]) -> Table:
+    """Return names and values as a table."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(justify="right")
@@ -122,7 +122,7 @@ def render(view: DemoView, width: int = 120) -> RenderableType:
     head = Text.assemble(("Headrace", "bold"), f"   {view.phase}   ", (clock, "dim"))
     if view.pace < 1:
         head.append(f"   busy machine: visits at {view.pace:.0%}", style="yellow")
-    traffic = _pairs(
+    traffic = pairs_table(
         (
             ("events/s", f"{view.events_per_s:,.0f}"),
             ("events", _count(view.events)),
@@ -135,7 +135,7 @@ def render(view: DemoView, width: int = 120) -> RenderableType:
             ("dead letters", str(view.dead_letters)),
         )
     )
-    models = _pairs(
+    models = pairs_table(
         (
             ("ranker", view.ranker[:8] or "none yet"),
             ("trained", f"{view.rankers} times"),
@@ -162,7 +162,7 @@ def render(view: DemoView, width: int = 120) -> RenderableType:
 
 
 def line(view: DemoView) -> str:
-    """Return the moment in one plain line."""
+    """Return the moment as one plain line."""
     worst = max(view.lag, key=lambda r: r.records, default=None)
     lag = f"{worst.agent} {worst.records} records, {seconds_text(worst.seconds)}" if worst else "-"
     return (
@@ -174,43 +174,16 @@ def line(view: DemoView) -> str:
     )
 
 
-FIGURES = (
-    ("events", "events", "{:,}"),
-    ("events/s", "events_per_s", "{:,.0f}"),
-    ("requests", "requests", "{:,}"),
-    ("replies", "replies", "{:,}"),
-    ("reply p50 / p99", ("reply_p50_ms", "reply_p99_ms"), "{:.0f} / {:.0f} ms"),
-    ("first reply after", "first_reply_s", "{:.1f} s"),
-    ("click rate, our lists", ("ctr_ours", "ctr_ours_last"), "{:.1%}, last third {:.1%}"),
-    ("click rate, popular list", ("ctr_popularity", "ctr_popularity_last"), "{:.1%}, last third {:.1%}"),
-    ("largest lag", "max_lag_s", "{:.1f} s"),
-    (
-        "LightGBM",
-        ("ranker_version", "rankers", "ranked_replies"),
-        "{} (trained {} times, ranked {:,} replies)",
-    ),
-    ("dead letters", "dead_letters", "{}"),
-)
-
-
-def show_outcome(out: Console, outcome: DemoResult) -> None:
-    """Print one user's list with its reasons, the figures, and whether it worked."""
-    if outcome.example is not None:
-        who, reply, titles = outcome.example
-        out.print()
-        out.print(reply_table(reply, "", titles), end="")
-        out.print(who, style="dim", markup=False)
-        out.print(model_line(reply), style="dim", markup=False)
-    rows = []
-    for name, keys, form in FIGURES:
-        values = [outcome.figures.get(k) for k in ((keys,) if isinstance(keys, str) else keys)]
-        if all(v is not None for v in values):
-            rows.append((name, form.format(*values)))
-    out.print()
-    out.print(_pairs(rows))
-    if outcome.details:
-        out.print(outcome.details, style="dim", markup=False)
-    if outcome.problem:
-        out.print(f"It did not work: {outcome.problem}", style="bold red", markup=False, soft_wrap=True)
-    else:
-        out.print("The loop works: trained from the log, ranked, every request answered.", style="bold green")
+async def show(out: Console, view: Callable[[], DemoView], *, plain: bool) -> None:
+    """Show what ``view`` returns, again and again until cancelled: the live page, or lines."""
+    if plain or not out.is_terminal:
+        while True:
+            await asyncio.sleep(PLAIN_EVERY_S)
+            out.print(line(view()), soft_wrap=True, markup=False)
+    with Live(render(view(), out.width), console=out, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(render(view(), out.width), refresh=True)
+                await asyncio.sleep(REDRAW_S)
+        finally:
+            live.update(render(view(), out.width), refresh=True)

@@ -1,7 +1,7 @@
 """Push recorded events through the real topics, at full speed or at a multiple of real time.
 
-Recorded times are moved to the present: topics keep records by their timestamps, so a broker would delete a
-year-old event the moment it arrives, and windows asked now would be empty.
+Recorded times are moved to the present. A broker deletes records by their timestamps, so it would delete an
+event of last year at once, and windows at the present time would be empty.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from aiokafka.errors import KafkaError
 
+from headrace.streams.clock import now_ms
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.messages.files import Format, read_globo, read_jsonl
 from headrace.streams.messages.schemas import Event, Item
@@ -24,7 +25,7 @@ from headrace.streams.topics.admin import check_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
-#: Events encoded and sent at a time: what bounds the memory.
+#: Events encoded and sent at a time; this bounds the memory.
 CHUNK = 5000
 
 Progress = Callable[[int, int], None]
@@ -46,20 +47,20 @@ class Replayed:
 
 
 def source(path: Path, kind: Format, limit: int | None = None) -> Iterator[Event]:
-    """Yield the events of a file, in its order, at most ``limit``; raise ``ConfigError`` for a bad line."""
+    """Yield at most ``limit`` events of a file, in its order; raise ``ConfigError`` for a bad line."""
     if kind == "globo":
         return (click.event(number) for number, click in enumerate(read_globo(path, limit)))
     return itertools.islice(read_jsonl(path), limit)
 
 
 def encode_events(events: list[Event]) -> list[OutRecord]:
-    """Return records for `events`: keyed by user, dated by the event."""
+    """Return records for `events`: keyed by user, with the time of the event."""
     encode = msgspec.json.encode
     return [(e.user_id.encode(), encode(e), e.ts, ()) for e in events]
 
 
 def encode_items(items: list[Item], timestamp_ms: int | None = None) -> list[OutRecord]:
-    """Return records for `items`: keyed by item, dated ``timestamp_ms`` or by their publication."""
+    """Return records for `items`: keyed by item, with ``timestamp_ms`` or the time of publication."""
     encode = msgspec.json.encode
     return [
         (i.item_id.encode(), encode(i), i.published_ts if timestamp_ms is None else timestamp_ms, ())
@@ -68,7 +69,7 @@ def encode_items(items: list[Item], timestamp_ms: int | None = None) -> list[Out
 
 
 class FirstClicks:
-    """Makes an item of an article the first time it is clicked: such files carry no catalogue."""
+    """Makes an item of every article at its first click, for files without a catalogue."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -84,7 +85,7 @@ class FirstClicks:
 
 
 class Timeline:
-    """Moves recorded times to the present, and says when an event is due.
+    """Moves recorded times to the present, and tells when an event is due.
 
     At full speed everything is sent at once and the recording ends now. At a speed, the recording begins now
     and its time runs ``speed`` times as fast.
@@ -108,7 +109,7 @@ class Timeline:
         self._keep = keep
 
     def due(self, ts: int) -> int:
-        """Return the time a recorded ``ts`` (ms) is moved to: when it is sent, at a speed."""
+        """Return the time a recorded ``ts`` (ms) is moved to; at a speed, it is sent then."""
         return self._start + int((ts - self._first) / (self._speed or 1))
 
     def moved(self, event: Event) -> Event:
@@ -131,9 +132,9 @@ def span(events: Iterator[Event]) -> tuple[int, int]:
 def chunks(
     events: Iterator[Event], timeline: Timeline, wait_for: Callable[[int], float] | None
 ) -> Iterator[tuple[list[Event], float]]:
-    """Cut into chunks of at most ``CHUNK``; with each, the seconds to wait before it is sent.
+    """Yield events in chunks of at most ``CHUNK``, each with the seconds to wait before it is sent.
 
-    ``wait_for`` returns how long (s) until a time (ms); with it a chunk ends where the next event is due
+    ``wait_for`` returns the seconds until a time (ms). With it, a chunk also ends when the next event is due
     later.
     """
     part: list[Event] = []
@@ -149,10 +150,6 @@ def chunks(
         part.append(timeline.moved(event))
     if part:
         yield part, wait
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def replay(
@@ -176,7 +173,7 @@ async def replay(
     keep_times
         Leave the recorded times: only for topics whose retention reaches that far back.
     progress
-        Called with (events sent, time of the last one in ms) after every chunk.
+        Called after every chunk with the events sent and the time (ms) of the last one.
 
     Raises
     ------
@@ -186,8 +183,8 @@ async def replay(
         No broker answers.
     """
     first, last = span(source(path, kind, limit))
-    timeline = Timeline(first, last, _now_ms(), speed, keep=keep_times)
-    wait_for = (lambda due: max(0.0, (due - _now_ms()) / 1000)) if speed > 0 else None
+    timeline = Timeline(first, last, now_ms(), speed, keep=keep_times)
+    wait_for = (lambda due: max(0.0, (due - now_ms()) / 1000)) if speed > 0 else None
     topics = Topics(settings)
     needed = (f"{topics.events} is missing", f"{topics.items} is missing")
     missing = [p for p in await check_topics(settings) if p.startswith(needed)]

@@ -1,6 +1,6 @@
 """A whole installation on this machine, for the demo: broker, Redis-compatible server, worker processes.
 
-Everything lives in one temporary folder and in child processes that the kernel kills should this one vanish.
+All files are in one temporary folder. All processes are children: the kernel kills them when this one ends.
 """
 
 from __future__ import annotations
@@ -21,9 +21,24 @@ from typing import Any, Self
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
 from headrace.streams.settings import Settings
 
+#: The roles of each worker process. Serving is alone, so that a backlog of events never delays a reply.
+WORKERS = ("serve", "ingest,aggregate,learn,log,trainer")
+#: Settings at the pace of a demo: outcomes are waited for, logged, learnt and published within seconds.
+DEMO_SETTINGS: dict[str, Any] = {
+    "partitions": 2,
+    "outcome_wait_ms": 3000,
+    "log_flush_s": 2.0,
+    "train_every_s": 8.0,
+    "flush_every_ms": 300,  # the embedded broker keeps every version of a row: write fewer
+    "train_min_rows": 1500,
+    "train_min_clicks": 30,
+    "publish_every_s": 2.0,
+    "epsilon": 0.05,
+    "redis_read_ms": 250,  # all processes share two cores: a slow answer does not mean that Redis is away
+}
 #: A worker that was told to stop may take this long; then it is killed.
 STOP_S = 8.0
-#: Each process does its linear algebra alone: several pools of threads on two cores wait for each other.
+#: One thread for linear algebra in each process: several thread pools on two cores wait for each other.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -44,20 +59,23 @@ class Worker:
     process: subprocess.Popen[bytes]
 
     def last_words(self, lines: int = 20) -> str:
-        """Return the end of its output."""
+        """Return the last ``lines`` lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _backstage() -> None:
-    """Let answering go first where all share two cores. Runs in the child: system calls only, no locks."""
+def _low_priority() -> None:
+    """Give the process a lower priority than serving. Runs in the child: system calls only, no locks."""
     die_with_parent()
     os.nice(5)
 
 
 class Stack:
-    """Broker, store and workers. Use as a context manager, from the main thread: no process is left behind.
+    """Broker, store and workers. Use as a context manager, from the main thread; no process is left behind.
 
-    ``keep`` leaves the folder with the workers' output and the Parquet log.
+    Parameters
+    ----------
+    keep
+        Keep the folder, with the workers' output and the Parquet log.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -88,7 +106,7 @@ class Stack:
         )
 
     def start_worker(self, roles: str, settings: Settings) -> Worker:
-        """Start a worker process in a session of its own: Ctrl-C reaches us, and we stop it in order."""
+        """Start a worker process in its own session: Ctrl-C reaches only this process, which stops it."""
         log = self.folder / f"{roles.replace(',', '-')}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -98,7 +116,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 env=environment(settings),
                 start_new_session=True,
-                preexec_fn=die_with_parent if "serve" in roles.split(",") else _backstage,
+                preexec_fn=die_with_parent if "serve" in roles.split(",") else _low_priority,
             )
         worker = Worker(roles, log, process)
         self.workers.append(worker)
@@ -129,7 +147,7 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A second Ctrl-C must not interrupt the cleaning up, which is bounded anyway.
+        # A second Ctrl-C must not interrupt the clean-up, whose time is bounded.
         held = {sig: signal.signal(sig, signal.SIG_IGN) for sig in (signal.SIGINT, signal.SIGTERM)}
         try:
             self.stop()

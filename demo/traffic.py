@@ -1,4 +1,4 @@
-"""The simulated audience on the wire: its requests, its events, and how all of that went.
+"""Sends the simulated audience's requests and events, and counts what comes back.
 
 Requests go through the public request topic, events through `events`, as any producer would send them.
 """
@@ -9,93 +9,39 @@ import asyncio
 import heapq
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 
+from headrace.demo.meters import Latencies, Meter
 from headrace.demo.replay import CHUNK, encode_events, encode_items
-from headrace.demo.simulator import Simulator, Visit
+from headrace.demo.simulation.simulator import Simulator, Visit
 from headrace.serving.requests.client import RecClient
+from headrace.streams.clock import now_ms
 from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import Event, Item, RecReply, RecRequest
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
-#: A request without a reply for this long has failed.
+#: A request has failed when no reply came for this long.
 REPLY_TIMEOUT_S = 5.0
-#: Visits wait while so many requests are open.
+#: Visits wait while this many requests are open.
 IN_FLIGHT = 400
 TICK_S = 0.02
 FLUSH_S = 0.1
-#: When half of the replies take longer than this, the audience slows down, and the other way round.
+#: The audience slows down when the median reply takes longer than SLOW_MS, and speeds up below QUICK_MS.
 SLOW_MS, QUICK_MS = 300.0, 200.0
 LEAST_PACE = 0.25
 
 
-def now_ms() -> int:
-    """Return the time, ms since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
-class Meter:
-    """How often something happens: events of the last seconds, per second."""
-
-    def __init__(self, over_s: float = 4.0) -> None:
-        self._over_s = over_s
-        self._recent: deque[tuple[float, int]] = deque()
-        self.total = 0
-
-    def add(self, count: int, at: float) -> None:
-        """Count ``count`` at time ``at`` (s)."""
-        self.total += count
-        self._recent.append((at, count))
-
-    def rate(self, at: float) -> float:
-        """Return the rate now."""
-        while self._recent and self._recent[0][0] < at - self._over_s:
-            self._recent.popleft()
-        return sum(n for _, n in self._recent) / self._over_s
-
-
-class Latencies:
-    """Milliseconds from request to reply: all of them (the newest 100,000), and those of the last seconds."""
-
-    def __init__(self) -> None:
-        self._all: deque[float] = deque(maxlen=100_000)
-        self._recent: deque[tuple[float, float]] = deque(maxlen=5000)
-
-    def add(self, ms: float, at: float) -> None:
-        """Count one."""
-        self._all.append(ms)
-        self._recent.append((at, ms))
-
-    def overall(self) -> tuple[float, float]:
-        """Return p50 and p99; 0 without any."""
-        return _percentiles(self._all)
-
-    def recent(self, at: float, over_s: float = 5.0) -> tuple[float, float]:
-        """Return p50 and p99 of the last ``over_s`` seconds."""
-        return _percentiles([ms for t, ms in self._recent if t >= at - over_s])
-
-
-def _percentiles(values: Iterable[float]) -> tuple[float, float]:
-    have = np.array(list(values))
-    if not len(have):
-        return 0.0, 0.0
-    p50, p99 = np.percentile(have, (50, 99))
-    return float(p50), float(p99)
-
-
 class Traffic:
-    """Lets the audience visit: asks for lists, shows them, sends what the users do.
+    """Lets users visit: asks for lists, shows them, sends the events of the users.
 
     Parameters
     ----------
     simulator
-        The world; its catalogue has not been published yet.
+        The world; its items have not been published yet.
     sender, client, topics
-        The way to the installation.
+        The connections to the installation.
     """
 
     def __init__(self, simulator: Simulator, sender: BatchSender, client: RecClient, topics: Topics) -> None:
@@ -117,15 +63,15 @@ class Traffic:
     # --- set-up ---
 
     async def publish_world(self) -> None:
-        """Send the catalogue, the profiles, and what users did in the last minutes."""
-        await self._publish(self.simulator.catalogue())
+        """Send the items and the profiles."""
+        await self._publish(self.simulator.starting_items())
         profiles = self.simulator.profiles()
         encode = msgspec.json.encode
         records = [(p.user_id.encode(), encode(p), None, ()) for p in profiles]
         await self._sender.send_keyed(self._topics.users, records)
 
     async def publish_past(self) -> None:
-        """Send what known users did in the minutes before the start. It is sent now, and dated so."""
+        """Send what known users did in the minutes before the start; the records are dated now."""
         past = self.simulator.past()
         for start in range(0, len(past), CHUNK):
             part = past[start : start + CHUNK]
@@ -178,7 +124,7 @@ class Traffic:
             await asyncio.sleep(TICK_S)
 
     def _adapt(self, at: float) -> None:
-        """Ask for as much as this machine carries: the figures should not be those of a queue."""
+        """Adapt the pace to what this machine carries: reply times should not be those of a queue."""
         p50, _ = self.latencies.recent(at, 3.0)
         if p50 > SLOW_MS:
             self.simulator.pace = max(LEAST_PACE, self.simulator.pace * 0.88)
@@ -186,19 +132,19 @@ class Traffic:
             self.simulator.pace = min(1.0, self.simulator.pace * 1.1)
 
     async def settle(self) -> None:
-        """Wait for the replies still to come (their time-out bounds it) and send what is left to send."""
+        """Wait for open requests, no longer than their time-out, and send all events that are left."""
         if self._open:
             await asyncio.wait(set(self._open), timeout=REPLY_TIMEOUT_S + 1)
         await self.flush(everything=True)
 
     async def flushes(self, over: asyncio.Event) -> None:
-        """Send events when they happen, until ``over``."""
+        """Send events when they are due, until ``over`` is set."""
         while not over.is_set():
             await self.flush()
             await asyncio.sleep(FLUSH_S)
 
     async def flush(self, *, everything: bool = False) -> None:
-        """Send the events that have happened by now."""
+        """Send the events that are due by now, or ``everything``."""
         now, happened = now_ms(), []
         while self._due and (everything or self._due[0][0] <= now):
             happened.append(heapq.heappop(self._due)[2])
@@ -225,7 +171,7 @@ class Traffic:
                 heapq.heappush(self._due, (event.ts, self._order, event))
 
     async def ask(self, request: RecRequest) -> RecReply | None:
-        """Send one request and count its reply; None when none came or it was a refusal."""
+        """Send one request and count its reply; None when no reply came or it was an error."""
         return await self._ask(request, REPLY_TIMEOUT_S)
 
     async def _ask(self, request: RecRequest, timeout_s: float) -> RecReply | None:
@@ -264,6 +210,6 @@ class Traffic:
         self.first_error = self.first_error or why
 
     def ranked_share(self, at: float, over_s: float = 5.0) -> float:
-        """Return the share of the last seconds' replies that LightGBM ranked."""
+        """Return the share of the replies of the last ``over_s`` seconds that LightGBM ranked."""
         recent = [ranked for t, ranked in self.ranked if t >= at - over_s]
         return sum(recent) / len(recent) if recent else 0.0

@@ -1,4 +1,5 @@
-"""What `headrace verify` expects: computed anew from raw records, without the live code.
+"""What `headrace verify` expects: every windowed feature computed again from raw records.
 
-See docs/architecture.md.
+Nothing here imports live code: two computations are compared, and a shared fault would be found by neither.
+Constants both sides need are therefore written twice. See docs/architecture.md.
 """

@@ -9,59 +9,59 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headrace.console.verification.run import VerifyResult
+from headrace.console.verification.result import VerifyResult
 
 
 def when(ts_ms: int) -> str:
-    """Return a time for people."""
+    """Return a time (ms) as text in UTC."""
     return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
-def show(out: Console, outcome: VerifyResult) -> None:
-    """Print what was found."""
-    if outcome.first:
-        table = Table(box=SIMPLE, pad_edge=False)
-        for name in ("row", "feature", "at", "expected", "found"):
-            table.add_column(
-                name, justify="right" if name in ("expected", "found") else "left", overflow="fold"
-            )
-        for d in outcome.first:
-            at = "" if d["at"] is None else when(d["at"])
-            table.add_row(
-                *map(Text, (d["row"], d["feature"], at, _number(d["expected"]), _number(d["found"])))
-            )
-        out.print(table)
-        if outcome.differences > len(outcome.first):
-            out.print(f"... and {outcome.differences - len(outcome.first):,} more", markup=False)
-    why = ", ".join(f"{n:,} {reason}" for reason, n in outcome.rejected_by.items())
+def show(out: Console, result: VerifyResult) -> None:
+    """Print the differences kept, the figures and the notes."""
+    if result.first:
+        out.print(_differences(result))
+        if result.differences > len(result.first):
+            out.print(f"... and {result.differences - len(result.first):,} more", markup=False)
+    why = ", ".join(f"{n:,} {reason}" for reason, n in result.rejected_by.items())
     out.print(
-        f"{outcome.events:,} events: {outcome.accepted:,} count, {outcome.duplicates:,} duplicates, "
-        f"{outcome.rejected:,} rejected{f' ({why})' if why else ''}; {outcome.impressions:,} impressions",
+        f"{result.events:,} events: {result.accepted:,} count, {result.duplicates:,} duplicates, "
+        f"{result.rejected:,} rejected{f' ({why})' if why else ''}; {result.impressions:,} impressions",
         markup=False,
     )
     out.print(
-        f"{outcome.users:,} users, {outcome.items:,} items, {outcome.countries:,} items in countries, "
-        f"{outcome.redis_rows:,} rows in Redis; {outcome.forgotten:,} users were forgotten and left out, "
-        f"affinities of {outcome.not_compared:,} cannot be told",
+        f"{result.users:,} users, {result.items:,} items, {result.countries:,} items in countries, "
+        f"{result.redis_rows:,} rows in Redis; left out: {result.forgotten:,} forgotten users, and the "
+        f"affinities of {result.not_compared:,} users, which the topics do not tell",
         markup=False,
     )
-    for note in outcome.notes:
+    for note in result.notes:
         out.print(f"note: {note}", markup=False)
-    verdict = f"{outcome.differences:,} differences in {outcome.rows_that_differ:,} rows"
-    if not outcome.differences:
-        verdict = "no differences" if outcome.values_compared else "nothing to compare"
+    _show_verdict(out, result)
+
+
+def _differences(result: VerifyResult) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name in ("row", "feature", "at", "expected", "found"):
+        table.add_column(name, justify="right" if name in ("expected", "found") else "left", overflow="fold")
+    for d in result.first:
+        at = "" if d["at"] is None else when(d["at"])
+        table.add_row(*map(Text, (d["row"], d["feature"], at, _number(d["expected"]), _number(d["found"]))))
+    return table
+
+
+def _show_verdict(out: Console, result: VerifyResult) -> None:
+    verdict = f"{result.differences:,} differences in {result.rows_that_differ:,} rows"
+    if not result.differences:
+        verdict = "no differences" if result.values_compared else "nothing to compare"
     out.print(
-        f"{outcome.values_compared:,} values compared in {outcome.seconds:.1f} s: {verdict}",
-        style="bold red" if outcome.differences else "bold",
+        f"{result.values_compared:,} values compared in {result.seconds:.1f} s: {verdict}",
+        style="bold red" if result.differences else "bold",
         markup=False,
     )
 
 
 def _number(value: float | int | str | None) -> str:
-    return (
-        f"{value:,.6g}"
-        if isinstance(value, float) and value % 1
-        else f"{value:,.0f}"
-        if isinstance(value, float | int)
-        else str(value)
-    )
+    if isinstance(value, float) and value % 1:
+        return f"{value:,.6g}"
+    return f"{value:,.0f}" if isinstance(value, float | int) else str(value)

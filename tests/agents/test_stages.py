@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.agents.partitions.items import ItemPartition
 from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.partitions.items import ItemPartition
 from headrace.agents.partitions.users import UserPartition
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours

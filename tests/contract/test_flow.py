@@ -30,7 +30,9 @@ def topics_in_code(flow: AgentFlow) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in NAMES:
-            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            owner = (
+                node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            )
             if owner in {"topics", "t"}:
                 found.add(node.attr)
         if isinstance(node, ast.Attribute) and node.attr == "bury":

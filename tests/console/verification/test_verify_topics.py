@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 
 from headrace.agents.roles import run_worker
-from headrace.console.verification.run import VerifyResult, verify
-from headrace.console.verification.topics import latest_rows
+from headrace.console.verification.live_rows import latest_rows
+from headrace.console.verification.result import VerifyResult
+from headrace.console.verification.run import verify
 from headrace.models.state import items as item_state
 from headrace.models.state import users as user_state
 from headrace.serving.store.redis import RedisStore
+from headrace.streams.clock import now_ms
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Event, Impression, Item, UserProfile
@@ -59,7 +61,7 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.began = time.time_ns() // 1_000_000 - 2 * HOUR_MS
+        self.began = now_ms() - 2 * HOUR_MS
         self.bad = 0
         self.duplicates = 0
         self._sent: list[tuple[bytes, bytes]] = []
@@ -127,9 +129,9 @@ async def until_equal(settings: Settings, timeout: float = 30) -> VerifyResult:
     """Verify again and again until nothing differs; the workers may have work left."""
     deadline = time.monotonic() + timeout
     while True:
-        outcome = await verify(settings)
-        if outcome.exit_code == 0 or time.monotonic() > deadline:
-            return outcome
+        result = await verify(settings)
+        if result.exit_code == 0 or time.monotonic() > deadline:
+            return result
         await asyncio.sleep(0.5)
 
 
@@ -156,29 +158,29 @@ async def test_rows_are_what_a_batch_job_computes_and_a_changed_one_is_named(
     settings, history, sender = installation
     topics = Topics(settings)
     async with worker(settings, ["ingest", "aggregate"]):
-        outcome = await until_equal(settings)
-    assert outcome.first == []
-    assert outcome.exit_code == 0
-    assert (outcome.events, outcome.duplicates, outcome.rejected) == (EVENTS, history.duplicates, history.bad)
-    assert outcome.duplicates > 100
-    assert set(outcome.rejected_by) == {
+        result = await until_equal(settings)
+    assert result.first == []
+    assert result.exit_code == 0
+    assert (result.events, result.duplicates, result.rejected) == (EVENTS, history.duplicates, history.bad)
+    assert result.duplicates > 100
+    assert set(result.rejected_by) == {
         "too_late", "from_the_future", "wrong_key", "undecodable", "missing_field"
     }  # fmt: skip
-    assert outcome.impressions == 200
-    assert (outcome.users, outcome.items) == (USERS, ITEMS)
-    assert outcome.countries == 2 * ITEMS
-    assert outcome.redis_rows == USERS + ITEMS
-    assert outcome.values_compared > (USERS * 9 + ITEMS * 5) * 5 * len(outcome.at) / 2
-    assert outcome.not_compared == 0
+    assert result.impressions == 200
+    assert (result.users, result.items) == (USERS, ITEMS)
+    assert result.countries == 2 * ITEMS
+    assert result.redis_rows == USERS + ITEMS
+    assert result.values_compared > (USERS * 9 + ITEMS * 5) * 5 * len(result.at) / 2
+    assert result.not_compared == 0
 
     await tamper(settings, sender, topics.user_state, "user-3", user_state.ROW, "totals", 1)
-    outcome = await verify(settings)
-    assert outcome.exit_code == 1
-    assert [(d["row"], d["feature"]) for d in outcome.first] == [
+    result = await verify(settings)
+    assert result.exit_code == 1
+    assert [(d["row"], d["feature"]) for d in result.first] == [
         ("user user-3", "total click"),
         ("user user-3", "row in Redis"),
     ]
-    assert outcome.first[0]["found"] == outcome.first[0]["expected"] + 1
+    assert result.first[0]["found"] == result.first[0]["expected"] + 1
     assert (await verify(settings, redis=False)).differences == 1
 
     await tamper(settings, sender, topics.item_features, "item-5", item_state.ROW, "first_ts", None)
@@ -234,31 +236,31 @@ async def test_forgotten_users_are_left_out(installation: tuple[Settings, Histor
         while (await store.get("u", [hash64("user-2")]))[0] is not None:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
-        outcome = await until_equal(settings)
-    assert (outcome.exit_code, outcome.users, outcome.forgotten) == (0, USERS - 1, 1)
+        result = await until_equal(settings)
+    assert (result.exit_code, result.users, result.forgotten) == (0, USERS - 1, 1)
     # Their row must not come back to the store.
     await store.put("u", PackedRows.of([hash64("user-2")], [bytes(user_state.ROW.itemsize)]))
     await store.close()
-    outcome = await verify(settings)
-    assert [(d["row"], d["feature"]) for d in outcome.first] == [("user user-2", "row in Redis")]
+    result = await verify(settings)
+    assert [(d["row"], d["feature"]) for d in result.first] == [("user user-2", "row in Redis")]
 
 
 async def test_unprocessed_records_differ_and_the_note_says_why(
     installation: tuple[Settings, History, BatchSender],
 ) -> None:
     settings, _, sender = installation
-    outcome = await verify(settings, first=3)
-    assert outcome.exit_code == 1
-    assert len(outcome.first) == 3
+    result = await verify(settings, first=3)
+    assert result.exit_code == 1
+    assert len(result.first) == 3
     async with worker(settings, ["ingest", "aggregate"]):
         assert (await until_equal(settings)).exit_code == 0
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     late = Event("another", "click", "user-1", "item-1", now)
     await sender.send_keyed(Topics(settings).events, [(b"user-1", encode(late), now, [])])
-    outcome = await verify(settings, first=100)
-    assert outcome.exit_code == 1
-    assert {d["row"] for d in outcome.first} >= {"user user-1", "item item-1"}
-    assert any("1 records are not processed yet (ingest on" in note for note in outcome.notes), outcome.notes
+    result = await verify(settings, first=100)
+    assert result.exit_code == 1
+    assert {d["row"] for d in result.first} >= {"user user-1", "item item-1"}
+    assert any("1 records are not processed yet (ingest on" in note for note in result.notes), result.notes
 
 
 async def test_what_cannot_be_told(settings: Settings) -> None:

@@ -1,69 +1,25 @@
-"""What a verification found, and oracle rows and live rows side by side. Pure."""
+"""The rows of both sides next to each other, and the comparison of their values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from headrace.oracle.compare.findings import Difference, Findings, Value
+
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
-Value = float | int | str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One value that is not what the records say.
-
-    ``at`` is the time asked (ms), None where the value does not depend on it.
-    """
-
-    row: str
-    key: str
-    feature: str
-    at: int | None
-    expected: Value
-    found: Value
-
-
-@dataclass
-class Findings:
-    """What was compared so far, and what did not fit. ``limit`` differences are kept, all are counted."""
-
-    limit: int = 20
-    compared: int = 0
-    differences: int = 0
-    not_compared: int = 0
-    first: list[Difference] = field(default_factory=list)
-    _rows: set[tuple[str, int]] = field(default_factory=set)
-
-    @property
-    def rows(self) -> int:
-        """How many rows differ."""
-        return len(self._rows)
-
-    def add(self, kind: str, keys: U64, make: Callable[[int], Difference]) -> None:
-        """Take over differences of rows of one kind.
-
-        ``keys`` are the rows' keys, one a difference; ``make`` is called for the positions to be kept.
-        """
-        self.differences += len(keys)
-        self._rows.update((kind, key) for key in np.unique(keys).tolist())
-        self.first += [make(i) for i in range(min(len(keys), self.limit - len(self.first)))]
-
-    def first_as_dicts(self) -> list[dict[str, Any]]:
-        """Return the first differences for JSON."""
-        return [asdict(d) for d in self.first]
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """Oracle rows and live rows side by side: row ``i`` here is ``expected_at[j] == i`` there, and so on.
+    """All rows of the oracle and all live rows, those of the same user or item as one row.
 
     Attributes
     ----------
@@ -72,9 +28,9 @@ class Aligned:
     keys
         64-bit keys, uint64 ``(n,)``.
     names
-        Texts, None where only the key is known.
+        Public ids, None where only the key is known.
     expected_at, found_at
-        Positions of the oracle's rows, int64 ``(n_oracle,)``, and of the live rows, int64 ``(n_live,)``.
+        Positions here of the oracle's rows, int64 ``(n_oracle,)``, and of the live rows, int64 ``(n_live,)``.
     """
 
     kind: str
@@ -87,17 +43,17 @@ class Aligned:
         return len(self.keys)
 
     def spread(self, values: npt.NDArray[Any], at: I64, empty: float = 0) -> npt.NDArray[Any]:
-        """Return ``values`` at their positions among all rows, ``empty`` elsewhere."""
+        """Return ``values`` at the positions ``at`` of all rows, ``empty`` elsewhere."""
         out = np.full((len(self), *values.shape[1:]), empty, values.dtype)
         out[at] = values
         return out
 
     def expected(self, values: npt.NDArray[Any], empty: float = 0) -> npt.NDArray[Any]:
-        """Return an array of the oracle by row of this."""
+        """Return values of the oracle's rows in the order of all rows; ``empty`` where it has no row."""
         return self.spread(values, self.expected_at, empty)
 
     def found(self, values: npt.NDArray[Any], empty: float = 0) -> npt.NDArray[Any]:
-        """Return an array of live values by row of this."""
+        """Return values of the live rows in the order of all rows; ``empty`` where there is no row."""
         return self.spread(values, self.found_at, empty)
 
     def difference(self, i: int, feature: str, at: int | None, expected: Value, found: Value) -> Difference:
@@ -107,14 +63,14 @@ class Aligned:
 
 
 def align(kind: str, known: pl.DataFrame, live: pl.DataFrame, on: Sequence[str]) -> Aligned:
-    """Put rows side by side that agree in the columns ``on``.
+    """Put rows with equal values in the columns ``on`` side by side.
 
     Parameters
     ----------
     known
-        The oracle's: row, name and ``on``.
+        Of the oracle's rows: row, name and ``on``.
     live
-        key and ``on``, a row for every live row.
+        Of the live rows: key and ``on``.
     """
     both = known.join(live.with_row_index("live"), on=list(on), how="full", coalesce=True).sort(*on)
     return Aligned(
@@ -145,9 +101,20 @@ def check(
     where: Bool | None = None,
     slack: npt.NDArray[Any] | float = 0,
 ) -> None:
-    """Compare two arrays, ``(n, ...)`` each; ``where`` says what counts, ``slack`` what may lie between.
+    """Compare two arrays of the same shape, ``(n, ...)`` with ``n`` rows.
 
-    ``feature`` names a value by its indices after the row's.
+    Parameters
+    ----------
+    feature
+        Returns the name of a value, given its indices without the row's.
+    expected, found
+        Values of the oracle and live values.
+    at
+        The time asked for (ms), if the values depend on it.
+    where
+        The values to compare, bool; all when None.
+    slack
+        The largest difference that is accepted.
     """
     counts = np.ones(expected.shape, bool) if where is None else np.broadcast_to(where, expected.shape)
     findings.compared += int(counts.sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 #: theme -> category -> words that only this category's titles and tags use.
 THEMES: dict[str, dict[str, str]] = {
     "sport": {
@@ -67,6 +69,13 @@ COMMON_TAGS = (
     "longread", "interview", "video", "beginner", "expert", "opinion", "data", "history", "how-to",
     "breaking", "local", "review", "explainer", "photo", "live", "weekend",
 )  # fmt: skip
+
+CATEGORIES = tuple(c for theme in THEMES.values() for c in theme)
+#: Theme and own words of each category, by its position in ``CATEGORIES``.
+THEME_OF = np.array([t for t, theme in enumerate(THEMES.values()) for _ in theme])
+WORDS = tuple(tuple(words.split()) for theme in THEMES.values() for words in theme.values())
+TAGS = tuple(dict.fromkeys([*COMMON_TAGS, *(w for words in WORDS for w in words)]))
+TAG_INDEX = {tag: i for i, tag in enumerate(TAGS)}
 
 TITLES = (
     "Why {a} matters more than {b}",

@@ -1,29 +1,24 @@
-"""A simulated audience at work: who comes, what they are shown, what they do, what click rates come of it.
+"""The simulated audience in action: who visits, what they are shown, what they do, and the click rates.
 
 Pure: the time is passed in, randomness is seeded, nothing is sent. Users are split by a hash of their id: the
-control group is shown what is popular, everybody else what Headrace replies; both behave by the same formula
-(``headrace.demo.world``).
+control group is shown the popular list, everybody else what Headrace replies. Both behave by the same formula
+(``formula.py``).
 """
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.demo import vocabulary
-from headrace.demo.world import (
-    CATEGORIES,
-    Audience,
-    SimulatedCatalog,
-    WorldSpec,
-    appeal,
-    creator_id,
-    examination,
-    sigmoid,
-    taste,
-)
+from headrace.demo.simulation.audience import Audience
+from headrace.demo.simulation.catalog import SimulatedCatalog
+from headrace.demo.simulation.formula import appeal, examination, sigmoid, taste
+from headrace.demo.simulation.popularity import Popularity
+from headrace.demo.simulation.tally import Tally
+from headrace.demo.simulation.vocabulary import CATEGORIES, COUNTRIES, DEVICES
+from headrace.demo.simulation.world import WorldSpec, creator_id
 from headrace.streams.messages.schemas import (
     Context,
     Event,
@@ -33,86 +28,28 @@ from headrace.streams.messages.schemas import (
     Surface,
     UserProfile,
 )
-from headrace.streams.settings import HOUR_MS, MINUTE_MS
+from headrace.streams.settings import MINUTE_MS
 
-#: A reader reaches the next slot so much later, and tells how long an item was read so much after the click:
-#: life at several times its speed, so that a demo of a minute has outcomes.
+#: Time (ms) from one slot to the next, and from a click to the report of how long the item was read. Much
+#: shorter than in life, so that a demo of a minute has outcomes.
 SLOT_MS, READ_MS = 40, 600
-#: Chance that a slot which was looked at and left is reported as skipped.
+#: Chance that a slot the user looked at without a click is reported as skipped.
 SKIP_REPORTED = 0.5
-#: What happens before the start, so that features exist: visits per known user, and over what time.
+#: Before the start, so that there are features: visits per known user, and the time (ms) they spread over.
 PAST_VISITS, PAST_MS = 3, 10 * MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A user who wants a list now. ``control``: to be shown what is popular."""
+    """A user who asks for a list now. ``control``: they are shown the popular list."""
 
     user: int
     control: bool
     request: RecRequest
 
 
-class Popularity:
-    """Clicks per item over the last hour, by everybody, in buckets of a minute."""
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, dict[int, int]] = {}
-        self._total: dict[int, int] = {}
-        self._top: list[int] = []
-        self._asked = -HOUR_MS
-
-    def add(self, item: int, ts: int) -> None:
-        """Count a click."""
-        bucket = self._buckets.setdefault(ts // MINUTE_MS, {})
-        bucket[item] = bucket.get(item, 0) + 1
-        self._total[item] = self._total.get(item, 0) + 1
-
-    def top(self, k: int, now: int) -> list[int]:
-        """Return the ``k`` items clicked most in the last hour, most first; at most a second old."""
-        if now - self._asked >= 1000 or len(self._top) < k:
-            for minute in [m for m in self._buckets if m < (now - HOUR_MS) // MINUTE_MS]:
-                for item, count in self._buckets.pop(minute).items():
-                    self._total[item] -= count
-            self._top = heapq.nlargest(max(k, 200), self._total, key=lambda i: (self._total[i], -i))
-            self._asked = now
-        return self._top[:k]
-
-
-@dataclass(slots=True)
-class Tally:
-    """Slots shown and clicked, per second, for each of the two kinds of list."""
-
-    shown: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
-    clicked: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
-
-    def add(self, control: bool, now: int, shown: int, clicked: int) -> None:
-        """Count one list."""
-        second = now // 1000
-        for counts, amount in ((self.shown[control], shown), (self.clicked[control], clicked)):
-            counts[second] = counts.get(second, 0) + amount
-
-    def rate(self, control: bool, start: int = 0, end: int = 1 << 62) -> float:
-        """Return clicks per shown slot in ``[start, end)`` ms; 0 when nothing was shown."""
-        span = range(start // 1000, end // 1000)
-        shown = sum(v for s, v in self.shown[control].items() if s in span)
-        clicked = sum(v for s, v in self.clicked[control].items() if s in span)
-        return clicked / shown if shown else 0.0
-
-    def series(self, control: bool, end: int, step_s: int = 3, points: int = 40) -> list[float | None]:
-        """Return the click rate of the last ``points`` stretches of ``step_s`` seconds, oldest first."""
-        last = end // 1000
-        out: list[float | None] = []
-        for k in range(points, 0, -1):
-            seconds = range(last - k * step_s, last - (k - 1) * step_s)
-            shown = sum(self.shown[control].get(s, 0) for s in seconds)
-            clicked = sum(self.clicked[control].get(s, 0) for s in seconds)
-            out.append(clicked / shown if shown else None)
-        return out
-
-
 class Simulator:
-    """The catalogue, the audience and what goes on between them.
+    """The catalogue, the audience, and what users do.
 
     Parameters
     ----------
@@ -126,25 +63,25 @@ class Simulator:
         self.spec = spec
         self._rng = np.random.default_rng(spec.seed)
         self.audience = Audience(spec, self._rng)
-        self.shelf = SimulatedCatalog(spec, self._rng)
+        self.catalog = SimulatedCatalog(spec, self._rng)
         self.popularity = Popularity()
         self.tally = Tally()
-        self._read: dict[int, set[int]] = {}  # what each user has clicked: nobody opens a thing twice
-        self._latest: dict[int, int] = {}  # each user's last click
+        self._read: dict[int, set[int]] = {}  # items each user has clicked: nobody clicks an item twice
+        self._latest: dict[int, int] = {}  # the item each user clicked last
         self._number = 0
         self._start = now
         self._published_until = now
-        #: Below 1 everybody takes more time: fewer sessions, longer pauses.
+        #: Below 1 there are fewer sessions with longer pauses.
         self.pace = 1.0
         self._sessions: list[tuple[int, int, int]] = []  # heap of (next visit ms, tie-break, user)
         self._next_session = float(now)
 
     # --- before the start ---
 
-    def catalogue(self) -> list[Item]:
-        """Return the items there are at the start, oldest first. Call it once, first."""
+    def starting_items(self) -> list[Item]:
+        """Return the items of the start, oldest first. Call it once, before anything else."""
         ages = self._rng.integers(0, self.spec.spread_ms, self.spec.items)
-        return self.shelf.publish(np.sort(self._start - ages))
+        return self.catalog.publish(np.sort(self._start - ages))
 
     def profiles(self) -> list[UserProfile]:
         """Return the profiles of the users the account service knows; the others are strangers."""
@@ -153,7 +90,7 @@ class Simulator:
     def past(self) -> list[Event]:
         """Return what known users did in the minutes before the start, in order of time.
 
-        They came upon things by chance or because they were popular; the simulator's lists had no part in it.
+        They found items by chance or because the items were popular, not in lists.
         """
         users = np.flatnonzero(self.audience.known)
         activity = self.audience.activity[users]
@@ -161,12 +98,12 @@ class Simulator:
         times = np.sort(self._rng.integers(self._start - PAST_MS, self._start - 2000, len(visits)))
         out: list[Event] = []
         for user, ts in zip(visits.tolist(), times.tolist(), strict=True):
-            items = self._rng.choice(self.shelf.size, 12, replace=False)
+            items = self._rng.choice(self.catalog.size, 12, replace=False)
             popular = self.popularity.top(60, ts)
             if popular:
                 items[:4] = self._rng.choice(popular, 4)
-            # Twice as willing as on a list: people look for what they like.
-            wanted = self._rng.random(len(items)) < 2 * appeal(self.audience, self.shelf, user, items, ts)
+            # Twice the chance of a click on a list: people look for what they like.
+            wanted = self._rng.random(len(items)) < 2 * appeal(self.audience, self.catalog, user, items, ts)
             read = self._read.setdefault(user, set())
             for item in items[wanted].tolist():
                 if item not in read:
@@ -177,22 +114,22 @@ class Simulator:
     # --- while it runs ---
 
     def new_items(self, now: int) -> list[Item]:
-        """Return what has been published since the last call."""
+        """Return the items published since the last call."""
         due = int((now - self._start) * self.spec.new_items_per_s / 1000) - (
             int((self._published_until - self._start) * self.spec.new_items_per_s / 1000)
         )
         self._published_until = max(now, self._published_until)
-        return self.shelf.publish(np.full(due, now)) if due > 0 else []
+        return self.catalog.publish(np.full(due, now)) if due > 0 else []
 
     def begin(self, now: int) -> None:
-        """Let the audience in: as many sessions are under way as there will be on average."""
+        """Begin the visits, with as many open sessions as there are on average."""
         spec = self.spec
         self._next_session = float(now)
         for _ in range(round(spec.visits_per_s * spec.think_ms / 1000)):
             self._open_session(now + int(self._rng.integers(0, spec.think_ms)))
 
     def visits(self, now: int, limit: int = 1000) -> list[Visit]:
-        """Return who wants a list by now, in order of time, at most ``limit``."""
+        """Return the visits due by ``now`` (ms), in order of time, at most ``limit``."""
         gap = 1000 * self.spec.visits_a_session / (self.spec.visits_per_s * self.pace)
         while self._next_session <= now:
             self._open_session(int(self._next_session))
@@ -204,8 +141,8 @@ class Simulator:
         return out
 
     def go_on(self, visit: Visit, now: int) -> None:
-        """Let the user come back after a pause, or leave; call it when a visit is over, however it went."""
-        # Every visit may be the last, with the same chance: sessions have the mean length from the start.
+        """Let the user come back after a pause, or leave. Call it after every visit, replied to or not."""
+        # Every visit is the last one with the same chance, so the first sessions are as long as later ones.
         if self._rng.random() >= 1 / self.spec.visits_a_session:
             pause = 400 + self._rng.exponential(self.spec.think_ms - 400)
             self._push_session(now + int(pause / self.pace), visit.user)
@@ -228,7 +165,7 @@ class Simulator:
             user_id=self.audience.ids[user],
             surface=surface,
             n=self.spec.n,
-            item_id=self.shelf.ids[last] if surface == "related" and last is not None else "",
+            item_id=self.catalog.ids[last] if surface == "related" and last is not None else "",
             context=self._context(user, now),
             deadline_ms=self.spec.deadline_ms,
         )
@@ -236,26 +173,26 @@ class Simulator:
 
     def _context(self, user: int, ts: int | None = None) -> Context:
         return Context(
-            country=vocabulary.COUNTRIES[int(self.audience.country[user])],
-            device=vocabulary.DEVICES[int(self.audience.device[user])],
+            country=COUNTRIES[int(self.audience.country[user])],
+            device=DEVICES[int(self.audience.device[user])],
             ts=ts,
         )
 
     def popular(self, visit: Visit, now: int) -> list[str]:
-        """Return the control group's list: most clicked in the last hour, less what this user has read."""
+        """Return the popular list: most clicked in the last hour, without what this user has read."""
         read = self._read.get(visit.user, set())
         top = [i for i in self.popularity.top(visit.request.n + 80, now) if i not in read]
-        return [self.shelf.ids[i] for i in top[: visit.request.n]]
+        return [self.catalog.ids[i] for i in top[: visit.request.n]]
 
     def look(self, visit: Visit, item_ids: list[str], now: int) -> list[Event]:
-        """Let the user go through a list, and count it; return what they do, in order of time.
+        """Let the user look through a list and count its clicks; return the events, in order of time.
 
-        Events about a list of ours name its request; those about a popularity list name none.
+        Events about a list of ours name its request; those about the popular list name none.
         """
-        items = self.shelf.index(item_ids)
+        items = self.catalog.index(item_ids)
         known = items >= 0
         p = np.zeros(len(items))
-        p[known] = appeal(self.audience, self.shelf, visit.user, items[known], now)
+        p[known] = appeal(self.audience, self.catalog, visit.user, items[known], now)
         looked = self._rng.random(len(items)) < examination(np.arange(len(items)))
         wanted = self._rng.random(len(items)) < p
         skipped = self._rng.random(len(items)) < SKIP_REPORTED
@@ -280,12 +217,14 @@ class Simulator:
     def _click(
         self, user: int, item: int, ts: int, request_id: str, position: int | None, surface: Surface | None
     ) -> list[Event]:
-        """Click, read, and perhaps tell."""
+        """Return the events of a click: the click, the dwell, perhaps a like or a save, perhaps a follow."""
         self._read.setdefault(user, set()).add(item)
         self._latest[user] = item
         self.popularity.add(item, ts)
         about = (request_id, position, surface)
-        liking = float(taste(self.audience, self.shelf, user, np.array([item]))[0] + self.shelf.quality[item])
+        liking = float(
+            taste(self.audience, self.catalog, user, np.array([item]))[0] + self.catalog.quality[item]
+        )
         out = [self._event("click", user, item, ts, *about)]
         dwell_ms = int(min(600_000, self._rng.lognormal(9.3 + 0.45 * liking, 0.6)))
         out.append(self._event("dwell", user, item, ts + READ_MS, *about, dwell_ms=dwell_ms))
@@ -293,7 +232,7 @@ class Simulator:
         if self._rng.random() < moved:
             kind: EventType = "like" if self._rng.random() < 0.6 else "save"
             out.append(self._event(kind, user, item, ts + READ_MS, *about))
-            if self.shelf.creator[item] in self.audience.creators[user] and self._rng.random() < 0.5:
+            if self.catalog.creator[item] in self.audience.creators[user] and self._rng.random() < 0.5:
                 out.append(self._event("follow", user, item, ts + READ_MS, *about))
         return out
 
@@ -313,7 +252,7 @@ class Simulator:
             event_id=f"sim-{self._start}-{self._number}",
             type=kind,
             user_id=self.audience.ids[user],
-            item_id=self.shelf.ids[item],
+            item_id=self.catalog.ids[item],
             ts=ts,
             dwell_ms=dwell_ms,
             request_id=request_id,
@@ -332,5 +271,5 @@ class Simulator:
         a = self.audience
         liked = ", ".join(CATEGORIES[int(c)] for c in a.liked[user, : int(a.liked_count[user])])
         creators = ", ".join(creator_id(int(c)) for c in a.creators[user])
-        country = vocabulary.COUNTRIES[int(a.country[user])]
+        country = COUNTRIES[int(a.country[user])]
         return f"{a.ids[user]} in {country} secretly likes {liked}; reads {creators}"

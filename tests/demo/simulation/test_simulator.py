@@ -4,8 +4,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.demo.simulator import PAST_MS, Popularity, Simulator, Tally, Visit
-from headrace.demo.world import CATEGORIES, WorldSpec, appeal, examination, taste
+from headrace.demo.simulation.formula import appeal, examination, taste
+from headrace.demo.simulation.popularity import Popularity
+from headrace.demo.simulation.simulator import PAST_MS, Simulator, Visit
+from headrace.demo.simulation.tally import Tally
+from headrace.demo.simulation.vocabulary import CATEGORIES
+from headrace.demo.simulation.world import WorldSpec
 from headrace.streams.messages.schemas import Event, Item, RecRequest, UserProfile, check_event, check_request
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
@@ -15,7 +19,7 @@ SPEC = WorldSpec(items=1200, users=400)
 
 def started(spec: WorldSpec = SPEC, *, past: bool = False) -> Simulator:
     sim = Simulator(spec, NOW)
-    sim.catalogue()
+    sim.starting_items()
     if past:
         sim.past()
     sim.begin(NOW)
@@ -37,7 +41,7 @@ def lived() -> tuple[Simulator, list[Visit], list[Event]]:
             shown = (
                 sim.popular(visit, ts)
                 if visit.control
-                else [sim.shelf.ids[i] for i in rng.integers(0, sim.shelf.size, 20)]
+                else [sim.catalog.ids[i] for i in rng.integers(0, sim.catalog.size, 20)]
             )
             visits.append(visit)
             events += sim.look(visit, shown, ts)
@@ -48,7 +52,7 @@ def lived() -> tuple[Simulator, list[Visit], list[Event]]:
 def test_the_same_seed_makes_the_same_world() -> None:
     def world(seed: int) -> tuple[list[Item], list[UserProfile], list[Event]]:
         sim = Simulator(WorldSpec(items=200, users=100, seed=seed), NOW)
-        return sim.catalogue(), sim.profiles(), sim.past()
+        return sim.starting_items(), sim.profiles(), sim.past()
 
     assert world(1) == world(1)
     assert world(1) != world(2)
@@ -56,7 +60,7 @@ def test_the_same_seed_makes_the_same_world() -> None:
 
 def test_catalogue_and_profiles_are_valid_messages() -> None:
     sim = Simulator(SPEC, NOW)
-    items, profiles = sim.catalogue(), sim.profiles()
+    items, profiles = sim.starting_items(), sim.profiles()
     assert msgspec.json.decode(msgspec.json.encode(items), type=list[Item]) == items
     assert msgspec.json.decode(msgspec.json.encode(profiles), type=list[UserProfile]) == profiles
     assert len({i.item_id for i in items}) == SPEC.items
@@ -69,7 +73,7 @@ def test_catalogue_and_profiles_are_valid_messages() -> None:
 
 def test_strangers_have_no_past() -> None:
     sim = Simulator(SPEC, NOW)
-    sim.catalogue()
+    sim.starting_items()
     past = sim.past()
     known = {sim.audience.ids[u] for u in np.flatnonzero(sim.audience.known)}
     assert {e.user_id for e in past} <= known
@@ -83,14 +87,14 @@ def test_popularity_is_a_decent_baseline_and_taste_beats_it(
     lived: tuple[Simulator, list[Visit], list[Event]],
 ) -> None:
     sim, visits, _ = lived
-    everything = np.arange(sim.shelf.size)
+    everything = np.arange(sim.catalog.size)
     looked_at = examination(np.arange(20))
     random_list, popular, best = [], [], []
     rng = np.random.default_rng(5)
     for visit in visits[:200]:
-        p = appeal(sim.audience, sim.shelf, visit.user, everything, NOW)
+        p = appeal(sim.audience, sim.catalog, visit.user, everything, NOW)
         random_list.append((looked_at * p[rng.choice(everything, 20, replace=False)]).mean())
-        popular.append((looked_at * p[sim.shelf.index(sim.popular(visit, NOW + 20_000))]).mean())
+        popular.append((looked_at * p[sim.catalog.index(sim.popular(visit, NOW + 20_000))]).mean())
         best.append((looked_at * np.sort(p)[::-1][:20]).mean())
     assert 0.03 < np.mean(random_list) < 0.05
     assert np.mean(popular) > 1.6 * np.mean(random_list)
@@ -146,7 +150,7 @@ def test_people_read_longer_what_they_like(lived: tuple[Simulator, list[Visit], 
     sim, _, events = lived
     dwells = [e for e in events if e.type == "dwell"]
     liking = [
-        taste(sim.audience, sim.shelf, sim.audience.ids.index(e.user_id), sim.shelf.index([e.item_id]))[0]
+        taste(sim.audience, sim.catalog, sim.audience.ids.index(e.user_id), sim.catalog.index([e.item_id]))[0]
         for e in dwells
     ]
     assert np.corrcoef(liking, np.log([e.dwell_ms or 1 for e in dwells]))[0, 1] > 0.2
@@ -192,11 +196,11 @@ def test_the_control_group_is_a_share_of_the_users_and_stays_the_same() -> None:
 
 def test_new_items_trickle_in() -> None:
     sim = Simulator(WorldSpec(items=100, users=20, new_items_per_s=2.0), NOW)
-    sim.catalogue()
+    sim.starting_items()
     fresh = [i for ts in range(NOW, NOW + 10_001, 700) for i in sim.new_items(ts)]
     assert len(fresh) == pytest.approx(20, abs=2)
     assert all(i.published_ts >= NOW for i in fresh)
-    assert sim.shelf.size == 100 + len(fresh)
+    assert sim.catalog.size == 100 + len(fresh)
     assert sim.new_items(NOW) == []  # a clock that steps back publishes nothing twice
 
 
@@ -219,7 +223,7 @@ def test_popularity_forgets_after_an_hour() -> None:
 def test_popular_list_leaves_out_what_was_read() -> None:
     sim = started(past=True)
     before = sim.popular(visit_of(sim, 3), NOW)
-    sim._read.setdefault(3, set()).add(sim.shelf.index([before[0]])[0])
+    sim._read.setdefault(3, set()).add(sim.catalog.index([before[0]])[0])
     assert before[0] not in sim.popular(visit_of(sim, 3), NOW)
     assert len(before) == 20
 

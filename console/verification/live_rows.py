@@ -1,0 +1,66 @@
+"""The live rows that ``headrace verify`` checks: the newest row of every key of a changelog partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.streams.settings import Settings
+from headrace.streams.tables.row_records import row_records
+from headrace.streams.tables.rows import unpack
+from headrace.streams.topics.reader import read_partition
+
+Rows = npt.NDArray[np.void]
+
+
+class Latest:
+    """The newest row of every key of one changelog partition.
+
+    Of two rows of a key the one with the larger ``order`` fields is the newest, of equal ones the later: a
+    worker that did not know yet that it had lost the partition may have written an older row later.
+
+    Attributes
+    ----------
+    rows
+        Packed rows by key.
+    refused
+        Number of records that are no rows of this dtype, or not under their own key.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], order: Sequence[str]) -> None:
+        self._dtype = dtype
+        self._order = list(order)
+        self._ages: dict[int, tuple[int, ...]] = {}
+        self.rows: dict[int, bytes] = {}
+        self.refused = 0
+
+    def apply(self, records: Iterable[Any]) -> None:
+        """Apply changelog records, in their order."""
+        told = row_records(list(records))
+        for gone in told.deleted.tolist():
+            self.rows.pop(gone, None)
+            self._ages.pop(gone, None)
+        rows, sound = unpack(told.rows, self._dtype)
+        sound &= rows["key"] == told.keys
+        self.refused += int((~sound).sum())
+        ages = list(zip(*(rows[name].tolist() for name in self._order), strict=True))
+        for at in np.flatnonzero(sound).tolist():
+            key = int(told.keys[at])
+            if ages[at] >= self._ages.get(key, ages[at]):
+                self.rows[key], self._ages[key] = told.rows[at], ages[at]
+
+    def table(self) -> Rows:
+        """Return the rows as an array, ``(n,)``, in the order of ``rows``."""
+        return unpack(list(self.rows.values()), self._dtype)[0]
+
+
+async def latest_rows(
+    settings: Settings, topic: str, partition: int, dtype: np.dtype[Any], order: Sequence[str]
+) -> Latest:
+    """Read a changelog partition to its present end."""
+    latest = Latest(dtype, order)
+    await read_partition(settings, topic, partition, latest.apply)
+    return latest

@@ -1,0 +1,59 @@
+"""What ``headrace verify`` found, as figures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class VerifyResult:
+    """What a verification found. The fields are the keys of the JSON.
+
+    Attributes
+    ----------
+    users, items, countries, redis_rows
+        Rows compared: of users, of items, of items in countries, and those of them in Redis.
+    events, accepted, duplicates, rejected, rejected_by, impressions
+        What the raw topics hold; ``rejected_by`` counts reasons.
+    not_compared
+        Users whose affinities the topics do not tell.
+    forgotten
+        Users who were forgotten and are left out.
+    at
+        The times (ms) windows were compared at.
+    covered_from
+        All events and impressions from this time (ms) on were there; 0 when nothing was deleted.
+    first
+        The first differences.
+    """
+
+    users: int = 0
+    items: int = 0
+    countries: int = 0
+    values_compared: int = 0
+    differences: int = 0
+    rows_that_differ: int = 0
+    events: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    rejected_by: dict[str, int] = field(default_factory=dict)
+    impressions: int = 0
+    not_compared: int = 0
+    forgotten: int = 0
+    redis_rows: int = 0
+    at: list[int] = field(default_factory=list)
+    covered_from: int = 0
+    first: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 nothing differs, 1 something does, 2 there was nothing to compare."""
+        return 1 if self.differences else 0 if self.values_compared else 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for JSON."""
+        return asdict(self)

@@ -1,0 +1,45 @@
+"""What the user of the demo may choose, and how the demo went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from headrace.demo.simulation.world import WorldSpec
+from headrace.streams.messages.schemas import RecReply
+
+#: Whose list it is, the list, and the title of every item by id.
+Example: TypeAlias = tuple[str, RecReply, dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the user may choose."""
+
+    seconds: float = 60.0  # from the start of the stack to the end of the traffic
+    world: WorldSpec = field(default_factory=WorldSpec)
+    plain: bool = False  # lines instead of the live page
+    keep: bool = False  # the temporary folder, with the workers' output and the Parquet log
+
+
+@dataclass(slots=True)
+class DemoResult:
+    """How the demo went.
+
+    Attributes
+    ----------
+    figures
+        The keys of the JSON.
+    problem
+        What did not work, in one line; empty when everything did.
+    details
+        The last output of a worker that failed.
+    signal
+        The signal that ended the demo early; 0 for none.
+    """
+
+    figures: dict[str, Any]
+    problem: str = ""
+    details: str = ""
+    signal: int = 0
+    example: Example | None = None

@@ -1,0 +1,71 @@
+"""The simulated users and their hidden tastes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.demo.simulation.vocabulary import CATEGORIES, COUNTRIES, TAG_INDEX, TAGS, THEME_OF, WORDS
+from headrace.demo.simulation.world import WorldSpec, creator_id
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import UserProfile
+
+F64 = npt.NDArray[np.float64]
+
+USER_TAGS = 8
+USER_CREATORS = 4
+#: Log-odds that a liked category adds to the others of its theme.
+SAME_THEME = 0.4
+
+
+class Audience:
+    """Users and what they like; arrays have one row for every user."""
+
+    def __init__(self, spec: WorldSpec, rng: np.random.Generator) -> None:
+        n, k = spec.users, len(CATEGORIES)
+        self.ids = [f"user-{i:05d}" for i in range(n)]
+        countries = len(COUNTRIES)
+        self.country = rng.choice(countries, n, p=_falling(countries, 1.5, rng))
+        self.device = rng.choice(3, n, p=(0.65, 0.3, 0.05))
+        self.age = rng.integers(14, 76, n)
+        self.activity = _normalised(rng.lognormal(0, 0.8, n))
+        self.control = np.array([hash64(f"control:{i}") % 1000 < spec.control_share * 1000 for i in self.ids])
+        self.known = rng.random(n) < spec.known_share
+        # Some categories are liked by many users: only then is popularity a baseline worth beating.
+        favour = _falling(k, 4.0, rng)
+        self.liked = np.array([rng.choice(k, 4, replace=False, p=favour) for _ in range(n)])
+        count = rng.integers(2, 5, n)
+        self.category = rng.normal(-0.2, 0.3, (n, k)).astype(np.float32)
+        for j in range(4):
+            who = np.flatnonzero(count > j)
+            theme = THEME_OF[self.liked[who, j]]
+            self.category[who] += SAME_THEME * (THEME_OF[None, :] == theme[:, None])
+            self.category[who, self.liked[who, j]] += rng.uniform(1.2, 2.2, len(who))
+        self.liked_count = count
+        self.tags = rng.integers(0, len(TAGS), (n, USER_TAGS))
+        for j in range(USER_TAGS // 2):  # half of them from the favourite categories
+            self.tags[:, j] = [TAG_INDEX[WORDS[c][int(rng.integers(6))]] for c in self.liked[:, j % 2]]
+        self.creators = rng.integers(0, spec.creators, (n, USER_CREATORS))
+        self.abroad = rng.normal(0, 0.35, (len(COUNTRIES), k)).astype(np.float32)
+
+    def profile(self, user: int, rng: np.random.Generator) -> UserProfile:
+        """Return what the account service knows of a user: always the country, sometimes more."""
+        told = self.liked[user, : int(self.liked_count[user])] if rng.random() < 0.4 else ()
+        return UserProfile(
+            user_id=self.ids[user],
+            country=COUNTRIES[int(self.country[user])],
+            age=int(self.age[user]),
+            language="en",
+            preferred_categories=[CATEGORIES[int(c)] for c in told],
+            followed_creators=[creator_id(int(self.creators[user, 0]))] if rng.random() < 0.2 else [],
+        )
+
+
+def _normalised(weights: npt.NDArray[np.floating]) -> F64:
+    out: F64 = np.asarray(weights, np.float64) / float(weights.sum())
+    return out
+
+
+def _falling(n: int, offset: float, rng: np.random.Generator) -> F64:
+    """Return probabilities that fall like 1 / (rank + offset), in random order."""
+    return _normalised(rng.permutation(1 / (np.arange(n) + offset)))

@@ -1,0 +1,32 @@
+"""Size and habits of the simulated world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.streams.settings import HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSpec:
+    """What the world is made from; the same spec and start time give the same world."""
+
+    items: int = 3000
+    users: int = 2000
+    creators: int = 300
+    seed: int = 7
+    control_share: float = 0.15  # of the users, shown the popularity list
+    known_share: float = 0.7  # of the users, with a profile and a past
+    spread_ms: int = 48 * HOUR_MS  # publication times of the starting catalogue
+    new_items_per_s: float = 0.5
+    visits_per_s: float = 40.0
+    visits_a_session: float = 6.0  # mean, geometric
+    think_ms: int = 2500  # mean pause between two visits of a session
+    n: int = 20  # slots of a list
+    # Long, because broker, workers and audience share this machine: lists made in less time use fewer models.
+    deadline_ms: int = 1000
+
+
+def creator_id(creator: int) -> str:
+    """Return the public id of a creator."""
+    return f"creator-{creator:03d}"

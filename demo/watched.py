@@ -1,0 +1,68 @@
+"""What the demo learns by watching topics and lag from outside, as an operator would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.console.screen import AgentLag
+from headrace.models.learning import artefact, online, ranker
+from headrace.streams.errors import ArtefactError
+from headrace.streams.topics.dead_letters import read_dead_letter
+
+
+@dataclass(slots=True)
+class Watched:
+    """What was seen so far.
+
+    Attributes
+    ----------
+    rankers, ranker_metrics
+        How many rankers were published, and the metrics of the newest.
+    quality
+        The metrics of the newest online model.
+    first_letter
+        The first dead letter, in one line.
+    lag
+        The lag of each agent, as it was last.
+    max_lag_s
+        The largest lag of each agent.
+    """
+
+    rankers: int = 0
+    ranker_metrics: dict[str, float] = field(default_factory=dict)
+    quality: dict[str, float] = field(default_factory=dict)
+    dead_letters: int = 0
+    first_letter: str = ""
+    lag: list[AgentLag] = field(default_factory=list)
+    max_lag_s: dict[str, float] = field(default_factory=dict)
+
+    def on_models(self, batch: Any) -> None:
+        """Note the models that are published."""
+        for record in batch:
+            try:
+                document = artefact.decode(record.value or b"")
+            except ArtefactError:
+                continue
+            metrics = document.get("metrics", {})
+            if document["name"] == ranker.NAME:
+                self.rankers += 1
+                self.ranker_metrics = metrics
+            elif document["name"] == online.NAME:
+                self.quality = metrics
+
+    def on_dead_letters(self, batch: Any) -> None:
+        """Count dead letters."""
+        self.dead_letters += len(batch)
+        for record in batch:
+            letter = read_dead_letter(record)
+            self.first_letter = self.first_letter or (
+                f"{letter.agent} on {letter.topic}: {letter.reason} {letter.field} {letter.detail}"
+            )
+
+    def on_lag(self, rows: list[AgentLag]) -> None:
+        """Note the lag as it is now."""
+        self.lag = rows
+        for row in rows:
+            if row.seconds is not None:
+                self.max_lag_s[row.agent] = max(row.seconds, self.max_lag_s.get(row.agent, 0.0))

@@ -1,0 +1,81 @@
+"""What a comparison asks of live rows. The oracle knows nothing of how they are stored.
+
+Arrays have one row for every live row, in the order of ``keys``; shapes and units are those of the oracle's
+``Users`` and ``Items``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+
+class CountValues(Protocol):
+    """Whose rows these are, and what was counted of them."""
+
+    @property
+    def keys(self) -> pl.DataFrame:
+        """A row for every live row: key (64 bits, it is stored under), and user, or item and country."""
+        ...
+
+    def windows(self, at: int) -> npt.NDArray[Any]:
+        """Return every window at ``at`` (ms), a number type ``(n, windows, metrics)``."""
+        ...
+
+    def totals(self) -> I64:
+        """Return the all-time counts, int64 ``(n, metrics)``."""
+        ...
+
+    def decayed(self, at: int) -> F64:
+        """Return the counts with a half-life of 30 days at ``at`` (ms), float64 ``(n, metrics)``."""
+        ...
+
+
+class UserValues(CountValues, Protocol):
+    """Live rows of users."""
+
+    @property
+    def clicks(self) -> pl.DataFrame:
+        """The last clicks that the rows remember: row (position), ts (ms), item."""
+        ...
+
+    def n_clicks(self) -> I64:
+        """Return the all-time clicks, int64 ``(n,)``."""
+        ...
+
+    def recent_ts(self) -> I64:
+        """Return the times (ms) of the last clicks, newest first, int64 ``(n, RECENT)``; -1 where none."""
+        ...
+
+    def affinities(self, what: str, at: int) -> pl.DataFrame:
+        """Return the decayed weights of "category" or "creator" at ``at``: row (position), key, found."""
+        ...
+
+
+class ItemValues(CountValues, Protocol):
+    """Live rows of items, or of items in countries."""
+
+    @property
+    def places(self) -> U64 | None:
+        """The keys readers look the rows up with, uint64 ``(n,)``; None when the key is the item itself."""
+        ...
+
+    def where(self, kept: Bool) -> Self:
+        """Return only the rows where ``kept``, bool ``(n,)``, is true."""
+        ...
+
+    def first_ts(self) -> I64:
+        """Return the time (ms) of the first event, int64 ``(n,)``."""
+        ...
+
+    def last_click(self) -> I64:
+        """Return the time (ms) of the last click, int64 ``(n,)``; 0 without any."""
+        ...

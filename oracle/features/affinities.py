@@ -1,0 +1,70 @@
+"""What events say about a user's taste for categories and creators."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from headrace.oracle.features.counts import decay
+
+Bool = npt.NDArray[np.bool_]
+
+#: What one event adds to the weight of its item's category and creator; dwell: per 30 s, at most 2.
+TASTE: Final = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
+#: Categories (and creators) that a live row holds. Users with more of them are not compared.
+AFFINITIES: Final = 12
+#: The item must have been published this long (ms) before the event: workers read `items` and `events`
+#: independently of each other.
+PUBLISHED_MS: Final = 10_000
+
+
+def taste() -> pl.Expr:
+    """Return what each of ``EVENTS`` adds to the weights of its category and creator."""
+    dwell = (pl.col("dwell_s") / 30).clip(upper_bound=2.0)
+    other = pl.col("kind").replace_strict(TASTE, default=0.0, return_dtype=pl.Float64)
+    return pl.when(pl.col("kind") == "dwell").then(dwell).otherwise(other)
+
+
+def item_attributes(items: pl.DataFrame) -> pl.DataFrame:
+    """Return what ``ITEMS`` say of every item.
+
+    Returns
+    -------
+    DataFrame
+        item, category, creator, published (timestamp of its first record), stable (it never changed and was
+        never withdrawn).
+    """
+    category, creator = pl.col("category"), pl.col("creator")
+    once = (category.n_unique() == 1) & (creator.n_unique() == 1) & category.is_not_null().all()
+    return (
+        items.filter(pl.col("verdict") == "")
+        .group_by("item")
+        .agg(category.first(), creator.first(), pl.col("timestamp").min().alias("published"), stable=once)
+    )
+
+
+def affinity_weights(
+    tastes: pl.DataFrame, n: int, items: pl.DataFrame, what: str, at: int, *, complete: bool
+) -> tuple[pl.DataFrame, Bool]:
+    """Return the decayed weights of ``what`` at ``at``, and for which of ``n`` rows they are known.
+
+    Parameters and result are those of ``Users.affinities``; ``tastes`` is ``Users.tastes``.
+    """
+    told = tastes.filter(pl.col("taste") != 0).join(items, on="item", how="left")
+    known = np.ones(n, bool)
+    early = pl.col("timestamp") < pl.col("published") + PUBLISHED_MS
+    unsure = told.filter(~(pl.col("stable") & ~early).fill_null(True) | (not complete))
+    known[unsure["row"].unique().to_numpy()] = False
+    weight = pl.col("taste") * decay(pl.col("ts"), at)
+    sums = (
+        told.rename({what: "key"})
+        .filter(pl.col("key").fill_null(0) != 0)
+        .group_by("row", "key")
+        .agg(weight.sum().alias("weight"), weight.abs().sum().alias("size"))
+    )
+    many = sums.group_by("row").len().filter(pl.col("len") > AFFINITIES)
+    known[many["row"].to_numpy()] = False
+    return sums, known

@@ -1,0 +1,97 @@
+"""What the records say about items, everywhere and in each country."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from headrace.oracle.features.counts import Counted, by_row, metric_number, numbered
+from headrace.oracle.features.windows import ITEM_CELLS
+
+I64 = npt.NDArray[np.int64]
+
+ITEM_METRICS: Final = ("shown", "click", "skip", "dwell_s", "like")
+#: Kind of event -> the item metric it counts in. Other kinds are not counted.
+_METRIC_OF: Final = {"click": "click", "skip": "skip", "dwell": "dwell_s", "like": "like", "save": "like"}
+
+_ACT = ["item", "country", "name", "place", "ts", "metric", "amount"]
+_NAMES: dict[str, Any] = {"name": pl.col("item_id"), "place": pl.col("country_id")}
+
+
+@dataclass(frozen=True)
+class Items(Counted):
+    """What the records say about items, or about items in countries, a row for each.
+
+    Attributes
+    ----------
+    keys
+        row, item, country (0: everywhere), name.
+    acts
+        row, metric (of ``ITEM_METRICS``), ts (ms), amount.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ITEM_METRICS
+    cells: ClassVar[Mapping[str, int]] = ITEM_CELLS
+    largest_total: ClassVar[int] = 2**40 - 1
+
+    def of_partition(self, number: int, of: int) -> Items:
+        """Return those whose live rows are in one partition out of ``of``."""
+        keys = self.keys.filter(pl.col("item") % of == number)
+        acts = self.acts.join(keys.select("row").with_row_index("new"), on="row")
+        return Items(
+            keys.drop("row").with_row_index("row"),
+            acts.select(pl.col("new").alias("row"), *acts.columns[1:-1]),
+        )
+
+    def first_ts(self) -> I64:
+        """Return the time (ms) of the first act of each row, int64 ``(rows,)``."""
+        return by_row(self.acts, self.shape[0], pl.col("ts").min())
+
+    def last_click(self) -> I64:
+        """Return the time (ms) of the last click, int64 ``(rows,)``; 0 without any."""
+        clicks = self.acts.filter(pl.col("metric") == ITEM_METRICS.index("click"))
+        return by_row(clicks, self.shape[0], pl.col("ts").max())
+
+
+def items_of(events: pl.DataFrame, shown: pl.DataFrame) -> tuple[Items, Items]:
+    """Return what accepted ``EVENTS`` and valid ``SHOWN`` say about items: everywhere, and by country."""
+    every = pl.concat([_done(events), _slots(shown)])
+    everywhere = every.with_columns(country=pl.lit(0, pl.UInt64))
+    by_country = every.filter(pl.col("country") != 0).with_columns(
+        name=pl.concat_str("name", pl.lit(" in "), "place")
+    )
+    return _items(everywhere), _items(by_country)
+
+
+def _done(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the acts that events are."""
+    name = pl.col("kind").replace_strict(_METRIC_OF, return_dtype=pl.String)
+    amount = pl.when(pl.col("kind") == "dwell").then(pl.col("dwell_s")).otherwise(1)
+    counted = events.filter(pl.col("kind").is_in(list(_METRIC_OF)))
+    return counted.with_columns(metric=metric_number(name, ITEM_METRICS), amount=amount, **_NAMES).select(
+        _ACT
+    )
+
+
+def _slots(shown: pl.DataFrame) -> pl.DataFrame:
+    """Return the acts that shown slots are, one for each slot."""
+    return (
+        shown.filter(pl.col("verdict") == "")
+        .explode("items", "item_ids")
+        .rename({"items": "item", "item_ids": "item_id"})
+        .filter(pl.col("item").fill_null(0) != 0)
+        .with_columns(
+            metric=pl.lit(ITEM_METRICS.index("shown"), pl.UInt8), amount=pl.lit(1, pl.Int64), **_NAMES
+        )
+        .select(_ACT)
+    )
+
+
+def _items(part: pl.DataFrame) -> Items:
+    keys, acts = numbered([part], ["item", "country"], "name")
+    return Items(keys, acts.select("row", "metric", "ts", "amount"))

@@ -1,0 +1,116 @@
+"""What the records say about users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from headrace.oracle.features.affinities import affinity_weights, taste
+from headrace.oracle.features.counts import Counted, by_row, metric_number, numbered
+from headrace.oracle.features.windows import USER_CELLS
+
+I64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+USER_METRICS: Final = ("shown", "click", "skip", "dwell", "dwell_s", "like", "save", "follow", "hide")
+#: Clicks that a live row remembers.
+RECENT: Final = 20
+
+_USER = ["partition", "user"]
+_ACT = ["partition", "user", "user_id", "ts", "metric", "amount"]
+
+
+@dataclass(frozen=True)
+class Users(Counted):
+    """What the records say about users, a row for every (partition, user).
+
+    Attributes
+    ----------
+    keys
+        row, partition, user (its 64-bit key), user_id.
+    acts
+        row, metric (of ``USER_METRICS``), ts (ms), amount.
+    clicks
+        row, ts, item.
+    tastes
+        row, ts, item, timestamp (of the record), taste.
+    """
+
+    clicks: pl.DataFrame
+    tastes: pl.DataFrame
+
+    metrics: ClassVar[tuple[str, ...]] = USER_METRICS
+    cells: ClassVar[Mapping[str, int]] = USER_CELLS
+    largest_total: ClassVar[int] = 2**32 - 1
+
+    def n_clicks(self) -> I64:
+        """Return the all-time clicks, int64 ``(rows,)``."""
+        return by_row(self.clicks, self.shape[0], pl.len())
+
+    def recent_ts(self) -> I64:
+        """Return the times of the last clicks, newest first, int64 ``(rows, RECENT)``; -1 where none."""
+        out = np.full((self.shape[0], RECENT), -1, np.int64)
+        last = (
+            self.clicks.sort("row", "ts", descending=[False, True])
+            .with_columns(place=pl.int_range(pl.len()).over("row"))
+            .filter(pl.col("place") < RECENT)
+        )
+        out[last["row"].to_numpy(), last["place"].to_numpy()] = last["ts"].to_numpy()
+        return out
+
+    def affinities(
+        self, items: pl.DataFrame, what: str, at: int, *, complete: bool = True
+    ) -> tuple[pl.DataFrame, Bool]:
+        """Return the decayed weights of ``what`` ("category" or "creator") at ``at``, and who has them.
+
+        Parameters
+        ----------
+        items
+            What ``item_attributes`` returns.
+        complete
+            No record of `items` is missing. Where the topic was compacted, any item may have had other
+            attributes before, and no weight is known.
+
+        Returns
+        -------
+        weights, known
+            row, key, weight, size (the sum of the absolute amounts: rounding errors grow with it); and bool
+            ``(rows,)``: False where the topics do not tell the weights, or a live row cannot hold them.
+        """
+        return affinity_weights(self.tastes, self.shape[0], items, what, at, complete=complete)
+
+
+def users_of(events: pl.DataFrame, shown: pl.DataFrame, forgotten: pl.DataFrame | None = None) -> Users:
+    """Return what accepted ``EVENTS`` and valid ``SHOWN`` say about all users but those in ``forgotten``."""
+    if forgotten is not None:
+        events, shown = (f.join(forgotten, on="user", how="anti") for f in (events, shown))
+    keys, acts = numbered(_acts(events, shown), _USER, "user_id")
+    mine = events.join(keys.select("row", *_USER), on=_USER, how="left", maintain_order="left")
+    return Users(
+        keys=keys,
+        acts=acts.select("row", "metric", "ts", "amount"),
+        clicks=mine.filter(pl.col("kind") == "click").select("row", "ts", "item"),
+        tastes=mine.select("row", "ts", "item", "timestamp", taste=taste()),
+    )
+
+
+def _acts(events: pl.DataFrame, shown: pl.DataFrame) -> list[pl.DataFrame]:
+    """Return the acts of users: events, the seconds of dwell, shown slots."""
+    count = events.with_columns(
+        metric=metric_number(pl.col("kind"), USER_METRICS), amount=pl.lit(1, pl.Int64)
+    )
+    dwell = events.filter(pl.col("kind") == "dwell").with_columns(
+        metric=_metric("dwell_s"), amount=pl.col("dwell_s")
+    )
+    seen = shown.filter((pl.col("verdict") == "") & (pl.col("user") != 0))
+    slots = seen.with_columns(metric=_metric("shown"), amount=pl.col("items").list.len().cast(pl.Int64))
+    return [part.select(_ACT) for part in (count, dwell, slots)]
+
+
+def _metric(name: str) -> pl.Expr:
+    return pl.lit(USER_METRICS.index(name), pl.UInt8)

@@ -1,0 +1,1 @@
+"""Raw records as columns, and the oracle's verdict on each of them."""

@@ -1,0 +1,79 @@
+"""The columns of raw and of decoded records, a row for every record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import polars as pl
+import xxhash
+
+#: Raw records, as they are in a topic.
+RAW: Final = pl.Schema(
+    {
+        "topic": pl.String,
+        "partition": pl.Int32,
+        "offset": pl.Int64,
+        "timestamp": pl.Int64,
+        "key": pl.Binary,
+        "value": pl.Binary,
+    }
+)
+#: Where a record is, and its own timestamp (ms).
+PLACE: Final[dict[str, Any]] = {"partition": pl.Int32, "offset": pl.Int64, "timestamp": pl.Int64}
+#: Records of `events`; ``verdict`` is "" for a valid record, else the reason why it is not valid.
+EVENTS: Final = pl.Schema(
+    {
+        **PLACE,
+        "verdict": pl.String,
+        "event_id": pl.String,
+        "user": pl.UInt64,
+        "user_id": pl.String,
+        "item": pl.UInt64,
+        "item_id": pl.String,
+        "kind": pl.String,
+        "ts": pl.Int64,
+        "dwell_s": pl.Int64,
+        "country": pl.UInt64,
+        "country_id": pl.String,
+    }
+)
+#: Records of `impressions`.
+SHOWN: Final = pl.Schema(
+    {
+        **PLACE,
+        "verdict": pl.String,
+        "user": pl.UInt64,
+        "user_id": pl.String,
+        "ts": pl.Int64,
+        "country": pl.UInt64,
+        "country_id": pl.String,
+        "items": pl.List(pl.UInt64),
+        "item_ids": pl.List(pl.String),
+    }
+)
+#: Records of `items`; category and creator are null where the record withdraws the item.
+ITEMS: Final = pl.Schema(
+    {**PLACE, "verdict": pl.String, "item": pl.UInt64, "category": pl.UInt64, "creator": pl.UInt64}
+)
+
+
+def key_of(text: str) -> int:
+    """Return the 64-bit key of ``text``: xxh3, and 0 for the empty string only."""
+    return (int(xxhash.xxh3_64_intdigest(text.encode())) or 1) if text else 0
+
+
+def raw_records(topic: str, partition: int, records: Iterable[Any]) -> pl.DataFrame:
+    """Return Kafka records of one partition (key, value, offset, timestamp) as ``RAW``."""
+    kept = list(records)
+    return pl.DataFrame(
+        {
+            "topic": [topic] * len(kept),
+            "partition": [partition] * len(kept),
+            "offset": [r.offset for r in kept],
+            "timestamp": [r.timestamp for r in kept],
+            "key": [r.key for r in kept],
+            "value": [r.value for r in kept],
+        },
+        RAW,
+    )

@@ -1,0 +1,11 @@
+"""Lengths of time in ms, and the largest time a message may hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+#: The year 2100, ms since the epoch.
+MAX_TS: Final = 4_102_444_800_000
