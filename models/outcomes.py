@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.schemas import Event, Example, Impression
 

@@ -30,8 +30,7 @@ import numpy.typing as npt
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from headrace.serving.store.redis import PROBE_S, Kind, OnlineStore
-from headrace.serving.store.resp import Keys
+from headrace.serving.store.protocol import PROBE_S, Keys, Kind, OnlineStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows

@@ -24,7 +24,8 @@ from headrace.models.state import users as user_state
 from headrace.oracle import features as oracle
 from headrace.oracle.compare import compare_items, compare_users
 from headrace.oracle.findings import Aligned, Difference, Findings
-from headrace.serving.store.redis import Kind, RedisStore
+from headrace.serving.store.protocol import Kind
+from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
 from headrace.streams.tables.rows import unpack

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.streams.messages.schemas import Example
 
 log = logging.getLogger(__name__)

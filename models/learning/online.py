@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from headrace.models.features import ONLINE_COLUMNS, ONLINE_NAMES
+from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES
 from headrace.models.learning import artefact
 from headrace.streams.errors import ArtefactError
 

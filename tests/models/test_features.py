@@ -9,18 +9,9 @@ from hypothesis import strategies as st
 from strategies import GAP_MS, T0, Act, acts, columns, item_events, unit_vectors
 
 from headrace.models.embeddings import DIM
-from headrace.models.features import (
-    ONLINE,
-    ONLINE_COLUMNS,
-    ONLINE_NAMES,
-    POSITION,
-    SPEC,
-    SURFACES,
-    Candidates,
-    FeatureSpec,
-    RequestContext,
-    assemble,
-)
+from headrace.models.features.assemble import SURFACES, assemble
+from headrace.models.features.inputs import Candidates, RequestContext
+from headrace.models.features.spec import ONLINE, ONLINE_COLUMNS, ONLINE_NAMES, POSITION, SPEC, FeatureSpec
 from headrace.models.state import items as item_state
 from headrace.models.state import users as user_state
 from headrace.models.state.items import ItemState

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headrace.agents.join_outcomes import IDLE_MS, JoinPartition
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.outcomes import OutcomeJoin
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.schemas import Event, Impression

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from strategies import T0
 
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.learning.ranker import RankerParams
+from headrace.serving.policy import Policy
 from headrace.serving.prequential import EvalSettings, Prequential, Score, TrainingLog, evaluate
-from headrace.serving.recommender import Policy, Ranked
+from headrace.serving.ranking import Ranked
 from headrace.streams.messages.files import Click
 
 POLICY = Policy(candidates=400, epsilon=0.0, mmr_lambda=1.0, repeat_after_ms=0)

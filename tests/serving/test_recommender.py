@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from strategies import T0
 from worlds import World, here, item, request
 
-from headrace.models.features import ONLINE, ONLINE_NAMES, POSITION, SPEC
+from headrace.models.features.spec import ONLINE, ONLINE_NAMES, POSITION, SPEC
 from headrace.models.learning import ranker
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker, RankerParams
-from headrace.serving.recommender import ANCHORS, Policy, blend
+from headrace.serving.context import ANCHORS
+from headrace.serving.policy import Policy
+from headrace.serving.ranking import blend
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply
 from headrace.streams.settings import DAY_MS, HOUR_MS
@@ -291,7 +293,7 @@ def test_a_user_row_from_the_store_cannot_be_written_to_and_need_not_be() -> Non
 def test_missing_neighbours_lower_the_quality_only() -> None:
     world = busy()
     asked = request("u1")
-    from headrace.serving.sources.candidates import Anchors
+    from headrace.serving.sources.neighbours import Anchors
 
     items = world.recommender.anchors_for(asked, world.row("u1"), T0)
     answer = world.recommender.answer(asked, world.row("u1"), Anchors(items, None), T0)

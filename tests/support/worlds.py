@@ -11,8 +11,12 @@ from strategies import GAP_MS, T0, Act, columns
 from headrace.models.state import neighbours as neighbours_module
 from headrace.models.state.neighbours import Neighbours, both_ways
 from headrace.models.state.users import SEQ_STEP, UserState, new_table
-from headrace.serving.recommender import Answer, Policy, Ranked, Recommender
-from headrace.serving.sources.candidates import Anchors, Budget
+from headrace.serving.answering import Answer
+from headrace.serving.policy import Policy
+from headrace.serving.ranking import Ranked
+from headrace.serving.recommender import Recommender
+from headrace.serving.retriever import Budget
+from headrace.serving.sources.neighbours import Anchors
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Item, RecRequest, UserProfile

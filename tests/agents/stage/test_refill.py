@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pytest
 
 from headrace.agents.stage.refill import CHUNK_ROWS, Apply, OnlineCopy
-from headrace.serving.store.redis import Kind, MemoryStore
-from headrace.serving.store.resp import Keys
+from headrace.serving.store.memory import MemoryStore
+from headrace.serving.store.protocol import Keys, Kind
 from headrace.streams.errors import UnavailableError
 from headrace.streams.tables.rows import PackedRows
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.models.features import ONLINE_COLUMNS, ONLINE_NAMES, SPEC
+from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES, SPEC
 from headrace.models.learning import artefact, online
 from headrace.models.learning.online import CLIP, OnlineLearner, OnlineWeights
 from headrace.streams.errors import ArtefactError

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.models.features import ONLINE_NAMES, SPEC
+from headrace.models.features.spec import ONLINE_NAMES, SPEC
 from headrace.models.learning import examples as example_log
 from headrace.models.learning import online
+from headrace.models.learning.evaluation import auc, evaluate
 from headrace.models.learning.online import OnlineLearner
 from headrace.models.learning.ranker import Ranker, RankerParams
-from headrace.models.learning.training import auc, evaluate, train_from_log
+from headrace.models.learning.training import train_from_log
 from headrace.streams.messages.schemas import Example
 
 PARAMS = RankerParams(trees=20, leaves=7, min_leaf=10)

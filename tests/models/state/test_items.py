@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from headrace.models.state.item_rows import load_countries, load_items
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import T0, item_events, offsets_ms, pieces
 
 from headrace.models.state.counts import HALF_LIFE_MS
-from headrace.models.state.item_rows import load_countries, load_items
 from headrace.models.state.items import COUNTS, METRICS, ROW, WINDOWS, ItemState, country_key
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS

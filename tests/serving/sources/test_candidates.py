@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from strategies import T0
 from worlds import World, item, request
 
-from headrace.models.features import Candidates
-from headrace.serving.sources.candidates import FADE, SOURCES, Anchors, Budget, Pool
+from headrace.models.features.inputs import Candidates
+from headrace.serving.retriever import Budget, Pool
+from headrace.serving.sources.names import SOURCES
+from headrace.serving.sources.neighbours import FADE, Anchors
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import HOUR_MS
 

@@ -13,7 +13,9 @@ import pytest
 import redis.asyncio as redis
 
 from headrace.demo.embedded import EmbeddedRedis
-from headrace.serving.store.redis import _CHUNK_BYTES, MemoryStore, OnlineStore, RedisStore
+from headrace.serving.store.memory import MemoryStore
+from headrace.serving.store.protocol import OnlineStore
+from headrace.serving.store.redis import _CHUNK_BYTES, RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows, RowTable
