@@ -126,3 +126,13 @@ class World:
 def here(country: str) -> Context:
     """Return a request context."""
     return Context(country=country)
+
+
+def busy(policy: Policy | None = None, items: int = 60) -> World:
+    """Return a world in which twenty users clicked through all items lately."""
+    world = World(items, policy)
+    for n in range(80):
+        world.session(
+            f"u{n % 20}", [n % items, (n * 7) % items], T0 - 60_000 - n * 2000, "BR" if n % 2 else "US"
+        )
+    return world
