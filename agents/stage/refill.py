@@ -1,8 +1,8 @@
 """OnlineCopy: what a stage's rows look like in the online store, whatever happens to the store.
 
 Rows are written through as they change, and nothing is kept while the store is away. A mark in the store (see
-serving/store/redis.py) says how far the changelog of a partition has got into it; whatever may be missing is
-read from the changelog after the mark:
+serving/store/protocol.py) says how far the changelog of a partition has got into it; whatever may be missing
+is read from the changelog after the mark:
 
     what happened                   what tells                                  read again
     the store was away              a write failed                              from the mark

@@ -23,12 +23,12 @@ class Candidates:
     published: npt.NDArray[np.int64]
     vectors: F32  # (n, DIM); zeros where an item has none
     country_clicks: F32  # of the request's country in the last hour
-    next_score: F32  # how strongly it follows the last click
-    next_share: F32  # the same, as a share of all that follows it
-    next_share_2: F32  # for the click before
-    together: F32  # seen with the session's clicks, fading with distance
-    next_share_all: F32 | None = None  # ``next_share`` of every click of the session, fading with distance
-    next_total: float = 0.0  # weight of all that follows the last click: how far its shares can be trusted
+    next_score: F32  # weight with which it follows the last click
+    next_share: F32  # the same, as a share of all that follows the last click
+    next_share_2: F32  # the same share for the click before the last
+    together: F32  # how strongly it was seen with the session's clicks, older clicks count less
+    next_share_all: F32 | None = None  # shares for all clicks of the session, older clicks count less
+    next_total: float = 0.0  # weight of all that follows the last click: how far the shares can be trusted
 
     def __len__(self) -> int:
         return len(self.items)

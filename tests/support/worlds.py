@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from reference_users import both_ways
 from strategies import GAP_MS, T0, Act, columns
 
 from headrace.models.state import neighbours as neighbours_module
-from headrace.models.state.neighbours import Neighbours, both_ways
+from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import SEQ_STEP, UserState, new_table
 from headrace.serving.answering import Answer
 from headrace.serving.policy import Policy

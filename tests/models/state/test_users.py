@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_users import ReferenceUsers
+from reference_users import ReferenceUsers, both_ways
 from strategies import GAP_MS, T0, Act, columns, histories, pieces
 from user_stories import apply, clicks, row, rows_of, taste
 
-from headrace.models.state.neighbours import both_ways
 from headrace.models.state.users import (
     AFFINITY_HALF_LIFE_MS,
     COUNTS,
