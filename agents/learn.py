@@ -11,7 +11,7 @@ import numpy as np
 from mode import Service
 
 from headrace.agents.wiring import Wiring
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.learning import online
 from headrace.models.learning.online import OnlineLearner
 from headrace.streams.errors import ArtefactError, RejectedError

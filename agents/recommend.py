@@ -24,16 +24,17 @@ from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.stage.hold import AckHold
 from headrace.agents.wiring import Wiring
-from headrace.models.learning import online, ranker
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
-from headrace.models.state.item_rows import load_countries, load_items
-from headrace.serving.recommender import Answer, Policy, Recommender
+from headrace.serving.answering import Answer
+from headrace.serving.mirrors import Mirrors
+from headrace.serving.policy import Policy
+from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
 from headrace.serving.requests.read import Job, RequestReader
 from headrace.serving.requests.replies import ReplySender
-from headrace.serving.sources.candidates import Anchors
-from headrace.streams.errors import ArtefactError, RejectedError, UnavailableError
+from headrace.serving.sources.neighbours import Anchors
+from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
@@ -78,29 +79,13 @@ class ServeStage:
 
     def on_rows(self, batch: RecordBatch) -> None:
         """Take over rows of items, or of items in countries."""
-        load = load_countries if batch.topic == self.wiring.topics.item_countries else load_items
-        load(self.recommender.stats, batch.records)
+        mirrors = Mirrors(self.recommender)
+        of_countries = batch.topic == self.wiring.topics.item_countries
+        (mirrors.item_countries if of_countries else mirrors.item_features)(batch.records)
 
     def on_models(self, batch: RecordBatch) -> None:
-        """Take over models: of each the newest that fits; one that does not is refused."""
-        taken: set[bytes] = set()
-        for record in reversed(batch.records):
-            if record.value is None or record.key in taken:
-                continue
-            try:
-                self._take_over(record.key, record.value)
-                taken.add(record.key)
-            except ArtefactError as exc:
-                log.error("a model was refused: %s", exc, extra={"action": "model_refused"})  # noqa: TRY400
-            except Exception:
-                log.exception("a model was refused", extra={"action": "model_refused"})
-
-    def _take_over(self, key: bytes | None, value: bytes) -> None:
-        if key == ranker.NAME.encode():
-            self.recommender.ranker = ranker.decode(value)
-            log.info("ranker %s is in use", self.recommender.ranker.version)
-        elif key == online.NAME.encode():
-            self.recommender.online = online.decode(value)
+        """Take over models."""
+        Mirrors(self.recommender).models(batch.records)
 
     # -- requests
 

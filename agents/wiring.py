@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from headrace.serving.store.redis import OnlineStore
+from headrace.serving.store.protocol import OnlineStore
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import RejectedError
 from headrace.streams.settings import Settings

@@ -501,7 +501,8 @@ def eval_globo(
     items, score the click, then learn it; LightGBM is retrained on the way.
     """
     from headrace.console import screen
-    from headrace.serving.prequential import Score, evaluate
+    from headrace.serving.prequential.loop import evaluate
+    from headrace.serving.prequential.score import Score
     from headrace.streams.messages.files import read_globo
 
     with screen.progress(screen.console(stderr=True), "eval globo", clicks) as report:

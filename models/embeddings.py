@@ -1,8 +1,8 @@
-"""Item vectors from content alone: a new item has one the moment it is published.
+"""Item vectors made of content alone: an item has its vector as soon as it is published.
 
-Feature hashing into a dense space: every feature (category, creator, tag, title word) has a fixed Gaussian
-direction drawn from its own hash; an item is the weighted, normalised sum. Items that share features point
-the same way (Achlioptas 2003: random projections keep inner products).
+Feature hashing into a dense space: every feature (category, creator, tag, word of the title) has a fixed
+Gaussian vector, drawn from its own hash. The vector of an item is the weighted sum of those, scaled to length
+1. Items that share features have similar vectors (Achlioptas 2003: random projections keep inner products).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def item_vector(item: Item) -> F32:
 
 
 def category_vector(categories: Sequence[str]) -> F32:
-    """Return where somebody who likes these categories stands, float32 ``(DIM,)``."""
+    """Return the unit vector of somebody who likes these categories, float32 ``(DIM,)``."""
     out = np.zeros(DIM, np.float32)
     for category in categories:
         out += _direction(f"category:{category}")
@@ -58,6 +58,6 @@ def category_vector(categories: Sequence[str]) -> F32:
 
 
 def unit(vector: F32) -> F32:
-    """Return the vector at length 1; zeros stay zeros."""
+    """Return the vector scaled to length 1; zeros stay zeros."""
     norm = float(np.sqrt(vector @ vector))
     return vector / np.float32(norm) if norm > 0 else vector

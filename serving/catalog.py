@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM, item_vector
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Item
-from headrace.streams.tables.rows import Rows, RowTable
+from headrace.streams.tables.rows import RowTable
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
@@ -22,7 +20,7 @@ ROW = np.dtype(
         ("creator", "<u8"),
         ("published", "<i8"),
         ("min_age", "<i2"),
-        ("rules", "?"),  # has country rules
+        ("rules", "?"),  # the item has country rules
         ("boost", "<f4"),
         ("vector", "<f4", (DIM,)),
     ]
@@ -32,7 +30,7 @@ _BLANK["boost"] = 1
 
 
 class Catalog:
-    """Items by id. Withdrawn items are forgotten."""
+    """The items, by the hash of their id. A withdrawn item is removed."""
 
     def __init__(self) -> None:
         self.table = RowTable(ROW, _BLANK[()])
@@ -71,7 +69,7 @@ class Catalog:
         return key
 
     def drop(self, item_id: str) -> int:
-        """Forget a withdrawn item; return its key."""
+        """Remove a withdrawn item; return its key."""
         key = hash64(item_id)
         self.table.drop([key])
         for held in (self._ids, self._titles, self._allowed, self._blocked):
@@ -87,11 +85,11 @@ class Catalog:
         return self._titles.get(key) or self._ids.get(key, "an item")
 
     def name_of(self, key: int) -> str:
-        """Return the text of a category or creator."""
+        """Return the text of a category or creator, empty when unknown."""
         return self._names.get(key, "")
 
     def attributes(self, items: U64) -> tuple[U64, U64]:
-        """Return category and creator of each item, uint64 ``(n,)``; 0 where the catalogue has none."""
+        """Return category and creator of each item, uint64 ``(n,)``; 0 where unknown."""
         rows = self.table.find(items)
         known = rows >= 0
         category, creator = np.zeros(len(items), np.uint64), np.zeros(len(items), np.uint64)
@@ -107,17 +105,13 @@ class Catalog:
         vector: F32 = self.table.data["vector"][row]
         return vector if vector.any() else None
 
-    def allowed(self, rows: Rows, country: int, age: int) -> npt.NDArray[np.bool_]:
-        """Return which rows may be shown in ``country`` to somebody of ``age`` (-1 unknown), bool ``(n,)``.
+    def allowed_in(self, key: int, country: int) -> bool:
+        """Return whether the country rules of an item allow ``country`` (its hash; 0 is unknown).
 
-        Where the age is unknown, items with an age limit are left out; where the country is unknown, items
-        with country rules are.
+        An item with country rules is not allowed in an unknown country.
         """
-        data: npt.NDArray[Any] = self.table.data
-        out: npt.NDArray[np.bool_] = data["min_age"][rows] <= max(age, 0)
-        for i in np.flatnonzero(data["rules"][rows]):
-            key = int(data["key"][rows[i]])
-            allowed = self._allowed.get(key)
-            blocked = self._blocked.get(key, frozenset())
-            out[i] &= bool(country) and (allowed is None or country in allowed) and country not in blocked
-        return out
+        allowed = self._allowed.get(key)
+        blocked = self._blocked.get(key, frozenset())
+        if allowed is None and not blocked:
+            return True
+        return bool(country) and (allowed is None or country in allowed) and country not in blocked

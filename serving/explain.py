@@ -1,22 +1,13 @@
-"""Why am I seeing this: one or more plain sentences an item, from what really put it there."""
+"""Why an item is shown: one or more plain sentences, from what really put it there."""
 
 from __future__ import annotations
 
-from headrace.models.features import Candidates
 from headrace.serving.catalog import Catalog
-from headrace.serving.sources.candidates import (
-    COUNTRY,
-    HOT,
-    NEW,
-    NEXT,
-    POPULAR,
-    RISING,
-    TOGETHER,
-    TRENDING,
-    Anchors,
-    Pool,
-)
+from headrace.serving.retriever import Pool
+from headrace.serving.sources.names import COUNTRY, HOT, NEW, NEXT, POPULAR, RISING, TOGETHER, TRENDING
+from headrace.serving.sources.neighbours import Anchors
 
+_PAIRED = ((NEXT, "seq", "often opened after {}"), (TOGETHER, "co", "read together with {}"))
 _POPULAR = {
     TRENDING: "popular in the last hour",
     RISING: "rising in the last minutes",
@@ -31,7 +22,7 @@ def _quoted(text: str) -> str:
 
 
 def _strongest_anchor(key: int, anchors: Anchors, weight: str) -> int | None:
-    """Return the anchor whose neighbour row holds ``key`` most strongly."""
+    """Return the anchor whose neighbour row has the largest ``weight`` for ``key``, None where none has."""
     best, best_weight = None, 0.0
     if anchors.rows is not None:
         for anchor, row in zip(anchors.items, anchors.rows, strict=True):
@@ -46,21 +37,13 @@ def why(pool: Pool, i: int, explored: bool, anchors: Anchors, catalog: Catalog, 
 
     ``liked`` holds the categories the user has shown a positive taste for.
     """
-    c: Candidates = pool.candidates
-    mask = int(pool.mask[i])
-    key = int(c.items[i])
-    out = []
-    if explored:
-        out.append("we are trying something new for you")
-    for bit, weight, text in (
-        (NEXT, "seq", "often opened after {}"),
-        (TOGETHER, "co", "read together with {}"),
-    ):
-        if mask >> bit & 1:
-            anchor = _strongest_anchor(key, anchors, weight)
-            if anchor is not None:
-                out.append(text.format(_quoted(catalog.title_of(anchor))))
-    category = int(c.category[i])
+    mask, key = int(pool.mask[i]), int(pool.candidates.items[i])
+    category = int(pool.candidates.category[i])
+    out = ["we are trying something new for you"] if explored else []
+    for bit, weight, text in _PAIRED:
+        anchor = _strongest_anchor(key, anchors, weight) if mask >> bit & 1 else None
+        if anchor is not None:
+            out.append(text.format(_quoted(catalog.title_of(anchor))))
     if category in liked:
         out.append(f"you like {catalog.name_of(category)}")
     if mask >> HOT & 1:

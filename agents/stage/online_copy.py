@@ -34,8 +34,7 @@ from headrace.agents.stage.refill import (
     everything,
     ints,
 )
-from headrace.serving.store.redis import PROBE_S, Kind, OnlineStore
-from headrace.serving.store.resp import Keys
+from headrace.serving.store.protocol import PROBE_S, Keys, Kind, OnlineStore
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.tables.rows import PackedRows

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka.errors import KafkaError
 
-from headrace.serving.store.resp import Keys
+from headrace.serving.store.protocol import Keys
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.row_records import row_records

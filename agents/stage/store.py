@@ -16,7 +16,7 @@ from mode import Service
 from headrace.agents.stage.online_copy import OnlineCopy
 from headrace.agents.stage.refill import Visible, changelog_reader, everything
 from headrace.agents.wiring import Wiring
-from headrace.serving.store.redis import Kind
+from headrace.serving.store.protocol import Kind
 from headrace.streams.errors import FencedError, UnavailableError
 from headrace.streams.tables.partition import U64, StatePartition
 from headrace.streams.tables.rows import PackedRows

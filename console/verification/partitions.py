@@ -23,7 +23,8 @@ from headrace.oracle.features.items import Items, items_of
 from headrace.oracle.features.judge import accepted, judge
 from headrace.oracle.features.users import users_of
 from headrace.oracle.features.windows import AHEAD_MS
-from headrace.serving.store.redis import Kind, RedisStore
+from headrace.serving.store.protocol import Kind
+from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
 from headrace.streams.topics.names import Topics

@@ -11,7 +11,8 @@ from headrace.models.state import items as item_state
 from headrace.models.state import users as user_state
 from headrace.oracle.compare.aligned import Aligned
 from headrace.oracle.compare.findings import Difference, Findings
-from headrace.serving.store.redis import Kind, RedisStore
+from headrace.serving.store.protocol import Kind
+from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
 from headrace.streams.tables.rows import unpack
 

@@ -1,4 +1,4 @@
-"""Model artefacts as they travel on `models`: JSON, the weights inside, never pickle.
+"""Model artefacts, the values of the records on `models`: JSON with the weights inside, never pickle.
 
 {"name": "ranker", "version": "...", "kind": "lightgbm", "features": [...],
  "created_ts": ..., "metrics": {...}, "encoding": "zlib+base64", "body": "..."}
@@ -16,7 +16,7 @@ import orjson
 
 from headrace.streams.errors import ArtefactError
 
-#: A body that inflates past this is refused: nothing we train comes near it.
+#: A body larger than this (bytes, uncompressed) is refused: no model we train comes near it.
 MAX_BODY = 256 * 1024 * 1024
 
 
@@ -55,7 +55,7 @@ def decode(value: bytes) -> dict[str, Any]:
     Raises
     ------
     ArtefactError
-        It is not an artefact, or its body does not match its version.
+        The value is not an artefact, or its body does not match its version.
     """
     try:
         fields = msgspec.convert(orjson.loads(value), _Document)
@@ -72,7 +72,7 @@ def decode(value: bytes) -> dict[str, Any]:
 
 
 def check_features(name: str, artefact: tuple[str, ...], spec: tuple[str, ...]) -> None:
-    """Refuse an artefact made for another feature list, naming both."""
+    """Raise ``ArtefactError``, naming both lists, when an artefact was made for another feature list."""
     if artefact != spec:
         added = [f for f in spec if f not in artefact]
         gone = [f for f in artefact if f not in spec]

@@ -2,8 +2,8 @@
 
     <data_dir>/examples/p<partition>-<first offset>-<last offset>.parquet
 
-A file is written aside, synced and renamed, so a reader never meets half of one. Records delivered twice give
-rows with the same (partition, offset); reading keeps one of each.
+A file is written under another name, synced and renamed, so that a reader never sees half of one. A record
+that is delivered twice gives two rows of the same (partition, offset); reading keeps one of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.streams.messages.schemas import Example
 
 log = logging.getLogger(__name__)
@@ -82,13 +82,17 @@ def write(data_dir: Path, table: pa.Table, partition: int) -> Path:
 
 
 def read(data_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the log's rows of this feature list, oldest first, each record once; may be empty."""
+    """Return the log's rows that have this feature list, oldest first, each record once; may be empty.
+
+    Files that cannot be read are left out, with a warning.
+    """
     folder = data_dir / FOLDER
     files = sorted(str(p) for p in folder.glob("*.parquet")) if folder.is_dir() else []
     if not files:
         return SCHEMA.empty_table()
     wanted = None if columns is None else sorted({*columns, "ts", "log_partition", "log_offset"})
-    # A file of another feature list has features of another length: leave it out by its own metadata.
+    # A file of another feature list has rows of another length. Its metadata says so without reading the
+    # rows.
     ours = [f for f in files if _spec_of(f) == SPEC.version]
     if not ours:
         return SCHEMA.empty_table()
@@ -97,7 +101,7 @@ def read(data_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _spec_of(file: str) -> str:
-    """Return the feature list's version a file was written for, "" for one that cannot be read."""
+    """Return the version of the feature list a file was written for, "" when it cannot be read."""
     try:
         return str((pq.read_schema(file).metadata or {}).get(b"spec", b"").decode())
     except (pa.ArrowException, OSError) as exc:

@@ -1,4 +1,4 @@
-"""The online click model: river's scaled logistic regression, learnt in mini-batches, served as arrays."""
+"""The online click model: river's logistic regression on scaled inputs; serving uses it as arrays."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from headrace.models.features import ONLINE_COLUMNS, ONLINE_NAMES
+from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES
 from headrace.models.learning import artefact
 from headrace.streams.errors import ArtefactError
 
 F32 = npt.NDArray[np.float32]
 
 NAME = "online"
-#: Scaled inputs further out than this many deviations are clipped: one odd value cannot saturate a score.
+#: Scaled inputs are clipped to this many standard deviations, so that one odd value cannot saturate a score.
 CLIP = 8.0
 
 
 @dataclass(slots=True)
 class OnlineWeights:
-    """What serving needs: ``sigmoid(clip((x - mean) / scale) @ weights + bias)``; arrays ``(n_online,)``."""
+    """The model as serving uses it: ``sigmoid(clip((x - mean) / scale) @ weights + bias)``.
+
+    Arrays are ``(len(ONLINE_NAMES),)``.
+    """
 
     mean: F32
     scale: F32
@@ -57,9 +60,15 @@ class OnlineLearner:
         self.clicks = 0
 
     def learn(self, x: F32, clicked: npt.NDArray[np.bool_]) -> None:
-        """Score the batch first (progressive validation), then learn it. ``x`` is ``(n, len(SPEC))``.
+        """Score the batch with the model so far (progressive validation), then learn it.
 
-        Rows that are not finite are left out: one of them would turn every weight into NaN for good.
+        Parameters
+        ----------
+        x
+            float32 ``(n, len(SPEC))``. Rows that are not finite are left out: one of them would turn every
+            weight into NaN for good.
+        clicked
+            bool ``(n,)``.
         """
         finite = np.isfinite(x).all(1)
         if not finite.all():
@@ -67,21 +76,24 @@ class OnlineLearner:
         if not len(x):
             return
         if self.seen:
-            p = self.weights().predict(x)
-            q = np.clip(np.where(clicked, p, 1 - p), 1e-6, 1)
-            self._loss_sum += float(-np.log(q).sum())
-            self._scored += len(x)
-            for truth, score in zip(clicked.tolist(), p.tolist(), strict=True):
-                self._auc.update(truth, score)
+            self._validate(x, clicked)
         online = x[:, ONLINE_COLUMNS].astype(np.float64)
         self._scaler.learn_many(_table(online))
         mean, scale = self._moments()
         z = np.clip((online - mean) / scale, -CLIP, CLIP)
-        for start in range(0, len(z), 64):  # one gradient step per 64 examples, whatever the batch
+        for start in range(0, len(z), 64):  # one gradient step for each 64 examples, however many there are
             part = slice(start, start + 64)
             self._model.learn_many(_table(z[part]), _column(clicked[part]))
         self.seen += len(x)
         self.clicks += int(clicked.sum())
+
+    def _validate(self, x: F32, clicked: npt.NDArray[np.bool_]) -> None:
+        p = self.weights().predict(x)
+        q = np.clip(np.where(clicked, p, 1 - p), 1e-6, 1)
+        self._loss_sum += float(-np.log(q).sum())
+        self._scored += len(x)
+        for truth, score in zip(clicked.tolist(), p.tolist(), strict=True):
+            self._auc.update(truth, score)
 
     def _moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         mean = np.array([self._scaler.means[n] for n in ONLINE_NAMES])
@@ -96,7 +108,7 @@ class OnlineLearner:
         return OnlineWeights(mean.astype(np.float32), scale.astype(np.float32), w, bias)
 
     def restore(self, weights: OnlineWeights, seen: int, clicks: int) -> None:
-        """Go on from published weights that learnt from ``seen`` examples; the rolling quality is anew."""
+        """Continue from published weights, learnt from ``seen`` examples; the rolling quality starts anew."""
         for i, name in enumerate(ONLINE_NAMES):
             self._scaler.means[name] = float(weights.mean[i])
             self._scaler.vars[name] = float(weights.scale[i]) ** 2
@@ -106,7 +118,7 @@ class OnlineLearner:
         self.seen, self.clicks = seen, clicks
 
     def quality(self) -> dict[str, float]:
-        """Return the rolling AUC, the mean log-loss and how much was learnt."""
+        """Return the rolling AUC, the mean log-loss, and the numbers of examples and clicks learnt."""
         auc = float(self._auc.get()) if self.clicks else 0.5
         loss = self._loss_sum / self._scored if self._scored else 0.0
         return {
@@ -150,7 +162,7 @@ def encode(weights: OnlineWeights, created_ts: int, quality: dict[str, float]) -
 
 
 def decode(value: bytes) -> OnlineWeights:
-    """Load the online model from its `models` record; raise ``ArtefactError`` when it does not fit."""
+    """Return the online model in a `models` record; raise ``ArtefactError`` when it does not fit."""
     document = artefact.decode(value)
     artefact.check_features(f"online {document['version']}", tuple(document["features"]), ONLINE_NAMES)
     try:

@@ -1,4 +1,4 @@
-"""The LightGBM ranker: training from arrays, prediction, and its text artefact."""
+"""The LightGBM ranker: training on arrays, prediction, and its record on `models`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact
 from headrace.streams.errors import ArtefactError
 
@@ -34,7 +34,7 @@ class RankerParams:
 
 
 class Ranker:
-    """A trained booster that knows its feature list.
+    """A trained booster that was checked against the feature list of this code.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class Ranker:
         self.text = text
 
     def predict(self, x: F32) -> F64:
-        """Return a score a row, float64 ``(n,)``; ``x`` is float32 ``(n, len(SPEC))``."""
+        """Return one score for each row, float64 ``(n,)``; ``x`` is float32 ``(n, len(SPEC))``."""
         if not len(x):
             return np.zeros(0)  # LightGBM refuses empty input
         out: F64 = self._booster.predict(x, num_threads=1, validate_features=False)
@@ -86,31 +86,37 @@ def train(
     x, y
         float32 ``(n, len(SPEC))`` and labels ``(n,)``.
     weight
-        Per row, e.g. inverse propensities.
+        Of each row ``(n,)``, for example inverse propensities.
     group
-        Sizes of the query groups, for ``lambdarank``.
+        Number of rows of each list, for ``lambdarank``.
+
+    Raises
+    ------
+    ArtefactError
+        ``x`` has another shape.
     """
     if x.shape != (len(y), len(SPEC)):
         raise ArtefactError(f"training data has shape {x.shape}, expected ({len(y)}, {len(SPEC)})")
     data = lgb.Dataset(x, y, weight=weight, group=group, feature_name=list(SPEC.names), free_raw_data=True)
-    booster = lgb.train(
-        {
-            "objective": params.objective,
-            "num_leaves": params.leaves,
-            "learning_rate": params.learning_rate,
-            "min_data_in_leaf": params.min_leaf,
-            "num_threads": params.threads,
-            "seed": params.seed,
-            "deterministic": True,
-            "force_col_wise": True,
-            "verbosity": -1,
-            **params.extra,
-        },
-        data,
-        num_boost_round=params.trees,
-    )
+    booster = lgb.train(_lightgbm(params), data, num_boost_round=params.trees)
     text: str = booster.model_to_string()
     return text
+
+
+def _lightgbm(params: RankerParams) -> dict[str, object]:
+    """Return the parameters under LightGBM's names; training twice on the same data gives the same model."""
+    return {
+        "objective": params.objective,
+        "num_leaves": params.leaves,
+        "learning_rate": params.learning_rate,
+        "min_data_in_leaf": params.min_leaf,
+        "num_threads": params.threads,
+        "seed": params.seed,
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbosity": -1,
+        **params.extra,
+    }
 
 
 def encode(text: str, created_ts: int, metrics: dict[str, float]) -> tuple[bytes, str]:
@@ -119,7 +125,7 @@ def encode(text: str, created_ts: int, metrics: dict[str, float]) -> tuple[bytes
 
 
 def decode(value: bytes) -> Ranker:
-    """Load a ranker from its `models` record; raise ``ArtefactError`` when it does not fit."""
+    """Return the ranker in a `models` record; raise ``ArtefactError`` when it does not fit."""
     document = artefact.decode(value)
     if document["kind"] != KIND:
         raise ArtefactError(f"ranker {document['version']}: kind is {document['kind']!r}, expected {KIND!r}")

@@ -1,4 +1,4 @@
-"""Train the ranker from the Parquet log: split by time, train, measure, hand over the model."""
+"""Train the ranker from the Parquet log: split by time, train, measure, return the model."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
 from headrace.models.learning import ranker
+from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.ranker import Ranker, RankerParams
 
 F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 #: The newest share of the log is held out to measure on.
@@ -23,12 +25,21 @@ HOLD_OUT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A trained ranker and how it did on the newest examples, which it has not seen."""
+    """A trained ranker, and how a ranker trained without the newest examples does on them."""
 
     text: str
     rows: int
     clicks: int
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    """Examples, oldest first."""
+
+    x: F32  # (n, len(SPEC))
+    clicked: Bool  # (n,)
+    group: I64  # (n,), the number of the list each was shown on
 
 
 def train_from_log(
@@ -39,76 +50,43 @@ def train_from_log(
     The examples carry the features that were logged when the list was shown; nothing is recomputed. Two
     examples of one shown slot (a join that was replayed after a crash) count once.
     """
-    columns = ["user_id", "request_id", "position", "clicked", "features"]
-    table = example_log.read(data_dir, columns)
+    table = example_log.read(data_dir, ["user_id", "request_id", "position", "clicked", "features"])
     if table.num_rows < min_rows:
         return None
-    # A list is known by its user, its request and its time: callers may count their requests alike.
-    lists = list(
-        zip(
-            table.column("user_id").to_pylist(),
-            table.column("request_id").to_pylist(),
-            table.column("ts").to_pylist(),
-            strict=True,
-        )
-    )
-    once = _first_of_slot(lists, table.column("position").to_pylist())
-    clicked = table.column("clicked").to_numpy(zero_copy_only=False)[once]
-    if len(once) < min_rows or int(clicked.sum()) < min_clicks:
+    examples = _once_a_slot(table)
+    rows, clicks = len(examples.x), int(examples.clicked.sum())
+    if rows < min_rows or clicks < min_clicks:
         return None
-    x, y = example_log.features_of(table)[once], clicked.astype(np.float32)
-    names = {name: i for i, name in enumerate(dict.fromkeys(lists))}
-    group = np.array([names[lists[i]] for i in once], np.int64)
+    metrics = {"rows": float(rows), "clicks": float(clicks), **_measured(examples, params)}
+    text = ranker.train(examples.x, examples.clicked.astype(np.float32), params)
+    return TrainResult(text, rows, clicks, metrics)
+
+
+def _once_a_slot(table: pa.Table) -> _Examples:
+    """Return the examples of a log table, one for each shown slot."""
+    # A list is known by its user, its request and its time: callers may number their requests alike.
+    lists = list(
+        zip(*(table.column(name).to_pylist() for name in ("user_id", "request_id", "ts")), strict=True)
+    )
+    slots = zip(lists, table.column("position").to_pylist(), strict=True)
+    first_of_slot: dict[object, int] = {}
+    for i, slot in enumerate(slots):
+        first_of_slot.setdefault(slot, i)
+    once = np.fromiter(first_of_slot.values(), np.int64)
+    number = {name: i for i, name in enumerate(dict.fromkeys(lists))}
+    return _Examples(
+        example_log.features_of(table)[once],
+        table.column("clicked").to_numpy(zero_copy_only=False)[once],
+        np.array([number[lists[i]] for i in once], np.int64),
+    )
+
+
+def _measured(examples: _Examples, params: RankerParams) -> dict[str, float]:
+    """Train on all but the newest examples and evaluate on those; empty when either part lacks a class."""
+    x, clicked, group = examples.x, examples.clicked, examples.group
     cut = int(len(x) * (1 - HOLD_OUT))
-    metrics: dict[str, float] = {"rows": float(len(x)), "clicks": float(clicked.sum())}
-    if clicked[:cut].sum() > 0 and 0 < clicked[cut:].sum() < len(x) - cut:
-        probe = Ranker(ranker.train(x[:cut], y[:cut], params), SPEC.names, "probe")
-        metrics |= evaluate(probe.predict(x[cut:]), clicked[cut:], group[cut:])
-    text = ranker.train(x, y, params)
-    return TrainResult(text, len(x), int(clicked.sum()), metrics)
-
-
-def _first_of_slot(lists: list[tuple[str, str, int]], position: list[int]) -> npt.NDArray[np.int64]:
-    seen: set[tuple[tuple[str, str, int], int]] = set()
-    keep = []
-    for i, slot in enumerate(zip(lists, position, strict=True)):
-        if slot not in seen:
-            seen.add(slot)
-            keep.append(i)
-    return np.array(keep, np.int64)
-
-
-def evaluate(score: F64, clicked: Bool, group: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Return AUC, log-loss, calibration (predicted / actual clicks), and MRR and NDCG@10 within each list."""
-    p = np.clip(score, 1e-6, 1 - 1e-6)
-    out = {
-        "auc": auc(score, clicked),
-        "log_loss": float(-np.log(np.where(clicked, p, 1 - p)).mean()),
-        "calibration": float(p.sum() / max(1, clicked.sum())),
-    }
-    order = np.lexsort((-score, group))
-    names, hit = group[order], clicked[order]
-    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    reciprocal, ndcg = [], []
-    for part in np.split(hit, starts[1:]):
-        places = np.flatnonzero(part)
-        if not len(places):
-            continue
-        reciprocal.append(1 / (places[0] + 1))
-        gain = float((1 / np.log2(places[places < 10] + 2)).sum())
-        ideal = float((1 / np.log2(np.arange(min(len(places), 10)) + 2)).sum())
-        ndcg.append(gain / ideal)
-    if reciprocal:
-        out["mrr"], out["ndcg_at_10"] = float(np.mean(reciprocal)), float(np.mean(ndcg))
-    return out
-
-
-def auc(score: F64, clicked: Bool) -> float:
-    """Return the area under the ROC curve (Mann-Whitney, ties count half); 0.5 when one class is missing."""
-    positive = int(clicked.sum())
-    negative = len(clicked) - positive
-    if not positive or not negative:
-        return 0.5
-    _, where, count = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(count) - (count - 1) / 2
-    return float((ranks[where][clicked].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    if not clicked[:cut].any() or not 0 < clicked[cut:].sum() < len(x) - cut:
+        return {}
+    text = ranker.train(x[:cut], clicked[:cut].astype(np.float32), params)
+    probe = Ranker(text, SPEC.names, "probe")
+    return evaluate(probe.predict(x[cut:]), clicked[cut:], group[cut:])

@@ -1,7 +1,7 @@
-"""What is counted of a user or an item: windows, all-time totals, 30-day decayed counts, as fields of a row.
+"""Counts of a user or an item as fields of a row: windows, all-time totals, decayed counts.
 
-All of it is brought up to date by one compiled pass (``kernels``) and is the same for every order of
-the events: windows and totals are integers, and decayed counts are sums of 64-bit floats.
+One compiled pass (``kernels``) updates all of them. The result does not depend on the order of the events:
+windows and totals are integers, and decayed counts are sums of 64-bit floats.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 HALF_LIFE_MS = 30 * DAY_MS
-#: Decayed counts stand at whole days: they are touched once a day, not at every event.
+#: Decayed counts are kept as of the start of a day: so they are decayed once a day, not at every event.
 STAND_MS = DAY_MS
 
 
 class Counts:
-    """Counts of several metrics.
+    """Counts of several metrics: which fields they need in a row, how they are added to and read.
 
     Parameters
     ----------
     metrics
         Names of the metrics, in storage order.
     high
-        Dtype of the high part of a window's cells by tier, where 16 bits are too few.
+        Dtype of the high part of a window's cells, by tier, where 16 bits are too few.
     wide
-        All-time totals of 40 bits, else of 32.
+        All-time totals have 40 bits, else 32.
 
     Notes
     -----
-    A decayed count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half life)``. It is kept as it was
-    at the start of the day of the row's newest event (``updated``): an event of a later day brings it
-    forward, any other is weighted by its distance. Everything saturates, nothing wraps around.
+    A decayed count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half life)``. It is
+    kept as of the start of the day of the row's newest event (``updated``). An event of a later day moves
+    that day forward and decays the count; any other event is added with the weight of its age. All counts
+    stop at their largest value; none wraps around.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Counts:
         self._wide = wide
 
     def summary(self) -> list[tuple[Any, ...]]:
-        """Return the small fields a row needs, which every event touches; ``updated`` is the row's own."""
+        """Return the small fields a row needs, which every event changes; the row itself adds ``updated``."""
         n = len(self.metrics)
         heads = [field for field in self.windows.fields() if len(field) == 2]
         return [("decayed", "<f8", (n,)), ("totals", "<u4", (n,)), *heads]
@@ -62,12 +63,12 @@ class Counts:
         return cells + ([("totals_x", "u1", (len(self.metrics),))] if self._wide else [])
 
     def counter(self, dtype: np.dtype[Any]) -> Counter:
-        """Return what adds to rows of ``dtype``."""
+        """Return the compiled counter for rows of ``dtype``."""
         tiers = [(t.name, t.bucket_ms, t.ring) for t in self.windows.tiers]
         return Counter(dtype, len(self.metrics), tiers, HALF_LIFE_MS, STAND_MS)
 
     def totals(self, data: npt.NDArray[Any], metric: str) -> U64:
-        """Return all that was ever counted of one metric in the rows ``data``, uint64 ``(n,)``."""
+        """Return the all-time totals of one metric in the rows ``data``, uint64 ``(n,)``."""
         j = self.metrics.index(metric)
         out: U64 = data["totals"][..., j].astype(np.uint64)
         if self._wide:

@@ -1,4 +1,4 @@
-"""What happened to an item: counts of what users did with it, everywhere and per country."""
+"""State of items: counts of what users did with each one, everywhere and by country."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNTS = Counts(
 )
 WINDOWS = COUNTS.windows
 
-#: A row of an item, or of an (item, country): of everybody, or of those in one country.
+#: A row counts what all users did with an item, or what those of one country did.
 ROW = np.dtype(
     [
         ("key", "<u8"),  # of the item, or ``country_key``
@@ -59,7 +59,7 @@ _BY_COUNTRY = kernels.Items(_COUNTER, ROW, metric=_METRIC, by_country=True)
 
 
 def country_key(item: U64, country: U64) -> U64:
-    """Return the key of (item, country), uint64; the mixer is splitmix64's."""
+    """Return the key of (item, country), uint64 ``(n,)``; mixed as in splitmix64."""
     with np.errstate(over="ignore"):
         z: U64 = item + country * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -73,7 +73,7 @@ def new_table() -> RowTable:
 
 
 class ItemState:
-    """Item rows and (item, country) rows: of one partition where they are counted, of all where read.
+    """Item rows and (item, country) rows: of one partition where they are counted, all where they are read.
 
     Parameters
     ----------
@@ -86,10 +86,10 @@ class ItemState:
         self.countries = new_table() if countries is None else countries
 
     def apply(self, events: npt.NDArray[np.void], offsets: I64) -> tuple[I64, I64]:
-        """Count ``ITEM_EVENT`` records (pairs excluded); return the item rows and country rows touched.
+        """Count ``ITEM_EVENT`` records (pairs excluded); return the item rows and country rows changed.
 
-        A record a row already reflects (by offset) is passed over. Country rows know for themselves what they
-        reflect: a crash may have left them behind, or ahead.
+        A record that a row already reflects (by its offset) is passed over. Country rows have offsets of
+        their own: after a crash they may be behind the item rows, or ahead of them.
         """
         counted = _COUNTED[events["kind"]]
         if not counted.all():
@@ -102,7 +102,7 @@ class ItemState:
         return items, _count(_BY_COUNTRY, self.countries, keys, events, offsets)
 
     def country_clicks(self, items: U64, country: int, now: int) -> F32:
-        """Return the clicks of the last hour from ``country``, float32 ``(n,)``."""
+        """Return the clicks of the last hour from ``country`` (its hash), float32 ``(n,)``; ``now`` in ms."""
         out = np.zeros(len(items), np.float32)
         if not country:
             return out
@@ -116,7 +116,7 @@ class ItemState:
 def _count(
     kernel: kernels.Items, table: RowTable, keys: U64, events: npt.NDArray[np.void], offsets: I64
 ) -> I64:
-    """Count events in the rows of ``keys``; return the rows touched."""
+    """Count events in the rows of ``keys``; return the rows changed."""
     rows = table.take(keys)
     fresh = kernel.apply(table.data, rows, events, offsets)
     return kernels.distinct(rows if fresh.all() else rows[fresh], len(table.data))

@@ -1,4 +1,4 @@
-"""Items seen together: for every item, what users clicked next and what they clicked in the same session."""
+"""State of neighbours: for every item, what users clicked next, and what they clicked in the same session."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.state import kernels
-from headrace.models.state.users import PAIRS
 from headrace.streams.settings import DAY_MS, MINUTE_MS
 from headrace.streams.tables.rows import RowTable
 
 I64 = npt.NDArray[np.int64]
 
-#: With 96 the hit rate on news clicks is 0.0004 higher (of 0.755), and a row, which is written over and over
-#: while its item is in use, half as large again.
+#: With 96, the hit rate on news clicks is 0.0004 higher (of 0.755), but a row is half as large again, and
+#: rows are written often while their item is in use.
 SLOTS = 64
 HALF_LIFE_MS = 7 * DAY_MS
-#: Weights fade by whole minutes. A float32 multiplied by the decay of a few milliseconds is rounded back to
-#: itself: the neighbours of an item that is never idle would never fade.
+#: Weights decay in steps of whole minutes. A float32 times the decay of a few milliseconds is rounded to what
+#: it was, so the weights of an item that is never idle would never decay.
 STEP_MS = MINUTE_MS
 
 ROW = np.dtype(
@@ -29,7 +28,7 @@ ROW = np.dtype(
         ("seq_total", "<f4"),
         ("layout", "<u4"),
         ("pad", "u1", (4,)),
-        ("other", "<u8", (SLOTS,)),  # places are taken in order and never given back
+        ("other", "<u8", (SLOTS,)),  # places are filled in order and never emptied
         ("seq", "<f4", (SLOTS,)),
         ("co", "<f4", (SLOTS,)),
     ]
@@ -48,9 +47,9 @@ def new_table() -> RowTable:
 class Neighbours:
     """Neighbour rows of one partition: the ``SLOTS`` strongest neighbours of an item, decayed.
 
-    Pair by pair, a known neighbour is strengthened and a new one takes the weakest place (Metwally et al.
-    2005, "space-saving", without the inherited count: a weight never overstates). How pairs are cut into
-    batches makes no difference.
+    Pair by pair, the weight of a known neighbour grows, and a new neighbour replaces the weakest one
+    (Metwally et al. 2005, "space-saving", but the new one does not inherit the count, so no weight is too
+    large). The result does not depend on how the pairs are cut into batches.
 
     Parameters
     ----------
@@ -62,18 +61,9 @@ class Neighbours:
         self.table = new_table() if table is None else table
 
     def apply(self, pairs: npt.NDArray[np.void], offsets: I64) -> I64:
-        """Add ``ITEM_EVENT`` records of kind pair; return the rows touched."""
+        """Add ``ITEM_EVENT`` records of kind pair; return the rows changed."""
         if not len(pairs):
             return np.zeros(0, np.int64)
         rows = self.table.take(pairs["item"])
         fresh = _KERNEL.apply(self.table.data, rows, pairs, offsets)
         return kernels.distinct(rows if fresh.all() else rows[fresh], len(self.table.data))
-
-
-def both_ways(pairs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Return the records one pair becomes: *next* at the earlier item, *together* at both."""
-    back = pairs.copy()
-    back["item"], back["other"] = pairs["other"], pairs["item"]
-    back["seq_weight"] = 0
-    back["source_seq"] += PAIRS
-    return np.concatenate([pairs, back])

@@ -1,4 +1,4 @@
-"""What we know of a user: counts of what they did, recent items, affinities, profile."""
+"""State of users: counts of what each one did, recent items, session, affinities, profile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
-#: Every kind of event is counted; of dwell, the seconds as well.
+#: Every kind of event is counted; for dwell, its seconds too.
 METRICS = ("shown", "click", "skip", "dwell", "dwell_s", "like", "save", "follow", "hide")
 COUNTS = Counts(METRICS)
 WINDOWS = COUNTS.windows
@@ -28,16 +28,16 @@ AFFINITIES = 12
 PREFERRED = 8
 FOLLOWED = 16
 AFFINITY_HALF_LIFE_MS = HALF_LIFE_MS
-#: One event becomes at most this many item-events records: itself, and two for each pair.
+#: One event gives at most this many item-events records: its own, and two for each pair.
 SEQ_STEP = 16
-#: A click is tied to at most this many clicks before it in the same session.
+#: A click makes pairs with at most this many clicks before it in the same session.
 PAIRS = 5
 
-#: What every event changes comes first, close together: memory is what a busy worker waits for.
+#: The fields that every event changes come first, close together: a busy worker waits mostly for memory.
 ROW = np.dtype(
     [
         ("key", "<u8"),
-        ("offset", "<i8"),  # of the last record of `events` applied; offset of nothing is -1
+        ("offset", "<i8"),  # of the last record of `events` applied; -1 before the first
         ("shown_offset", "<i8"),  # of the last record of `impressions` applied
         ("updated", "<i8"),  # time of the newest event or impression
         ("country", "<u8"),  # of the profile, else the last one seen
@@ -47,7 +47,7 @@ ROW = np.dtype(
         ("age", "<i2"),  # -1 unknown
         ("has_profile", "?"),
         ("pad", "u1", (5,)),
-        ("cat_ts", "<i8"),  # the time the weights stand at
+        ("cat_ts", "<i8"),  # time of the weights
         ("creator_ts", "<i8"),
         ("cat", "<u8", (AFFINITIES,)),
         ("cat_w", "<f4", (AFFINITIES,)),
@@ -56,7 +56,7 @@ ROW = np.dtype(
         *COUNTS.summary(),
         ("pad_2", "u1", (4,)),
         ("recent_ts", "<i8", (RECENT,)),
-        ("recent", "<u8", (RECENT,)),  # rings of the newest clicks, in order of their time
+        ("recent", "<u8", (RECENT,)),  # rings of the newest clicks, in the order of their time
         ("preferred", "<u8", (PREFERRED,)),
         ("followed", "<u8", (FOLLOWED,)),
         *COUNTS.cells(),
@@ -67,9 +67,10 @@ BLANK = np.zeros((), ROW)
 BLANK["offset"] = BLANK["shown_offset"] = -1
 BLANK["age"] = -1
 
-#: How much one event says about the taste for its category and creator (dwell: per 30 s, at most 2).
+#: How much one event adds to the affinity for its category and its creator (dwell: 1 for each
+#: 30 s, at most 2).
 _TASTE = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
-#: What becomes an item event of its own kind.
+#: The kinds of event that are also item events of the same kind.
 _FOR_ITEMS = {"shown", "click", "skip", "dwell", "like", "save"}
 
 #: What a forgotten user's row keeps.
@@ -80,7 +81,7 @@ _COUNTER = COUNTS.counter(ROW)
 
 @dataclass(slots=True)
 class Applied:
-    """What one batch did: the rows touched, the events that counted, the pairs of items they tie together."""
+    """What one batch did: the rows changed, the events that counted, the pairs of items they make."""
 
     rows: I64
     events: EventColumns
@@ -93,7 +94,7 @@ def new_table() -> RowTable:
 
 
 class UserState:
-    """Rows of users of one partition.
+    """The rows of the users of one partition.
 
     Parameters
     ----------
@@ -120,13 +121,13 @@ class UserState:
         )
 
     def apply(self, events: EventColumns) -> Applied:
-        """Apply a batch, in order. Records a row already reflects (by offset) are passed over.
+        """Apply a batch, in order. Records that a row already reflects (by its offset) are passed over.
 
         Returns
         -------
         Applied
-            ``pairs`` is an ``ITEM_EVENT`` array of kind pair: every click with the session's last clicks, in
-            the order of the events, the nearest click first.
+            ``pairs`` is an ``ITEM_EVENT`` array of kind pair: each click with the last clicks before it in
+            the session, in the order of the events, the nearest click first.
         """
         rows = self.table.take(events.user)
         fresh, pairs = self._kernel.apply(self.table.data, rows, events)
@@ -140,7 +141,7 @@ class UserState:
         Returns
         -------
         rows, fresh
-            The rows touched, and which impressions no row reflected yet, bool ``(n,)``.
+            The rows changed, and which impressions no row had counted yet, bool ``(n,)``.
         """
         rows = self.table.take(users)
         data = self.table.data
@@ -153,7 +154,7 @@ class UserState:
         return kernels.distinct(rows, len(data)), fresh
 
     def profile(self, profile: UserProfile) -> int:
-        """Take over what the account service knows; return the row."""
+        """Put a profile of the account service into its row; return the row."""
         row = int(self.table.take([hash64(profile.user_id)])[0])
         data = self.table.data
         data["has_profile"][row] = bool(profile.country)
@@ -164,10 +165,9 @@ class UserState:
         return row
 
     def forget(self, key: int) -> int:
-        """Forget a user; return the row, -1 when there is none.
+        """Clear a user's row; return the row, -1 when there is none.
 
-        It goes on knowing which records it reflects: an event from before, delivered again, must not bring
-        anything back.
+        The offsets stay: an earlier event that is delivered again must not bring anything back.
         """
         row = self.table.row(key)
         if row >= 0:
@@ -180,7 +180,7 @@ class UserState:
 
 
 def known(packed: Sequence[bytes]) -> npt.NDArray[np.bool_]:
-    """Return of which users anything is known, bool ``(n,)``: not so of those who were forgotten."""
+    """Return which packed rows hold anything, bool ``(n,)``: rows of forgotten users do not."""
     rows, _ = unpack(packed, ROW)
     for name in _KEPT:
         rows[name] = BLANK[name]
@@ -190,10 +190,10 @@ def known(packed: Sequence[bytes]) -> npt.NDArray[np.bool_]:
 
 
 def item_events(applied: Applied, number: int) -> npt.NDArray[np.void]:
-    """Return what a batch of partition ``number`` means to items, ``ITEM_EVENT`` by ``source_seq``.
+    """Return the item events of a batch of partition ``number``, ``ITEM_EVENT`` in order of ``source_seq``.
 
-    Every event of a kind that items count, and two records a pair: *next* at the earlier item, *together*
-    at both.
+    These are every event of a kind that items count, and two records for each pair: *next* and *together* at
+    the earlier item, *together* at the later one.
     """
     return kernels.item_events(
         applied.events, applied.pairs, number, SEQ_STEP, PAIRS, [kind in _FOR_ITEMS for kind in KINDS]

@@ -1,12 +1,12 @@
 """Hot index: vector search over the items of the last hours (hnswlib).
 
-One thread owns it: hnswlib is not safe when one thread adds while another searches (its issues 562, 590,
-205). Deleted points never free their memory (249), so the index is built anew, aside, when too many have
-expired.
+Only one thread may use it: hnswlib is not safe when one thread adds while another searches (its issues 562,
+590, 205). Deleted points never free their memory (249), so a new index is built when too many have expired.
 
-The graph has a point for every distinct vector, not for every item: equal points fill one another's links,
-and the graph falls apart into islands that a search does not leave. Where hnswlib still cannot reach as many
-points as asked for (it raises), and while there are few items, every item is compared.
+The graph has one point for every distinct vector, not for every item. With equal points, their links lead
+only to one another, and the graph falls apart into islands that a search does not leave. All items are
+compared, without the graph, while there are few of them, and when hnswlib raises because it cannot reach as
+many points as asked for.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from headrace.streams.tables.rows import RowTable
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
-#: ``point`` is the hash of the vector: the label of its point in the graph.
+#: ``point`` is the hash of the vector, the label of its point in the graph.
 _ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("point", "<u8"), ("vector", "<f4", (DIM,))])
 
 _M = 16
 _EF_BUILD = 100
 _EF_SEARCH = 200
 _FIRST_CAPACITY = 4096
-#: Up to this many items, comparing them all is faster than walking the graph.
+#: Up to this many items, comparing all of them is faster than searching the graph.
 _FEW = 1000
 #: Rebuild when this share of the points is dead.
 _DEAD_SHARE = 0.3
 
 
 class HotIndex:
-    """Items of the last ``max_age_ms``, nearest first.
+    """Vector search over the items published in the last ``max_age_ms``.
 
     Parameters
     ----------
     max_age_ms
-        Age at which an item leaves.
+        An item older than this is removed.
     """
 
     def __init__(self, max_age_ms: int) -> None:
         self._max_age_ms = max_age_ms
         self._index = self._new(_FIRST_CAPACITY)
         self._alive = RowTable(_ROW)
-        self._points: dict[int, dict[int, None]] = {}  # the items at each living point, in order
+        self._points: dict[int, dict[int, None]] = {}  # items at each point not deleted, in order of arrival
         self._dead: set[int] = set()
         self._by_age: list[tuple[int, int]] = []
 
@@ -66,7 +66,7 @@ class HotIndex:
         return index
 
     def put(self, key: int, vector: F32, published: int, now: int) -> bool:
-        """Add or move an item; return whether it is in (it has a vector, and is young enough)."""
+        """Add or update an item; return whether it is in the index (it has a vector, and is young enough)."""
         if now - published > self._max_age_ms or not vector.any():
             self.drop(key)
             return False
@@ -84,7 +84,7 @@ class HotIndex:
         return True
 
     def _add(self, key: int, point: int, vector: F32) -> None:
-        """Put an item at its point, and the point into the graph where it is new."""
+        """Add an item to its point; add the point to the graph when it is new."""
         if point in self._points:
             self._points[point][key] = None
             return
@@ -98,7 +98,7 @@ class HotIndex:
         self._index.add_items(vector[None, :], np.array([point], np.uint64))
 
     def drop(self, key: int) -> None:
-        """Remove an item, if it is in."""
+        """Remove an item, if it is in the index."""
         row = self._alive.row(key)
         if row < 0:
             return
@@ -111,7 +111,7 @@ class HotIndex:
             self._dead.add(point)
 
     def expire(self, now: int) -> int:
-        """Remove what has become too old; return how many."""
+        """Remove the items that have become too old; return how many."""
         gone = 0
         while self._by_age and now - self._by_age[0][0] > self._max_age_ms:
             published, key = heapq.heappop(self._by_age)

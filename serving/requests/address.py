@@ -1,4 +1,4 @@
-"""Where a reply goes and what it looks like, for callers using Faust, Spring Kafka or plain headers. Pure.
+"""Where a reply goes and how it looks, for callers with Faust, Spring Kafka or plain headers. Pure.
 
 | caller | request carries | reply carries |
 |---|---|---|
@@ -26,17 +26,17 @@ SPRING_TOPIC, SPRING_ID = "kafka_replyTopic", "kafka_correlationId"
 SPRING_PARTITION = "kafka_replyPartition"
 PLAIN_TOPIC, PLAIN_ID = "reply_to", "correlation_id"
 
-#: A longer correlation id is not one: it would be copied into every reply.
+#: A longer correlation id is refused: it would be copied into every reply.
 MAX_CORRELATION_BYTES = 1024
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyAddress:
-    """Where one caller wants its answer.
+    """Where a caller wants its reply.
 
-    ``header`` is the correlation header to echo, empty when the caller sent none; ``faust`` says that the
-    body must be wrapped the way ``agent.ask()`` expects.
+    ``header`` is the name of the correlation header to send back, empty when the caller sent none. ``faust``
+    says that the body must be wrapped as ``agent.ask()`` expects it.
     """
 
     topic: str
@@ -61,7 +61,7 @@ _faust_request = msgspec.json.Decoder(_FaustRequest)
 
 
 def _wrapped(value: bytes | None, max_bytes: int | None) -> _FaustRequest | None:
-    """Return Faust's envelope, None when ``value`` is not one, or is larger than ``max_bytes``."""
+    """Return Faust's envelope; None when ``value`` is not one or is larger than ``max_bytes``."""
     if value is None or (max_bytes is not None and len(value) > max_bytes):
         return None
     if b'"@ReqRepRequest"' not in value:
@@ -74,9 +74,9 @@ def _wrapped(value: bytes | None, max_bytes: int | None) -> _FaustRequest | None
 
 
 def unwrap(value: bytes | None, max_bytes: int | None = None) -> bytes | None:
-    """Return the request inside Faust's ``ReqRepRequest`` envelope; any other value comes back as it is.
+    """Return the request inside Faust's ``ReqRepRequest`` envelope; any other value is returned as it is.
 
-    So does one larger than ``max_bytes``: whoever refuses it for its size need not parse it first.
+    A value larger than ``max_bytes`` is not parsed either: it will be refused for its size.
     """
     request = _wrapped(value, max_bytes)
     return bytes(request.value) if request is not None else value
@@ -90,16 +90,16 @@ def parse_reply_address(
     Parameters
     ----------
     headers
-        Of the request's record; of a repeated header the last one counts.
+        Of the request's record; the last one of a repeated header counts.
     value
-        The request's body; only Faust's default ``ask()`` puts its address there.
+        The request's body: Faust's default ``ask()`` puts its address there.
     max_bytes
         A larger body is not searched for an address.
 
     Returns
     -------
-    None when there is no address, or none that could be one (a malformed topic name, an oversized
-    correlation id).
+    None when there is no address, or only a malformed one (not a topic name, a correlation id
+    that is too long).
     """
     have = {name: content for name, content in headers if content is not None}
     if have.get(FAUST_ID) and (address := _address(have, FAUST_TOPIC, FAUST_ID, faust=True)):
@@ -156,7 +156,7 @@ def format_reply(
     Parameters
     ----------
     body
-        The reply as JSON.
+        The reply as JSON; wrapped here where the address asks for it.
     """
     value = body
     if address.faust:

@@ -1,4 +1,4 @@
-"""A client of the request topic, with what Faust's ``ask()`` lacks: timeouts, bounds, errors."""
+"""A client of the request topic. Unlike Faust's ``ask()`` it has timeouts, bounds and errors."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 
 class RecClient:
-    """Sends requests and matches the replies. Use as an asynchronous context manager, in one event loop.
+    """Sends requests and matches replies to them. An asynchronous context manager, for one event loop.
 
     Parameters
     ----------
     settings
         Which broker, which installation.
     name
-        Replies come to the topic ``rec-replies-<name>``, made when missing. Clients sharing a name see
-        each other's replies and skip them.
+        Replies come to the topic ``rec-replies-<name>``, which is created when missing. Clients with the same
+        name read each other's replies and pass them over.
     timeout_s
         Default of the methods.
     max_pending
@@ -57,7 +57,7 @@ class RecClient:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> Self:
-        """Connect; on return no reply can be missed.
+        """Connect; after this no reply can be missed.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class RecClient:
             await admin.close()
 
     async def _join_end(self, consumer: AIOKafkaConsumer) -> None:
-        for _ in range(100):  # metadata of a topic just made may lag
+        for _ in range(100):  # metadata of a topic just created may come late
             await consumer._client.add_topic(self.reply_topic)
             if found := consumer._client.cluster.partitions_for_topic(self.reply_topic):
                 break
@@ -122,7 +122,7 @@ class RecClient:
                     waiting.set_exception(UnavailableError(f"reading replies failed: {exc}"))
 
     async def stop(self) -> None:
-        """Disconnect; whoever still waits gets a ``CancelledError``."""
+        """Disconnect; calls that still wait raise ``CancelledError``."""
         if self._reading is not None:
             self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -145,14 +145,14 @@ class RecClient:
         await self.stop()
 
     async def recommend(self, request: RecRequest, timeout_s: float | None = None) -> RecReply:
-        """Ask for a list. A refusal is a reply too: look at ``reply.error``.
+        """Ask for a list. A refused request gets a reply too: look at ``reply.error``.
 
         Raises
         ------
         TimeoutError
             When no reply came in time.
         UnavailableError
-            When the broker does not take the request.
+            When the broker does not accept the request, or reading replies failed.
         HeadraceError
             When too many requests are waiting already.
         """
@@ -170,7 +170,7 @@ class RecClient:
         self._count += 1
         correlation_id = f"{self._tag}-{self._count}".encode()
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._pending[correlation_id] = waiting  # before the send: a reply can be faster than its own request
+        self._pending[correlation_id] = waiting  # before the send: the reply may arrive before it returns
         headers = [(PLAIN_TOPIC, self.reply_topic.encode()), (PLAIN_ID, correlation_id)]
         try:
             async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
@@ -183,5 +183,5 @@ class RecClient:
 
     @property
     def pending(self) -> int:
-        """Requests waiting for their replies."""
+        """Number of requests that wait for their replies."""
         return len(self._pending)

@@ -1,9 +1,9 @@
-"""What a request is, where its reply goes, and what is refused with which reason."""
+"""Reading requests: what is asked, where the reply goes, and which requests are refused for which reason."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,18 +13,20 @@ from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import ErrorInfo, RecReply, RecRequest, check_request
 from headrace.streams.settings import DAY_MS, Settings
-from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 
 #: A request's ``ts`` further behind its record is a mistake (seconds for milliseconds), not a request.
 MAX_BEHIND_MS = DAY_MS
 
+#: A request to answer, its record, and where its reply goes.
 Job = tuple[RecRequest, Any, ReplyAddress]
+#: A refused record, where to say so (None: nowhere), and why it is refused.
+Reject = tuple[Any, ReplyAddress | None, RejectedError]
 
 
 class Unwrapped:
-    """A request's record with Faust's envelope taken off its value."""
+    """A request's record; its value is without Faust's envelope."""
 
     __slots__ = ("headers", "key", "offset", "timestamp", "value")
 
@@ -41,7 +43,7 @@ class _RequestId(msgspec.Struct):
 
 
 class RequestReader:
-    """Reads requests; no record makes it raise."""
+    """Reads the records of the request topic. No record makes it raise."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -67,13 +69,11 @@ class RequestReader:
                 f"ts is {ts - record.timestamp} ms past the record's timestamp",
             )
 
-    def read(
-        self, batch: RecordBatch
-    ) -> tuple[list[Job], list[tuple[Any, ReplyAddress | None, RejectedError]]]:
-        """Return the requests to answer, and the records refused with where to say so (None: nowhere)."""
+    def read(self, records: Iterable[Any]) -> tuple[list[Job], list[Reject]]:
+        """Return the requests to answer and the refused records, each in the order of ``records``."""
         jobs: list[Job] = []
-        rejects: list[tuple[Any, ReplyAddress | None, RejectedError]] = []
-        for record in batch:
+        rejects: list[Reject] = []
+        for record in records:
             address: ReplyAddress | None = None
             try:
                 address = self._address(record)
@@ -81,7 +81,7 @@ class RequestReader:
             except RejectedError as exc:
                 rejects.append((record, address, exc))
             except Exception as exc:
-                # Whatever it is that we did not think of: one record must not stop the agent for good.
+                # A fault of ours: one record must not stop the agent for good.
                 log.exception("request at offset %d", record.offset)
                 rejects.append((record, address, RejectedError("internal", "", type(exc).__name__)))
         return jobs, rejects
@@ -97,7 +97,7 @@ class RequestReader:
         return address
 
     def error_reply(self, record: Any, error: RejectedError) -> RecReply:
-        """Return the reply that says what is wrong; it carries the request's id where that can be read."""
+        """Return the reply that says what is wrong, with the request's id where that can be read."""
         request_id = ""
         body = unwrap(record.value, self._max_bytes)
         if body is not None and error.reason != "too_large":

@@ -1,7 +1,7 @@
-"""Sending replies to topics that others name: one that does not exist delays nobody's reply but its own.
+"""Sending replies to topics that callers name. A topic that does not exist delays no other reply.
 
-A producer asked to write to an unknown topic waits for its metadata until the request times out, 40 s, and a
-broker that creates topics on demand creates it. Here a topic is looked up first, in the background.
+A producer that is asked to write to an unknown topic waits for its metadata until the request times out (40
+s), and a broker that creates topics on demand creates it. So a topic is looked up first, in the background.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from headrace.streams.topics.sender import BatchSender
 
 log = logging.getLogger(__name__)
 
-#: A topic that is not there may be on its way (it was made a moment ago, through another broker): so long.
+#: A topic that is missing is looked for during this time: it may just have been created through another
+#: broker.
 APPEAR_S = 0.3
-#: Longest wait for one answer of the cluster about its topics.
+#: Longest wait for the cluster to list its topics.
 LISTING_S = 2.0
-#: The cluster is asked no more often than this, however many topics are asked for.
+#: Shortest time between two listings, however many topics are looked for.
 PAUSE_S = 0.05
-#: A topic that is not there is not looked for again for this long.
+#: A topic that was missing is not looked for again during this time.
 MISSING_S = 30.0
-#: Missing topics remembered; their names come from outside.
+#: Most missing topics remembered: their names come from callers.
 MAX_MISSING = 10_000
 
 
@@ -41,7 +42,7 @@ class ReplySender:
     Parameters
     ----------
     sender
-        The producer used; it must be running when something is sent.
+        The producer; it must be running when something is sent.
     clock
         Seconds, monotonic.
     """
@@ -54,7 +55,7 @@ class ReplySender:
         self._listed_at = -PAUSE_S
 
     def knows(self, topic: str, partition: int | None) -> bool:
-        """Return whether the topic, with this partition, is known to exist; asks nobody."""
+        """Return whether the topic, with this partition, is known to exist; does not ask the cluster."""
         return self._sender.known_partitions(topic) >= _needed(partition)
 
     def send(
@@ -65,13 +66,13 @@ class ReplySender:
         value: bytes,
         headers: Sequence[tuple[str, bytes]],
     ) -> asyncio.Task[None]:
-        """Begin to send one reply; the task ends when it is acknowledged.
+        """Begin to send one reply; the task ends when the broker has acknowledged it.
 
         The task raises ``RejectedError`` ``reply_undeliverable``, and nothing else, when the topic or the
-        partition does not exist or the broker does not take the reply.
+        partition does not exist or the broker does not accept the reply.
         """
         task = asyncio.create_task(self._send(topic, partition, key, value, headers))
-        task.add_done_callback(_seen)  # an error that nobody came to read is no news either
+        task.add_done_callback(_seen)  # else asyncio logs the error of a task that nobody awaits
         return task
 
     async def _send(
@@ -110,7 +111,7 @@ class ReplySender:
                 await asyncio.sleep(0.01)
 
     async def _topics(self) -> dict[str, int]:
-        """Return the cluster's topics; everybody who waits shares one question."""
+        """Return the cluster's topics and their partition counts; all who wait share one listing."""
         if self._listing is None or self._listing.done():
             self._listing = asyncio.create_task(self._list())
             self._listing.add_done_callback(_seen)
@@ -125,7 +126,7 @@ class ReplySender:
 
     def _remember(self, wanted: tuple[str, int]) -> None:
         now = self._clock()
-        self._missing.pop(wanted, None)  # to the end: they are in the order of their time
+        self._missing.pop(wanted, None)  # moved to the end: the entries are in the order of their times
         self._missing[wanted] = now + MISSING_S
         for known in list(self._missing):
             if len(self._missing) <= MAX_MISSING and self._missing[known] > now:

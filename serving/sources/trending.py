@@ -1,4 +1,4 @@
-"""What is popular now, everywhere and by country: recomputed at most every ``refresh_ms`` of event time."""
+"""Sources: what is popular now, everywhere and by country; what is rising; what was ever popular."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EMPTY = (np.zeros(0, np.uint64), np.zeros(0, np.float32))
 
 
 def top(keys: U64, score: F32, k: int) -> tuple[U64, F32]:
-    """Return the ``k`` keys of the highest positive scores, highest first; ties in order of the key."""
+    """Return the ``k`` keys of the highest positive scores, highest first, and the scores; ties by key."""
     positive = score > 0
     keys, score = keys[positive], score[positive]
     if len(keys) > k:
@@ -25,7 +25,24 @@ def top(keys: U64, score: F32, k: int) -> tuple[U64, F32]:
 
 
 class Trending:
-    """Popular lists over ``stats``, cached."""
+    """Popular lists over item rows, each the keys and their clicks, the most clicks first.
+
+    Parameters
+    ----------
+    stats
+        Item rows and country rows.
+    refresh_ms
+        The lists are computed anew after this time, ms of event time.
+    size
+        Length of a list.
+
+    Attributes
+    ----------
+    hour
+        Items with the most clicks of the last hour.
+    rising
+        Items with the most clicks of the last five minutes.
+    """
 
     def __init__(self, stats: ItemState, refresh_ms: int = 1000, size: int = 300) -> None:
         self._stats = stats
@@ -39,12 +56,12 @@ class Trending:
         self._country_rows: dict[int, npt.NDArray[np.int64]] | None = {}
 
     def refresh(self, now: int) -> None:
-        """Recompute when the lists are of another time than ``now``, by ``refresh_ms`` or more."""
+        """Compute the lists anew when their time differs from ``now`` (ms) by ``refresh_ms`` or more."""
         if self._at >= 0 and abs(now - self._at) < self._refresh_ms:
             return
         self._at = now
         view = self._stats.table.view()
-        # Rows are big: only those with a click in the last hour are read, and of them only what is needed.
+        # Rows are large: only those with a click in the last hour are read, and only the fields needed.
         rows = np.flatnonzero((view["last_click"] > now - HOUR_MS) & (view["key"] != 0))
         keys = view["key"][rows]
         self.hour = top(keys, WINDOWS.read_one(view, now, "1h", "click", rows=rows), self._size)
@@ -54,7 +71,7 @@ class Trending:
 
     @property
     def ever(self) -> tuple[U64, F32]:
-        """Return the items of the most clicks of all time and these; made when asked for."""
+        """The items with the most clicks of all time, and those clicks; computed when asked for."""
         if self._ever is None:
             view = self._stats.table.view()
             live = view["key"] != 0
@@ -63,20 +80,20 @@ class Trending:
         return self._ever
 
     def country(self, country: int) -> tuple[U64, F32]:
-        """Return the country's popular items of the last hour and their clicks."""
+        """Return the items with the most clicks of the last hour from a country, and those clicks."""
         if country not in self._by_country:
             if self._country_rows is None:
                 self._country_rows = self._recent_by_country()
             rows = self._country_rows.get(country)
             if rows is None:
-                return _EMPTY  # and not remembered: a request may name any text
+                return _EMPTY  # not cached: a request may name any text as its country
             data = self._stats.countries.data
             clicks = WINDOWS.read_one(data, self._at, "1h", "click", rows=rows)
             self._by_country[country] = top(data["item"][rows], clicks, 100)
         return self._by_country[country]
 
     def _recent_by_country(self) -> dict[int, npt.NDArray[np.int64]]:
-        """Return the rows with a click in the last hour by country, from one look at the table."""
+        """Return the rows with a click in the last hour, by country, from one pass over the table."""
         view = self._stats.countries.view()
         rows = np.flatnonzero((view["last_click"] > self._at - HOUR_MS) & (view["key"] != 0))
         country = view["country"][rows]

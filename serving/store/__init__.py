@@ -1,1 +1,1 @@
-"""The online store: its protocol, in Redis, in memory. See docs/architecture.md."""
+"""The online store: protocol, Redis, memory. See docs/architecture.md."""

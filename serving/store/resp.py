@@ -1,21 +1,18 @@
-"""Redis commands for many rows, packed in one go. Pure: bytes out, nothing is sent.
+"""Redis commands for many rows, packed in one pass. Pure: returns bytes, sends nothing.
 
-A client library spends several times more on a command than Redis does. One command per key, so that no two
-keys need to live on one server.
+A client library spends several times more time on a command than Redis does. There is one command for each
+key, so that the keys may live on different servers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from headrace.serving.store.kernels import set_commands
+from headrace.serving.store.protocol import Keys
 from headrace.streams.tables.rows import PackedRows
-
-Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
 
 #: Bytes of the answer to one ``SET`` (``+OK``) and one ``DEL`` (``:0`` or ``:1``); an error is longer.
 SET_REPLY, DEL_REPLY = 5, 4

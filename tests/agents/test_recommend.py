@@ -14,12 +14,13 @@ from worlds import World, here, item, request
 
 from headrace.agents.recommend import ServeStage
 from headrace.agents.wiring import Wiring
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.learning import online
 from headrace.models.learning.online import OnlineLearner
 from headrace.serving.requests.address import parse_reply_address, unwrap
 from headrace.serving.requests.replies import MISSING_S, ReplySender
-from headrace.serving.store.redis import MemoryStore, RedisStore
+from headrace.serving.store.memory import MemoryStore
+from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import ManualClock
 from headrace.streams.errors import ConfigError, RejectedError
 from headrace.streams.messages.ids import hash64

@@ -1,4 +1,4 @@
-"""One declaration says what agents read and write: the code keeps to it, and everything else follows from it."""
+"""One declaration says what agents read and write: the code keeps to it, all else follows from it."""
 
 from __future__ import annotations
 

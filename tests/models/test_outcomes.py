@@ -7,7 +7,7 @@ import pytest
 
 from headrace.agents.partitions.outcomes import IDLE_MS, JoinPartition
 from headrace.agents.stage.hold import AckHold, release
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.outcomes import OutcomeJoin
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.schemas import Event, Impression

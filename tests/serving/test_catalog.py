@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from worlds import item
 
 from headrace.models.embeddings import item_vector
 from headrace.serving.catalog import Catalog
+from headrace.serving.filters import audience
 from headrace.streams.messages.ids import hash64
 
 
@@ -53,7 +52,7 @@ def test_a_new_version_replaces_the_old_one_whole() -> None:
     row = catalog.table.row(key)
     assert catalog.table.data["boost"][row] == 1
     assert catalog.table.data["category"][row] == hash64("film")
-    assert catalog.allowed(np.array([row]), 0, -1).all(), "the rules of the old version are gone"
+    assert audience.allowed(catalog, np.array([row]), 0, -1).all(), "the rules of the old version are gone"
     assert len(catalog) == 1
 
 
@@ -62,10 +61,10 @@ def test_rules_of_the_old_version_do_not_mix_with_the_new() -> None:
     catalog.put(item(1, blocked_countries=["US"]))
     key = catalog.put(item(1, countries=["US"]))
     row = np.array([catalog.table.row(key)])
-    assert catalog.allowed(row, hash64("US"), -1).all()
+    assert audience.allowed(catalog, row, hash64("US"), -1).all()
     catalog.put(item(1, blocked_countries=["BR"]))
-    assert catalog.allowed(row, hash64("DE"), -1).all()
-    assert not catalog.allowed(row, hash64("BR"), -1).any()
+    assert audience.allowed(catalog, row, hash64("DE"), -1).all()
+    assert not audience.allowed(catalog, row, hash64("BR"), -1).any()
 
 
 def test_a_withdrawn_item_is_forgotten() -> None:
@@ -76,35 +75,7 @@ def test_a_withdrawn_item_is_forgotten() -> None:
     assert catalog.vector(key) is None
     assert catalog.title_of(key) == "an item"
     again = catalog.put(item(1))
-    assert catalog.allowed(np.array([catalog.table.row(again)]), 0, -1).all()
-
-
-@given(
-    st.lists(st.sampled_from(["BR", "US", "DE"]), max_size=3),
-    st.lists(st.sampled_from(["BR", "US", "DE"]), max_size=3),
-    st.integers(0, 99),
-    st.sampled_from(["", "BR", "US", "FR"]),
-    st.integers(-1, 120),
-)
-def test_rules(allowed: list[str], blocked: list[str], min_age: int, country: str, age: int) -> None:
-    catalog = Catalog()
-    key = catalog.put(item(1, countries=allowed, blocked_countries=blocked, min_age=min_age))
-    got = bool(catalog.allowed(np.array([catalog.table.row(key)]), hash64(country), age)[0])
-    here = country != "" and (not allowed or country in allowed) and country not in blocked
-    old_enough = age >= min_age if age >= 0 else min_age == 0
-    assert got == (((not allowed and not blocked) or here) and old_enough)
-
-
-def test_rules_of_many_rows_at_once() -> None:
-    catalog = Catalog()
-    made = [
-        catalog.put(item(n, countries=["BR"] if n % 2 else [], min_age=18 if n % 3 == 0 else 0))
-        for n in range(30)
-    ]
-    rows = catalog.table.find(made)
-    assert catalog.allowed(rows, hash64("US"), 20).tolist() == [n % 2 == 0 for n in range(30)]
-    assert catalog.allowed(rows, hash64("BR"), 5).tolist() == [n % 3 != 0 for n in range(30)]
-    assert catalog.allowed(rows[:0], 0, -1).shape == (0,)
+    assert audience.allowed(catalog, np.array([catalog.table.row(again)]), 0, -1).all()
 
 
 def test_ids_of_what_is_gone_are_an_error() -> None:

@@ -4,7 +4,9 @@ from strategies import T0
 from worlds import World, item, request
 
 from headrace.serving.explain import why
-from headrace.serving.sources.candidates import SOURCES, Anchors, Pool
+from headrace.serving.retriever import Pool
+from headrace.serving.sources.names import SOURCES
+from headrace.serving.sources.neighbours import Anchors
 from headrace.streams.settings import HOUR_MS
 
 

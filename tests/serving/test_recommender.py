@@ -1,62 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import online
 from strategies import T0
-from worlds import World, here, item, request
+from worlds import World, busy, here, item, request
 
-from headrace.models.features import ONLINE, ONLINE_NAMES, POSITION, SPEC
-from headrace.models.learning import ranker
-from headrace.models.learning.online import OnlineWeights
-from headrace.models.learning.ranker import Ranker, RankerParams
-from headrace.serving.recommender import ANCHORS, Policy, blend
+from headrace.models.learning.ranker import Ranker
+from headrace.serving.policy import Policy
+from headrace.serving.sources.neighbours import Anchors
 from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import Impression, RecReply
 from headrace.streams.settings import DAY_MS, HOUR_MS
-
-
-def online(seed: int = 0) -> OnlineWeights:
-    n = len(ONLINE_NAMES)
-    weights = np.random.default_rng(seed).standard_normal(n).astype(np.float32) / 9
-    return OnlineWeights(np.zeros(n, np.float32), np.ones(n, np.float32), weights, -1.0, "o1")
-
-
-@pytest.fixture(scope="module")
-def trained() -> Ranker:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((400, len(SPEC))).astype(np.float32)
-    y = (x[:, 4] + x[:, ONLINE] > 0).astype(np.float32)
-    return Ranker(ranker.train(x, y, RankerParams(trees=5, leaves=7)), SPEC.names, "t1")
-
-
-class Fixed:
-    """A ranker that scores candidates by a column, times a factor."""
-
-    version = "fixed"
-
-    def __init__(self, name: str, factor: float = 1.0, shift: float = 0.0) -> None:
-        self.column, self.factor, self.shift = SPEC.index(name), factor, shift
-
-    def predict(self, x: Any) -> Any:
-        return x[:, self.column].astype(np.float64) * self.factor + self.shift
-
-
-def busy(policy: Policy | None = None, items: int = 60) -> World:
-    world = World(items, policy)
-    for n in range(80):
-        world.session(
-            f"u{n % 20}", [n % items, (n * 7) % items], T0 - 60_000 - n * 2000, "BR" if n % 2 else "US"
-        )
-    return world
-
-
-def features(impression: Impression) -> Any:
-    return np.frombuffer(impression.features, "<f4").reshape(-1, len(SPEC))
 
 
 def test_somebody_unknown_gets_what_is_popular() -> None:
@@ -145,63 +101,6 @@ def test_related_lists_are_about_the_item() -> None:
     assert len(world.shown(request(surface="related", item_id="no such item"))) == 20
 
 
-def test_anchors() -> None:
-    world = World(60)
-    assert world.recommender.anchors_for(request("nobody"), None, T0) == []
-    world.session("me", [1, 2, 1, 3])
-    at = T0 + 5000
-    me = world.row("me")
-    assert world.recommender.anchors_for(request("me"), me, at) == [hash64(f"i{n}") for n in (3, 1, 2)]
-    home = request("me", item_id="i9")
-    assert world.recommender.anchors_for(home, me, at)[:2] == [hash64("i9"), hash64("i3")]
-    later = world.recommender.anchors_for(request("me"), me, T0 + 10 * HOUR_MS)
-    assert later == [hash64(f"i{n}") for n in (3, 1, 2)], "a new session starts from where the last one ended"
-    world.session("long", list(range(30)))
-    assert len(world.recommender.anchors_for(request("long"), world.row("long"), at)) == ANCHORS
-
-
-@pytest.mark.parametrize("policy", [Policy(epsilon=0, mmr_lambda=1), Policy(epsilon=0.3, mmr_lambda=0.7)])
-@pytest.mark.parametrize("user", ["u3", "nobody"])
-def test_the_log_holds_exactly_what_the_ranker_saw(policy: Policy, user: str, trained: Ranker) -> None:
-    world = busy(policy)
-    world.recommender.ranker, world.recommender.online = trained, online()
-    asked = request(user, n=15, context=here("BR"))
-    ranked = world.rank(asked)
-    answer = world.answer(asked)
-    impression, reply = answer.impression, answer.reply
-    assert impression is not None
-    rows = features(impression)
-    assert len(rows) == len(reply.items) == 15
-    assert rows[:, POSITION].tolist() == list(range(15))
-    as_scored = rows.copy()
-    as_scored[:, POSITION] = 0
-    np.testing.assert_array_equal(as_scored, ranked.features[ranked.slate.chosen])
-    np.testing.assert_array_equal(trained.predict(as_scored), impression.scores)
-    np.testing.assert_allclose(online().predict(as_scored), rows[:, ONLINE], atol=1e-6)
-    assert [i.item_id for i in reply.items] == impression.item_ids
-    assert [i.explored for i in reply.items] == impression.explored
-    assert [i.propensity for i in reply.items] == pytest.approx(impression.propensities)
-    assert [i.sources for i in reply.items] == impression.sources
-    assert (impression.spec, impression.ranker, impression.online) == (SPEC.version, "t1", "o1")
-    assert (impression.ts, impression.user_id, impression.country) == (T0, user, "BR")
-    assert reply.degraded == []
-    assert (reply.model.ranker, reply.model.online) == ("t1", "o1")  # type: ignore[union-attr]
-    assert (ranked.features[:, POSITION] == 0).all(), "logging the positions changed what was ranked"
-    msgspec.json.decode(msgspec.json.encode(impression), type=Impression)
-    msgspec.json.decode(msgspec.json.encode(reply), type=RecReply)
-
-
-def test_what_is_missing_is_said(trained: Ranker) -> None:
-    world = busy()
-    assert world.answer(request()).reply.degraded == ["ranker", "online"]
-    world.recommender.online = online()
-    assert world.answer(request()).reply.degraded == ["ranker"]
-    world.recommender.ranker = trained
-    assert world.answer(request()).reply.degraded == []
-    world.recommender.online = None
-    assert world.answer(request()).reply.degraded == ["online"]
-
-
 @settings(max_examples=25)
 @given(st.text(min_size=1, max_size=20), st.sampled_from(["u1", "nobody"]))
 def test_the_same_request_gets_the_same_list(exploring: list[World], request_id: str, user: str) -> None:
@@ -231,41 +130,6 @@ def test_five_hundred() -> None:
     assert len(world.shown(request(n=1))) == 1
 
 
-@pytest.mark.parametrize("shift", [-10.0, 0.0])
-def test_a_boost_lifts_whatever_the_sign_of_scores(shift: float) -> None:
-    world = World()
-    for n in range(20):
-        world.publish(item(n, boost=2.0 if n == 7 else 0.5 if n == 3 else 1.0))
-    world.recommender.ranker = Fixed("user_clicks_5m", shift=shift or 1.0)  # type: ignore[assignment]
-    ids = world.shown(request())
-    assert ids[0] == "i7"
-    assert ids[-1] == "i3"
-
-
-def test_a_boost_of_zero_goes_last_and_scores_stay_finite() -> None:
-    for shift in (-3.0, 3.0):
-        world = World()
-        for n in range(5):
-            world.publish(item(n, boost=0.0 if n == 2 else 1.0))
-        world.recommender.ranker = Fixed("user_clicks_5m", shift=shift)  # type: ignore[assignment]
-        reply = world.answer(request()).reply
-        assert reply.items[-1].item_id == "i2"
-        assert all(np.isfinite(i.score) for i in reply.items)
-
-
-def test_the_country_is_that_of_the_request_before_that_of_the_user() -> None:
-    world = World(10)
-    world.profile("me", country="BR")
-    for n in range(4):
-        world.click(f"a{n}", 1, country="BR")
-        world.click(f"b{n}", 2, country="US")
-    column = SPEC.index("country_clicks_1h")
-    for asked, expected in ((request("me"), "i1"), (request("me", context=here("US")), "i2")):
-        ranked = world.rank(asked)
-        clicked = ranked.pool.candidates.items[ranked.features[:, column] > 0].tolist()
-        assert clicked == [hash64(expected)]
-
-
 def test_answering_changes_no_state() -> None:
     world = busy()
     tables = [
@@ -291,8 +155,6 @@ def test_a_user_row_from_the_store_cannot_be_written_to_and_need_not_be() -> Non
 def test_missing_neighbours_lower_the_quality_only() -> None:
     world = busy()
     asked = request("u1")
-    from headrace.serving.sources.candidates import Anchors
-
     items = world.recommender.anchors_for(asked, world.row("u1"), T0)
     answer = world.recommender.answer(asked, world.row("u1"), Anchors(items, None), T0)
     assert len(answer.reply.items) == 20
@@ -305,30 +167,6 @@ def test_items_without_any_content() -> None:
     world.session("me", [1, 2])
     world.recommender.policy = Policy()
     assert len(world.shown(request("me"))) == 20
-
-
-def test_the_cheapest_list() -> None:
-    world = World(50)
-    for n in range(10):
-        for k in range(10 - n):
-            world.click(f"u{k}", n, T0)
-    answer = world.recommender.popular(request(n=30, exclude=["i2"], explain=True), T0, "deadline")
-    ids = [i.item_id for i in answer.reply.items]
-    assert ids[:5] == ["i0", "i1", "i3", "i4", "i5"]
-    assert len(set(ids)) == 30
-    assert answer.reply.degraded == ["deadline"]
-    assert all(i.why and i.sources and i.propensity == 1 for i in answer.reply.items)
-    assert answer.impression is None, "a list nobody was ranked for teaches nothing"
-    related = world.recommender.popular(request(surface="related", item_id="i0"), T0, "deadline")
-    assert "i0" not in [i.item_id for i in related.reply.items]
-    assert World().recommender.popular(request(), T0, "deadline").reply.items == []
-
-
-def test_the_blend_is_finite_and_of_any_length() -> None:
-    for n in (0, 1, 5):
-        out = blend(np.zeros((n, len(SPEC)), np.float32))
-        assert out.shape == (n,)
-        assert np.isfinite(out).all()
 
 
 def test_times_far_from_the_events() -> None:

@@ -19,6 +19,15 @@ F32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
 
+def both_ways(pairs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return two records a pair: *next* and *together* at the earlier item, *together* at the later."""
+    back = pairs.copy()
+    back["item"], back["other"] = pairs["other"], pairs["item"]
+    back["seq_weight"] = 0
+    back["source_seq"] += PAIRS
+    return np.concatenate([pairs, back])
+
+
 def rounds(rows: I64) -> list[I64]:
     """Split positions so that no row repeats within a round and each row's order is kept.
 

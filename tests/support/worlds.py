@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from reference_users import both_ways
 from strategies import GAP_MS, T0, Act, columns
 
 from headrace.models.state import neighbours as neighbours_module
-from headrace.models.state.neighbours import Neighbours, both_ways
+from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import SEQ_STEP, UserState, new_table
-from headrace.serving.recommender import Answer, Policy, Ranked, Recommender
-from headrace.serving.sources.candidates import Anchors, Budget
+from headrace.serving.answering import Answer
+from headrace.serving.policy import Policy
+from headrace.serving.ranking import Ranked
+from headrace.serving.recommender import Recommender
+from headrace.serving.retriever import Budget
+from headrace.serving.sources.neighbours import Anchors
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Item, RecRequest, UserProfile
@@ -122,3 +127,13 @@ class World:
 def here(country: str) -> Context:
     """Return a request context."""
     return Context(country=country)
+
+
+def busy(policy: Policy | None = None, items: int = 60) -> World:
+    """Return a world in which twenty users clicked through all items lately."""
+    world = World(items, policy)
+    for n in range(80):
+        world.session(
+            f"u{n % 20}", [n % items, (n * 7) % items], T0 - 60_000 - n * 2000, "BR" if n % 2 else "US"
+        )
+    return world

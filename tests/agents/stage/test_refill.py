@@ -15,8 +15,8 @@ import pytest
 
 from headrace.agents.stage.online_copy import OnlineCopy
 from headrace.agents.stage.refill import CHUNK_ROWS, Apply
-from headrace.serving.store.redis import Kind, MemoryStore
-from headrace.serving.store.resp import Keys
+from headrace.serving.store.memory import MemoryStore
+from headrace.serving.store.protocol import Keys, Kind
 from headrace.streams.clock import SYSTEM, Clock, ManualClock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.tables.rows import PackedRows

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.models.features import ONLINE_COLUMNS, ONLINE_NAMES, SPEC
+from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES, SPEC
 from headrace.models.learning import artefact, online
 from headrace.models.learning.online import CLIP, OnlineLearner, OnlineWeights
 from headrace.streams.errors import ArtefactError
@@ -227,3 +227,20 @@ def test_another_feature_list_is_refused_naming_both() -> None:
     assert str(list(theirs)) in str(caught.value)
     assert str(list(ONLINE_NAMES)) in str(caught.value)
     assert version in str(caught.value)
+
+
+def test_a_restarted_learner_goes_on_where_the_published_weights_are() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, len(SPEC))).astype(np.float32)
+    clicked = rng.random(2000) < 1 / (1 + np.exp(-2 * x[:, 0]))
+    first = OnlineLearner()
+    first.learn(x, clicked)
+    value, _ = online.encode(first.weights(), 0, first.quality())
+    second = OnlineLearner()
+    second.restore(online.decode(value), *online.learnt(value))
+    assert second.seen == 2000
+    assert np.allclose(second.weights().predict(x), first.weights().predict(x), atol=1e-4)
+    second.learn(x[:5], clicked[:5])
+    change = np.abs(second.weights().predict(x) - first.weights().predict(x)).mean()
+    assert change < 0.1, "five examples must not undo two thousand"
+    assert len(ONLINE_NAMES) == len(second.weights().weights)

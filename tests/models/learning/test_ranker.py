@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.models.features import SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact, online, ranker
 from headrace.models.learning.online import OnlineLearner
 from headrace.models.learning.ranker import Ranker, RankerParams

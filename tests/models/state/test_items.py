@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from strategies import T0, item_events, offsets_ms, pieces
 
 from headrace.models.state.counts import HALF_LIFE_MS
-from headrace.models.state.item_rows import load_countries, load_items
 from headrace.models.state.items import COUNTS, METRICS, ROW, WINDOWS, ItemState, country_key
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
@@ -18,7 +16,9 @@ from headrace.streams.tables.rows import RowTable
 from headrace.streams.windows import WINDOW_NAMES
 
 cuts = st.lists(st.integers(0, 60), max_size=6)
+
 Events = np.ndarray[Any, Any]
+
 COUNTED = {"shown": 0, "click": 1, "skip": 2, "dwell": 3, "like": 4, "save": 4}
 
 
@@ -239,47 +239,6 @@ def test_counting_adds_what_the_windows_of_streams_add(told: list[tuple[int, int
     WINDOWS.add(b, rows, T0 + later, metric, amount)
     for name in (f[0] for f in WINDOWS.fields()):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def record(key: bytes | None, value: bytes | None) -> Any:
-    return SimpleNamespace(key=key, value=value)
-
-
-def row_key(key: int) -> bytes:
-    return key.to_bytes(8, "little")
-
-
-@given(item_events(), cuts)
-def test_a_mirror_of_the_topics(events: Events, where: list[int]) -> None:
-    source, mirror = ItemState(), ItemState()
-    for part in pieces(len(events), where):
-        touched = source.apply(events[part], np.arange(part.start, part.stop))
-        for table, rows, load in zip(
-            (source.table, source.countries), touched, (load_items, load_countries), strict=True
-        ):
-            records = [record(b"m:3", b"12345678"), record(None, b"x")]
-            records += [
-                record(row_key(k), v)
-                for k, v in zip(table.data["key"][rows].tolist(), table.pack(rows), strict=True)
-            ]
-            assert load(mirror, records) == len(rows)
-    assert same(source, mirror)
-
-
-def test_a_mirror_forgets_what_has_expired_and_never_goes_back() -> None:
-    source, mirror = ItemState(), ItemState()
-    packed = []
-    for n in range(3):
-        source.apply(one("click"), np.array([n]))
-        packed += source.table.pack(source.table.rows())
-    key = row_key(1)
-    load_items(mirror, [record(key, packed[2]), record(key, packed[0])])  # a zombie writes last
-    assert mirror.table.data["offset"][mirror.table.row(1)] == 2
-    load_items(mirror, [record(key, packed[2]), record(key, None)])
-    assert len(mirror.table) == 0
-    load_items(mirror, [record(key, None), record(key, packed[1])])
-    assert mirror.table.data["offset"][mirror.table.row(1)] == 1
-    assert load_items(mirror, [record(key, b"short")]) == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), unique=True, max_size=50))

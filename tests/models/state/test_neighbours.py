@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_users import both_ways
 from strategies import GAP_MS, T0, Act, columns, offsets_ms, pieces
 
-from headrace.models.state.neighbours import HALF_LIFE_MS, ROW, SLOTS, STEP_MS, Neighbours, both_ways
+from headrace.models.state.neighbours import HALF_LIFE_MS, ROW, SLOTS, STEP_MS, Neighbours
 from headrace.models.state.users import UserState, new_table
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 

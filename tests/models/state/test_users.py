@@ -1,3 +1,5 @@
+"""User rows under any history: batches, order of arrival, counts, the records for items."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_users import ReferenceUsers
+from reference_users import ReferenceUsers, both_ways
 from strategies import GAP_MS, T0, Act, columns, histories, pieces
+from user_stories import apply, clicks, row, rows_of, taste
 
-from headrace.models.state.neighbours import both_ways
 from headrace.models.state.users import (
     AFFINITY_HALF_LIFE_MS,
     COUNTS,
@@ -23,31 +25,13 @@ from headrace.models.state.users import (
     Applied,
     UserState,
     item_events,
-    known,
     new_table,
-    recent_items,
 )
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
-from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import UserProfile
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 from headrace.streams.windows import WINDOW_NAMES
 
 cuts = st.lists(st.integers(0, 60), max_size=6)
-
-
-def apply(story: Sequence[Act], where: Sequence[int] = ()) -> tuple[UserState, list[Applied]]:
-    state = UserState(new_table(), GAP_MS)
-    parts = pieces(len(story), where)
-    return state, [state.apply(columns(story[p], range(p.start, p.stop))) for p in parts]
-
-
-def rows_of(state: UserState) -> dict[int, bytes]:
-    return dict(zip(state.table.keys().tolist(), state.table.pack(state.table.rows()), strict=True))
-
-
-def row(state: UserState, user: int = 1) -> Any:
-    return state.table.data[state.table.row(user)]
 
 
 def all_pairs(done: list[Applied]) -> list[bytes]:
@@ -140,13 +124,9 @@ def test_the_order_of_arrival_does_not_matter(story: list[Act], random: Any) -> 
         np.testing.assert_array_equal(WINDOWS.read(a[None], now), WINDOWS.read(b[None], now))
         np.testing.assert_allclose(a["decayed"], b["decayed"], rtol=1e-12)
         for name in ("cat", "creator"):
-            x, y = _taste(a, name), _taste(b, name)
+            x, y = taste(a, name), taste(b, name)
             for key in x.keys() | y.keys():  # one that cancels out is no more, or next to nothing
                 assert y.get(key, 0.0) == pytest.approx(x.get(key, 0.0), rel=1e-4, abs=1e-5)
-
-
-def _taste(a: Any, name: str) -> dict[int, float]:
-    return {int(k): float(w) for k, w in zip(a[name], a[f"{name}_w"], strict=True) if k}
 
 
 def test_the_sequential_part_is_that_of_the_reference() -> None:
@@ -226,113 +206,6 @@ def test_inputs_are_left_alone(story: list[Act]) -> None:
         np.testing.assert_array_equal(getattr(batch, name), was)
 
 
-def clicks(*minutes_items: tuple[float, int], user: int = 1) -> list[Act]:
-    return [Act(user, item, "click", int(T0 + m * MINUTE_MS)) for m, item in minutes_items]
-
-
-def newest(state: UserState, user: int = 1) -> list[int]:
-    return recent_items(row(state, user))[0]
-
-
-def test_a_session_and_its_end() -> None:
-    """
-    minute   0   10   20                 55   (gap 30)
-    click    1    2    3                  4
-             |-------- session --------|  |--
-    """
-    state, done = apply(clicks((0, 1), (10, 2), (20, 3), (55, 4)))
-    assert newest(state) == [4, 3, 2, 1]
-    assert row(state)["session_len"] == 1
-    pairs = [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs]
-    assert pairs == [(1, 2), (2, 3), (1, 3)]
-
-
-def test_a_silence_of_exactly_the_gap_goes_on() -> None:
-    assert row(apply(clicks((0, 1), (30, 2)))[0])["session_len"] == 2
-    assert row(apply(clicks((0, 1), (30.001, 2)))[0])["session_len"] == 1
-
-
-def test_a_late_click_finds_its_place() -> None:
-    """
-    arrival  1st  3rd  2nd
-    minute   0    5    10
-    click    1    3    2
-    """
-    state, done = apply(clicks((0, 1), (10, 2), (5, 3)))
-    assert newest(state) == [2, 3, 1]
-    assert row(state)["session_len"] == 3
-    assert [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs] == [(1, 2), (1, 3)]
-
-
-def test_a_click_of_an_earlier_session_does_not_end_the_present_one() -> None:
-    """
-    arrival  3rd               1st  2nd  4th
-    minute   0                 50   55   60
-    click    9                 1    2    3
-    """
-    state, done = apply(clicks((50, 1), (55, 2), (0, 9), (60, 3)))
-    assert newest(state) == [3, 2, 1, 9]
-    assert row(state)["session_len"] == 3
-    assert [(int(p["item"]), int(p["other"])) for a in done for p in a.pairs] == [(1, 2), (2, 3), (1, 3)]
-
-
-def test_a_late_click_can_join_two_sessions() -> None:
-    """
-    arrival  1st         3rd         2nd
-    minute   0           25          50
-    click    1           3           2
-    """
-    state, _ = apply(clicks((0, 1), (50, 2), (25, 3)))
-    assert row(state)["session_len"] == 3
-
-
-def test_a_click_older_than_all_that_is_kept_is_only_counted() -> None:
-    story = clicks(*((m, m + 1) for m in range(RECENT)))
-    state, done = apply([*story, *clicks((-1, 99))])
-    assert newest(state) == list(range(RECENT, 0, -1))
-    assert row(state)["n_clicks"] == RECENT + 1
-    assert row(state)["totals"][METRICS.index("click")] == RECENT + 1
-    assert 99 not in {int(p["other"]) for a in done for p in a.pairs}
-    state.apply(columns(clicks((RECENT, 50)), [1000]))
-    assert newest(state) == [50, *range(RECENT, 1, -1)]
-
-
-def test_long_sessions_keep_to_their_bounds() -> None:
-    story = clicks(*((m, m + 1) for m in range(60)))
-    state, done = apply(story)
-    assert newest(state) == list(range(60, 60 - RECENT, -1))
-    assert row(state)["session_len"] == RECENT
-    assert max(np.bincount([int(p["source_seq"]) // SEQ_STEP for a in done for p in a.pairs])) == PAIRS
-
-
-def test_a_taste_fades_by_half_in_its_half_life() -> None:
-    first = Act(1, 5, "click", T0, category=3, creator=4)
-    state, _ = apply([first, Act(1, 6, "like", T0 + AFFINITY_HALF_LIFE_MS, category=8)])
-    assert _taste(row(state), "cat") == {3: pytest.approx(0.5), 8: pytest.approx(2)}
-    assert _taste(row(state), "creator") == {4: pytest.approx(1)}
-
-
-@pytest.mark.parametrize(
-    ("act", "weight"),
-    [
-        (Act(1, 5, "click", T0, category=3), 1),
-        (Act(1, 5, "skip", T0, category=3), -0.2),
-        (Act(1, 5, "hide", T0, category=3), -2),
-        (Act(1, 5, "dwell", T0, 15, category=3), 0.5),
-        (Act(1, 5, "dwell", T0, 600, category=3), 2),
-    ],
-)
-def test_what_an_event_says_of_taste(act: Act, weight: float) -> None:
-    assert _taste(row(apply([act])[0]), "cat") == {3: pytest.approx(weight)}
-
-
-def test_the_weakest_taste_gives_way() -> None:
-    story = [Act(1, 1, "like", T0 + n, category=n + 1) for n in range(12)]
-    story += [Act(1, 1, "click", T0 + 100, category=n + 1) for n in range(12) if n != 4]
-    state, _ = apply([*story, Act(1, 1, "click", T0 + 200, category=77)])
-    assert set(_taste(row(state), "cat")) == {*range(1, 13), 77} - {5}
-
-
 def test_what_was_shown_counts_once_per_offset() -> None:
     state = UserState(new_table(), GAP_MS)
     users, slots = np.array([1, 2, 1], np.uint64), np.array([20, 5, 3])
@@ -349,29 +222,6 @@ def test_what_was_shown_counts_once_per_offset() -> None:
     assert row(state, 1)["offset"] == -1, "impressions must not hide events"
 
 
-def test_the_profile_of_a_user() -> None:
-    state = UserState(new_table(), GAP_MS)
-    state.profile(UserProfile("u", "BR", 33, "pt", ["news", "sport"], ["c1"]))
-    key = hash64("u")
-    assert row(state, key)["country"] == hash64("BR")
-    assert row(state, key)["age"] == 33
-    assert row(state, key)["preferred"][:3].tolist() == [hash64("news"), hash64("sport"), 0]
-    assert row(state, key)["followed"][:2].tolist() == [hash64("c1"), 0]
-    state.apply(columns([Act(key, 1, "click", T0, country=5)]))
-    assert row(state, key)["country"] == hash64("BR"), "where somebody is does not change where they live"
-    state.profile(UserProfile("u"))
-    assert row(state, key)["age"] == -1
-    assert not row(state, key)["preferred"].any()
-    state.apply(columns([Act(key, 1, "click", T0, country=5)], [1]))
-    assert row(state, key)["country"] == 5
-
-
-def test_long_profiles_are_cut() -> None:
-    state = UserState(new_table(), GAP_MS)
-    state.profile(UserProfile("u", preferred_categories=[f"c{i}" for i in range(64)]))
-    assert row(state, hash64("u"))["preferred"].all()
-
-
 def test_counts_stop_at_what_they_can_hold_and_never_wrap() -> None:
     state, _ = apply(clicks((0, 1)))
     click = METRICS.index("click")
@@ -386,25 +236,6 @@ def test_counts_stop_at_what_they_can_hold_and_never_wrap() -> None:
     long = [Act(1, 1, "dwell", T0 + MINUTE_MS, 40_000)] * 2
     state.apply(columns(long, [5, 6]))
     assert WINDOWS.read_one(row(state)[None], T0 + MINUTE_MS, "5m", "dwell_s")[0] == 2**16 - 1
-
-
-def test_somebody_forgotten_stays_forgotten() -> None:
-    state, _ = apply(clicks((0, 1), (10, 2)))
-    state.shown(np.array([1], np.uint64), np.array([3]), np.array([T0]), np.array([7]))
-    state.profile(UserProfile("u", "BR"))
-    assert state.forget(1) == state.table.row(1)
-    assert state.forget(99) == -1
-    assert state.forget(hash64("u")) >= 0
-    assert not row(state, hash64("u"))["country"]
-    one = row(state)
-    blank = UserState(new_table(), GAP_MS)
-    blank.table.take([1])
-    assert (int(one["offset"]), int(one["shown_offset"])) == (1, 7)
-    for name in set(ROW.names or ()) - {"offset", "shown_offset"}:
-        np.testing.assert_array_equal(one[name], row(blank)[name], err_msg=name)
-    again = state.apply(columns(clicks((0, 1), (10, 2))))
-    assert len(again.rows) == 0, "an event from before, delivered again, brings nothing back"
-    assert newest(state) == []
 
 
 @given(histories, cuts)
@@ -471,19 +302,3 @@ def test_many_users_at_once() -> None:
     two, _ = apply(story, [1000, 2000, 3000])
     assert len(one.table) > 1024, "the table has grown on the way"
     assert rows_of(one) == rows_of(two)
-
-
-def test_asking_for_recent_items() -> None:
-    state, _ = apply(clicks((0, 1), (1, 2), (2, 3)))
-    assert recent_items(row(state), 2) == ([3, 2], [T0 + 2 * MINUTE_MS, T0 + MINUTE_MS])
-    assert recent_items(np.zeros((), ROW)[()]) == ([], [])
-    assert HOUR_MS > GAP_MS
-
-
-def test_a_forgotten_user_is_not_known_and_one_with_a_profile_is() -> None:
-    state = UserState(new_table(), 1000)
-    rows = np.array([state.profile(UserProfile(name, age=30)) for name in ("u1", "u2", "u3")])
-    assert known(state.table.pack(rows)).tolist() == [True, True, True]
-    state.forget(hash64("u2"))
-    assert known(state.table.pack(rows)).tolist() == [True, False, True]
-    assert known([]).tolist() == []

@@ -5,16 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 from strategies import T0
 
-from headrace.models.features import SPEC
 from headrace.models.learning.ranker import RankerParams
-from headrace.serving.prequential import EvalSettings, Prequential, Score, TrainingLog, evaluate
-from headrace.serving.recommender import Policy, Ranked
+from headrace.serving.policy import Policy
+from headrace.serving.prequential.loop import EvalSettings, Prequential, evaluate
+from headrace.serving.ranking import Ranked
 from headrace.streams.messages.files import Click
 
 POLICY = Policy(candidates=400, epsilon=0.0, mmr_lambda=1.0, repeat_after_ms=0)
+
 NEVER = EvalSettings(first_train=10**9)
 
 
@@ -131,27 +131,3 @@ def test_the_report() -> None:
     assert out["candidate_recall"] >= out["hr_at_20"]
     assert told == [1000]
     assert evaluate([], NEVER)["predictions"] == 0
-
-
-def test_ranks_add_up() -> None:
-    score = Score()
-    for rank in (1, 2, 0, 4):
-        score.add(rank, "v" if rank else "w")
-    assert (score.predictions, score.hits) == (4, 3)
-    assert score.hit_rate == pytest.approx(0.75)
-    assert score.mrr == pytest.approx((1 + 0.5 + 0.25) / 4)
-    assert score.by_version["v"] == (3, 3, 1.75)
-    assert Score().mrr == Score().hit_rate == 0
-
-
-def test_the_training_log_keeps_the_newest() -> None:
-    log = TrainingLog(10)
-    for n in range(100):
-        log.add(np.full((3, len(SPEC)), n, np.float32), n % 3)
-    x, y, group = log.arrays()[:3]
-    assert len(log) <= 12
-    assert group.tolist() == [3] * 10
-    assert x.shape == (30, len(SPEC))
-    assert sorted(set(x[:, 0].tolist())) == list(range(90, 100))
-    assert y.reshape(10, 3).argmax(1).tolist() == [n % 3 for n in range(90, 100)]
-    assert y.sum() == 10

@@ -1,0 +1,72 @@
+"""Features of the item: its windows, its age, and how it stands among the candidates and in the country."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features.inputs import Candidates, RequestContext
+from headrace.models.features.relative import ranks, share, smoothed
+from headrace.models.state import items as item_state
+from headrace.streams.settings import HOUR_MS
+from headrace.streams.windows import WINDOW_NAMES
+
+F32 = npt.NDArray[np.float32]
+
+_5M, _1H, _24H = (WINDOW_NAMES.index(name) for name in ("5m", "1h", "24h"))
+_SHOWN, _CLICK, _SKIP, _DWELL, _LIKE = (
+    item_state.METRICS.index(name) for name in ("shown", "click", "skip", "dwell_s", "like")
+)
+#: Buckets of the hourly window that make about a quarter of an hour.
+_QUARTER = 3
+
+
+def fill_item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
+    """Fill what is known of each item: counts, rates, age, and its place among the candidates."""
+    w = item_state.WINDOWS.read(c.stats, ctx.now)
+    quarter = item_state.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", _QUARTER)
+    _counts(put, w, quarter, item_state.COUNTS.totals(c.stats, "click"))
+    _rates(put, w)
+    _age(put, c, ctx)
+    put["item_click_share_5m"][:] = share(w[:, _5M, _CLICK])
+    put["item_click_share_15m"][:] = share(quarter)
+    put["item_click_rank_15m"][:] = ranks(quarter)
+    put["item_click_share_1h"][:] = share(w[:, _1H, _CLICK])
+    put["item_click_rank_1h"][:] = ranks(w[:, _1H, _CLICK])
+
+
+def _counts(put: dict[str, F32], w: F32, quarter: F32, total: npt.NDArray[np.uint64]) -> None:
+    put["item_clicks_5m"][:] = np.log1p(w[:, _5M, _CLICK])
+    put["item_clicks_15m"][:] = np.log1p(quarter)
+    put["item_clicks_1h"][:] = np.log1p(w[:, _1H, _CLICK])
+    put["item_clicks_24h"][:] = np.log1p(w[:, _24H, _CLICK])
+    put["item_clicks_total"][:] = np.log1p(total)
+    put["item_shown_1h"][:] = np.log1p(w[:, _1H, _SHOWN])
+    put["item_shown_24h"][:] = np.log1p(w[:, _24H, _SHOWN])
+
+
+def _rates(put: dict[str, F32], w: F32) -> None:
+    for name, window in (("item_ctr_1h", _1H), ("item_ctr_24h", _24H)):
+        clicks = w[:, window, _CLICK]
+        put[name][:] = (clicks + 1) / (np.maximum(w[:, window, _SHOWN], clicks) + 20)
+    clicks = w[:, _24H, _CLICK]
+    put["item_skip_rate_24h"][:] = w[:, _24H, _SKIP] / (w[:, _24H, _SKIP] + clicks + 20)
+    put["item_dwell_mean_24h"][:] = np.log1p(w[:, _24H, _DWELL] / (clicks + 1))
+    put["item_like_rate_24h"][:] = w[:, _24H, _LIKE] / (clicks + 20)
+    put["item_trend"][:] = (12 * w[:, _5M, _CLICK] + 1) / (w[:, _1H, _CLICK] + 1)
+
+
+def _age(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
+    born = np.where(c.published > 0, c.published, c.stats["first_ts"])
+    put["item_age_h"][:] = np.where(born > 0, np.log1p(np.maximum(ctx.now - born, 0) / HOUR_MS), -1)
+    last = c.stats["last_click"]
+    put["item_idle_min"][:] = np.where(last > 0, np.log1p(np.maximum(ctx.now - last, 0) / 60_000), -1)
+
+
+def fill_country(put: dict[str, F32], c: Candidates) -> None:
+    """Fill what the request's country clicks; ``fill_item`` must have run before."""
+    put["country_clicks_1h"][:] = np.log1p(c.country_clicks)
+    put["country_share_1h"][:] = share(c.country_clicks)
+    put["country_rank_1h"][:] = ranks(c.country_clicks)
+    # A country with few clicks is taken for an average one.
+    put["country_smoothed_1h"][:] = smoothed(c.country_clicks, put["item_click_share_1h"])

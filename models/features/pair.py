@@ -1,0 +1,50 @@
+"""Features of the item with the session: what is clicked after its clicks, and with them; content."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features.inputs import Candidates, RequestContext
+from headrace.models.features.relative import SMOOTHING, ranks, share
+from headrace.models.state import items as item_state
+
+F32 = npt.NDArray[np.float32]
+
+
+def fill_pairs(put: dict[str, F32], c: Candidates) -> None:
+    """Fill how strongly each item follows the session's clicks; ``fill_item`` must have run before."""
+    put["next_score"][:] = np.log1p(c.next_score)
+    put["next_share"][:] = c.next_share
+    put["next_share_2"][:] = c.next_share_2
+    if c.next_share_all is not None:
+        put["next_share_all"][:] = c.next_share_all
+    put["next_total"][:] = np.log1p(c.next_total)
+    popular = put["item_click_share_1h"]
+    put["next_smoothed"][:] = (c.next_score + SMOOTHING * popular) / (np.float32(c.next_total) + SMOOTHING)
+    put["next_rank"][:] = ranks(c.next_score)
+    put["together_score"][:] = c.together
+    put["together_share"][:] = share(c.together)
+    # Popular items are seen together with everything: their strength is divided by their own clicks.
+    put["together_lift"][:] = c.together / np.sqrt(item_state.COUNTS.totals(c.stats, "click") + 10.0)
+    put["together_rank"][:] = ranks(c.together)
+
+
+def fill_content(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
+    """Fill how close each item's content is to the user's and to the last click's."""
+    put["vector_user"][:] = c.vectors @ ctx.user_vector
+    put["vector_last"][:] = c.vectors @ ctx.last_vector
+    if ctx.last_category:
+        put["same_category_as_last"][:] = c.category == ctx.last_category
+    if ctx.last_creator:
+        put["same_creator_as_last"][:] = c.creator == ctx.last_creator
+
+
+def fill_prior(put: dict[str, F32]) -> None:
+    """Fill the sum of pairs and popularity; ``fill_item`` and ``fill_pairs`` must have run before.
+
+    Trees find it hard to build such a sum, and do better when they start from it.
+    """
+    prior = put["next_share"] + put["together_share"] + put["item_click_share_1h"]
+    put["prior_score"][:] = prior
+    put["prior_rank"][:] = ranks(prior)

@@ -1,0 +1,103 @@
+"""The feature list: which columns there are, in which order."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """An ordered list of feature names; ``version`` changes whenever the list does."""
+
+    names: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """Return a short fingerprint of the list."""
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:12]
+
+    def index(self, name: str) -> int:
+        """Return the column of ``name``."""
+        return self.names.index(name)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+SPEC = FeatureSpec(
+    (
+        # the item, everywhere
+        "item_clicks_5m",
+        "item_clicks_15m",
+        "item_clicks_1h",
+        "item_clicks_24h",
+        "item_clicks_total",
+        "item_shown_1h",
+        "item_shown_24h",
+        "item_ctr_1h",
+        "item_ctr_24h",
+        "item_skip_rate_24h",
+        "item_dwell_mean_24h",
+        "item_like_rate_24h",
+        "item_trend",
+        "item_age_h",
+        "item_idle_min",
+        # the item, among these candidates and in this country
+        "item_click_share_5m",
+        "item_click_share_15m",
+        "item_click_share_1h",
+        "item_click_rank_15m",
+        "item_click_rank_1h",
+        "country_clicks_1h",
+        "country_share_1h",
+        "country_rank_1h",
+        "country_smoothed_1h",
+        # the user
+        "user_clicks_5m",
+        "user_clicks_1h",
+        "user_clicks_24h",
+        "user_ctr_24h",
+        "user_dwell_mean_24h",
+        "user_clicks_total",
+        "user_session_len",
+        "user_idle_min",
+        # the user and the item
+        "next_score",
+        "next_share",
+        "next_share_2",
+        "next_share_all",
+        "next_total",
+        "next_smoothed",
+        "together_score",
+        "together_share",
+        "together_lift",
+        "together_rank",
+        "next_rank",
+        "vector_user",
+        "vector_last",
+        "category_affinity",
+        "creator_affinity",
+        "category_preferred",
+        "creator_followed",
+        "same_category_as_last",
+        "same_creator_as_last",
+        "seen_before",
+        "prior_score",
+        "prior_rank",
+        # the request
+        "surface",
+        "hour",
+        "device",
+        "position",
+        "online_score",
+    )
+)
+
+POSITION = SPEC.index("position")
+ONLINE = SPEC.index("online_score")
+#: The columns the online model reads: all but the position and its own score.
+ONLINE_COLUMNS = np.array([i for i, n in enumerate(SPEC.names) if n not in {"position", "online_score"}])
+ONLINE_NAMES = tuple(SPEC.names[i] for i in ONLINE_COLUMNS)

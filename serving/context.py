@@ -1,0 +1,106 @@
+"""What a request and the user's row say, before any candidate is sought. Pure: state and time passed in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.embeddings import DIM, category_vector, unit
+from headrace.models.features.inputs import RequestContext
+from headrace.models.state import users as user_state
+from headrace.serving.catalog import Catalog
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import RecRequest
+
+F32 = npt.NDArray[np.float32]
+#: The user's row, ``user_state.ROW`` ``(1,)``.
+UserRow = npt.NDArray[Any]
+
+#: Most items whose neighbour rows one request reads.
+ANCHORS = 10
+#: A new session starts from this many clicks of the last one.
+_FROM_LAST_SESSION = 3
+#: Weight of each anchor's vector, relative to the one before it.
+_VECTOR_FADE = 0.8
+#: Two vectors closer than this (inner product) are searched around only once.
+_SAME = 0.99
+
+
+def anchors_for(request: RecRequest, user: UserRow | None, now: int, session_gap_ms: int) -> list[int]:
+    """Return the items whose neighbour rows this request needs, newest first.
+
+    These are the item a list is asked for, then the clicks of the user's session.
+    """
+    items: list[int] = [hash64(request.item_id)] if request.item_id else []
+    if user is not None and request.surface != "related":
+        recent, times = user_state.recent_items(user[0])
+        session = int(user[0]["session_len"])
+        if times and now - times[0] > session_gap_ms:
+            session = _FROM_LAST_SESSION
+        items += recent[: max(1, session)]
+    return list(dict.fromkeys(items))[:ANCHORS]
+
+
+def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
+    """Return the country asked from, else the user's (0: unknown), and the user's age (-1: unknown)."""
+    country = hash64(request.context.country)
+    if user is None:
+        return country, -1
+    return country or int(user[0]["country"]), int(user[0]["age"])
+
+
+def excluded(request: RecRequest, user: UserRow | None, now: int, repeat_after_ms: int) -> list[int]:
+    """Return the items that must not be shown: named by the request, or clicked lately."""
+    out = [hash64(i) for i in request.exclude]
+    if request.item_id:
+        out.append(hash64(request.item_id))
+    if user is not None:
+        recent, times = user_state.recent_items(user[0])
+        out += [i for i, t in zip(recent, times, strict=True) if now - t < repeat_after_ms]
+    return out
+
+
+def request_context(
+    catalog: Catalog, request: RecRequest, user: UserRow | None, anchors: list[int], country: int, now: int
+) -> RequestContext:
+    """Return what the features need to know of the request; ``anchors`` are those of ``anchors_for``."""
+    vectors = [v for i in anchors if (v := catalog.vector(i)) is not None]
+    mean = np.zeros(DIM, np.float32)
+    for k, vector in enumerate(vectors):
+        mean += np.float32(_VECTOR_FADE**k) * vector
+    if user is not None:
+        mean += _taste_vector(catalog, user)
+    last = catalog.table.row(anchors[0]) if anchors else -1
+    data = catalog.table.data
+    return RequestContext(
+        now=now,
+        country=country,
+        device=request.context.device,
+        surface=request.surface,
+        user_vector=unit(mean),
+        last_vector=vectors[0] if vectors else np.zeros(DIM, np.float32),
+        last_category=int(data["category"][last]) if last >= 0 else 0,
+        last_creator=int(data["creator"][last]) if last >= 0 else 0,
+    )
+
+
+def _taste_vector(catalog: Catalog, user: UserRow) -> F32:
+    """Return the mean vector of the user's clicks, else of their preferences, float32 ``(DIM,)``."""
+    recent, _ = user_state.recent_items(user[0])
+    rows = catalog.table.find(recent)
+    rows = rows[rows >= 0]
+    if not len(rows):
+        names = [catalog.name_of(int(k)) for k in user[0]["preferred"] if k]
+        return category_vector([n for n in names if n])
+    mean: F32 = catalog.table.data["vector"][rows].mean(0)
+    return mean
+
+
+def interests(context: RequestContext) -> list[F32]:
+    """Return the vectors to search around: the user's, and the last click's where it differs."""
+    out = [v for v in (context.user_vector, context.last_vector) if v.any()]
+    if len(out) == 2 and float(out[0] @ out[1]) > _SAME:
+        return out[:1]
+    return out

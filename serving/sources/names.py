@@ -1,0 +1,12 @@
+"""The names of the candidate sources, and their bits in a candidate's mask."""
+
+from __future__ import annotations
+
+#: Bit i of a candidate's mask says that ``SOURCES[i]`` proposed it. New sources are added at the end.
+SOURCES = ("next", "together", "hot", "trending", "rising", "country", "new", "popular", "catalog")
+NEXT, TOGETHER, HOT, TRENDING, RISING, COUNTRY, NEW, POPULAR, CATALOG = range(len(SOURCES))
+
+
+def names_in(mask: int) -> list[str]:
+    """Return the names of the sources whose bits are set."""
+    return [name for bit, name in enumerate(SOURCES) if mask >> bit & 1]

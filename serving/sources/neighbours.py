@@ -1,0 +1,86 @@
+"""Source: neighbours of the anchors. What was clicked after them, and in the same sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.serving.sources.names import NEXT, TOGETHER
+from headrace.serving.sources.proposals import Proposals
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+#: Factor for each click further back in the session: older clicks say less (Globo reference: 0.8).
+FADE = 0.8
+
+
+@dataclass(slots=True)
+class Anchors:
+    """The items a list should be close to, newest first, with their neighbour rows (blank where unknown)."""
+
+    items: list[int] = field(default_factory=list)
+    rows: npt.NDArray[np.void] | None = None  # neighbours.ROW (len(items),)
+
+
+@dataclass(slots=True)
+class Pairs:
+    """All (anchor, neighbour) pairs in flat arrays ``(n,)``, in the order of the anchors.
+
+    ``seq`` and ``share`` say how often the neighbour was the next click, as a weight and as a share of all
+    next clicks. ``together`` says how often both were in one session, and fades with the anchor's place.
+    """
+
+    anchor: I64  # place of the anchor, 0 is the newest click
+    other: U64
+    seq: F32
+    share: F32
+    together: F32
+    next_total: float  # weight of all next clicks of the newest anchor
+
+    @classmethod
+    def of(cls, rows: npt.NDArray[np.void] | None) -> Pairs:
+        """Return the pairs of neighbour rows, the row of the newest click first."""
+        if rows is None or not len(rows):
+            empty = np.zeros(0, np.float32)
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.uint64), empty, empty, empty, 0.0)
+        seq, co = rows["seq"], rows["co"]
+        anchor, slot = np.nonzero((seq > 0) | (co > 0))
+        seq, co = seq[anchor, slot], co[anchor, slot]
+        seq_total, co_total = rows["seq_total"], rows["co_total"]
+        share = seq / np.maximum(seq_total, np.float32(1e-9))[anchor]
+        fade = (np.float32(FADE) ** np.arange(len(rows), dtype=np.float32)) / np.sqrt(1 + co_total)
+        return cls(anchor, rows["other"][anchor, slot], seq, share, co * fade[anchor], float(seq_total[0]))
+
+    def propose(self, to: Proposals, k: int) -> None:
+        """Add up to ``k`` neighbours of every anchor by ``seq``, and up to ``k`` by ``together``."""
+        if not len(self.anchor):
+            return
+        cuts = np.searchsorted(self.anchor, np.arange(1, self.anchor[-1] + 1))
+        for source, weight in ((NEXT, self.seq), (TOGETHER, self.together)):
+            for other, w in zip(np.split(self.other, cuts), np.split(weight, cuts), strict=True):
+                order = np.argsort(-w, kind="stable")[:k]
+                to.add(source, other[order[w[order] > 0]])
+
+    def columns(self, keys: U64) -> dict[str, F32]:
+        """Return what the pairs say of ``keys`` (ascending): fields of ``Candidates``, float32 ``(n,)``."""
+        n = len(keys)
+        at = np.minimum(np.searchsorted(keys, self.other), max(n - 1, 0))
+        here = keys[at] == self.other if n else np.zeros(len(at), bool)
+        at, anchor = at[here], self.anchor[here]
+        seq, share, together = self.seq[here], self.share[here], self.together[here]
+        first, second = anchor == 0, anchor == 1
+
+        def total(where: I64, weight: F32) -> F32:
+            return np.bincount(where, weight, n).astype(np.float32)
+
+        return {
+            "next_score": total(at[first], seq[first]),
+            "next_share": total(at[first], share[first]),
+            "next_share_2": total(at[second], share[second]),
+            "next_share_all": total(at, share * np.float32(FADE) ** anchor.astype(np.float32)),
+            "together": total(at, together),
+        }

@@ -1,0 +1,40 @@
+"""Calls that end in time, and connections that send nothing after they are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Any
+
+#: A call that timed out gets this long once more: our own event loop may have been busy.
+_GRACE_S = 0.005
+
+
+async def within(call: Any, timeout_s: float) -> Any:
+    """Return a call's result; raise ``TimeoutError`` after ``timeout_s``, wherever the call hangs."""
+    task = asyncio.ensure_future(call)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not done:
+            done, _ = await asyncio.wait({task}, timeout=_GRACE_S)
+        if not done:
+            raise TimeoutError(f"no answer within {timeout_s * 1000:.0f} ms")
+        return task.result()
+    finally:
+        task.cancel()  # does nothing to a task that is done
+
+
+async def abort(connection: Any) -> None:
+    """Close a connection (redis-py's) and throw away what it has not sent yet.
+
+    An ordinary close sends the rest when the network is back: old rows would overwrite newer ones.
+    """
+    writer = connection._writer
+    if writer is not None:
+        with contextlib.suppress(OSError, ValueError):  # the socket is closed already
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)

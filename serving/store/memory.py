@@ -1,0 +1,77 @@
+"""The online store in a dictionary, for tests and tools."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from headrace.serving.store.protocol import Keys, Kind
+from headrace.streams.errors import UnavailableError
+from headrace.streams.tables.rows import PackedRows
+
+
+class MemoryStore:
+    """An online store in memory. Nothing expires; an outage, a loss and a restart can be simulated.
+
+    Attributes
+    ----------
+    away
+        While true, every call raises ``UnavailableError``.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[Kind, int], bytes] = {}
+        self._marks: dict[tuple[Kind, int], tuple[str, int]] = {}
+        self._run_id = self._seen_run_id = secrets.token_hex(8)
+        self.away = False
+
+    def lose(self) -> None:
+        """Lose all data, as at ``FLUSHALL``."""
+        self._rows.clear()
+        self._marks.clear()
+
+    def restart(self) -> None:
+        """Get another run id; the data stays."""
+        self._run_id = secrets.token_hex(8)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise UnavailableError("the store is away")
+
+    async def put(self, kind: Kind, rows: PackedRows) -> None:
+        """Write packed rows."""
+        self._answer()
+        self._rows.update(zip([(kind, k) for k in rows.keys.tolist()], rows, strict=True))
+
+    async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
+        """Read packed rows."""
+        self._answer()
+        return [self._rows.get((kind, k)) for k in keys]
+
+    async def drop(self, kind: Kind, keys: Keys) -> None:
+        """Remove rows."""
+        self._answer()
+        for key in keys:
+            self._rows.pop((kind, int(key)), None)
+
+    def _mark(self, kind: Kind, partition: int, run_id: str) -> int | None:
+        run, position = self._marks.get((kind, partition), ("", 0))
+        return position if run == run_id else None
+
+    async def read_marks(self, kind: Kind, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Return the positions of the marks."""
+        self._answer()
+        self._seen_run_id = self._run_id
+        return {p: self._mark(kind, p, self._seen_run_id) for p in partitions}
+
+    async def set_marks(
+        self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
+    ) -> set[int]:
+        """Write marks."""
+        self._answer()
+        done = {p for p in marks if seen is None or self._mark(kind, p, self._seen_run_id) == seen[p]}
+        self._marks.update({(kind, p): (self._seen_run_id, marks[p]) for p in done})
+        return done
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,75 @@
+"""What an online store does, and the layout of its keys. In Redis: ``redis.py``; in memory: ``memory.py``.
+
+Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
+
+    key                         type     value                    expires
+    <prefix>u:<16 hex digits>   string   packed user_state.ROW    user_ttl_s after it was last written
+    <prefix>n:<16 hex digits>   string   packed neighbours.ROW    item_ttl_s after it was last written
+    <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
+    <prefix>m:<u|n|i>           hash     partition -> mark        never
+
+A *mark* is "<run id> <position>", one for each partition of a kind. It says that all records of the
+partition's changelog before ``position`` have been written here. Marks are lost together with the rows when
+Redis loses its data. A mark is void when its run id is not the server's present one (``INFO server``): a
+restart may have brought back older rows. Where a hosted Redis tells no run id, the run id is empty, and only
+a missing mark shows a loss.
+
+Each row is written with one ``SET``, so any cluster node, proxy or Redis without scripts takes it. The marks
+of a kind are one key: several nodes that lose their data one by one would need one key each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.streams.tables.rows import PackedRows
+
+#: Rows of users, of neighbours, of items.
+Kind = Literal["u", "n", "i"]
+Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
+
+#: A store that is away is asked this often whether it is back.
+PROBE_S = 0.25
+
+
+class OnlineStore(Protocol):
+    """What serving reads and the stages write. Every call may raise ``UnavailableError``."""
+
+    async def put(self, kind: Kind, rows: PackedRows) -> None:
+        """Write packed rows."""
+
+    async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
+        """Read packed rows in the order of ``keys``, None where there is none."""
+
+    async def drop(self, kind: Kind, keys: Keys) -> None:
+        """Remove rows; a key that has none is passed over."""
+
+    async def read_marks(self, kind: Kind, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Return the position of every partition's mark, None where it is missing or void."""
+
+    async def set_marks(
+        self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
+    ) -> set[int]:
+        """Write marks under the run id that ``read_marks`` saw last.
+
+        After a restart of the store, marks written so are void until ``read_marks`` is called again.
+
+        Parameters
+        ----------
+        marks
+            Position by partition.
+        seen
+            Where given, a mark is written only if its position is still the one given here (None: missing
+            or void).
+
+        Returns
+        -------
+        The partitions whose mark was written.
+        """
+
+    async def close(self) -> None:
+        """Close the connections."""

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from feature_inputs import candidates, context, of, user_of
+from strategies import T0, Act
+
+from headrace.models.features.assemble import assemble
+from headrace.models.state import users as user_state
+from headrace.streams.settings import MINUTE_MS
+
+
+def test_the_user_and_what_they_like() -> None:
+    user = user_of(
+        Act(1, 2, "click", T0 - 3 * MINUTE_MS, category=2, creator=3),
+        Act(1, 3, "like", T0 - MINUTE_MS, category=4, creator=3),
+    )
+    user["preferred"][0, 0], user["followed"][0, 0] = 1, 3
+    out = assemble(user, candidates(4), context())
+    assert of(out, "user_clicks_5m") == pytest.approx([np.log1p(1)] * 4)
+    assert of(out, "user_clicks_total") == pytest.approx([np.log1p(1)] * 4)
+    assert of(out, "user_session_len") == [1] * 4
+    assert of(out, "user_idle_min") == pytest.approx([np.log1p(3)] * 4)
+    # candidates 1..4 have categories 1..4 and creators 1..4
+    assert of(out, "category_affinity") == pytest.approx([0, 1 / 3, 0, 2 / 3], rel=1e-3)
+    assert of(out, "creator_affinity") == pytest.approx([0, 0, 1, 0])
+    assert of(out, "category_preferred") == [1, 0, 0, 0]
+    assert of(out, "creator_followed") == [0, 0, 1, 0]
+    assert of(out, "seen_before") == [0, 1, 0, 0]
+
+
+def test_an_item_without_category_matches_nobodys_taste() -> None:
+    user = user_of(Act(1, 2, "click", T0, category=2))  # ten of twelve places stay 0
+    nothing = np.zeros(2, np.uint64)
+    out = assemble(user, candidates(2, category=nothing, creator=nothing), context())
+    for name in ("category_affinity", "creator_affinity", "category_preferred", "creator_followed"):
+        assert of(out, name) == [0, 0], name
+
+
+def test_somebody_unknown_and_somebody_who_never_clicked() -> None:
+    for user in (None, np.full(1, user_state.BLANK, user_state.ROW)):
+        out = assemble(user, candidates(2), context())
+        assert np.isfinite(out).all()
+        assert of(out, "seen_before") == [0, 0]
+    assert of(out, "user_idle_min") == [-1, -1]

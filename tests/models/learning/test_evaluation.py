@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headrace.models.learning.evaluation import auc, evaluate
+
+
+def test_auc_counts_ties_half() -> None:
+    assert auc(np.array([0.1, 0.9]), np.array([False, True])) == 1.0
+    assert auc(np.array([0.5, 0.5]), np.array([False, True])) == 0.5
+    assert auc(np.array([0.9, 0.1]), np.array([False, True])) == 0.0
+
+
+def test_list_metrics_by_hand() -> None:
+    got = evaluate(
+        np.array([0.9, 0.5, 0.1, 0.2, 0.3]),
+        np.array([False, True, False, False, True]),
+        np.array([0, 0, 0, 1, 1]),
+    )
+    assert got["mrr"] == pytest.approx((1 / 2 + 1) / 2)
+    assert got["ndcg_at_10"] == pytest.approx((1 / np.log2(3) + 1) / 2)

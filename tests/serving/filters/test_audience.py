@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import item
+
+from headrace.serving.catalog import Catalog
+from headrace.serving.filters import audience
+from headrace.streams.messages.ids import hash64
+
+
+@given(
+    st.lists(st.sampled_from(["BR", "US", "DE"]), max_size=3),
+    st.lists(st.sampled_from(["BR", "US", "DE"]), max_size=3),
+    st.integers(0, 99),
+    st.sampled_from(["", "BR", "US", "FR"]),
+    st.integers(-1, 120),
+)
+def test_rules(allowed: list[str], blocked: list[str], min_age: int, country: str, age: int) -> None:
+    catalog = Catalog()
+    key = catalog.put(item(1, countries=allowed, blocked_countries=blocked, min_age=min_age))
+    got = bool(audience.allowed(catalog, np.array([catalog.table.row(key)]), hash64(country), age)[0])
+    here = country != "" and (not allowed or country in allowed) and country not in blocked
+    old_enough = age >= min_age if age >= 0 else min_age == 0
+    assert got == (((not allowed and not blocked) or here) and old_enough)
+
+
+def test_rules_of_many_rows_at_once() -> None:
+    catalog = Catalog()
+    made = [
+        catalog.put(item(n, countries=["BR"] if n % 2 else [], min_age=18 if n % 3 == 0 else 0))
+        for n in range(30)
+    ]
+    rows = catalog.table.find(made)
+    assert audience.allowed(catalog, rows, hash64("US"), 20).tolist() == [n % 2 == 0 for n in range(30)]
+    assert audience.allowed(catalog, rows, hash64("BR"), 5).tolist() == [n % 3 != 0 for n in range(30)]
+    assert audience.allowed(catalog, rows[:0], 0, -1).shape == (0,)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import online
+from strategies import T0, item_events, pieces
+
+from headrace.models.learning import online as online_model
+from headrace.models.learning import ranker
+from headrace.models.learning.ranker import Ranker
+from headrace.models.state.items import ItemState
+from headrace.serving.mirrors import Mirrors
+from headrace.serving.policy import Policy
+from headrace.serving.recommender import Recommender
+from headrace.streams.messages.columns import ITEM_EVENT, KIND
+from headrace.streams.tables.rows import RowTable
+
+cuts = st.lists(st.integers(0, 60), max_size=6)
+Events = np.ndarray[Any, Any]
+
+
+def mirrored() -> tuple[Mirrors, ItemState]:
+    """Return mirrors and the item rows they keep."""
+    stats = ItemState()
+    return Mirrors(Recommender(Policy(), stats=stats)), stats
+
+
+def rows_of(table: RowTable) -> dict[int, bytes]:
+    return dict(zip(table.keys().tolist(), table.pack(table.rows()), strict=True))
+
+
+def same(a: ItemState, b: ItemState) -> bool:
+    return rows_of(a.table) == rows_of(b.table) and rows_of(a.countries) == rows_of(b.countries)
+
+
+def record(key: bytes | None, value: bytes | None) -> Any:
+    return SimpleNamespace(key=key, value=value)
+
+
+def row_key(key: int) -> bytes:
+    return key.to_bytes(8, "little")
+
+
+@given(item_events(), cuts)
+def test_a_mirror_of_the_topics(events: Events, where: list[int]) -> None:
+    source, (mirrors, mirror) = ItemState(), mirrored()
+    for part in pieces(len(events), where):
+        touched = source.apply(events[part], np.arange(part.start, part.stop))
+        for table, rows, load in zip(
+            (source.table, source.countries),
+            touched,
+            (mirrors.item_features, mirrors.item_countries),
+            strict=True,
+        ):
+            records = [record(b"m:3", b"12345678"), record(None, b"x")]
+            records += [
+                record(row_key(k), v)
+                for k, v in zip(table.data["key"][rows].tolist(), table.pack(rows), strict=True)
+            ]
+            assert load(records) == len(rows)
+    assert same(source, mirror)
+
+
+def test_a_mirror_forgets_what_has_expired_and_never_goes_back() -> None:
+    source, (mirrors, mirror) = ItemState(), mirrored()
+    click = np.zeros(1, ITEM_EVENT)
+    click["item"], click["ts"], click["amount"], click["kind"] = 1, T0, 1, KIND["click"]
+    packed = []
+    for n in range(3):
+        source.apply(click, np.array([n]))
+        packed += source.table.pack(source.table.rows())
+    key = row_key(1)
+    mirrors.item_features([record(key, packed[2]), record(key, packed[0])])  # a zombie writes last
+    assert mirror.table.data["offset"][mirror.table.row(1)] == 2
+    mirrors.item_features([record(key, packed[2]), record(key, None)])
+    assert len(mirror.table) == 0
+    mirrors.item_features([record(key, None), record(key, packed[1])])
+    assert mirror.table.data["offset"][mirror.table.row(1)] == 1
+    assert mirrors.item_features([record(key, b"short")]) == 0
+
+
+def test_of_each_model_the_newest_that_fits_is_used(
+    trained: Ranker, caplog: pytest.LogCaptureFixture
+) -> None:
+    recommender = Recommender(Policy())
+    older, _ = online_model.encode(online(1), 0, {})
+    newer, version = online_model.encode(online(2), 0, {})
+    lightgbm, ranker_version = ranker.encode(trained.text, 0, {})
+    with caplog.at_level(logging.ERROR):
+        Mirrors(recommender).models(
+            [
+                record(b"ranker", lightgbm),
+                record(b"online", older),
+                record(b"online", newer),
+                record(b"online", b"{}"),
+                record(b"online", None),
+                record(b"some other model", b"{}"),
+            ]
+        )
+    assert recommender.online is not None
+    assert recommender.online.version == version
+    assert recommender.ranker is not None
+    assert recommender.ranker.version == ranker_version
+    assert [r.action for r in caplog.records] == ["model_refused"]  # type: ignore[attr-defined]

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_models import Fixed, online
+from worlds import World, busy, item, request
+
+from headrace.models.features.spec import SPEC
+from headrace.models.learning.ranker import Ranker
+from headrace.serving.ranking import blend
+
+
+def test_what_is_missing_is_said(trained: Ranker) -> None:
+    world = busy()
+    assert world.answer(request()).reply.degraded == ["ranker", "online"]
+    world.recommender.online = online()
+    assert world.answer(request()).reply.degraded == ["ranker"]
+    world.recommender.ranker = trained
+    assert world.answer(request()).reply.degraded == []
+    world.recommender.online = None
+    assert world.answer(request()).reply.degraded == ["online"]
+
+
+@pytest.mark.parametrize("shift", [-10.0, 0.0])
+def test_a_boost_lifts_whatever_the_sign_of_scores(shift: float) -> None:
+    world = World()
+    for n in range(20):
+        world.publish(item(n, boost=2.0 if n == 7 else 0.5 if n == 3 else 1.0))
+    world.recommender.ranker = Fixed("user_clicks_5m", shift=shift or 1.0)  # type: ignore[assignment]
+    ids = world.shown(request())
+    assert ids[0] == "i7"
+    assert ids[-1] == "i3"
+
+
+def test_a_boost_of_zero_goes_last_and_scores_stay_finite() -> None:
+    for shift in (-3.0, 3.0):
+        world = World()
+        for n in range(5):
+            world.publish(item(n, boost=0.0 if n == 2 else 1.0))
+        world.recommender.ranker = Fixed("user_clicks_5m", shift=shift)  # type: ignore[assignment]
+        reply = world.answer(request()).reply
+        assert reply.items[-1].item_id == "i2"
+        assert all(np.isfinite(i.score) for i in reply.items)
+
+
+def test_the_blend_is_finite_and_of_any_length() -> None:
+    for n in (0, 1, 5):
+        out = blend(np.zeros((n, len(SPEC)), np.float32))
+        assert out.shape == (n,)
+        assert np.isfinite(out).all()
