@@ -72,13 +72,11 @@ def diagram(page: str) -> str:
     return text
 
 
+ROOMS = "streams|models|serving|agents|console|demo|oracle|src|tests|bench|ops"
+
+
 def files_in(text: str) -> set[str]:
-    return
-    set(
-        re.findall(
-            r"\b(?:streams|models|serving|agents|console|demo|oracle|tests|bench|ops)/[\w/]+\.\w+", text
-        )
-    )
+    return set(re.findall(rf"\b(?:{ROOMS})/[\w/]+\.\w+", text))
 
 
 def agent_files() -> set[str]:
