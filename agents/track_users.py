@@ -31,7 +31,7 @@ from headrace.agents.stage.partitions import (
 )
 from headrace.agents.wiring import Wiring
 from headrace.models.state import users as user_state
-from headrace.models.state.kernels import split_item_events
+from headrace.models.state.item_events import split_item_events
 from headrace.models.state.users import UserState, item_events, known
 from headrace.streams.dedup import DedupWindow, stream_times
 from headrace.streams.messages.codec import Decoded, Decoder, check_key

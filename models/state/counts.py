@@ -1,6 +1,6 @@
 """What is counted of a user or an item: windows, all-time totals, 30-day decayed counts, as fields of a row.
 
-All of it is brought up to date by one compiled pass (``kernels``) and is the same for every order of
+All of it is brought up to date by one compiled pass (``counter``) and is the same for every order of
 the events: windows and totals are integers, and decayed counts are sums of 64-bit floats.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.state.kernels import Counter
+from headrace.models.state.counter import Counter
 from headrace.streams.settings import DAY_MS
 from headrace.streams.windows import Windows
 

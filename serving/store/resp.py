@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from headrace.serving.store.kernels import set_commands
+from headrace.serving.store.resp_commands import set_commands
 from headrace.streams.tables.rows import PackedRows
 
 Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
