@@ -26,7 +26,7 @@ from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
 from headrace.agents.stage.store import StageStore, persist
 from headrace.agents.wiring import Wiring
 from headrace.models.state import users as user_state
-from headrace.models.state.kernels import split_item_events
+from headrace.models.state.item_events import split_item_events
 from headrace.models.state.users import known
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.columns import PACKED

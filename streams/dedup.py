@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from headrace.streams.tables.kernels import LastSeen
+from headrace.streams.last_seen import LastSeen
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]

@@ -11,6 +11,9 @@ A value is the sum of the buckets in ``(bucket(now) - n, bucket(now)]``: it depe
 asked, never on arrival order, for every time asked that is at most ``AHEAD_MS`` before the newest event. One
 producer whose clock runs ahead (within what is accepted) therefore costs nobody else's counts. Counts are
 integers that stop at the largest a bucket can hold: that, too, is the same in every order.
+
+Here rows are laid out and read. Events are added to them by ``headrace.models.state.counter``, together with
+the other counts of a row.
 """
 
 from __future__ import annotations
@@ -23,11 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
-from headrace.streams.tables.kernels import WindowPlan
+from headrace.streams.window_sums import WindowSums
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.integer[Any]]
 
 #: How far events may be ahead of the time asked without wiping what the window still needs; events further in
 #: the future are not accepted.
@@ -105,7 +107,7 @@ class Windows:
         self._asked_array = np.array(list(asked.values()), np.int64)
         self._metric = {metric: j for j, metric in enumerate(metrics)}
         self._dtype: np.dtype[Any] | None = None
-        self._plan: WindowPlan | None = None
+        self._sums: WindowSums | None = None
 
     def fields(self) -> list[tuple[Any, ...]]:
         """Return the dtype fields a row needs, the widest first, so that none needs padding before it.
@@ -122,19 +124,6 @@ class Windows:
             if t.name in self._high
         ]
         return heads + lows + sorted(highs, key=lambda f: -np.dtype(f[1]).itemsize)
-
-    def add(self, data: npt.NDArray[Any], rows: I64, ts: I64, metric: Ints, amount: Ints) -> None:
-        """Add ``amount[i]`` to ``metric[i]`` of ``rows[i]`` at time ``ts[i]`` (ms); rows may repeat.
-
-        What is older than a tier's ring is left out of that tier. A negative metric is passed over.
-
-        Raises
-        ------
-        ValueError, IndexError
-            An amount is negative, a time is not between 0 and the year 6000, a row or metric is none of these
-            data's. Nothing has been added then.
-        """
-        self._bound(data).add(data, _i64(rows), _i64(ts), _i64(metric), _i64(amount))
 
     def read(self, data: npt.NDArray[Any], now: int, rows: I64 | None = None) -> F32:
         """Return every window of every metric at ``now`` (ms), float32 ``(n, len(names), metrics)``.
@@ -160,9 +149,9 @@ class Windows:
         tier, most = self._asked[window]
         return self._bound(data).read_one(data, tier, self._metric[metric], buckets or most, now, rows)
 
-    def _bound(self, data: npt.NDArray[Any]) -> WindowPlan:
+    def _bound(self, data: npt.NDArray[Any]) -> WindowSums:
         """Return where the windows lie in rows of this dtype."""
-        if self._plan is None or data.dtype is not self._dtype:
+        if self._sums is None or data.dtype is not self._dtype:
             fields, p = _fields(data.dtype), self._prefix
             plan = []
             for tier in self.tiers:
@@ -172,9 +161,9 @@ class Windows:
                 plan.append(
                     [low_at, high_at, head_at, tier.bucket_ms, high.itemsize if high else 0, tier.ring]
                 )
-            self._plan = WindowPlan(np.array(plan, np.int64), len(self.metrics), data.dtype.itemsize)
+            self._sums = WindowSums(np.array(plan, np.int64), len(self.metrics), data.dtype.itemsize)
             self._dtype = data.dtype
-        return self._plan
+        return self._sums
 
 
 def _fields(dtype: np.dtype[Any]) -> Mapping[str, Any]:
@@ -182,9 +171,3 @@ def _fields(dtype: np.dtype[Any]) -> Mapping[str, Any]:
     if fields is None:
         raise TypeError(f"{dtype} has no fields")
     return fields
-
-
-def _i64(values: Ints) -> I64:
-    if values.dtype.kind not in "iu":
-        raise TypeError(f"whole numbers are wanted, not {values.dtype}")
-    return np.ascontiguousarray(values, np.int64)

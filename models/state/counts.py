@@ -1,6 +1,6 @@
 """Counts of a user or an item as fields of a row: windows, all-time totals, decayed counts.
 
-One compiled pass (``kernels``) updates all of them. The result does not depend on the order of the events:
+One compiled pass (``counter``) updates all of them. The result does not depend on the order of the events:
 windows and totals are integers, and decayed counts are sums of 64-bit floats.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.state.kernels import Counter
+from headrace.models.state.counter import Counter
 from headrace.streams.settings import DAY_MS
 from headrace.streams.windows import Windows
 

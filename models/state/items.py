@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.state import kernels
 from headrace.models.state.counts import Counts
+from headrace.models.state.item_updates import ItemUpdates
+from headrace.models.state.row_access import distinct
 from headrace.streams.messages.columns import KINDS
 from headrace.streams.tables.rows import RowTable
 
@@ -54,8 +55,8 @@ _COUNTS_AS = {
 _METRIC = [METRICS.index(_COUNTS_AS[kind]) if kind in _COUNTS_AS else -1 for kind in KINDS]
 _COUNTED = np.array(_METRIC) >= 0
 _COUNTER = COUNTS.counter(ROW)
-_EVERYWHERE = kernels.Items(_COUNTER, ROW, metric=_METRIC, by_country=False)
-_BY_COUNTRY = kernels.Items(_COUNTER, ROW, metric=_METRIC, by_country=True)
+_EVERYWHERE = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by_country=False)
+_BY_COUNTRY = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by_country=True)
 
 
 def country_key(item: U64, country: U64) -> U64:
@@ -114,9 +115,9 @@ class ItemState:
 
 
 def _count(
-    kernel: kernels.Items, table: RowTable, keys: U64, events: npt.NDArray[np.void], offsets: I64
+    updates: ItemUpdates, table: RowTable, keys: U64, events: npt.NDArray[np.void], offsets: I64
 ) -> I64:
     """Count events in the rows of ``keys``; return the rows changed."""
     rows = table.take(keys)
-    fresh = kernel.apply(table.data, rows, events, offsets)
-    return kernels.distinct(rows if fresh.all() else rows[fresh], len(table.data))
+    fresh = updates.apply(table.data, rows, events, offsets)
+    return distinct(rows if fresh.all() else rows[fresh], len(table.data))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.state import kernels
+from headrace.models.state.neighbour_updates import NeighbourUpdates
+from headrace.models.state.row_access import distinct
 from headrace.streams.settings import DAY_MS, MINUTE_MS
 from headrace.streams.tables.rows import RowTable
 
@@ -36,7 +37,7 @@ ROW = np.dtype(
 BLANK = np.zeros((), ROW)
 BLANK["offset"] = -1
 
-_KERNEL = kernels.Neighbours(ROW, slots=SLOTS, step_ms=STEP_MS, half_life_ms=HALF_LIFE_MS)
+_UPDATES = NeighbourUpdates(ROW, slots=SLOTS, step_ms=STEP_MS, half_life_ms=HALF_LIFE_MS)
 
 
 def new_table() -> RowTable:
@@ -65,5 +66,5 @@ class Neighbours:
         if not len(pairs):
             return np.zeros(0, np.int64)
         rows = self.table.take(pairs["item"])
-        fresh = _KERNEL.apply(self.table.data, rows, pairs, offsets)
-        return kernels.distinct(rows if fresh.all() else rows[fresh], len(self.table.data))
+        fresh = _UPDATES.apply(self.table.data, rows, pairs, offsets)
+        return distinct(rows if fresh.all() else rows[fresh], len(self.table.data))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.state import kernels
 from headrace.models.state.counts import HALF_LIFE_MS, Counts
+from headrace.models.state.item_events import item_events as compiled_item_events
+from headrace.models.state.row_access import distinct
+from headrace.models.state.user_updates import UserUpdates
 from headrace.streams.messages.columns import KINDS, EventColumns
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import UserProfile
@@ -106,7 +108,7 @@ class UserState:
 
     def __init__(self, table: RowTable, session_gap_ms: int) -> None:
         self.table = table
-        self._kernel = kernels.Users(
+        self._updates = UserUpdates(
             _COUNTER,
             ROW,
             session_gap_ms,
@@ -130,10 +132,10 @@ class UserState:
             the session, in the order of the events, the nearest click first.
         """
         rows = self.table.take(events.user)
-        fresh, pairs = self._kernel.apply(self.table.data, rows, events)
+        fresh, pairs = self._updates.apply(self.table.data, rows, events)
         if not fresh.all():
             events, rows = events.where(fresh), rows[fresh]
-        return Applied(kernels.distinct(rows, len(self.table.data)), events, pairs)
+        return Applied(distinct(rows, len(self.table.data)), events, pairs)
 
     def shown(self, users: U64, slots: I64, ts: I64, offsets: I64) -> tuple[I64, Bool]:
         """Count shown slots: ``slots[i]`` of them for ``users[i]`` at ``ts[i]``.
@@ -151,7 +153,7 @@ class UserState:
         np.maximum.at(data["shown_offset"], rows, offsets)
         metric = np.full(len(rows), METRICS.index("shown"), np.int64)
         _COUNTER.add(data, rows, ts, metric, slots.astype(np.int64))
-        return kernels.distinct(rows, len(data)), fresh
+        return distinct(rows, len(data)), fresh
 
     def profile(self, profile: UserProfile) -> int:
         """Put a profile of the account service into its row; return the row."""
@@ -195,7 +197,7 @@ def item_events(applied: Applied, number: int) -> npt.NDArray[np.void]:
     These are every event of a kind that items count, and two records for each pair: *next* and *together* at
     the earlier item, *together* at the later one.
     """
-    return kernels.item_events(
+    return compiled_item_events(
         applied.events, applied.pairs, number, SEQ_STEP, PAIRS, [kind in _FOR_ITEMS for kind in KINDS]
     )
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.serving.store.kernels import set_commands
 from headrace.serving.store.protocol import Keys
+from headrace.serving.store.resp_commands import set_commands
 from headrace.streams.tables.rows import PackedRows
 
 #: Bytes of the answer to one ``SET`` (``+OK``) and one ``DEL`` (``:0`` or ``:1``); an error is longer.

@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from headrace.streams.tables.kernels import GivenRows, KeyIndex, blank_rows, pack_rows, unpack_rows
+from headrace.streams.tables.key_index import KeyIndex
+from headrace.streams.tables.packed_rows import pack_rows, unpack_rows
+from headrace.streams.tables.placed_rows import GivenRows, blank_rows
 
 Rows = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]

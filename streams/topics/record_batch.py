@@ -3,7 +3,7 @@
 https://kafka.apache.org/documentation/#recordbatch
 
 aiokafka's own builder takes records one by one, each as objects; here they are framed by a compiled loop
-(``headrace.streams.tables.kernels.frame_records``) and only the header is written in Python.
+(``headrace.streams.topics.framing.frame_records``) and only the header is written in Python.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from aiokafka.partitioner import murmur2
 from mode import Service
 
 from headrace.streams.settings import Settings
-from headrace.streams.tables.kernels import frame_records
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.framing import frame_records
 from headrace.streams.topics.names import LETTER_ROOM
 from headrace.streams.topics.record_batch import FramedBatch
 from headrace.streams.transport.patience import calm

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
 
 
@@ -49,6 +50,17 @@ def test_the_commands_of_the_readme_exist() -> None:
 def code_of(markdown: str) -> list[str]:
     """Return the code blocks and code spans of a page."""
     return re.findall(r"```.*?```|`[^`\n]+`", markdown, re.DOTALL)
+
+
+def test_every_compiled_module_is_built_and_described() -> None:
+    sources = {path.relative_to(ROOT).as_posix() for path in files() if path.suffix == ".pyx"}
+    built = {m["name"]: m["sources"][0] for m in PYPROJECT["tool"]["setuptools"]["ext-modules"]}
+    cython = PYPROJECT["tool"]["distutils"]["build_ext"]["shared_utility_qualified_name"]
+    assert built.pop(cython) == f"src/{cython.replace('.', '/')}.c"
+    assert set(built.values()) == {f"src/headrace/{source}" for source in sources}
+    assert all(f"src/{name.replace('.', '/')}.pyx" == source for name, source in built.items())
+    guide = (ROOT / "docs" / "contributor.md").read_text("utf-8")
+    assert {source for source in sources if f"`{source}`" not in guide} == set()
 
 
 def test_every_target_is_explained() -> None:

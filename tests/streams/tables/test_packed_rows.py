@@ -10,11 +10,12 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.models.state.kernels import split_item_events
+from headrace.models.state.item_events import split_item_events
 from headrace.serving.store.resp import set_rows
 from headrace.streams.messages.columns import ITEM_EVENT
-from headrace.streams.tables.kernels import frame_records, pack_rows, unpack_rows
+from headrace.streams.tables.packed_rows import pack_rows, unpack_rows
 from headrace.streams.tables.rows import PackedRows, RowTable, unpack
+from headrace.streams.topics.framing import frame_records
 from headrace.streams.topics.record_batch import FramedBatch, record_batch
 
 #: Bytes of a row, mostly zero; of sizes that are no multiple of a word, too.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from state_rows import ROW, Record, contents, keys, put
 
-from headrace.streams.tables.kernels import pack_rows
+from headrace.streams.tables.packed_rows import pack_rows
 from headrace.streams.tables.partition import StatePartition, key_bytes, larger_mark, record_crc
 from headrace.streams.tables.rows import RowTable
 

@@ -1,4 +1,4 @@
-"""Compiled inner loops. Arrays are C-contiguous, of exactly these dtypes."""
+"""Redis commands written in bulk, compiled. Arrays are C-contiguous, of exactly these dtypes."""
 
 import numpy as np
 import numpy.typing as npt

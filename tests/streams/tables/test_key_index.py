@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.streams.tables.kernels import GivenRows, KeyIndex, WindowPlan, blank_rows
+from headrace.streams.tables.key_index import KeyIndex
 
 #: Multiples of 2**57 share few home slots: runs get long and wrap around the end of the index.
 crowded = st.integers(0, 127).map(lambda k: k << 57)
@@ -65,51 +65,3 @@ def test_an_index_can_be_made_large_at_once() -> None:
     before = index.nbytes
     index.take(np.arange(10_000, dtype=np.uint64))
     assert index.nbytes == before
-
-
-def test_places_outside_a_row_are_refused() -> None:
-    row = np.zeros(1, np.dtype([("key", "<u8")]))
-    zero = np.zeros(1, np.int64)
-    for key_at, layout_at in ((1, -1), (-1, -1), (0, 5)):
-        with pytest.raises(ValueError, match="inside a row"):
-            GivenRows([], 8, key_at, layout_at, 0)
-    with pytest.raises(ValueError, match="one blank row"):
-        blank_rows(row, row, zero, 1, np.zeros(1, np.uint64))
-    with pytest.raises(IndexError):
-        blank_rows(row, row, zero + 1, 0, np.zeros(1, np.uint64))
-    packed = GivenRows([b"12345678"], 8, 0, -1, 0)
-    with pytest.raises(IndexError):
-        packed.put(row, zero + 1, zero, zero[:0])
-    with pytest.raises(ValueError, match="not the rows"):
-        packed.put(row, zero[:0], zero, zero[:0])
-
-
-@pytest.mark.parametrize(
-    "tier",
-    [
-        (90, 0, 0, 1000, 0, 10),  # low parts end outside
-        (0, 90, 0, 1000, 2, 10),
-        (0, 0, 98, 1000, 0, 10),
-        (1, 0, 0, 1000, 0, 10),  # odd
-        (0, 0, 0, 0, 0, 10),
-        (0, 0, 0, 1000, 3, 10),
-        (0, 0, 0, 1000, 0, 0),
-    ],
-)
-def test_a_plan_of_windows_outside_a_row_is_refused(tier: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="inside a row"):
-        WindowPlan(np.array([tier], np.int64), 1, 100)
-
-
-def test_a_plan_is_for_rows_of_one_size() -> None:
-    plan = WindowPlan(np.array([(4, 0, 0, 1000, 0, 10)], np.int64), 1, 24)
-    with pytest.raises(ValueError, match="bytes are wanted"):
-        plan.read_one(np.zeros(3, np.uint64), 0, 0, 1, 0)
-    good = np.zeros(3, np.dtype([("head", "<i4"), ("low", "<u2", (10,))]))
-    assert plan.read_one(good, 0, 0, 1, 0).tolist() == [0, 0, 0]
-    with pytest.raises(IndexError):
-        plan.read_one(good, 1, 0, 1, 0)
-    with pytest.raises(IndexError):
-        plan.read(good, np.array([[1, 1]]), 0)
-    with pytest.raises(ValueError, match="one-dimensional"):
-        plan.read_one(good.reshape(1, 3), 0, 0, 1, 0)

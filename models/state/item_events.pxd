@@ -1,0 +1,20 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""What happened to an item, as compiled loops see it."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+
+
+cdef packed struct ItemEvent:  # headrace.streams.messages.columns.ITEM_EVENT
+    uint64_t item
+    uint64_t other
+    uint64_t country
+    int64_t ts
+    int64_t source_seq
+    float seq_weight
+    float co_weight
+    float amount
+    uint16_t source_partition
+    uint8_t kind
+    uint8_t pad
+
+cdef const unsigned char[::1] records_of(events)

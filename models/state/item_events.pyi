@@ -1,0 +1,29 @@
+"""Item events: made of user events and their pairs, and split by partition; compiled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.streams.messages.columns import EventColumns
+
+I64 = npt.NDArray[np.int64]
+Records = npt.NDArray[Any]  # headrace.streams.messages.columns.ITEM_EVENT
+
+def item_events(
+    events: EventColumns,
+    pairs: Records,
+    source_partition: int,
+    seq_step: int,
+    n_pairs: int,
+    counted: Sequence[bool],
+) -> Records:
+    """Return the item events of applied events and of their pairs (both ways), by ``source_seq``.
+
+    ``counted`` says for every kind whether items count it. Offsets of ``events`` must rise.
+    """
+
+def split_item_events(arrays: list[Records], count: int) -> tuple[Records, I64]:
+    """Return all item events by the partition of their item (modulo ``count``), and how many each has, int64
+    ``(count,)``. The order within a partition is kept."""

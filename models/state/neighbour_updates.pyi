@@ -1,0 +1,20 @@
+"""Neighbour rows brought up to date with pairs of items, compiled."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+Rows = npt.NDArray[Any]  # a structured array, one row a key
+Records = npt.NDArray[Any]  # headrace.streams.messages.columns.ITEM_EVENT
+
+class NeighbourUpdates:
+    """Adds pairs to neighbour rows."""
+
+    def __init__(self, dtype: np.dtype[Any], *, slots: int, step_ms: int, half_life_ms: float) -> None:
+        """Look the fields up. Ages are told in whole ``step_ms``."""
+
+    def apply(self, data: Rows, rows: I64, pairs: Records, offsets: I64) -> Bool:
+        """Add pairs in order; return which of them counted."""

@@ -1,0 +1,158 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Values of windows: buckets of rows added up, compiled. ``headrace.models.state.counter`` fills the buckets."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from headrace.streams.tables.row_bytes cimport RowBytes
+
+import numpy as np
+
+cdef enum:
+    MAX_TIERS = 8
+    MAX_METRICS = 64
+
+cdef struct Tier:
+    int64_t low_at, high_at, head_at  # bytes from the row's start
+    int64_t bucket_ms, high_width  # width 0: there is no high part
+    uint32_t ring
+
+
+cdef class WindowSums:
+    """Adds up the windows of rows of one layout.
+
+    ``tiers`` has a row for each tier: offset of the low parts, of the high parts and of the head, milliseconds
+    of a bucket, bytes of a high part (0, 1 or 2), buckets of the ring.
+    """
+
+    cdef Tier tiers[MAX_TIERS]
+    cdef int n_tiers, n_metrics
+    cdef Py_ssize_t size
+
+    def __cinit__(self, const int64_t[:, ::1] tiers not None, int n_metrics, Py_ssize_t size):
+        cdef int t
+        if tiers.shape[0] > MAX_TIERS or not 0 < n_metrics <= MAX_METRICS or tiers.shape[1] != 6:
+            raise ValueError(f"at most {MAX_TIERS} tiers of at most {MAX_METRICS} metrics")
+        self.n_tiers, self.n_metrics, self.size = <int> tiers.shape[0], n_metrics, size
+        for t in range(self.n_tiers):
+            _check_tier(tiers[t], n_metrics, size)
+            self.tiers[t] = Tier(tiers[t, 0], tiers[t, 1], tiers[t, 2], tiers[t, 3], tiers[t, 4],
+                                 <uint32_t> tiers[t, 5])
+
+    cdef int _fits(self, RowBytes data) except -1:
+        if data.size != self.size:
+            raise ValueError(f"rows of {self.size} bytes are wanted, not of {data.size}")
+        if (<size_t> data.start | <size_t> data.step) & 1:
+            raise ValueError("rows lie at odd addresses")
+        return 0
+
+    cdef inline void _sum(self, char *row, int t, int64_t now_bucket, int64_t buckets,
+                          Py_ssize_t first, Py_ssize_t n, uint32_t *low, uint32_t *high) noexcept:
+        """Add up ``n`` metrics from ``first`` on over the buckets in ``(now_bucket - buckets, now_bucket]``."""
+        cdef Tier *tier = &self.tiers[t]
+        cdef int32_t head
+        cdef int64_t newest, oldest
+        cdef uint32_t slot
+        cdef Py_ssize_t j, at
+        cdef uint16_t *cells
+        cdef uint8_t *bytes_
+        memset(low, 0, n * 4)
+        memset(high, 0, n * 4)
+        memcpy(&head, row + tier.head_at, 4)
+        newest = min(now_bucket, <int64_t> head)
+        oldest = max(max(now_bucket - buckets, <int64_t> head - tier.ring) + 1, <int64_t> 0)
+        if newest < oldest:
+            return
+        slot = <uint32_t> newest % tier.ring
+        while newest >= oldest:
+            at = slot * self.n_metrics + first
+            cells = <uint16_t *> (row + tier.low_at) + at
+            for j in range(n):
+                low[j] += cells[j]
+            if tier.high_width == 1:
+                bytes_ = <uint8_t *> (row + tier.high_at) + at
+                for j in range(n):
+                    high[j] += bytes_[j]
+            elif tier.high_width == 2:
+                cells = <uint16_t *> (row + tier.high_at) + at
+                for j in range(n):
+                    high[j] += cells[j]
+            slot = (slot if slot else tier.ring) - 1
+            newest -= 1
+
+    def read(self, data, const int64_t[:, ::1] asked not None, int64_t now, rows=None):
+        """Return the windows ``asked``, (tier, buckets) each, of every metric."""
+        cdef RowBytes source = RowBytes(data, False)
+        cdef const int64_t[::1] where = _chosen(rows, source.n)
+        cdef Py_ssize_t i, w, j, m = self.n_metrics, n = source.n if where is None else where.shape[0]
+        cdef int64_t row, now_bucket
+        cdef uint32_t low[MAX_METRICS]
+        cdef uint32_t high[MAX_METRICS]
+        self._fits(source)
+        out = np.empty((n, asked.shape[0], m), np.float32)
+        cdef float[:, :, ::1] o = out
+        for w in range(asked.shape[0]):
+            if not 0 <= asked[w, 0] < self.n_tiers:
+                raise IndexError(f"tier {asked[w, 0]} of {self.n_tiers}")
+        for i in range(n):
+            row = i if where is None else where[i]
+            for w in range(asked.shape[0]):
+                if row < 0:
+                    for j in range(m):
+                        o[i, w, j] = 0
+                    continue
+                now_bucket = now // self.tiers[asked[w, 0]].bucket_ms if now >= 0 else -1
+                self._sum(source.start + row * source.step, <int> asked[w, 0], now_bucket, asked[w, 1],
+                          0, m, low, high)
+                for j in range(m):
+                    o[i, w, j] = <float> (<uint64_t> low[j] + (<uint64_t> high[j] << 16))
+        return out
+
+    def read_one(self, data, int tier, Py_ssize_t metric, int64_t buckets, int64_t now, rows=None):
+        """Return the window of the newest ``buckets`` of a tier, of one metric."""
+        cdef RowBytes source = RowBytes(data, False)
+        cdef const int64_t[::1] where = _chosen(rows, source.n)
+        cdef Py_ssize_t i, n = source.n if where is None else where.shape[0]
+        cdef int64_t row, now_bucket
+        cdef uint32_t low = 0, high = 0
+        self._fits(source)
+        if not (0 <= tier < self.n_tiers and 0 <= metric < self.n_metrics):
+            raise IndexError(f"tier {tier} of {self.n_tiers}, metric {metric} of {self.n_metrics}")
+        out = np.zeros(n, np.float32)
+        cdef float[::1] o = out
+        now_bucket = now // self.tiers[tier].bucket_ms if now >= 0 else -1
+        for i in range(n):
+            row = i if where is None else where[i]
+            if row >= 0:
+                self._sum(source.start + row * source.step, tier, now_bucket, buckets, metric, 1, &low, &high)
+                o[i] = <float> (<uint64_t> low + (<uint64_t> high << 16))
+        return out
+
+
+cdef _chosen(rows, Py_ssize_t n):
+    """Return ``rows`` as int64, checked: from -1, nothing, to ``n - 1``."""
+    if rows is None:
+        return None
+    array = np.ascontiguousarray(rows, np.int64)
+    cdef const int64_t[::1] where = array
+    cdef Py_ssize_t i
+    for i in range(where.shape[0]):
+        if where[i] < -1 or where[i] >= n:
+            raise IndexError(f"row {where[i]} of {n}")
+    return array
+
+
+
+cdef int _check_tier(const int64_t[::1] tier, int64_t n_metrics, Py_ssize_t size) except -1:
+    """Raise ValueError unless a tier lies inside a row of ``size`` bytes, its 16-bit numbers at even places."""
+    cdef int64_t low_at = tier[0], high_at = tier[1], head_at = tier[2]
+    cdef int64_t bucket_ms = tier[3], high_width = tier[4], ring = tier[5]
+    if (
+        bucket_ms < 1 or ring < 1 or not 0 <= high_width <= 2
+        or not 0 <= low_at <= size - ring * n_metrics * 2
+        or not 0 <= high_at <= size - ring * n_metrics * high_width
+        or not 0 <= head_at <= size - 4
+        or (low_at | (high_at if high_width == 2 else 0) | size) & 1
+    ):
+        raise ValueError("a tier lies inside a row, its 16-bit numbers at even places")
+    return 0
