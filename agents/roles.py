@@ -73,7 +73,7 @@ async def run_worker(
         app = make_app(settings, role)
         for name in ROLES[role]:
             # Imported when needed: a serving worker has no use for what only learning loads.
-            services.extend(importlib.import_module(f"agents.{name}").attach(app, wiring))
+            services.extend(importlib.import_module(f"headrace.agents.{name}").attach(app, wiring))
         apps.append(app)
     # Batches make many short-lived tuples; looking for cycles at the default rate costs a fifth of the CPU.
     gc.set_threshold(100_000, 50, 100)
