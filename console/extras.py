@@ -40,9 +40,10 @@ def require(*extras: str) -> None:
     uncompiled = [name for name in COMPILED if not _installed(name)]
     if uncompiled:
         raise ConfigError(
-            f"parts of Headrace are not compiled ({', '.join(uncompiled)}): there was no C compiler when it was "
-            "installed. Install one (Debian: apt-get install g++ python3-dev), then: pip install "
-            "--force-reinstall --no-deps --no-cache-dir headrace (in a checkout: `-e .` for `headrace`)"
+            f"Headrace was installed without its compiled parts ({', '.join(uncompiled)}): a C compiler was "
+            "missing. Install one (Debian: apt-get install g++ python3-dev), then Headrace once more: "
+            "pip install --force-reinstall --no-deps --no-cache-dir headrace "
+            "(in a checkout: -e . for headrace)"
         )
 
 
