@@ -119,7 +119,9 @@ $(READY): requirements.lock pyproject.toml $(shell find streams models serving -
 	fi; \
 	echo "installing into $(VENV) (the first time takes a few minutes: hnswlib is compiled)"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock; \
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .; \
+	$(BIN)/python -c 'from headrace.console.extras import require; require("worker")' \
+	    || fail "$(VENV) is not complete: the last line above says what is missing"
 	@touch $@
 
 # Bytewax has wheels up to Python 3.12 and is left out with a newer one; the benchmark then says so.
