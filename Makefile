@@ -46,7 +46,7 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jre-headless maven redis-server)"
 
 test-wheel: $(READY) ## Install the package as a caller does, in fresh environments, and try it (needs the network)
-	@$(BIN)/python -m pytest -m wheel -n 2 --dist loadgroup tests/contract $(TESTS)
+	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
 
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
 	@$(BIN)/python ops/kafka/run.py -- $(BIN)/python -m pytest -m broker $(TESTS)

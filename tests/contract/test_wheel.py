@@ -1,7 +1,6 @@
 """The package as it is installed: beside others' packages, without a compiler, and editable.
 
-Needs the network. Runs when asked for: ``make test-wheel``. A group of tests shares an installation; groups run side
-by side.
+Needs the network. Runs when asked for: ``make test-wheel``.
 """
 
 from __future__ import annotations
@@ -13,8 +12,11 @@ import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -27,6 +29,10 @@ from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
 pytestmark = pytest.mark.wheel
+
+Maker = Callable[[Path], Path]
+Installed = Callable[[Maker], Path]
+Command = partial[subprocess.CompletedProcess[str]]
 
 #: It installs a top-level package ``agents``.
 OPENAI_AGENTS = "openai-agents==0.24.0"
@@ -74,26 +80,51 @@ def copy_of_the_checkout(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from the checkout, with its compiled parts. They are not optimised: that takes longer."""
-    folder = tmp_path_factory.mktemp("wheel")
+# --- what is installed: made once, two at a time ---
+
+
+def beside(folder: Path) -> Path:
+    """Build the wheel and install it beside a package that is called ``agents``.
+
+    Its compiled parts are not optimised: that would take longer than all the rest.
+    """
     compiler = folder / "cc"
     compiler.write_text(f'#!/bin/sh\nexec {os.environ.get("CC", "cc")} "$@" -O0\n')
     compiler.chmod(0o755)
     source = copy_of_the_checkout(folder / "source")
     pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", folder, source, CC=str(compiler))
-    (built,) = folder.glob("headrace-*.whl")
-    return built
+    python = fresh_environment(folder / "venv")
+    pip(python, "install", *folder.glob("*.whl"), OPENAI_AGENTS)
+    return python
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python of an environment with Headrace from source, without extras and without a compiler."""
-    folder = tmp_path_factory.mktemp("client")
+def client(folder: Path) -> Path:
+    """Install from source, without extras and without a compiler."""
     python = fresh_environment(folder / "venv")
     pip(python, "install", copy_of_the_checkout(folder / "source"), **NO_COMPILER)
     return python
+
+
+def editable(folder: Path) -> Path:
+    """Install so that the package is the checkout itself."""
+    python = fresh_environment(folder / "venv")
+    source = copy_of_the_checkout(folder / "source")
+    pip(python, "install", "--no-deps", "--editable", source, **NO_COMPILER)
+    return python
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> Iterator[Installed]:
+    """Return a function that waits for an installation; it returns ``<folder>/venv/bin/python``."""
+    with TemporaryDirectory(prefix="headrace-wheel-") as root, ThreadPoolExecutor(2) as pool:
+
+        def start(make: Maker) -> Future[Path]:
+            folder = Path(root) / make.__name__
+            folder.mkdir()
+            return pool.submit(make, folder)
+
+        made = {make: start(make) for make in (beside, client, editable)}
+        yield lambda make: made[make].result()
 
 
 def headrace(python: Path, *arguments: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
@@ -103,8 +134,8 @@ def headrace(python: Path, *arguments: str, code: int = 0, **env: str) -> subpro
 # --- the wheel ---
 
 
-@pytest.mark.xdist_group("wheel")
-def test_the_wheel_installs_one_top_level_package(wheel: Path) -> None:
+def test_the_wheel_installs_one_top_level_package(installed: Installed) -> None:
+    (wheel,) = installed(beside).parents[2].glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (record,) = (name for name in archive.namelist() if name.endswith(".dist-info/RECORD"))
         paths = [line.split(",")[0] for line in archive.read(record).decode().splitlines()]
@@ -113,15 +144,12 @@ def test_the_wheel_installs_one_top_level_package(wheel: Path) -> None:
     assert compiled == set(COMPILED)
 
 
-@pytest.mark.xdist_group("wheel")
-def test_the_wheel_goes_beside_a_package_named_agents(wheel: Path, tmp_path: Path) -> None:
-    python = fresh_environment(tmp_path / "venv")
-    pip(python, "install", wheel, OPENAI_AGENTS)
+def test_the_wheel_goes_beside_a_package_named_agents(installed: Installed) -> None:
     code = """
 import agents, headrace.agents, headrace.serving.requests.client
 print(agents.Runner.__module__, agents.__file__, headrace.agents.__file__)
 """
-    runner, theirs, ours = run([python, "-c", code]).stdout.split()
+    runner, theirs, ours = run([installed(beside), "-c", code]).stdout.split()
     assert runner.startswith("agents.")
     assert Path(theirs).parent.parent == Path(ours).parent.parent.parent
     assert Path(ours).parent.parent.name == "headrace"
@@ -130,25 +158,23 @@ print(agents.Runner.__module__, agents.__file__, headrace.agents.__file__)
 # --- a client ---
 
 
-@pytest.mark.xdist_group("client")
-def test_a_client_has_nothing_of_a_worker(client: Path) -> None:
+def test_a_client_has_nothing_of_a_worker(installed: Installed) -> None:
     names = [*(module for modules in EXTRAS.values() for module in modules), *COMPILED]
     code = f"""
 import importlib.util
 import headrace.serving.requests.client
 print([name for name in {names!r} if importlib.util.find_spec(name)])
 """
-    assert run([client, "-c", code]).stdout == "[]\n"
-    assert "recommend" in headrace(client, "--help").stdout
+    assert run([installed(client), "-c", code]).stdout == "[]\n"
+    assert "recommend" in headrace(installed(client), "--help").stdout
 
 
-@pytest.mark.xdist_group("client")
 @pytest.mark.parametrize(
     "command",
     ["worker serve", "demo", "train", "eval globo clicks.csv", "verify", "replay clicks.csv --format globo"],
 )
-def test_a_client_is_told_how_to_become_a_worker(client: Path, command: str) -> None:
-    done = headrace(client, *command.split(), code=2)
+def test_a_client_is_told_how_to_become_a_worker(installed: Installed, command: str) -> None:
+    done = headrace(installed(client), *command.split(), code=2)
     (line,) = done.stderr.splitlines()
     assert line.startswith("headrace: ")
     assert "pip install 'headrace[worker]'" in line
@@ -156,25 +182,28 @@ def test_a_client_is_told_how_to_become_a_worker(client: Path, command: str) -> 
 
 
 @pytest.fixture(scope="module")
-def bootstrap() -> Iterator[str]:
+def ask(installed: Installed) -> Iterator[Command]:
+    """Return a function that runs the client's ``headrace`` on a broker of its own, with all topics."""
     with EmbeddedBroker() as broker:
-        yield broker.bootstrap
+        command = partial(headrace, installed(client), HEADRACE_BROKERS=broker.bootstrap)
+        assert "created rec-requests" in command("topics", "create").stdout
+        assert command("topics", "check").stdout == "all topics fit\n"
+        yield command
 
 
-@pytest.mark.xdist_group("client")
-async def test_a_client_asks_and_looks_at_lag(client: Path, bootstrap: str) -> None:
-    env = {"HEADRACE_BROKERS": bootstrap}
-    assert "created rec-requests" in headrace(client, "topics", "create", **env).stdout
-    assert headrace(client, "topics", "check", **env).stdout == "all topics fit\n"
-    assert (
-        "no reply within 1 s"
-        in headrace(client, "recommend", "user-1", "--timeout", "1", code=1, **env).stderr
-    )
-    settings = Settings(brokers=bootstrap)
+def test_a_client_asks(ask: Command) -> None:
+    done = ask("recommend", "user-1", "--timeout", "1", code=1)
+    assert "no reply within 1 s" in done.stderr
+
+
+async def test_a_client_looks_at_lag(ask: Command) -> None:
+    settings = Settings(brokers=ask.keywords["HEADRACE_BROKERS"])
     await leave_a_record_behind(settings)
-    (row,) = (r for r in json.loads(headrace(client, "lag", "--json", **env).stdout) if r["records"])
-    assert (row["agent"], row["topic"], row["records"]) == ("aggregate", Topics(settings).item_events, 1)
-    assert row["seconds"] is not None  # read from a compressed batch
+    found = [row for row in json.loads(ask("lag", "--json").stdout) if row["records"]]
+    assert [(row["agent"], row["topic"], row["records"]) for row in found] == [
+        ("aggregate", Topics(settings).item_events, 1)
+    ]
+    assert found[0]["seconds"] is not None  # read from a compressed batch
 
 
 async def leave_a_record_behind(settings: Settings) -> None:
@@ -194,11 +223,8 @@ async def leave_a_record_behind(settings: Settings) -> None:
 # --- an editable install ---
 
 
-@pytest.mark.xdist_group("editable")
-def test_an_editable_install_sees_a_new_file(tmp_path: Path) -> None:
-    source = copy_of_the_checkout(tmp_path / "source")
-    python = fresh_environment(tmp_path / "venv")
-    pip(python, "install", "--no-deps", "--editable", source, **NO_COMPILER)
-    (source / "models" / "new_file.py").write_text("ANSWER = 42\n")
+def test_an_editable_install_sees_a_new_file(installed: Installed) -> None:
+    python = installed(editable)
+    (python.parents[2] / "source" / "models" / "new_file.py").write_text("ANSWER = 42\n")
     code = "from headrace.models.new_file import ANSWER; print(ANSWER)"
     assert run([python, "-c", code]).stdout == "42\n"
