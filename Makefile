@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka chaos bench-ingest bench-replay bench-transport bench-store lint types format lock clean
+.PHONY: help demo test test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -44,6 +44,9 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo "That was everything that runs on the embedded broker and store. More:"
 	@echo "  make test-kafka   the broker tests again, on a real Apache Kafka and a real Redis"
 	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jre-headless maven redis-server)"
+
+test-wheel: $(READY) ## Install the package as a caller does, in fresh environments, and try it (needs the network)
+	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
 
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
 	@$(BIN)/python ops/kafka/run.py -- $(BIN)/python -m pytest -m broker $(TESTS)
@@ -116,7 +119,9 @@ $(READY): requirements.lock pyproject.toml $(shell find streams models serving -
 	fi; \
 	echo "installing into $(VENV) (the first time takes a few minutes: hnswlib is compiled)"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock; \
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .; \
+	$(BIN)/python -c 'from headrace.console.extras import require; require("worker")' \
+	    || fail "$(VENV) is not complete: the last line above says what is missing"
 	@touch $@
 
 # Bytewax has wheels up to Python 3.12 and is left out with a newer one; the benchmark then says so.

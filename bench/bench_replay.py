@@ -57,7 +57,7 @@ async def once(path: Path, clicks: int, roles: str) -> dict[str, float]:
         sent = await replay(settings, path, "globo", limit=clicks) if clicks else None
         env = {**os.environ, "HEADRACE_BROKERS": settings.brokers, "HEADRACE_REDIS_URL": settings.redis_url}
         worker = subprocess.Popen(
-            [sys.executable, "-m", "headrace.console.main", "worker", roles],
+            [sys.executable, "-m", "headrace", "worker", roles],
             env=env,
             stdout=subprocess.DEVNULL,
         )

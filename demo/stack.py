@@ -110,7 +110,7 @@ class Stack:
         log = self.folder / f"{roles.replace(',', '-')}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.console.main", "worker", roles],
+                [sys.executable, "-m", "headrace", "worker", roles],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

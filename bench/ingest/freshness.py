@@ -204,7 +204,7 @@ async def freshness(bench: Bench, rate: int, seconds: float) -> dict[str, Any]:
             workers = [
                 stack.enter_context(
                     Process(
-                        [sys.executable, "-m", "headrace.console.main", "worker", role],
+                        [sys.executable, "-m", "headrace", "worker", role],
                         environment(settings),
                         bench.folder / f"freshness-{role}.log",
                         ROOT,

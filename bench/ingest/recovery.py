@@ -107,7 +107,7 @@ async def _recover_once(bench: Bench, settings: Settings, count: int) -> dict[st
     """Start a worker without a snapshot, wait until it says that it has recovered, and end it."""
     env = environment(settings.model_copy(update={"snapshot_every_s": 0.0}))
     log = bench.folder / "recovery.log"
-    command = [sys.executable, "-m", "headrace.console.main", "worker", "ingest"]
+    command = [sys.executable, "-m", "headrace", "worker", "ingest"]
     touch_memory()
     with Process(command, env, log, ROOT) as process:
         began = time.monotonic()

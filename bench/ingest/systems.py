@@ -187,7 +187,7 @@ class Bench:
             async with Redis.from_url(self.servers.redis_url) as redis:
                 return bool(last) and await redis.exists(*last) == len(last)
 
-        command = [sys.executable, "-m", "headrace.console.main", "worker", roles]
+        command = [sys.executable, "-m", "headrace", "worker", roles]
         env = environment(settings)
         run = await self._watch(name, command, env, idle, committed, finished, readable, ROOT, beside)
         run.proof = {} if idle else seen

@@ -71,7 +71,7 @@ class Crew:
             return
         with member.log.open("ab") as output:
             member.process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.console.main", "worker", role_of(name)],
+                [sys.executable, "-m", "headrace", "worker", role_of(name)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -336,7 +336,7 @@ class Chaos:
     async def _command(self, log: str, *arguments: str) -> int:
         with (self._folder / f"{log}.out").open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headrace.console.main", *arguments,
+                sys.executable, "-m", "headrace", *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
                 env=environment(self.settings) | {MARKER: os.environ[MARKER]}, start_new_session=True,
             )  # fmt: skip

@@ -141,3 +141,21 @@ def test_nothing_is_pickled() -> None:
 def test_the_command_line_is_installed_as_headrace() -> None:
     assert list(PROJECT["scripts"]) == ["headrace"]
     assert PROJECT["requires-python"] == ">=3.11"
+
+
+ROOMS = ("streams", "models", "serving", "agents", "console", "demo", "oracle")
+
+
+def test_rooms_are_imported_from_the_package() -> None:
+    """At the top of the checkout a room can be imported by its bare name, too: then it would be loaded twice."""
+    found = []
+    for path in files():
+        if path.suffix == ".py" and path.parts[len(ROOT.parts)] != "src":
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    names = [node.module or ""]
+                if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+                    names = [ast.unparse(node.args[0]).strip("f'\"")]
+                found += [f"{path.relative_to(ROOT)}: {n}" for n in names if n.split(".")[0] in ROOMS]
+    assert found == []

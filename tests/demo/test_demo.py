@@ -18,7 +18,7 @@ MARK = "DEMO_TEST_MARK"
 COMMAND = [
     sys.executable,
     "-m",
-    "headrace.console.main",
+    "headrace",
     "demo",
     "--users",
     "300",

@@ -218,7 +218,7 @@ async def command(settings: Settings, path: Path) -> tuple[int, str, dict[str, A
     names = ("brokers", "redis_url", "topic_prefix", "partitions")
     env = {f"HEADRACE_{n.upper()}": str(getattr(settings, n)) for n in names}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "headrace.console.main", "verify", "--json", str(path)),
+        *(sys.executable, "-m", "headrace", "verify", "--json", str(path)),
         env={**os.environ, **env},
         stdout=asyncio.subprocess.PIPE,
     )

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from headrace.agents.roles import ROLES, run_worker
-from headrace.console import lag_view
+from headrace.console.lag import look
 from headrace.streams.app import make_app
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
@@ -98,7 +98,7 @@ async def test_lag_of_running_and_stopped_workers(topics_made, sender, running, 
 
 async def health(settings, group, max_seconds):
     """Return the exit code of a healthcheck."""
-    return await lag_view.run(
+    return await look(
         settings, watch=False, as_json=True, group=group, partitions=False, max_seconds=max_seconds
     )
 

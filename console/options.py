@@ -1,0 +1,118 @@
+"""What the commands share: options, settings, running a coroutine, writing figures, messages to the user."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from headrace.streams.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from headrace.streams.settings import Settings
+
+T = TypeVar("T")
+#: Of every environment variable of ours.
+PREFIX = "HEADRACE_"
+
+Brokers = Annotated[
+    str | None, typer.Option(help="Kafka brokers, host:port, comma-separated (else HEADRACE_BROKERS).")
+]
+Redis = Annotated[str | None, typer.Option(help="URL of the online store (else HEADRACE_REDIS_URL).")]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this file as JSON.", dir_okay=False)
+]
+
+
+def read_settings(brokers: str | None = None, redis: str | None = None) -> Settings:
+    """Read the settings; what the command line names wins over the environment.
+
+    Raises
+    ------
+    ConfigError
+        A value is wrong; the message names the variable. A variable that does not exist is only warned about.
+    """
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from headrace.streams.settings import Settings
+
+    for warning in unknown_variables(os.environ, Settings.model_fields):
+        complain(warning)
+    given = {k: v for k, v in (("brokers", brokers), ("redis_url", redis)) if v is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as exc:
+        raise ConfigError(_wrong_value(exc)) from exc
+    except SettingsError as exc:
+        raise ConfigError(_not_a_list(exc)) from exc
+
+
+def _wrong_value(exc: ValidationError) -> str:
+    first = exc.errors()[0]
+    name = str(first["loc"][0]).upper() if first["loc"] else ""
+    return f"{PREFIX}{name}: {first['msg']} (given: {first.get('input')!r})"
+
+
+def _not_a_list(exc: SettingsError) -> str:
+    """Pydantic could not read JSON where a list is wanted; its message has the field's name in quotes."""
+    name = f"{PREFIX}{(str(exc).split(chr(34))[1:2] or [''])[0].upper()}"
+    return f'{name}: write a JSON list like ["a", "b*"] (given: {os.environ.get(name)!r})'
+
+
+def unknown_variables(names: Iterable[str], fields: Iterable[str]) -> list[str]:
+    """Return a warning for every variable that looks like a setting of ours and is none. Pure.
+
+    Case does not matter, as it does not when settings are read. Variables of the tests are passed over.
+    """
+    import difflib
+
+    known = [field.upper() for field in fields]
+    out = []
+    for name in sorted(name for name in names if name.upper().startswith(PREFIX)):
+        short = name.upper().removeprefix(PREFIX)
+        if short in known or short.startswith("TEST_"):
+            continue
+        near = difflib.get_close_matches(short, known, n=1)
+        hint = f" (did you mean {PREFIX}{near[0]}?)" if near else ""
+        out.append(f"there is no setting {name}; it is ignored{hint}")
+    return out
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop of its own and return what it returns."""
+    import asyncio
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def write_json(path: Path | None, figures: dict[str, Any]) -> None:
+    """Write figures as JSON to ``path``, making its folder; without a path do nothing.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"--json {path}: {exc.strerror}") from exc
+
+
+def complain(message: str) -> None:
+    """Write one line to standard error."""
+    typer.echo(f"headrace: {' '.join(message.split())}", err=True)

@@ -1,0 +1,87 @@
+"""``headrace recommend``: ask the running workers for one list."""
+
+from __future__ import annotations
+
+import secrets
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.console import options
+
+if TYPE_CHECKING:
+    from headrace.streams.messages.schemas import RecReply, RecRequest
+    from headrace.streams.settings import Settings
+
+
+class Surface(StrEnum):
+    """Where a list is shown."""
+
+    home = "home"
+    related = "related"
+    digest = "digest"
+
+
+def recommend(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    surface: Annotated[Surface, typer.Option(help="Where the list is shown.")] = Surface.home,
+    n: Annotated[int, typer.Option("--n", "-n", help="Length of the list, 1 to 500.")] = 20,
+    item: Annotated[str, typer.Option(help="The item that is open (needed for --surface related).")] = "",
+    country: Annotated[str, typer.Option(help="Where the user is.")] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply as JSON.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the reply.")] = 5,
+    brokers: options.Brokers = None,
+) -> None:
+    """Ask the running workers for a user's list and print it.
+
+    Example: [bold]headrace recommend user-42 --n 10 --explain[/]. Exit code 1: refused, or no reply in time.
+    """
+    settings = options.read_settings(brokers)
+    from headrace.streams.messages.schemas import Context, RecRequest
+
+    request = RecRequest(
+        request_id=f"cli-{secrets.token_hex(6)}",
+        user_id=user,
+        surface=surface.value,
+        n=n,
+        item_id=item,
+        context=Context(country=country),
+        deadline_ms=min(60_000, int(timeout * 1000)),
+        explain=explain,
+    )
+    try:
+        reply = options.run(ask(settings, request, timeout))
+    except TimeoutError:
+        options.complain(
+            f"no reply within {timeout:g} s: is a `headrace worker serve` running on {settings.brokers}?"
+        )
+        raise typer.Exit(1) from None
+    _show(reply, request, as_json=as_json)
+
+
+async def ask(settings: Settings, request: RecRequest, timeout: float) -> RecReply:
+    """Send one request and return its reply. Raises as ``RecClient`` does."""
+    from headrace.serving.requests.client import RecClient
+
+    async with RecClient(settings, "cli") as client:
+        return await client.recommend(request, timeout)
+
+
+def _show(reply: RecReply, request: RecRequest, *, as_json: bool) -> None:
+    """Print the reply; a refusal ends with exit code 1."""
+    import msgspec
+
+    from headrace.console import screen
+
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(reply)).decode())
+    elif reply.error is None:
+        out = screen.console()
+        out.print(screen.reply_table(reply, f"for {request.user_id} ({request.surface})"))
+        out.print(screen.model_line(reply), style="dim", markup=False)
+    if reply.error is not None:
+        where = f" (field {reply.error.field})" if reply.error.field else ""
+        options.complain(f"refused: {reply.error.code}: {reply.error.message}{where}")
+        raise typer.Exit(1)

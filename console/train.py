@@ -1,0 +1,77 @@
+"""``headrace train``: one training from the log, published."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from headrace.console import options
+from headrace.console.extras import require
+from headrace.streams.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from headrace.streams.settings import Settings
+
+
+def train(json_path: options.JsonPath = None, brokers: options.Brokers = None) -> None:
+    """Train LightGBM once from the Parquet log and publish it.
+
+    The log is in HEADRACE_DATA_DIR; serving workers take the new model up within seconds.
+    """
+    settings = options.read_settings(brokers)
+    require("worker")
+    from headrace.console import screen
+
+    out = screen.console(stderr=True)
+    with screen.progress(out, f"training from {settings.data_dir}") as report:
+        report(0, "")
+        figures = options.run(train_and_publish(settings))
+    options.write_json(json_path, figures)
+    metrics = ", ".join(f"{k} {v:.4g}" for k, v in figures["metrics"].items())
+    typer.echo(f"ranker {figures['version']} trained in {figures['seconds']:.1f} s and published: {metrics}")
+
+
+async def train_and_publish(settings: Settings) -> dict[str, Any]:
+    """Train and publish; return version, metrics and seconds.
+
+    Raises
+    ------
+    ConfigError
+        The log holds too little.
+    UnavailableError
+        No broker answers.
+    """
+    from aiokafka.errors import KafkaError
+
+    from headrace.agents.trainer import train_once
+    from headrace.agents.wiring import Wiring
+    from headrace.serving.store.redis import RedisStore
+    from headrace.streams.topics.sender import BatchSender
+
+    sender = BatchSender(settings)
+    store = RedisStore(settings)
+    began = time.perf_counter()
+    try:
+        await sender.start()
+        done = await train_once(Wiring(settings, sender, sender, store))
+    except KafkaError as exc:
+        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+    finally:
+        await sender.stop()
+        await store.close()
+    if done is None:
+        raise ConfigError(
+            f"the log in {settings.data_dir} holds too little: at least {settings.train_min_rows} examples "
+            f"and {settings.train_min_clicks} clicks are needed (HEADRACE_TRAIN_MIN_ROWS, "
+            "HEADRACE_TRAIN_MIN_CLICKS)"
+        )
+    result, version = done
+    return {
+        "version": version,
+        "rows": result.rows,
+        "clicks": result.clicks,
+        "metrics": result.metrics,
+        "seconds": round(time.perf_counter() - began, 2),
+    }
