@@ -147,7 +147,7 @@ ROOMS = ("streams", "models", "serving", "agents", "console", "demo", "oracle")
 
 
 def test_rooms_are_imported_from_the_package() -> None:
-    """At the top of the checkout a room can be imported by its bare name, too: then it would be loaded twice."""
+    """At the top of the checkout a room can be imported by its bare name: it would be loaded twice."""
     found = []
     for path in files():
         if path.suffix == ".py" and path.parts[len(ROOT.parts)] != "src":
