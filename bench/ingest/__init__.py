@@ -1,1 +1,6 @@
-"""Parts of ``bench_ingest.py``: events, what is measured, the peers, freshness, recovery."""
+"""What `bench_ingest.py` measures, one concept a file. Kafka is started by ops/kafka/run.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2]))
