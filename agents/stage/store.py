@@ -125,7 +125,7 @@ class StageStore:
             self.copy.attach(state.number, partial(packed, state), state.position)
 
     async def show(self, changed: Mapping[int, PackedRows]) -> None:
-        """Write changed rows, by partition, to the online store. Call it without rows too: this moves marks."""
+        """Write changed rows, by partition, to the online store. A call without rows still moves marks."""
         if self.copy is not None:
             await self.copy.put(changed)
 
@@ -152,7 +152,7 @@ class StageStore:
             await self.hide(state.number, state.expire(newest - settings.state_ttl_s * 1000))
 
     async def restore(self, state: StatePartition, keys: Callable[[], U64]) -> None:
-        """Bring the evicted ones of ``keys()`` back into memory; `keys` is called only when rows are evicted."""
+        """Bring the evicted ones of ``keys()`` into memory again; called only when rows are evicted."""
         if state.evicted_count:
             away = state.evicted(keys())
             if len(away):
