@@ -137,7 +137,7 @@ class UserPartition(StagePartition):
         self.state.touch(rows)
 
     def take(self) -> tuple[PackedRows, list[int], list[npt.NDArray[np.void]]]:
-        """Return the changes since the last call: packed rows, keys of deleted users, item events in order."""
+        """Return changes since the last call: packed rows, keys of deleted users, item events in order."""
         rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
         keys = self.state.rows.data["key"][rows]
         gone = sorted(self._forgotten)
