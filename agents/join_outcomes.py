@@ -1,8 +1,8 @@
 """join_outcomes: reads `impressions` and `events`; writes `examples`; keeps the impressions still open.
 
 A batch is acknowledged when every impression it may belong to is closed, so after a crash the records of open
-impressions are read again. Some examples are then written twice; the trainer drops the second one of the same
-(request_id, position).
+impressions are read again. Some examples are then written twice; the trainer counts each slot (user, request,
+time and position) once.
 """
 
 from __future__ import annotations
