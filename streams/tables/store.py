@@ -177,18 +177,9 @@ class StateStore(FaustCollection):
         return out
 
     def update(self, number: int, keys: U64, values: Mapping[str, Any]) -> Rows:
-        """Set fields of rows; add a blank row for every new key.
+        """Set fields of the rows of ``keys``; add a blank row for every new key; return the row numbers.
 
-        Parameters
-        ----------
-        keys
-            Keys, uint64 ``(n,)``. When a key is repeated, its last values count.
-        values
-            Field name -> values, ``(n,)``.
-
-        Returns
-        -------
-        Row numbers, int64 ``(n,)``.
+        ``values`` are arrays ``(n,)`` by field name. When a key is repeated, its last values count.
 
         Raises
         ------
@@ -371,12 +362,7 @@ class StateStore(FaustCollection):
                     await self.snapshot(part)
 
     async def snapshot(self, part: StatePartition) -> bool:
-        """Write a snapshot of an owned partition, unless it has not changed since the last one.
-
-        Returns
-        -------
-        Whether a snapshot was written.
-        """
+        """Write a snapshot of a partition that changed since the last one; return whether one was written."""
         folder = self.snapshots
         if folder is None or self._snapshot_at.get(part.number) == part.position:
             return False
