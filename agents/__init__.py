@@ -1,1 +1,1 @@
-"""The agents, one file each, and what they share (`stage`). See docs/architecture.md."""
+"""The agents, one file each; `stage` and `partitions` have what they share. See docs/architecture.md."""

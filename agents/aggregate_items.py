@@ -1,7 +1,8 @@
 """aggregate_items: reads `item-events`; writes `item-features`, `item-countries`, `item-neighbours`, Redis.
 
-Two things are passed over, so that every count is exact after a crash: records a row already reflects (its
-offset), and records that track_users wrote twice (their number does not exceed the source's high-water mark).
+It skips two kinds of events, so that every count is exact after a crash: events that a row already reflects
+(by the offset in the row), and events that track_users wrote twice (their number is not above the high-water
+mark of their source).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FLOW = flow.agent("aggregate_items")
 
 
 class ItemStage:
-    """The partitions this process owns, and their way to Kafka and Redis."""
+    """Applies batches to the partitions that this process owns; writes changes to Kafka and Redis."""
 
     def __init__(self, app: faust.App, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -44,15 +45,15 @@ class ItemStage:
         self.pairs = StageStore(app, wiring, t.neighbours, "n", **pairs)
         self.stores = [self.items, self.countries, self.pairs]
         self.partitions = StagePartitions(self.stores, ItemPartition)
-        rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *rhythms, app.crash, wiring.clock)
+        intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
+        self.beats = Beats(self._show, self._save, *intervals, app.crash, wiring.clock)
 
     def revoked(self) -> None:
         """Drop held acks: their batches are delivered again."""
         self.beats.forget()
 
     async def apply(self, batch: RecordBatch) -> None:
-        """Decode a batch and apply it."""
+        """Decode a batch and apply it; write bad records to `dead-letters`."""
         part = self.partitions.get(batch.partition)
         for store, state in zip(self.stores, part.states, strict=True):
             await store.make_room(state)
@@ -89,7 +90,7 @@ class ItemStage:
         return changes
 
     async def _save(self, changes: dict[int, list[Changes]]) -> None:
-        # Readers see neighbours as they are saved, not sooner: they change slowly.
+        # Neighbours change slowly: they go to the online store only in durable flushes.
         pairs = {number: every[2].rows for number, every in changes.items()}
         await all_of(self._to_kafka(changes), self.pairs.show(pairs))
         for every in changes.values():
@@ -97,14 +98,14 @@ class ItemStage:
                 store.written(change.partition)
 
     async def _to_kafka(self, changes: dict[int, list[Changes]]) -> None:
-        # Items come last, and of them the marks: once those are durable, so is everything they stand for.
+        # Items come last, and the marks after their rows: a mark must be durable after all counts it covers.
         order = [2, 1, 0]
         try:
             while order:
                 at = order.pop(0)
                 await self.stores[at].table.write({n: every[at] for n, every in changes.items()})
         except BaseException:
-            for at in order:  # not tried: they have to be the next time
+            for at in order:  # changes of state stores not written yet: put back for the next flush
                 for every in changes.values():
                     every[at].partition.put_back(every[at])
             raise

@@ -1,7 +1,7 @@
 """follow_catalog: reads `items`, all of it in every serving worker; keeps the catalogue and the hot index.
 
 Every worker needs the whole catalogue, so this agent has no consumer group: a tail reads the topic from its
-beginning and hands the batches over.
+beginning and delivers the batches.
 """
 
 from __future__ import annotations
@@ -24,12 +24,22 @@ FLOW = flow.agent("follow_catalog")
 
 
 def check_item(item: Item, record: Any) -> None:
-    """Raise ``RejectedError`` for an item under another key: nothing could withdraw it."""
+    """Raise ``RejectedError`` when a record's key is not its item id: no tombstone could delete the item."""
     check_key(record, "item_id", item.item_id)
 
 
 class CatalogFollower:
-    """Applies `items` records to a catalogue and, where there is one, a hot index. Pure."""
+    """Applies records of `items` to a catalogue and, if given, a hot index. Pure.
+
+    Parameters
+    ----------
+    catalog
+        The catalogue; by default a new one.
+    hot
+        The hot index, or None.
+    max_bytes
+        Larger records are skipped.
+    """
 
     def __init__(
         self, catalog: Catalog | None = None, hot: HotIndex | None = None, max_bytes: int = 65_536
@@ -39,7 +49,7 @@ class CatalogFollower:
         self._decoder = Decoder(Item, max_bytes, check_item)
 
     def apply(self, batch: RecordBatch) -> None:
-        """Apply a batch in order; what cannot be decoded is passed over. A null withdraws its key's item."""
+        """Apply a batch, in order. A tombstone deletes its item; bad records are skipped."""
         for record in batch:
             if record.value is None:
                 if record.key:
@@ -61,9 +71,10 @@ class CatalogFollower:
 
 
 def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIndex) -> Tail:
-    """Add the agent to the app; return the tail that feeds it, a service to run.
+    """Add the agent to the app; return the tail that it reads from, a service to run.
 
-    Every worker meets a bad item; it is track_users, whose group meets it once, that buries it.
+    Bad items are skipped: every serving worker reads them. track_users, whose group reads each once, writes
+    them to `dead-letters`.
     """
     channel = broadcast_channel(app)
     tail = Tail(wiring.settings, wiring.topics.items, channel, name=FLOW.name)
@@ -72,7 +83,7 @@ def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIn
     async def follow_catalog(stream: Any) -> None:
         async for batch in stream:
             follower.apply(batch)
-            # A producer whose clock is ahead must not expire everybody else's items.
+            # A record timestamp in the future must not expire other items.
             hot.expire(min(wiring.clock.now_ms(), max(r.timestamp for r in batch)))
 
     return tail

@@ -1,7 +1,8 @@
 """join_outcomes: reads `impressions` and `events`; writes `examples`; keeps the impressions still open.
 
-A batch is acked only when every impression it could matter to has closed, so after a crash the open window is
-read again. Examples may then be written twice; (request_id, position) tells them apart for the trainer.
+A batch is acknowledged when every impression it may belong to is closed, so after a crash the records of open
+impressions are read again. Some examples are then written twice; the trainer counts each slot (user, request,
+time and position) once.
 """
 
 from __future__ import annotations
@@ -29,19 +30,24 @@ FLOW = flow.agent("join_outcomes")
 
 
 class JoinStage:
-    """The partitions this process owns.
+    """Joins events to impressions in the partitions that this process owns; writes examples.
 
-    ``at_end(topic, partition, offset)`` tells whether nothing is written at or after ``offset``, the one
-    after the last record processed (None: there was none).
+    Parameters
+    ----------
+    wiring
+        Settings, producers and clock.
+    at_end
+        Called with (topic, partition, offset after the last processed record or None); returns whether there
+        are no further records.
     """
 
     def __init__(self, wiring: Wiring, at_end: Callable[[str, int, int | None], bool]) -> None:
         self.wiring = wiring
         self.partitions: dict[int, JoinPartition] = {}
-        self.held = AckHold()  # of batches whose outcomes may still come
+        self.held = AckHold()  # acks of batches that open impressions may need
         self._at_end = at_end
         s = wiring.settings
-        # What track_users buries must not label an example either.
+        # The same checks as in track_users: an event that is rejected there must not label an example here.
         self._events = Decoder(
             Event, s.max_event_bytes, lambda e, r: check_event(e, r.timestamp, s.lateness_ms, s.future_ms)
         )
@@ -51,13 +57,13 @@ class JoinStage:
         self._next: dict[tuple[str, int], int] = {}
 
     def revoked(self) -> None:
-        """Forget all state: unacked batches are delivered again."""
+        """Forget all state: batches that were not acknowledged are delivered again."""
         self.partitions.clear()
         self._next.clear()
         self.held.forget()
 
     async def apply(self, batch: RecordBatch, ack: Callable[[], None]) -> None:
-        """Decode a batch, apply it, and write the examples it closes."""
+        """Decode a batch, apply it, and write the examples of impressions that are closed now."""
         now = self.wiring.clock.now_ms()
         part = self.partitions.get(batch.partition)
         if part is None:
@@ -73,13 +79,13 @@ class JoinStage:
             part.shown.read(last_ts, now)
         if matters:
             self.held.add(ack, batch.partition, until=last_ts + self.wiring.settings.outcome_wait_ms)
-            batch.records = ()  # only the ack is held for the whole wait, not the records
+            batch.records = ()  # frees the records: only the ack is held for the whole wait
         else:
             ack()
         await self._emit(batch.partition, part)
 
     def _happened(self, part: JoinPartition, batch: RecordBatch) -> bool:
-        """Note events; return whether any answers a request. Bad ones are buried by track_users."""
+        """Note events; return whether one has a request id. track_users rejects the bad ones."""
         decoded = self._events.batch(batch.records)
         answers = [(e, r) for e, r in zip(decoded.values, decoded.records, strict=True) if e.request_id]
         for event, record in answers:
@@ -97,7 +103,7 @@ class JoinStage:
         await self.wiring.bury(FLOW.name, batch, rejects)
 
     async def tick(self) -> None:
-        """Let time close what no new record closes."""
+        """Close impressions whose wait has passed while no records came."""
         now, topics = self.wiring.clock.now_ms(), self.wiring.topics
         for number, part in list(self.partitions.items()):
             for topic, progress in ((topics.events, part.events), (topics.impressions, part.shown)):

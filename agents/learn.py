@@ -24,18 +24,18 @@ from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
 FLOW = flow.agent("learn")
 log = logging.getLogger(__name__)
 
-#: Examples learnt at once: a mini-batch costs river about the same, however small it is.
+#: Examples learnt at once: river takes about the same time for a small mini-batch as for a large one.
 MINI_BATCH = 512
 
 
 def check_example(example: Example, _record: Any) -> None:
-    """Raise ``RejectedError`` for an example of another feature list."""
+    """Raise ``RejectedError`` when an example has another feature list than this code."""
     if example.spec != SPEC.version or len(example.features) != 4 * len(SPEC):
         raise RejectedError("other_features", "spec", f"spec {example.spec}, this code has {SPEC.version}")
 
 
 class LearnStage:
-    """The learner of this process."""
+    """Learns from examples and publishes the weights of the online model."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -45,7 +45,7 @@ class LearnStage:
         self._waiting: list[Example] = []
 
     async def restore(self) -> None:
-        """Go on from the newest published weights that fit; a learner that starts at zero would undo them."""
+        """Start from the newest published weights that fit, so that the next publication keeps them."""
 
         def take(batch: RecordBatch) -> None:
             for record in batch:
@@ -53,13 +53,13 @@ class LearnStage:
                     try:
                         self.learner.restore(online.decode(record.value), *online.learnt(record.value))
                     except ArtefactError as exc:
-                        log.warning("published weights are passed over: %s", exc)
+                        log.warning("published weights are skipped: %s", exc)
                     self._published = self.learner.seen
 
         await read_partition(self.wiring.settings, self.wiring.topics.models, 0, take)
 
     def learn(self, examples: list[Example]) -> None:
-        """Learn examples, as soon as there are ``MINI_BATCH``."""
+        """Collect examples; learn when there are ``MINI_BATCH``."""
         self._waiting.extend(examples)
         if len(self._waiting) >= MINI_BATCH:
             self._learn_waiting()
@@ -71,7 +71,7 @@ class LearnStage:
             self.learner.learn(x, np.array([e.clicked for e in examples]))
 
     async def publish(self) -> None:
-        """Learn what waits and send the weights, when there are new ones."""
+        """Learn the examples that wait; publish the weights when there are new ones."""
         self._learn_waiting()
         if self.learner.seen == self._published or not self.learner.clicks:
             return

@@ -19,7 +19,7 @@ from headrace.streams.topics import flow
 from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("log_sink")
-#: Files are closed early when this many rows wait.
+#: A file is written early when this many rows wait.
 MAX_ROWS = 200_000
 
 
@@ -32,7 +32,7 @@ class FileRows:
 
 
 class LogStage:
-    """Rows waiting for their file, by partition; a batch is acknowledged once its rows are in a file."""
+    """Collects rows for the next file, by partition; acknowledges a batch when its rows are in a file."""
 
     def __init__(self, app: faust.App, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -42,7 +42,7 @@ class LogStage:
         self._waiting: dict[int, FileRows] = {}
 
     async def apply(self, batch: RecordBatch) -> None:
-        """Keep a batch's rows. Bad examples are buried by the learner, which reads the same topic."""
+        """Collect the rows of a batch. Bad examples are skipped: `learn` writes them to `dead-letters`."""
         if sum(len(rows.examples) for rows in self._waiting.values()) >= MAX_ROWS:
             await self.beats.flush()
         decoded = self.decoder.batch(batch.records)
@@ -51,7 +51,7 @@ class LogStage:
         rows.offsets.extend(record.offset for record in decoded.records)
 
     def revoked(self) -> None:
-        """Forget rows whose batches will be delivered again."""
+        """Forget the rows that wait: their batches are delivered again."""
         self._waiting.clear()
         self.beats.forget()
 

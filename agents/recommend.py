@@ -1,8 +1,8 @@
 """recommend: reads `rec-requests`; writes replies and `impressions`; keeps mirrors of items and models.
 
-The mirrors (catalogue, item rows, models) are read from their topics by every worker; user and neighbour rows
-come from Redis, one round trip each for a whole batch of requests. A missing dependency lowers the quality of
-the list, and the reply says so; it never loses the request.
+Every worker reads the mirrors (catalogue, item rows, models) from their topics. User rows and neighbour rows
+come from Redis, with one round trip each for ``CHUNK`` requests. When a dependency is missing, the list is
+worse and the reply says so (``degraded``); the request is still answered.
 """
 
 from __future__ import annotations
@@ -47,24 +47,37 @@ from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 FLOW = flow.agent("recommend")
 log = logging.getLogger(__name__)
 
-#: Requests answered together: their Redis reads share a round trip, none waits for many others.
+#: Requests answered together: one Redis round trip serves all of them, and none waits long for the others.
 CHUNK = 16
-#: At the start, requests wait this long for the mirrors; then they are answered from what there is.
+#: At the start, requests wait at most this long (s) for the mirrors; then they are answered without the rest.
 WARM_UP_S = 10.0
 
 
 @dataclass(slots=True)
 class Sent:
-    """A reply on its way."""
+    """A reply that is being sent.
+
+    Attributes
+    ----------
+    record
+        Record of the request.
+    delivery
+        Ends when the broker has acknowledged the reply.
+    buried
+        Whether the request is already a dead letter.
+    impression
+        Written to `impressions` when the reply is acknowledged; None when it was written before, or there is
+        none.
+    """
 
     record: Any
     delivery: asyncio.Task[None]
-    buried: bool = False  # the request is a dead letter already
-    impression: Impression | None = None  # to be logged when the reply has arrived
+    buried: bool = False
+    impression: Impression | None = None
 
 
 class ServeStage:
-    """The serving state of this process, and its way from requests to replies."""
+    """Answers requests with the mirrors and models of this process."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -78,21 +91,23 @@ class ServeStage:
     # -- mirrors
 
     def on_rows(self, batch: RecordBatch) -> None:
-        """Take over rows of items, or of items in countries."""
+        """Apply rows of items, or of items by country, to the mirror."""
         mirrors = Mirrors(self.recommender)
         of_countries = batch.topic == self.wiring.topics.item_countries
         (mirrors.item_countries if of_countries else mirrors.item_features)(batch.records)
 
     def on_models(self, batch: RecordBatch) -> None:
-        """Take over models."""
+        """Use the newest model of each name that fits this code."""
         Mirrors(self.recommender).models(batch.records)
 
     # -- requests
 
     async def answer(self, batch: RecordBatch) -> list[Sent]:
-        """Answer every request of a batch; returns when its impressions and dead letters are safe.
+        """Answer every request of a batch; return when its impressions and dead letters are acknowledged.
 
-        The replies are on their way then: give them to ``finish``.
+        Returns
+        -------
+        The replies that are being sent; pass them to ``finish``.
         """
         jobs, rejects = self._requests.read(batch)
         sent = [
@@ -111,14 +126,14 @@ class ServeStage:
                     continue
                 if self._replies.knows(address.topic, address.partition):
                     impressions.append(answer.impression)
-                else:  # it may never be seen
+                else:  # the reply topic may not exist: write the impression when the reply is acknowledged
                     reply.impression = answer.impression
         await self._log(impressions)
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
         return sent
 
     async def finish(self, batch: RecordBatch, sent: list[Sent]) -> None:
-        """Wait until replies are acknowledged; the request of one that cannot be is a dead letter."""
+        """Wait until replies are acknowledged; a request whose reply was refused becomes a dead letter."""
         results = await asyncio.gather(*(s.delivery for s in sent), return_exceptions=True)
         lost: list[tuple[Any, RejectedError]] = []
         seen: list[Impression] = []
@@ -156,7 +171,7 @@ class ServeStage:
         return out
 
     def _one(self, request: RecRequest, user: npt.NDArray[Any] | None, anchors: Anchors, at: int) -> Answer:
-        """Answer one request; a fault of ours costs it quality, never the reply, and never its neighbours."""
+        """Answer one request; after an error in our code, with the popular list."""
         try:
             return self.recommender.answer(request, user, anchors, at)
         except Exception:
@@ -181,7 +196,14 @@ class ServeStage:
     async def _rows(
         self, kind: Any, keys: Sequence[int], dtype: np.dtype[Any]
     ) -> tuple[list[npt.NDArray[Any] | None], list[str]]:
-        """Return one row a key, ``(1,)`` or None, and what to call the failure when the store is away."""
+        """Read rows from the online store.
+
+        Returns
+        -------
+        rows, degraded
+            For each key an array ``(1,)`` of ``dtype``, or None; and what the reply says in ``degraded``: a
+            list of one name when the store did not answer, else empty.
+        """
         nothing: list[npt.NDArray[Any] | None] = [None] * len(keys)
         away = {"u": "user", "n": "neighbours"}[kind]
         try:
@@ -206,7 +228,7 @@ class ServeStage:
         return self._replies.send(topic, partition, key, value, headers)
 
     async def _log(self, impressions: list[Impression]) -> None:
-        """Write impressions to their users' partitions; a request may have come through any."""
+        """Write impressions to the partitions of their users."""
         if impressions:
             out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
@@ -242,7 +264,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         held = AckHold()
         try:
             async for batch, ack in manual(stream):
-                # A rebalance or a stop waits for replies on their way, as for any loop body.
+                # A rebalance or a stop waits until the replies are sent, as for a loop body.
                 consumer = stream.current_event.message.consumer
                 body = consumer.body_started()
                 over = functools.partial(consumer.body_ended, body)

@@ -1,4 +1,4 @@
-"""Roles: which agents a process runs. Every role is a Faust app with a consumer group of its own."""
+"""Roles: which agents a process runs. Every role has its own Faust app and consumer group."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from headrace.streams.topics import flow
 from headrace.streams.topics.admin import check_topics
 from headrace.streams.topics.sender import BatchSender
 
-#: Role -> its agents that read topics as a group. The trainer reads files: it has no app and no group.
+#: Role -> its agents that read topics in a consumer group. The trainer reads files: it has no app and no
+#: group.
 ROLES: dict[str, tuple[str, ...]] = {
     role: tuple(agent.name for agent in agents if agent.reads) for role, agents in flow.roles().items()
 }
@@ -50,15 +51,16 @@ async def run_worker(
     Raises
     ------
     UnavailableError
-        The broker does not answer, or topics are missing.
+        When the broker does not answer, or topics are missing.
     HeadraceError
-        A part crashed; the whole process stops, and unacknowledged batches are delivered again.
+        When an app or a service crashed. All others were stopped; batches that were not acknowledged are
+        delivered again.
     """
     problems = await check_topics(settings)
     if problems:
         raise UnavailableError("; ".join(problems))
     sender = BatchSender(settings)
-    # Replies stay uncompressed: any caller can read them, whatever codecs its client has.
+    # Replies are not compressed: every caller can read them, whatever codecs its client has.
     replier = BatchSender(settings.model_copy(update={"compression": "none"}))
     store = RedisStore(settings)
     wiring = Wiring(settings, sender, replier, store)
@@ -72,10 +74,11 @@ async def run_worker(
             continue
         app = make_app(settings, role)
         for name in ROLES[role]:
-            # Imported when needed: a serving worker has no use for what only learning loads.
+            # Imported only when needed: a serving worker does not load the libraries for learning.
             services.extend(importlib.import_module(f"headrace.agents.{name}").attach(app, wiring))
         apps.append(app)
-    # Batches make many short-lived tuples; looking for cycles at the default rate costs a fifth of the CPU.
+    # Batches make many short-lived tuples. At its default rate the garbage collector takes a fifth of the
+    # CPU.
     gc.set_threshold(100_000, 50, 100)
     log.info("starting %s", ", ".join(roles), extra={"action": "start", "roles": list(roles)})
     try:

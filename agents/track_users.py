@@ -1,10 +1,12 @@
 """track_users: reads `events`, `users`, `impressions`; writes `item-events`, `user-state`, Redis.
 
-It also reads `items`, only to bury the bad ones: serving workers all meet them, this group meets each once.
+It also reads `items`, only to write bad ones to `dead-letters`: every serving worker reads a bad item, but
+this group reads it once.
 
-It keeps the rows of users. What a batch causes becomes durable in this order: item-events, then the rows
-(which carry the offset they reflect), then the commit. A batch delivered again finds either rows that
-know it, or rows that make the same item-events of it, which the aggregator knows by their numbers.
+It keeps the rows of users. The effects of a batch become durable in this order: item-events, then the rows
+(each has the offset it reflects), then the commit. When a batch is delivered again, there are two cases.
+Either the rows have its offset, and it changes nothing. Or they do not, and it makes the same item-events
+again, with the same numbers; aggregate_items skips those.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ FLOW = flow.agent("track_users")
 
 
 class UserStage:
-    """The partitions this process owns, and their way to Kafka and Redis."""
+    """Applies batches to the partitions that this process owns; writes changes to Kafka and Redis."""
 
     def __init__(self, app: faust.App, wiring: Wiring, catalog: CatalogFollower) -> None:
         self.wiring = wiring
@@ -60,18 +62,18 @@ class UserStage:
             order=("offset", "shown_offset"),
         )
         self.partitions = StagePartitions([self.store], lambda states: UserPartition(states, s))
-        self._out: list[npt.NDArray[np.void]] = []  # item-events, in order
-        #: Their way to Kafka: the last of a chain in which each waits for the one before.
+        self._out: list[npt.NDArray[np.void]] = []  # item-events not sent yet, in order
+        #: The last task that sends item-events. Each waits for the one before it.
         self._passing: asyncio.Task[None] | None = None
-        rhythms = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *rhythms, app.crash, wiring.clock)
+        intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
+        self.beats = Beats(self._show, self._save, *intervals, app.crash, wiring.clock)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
         self._items = Decoder(Item, s.max_event_bytes, check_item)
 
     def revoked(self) -> None:
-        """Drop held acks; partitions that stay here look whether somebody else had them meanwhile."""
+        """Drop held acks; note in every partition that another worker may own it meanwhile."""
         self.beats.forget()
         self.partitions.resume()
 
@@ -80,7 +82,7 @@ class UserStage:
         check_event(event, record.timestamp, self._settings.lateness_ms, self._settings.future_ms)
 
     async def partition(self, batch: RecordBatch) -> UserPartition:
-        """Return the partition a batch belongs to; a new one learns which events it has seen of late."""
+        """Return the partition of a batch; for a new one, first read the event ids of the dedup window."""
         part = self.partitions.get(batch.partition)
         if batch.topic == self.wiring.topics.events and not part.continues(batch):
             part.remembers = part.dedup_off
@@ -91,7 +93,7 @@ class UserStage:
                 part.duplicates(earlier.records, self._events.batch(earlier.records))
 
             def read() -> Awaitable[int]:
-                self.store.table.partition(part.number)  # or it is somebody else's by now
+                self.store.table.partition(part.number)  # raises FencedError when another worker owns it now
                 part.forget_events()
                 before = batch.first_offset
                 return read_since(self._settings, batch.topic, batch.partition, since, before, remember)
@@ -101,7 +103,7 @@ class UserStage:
         return part
 
     async def apply(self, batch: RecordBatch) -> None:
-        """Decode a batch and apply it."""
+        """Decode a batch and apply it; write bad records to `dead-letters`."""
         topics = self.wiring.topics
         if batch.topic == topics.items:
             bad = self._items.batch([r for r in batch if r.value is not None]).rejects
@@ -128,16 +130,16 @@ class UserStage:
         await self.wiring.bury(FLOW.name, batch, rejects)
 
     async def _profiles(self, part: UserPartition, records: Sequence[Any]) -> list[Any]:
-        """Apply profiles, and forget users whose record is null, in their order."""
+        """Apply profiles and delete users with a tombstone, in offset order; return the rejects."""
         profiles = self._users.batch([r for r in records if not (r.value is None and r.key)])
-        told = {r.offset: p for r, p in zip(profiles.records, profiles.values, strict=True)}
+        given = {r.offset: p for r, p in zip(profiles.records, profiles.values, strict=True)}
         gone = {r.offset: r.key.decode("utf-8", "replace") for r in records if r.value is None and r.key}
         await self._restore(part, [*gone.values(), *(p.user_id for p in profiles.values)])
-        for offset in sorted(told.keys() | gone.keys()):
+        for offset in sorted(given.keys() | gone.keys()):
             if offset in gone:
                 part.forget(hash64(gone[offset]))
             else:
-                part.profile(told[offset])
+                part.profile(given[offset])
         return profiles.rejects
 
     async def _restore(self, part: UserPartition, users: Sequence[str]) -> None:
@@ -153,24 +155,24 @@ class UserStage:
                 changes[part.number] = part.state.take()
         if self._out:
             self._passing = asyncio.create_task(self._pass_on(self._passing))
-            self._passing.add_done_callback(_noted)  # ``_save`` raises it; a worker that stops need not
+            self._passing.add_done_callback(_noted)  # ``_save`` raises its error; after a stop nobody does
         for number, keys in gone.items():
             await self.store.hide(number, keys)
         await self.store.show(changed)
         return changes
 
     async def _save(self, changes: dict[int, Changes]) -> None:
-        if self._passing is not None:  # a row stands for the item-events it has caused
+        if self._passing is not None:  # item-events must be durable before the rows that caused them
             await self._passing
         await self.store.table.write(changes)
         for change in changes.values():
             self.store.written(change.partition)
 
     async def _pass_on(self, before: asyncio.Task[None] | None) -> None:
-        """Send item-events, after those of earlier beats; once some have failed, so do all that follow."""
+        """Send item-events after the task ``before``; when that failed, fail with its error."""
         if before is not None:
             await before
-        out, self._out = self._out, []  # those of later beats, too, if there were some meanwhile
+        out, self._out = self._out, []  # also those of flushes since this task was made
         if out:
             await self._send_item_events(out)
 

@@ -17,9 +17,14 @@ log = logging.getLogger(__name__)
 
 
 async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tuple[TrainResult, str] | None:
-    """Train on the log and publish; return the result and its version, None while the log is too small."""
+    """Train a ranker on the log and publish it.
+
+    Returns
+    -------
+    The result and the version of the ranker; None while the log has too few rows or clicks.
+    """
     s = wiring.settings
-    # LightGBM works outside the GIL; a thread keeps the loop free.
+    # LightGBM releases the GIL, so in a thread it does not block the event loop.
     result = await asyncio.to_thread(
         train_from_log,
         s.data_dir,
@@ -37,7 +42,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
 
 
 class Trainer(Service):
-    """Trains whenever the log has grown, at most every ``train_every_s``."""
+    """Trains every ``train_every_s`` if the log has new files."""
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
@@ -61,7 +66,8 @@ class Trainer(Service):
             try:
                 done = await train_once(self._wiring)
             except Exception:
-                # The ranker in use stays, and so do this process's other roles; the next file tries again.
+                # The present ranker stays in use, other roles of this process run on; the next file tries
+                # again.
                 log.exception("training failed", extra={"action": "training_failed"})
                 continue
             if done is not None:

@@ -23,11 +23,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Wiring:
-    """Settings, topic names, the producers, the online store and the clock of one process."""
+    """Settings, topic names, the producers, the online store and the clock of one process.
+
+    Attributes
+    ----------
+    sender
+        Writes everything except replies.
+    replier
+        Writes replies, uncompressed.
+    """
 
     settings: Settings
     sender: BatchSender
-    replier: BatchSender  # apart: uncompressed, and a caller's bad topic holds up nothing else
+    replier: BatchSender  # a producer of its own: a bad reply topic of a caller delays no other write
     store: OnlineStore
     clock: Clock = SYSTEM
     topics: Topics = field(init=False)
@@ -38,7 +46,17 @@ class Wiring:
     async def bury(
         self, agent: str, batch: RecordBatch, rejects: Sequence[tuple[Any, RejectedError]]
     ) -> None:
-        """Write the rejected records to `dead-letters`; returns when they are safe."""
+        """Write rejected records to `dead-letters`; return when the broker has acknowledged them.
+
+        Parameters
+        ----------
+        agent
+            Name of the agent that rejected them.
+        batch
+            The batch that they are from.
+        rejects
+            Pairs of a record and why it was rejected.
+        """
         if not rejects:
             return
         letters = [
@@ -73,7 +91,7 @@ class Wiring:
         )
 
     async def _bury_one_by_one(self, letters: Sequence[OutRecord]) -> None:
-        """Write letters of which the broker refused one: the topic's limit is lower than ours."""
+        """Write dead letters one by one, each as small as the broker demands, after it refused one."""
         for letter in letters:
             for shape in (letter, without_body(letter), without_body(letter, bare=True)):
                 try:

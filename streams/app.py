@@ -1,4 +1,4 @@
-"""The Faust app of a role: record batches, state stores, our settings."""
+"""The Faust app of a role: with record batches, state stores and Headrace's settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.streams.transport.app import BatchApp
 
 
 class HeadraceApp(BatchApp):
-    """A Faust app whose consumer can deliver record batches and whose tables can be columnar."""
+    """A Faust app with record batches and state stores."""
 
     mundane_level = "debug"
 
@@ -22,7 +22,7 @@ class HeadraceApp(BatchApp):
         super().__init__(id, **options)
 
     def _create_directories(self) -> None:
-        """Make none: all we keep in files are snapshots, and they are made where they are written."""
+        """Create no directories: snapshots are the only files, and writing one creates its folder."""
 
     async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
         recovery = self.tables.recovery
@@ -34,13 +34,17 @@ class HeadraceApp(BatchApp):
 def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
     """Return the Faust app of a role; its consumer group is ``<prefix>headrace-<role>``.
 
-    Call it inside the running event loop. An exception in one of its agents stops the app (``run_apps``
-    then stops the process): a batch that failed must not be followed by the next one.
+    Call it inside the running event loop. An exception in one of its agents stops the app, so that no batch
+    is processed after one that failed; ``run_apps`` then stops the process.
 
     Parameters
     ----------
+    settings
+        Settings of the process.
+    role
+        Name of the role.
     overrides
-        Faust settings that replace ours.
+        Faust settings that replace those of Headrace.
     """
     _quiet_logs()
     options: dict[str, Any] = {
@@ -50,17 +54,18 @@ def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
         "web_port": settings.web_port or 6066,
         "web_host": "127.0.0.1",
         "web_bind": "127.0.0.1",
-        "topic_allow_declare": False,  # `headrace topics create` does it, with the right configuration
+        "topic_allow_declare": False,  # `headrace topics create` creates topics, with the right configuration
         "topic_disable_leader": True,
         "reply_create_topic": False,
         "consumer_auto_offset_reset": "earliest",
         "broker_session_timeout": settings.session_timeout_s,
-        # How long the group waits for a member that does not rejoin; ours do within BODY_TIMEOUT_S.
+        # How long the group waits for a member that does not rejoin. Our members rejoin within
+        # BODY_TIMEOUT_S.
         "broker_rebalance_timeout": max(settings.session_timeout_s, 2.0),
-        # A member learns of a rebalance from its heartbeat.
+        # A member sees a rebalance in the answer to its next heartbeat.
         "broker_heartbeat_interval": min(1.0, settings.session_timeout_s / 3),
         "broker_commit_interval": 0.5,
-        "stream_wait_empty": False,  # our consumer waits for running loop bodies itself, for a bounded time
+        "stream_wait_empty": False,  # BatchConsumer waits for running loop bodies, for a bounded time
         "table_standby_replicas": settings.standby_replicas,
         "TableManager": StateStoreManager,
         "cython_optimizations": True,
@@ -70,7 +75,7 @@ def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
 
 
 def _quiet_logs() -> None:
-    # Faust, mode and aiokafka tell every step of starting, stopping and rebalancing; ours say what matters.
+    # Faust, mode and aiokafka log every step of starting, stopping and rebalancing.
     for name in ("faust", "mode", "aiokafka"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

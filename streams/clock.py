@@ -13,20 +13,20 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What code that depends on time may ask for."""
+    """The time and pauses, for code that depends on them."""
 
     def now_ms(self) -> int:
         """Return the time of day, ms since the epoch."""
 
     def monotonic(self) -> float:
-        """Return seconds that never go back; only differences mean something."""
+        """Return seconds that never decrease; only differences have a meaning."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for ``seconds``."""
 
 
 def now_ms() -> int:
-    """Return the time, ms since the epoch."""
+    """Return the time of day, ms since the epoch."""
     return time.time_ns() // 1_000_000
 
 
@@ -42,18 +42,18 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for ``seconds``."""
         await asyncio.sleep(seconds)
 
 
 SYSTEM = SystemClock()
 
-#: Rounds of the event loop in which tasks may run before a manual clock goes on.
+#: Rounds of the event loop in which tasks run before a manual clock moves.
 _ROUNDS = 25
 
 
 class ManualClock:
-    """A clock that stands still until ``advance`` moves it.
+    """A clock that moves only in ``advance``.
 
     Parameters
     ----------
@@ -72,11 +72,11 @@ class ManualClock:
         return self._start_ms + round(self._now * 1000)
 
     def monotonic(self) -> float:
-        """Return the seconds this clock was moved."""
+        """Return the seconds by which this clock was moved."""
         return self._now
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock was moved by that much; 0 and less give way to other tasks once."""
+        """Wait until the clock was moved by ``seconds``; for 0 or less, only let other tasks run once."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -86,15 +86,15 @@ class ManualClock:
         await woken
 
     async def advance(self, seconds: float) -> None:
-        """Move the clock; wake sleepers in the order of their times, each at its own time.
+        """Move the clock by ``seconds``; end the sleeps in the order of their times, each at its time.
 
-        Tasks run until they wait before the clock goes on.
+        After each of them, tasks run until they wait again.
         """
         end = self._now + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end + 1e-9:
             due, _, woken = heapq.heappop(self._sleepers)
-            if woken.done():  # whoever slept was cancelled
+            if woken.done():  # the task was cancelled
                 continue
             self._now = max(self._now, due)
             woken.set_result(None)
@@ -103,6 +103,6 @@ class ManualClock:
 
 
 async def settle() -> None:
-    """Let other tasks run until, as a rule, all of them wait for something."""
+    """Let other tasks run for ``_ROUNDS`` rounds of the event loop: usually all of them wait then."""
     for _ in range(_ROUNDS):
         await asyncio.sleep(0)

@@ -1,10 +1,10 @@
-"""Every error Headrace raises on purpose."""
+"""The errors of Headrace."""
 
 from __future__ import annotations
 
 
 class HeadraceError(Exception):
-    """Base of all our errors."""
+    """Base of all errors of Headrace."""
 
 
 class ConfigError(HeadraceError):
@@ -12,14 +12,14 @@ class ConfigError(HeadraceError):
 
 
 class RejectedError(HeadraceError):
-    """A message we will not process; it becomes a dead letter.
+    """A message is rejected; it becomes a dead letter.
 
     Parameters
     ----------
     reason
-        Stable machine-readable code, e.g. ``"invalid_field"``.
+        Stable code for programs, e.g. ``"invalid_field"``.
     field
-        The offending field, empty when the message as a whole is at fault.
+        Name of the wrong field, "" when the message as a whole is wrong.
     detail
         A sentence for people.
     """
@@ -44,4 +44,4 @@ class NoTopicError(UnavailableError):
 
 
 class FencedError(HeadraceError):
-    """This worker may not write a partition's state: it lost the partition, or may have lost it."""
+    """This worker may not write the state of a partition: another worker owns it, or may own it."""

@@ -1,4 +1,4 @@
-"""Running Faust apps and side services in one process: start, watch, stop."""
+"""Runs Faust apps and other services in one process: starts, watches and stops them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headrace.streams.settings import Settings
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: A clean shutdown may take this long; then the process ends anyway (unacked batches are delivered again).
+#: Longest time of a clean shutdown, s. After it the process ends; batches not acked are delivered again.
 SHUTDOWN_S = 10.0
 
 
@@ -37,23 +37,23 @@ async def run_apps(
     ready: asyncio.Event | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Run apps and side services in this process until ``stop``, SIGINT or SIGTERM.
+    """Run apps and services in this process until ``stop``, SIGINT or SIGTERM.
 
-    Services start first, in order, and stop last, in reverse order.
+    Services start before the apps, in order, and stop after them, in reverse order.
 
     Parameters
     ----------
     ready
-        Set when everything runs and every app has its partitions.
+        Set by this function when everything runs and every app has its partitions.
     stop
-        Set it to stop; signals set it too.
+        Set it to stop the process; the signals set it too.
 
     Raises
     ------
     UnavailableError
         When the broker does not answer at the start.
     HeadraceError
-        When an app or a service crashed: all others were stopped.
+        When an app or a service crashed. All others were stopped.
     """
     stop = stop if stop is not None else asyncio.Event()
     with _signals(stop):
@@ -138,7 +138,7 @@ async def _stop_within(services: Sequence[Service], deadline: float) -> None:
 
 
 class _signals:  # noqa: N801 - used like contextlib's functions
-    """SIGINT and SIGTERM set an event; the previous handlers come back afterwards."""
+    """SIGINT and SIGTERM set an event; the handlers are removed at the end."""
 
     def __init__(self, stop: asyncio.Event) -> None:
         self._stop = stop

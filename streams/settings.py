@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     @field_validator("reply_topics", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
-        """Take a JSON list, or words separated by commas."""
+        """Parse a JSON list, or words separated by commas."""
         if not isinstance(value, str):
             return value
         if value.lstrip().startswith("["):
@@ -123,5 +123,5 @@ class Settings(BaseSettings):
         return [word.strip() for word in value.split(",") if word.strip()]
 
     def name(self, base: str) -> str:
-        """Return ``base`` with the installation's prefix: a topic, a group, a Redis key space."""
+        """Return ``base`` with ``topic_prefix``: the name of a topic, a group or a Redis key."""
         return f"{self.topic_prefix}{base}"

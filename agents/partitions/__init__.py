@@ -1,4 +1,4 @@
-"""What an agent knows of one partition: decisions on decoded records. Pure: no broker, no clock.
+"""The state of one partition of an agent, changed by decoded records. Pure: no broker, no clock.
 
 See docs/architecture.md.
 """

@@ -1,4 +1,4 @@
-"""Items of one partition: item events counted once each, in rows of items, countries and neighbours."""
+"""Items of one partition: counts each item event once, in rows of items, countries and neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.streams.messages.columns import KIND
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
 
-#: Meta records of `item-features`: how far each source was counted.
+#: Key prefix of the meta records of `item-features` with the high-water mark of each source partition.
 MARK = b"m:"
 
 I64 = npt.NDArray[np.int64]
@@ -22,9 +22,12 @@ U64 = npt.NDArray[np.uint64]
 
 
 class ItemPartition(StagePartition):
-    """State of one partition, and what of it was not passed on yet. Pure: no broker, no clock.
+    """Rows of one partition, and which of them are not in the online store yet. Pure: no broker, no clock.
 
-    ``states`` are those of items, countries and neighbours, in this order.
+    Parameters
+    ----------
+    states
+        The partitions of the state stores of items, countries and neighbours, in this order.
     """
 
     def __init__(self, states: Sequence[StatePartition]) -> None:
@@ -32,7 +35,7 @@ class ItemPartition(StagePartition):
         items, countries, pairs = states
         self.stats = ItemState(items.rows, countries.rows)
         self.neighbours = Neighbours(pairs.rows)
-        self._touched: list[I64] = []  # rows of items changed since the online store was told
+        self._touched: list[I64] = []  # row numbers of items changed since the last online flush
         self._marks = {
             int.from_bytes(key[len(MARK) :], "little"): int.from_bytes(value, "little", signed=True)
             for key, value in items.meta.items()
@@ -40,7 +43,19 @@ class ItemPartition(StagePartition):
         }
 
     def apply(self, events: npt.NDArray[np.void], offsets: I64) -> int:
-        """Apply a batch; return how many records were new."""
+        """Apply a batch.
+
+        Parameters
+        ----------
+        events
+            Item events, dtype ``ITEM_EVENT``, ``(n,)``.
+        offsets
+            Offset of the record of each event, int64 ``(n,)``.
+
+        Returns
+        -------
+        Number of events that were not counted before.
+        """
         fresh = self._new(events)
         if not fresh.all():
             events, offsets = events[fresh], offsets[fresh]
@@ -55,7 +70,10 @@ class ItemPartition(StagePartition):
         return len(events)
 
     def _new(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-        """Return which records are not a source's repetition; numbers of one source only grow."""
+        """Return which events were not counted before, bool ``(n,)``: their ``source_seq`` is above the mark.
+
+        The numbers of one source partition only grow.
+        """
         fresh = np.ones(len(events), bool)
         source, seq = events["source_partition"], events["source_seq"]
         for number in np.unique(source).tolist():
@@ -67,14 +85,14 @@ class ItemPartition(StagePartition):
         return fresh
 
     def take(self) -> PackedRows:
-        """Return and reset what the online store has not got of the items."""
+        """Return the item rows changed since the last call, packed."""
         touched, self._touched = self._touched, []
         table = self.states[0].rows
         rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
         return table.pack(rows[table.data["key"][rows] != 0])
 
     def changes(self) -> list[Changes]:
-        """Return what the changelogs have not got, one a table; the marks are with the items."""
+        """Return the changes not in the changelogs yet, one per state store; items have the marks too."""
         for source, mark in self._marks.items():
             self.states[0].set_meta(
                 MARK + source.to_bytes(2, "little"), mark.to_bytes(8, "little", signed=True)

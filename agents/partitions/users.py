@@ -1,4 +1,4 @@
-"""Users of one partition: events, impressions and profiles applied to their rows, and item events of them."""
+"""Users of one partition: applies events, impressions and profiles to their rows; makes item events."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.rows import PackedRows
 
-#: Impressions are another source of `item-events` than events of the same partition.
+#: Added to the partition to get the source number of item events from impressions: events of the same
+#: partition are another source.
 SHOWN_SOURCE = 1 << 15
-#: Slots of one impression; its records are numbered within it.
+#: Most slots of one impression. The ``source_seq`` of a slot is offset * ``MAX_SLOTS`` + position.
 MAX_SLOTS = 512
 
 I64 = npt.NDArray[np.int64]
@@ -31,7 +32,7 @@ U64 = npt.NDArray[np.uint64]
 
 
 class Shown(msgspec.Struct):
-    """The part of an impression this agent needs."""
+    """The fields of an impression that this agent needs."""
 
     user_id: Id
     ts: Millis
@@ -40,7 +41,21 @@ class Shown(msgspec.Struct):
 
 
 class UserPartition(StagePartition):
-    """State of one partition, and what of it was not passed on yet. Pure: no broker, no clock."""
+    """Rows of one partition, and what is not in the online store or in `item-events` yet. Pure.
+
+    Attributes
+    ----------
+    state
+        The partition of the state store of users.
+    users
+        Updates of the rows.
+    dedup
+        Recent event ids.
+    dedup_off
+        Whether retries are not detected (``dedup_window_ms`` is 0).
+    remembers
+        Whether ``dedup`` has the events of the window. After a rebalance they are read again first.
+    """
 
     def __init__(self, states: Sequence[StatePartition], settings: Settings) -> None:
         super().__init__(states)
@@ -49,20 +64,20 @@ class UserPartition(StagePartition):
         self._window_ms = settings.dedup_window_ms
         self.dedup = DedupWindow(self._window_ms)
         self.dedup_off = self.remembers = settings.dedup_window_ms == 0
-        self._newest = -1  # stream time: the largest record timestamp so far
+        self._newest = -1  # stream time: the largest record timestamp of `events` so far, ms
         self._touched: list[I64] = []
         self._forgotten: set[int] = set()
         self._out: list[npt.NDArray[np.void]] = []
 
     def forget_events(self) -> None:
-        """Forget which events were seen: they are about to be read again."""
+        """Forget the recent event ids, before the events are read again."""
         self.dedup = DedupWindow(self._window_ms)
         self._newest = -1
 
     def duplicates(self, records: Sequence[Any], decoded: Decoded[Event]) -> npt.NDArray[np.bool_]:
-        """Return which of the decoded events are retries, bool ``(n,)``; remember all of them.
+        """Return which decoded events are retries, bool ``(n,)``; note the ids of all of them.
 
-        ``records`` is what was decoded, bad ones included: they, too, tell the time.
+        ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time.
         """
         times = stream_times(np.array([r.timestamp for r in records], np.int64), self._newest)
         self._newest = int(times[-1])
@@ -72,7 +87,7 @@ class UserPartition(StagePartition):
         return ~self.dedup.fresh(hash_many([e.event_id for e in decoded.values]), times)
 
     def events(self, records: Sequence[Any], decoded: Decoded[Event], catalog: CatalogFollower) -> None:
-        """Apply decoded events."""
+        """Apply decoded events that are not retries; make their item events."""
         retry = self.duplicates(records, decoded)
         if not decoded.values:
             return
@@ -85,7 +100,7 @@ class UserPartition(StagePartition):
         self._out.append(item_events(applied, self.number))
 
     def shown(self, impressions: list[Shown], records: Sequence[Any]) -> None:
-        """Count impressions, for the users and for the items."""
+        """Count impressions in the rows of users, and make item events of their slots."""
         if not impressions:
             return
         offsets = np.array([r.offset for r in records], np.int64)
@@ -106,12 +121,12 @@ class UserPartition(StagePartition):
         self._out.append(out[np.repeat(fresh, slots)])
 
     def profile(self, profile: UserProfile) -> None:
-        """Take over a profile."""
+        """Set the profile of a user."""
         self._touch(np.array([self.users.profile(profile)], np.int64))
         self._forgotten.discard(hash64(profile.user_id))
 
     def forget(self, key: int) -> None:
-        """Drop everything known about a user."""
+        """Delete the data of a user."""
         row = self.users.forget(key)
         if row >= 0:
             self._touch(np.array([row], np.int64))
@@ -122,7 +137,7 @@ class UserPartition(StagePartition):
         self.state.touch(rows)
 
     def take(self) -> tuple[PackedRows, list[int], list[npt.NDArray[np.void]]]:
-        """Return and reset what was not passed on: rows, keys to forget, item-events in order."""
+        """Return changes since the last call: packed rows, keys of deleted users, item events in order."""
         rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
         keys = self.state.rows.data["key"][rows]
         gone = sorted(self._forgotten)
@@ -131,6 +146,6 @@ class UserPartition(StagePartition):
             there &= ~np.isin(keys, np.array(gone, np.uint64))
         if not there.all():
             rows = rows[there]
-        out, self._out = self._out, []  # numbers of a source grow along it: so a replay is told
+        out, self._out = self._out, []  # in order: the consumer detects repeated events by growing numbers
         self._touched, self._forgotten = [], set()
         return self.state.rows.pack(rows), gone, out

@@ -1,4 +1,4 @@
-"""What stateful agents share: partitions, beats, held acknowledgements, the copy in Redis.
+"""What stateful agents share: partitions, flushes, held acknowledgements, the copy of rows in Redis.
 
 See docs/architecture.md.
 """

@@ -1,12 +1,13 @@
-"""When a stage writes: an online flush often, for readers; a durable flush seldom, before it acknowledges.
+"""The flushes of a stage: an online flush often, for readers; a durable flush seldom, then the acks.
 
     batch -> apply -> hold(ack)
                          |- online flush,  every flush_every_ms:    rows to Redis, records to the next stage
-                         '- durable flush, every durable_every_ms:  the same, the changelog, then the acks
+                         '- durable flush, every durable_every_ms:  the same, then the changelog, then the
+                         acks
 
-A row that changes ten times between two durable flushes is one changelog record. Online flushes, and
-applying, go on while a durable flush waits for the changelog. Partitions take turns in durable flushes:
-written all at once they would keep readers waiting.
+A row that changes ten times between two durable flushes becomes one changelog record. While a durable flush
+waits for the changelog, batches are applied and online flushes run. The durable flushes of the partitions are
+spread over the interval: one flush of all partitions would delay online flushes.
 """
 
 from __future__ import annotations
@@ -21,45 +22,53 @@ from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import FencedError
 
 T = TypeVar("T")
-#: Whether a flush makes a partition durable.
+#: Called with a partition: whether this flush writes its rows to the changelog too.
 Durable: TypeAlias = Callable[[int], bool]
 log = logging.getLogger(__name__)
 
-#: After a flush the next of its kind waits at least this share of the time the flush took, unless one of the
-#: other kind has waited for it: a slow store cannot take all of the stage's time.
+#: After a flush, the next one starts no sooner than this share of the time that the flush took, so that a
+#: slow online store cannot use all the time of the stage. (A flush that already waits for the lock starts at
+#: once.)
 REST = 0.25
-#: In a stage that is far behind the next online flush comes after this fraction (1 / n) of the durable
-#: interval.
+#: While a stage is far behind, the interval of online flushes is at least ``durable_s / CATCHING_UP``.
 CATCHING_UP = 3
-#: Durable flushes in ``durable_s``: each makes every n-th partition durable, and shows what all have changed.
+#: Number of durable flushes in ``durable_s``. Each writes every n-th partition to the changelog, and the
+#: changed rows of all partitions to the online store.
 TURNS = 4
 
 
 class Beats(Generic[T]):
-    """Calls ``show`` and ``save`` at two intervals and acknowledges batches after the second.
+    """Calls ``show`` (online flush) and ``save`` (durable flush) at two intervals; acks after ``save``.
 
     Parameters
     ----------
     show
-        An online flush: takes what readers have not seen yet, before its first await, and writes it. At the
-        same moment it takes what is not durable yet of the partitions for which its argument is true, and
-        returns that. Calls do not overlap.
+        The online flush. Before its first await it takes the changes that the online store does not have, and
+        also, of the partitions for which its argument returns True, those that the changelog does not have.
+        It writes the former and returns the latter. Calls do not overlap.
     save
-        The rest of a durable flush: makes durable what ``show`` returned. Calls do not overlap; calls of
-        ``show`` go on meanwhile.
+        The rest of a durable flush: writes to the changelog what ``show`` returned. Calls do not overlap;
+        ``show`` may be called meanwhile.
     online_s, durable_s
-        Longest time between a change and the flush that writes it, seconds.
+        Longest time between a change and its online flush, and its durable flush, s.
     failed
-        Called with the error of a flush that nobody awaits.
+        Called with the error of a flush that the timers started.
     clock
         Time and pauses.
 
-    When one of them raises ``FencedError``, nothing is acknowledged, and it is tried again unless the
-    partitions are taken away meanwhile: ``show`` raises it before it takes anything, ``save`` puts back what
-    was taken. After any other error nothing is written and acknowledged any more.
+    Attributes
+    ----------
+    held
+        The acks of batches that are not durable yet.
 
-    The task that calls ``hold``, an agent's, owns the timers: when it ends, so do they, because nobody is
-    left to write for. What was not acknowledged is delivered again.
+    Notes
+    -----
+    When ``show`` or ``save`` raises ``FencedError``, nothing is acknowledged, and the flush is tried again,
+    unless the partitions are revoked meanwhile. ``show`` must raise it before it takes any changes; ``save``
+    must put back what was taken. After any other error nothing is written and acknowledged any more.
+
+    The timers stop when the task ends that called ``hold`` (that of the agent). Batches that were not
+    acknowledged are delivered again.
     """
 
     def __init__(
@@ -77,24 +86,36 @@ class Beats(Generic[T]):
         self._failed = failed
         self._clock = clock
         self.held = AckHold()
-        self._durable_due: dict[int, float] = {}  # of the partitions with held acks
+        self._durable_due: dict[int, float] = {}  # when the next durable flush of a partition is due
         self._showing = asyncio.Lock()
         self._saving = asyncio.Lock()
         self._saving_since = self._online_due = self._rested = 0.0
-        self._first: float | None = None  # turns are counted from here
-        self._fresh = False  # changes that no online flush has written
-        self._behind = False  # at the last batch
-        self._epoch = 0  # of the assignment
-        self._timers: dict[bool, asyncio.Task[None]] = {}  # of durable flushes (True), of online ones
+        self._first: float | None = None  # time of the first batch: the durable intervals start here
+        self._fresh = False  # whether there are changes that no online flush has written
+        self._behind = False  # whether the stage was behind at the last batch
+        self._epoch = 0  # grows with every rebalance
+        self._timers: dict[bool, asyncio.Task[None]] = {}  # True: of durable flushes, False: of online ones
         self._owner: asyncio.Task[Any] | None = None
 
     async def hold(self, ack: Ack, partition: int, *, behind: bool = False) -> None:
-        """Hold a batch's ack until the next durable flush of its partition; have what is due written.
+        """Hold the ack of a batch until the next durable flush of its partition; start the timers.
 
-        Waits only where a durable flush takes longer than ``durable_s``.
+        Waits only when the present durable flush has taken longer than ``durable_s``.
 
-        ``behind`` says that much more is waiting: online flushes are rarer then, since a stage that catches
-        up serves readers better.
+        Parameters
+        ----------
+        ack
+            Acknowledges the batch.
+        partition
+            Partition of the batch.
+        behind
+            Whether many records are waiting. Online flushes are less frequent then, so that the stage catches
+            up sooner.
+
+        Raises
+        ------
+        Exception
+            The error of an earlier flush.
         """
         self.held.add(ack, partition)
         now = self._clock.monotonic()
@@ -107,7 +128,7 @@ class Beats(Generic[T]):
                 self._timers[durable] = asyncio.create_task(self._run(durable))
         if self._saving.locked() and now >= self._saving_since + self._durable_s:
             async with self._saving:
-                await asyncio.sleep(0)  # lets the timer have its turn
+                await asyncio.sleep(0)  # lets the timer continue
 
     def _note_change(self, now: float, behind: bool) -> None:
         """Set when the next online flush is due."""
@@ -122,7 +143,7 @@ class Beats(Generic[T]):
             owner.add_done_callback(self._orphaned)
 
     def _turn(self, partition: int, now: float) -> float:
-        """Return when a partition's next turn comes after ``now``."""
+        """Return the time after ``now`` at which the next durable flush of a partition is due."""
         if self._durable_s == 0:
             return now
         if self._first is None:
@@ -131,12 +152,12 @@ class Beats(Generic[T]):
         return now + self._durable_s - (now - begin) % self._durable_s
 
     async def _run(self, durable: bool) -> None:
-        """Flush when it is due, as long as there is something to flush."""
+        """Flush whenever a flush is due, until there is nothing to flush."""
         try:
             while (len(self.held) if durable else self._fresh) and not self._over():
                 now = self._clock.monotonic()
                 due = max(min(self._durable_due.values()), self._rested) if durable else self._online_due
-                if due > now:  # at most one online interval: what is due may have come nearer meanwhile
+                if due > now:  # sleeps one online interval at most: the time may be earlier by then
                     await self._clock.sleep(max(0.001, min(due - now, self._online_s)))
                 elif durable:
                     await self.flush({p for p, due in self._durable_due.items() if due <= now})
@@ -144,7 +165,7 @@ class Beats(Generic[T]):
                     await self._flush_online()
         except Exception as exc:
             if self._owner is not None and self._owner.done():
-                log.info("the last flush was not finished (%s); its batches are delivered again", exc)
+                log.info("the last flush did not finish (%s); its batches are delivered again", exc)
             else:
                 log.exception("flush failed")
                 if self._failed is not None:
@@ -167,7 +188,7 @@ class Beats(Generic[T]):
             raise
 
     async def flush(self, partitions: Collection[int] | None = None) -> None:
-        """Make ``partitions`` durable, by default all; acknowledge what was held of them before."""
+        """Run a durable flush of ``partitions`` (default: all), then release their held acks."""
         epoch, acks = self._epoch, Taken()
         try:
             async with self._saving:
@@ -176,9 +197,8 @@ class Beats(Generic[T]):
                     epoch, acks = self._epoch, self.held.take(partitions)
                     for partition in acks:
                         del self._durable_due[partition]
-                    waiting = (
-                        self.held.partitions()
-                    )  # for their turn; one that holds nothing may be dirty, too
+                    # A partition without held acks may have dirty rows too: it is flushed with these.
+                    waiting = self.held.partitions()
                     taken = await self._write(lambda partition: partition not in waiting)
                 await self._save(taken)
                 if self.held.error is None:
@@ -190,7 +210,7 @@ class Beats(Generic[T]):
             raise
 
     def _put_off(self, exc: FencedError, epoch: int, acks: Taken) -> None:
-        """Try again in ``durable_s`` what was refused, unless the partitions were given out anew."""
+        """Try a refused flush again in ``durable_s``, unless there was a rebalance meanwhile."""
         log.warning("not written: %s", exc, extra={"action": "fenced"})
         if epoch == self._epoch:
             self.held.put_back(acks)
@@ -199,12 +219,12 @@ class Beats(Generic[T]):
             self._fresh = True
 
     async def finish(self) -> None:
-        """Write and acknowledge what is held, as long as nothing has failed: nobody will hold more."""
+        """Run a last durable flush at a clean stop, unless an earlier one failed."""
         if len(self.held) and not self._over():
             await self.flush()
 
     async def _write(self, durable: Durable) -> T:
-        self.held.check()  # what the other kind of flush took, and lost, came before this
+        self.held.check()  # after a failed flush, changes that it took are lost: write nothing after them
         began = self._clock.monotonic()
         self._fresh = False
         taken = await self._show(durable)
@@ -214,7 +234,7 @@ class Beats(Generic[T]):
         return taken
 
     def forget(self) -> None:
-        """Drop held acks: their partitions are given out anew, and what is not committed comes again."""
+        """Drop held acks after a rebalance: batches that are not committed are delivered again."""
         self._epoch += 1
         self.held.forget()
         self._durable_due = {}
@@ -226,8 +246,8 @@ class Beats(Generic[T]):
             self._cancel()
 
     def _cancel(self) -> None:
-        # A flush that has begun is left to finish: the store waits for its own writes before its partitions
-        # go.
+        # A running flush is not cancelled: the state store waits for its writes before it gives up
+        # partitions.
         for durable, writing in ((False, self._showing), (True, self._saving)):
             if durable in self._timers and not writing.locked():
                 self._timers.pop(durable).cancel()

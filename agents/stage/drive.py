@@ -1,4 +1,4 @@
-"""How an agent drives a stage: read batches, apply each, hold its ack until what it caused is durable."""
+"""Connects an agent to a stage: reads batches, applies each, holds its ack until its effects are durable."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 
 
 class Stage(Protocol):
-    """What an agent drives: it applies batches, and its flushes write what they did."""
+    """The part of an agent that applies batches; its flushes write the changes."""
 
     beats: Beats[Any]
 
     async def apply(self, batch: RecordBatch) -> None:
-        """Apply a batch. Raises ``FencedError`` when its partition is not this worker's any more."""
+        """Apply a batch; raise ``FencedError`` when its partition is not assigned to this worker any more."""
 
     def revoked(self) -> None:
-        """Forget what belongs to the assignment that just ended: its batches are delivered again."""
+        """Forget held acks and unfinished work after a rebalance: the batches are delivered again."""
 
 
 async def _ready() -> None:
-    """Wait for nothing."""
+    """Return at once."""
 
 
 def drive(
@@ -47,7 +47,9 @@ def drive(
     Parameters
     ----------
     flow
-        The agent's declaration: its name and the topics it reads.
+        Declaration of the agent: its name and the topics it reads.
+    stage
+        Applies the batches.
     ready
         Awaited before the first batch.
     """
@@ -62,7 +64,7 @@ def drive(
 
 
 def forget_when_revoked(app: faust.App, revoked: Callable[[], None]) -> None:
-    """Have ``revoked`` called when a rebalance takes partitions away."""
+    """Call ``revoked`` whenever partitions are revoked in a rebalance."""
 
     @app.on_partitions_revoked.connect
     async def _revoked(_app: Any, _partitions: Any, **_: Any) -> None:
@@ -70,28 +72,28 @@ def forget_when_revoked(app: faust.App, revoked: Callable[[], None]) -> None:
 
 
 async def work(app: faust.App, stream: Any, stage: Stage) -> None:
-    """Apply every batch of a stream; each is acknowledged once what it did is durable."""
+    """Apply every batch of a stream; each is acknowledged when its effects are durable."""
     async for batch, ack in manual(stream):
         try:
             await stage.apply(batch)
         except FencedError as exc:
-            # Only of a partition that is not assigned here, or in a rebalance: then it is delivered again, to
-            # whoever gets it. A lease that may have ended is no reason to pass a batch over.
-            log.info("a batch was left to the next owner: %s", exc)
+            # The partition is not assigned here, or a rebalance has begun: the batch is not acknowledged, and
+            # the next owner gets it. (An expired lease alone does not raise this in `apply`.)
+            log.info("a batch was skipped, the next owner of its partition gets it: %s", exc)
             continue
         more = behind(app, batch)
-        batch.records = ()  # only the ack is held until the durable flush, not the records
+        batch.records = ()  # frees the records: only the ack is held until the durable flush
         await stage.beats.hold(ack, batch.partition, behind=more)
 
 
 def behind(app: faust.App, batch: RecordBatch) -> bool:
-    """Return whether, as far as the broker has said, more than one batch is waiting after this one."""
+    """Return whether more than one batch is waiting after this one, by the last end offset of the broker."""
     end = app.monitor.tp_end_offsets.get(TP(batch.topic, batch.partition), 0)
     return bool(end - batch.last_offset > app.headrace_settings.batch_max_records)
 
 
 async def all_of(*parts: Awaitable[None]) -> None:
-    """Wait for all, then raise the first error: none is left running unnoticed."""
+    """Wait for all, then raise the first error, so that none is still running."""
     for result in await asyncio.gather(*parts, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result

@@ -1,13 +1,13 @@
-"""Held acknowledgements: a batch is acknowledged when what it caused is durable, never before.
+"""Held acks: a batch is acknowledged when its effects are durable, never before.
 
-Every agent that acknowledges later than at the end of its loop body holds its acks here. What a batch waits
-for differs, how it is held does not:
+Every agent that acknowledges later than at the end of its loop body holds its acks here. A batch waits for
+one of these:
 
-    a durable flush of its partition       Beats          take(partitions), then release
-    event time past its outcomes' wait     join_outcomes  take(until=...), then release
-    its replies on their way               recommend      after(coroutine)
+    a durable flush of its partition             Beats          take(partitions), then release
+    event time after the wait for its outcomes   join_outcomes  take(until=...), then release
+    the acknowledgement of its replies           recommend      after(coroutine)
 
-An ack that is not released is no loss: its batch is delivered again.
+When an ack is never released, its batch is delivered again.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeAlias
 
 Ack: TypeAlias = Callable[[], None]
-#: Acks taken out, by partition, in the order of their batches: (waits until, ack).
+#: Acks taken from an ``AckHold``, by partition, in the order of their batches: (event time waited for, ack).
 Taken: TypeAlias = dict[int, list[tuple[int, Ack]]]
 
 log = logging.getLogger(__name__)
 
-#: Coroutines that run at once in ``AckHold.after``. With more, the agent waits.
+#: Most coroutines running at once in ``AckHold.after``; the agent waits when there are more.
 MAX_UNFINISHED = 1000
 
 
 def release(taken: Taken) -> None:
-    """Acknowledge what was taken."""
+    """Call the acks that ``AckHold.take`` returned."""
     for acks in taken.values():
         for _, ack in acks:
             ack()
 
 
 class AckHold:
-    """The acks one agent holds, and the error after which it acknowledges nothing any more.
+    """The acks that one agent holds, and the error after which it acknowledges nothing any more.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ class AckHold:
     Attributes
     ----------
     error
-        The first failure, None without any. ``add`` and ``after`` raise it: the agent crashes, and what was
-        not acknowledged is delivered again.
+        The first error, None without one. ``add`` and ``after`` raise it: the agent crashes, and batches that
+        were not acknowledged are delivered again.
     """
 
     def __init__(self, limit: int = MAX_UNFINISHED) -> None:
@@ -57,7 +57,7 @@ class AckHold:
         self.error: BaseException | None = None
 
     def __len__(self) -> int:
-        """Return the number of batches not acknowledged."""
+        """Return the number of batches that are not acknowledged yet."""
         return sum(map(len, self._held.values())) + len(self._running)
 
     def partitions(self) -> set[int]:
@@ -65,19 +65,20 @@ class AckHold:
         return set(self._held)
 
     def check(self) -> None:
-        """Raise what failed."""
+        """Raise ``error``, if there is one."""
         if self.error is not None:
             raise self.error
 
     def add(self, ack: Ack, partition: int = 0, until: int = 0) -> None:
-        """Hold the ack of a partition's next batch; ``until`` is the event time (ms) it waits for, if any."""
+        """Hold the ack of the next batch of a partition; ``until`` is the event time (ms) it waits for."""
         self.check()
         self._held.setdefault(partition, deque()).append((until, ack))
 
     def take(self, partitions: Collection[int] | None = None, until: int | None = None) -> Taken:
-        """Remove acks of ``partitions`` (None: of all) and return them; give them to ``release``.
+        """Remove and return acks of ``partitions`` (None: of all); pass them to ``release``.
 
-        With ``until``, each partition gives those before the first one that waits for a later time.
+        With ``until`` (event time, ms), only those before the first one of a partition that waits for a later
+        time.
         """
         taken: Taken = {}
         for partition in self._held.keys() & (self._held if partitions is None else partitions):
@@ -91,22 +92,31 @@ class AckHold:
         return taken
 
     def put_back(self, taken: Taken) -> None:
-        """Hold again what was taken, before what was added since."""
+        """Hold acks again that were taken, before those added since."""
         for partition, acks in taken.items():
             self._held.setdefault(partition, deque()).extendleft(reversed(acks))
 
     def forget(self, partitions: Iterable[int] | None = None) -> None:
-        """Drop the acks of ``partitions`` (None: of all): they were given out anew."""
+        """Drop the acks of ``partitions`` (None: of all) after a rebalance."""
         for partition in list(self._held) if partitions is None else partitions:
             self._held.pop(partition, None)
 
     async def after(
         self, end: Coroutine[Any, Any, None], ack: Ack, over: Callable[[], None] = lambda: None
     ) -> None:
-        """Run ``end`` in the background, then acknowledge; ``over`` is called however it ends.
+        """Run ``end`` in the background, then acknowledge.
 
-        Waits while ``limit`` of them are running. A failure leaves its batch unacknowledged and becomes
-        ``error``.
+        Waits while ``limit`` of them are running. When ``end`` fails, the batch is not acknowledged, and the
+        exception becomes ``error``.
+
+        Parameters
+        ----------
+        end
+            The rest of the work on a batch.
+        ack
+            Acknowledges the batch.
+        over
+            Called when ``end`` has ended, with or without an error.
         """
         while len(self._running) >= self._limit and self.error is None:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
@@ -128,6 +138,6 @@ class AckHold:
             log.exception("the end of a batch failed")
 
     def cancel(self) -> None:
-        """Give up what runs in the background: the agent ends, and those batches are delivered again."""
+        """Cancel the coroutines in the background: the agent ends, and their batches are delivered again."""
         for task in self._running:
             task.cancel()

@@ -1,14 +1,15 @@
-"""The copy of a stage's rows in the online store, right again after whatever happened to the store.
+"""Keeps the online store (Redis) a copy of a stage's rows; repairs the copy after a failure of the store.
 
-Rows are written through as they change, and nothing is kept while the store is away. A mark in the store (see
-serving/store/redis.py) says how far the changelog of a partition has got into it; whatever may be missing is
-read from the changelog after the mark:
+Changed rows are written to the store in every online flush. While the store cannot be reached, nothing is
+queued for it. A mark in the store (see serving/store/redis.py) is the changelog offset of a partition before
+which the store has all rows. After a failure the rows after the mark are read from the changelog and written
+(a refill):
 
-    what happened                   what tells                                  read again
-    the store was away              a write failed                              from the mark
-    it lost its data                the mark is missing (looked at every 1 s)   everything
-    it restarted, with older rows   its run id, so the mark is void             everything
-    the worker before us died       the mark is behind the changelog            from the mark
+    failure                             how it is noticed                               refill
+    the store was not reachable         a write failed                                  from the mark
+    the store lost its data             the mark is missing (checked every 1 s)         everything
+    it restarted with older rows        the run id has changed, so the mark is void     everything
+    the former owner crashed            the mark is behind the end of the changelog     from the mark
 """
 
 from __future__ import annotations
@@ -41,32 +42,33 @@ from headrace.streams.tables.rows import PackedRows
 
 log = logging.getLogger(__name__)
 
-#: A store that was away must answer this long before it is written to again: by then it has read what old
-#: connections (ours, a dead worker's) had sent it, and no old row can come after a new one.
+#: After a failure the store must answer for this long before it is written to again. By then it has read
+#: everything that old connections (of this worker or a crashed one) have sent, so that no old row is written
+#: after a new one.
 SETTLE_S = 1.0
-#: Rows written at most in a second while catching up: about a third of a core, the rest is the stage's.
+#: Most rows written per second in a refill. They take about a third of a core; the stage has the rest.
 REFILL_ROWS_PER_S = 100_000.0
-#: Complaints of one kind are not repeated sooner.
+#: Shortest time between two warnings of the same kind.
 QUIET_S = 30.0
 
 
 class OnlineCopy(Service):
-    """Writes one kind of rows to the online store and sees to it that none is missing there.
+    """Writes one kind of rows to the online store, and refills the rows that are missing there.
 
-    A dead store never stops a stage and hardly slows it: the first write waits for its timeout once, the
-    following ones return at once.
+    A store that cannot be reached does not stop a stage: the first write waits once for its timeout, later
+    writes return at once.
 
     Parameters
     ----------
     store, kind
-        Where the rows go.
+        The online store, and the kind of the rows.
     read
-        Reads the rows' changelog, see ``changelog``. Records with keys of other than 8 bytes are passed over.
+        Reads the changelog of the rows; see ``refill.changelog_reader``. Meta records are skipped.
     visible
-        Which packed rows readers may see; those that they may not (of forgotten users) are removed instead.
-        Asked about rows read again only, not about those given to ``put``.
+        Says which packed rows readers may see. A refill removes the others (of forgotten users) from the
+        store. It is not called for rows given to ``put``.
     owned
-        Whether a partition is surely still this worker's. While it is not, nothing is written.
+        Whether it is certain that this worker owns a partition. If not, nothing of it is written.
     settle_s, rows_per_s
         See ``SETTLE_S``, ``REFILL_ROWS_PER_S``.
     clock
@@ -113,21 +115,21 @@ class OnlineCopy(Service):
 
     @property
     def caught_up(self) -> bool:
-        """Whether, as far as is known, the store has everything."""
+        """Whether no refill is due or running: as far as is known, the store has all rows."""
         return not self._away and not any(p.owed or p.fresh is not None for p in self.parts.values())
 
     def attach(self, partition: int, lookup: Lookup, position: int) -> None:
-        """Begin to feed a partition.
+        """Start copying a partition; a refill begins.
+
+        A partition that stays here over a rebalance need not be attached again. When it is, its positions and
+        its mark are kept.
 
         Parameters
         ----------
         lookup
             Finds packed rows in memory.
         position
-            Offset after the last changelog record that is in memory.
-
-        A partition that stayed here over a rebalance need not be attached anew; when it is, what is known of
-        it is kept.
+            Changelog offset after the last record that the rows in memory reflect.
         """
         part = self.parts.get(partition)
         if part is None:
@@ -137,13 +139,13 @@ class OnlineCopy(Service):
         self._wake.set()
 
     def detach(self, partition: int) -> None:
-        """Stop feeding a partition: it goes to another worker, or its rows in memory are dropped."""
+        """Stop copying a partition: another worker owns it, or its rows in memory are dropped."""
         self.parts.pop(partition, None)
 
     async def put(self, changed: Mapping[int, PackedRows]) -> None:
-        """Write all rows that changed since the last call, by partition; there may be none.
+        """Write all rows changed since the last call, by partition; there may be none.
 
-        Calls must not overlap. Never raises for a store that is away.
+        Calls must not overlap. When the store cannot be reached, nothing is raised and a refill is due.
         """
         parts = {n: part for n in changed if (part := self.parts.get(n)) is not None}
         positions = {n: (part.durable, part.once) for n, part in parts.items()}
@@ -161,7 +163,7 @@ class OnlineCopy(Service):
                     parts[n].once, parts[n].safe = durable, max(parts[n].safe, once)
 
     async def drop(self, partition: int, keys: Keys) -> None:
-        """Remove rows; may be called beside a ``put``. Otherwise as that."""
+        """Remove the rows of ``keys``; else as ``put``. It may be called while a ``put`` runs."""
         part = self.parts.get(partition)
         if part is None or not len(keys):
             return
@@ -173,9 +175,9 @@ class OnlineCopy(Service):
                     part.fresh.update(ints(keys))
 
     def durable(self, partition: int, position: int) -> None:
-        """Say that every row that was dirty when this flush began is in the changelog before ``position``.
+        """Note a durable flush: rows dirty at its begin are in the changelog, before ``position``.
 
-        Flushes of one partition must not overlap.
+        Durable flushes of one partition must not overlap.
         """
         part = self.parts.get(partition)
         if part is not None:
@@ -184,7 +186,7 @@ class OnlineCopy(Service):
 
     @contextlib.asynccontextmanager
     async def _live(self, parts: dict[int, CopiedPartition]) -> AsyncIterator[dict[int, CopiedPartition]]:
-        """Give out those of ``parts`` that may be written to, alone; what is not written is owed."""
+        """Lock the store and yield those of ``parts`` that may be written; for the others a refill is due."""
         if not parts:
             yield {}
             return
@@ -201,7 +203,7 @@ class OnlineCopy(Service):
                 self.went_away(exc)
 
     def went_away(self, exc: UnavailableError) -> None:
-        """Note that the store did not answer."""
+        """Note that the store did not answer: nothing is written until it answers again for ``settle_s``."""
         self._answers_since = None
         if not self._away:
             self._away = True
@@ -209,13 +211,13 @@ class OnlineCopy(Service):
             if self._announced:
                 self._complained = self.clock.monotonic()
                 log.warning(
-                    "the online store is away, what it misses is read from the changelog later: %s",
+                    "the online store does not answer; missing rows are read from the changelog later: %s",
                     exc,
                     extra={"action": "store_down", "kind": self.kind},
                 )
 
     def _back(self) -> bool:
-        """Note an answer; return whether the store may be written to."""
+        """Note an answer of the store; return whether it may be written to."""
         now = self.clock.monotonic()
         if self._away:
             self._answers_since = now if self._answers_since is None else self._answers_since
@@ -225,7 +227,7 @@ class OnlineCopy(Service):
         return not self._away
 
     async def look(self) -> None:
-        """Compare the marks with the store's, move them on, and wake what catches up."""
+        """Compare the marks with those in the store, move them, and start the refills that are due."""
         parts = {n: part for n, part in self.parts.items() if self.owned(n)}
         try:
             async with self.marking:
@@ -252,12 +254,12 @@ class OnlineCopy(Service):
                 parts[n].owed |= n not in done
 
     async def catch_up(self, partition: int) -> int:
-        """Write what may be missing of a partition; return the number of rows written or removed.
+        """Refill a partition; return the number of rows written or removed.
 
         Raises
         ------
         UnavailableError
-            When the store or the changelog is away; what is missing stays owed.
+            When the store or the broker cannot be reached; the refill stays due.
         """
         part = self.parts[partition]
         part.owed, part.fresh = False, set()
@@ -296,15 +298,15 @@ class OnlineCopy(Service):
         try:
             yield
         except UnavailableError as exc:
-            if not self._away:  # then it is the changelog; tried again after the next look
+            if not self._away:  # the changelog could not be read: tried again after the next `look`
                 log.warning(
-                    "the online store cannot catch up with partition %d: %s",
+                    "the online store cannot be refilled for partition %d: %s",
                     partition,
                     exc,
                     extra={"action": "store_refill_failed", "kind": self.kind, "partition": partition},
                 )
 
     async def on_stop(self) -> None:
-        """Move the marks on a last time: the next worker has less to read."""
+        """Move the marks a last time, so that the next owner has less to read."""
         if self.parts and not self._away:
             await self.look()

@@ -1,4 +1,4 @@
-"""The partitions a stage works on: each lives as long as the partitions of its state stores."""
+"""The partitions of a stage: each is built on the partitions of the state stores, and dropped with them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from headrace.streams.transport.batches import RecordBatch
 
 P = TypeVar("P", bound="StagePartition")
 
-#: What is assigned is looked at this often.
+#: How often the assignment is checked.
 KEEP_EVERY_S = 0.5
 
 
 class StagePartition:
-    """What every stage knows of a partition. Pure: no broker, no clock.
+    """Base of a stage's partition: its states, and the offsets that were applied. Pure: no broker, no clock.
 
     Attributes
     ----------
     number
-        The partition.
+        Number of the partition.
     states
-        Its part of every table of the stage.
+        Its partition of every state store of the stage.
     """
 
     def __init__(self, states: Sequence[StatePartition]) -> None:
@@ -37,10 +37,10 @@ class StagePartition:
         self._resumed: set[str] = set()
 
     def unseen(self, batch: RecordBatch) -> Sequence[Any]:
-        """Return the records not applied yet.
+        """Return the records of a batch that were not applied yet.
 
-        State that stays here over a rebalance is ahead of the committed offsets, from which records come
-        again.
+        After a rebalance, records are delivered again from the committed offset. State that stayed on this
+        worker may have applied some of them.
         """
         last = self._applied.get(batch.topic, -1)
         if batch.first_offset > last:
@@ -48,13 +48,13 @@ class StagePartition:
         return [r for r in batch.records if r.offset > last]
 
     def resume(self) -> None:
-        """Note that a rebalance went by: somebody else may have been here meanwhile."""
+        """Note a rebalance: another worker may have owned the partition meanwhile."""
         self._resumed = set(self._applied)
 
     def continues(self, batch: RecordBatch) -> bool:
-        """Return whether a batch goes on where its topic was left; after a rebalance it may not.
+        """Return whether a batch follows the last applied offset of its topic; after a rebalance it may not.
 
-        Then another worker has seen the records between, even if it has left no trace of them in any row.
+        Then another worker has processed the records between, even if they changed no row.
         """
         resumed = batch.topic in self._resumed
         self._resumed.discard(batch.topic)
@@ -66,7 +66,10 @@ class StagePartition:
 
 
 class StagePartitions(Generic[P]):
-    """Stage partitions by number, each as long as its tables' partitions are the ones it was built on."""
+    """The stage's partitions by number.
+
+    A partition is built again when one of its state partitions has been replaced by another object.
+    """
 
     def __init__(self, stores: Sequence[StageStore], make: Callable[[list[StatePartition]], P]) -> None:
         self._stores = list(stores)
@@ -74,12 +77,12 @@ class StagePartitions(Generic[P]):
         self._partitions: dict[int, P] = {}
 
     def get(self, number: int) -> P:
-        """Return a partition, built anew when its state is not what it was built on.
+        """Return a partition; build it when there is none, or when its state was replaced.
 
         Raises
         ------
         FencedError
-            When it is not this worker's.
+            When this worker does not own it, or a rebalance has not ended.
         """
         states = [store.table.partition(number) for store in self._stores]
         part = self._partitions.get(number)
@@ -90,7 +93,7 @@ class StagePartitions(Generic[P]):
         return part
 
     def __iter__(self) -> Iterator[P]:
-        """Yield those that are still this worker's; the others are forgotten."""
+        """Yield the partitions that this worker still owns; drop the others."""
         for number, part in list(self._partitions.items()):
             if all(s.table.active.get(number) is p for s, p in zip(self._stores, part.states, strict=True)):
                 yield part
@@ -98,12 +101,12 @@ class StagePartitions(Generic[P]):
                 self._drop(number)
 
     def resume(self) -> None:
-        """Note that a rebalance goes by."""
+        """Note a rebalance in every partition."""
         for part in self._partitions.values():
             part.resume()
 
     def keep_up(self) -> None:
-        """Build what is assigned here and was not asked for yet; forget what is not any more.
+        """Build every assigned partition that does not exist yet; drop those that are not assigned any more.
 
         Raises
         ------
@@ -123,7 +126,7 @@ class StagePartitions(Generic[P]):
 
 
 class AssignmentKeeper(Service):
-    """Sees to it that every partition assigned here is built and shown, also one whose input is silent."""
+    """Builds every assigned partition, also one without input, so that its rows are in the online store."""
 
     mundane_level = "debug"
 
@@ -134,6 +137,6 @@ class AssignmentKeeper(Service):
     @Service.task
     async def _look(self) -> None:
         while not self.should_stop:
-            with contextlib.suppress(FencedError):  # a rebalance: later
+            with contextlib.suppress(FencedError):  # during a rebalance: try again later
                 self._owned.keep_up()
             await self.sleep(KEEP_EVERY_S)

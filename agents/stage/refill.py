@@ -1,7 +1,8 @@
-"""Refill: write what a partition may lack in the online store, read from its changelog.
+"""Refill: reads the changelog of a partition and writes the rows that the online store may lack.
 
-A key's row in memory goes before what the changelog says of it; of a key that has left memory, what was
-written live since goes before the changelog.
+Of each key the newest row is written: the row in memory, if there is one. For an evicted key, a row written
+live during the refill counts; else the row of the changelog is written. A *live* write is one of an online
+flush.
 """
 
 from __future__ import annotations
@@ -29,30 +30,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The packed rows in memory of some keys, None for a key that is not there (evicted, or never seen).
+#: Keys, uint64 ``(n,)`` -> packed rows in memory, None for a key without one (evicted, or never seen).
 Lookup: TypeAlias = Callable[[npt.NDArray[np.uint64]], list[bytes | None]]
-#: Which of some packed rows readers of the store may see, one truth a row.
+#: Packed rows -> for each, whether readers of the online store may see it.
 Visible: TypeAlias = Callable[[list[bytes]], Iterable[bool]]
 Apply: TypeAlias = Callable[[Iterable[Any]], Awaitable[None]]
-#: (partition, from offset, apply) -> end offset: hands all records from there to the present end to apply.
+#: (partition, from offset, apply) -> end offset: calls ``apply`` with all records up to the present end.
 ReadChangelog: TypeAlias = Callable[[int, int, Apply], Awaitable[int]]
 
-#: Marks are looked at, and moved on, this often.
+#: How often marks are compared with those in the online store, and moved.
 LOOK_S = 1.0
-#: Rows of the changelog written at once, between live writes.
+#: Rows written at once in a refill; live writes come in between.
 CHUNK_ROWS = 250
 
-#: Stands for a row in memory whose packed form is not at hand.
+#: In place of a packed row: the key has a row in memory, packed when it is needed.
 HELD = b""
 
 
 def everything(rows: list[bytes]) -> Iterable[bool]:
-    """Hide nothing."""
+    """Return True for every row: readers may see all of them."""
     return [True] * len(rows)
 
 
 def changelog_reader(settings: Settings, topic: str) -> ReadChangelog:
-    """Return what reads a partition of ``topic``, in pieces that hold up the event loop a few ms at most."""
+    """Return a function that reads a partition of ``topic``, in pieces that block the event loop a few ms."""
     gentle = settings.model_copy(update={"batch_max_records": min(500, settings.batch_max_records)})
 
     async def read(partition: int, from_offset: int, apply: Apply) -> int:
@@ -64,20 +65,41 @@ def changelog_reader(settings: Settings, topic: str) -> ReadChangelog:
     return read
 
 
-class Gone(Exception):  # noqa: N818 - not an error: the partition went to somebody else
-    """The partition is not ours any more."""
+class Gone(Exception):  # noqa: N818 - not an error: another worker owns the partition
+    """This worker may not write the partition any more."""
 
 
 class MarkMoved(Exception):  # noqa: N818 - not an error either
-    """The mark is not where we left it: the store lost data, or another worker has been there."""
+    """The mark is not the one this worker set: the online store lost data, or another worker set it."""
 
 
 @dataclass(slots=True, eq=False)
 class CopiedPartition:
-    """What is known of one partition.
+    """The state of one partition's copy in the online store.
 
-    A changelog position goes ``durable`` -> ``once`` -> ``safe``, a step at every successful live write: its
-    rows may be newer than those of the write that follows its report, never than those of the one after that.
+    A changelog position moves ``durable`` -> ``once`` -> ``safe``, one step at every successful live write.
+    The rows before ``durable`` may be newer than those of the next live write, but never newer than those of
+    the live write after that. So two live writes later the online store has everything before the position.
+
+    Attributes
+    ----------
+    lookup
+        Finds packed rows in memory.
+    durable
+        Changelog offset after the rows of the last durable flush.
+    once
+        Value of ``durable`` at the begin of the last live write; -1 without any.
+    safe
+        The online store has every row of the changelog before it; -1 when not known.
+    mark
+        Mark that this worker set in the online store; None before the first refill.
+    owed
+        Whether the online store may lack rows: a refill is due.
+    fresh
+        During a refill: keys written live since it began. None otherwise.
+    recent, before
+        Keys changed (``HELD``) or removed (None) since the last durable flush, and in the interval before
+        that flush. The changelog may not have these changes yet.
     """
 
     lookup: Lookup
@@ -85,16 +107,13 @@ class CopiedPartition:
     once: int = -1
     safe: int = -1
     mark: int | None = None
-    #: Something may be missing in the store.
     owed: bool = True
-    #: While catching up: keys written live since it began.
     fresh: set[int] | None = None
-    #: Keys changed (HELD) or removed (None), perhaps not in the changelog yet: in this round, in the last.
     recent: dict[int, bytes | None] = field(default_factory=dict)
     before: dict[int, bytes | None] = field(default_factory=dict)
 
     def undurable(self) -> dict[int, bytes | None]:
-        """Return keys whose last change may not be in the changelog yet."""
+        """Return keys whose last change may not be in the changelog yet: ``HELD``, or None when removed."""
         return {**self.before, **self.recent}
 
 
@@ -111,13 +130,14 @@ class Refill:
         self.records = 0
 
     async def run(self) -> int:
-        """Write what is missing; return the number of rows written or removed."""
+        """Write the rows that the online store may lack; return the number of rows written or removed."""
         part, began = self._part, self._copy.clock.monotonic()
         await self._begin()
         start = position = self._mark
         if behind := position < part.durable:
             self._say("store_refill", "is missing rows of partition %d, from changelog offset %d", start)
-        # A row that is written to the changelog and evicted while we read it is found by reading on.
+        # A row may be written to the changelog and evicted while this reads: then the second round, which
+        # reads the rest of the changelog, finds it.
         evicted = False
         for _ in range(2):
             recent = part.undurable()
@@ -141,7 +161,7 @@ class Refill:
         log.info("the online store (%s) " + text, kind, self._partition, *values, extra=extra)
 
     async def _begin(self) -> None:
-        """Find the mark; put one that is missing, void or beyond the changelog's end at the beginning."""
+        """Read the mark; set it to 0 when it is missing, void or after the end of the changelog."""
         copy, part, n = self._copy, self._part, self._partition
         with self._noticing():
             async with copy.marking:
@@ -152,7 +172,13 @@ class Refill:
                 part.mark, self._mark_at = self._mark, self._copy.clock.monotonic()
 
     async def _move(self, position: int) -> None:
-        """Put the mark to ``position``, for everything before it is in the store; notice when it is lost."""
+        """Set the mark to ``position``: the online store has everything before it.
+
+        Raises
+        ------
+        MarkMoved
+            When the mark in the store is not the last one set here.
+        """
         copy, n = self._copy, self._partition
         self._still_ours()
         with self._noticing():
@@ -163,7 +189,7 @@ class Refill:
         self._mark_at = self._copy.clock.monotonic()
 
     async def _apply(self, records: Iterable[Any]) -> None:
-        """Take a piece of the changelog; a key's last record counts."""
+        """Write the rows of some changelog records; the last record of each key counts."""
         records = list(records)
         self.records += len(records)
         await self._write(row_records(records).latest())
@@ -171,7 +197,12 @@ class Refill:
             await self._move(records[-1].offset + 1)
 
     async def _write(self, latest: dict[int, bytes | None]) -> bool:
-        """Write the row in memory of every key, else the one given; return whether one was in neither."""
+        """Write for every key the row in memory, else the one in ``latest``.
+
+        Returns
+        -------
+        Whether a key had neither: its row (``HELD`` in ``latest``) was evicted meanwhile.
+        """
         unknown = False
         items = iter(latest.items())
         while chunk := dict(islice(items, CHUNK_ROWS)):
@@ -228,5 +259,5 @@ class Refill:
 
 
 def ints(keys: Keys) -> list[int]:
-    """Return keys as a list."""
+    """Return keys as a list of ints."""
     return keys.tolist() if isinstance(keys, np.ndarray) else list(keys)

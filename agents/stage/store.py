@@ -1,4 +1,4 @@
-"""A state store of a stage and its copy in the online store: rows go out, evicted rows come back."""
+"""A state store of a stage with a copy of its rows in the online store (Redis)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from headrace.streams.tables.store import StateStore
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: Rows older than ``state_ttl_s`` are looked for this often.
+#: Time between two searches for rows older than ``state_ttl_s``.
 EXPIRE_EVERY_MS = 60_000
-#: A read that failed because the broker is away is tried again after this.
+#: Pause before a failed read from the broker is tried again.
 RETRY_S = 1.0
 
 
@@ -42,18 +42,27 @@ def packed(state: StatePartition, keys: U64) -> list[bytes | None]:
 
 
 class StageStore:
-    """A table and its place in the online store, if it has one: rows go out, evicted ones come back.
+    """A state store and, if it has one, its copy in the online store.
+
+    Changed rows are written to the copy; evicted rows are read back from it.
 
     Parameters
     ----------
     topic
         Full name of the changelog.
     kind
-        Of the rows in the online store; None when they are not there.
+        Kind of the rows in the online store; None: no copy.
     visible
-        Which packed rows readers of the store may see.
+        Says which packed rows readers of the online store may see.
     options
-        ``StateStore``'s: dtype, blank, order.
+        Options of ``StateStore``: dtype, blank, order.
+
+    Attributes
+    ----------
+    table
+        The state store.
+    copy
+        Keeps the rows in the online store up to date; None without a copy.
     """
 
     def __init__(
@@ -68,7 +77,7 @@ class StageStore:
     ) -> None:
         self._wiring = wiring
         self._kind = kind
-        self._expired: dict[int, int] = {}  # when old rows were last looked for, by partition
+        self._expired: dict[int, int] = {}  # time of the last search for old rows (ms), by partition
         self.table = StateStore(
             app,
             topic,
@@ -97,7 +106,7 @@ class StageStore:
         try:
             return await self._wiring.store.get(self._kind, keys.tolist())
         except UnavailableError:
-            return []  # then the changelog has them
+            return []  # then they are read from the changelog
 
     def _owned(self, partition: int) -> bool:
         try:
@@ -107,16 +116,16 @@ class StageStore:
         return partition in self.table.active
 
     def services(self) -> list[Service]:
-        """Return what has to run beside the agent."""
+        """Return the services that must run beside the agent."""
         return [] if self.copy is None else [self.copy]
 
     def attach(self, state: StatePartition) -> None:
-        """Begin to show a partition in the online store."""
+        """Start copying a partition to the online store."""
         if self.copy is not None:
             self.copy.attach(state.number, partial(packed, state), state.position)
 
     async def show(self, changed: Mapping[int, PackedRows]) -> None:
-        """Put changed rows, by partition, into the online store; none, too, is worth a call."""
+        """Write changed rows, by partition, to the online store. A call without rows still moves marks."""
         if self.copy is not None:
             await self.copy.put(changed)
 
@@ -126,14 +135,14 @@ class StageStore:
             await self.copy.drop(partition, keys)
 
     def written(self, state: StatePartition) -> None:
-        """After a durable write: the online store may count on it."""
+        """Note the new changelog position after a durable flush."""
         if self.copy is not None:
             self.copy.durable(state.number, state.position)
 
     async def make_room(self, state: StatePartition) -> None:
-        """Let idle rows leave memory and old ones go.
+        """Evict idle rows when there are more than ``memory_rows``; expire rows older than ``state_ttl_s``.
 
-        To be called where ``restore`` is, before it: nothing may leave between that and the use of rows.
+        Call it before ``restore``: between ``restore`` and the use of the rows, none may be evicted.
         """
         state.evict(max_rows=self._wiring.settings.memory_rows)
         settings, now = self._wiring.settings, self._wiring.clock.now_ms()
@@ -143,7 +152,7 @@ class StageStore:
             await self.hide(state.number, state.expire(newest - settings.state_ttl_s * 1000))
 
     async def restore(self, state: StatePartition, keys: Callable[[], U64]) -> None:
-        """Have those of ``keys`` in memory again that were evicted."""
+        """Bring the evicted ones of ``keys()`` into memory again; called only when rows are evicted."""
         if state.evicted_count:
             away = state.evicted(keys())
             if len(away):
@@ -151,9 +160,14 @@ class StageStore:
 
 
 async def persist(read: Callable[[], Awaitable[T]]) -> T:
-    """Return what ``read`` reads from Kafka, tried again while the broker is away.
+    """Return the result of ``read``; call it again, after a pause, while the broker cannot be reached.
 
-    The agent waits meanwhile, as its consumer does. ``FencedError`` ends it: somebody else goes on.
+    The agent waits meanwhile, as its consumer does.
+
+    Raises
+    ------
+    FencedError
+        When ``read`` raises it: another worker owns the partition.
     """
     while True:
         try:

@@ -1,1 +1,1 @@
-"""What is said: message types, decoding, ids, columns, event files. See docs/architecture.md."""
+"""Messages: types, decoding, ids, columns, event files. See docs/architecture.md."""

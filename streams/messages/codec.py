@@ -1,7 +1,7 @@
-"""Decode whole batches: one tight loop for the good ones, a careful one only when something in it is bad.
+"""Decodes whole batches: with a fast loop; with a slower one, record by record, when a record is bad.
 
-Joining the bodies into one JSON array would save 5 % and let two crafted records pass as two others; each
-body is decoded on its own.
+Every value is decoded on its own. Joining the values into one JSON array would be 5 % faster, but two
+manipulated records could then be read as two others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Record(Protocol):
-    """What we use of a Kafka record."""
+    """The attributes of a Kafka record that are used here."""
 
     key: bytes | None
     value: bytes | None
@@ -30,7 +30,15 @@ class Record(Protocol):
 
 @dataclass(slots=True)
 class Decoded(Generic[T]):
-    """``values[i]`` came from ``records[i]``; ``rejects`` pairs every other record with its reason."""
+    """A decoded batch.
+
+    Attributes
+    ----------
+    values, records
+        ``values[i]`` is the decoded value of ``records[i]``, in the order of the batch.
+    rejects
+        Every other record, with the reason.
+    """
 
     values: list[T]
     records: list[Any]
@@ -42,7 +50,7 @@ _MISSING = re.compile(r"missing required field `([^`]+)`")
 
 
 def rejection(exc: Exception) -> RejectedError:
-    """Translate msgspec's error into a reason and the field's path."""
+    """Return an error of msgspec as ``RejectedError``, with a reason and the path of the field."""
     if isinstance(exc, RejectedError):
         return exc
     text = str(exc)
@@ -55,10 +63,10 @@ def rejection(exc: Exception) -> RejectedError:
 
 
 def check_key(record: Record, field: str, value: str) -> None:
-    """Raise ``RejectedError`` when a record is not keyed by ``value``.
+    """Raise ``RejectedError`` when the key of a record is not ``value``.
 
-    State is kept by partition, and the key decides the partition: one user's events under two keys would make
-    two half users.
+    The key decides the partition, and the state is kept by partition. With two keys, the events of one user
+    would be in two rows.
     """
     if record.key != value.encode():
         raise RejectedError("wrong_key", field, f"the record's key must be its {field}")
@@ -72,9 +80,9 @@ class Decoder(Generic[T]):
     type_
         The msgspec Struct of a value.
     max_bytes
-        Larger values are rejected unread.
+        Larger values are rejected without decoding.
     check
-        Raises ``RejectedError`` for what types cannot say; called with the value and its record.
+        Called with the value and its record; raises ``RejectedError`` for faults that types cannot express.
     """
 
     def __init__(self, type_: type[T], max_bytes: int, check: Callable[[T, Any], None] | None = None) -> None:
@@ -83,7 +91,7 @@ class Decoder(Generic[T]):
         self._check = check
 
     def one(self, record: Record) -> T:
-        """Decode one record or raise ``RejectedError``."""
+        """Return the decoded value of one record, or raise ``RejectedError``."""
         body = record.value
         if body is None:
             raise RejectedError("empty", "", "the record has no value")
@@ -98,7 +106,7 @@ class Decoder(Generic[T]):
         return value
 
     def batch(self, records: Sequence[Any]) -> Decoded[T]:
-        """Decode many records. The order of the good ones is kept."""
+        """Decode many records; the good ones keep their order."""
         limit = self._max_bytes
         bodies = [r.value for r in records]
         try:

@@ -1,4 +1,4 @@
-"""Events as columns, and the compact form they take on ``item-events``."""
+"""Events as numpy columns, and the compact form of item events in the topic `item-events`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
 
-#: What happened. ``shown`` comes from impressions; ``pair`` (two items close together in one user's clicks)
-#: from the clicks before.
+#: Kinds of item events. ``shown`` comes from impressions; ``pair`` means two items close together in the
+#: clicks of one user; the others are the types of ``Event``.
 KINDS = ("shown", "click", "skip", "dwell", "like", "save", "follow", "hide", "pair")
 KIND = {name: i for i, name in enumerate(KINDS)}
 
 ITEM_EVENT = np.dtype(
     [
-        ("item", "<u8"),  # whose partition this is
-        ("other", "<u8"),  # the neighbour of a pair, else 0
+        ("item", "<u8"),  # decides the partition
+        ("other", "<u8"),  # the other item of a pair, else 0
         ("country", "<u8"),
         ("ts", "<i8"),
-        ("source_seq", "<i8"),  # grows along a source partition; the same for a replayed event
-        ("seq_weight", "<f4"),  # pair: how strongly ``other`` follows ``item``
-        ("co_weight", "<f4"),  # pair: that they were seen together
-        ("amount", "<f4"),  # 1, or seconds of dwell
+        ("source_seq", "<i8"),  # number within the source partition: only grows; the same after a replay
+        ("seq_weight", "<f4"),  # pair: weight for ``other`` after ``item``
+        ("co_weight", "<f4"),  # pair: weight for both together, in any order
+        ("amount", "<f4"),  # 1, or the dwell time in seconds
         ("source_partition", "<u2"),
         ("kind", "u1"),
         ("pad", "u1"),
@@ -59,7 +59,7 @@ class EventColumns:
         return len(self.user)
 
     def where(self, mask: npt.NDArray[np.bool_] | I64) -> EventColumns:
-        """Return the chosen events."""
+        """Return the events chosen by a bool mask ``(n,)`` or by positions ``(m,)``."""
         return EventColumns(
             self.user[mask],
             self.item[mask],
@@ -74,7 +74,7 @@ class EventColumns:
 
 
 def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColumns:
-    """Turn decoded events into columns; whoever has a catalogue fills in ``category`` and ``creator``."""
+    """Return decoded events as columns. ``category`` and ``creator`` are 0: the caller sets them."""
     n = len(events)
     dwell_ms = np.fromiter([e.dwell_ms or 0 for e in events], np.int64, n)
     return EventColumns(
@@ -95,27 +95,33 @@ MAX_TS = 4_102_444_800_000
 
 #: The largest amount of one event: a day of dwell, in seconds.
 MAX_AMOUNT = 86_400
-#: Item events in one record of `item-events`: a record an event would cost more to carry than to count.
+#: Most item events in one record of `item-events`: with one record per event, transport would cost more than
+#: counting.
 PACKED = 512
 
 
 def pack_item_events(events: npt.NDArray[np.void]) -> list[bytes]:
-    """Return record values holding ``events``, in order, up to ``PACKED`` each."""
+    """Return record values with ``events`` (``ITEM_EVENT``), in order, at most ``PACKED`` in each."""
     return [events[i : i + PACKED].tobytes() for i in range(0, len(events), PACKED)]
 
 
 def read_item_events(values: Sequence[bytes], offsets: Sequence[int]) -> tuple[npt.NDArray[np.void], I64]:
-    """Decode ``item-events`` records.
+    """Decode records of `item-events`.
+
+    Parameters
+    ----------
+    values, offsets
+        Value and offset of each record.
 
     Returns
     -------
     events, offsets
-        ``ITEM_EVENT`` and the offset of the record each came in, both ``(n,)``.
+        Item events, dtype ``ITEM_EVENT``, and the offset of the record of each, int64, both ``(n,)``.
 
     Raises
     ------
     ValueError
-        The size of a value is not a multiple of an event's.
+        When the size of a value is not a multiple of the size of an event.
     """
     size = ITEM_EVENT.itemsize
     counts = [len(v) // size for v in values]
@@ -125,9 +131,9 @@ def read_item_events(values: Sequence[bytes], offsets: Sequence[int]) -> tuple[n
 
 
 def sound_item_events(events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Return which events could have been written by us, bool ``(n,)``."""
+    """Return which events have valid values in all fields, bool ``(n,)``."""
     sound: npt.NDArray[np.bool_] = (events["kind"] < len(KINDS)) & (events["item"] != 0)
     sound &= (events["ts"] >= 0) & (events["ts"] <= MAX_TS) & (events["source_seq"] >= 0)
     for name in ("amount", "seq_weight", "co_weight"):
-        sound &= (events[name] >= 0) & (events[name] <= MAX_AMOUNT)  # never so for what is not a number
+        sound &= (events[name] >= 0) & (events[name] <= MAX_AMOUNT)  # false for NaN
     return sound

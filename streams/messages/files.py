@@ -36,7 +36,7 @@ class Click:
     region: str
 
     def event(self, number: int) -> Event:
-        """Return the click as our event; the region stands for the country (all of Globo is Brazil)."""
+        """Return the click as an ``Event``; its country is the region (all of Globo is in Brazil)."""
         return Event(
             event_id=f"globo-{number}",
             type="click",
@@ -50,12 +50,12 @@ class Click:
 
 @contextmanager
 def _open(path: Path) -> Iterator[io.TextIOBase]:
-    """Open a text file, plain or gzipped; what cannot be read is a ``ConfigError`` naming the file."""
+    """Open a text file, plain or gzipped; raise ``ConfigError`` naming the file when it cannot be read."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
-            # utf-8-sig: spreadsheets put a byte order mark in front.
+            # utf-8-sig: spreadsheets write a byte order mark at the beginning.
             yield io.TextIOWrapper(raw, "utf-8-sig", newline="")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: cannot be read: {exc}") from exc
@@ -77,7 +77,7 @@ def read_globo(path: Path, limit: int | None = None) -> Iterator[Click]:
     Raises
     ------
     ConfigError
-        The file is missing, lacks a column, or has a line that is not a click.
+        When the file is missing, lacks a column, or has a line that is not a click.
     """
     yield from islice(chain.from_iterable(map(_clicks, globo_files(path))), limit)
 
@@ -92,10 +92,10 @@ def _clicks(file: Path) -> Iterator[Click]:
         columns = [header.index(c) for c in _GLOBO]
         try:
             for row in rows:
-                if row:  # a blank line is none
+                if row:  # skips blank lines
                     yield _click(row, columns)
         except UnicodeDecodeError:
-            raise  # read ahead in blocks: the line is not known
+            raise  # the file is read in blocks: the number of the bad line is not known
         except (csv.Error, ValueError) as exc:
             raise ConfigError(f"{file}, line {rows.line_num}: {exc}") from exc
 

@@ -1,7 +1,7 @@
-"""Ids: strings outside, 64-bit integers inside.
+"""Ids: strings in messages, 64-bit integers (hashes) in state.
 
-Columns of 64-bit integers are what makes vectorised state possible. At 10 million items the chance that any
-two share a hash is about 3 in a million (birthday bound, ``n**2 / 2**65``).
+Vectorised state needs columns of 64-bit integers. With 10 million items the probability that two of them have
+the same hash is about 3 in a million (birthday bound, ``n**2 / 2**65``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import xxhash
 
 U64 = npt.NDArray[np.uint64]
 
-#: Reserved: "no item", "no category", "no creator".
+#: Reserved id: no item, no category, no creator.
 NONE: int = 0
 
 _digest = xxhash.xxh3_64_intdigest
@@ -27,7 +27,7 @@ def hash64(text: str) -> int:
 
 
 def hash_many(texts: Iterable[str]) -> U64:
-    """Return the ids of ``texts``, uint64, shape ``(n,)``; empty strings are ``NONE``."""
+    """Return the ids of ``texts``, uint64 ``(n,)``; the id of an empty string is ``NONE``."""
     texts = texts if isinstance(texts, Sequence) else list(texts)
     out = np.fromiter(map(_digest, map(str.encode, texts)), np.uint64, len(texts))
     out[out == NONE] = 1
@@ -37,7 +37,7 @@ def hash_many(texts: Iterable[str]) -> U64:
 
 
 class KnownIds(dict[str, int]):
-    """Ids by text, remembered: for texts of which there are few. At most ``limit`` are kept."""
+    """A cache of ids by text, for texts with few different values; at most ``limit`` entries."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()

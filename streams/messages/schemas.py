@@ -1,6 +1,6 @@
 """The public messages (JSON, UTF-8). Unknown fields are ignored; times are milliseconds since the epoch, UTC.
 
-Types and ranges are checked while decoding (msgspec); what a type cannot say is checked by ``check_*``.
+Types and ranges are checked while decoding (msgspec); ``check_*`` check what a type cannot express.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
 
 
 class Context(Struct):
-    """Where a user is. All optional; ``ts`` only on requests."""
+    """Country and device of a user. All fields are optional; ``ts`` is only for requests."""
 
     country: Label = ""
     device: Label = ""
@@ -63,7 +63,7 @@ class Item(Struct):
 
 
 class UserProfile(Struct):
-    """What the account service knows of a user."""
+    """The profile of a user, from the account service."""
 
     user_id: Id
     country: Label = ""
@@ -74,7 +74,7 @@ class UserProfile(Struct):
 
 
 class RecRequest(Struct):
-    """Ask for a ranked list."""
+    """A request for a ranked list."""
 
     request_id: Id
     user_id: Id
@@ -88,7 +88,7 @@ class RecRequest(Struct):
 
 
 class RecItem(Struct, omit_defaults=True):
-    """One slot of an answer."""
+    """One slot of a reply."""
 
     item_id: str
     score: float
@@ -100,7 +100,7 @@ class RecItem(Struct, omit_defaults=True):
 
 
 class ModelInfo(Struct):
-    """Which models stood behind an answer; empty where there was none yet."""
+    """The versions of the models behind a reply; empty where there was no model yet."""
 
     ranker: str = ""
     online: str = ""
@@ -108,7 +108,7 @@ class ModelInfo(Struct):
 
 
 class ErrorInfo(Struct, omit_defaults=True):
-    """Why there is no list."""
+    """Why a reply has no list."""
 
     code: str
     message: str
@@ -116,7 +116,7 @@ class ErrorInfo(Struct, omit_defaults=True):
 
 
 class RecReply(Struct, omit_defaults=True):
-    """The answer: a list, or an error naming the field."""
+    """A reply: a list, or an error that names the field."""
 
     request_id: str
     items: list[RecItem] = []
@@ -127,7 +127,7 @@ class RecReply(Struct, omit_defaults=True):
 
 
 class Impression(Struct):
-    """What one request showed, with the feature values behind it (one row a slot, spec order)."""
+    """The list shown for one request, with the feature values of its slots (one row per slot, spec order)."""
 
     request_id: str
     user_id: str
@@ -147,7 +147,7 @@ class Impression(Struct):
 
 
 class Example(Struct):
-    """One shown slot with what became of it."""
+    """One shown slot with its outcome: a training example."""
 
     request_id: str
     user_id: str
@@ -170,10 +170,17 @@ class Example(Struct):
 
 
 def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:
-    """Raise ``RejectedError`` for what types cannot say.
+    """Raise ``RejectedError`` for faults that types cannot express: a missing field, too late, in the future.
 
-    Too late and from the future are verdicts on the record alone (its own timestamp, the producer's send
-    time), so that every replay gives the same one.
+    ``ts`` is compared with the timestamp of the record (the producer's send time), not with a clock. So every
+    replay rejects the same events.
+
+    Parameters
+    ----------
+    record_ts
+        Timestamp of the record, ms.
+    lateness_ms, future_ms
+        How far ``event.ts`` may be before and after ``record_ts``, ms.
     """
     if event.type == "dwell" and event.dwell_ms is None:
         raise RejectedError("missing_field", "dwell_ms", "a dwell event needs dwell_ms")

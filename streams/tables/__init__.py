@@ -1,1 +1,1 @@
-"""State that survives: rows, partitions, changelogs, recovery, snapshots. See docs/architecture.md."""
+"""State stores: rows, partitions, changelogs, recovery, snapshots. See docs/architecture.md."""

@@ -1,4 +1,4 @@
-"""Reading changelogs into table partitions, in bulk: to their ends, or on and on."""
+"""Reads changelogs into partitions of state stores: to the end (recovery) or for ever (standby)."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from headrace.streams.transport.fetching import Fetched
 
 log = logging.getLogger(__name__)
 
-#: Asked for at once from each partition.
+#: Bytes fetched at once from each partition.
 FETCH_BYTES = 8 * 1024 * 1024
-#: Rows applied at once, as they lie in memory: packed ones on their way there fit into a CPU's cache.
+#: Limits of the rows applied at once, in unpacked bytes and in rows: small enough for the CPU's cache.
 APPLY_BYTES = 2048 * 1024
 APPLY_ROWS = 4000
-#: Room made for rows that may come. What is not used is address space only, and given back.
+#: Largest room allocated for rows before reading. The unused part costs address space only, and is freed.
 MAX_ROOM_BYTES = 2 * 1024**3
 RETRY_S = 1.0
 
 
 @dataclass(slots=True)
 class Copy:
-    """A changelog partition, and the table partition it is read into.
+    """A changelog partition and the state store's partition that it is read into.
 
     Attributes
     ----------
+    tp
+        The changelog partition.
+    part
+        The partition of the state store.
     begin, end
-        Its bounds, as they were when reading began.
+        First offset and end offset of the changelog partition when reading began.
     max_rows
-        Rows kept in memory, None for all.
+        Most rows in memory, None: all.
     """
 
     tp: TopicPartition
@@ -50,20 +54,24 @@ class Copy:
 
     def start(self) -> int:
         """Return the offset to read from."""
-        # What came from a file may be of another topic of that name: its last record is read again.
+        # A snapshot may be of another topic of the same name: read the record before its position too.
         return self.part.position - self.part.from_file
 
     def done(self) -> bool:
-        """Return whether it is all there."""
+        """Return whether the partition has everything before ``end``."""
         return self.part.position >= self.end and not self.part.from_file
 
     def reserve(self) -> None:
-        """Make room for all rows that may come: growing step by step costs more than reading."""
+        """Allocate room for all rows that may come: growing step by step costs more than reading."""
         rows = min(self.end - self.part.position, MAX_ROOM_BYTES // self.part.rows.row_bytes)
         self.part.reserve(rows if self.max_rows is None else min(rows, self.max_rows + APPLY_ROWS))
 
     def take(self, reader: Reader, fetched: Fetched) -> int:
-        """Apply what was fetched; return how many records. Nothing is applied of another changelog."""
+        """Apply fetched records; return how many.
+
+        When the snapshot turns out to be of another changelog, nothing is applied and reading starts at
+        ``begin``.
+        """
         records, position = fetched.records, fetched.position
         if self.part.from_file and (records or position >= self.end):
             if records and not self._same(records[0]):
@@ -77,7 +85,11 @@ class Copy:
         return len(records)
 
     def _same(self, first: Any) -> bool:
-        """Return whether the first record read fits the snapshot: its last one, or one after it."""
+        """Return whether the first record read can follow the snapshot.
+
+        The record just before the snapshot's position must have the snapshot's checksum. A later first record
+        fits too: compaction removed that one.
+        """
         if first.offset != self.part.position - 1:
             return True
         return record_crc(first.key, first.value) == self.part.last_crc
@@ -95,7 +107,14 @@ class Copy:
 def open_changelogs(
     settings: Settings, topics: Iterable[str], row_bytes: int
 ) -> AbstractAsyncContextManager[Reader]:
-    """Return a reader of changelogs whose rows take up to ``row_bytes`` bytes; ``start`` it.
+    """Return a reader of changelogs (a context manager).
+
+    Parameters
+    ----------
+    topics
+        Full names of the changelog topics.
+    row_bytes
+        Size of the largest row, unpacked.
 
     Raises
     ------
@@ -108,7 +127,7 @@ def open_changelogs(
 
 
 async def read_to_end(reader: Reader, copies: Iterable[Copy]) -> int:
-    """Read all copies to their ends; return how many records that took.
+    """Read all copies to their ends; return how many records were applied.
 
     Raises
     ------
@@ -122,7 +141,7 @@ async def read_to_end(reader: Reader, copies: Iterable[Copy]) -> int:
     count = 0
     async for part in read_to(reader, begins, {tp: copy.end for tp, copy in pending.items()}):
         count += pending[part.tp].take(reader, part)
-        await asyncio.sleep(0)  # what comes next is asked for meanwhile
+        await asyncio.sleep(0)  # lets the consumer request the next records
     for copy in pending.values():
         copy.part.trim()
     return count
@@ -138,7 +157,7 @@ async def follow(settings: Settings, copies: Iterable[Copy], row_bytes: int) -> 
                 while True:
                     for part in await reader.fetch(1.0):
                         by_tp[part.tp].take(reader, part)
-                        await asyncio.sleep(0)  # this loop has other things to do
+                        await asyncio.sleep(0)  # lets other tasks of this event loop run
         except (KafkaError, OSError, UnavailableError) as exc:
-            log.warning("Standby partitions could not be followed, trying again: %r", exc)
+            log.warning("Standby partitions could not be read, trying again: %r", exc)
             await asyncio.sleep(RETRY_S)

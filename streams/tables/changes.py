@@ -1,4 +1,4 @@
-"""What was changed in a table partition, and what it looks like in a changelog."""
+"""The changes of a partition of a state store, and their changelog records."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 U64: TypeAlias = npt.NDArray[np.uint64]
 Rows: TypeAlias = npt.NDArray[np.int64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
-#: Called with a meta key, the value known and the one just read; returns the one to keep.
+#: Called with a meta key, the known value and the value just read; returns the one to keep.
 MergeMeta: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
 
 KEY_BYTES = 8
 
 
 def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:
-    """Return the larger of two high-water marks (8 bytes, little-endian, signed), else the new value."""
+    """Return the larger of two high-water marks (8 bytes, little-endian, signed).
+
+    When one of the values is not 8 bytes long, return ``new``.
+    """
     if len(known) == len(new) == 8:
         return max(known, new, key=lambda v: int.from_bytes(v, "little", signed=True))
     return new
@@ -33,11 +36,23 @@ def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Changes:
-    """What ``StatePartition.take`` took: to be written, and to be shown to the online store.
+    """The changes that one ``StatePartition.take`` returned.
 
-    ``rows`` are packed, ``deleted`` keys uint64 ``(m,)``.
-    ``number`` counts the takes of the partition. In the changelog rows come first, then tombstones, then
-    meta: a high-water mark must not be there without the rows it stands for.
+    In the changelog rows come first, then tombstones, then meta records: a high-water mark must not be there
+    before the rows that it covers.
+
+    Attributes
+    ----------
+    partition
+        The partition that was changed.
+    number
+        Counts the takes of the partition, from 1.
+    rows
+        Changed rows, packed.
+    deleted
+        Deleted keys, uint64 ``(m,)``.
+    meta
+        Changed meta records by key.
     """
 
     partition: StatePartition
@@ -50,14 +65,14 @@ class Changes:
         return len(self.rows) + len(self.deleted) + len(self.meta)
 
     def rest(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
-        """Return the changelog records after the rows: tombstones, then meta."""
+        """Return the changelog records that follow the rows: tombstones, then meta records."""
         return [
             *((key, None, None, ()) for key in key_bytes(self.deleted)),
             *((key, value, None, ()) for key, value in self.meta.items()),
         ]
 
     def records(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
-        """Return all changelog records, in order."""
+        """Return all changelog records, in the order of writing."""
         rows = zip(key_bytes(self.rows.keys), self.rows, strict=True)
         return [*((key, row, None, ()) for key, row in rows), *self.rest()]
 
@@ -70,13 +85,13 @@ class Changes:
 
 
 def key_bytes(keys: U64) -> list[bytes]:
-    """Return the changelog's form of keys: 8 bytes, little-endian."""
+    """Return the record keys of row keys: 8 bytes each, little-endian."""
     blob = np.ascontiguousarray(keys, "<u8").tobytes()
     return [blob[i : i + KEY_BYTES] for i in range(0, len(blob), KEY_BYTES)]
 
 
 class RowSet:
-    """A set of row numbers, cheap to add many to and to take all from."""
+    """A set of row numbers, fast for adding many and for reading all."""
 
     def __init__(self) -> None:
         self._flags: Bool = np.zeros(0, bool)
@@ -86,7 +101,7 @@ class RowSet:
         return self._any
 
     def add(self, rows: Rows, capacity: int) -> None:
-        """Add rows; ``capacity`` is above all of them."""
+        """Add rows; ``capacity`` is larger than every row number."""
         if not len(rows):
             return
         if capacity > len(self._flags):
@@ -101,23 +116,23 @@ class RowSet:
         self._flags[rows[rows < len(self._flags)]] = False
 
     def has(self, rows: Rows) -> Bool:
-        """Return which rows are in it, ``(n,)``."""
+        """Return which rows are in the set, bool ``(n,)``."""
         if not self._any:
             return np.zeros(len(rows), bool)
         inside = rows < len(self._flags)
         return inside & self._flags[np.where(inside, rows, 0)]
 
     def rows(self) -> Rows:
-        """Return all, ascending."""
+        """Return all rows, int64 ``(n,)``, ascending."""
         return np.flatnonzero(self._flags) if self._any else np.zeros(0, np.int64)
 
     def clear(self) -> None:
-        """Empty it."""
+        """Remove all rows."""
         if self._any:
             self._flags[:] = False
             self._any = False
 
 
 def record_crc(key: bytes | None, value: bytes | None) -> int:
-    """Return a checksum of a changelog record."""
+    """Return the crc32 of the key and the value of a changelog record."""
     return zlib.crc32(value or b"", zlib.crc32(key or b""))

@@ -1,4 +1,7 @@
-"""What is remembered of rows that left memory: enough to know them again, and to expire them. Pure."""
+"""Evicted rows: key, offset, time and checksum of rows that are not in memory any more. Pure.
+
+That is enough to recognise a row when it is read again, and to expire it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from headrace.streams.tables.rows import RowTable
 
 #: ``crc`` is the crc32 of the packed row.
 EVICTED = np.dtype([("key", "<u8"), ("offset", "<i8"), ("updated", "<i8"), ("layout", "<u4"), ("crc", "<u4")])
-#: Rows moved at once.
+#: Rows evicted at once.
 _STEP = 4096
 _NO_KEYS: U64 = np.zeros(0, np.uint64)
 
@@ -40,7 +43,7 @@ class EvictedRows:
         return self._table.keys() if among is None else among[self._table.find(among) >= 0]
 
     def move(self, rows: RowTable, keys: U64) -> None:
-        """Drop the rows of ``keys`` from ``rows``; remember them here."""
+        """Evict: drop the rows of ``keys`` from ``rows`` and note them here."""
         for start in range(0, len(keys), _STEP):
             part = keys[start : start + _STEP]
             from_rows = rows.find(part)
@@ -51,13 +54,17 @@ class EvictedRows:
             rows.drop(part)
 
     def same(self, keys: U64, packed: Sequence[bytes]) -> npt.NDArray[np.intp]:
-        """Return the positions of those packed rows that are, to the byte, the ones evicted."""
+        """Return the positions in ``packed`` of rows with the very bytes of the evicted row, ``(m,)``."""
         here = self._table.find(keys)
         crcs = np.array([zlib.crc32(row) for row in packed], np.uint32)
         return np.flatnonzero((here >= 0) & (self._table.data["crc"][np.maximum(here, 0)] == crcs))
 
     def settle(self, keys: U64, rows: RowTable) -> None:
-        """Forget keys just loaded into ``rows``; drop from ``rows`` those whose evicted row is newer."""
+        """Compare keys just loaded into ``rows`` with the evicted rows; the newer one of each pair counts.
+
+        When the evicted row is newer, the loaded one is dropped from ``rows``; else the key is not evicted
+        any more.
+        """
         here = self._table.find(keys)
         keys, here = keys[here >= 0], here[here >= 0]
         if not len(keys):
@@ -69,7 +76,7 @@ class EvictedRows:
         self._table.drop(keys[~stale])
 
     def idle(self, before_ms: int) -> U64:
-        """Return the keys of rows whose ``updated`` is before a time (ms)."""
+        """Return the keys of rows whose ``updated`` is before ``before_ms``, uint64 ``(n,)``."""
         return self._table.idle(before_ms)
 
     def drop(self, keys: U64) -> None:
@@ -78,9 +85,9 @@ class EvictedRows:
             self._table.drop(keys)
 
     def copy(self) -> npt.NDArray[Any]:
-        """Return all of it, of dtype ``EVICTED``."""
+        """Return all evicted rows, dtype ``EVICTED``, ``(n,)``."""
         return self._table.data[self._table.rows()]
 
     def load(self, evicted: npt.NDArray[Any]) -> None:
-        """Take over what ``copy`` returned."""
+        """Add evicted rows that ``copy`` returned."""
         self._table.load(evicted)

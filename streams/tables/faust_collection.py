@@ -1,4 +1,4 @@
-"""What Faust asks of a table that keeps its own rows and is recovered by its own means."""
+"""Base of ``StateStore``: the methods Faust calls on a table, without Faust's own storage and recovery."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from headrace.streams.tables.partition import StatePartition
 
 
 class FaustCollection(Collection):  # type: ignore[misc]
-    """A Faust collection without a store: assigned, listed and shown as every other one.
+    """A Faust collection without Faust's storage. Faust assigns and lists it as any other table.
 
     Parameters
     ----------
     app, name
-        As of every Faust table.
+        As for every Faust table.
     changelog
-        Full name of the changelog topic. It must exist: workers make no topics.
+        Full name of the changelog topic. It must exist: workers create no topics.
 
     Attributes
     ----------
     active
-        The partitions this worker owns, by number.
+        Partitions that this worker owns, by number.
     standby
-        Those it keeps a copy of.
+        Standby partitions of this worker, by number.
     """
 
     def __init__(self, app: faust.App, name: str, changelog: str, **options: Any) -> None:
@@ -49,19 +49,19 @@ class FaustCollection(Collection):  # type: ignore[misc]
         app.tables.add(self)
 
     async def on_start(self) -> None:
-        """Nothing: there is no store, and topics are not made by workers."""
+        """Do nothing: there is no Faust storage to open, and workers create no topics."""
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Nothing: partitions come with ``assign``."""
+        """Do nothing: ``StateStore.assign`` sets the partitions."""
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
-        """Tell those who asked."""
+        """Call the callbacks registered for the end of recovery."""
         await self.call_recover_callbacks()
 
     def persisted_offset(self, tp: TP) -> int | None:
-        """Return None: Faust's recovery has no part in this table."""
+        """Return None: Faust's recovery does not read this table."""
         return None
 
     async def need_active_standby_for(self, tp: TP) -> bool:

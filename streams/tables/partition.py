@@ -1,9 +1,12 @@
-"""One partition of a columnar table: rows, meta records, what is not written yet, what was evicted. Pure.
+"""One partition of a state store: rows, meta records, which of them are dirty, which are evicted. Pure.
 
-What a partition remembers of a key::
+The states of a row::
 
-    in `rows`, clean   --touch-->  dirty  --take, written-->  clean  --evict-->  only (key, offset, updated)
-                                                                <--revive--
+    clean  --touch-->  dirty  --take-->  in flight  --written-->  clean  --evict-->  evicted
+                         ^-----put_back------'                      ^-----revive-----'
+
+A *clean* row is in the changelog as it is in memory. Of an *evicted* row only the key, the offset, the time
+and a checksum stay in memory.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from headrace.streams.tables.rows import RowTable, unpack
 
 __all__ = ["EVICTED", "U64", "Changes", "Rows", "StatePartition", "key_bytes", "larger_mark", "record_crc"]
 
-#: Above the limit rows are evicted down to this share of it, so that it is not done for every few rows.
+#: When there are more rows than the limit, rows are evicted down to this share of it: so evictions are rare.
 EVICT_TO = 0.99
 _NO_KEYS: U64 = np.zeros(0, np.uint64)
 
@@ -46,23 +49,34 @@ class Record(Protocol):
 
 
 class StatePartition:
-    """Rows and meta records of one partition, and what of them is not in the changelog yet.
+    """Rows and meta records of one partition, and which of them are not in the changelog yet.
 
-    Rows are changed in place, in ``rows.data``; then ``touch`` is told. An evicted key is not in ``rows``:
-    ask ``evicted`` before ``rows.take`` would make a blank row of it.
+    Change rows in place, in ``rows.data``, then call ``touch``. An evicted key is not in ``rows``, and
+    ``rows.take`` would make a blank row for it: call ``evicted`` first.
+
+    Parameters
+    ----------
+    number
+        Number of the partition.
+    rows
+        Table of its rows.
+    merge_meta
+        Chooses between two values of a meta record.
+    order
+        Names of the int64 fields that say which of two states of a row is newer, the most important first.
 
     Attributes
     ----------
     number
-        The partition.
+        Number of the partition.
     rows
         The rows in memory.
     meta
         Meta records by key. Change them with ``set_meta``.
     position
-        Offset in the changelog after the last record that ``rows`` and ``meta`` reflect; own writes count.
+        Changelog offset after the last record that ``rows`` and ``meta`` reflect. Own writes count.
     refused
-        Changelog records that are not rows of this layout.
+        Number of changelog records that are not rows of this layout.
     """
 
     def __init__(
@@ -76,11 +90,12 @@ class StatePartition:
         self.rows = rows
         self.meta: dict[bytes, bytes] = {}
         self.position = 0
-        #: crc32 of the record before ``position``, by which a snapshot knows its changelog again; -1 unknown.
+        #: crc32 of the record before ``position``, -1 when not known. A snapshot stores it, to check later
+        #: that the changelog is still the same one.
         self.last_crc = -1
-        #: Whether it is a snapshot's, and the record before ``position`` has not been compared yet.
+        #: Whether the state comes from a snapshot whose ``last_crc`` was not compared with the changelog yet.
         self.from_file = False
-        #: Whether this worker is, or was last, its writer.
+        #: Whether this worker owns the partition, or was its last owner.
         self.owned = False
         self._merge_meta = merge_meta
         self._order = tuple(order)
@@ -88,31 +103,31 @@ class StatePartition:
         self._deleted: set[int] = set()
         self._dirty_meta: set[bytes] = set()
         self._takes = self._put_back = 0
-        self._in_flight: dict[int, Changes] = {}  # taken, and not known to be in the changelog
+        self._in_flight: dict[int, Changes] = {}  # taken, not known to be in the changelog
         self._evicted = EvictedRows()
-        # Keys whose latest changelog record is older than what is in memory: somebody wrote who no longer
-        # owned the partition. Compaction would keep that record and drop ours.
+        # Keys whose last changelog record is older than the row in memory: a worker wrote it that no longer
+        # owned the partition. Compaction would keep that record and drop the newer one.
         self._overwritten: set[int] = set()
         self._overwritten_meta: set[bytes] = set()
 
     @property
     def refused(self) -> int:
-        """How many changelog records were not rows of this layout."""
+        """Number of changelog records that were not rows of this layout."""
         return self.rows.refused
 
     @property
     def dirty(self) -> bool:
-        """Whether something was changed since the last ``take``."""
+        """Whether a row or a meta record was changed since the last ``take``."""
         return bool(self._dirty or self._deleted or self._dirty_meta)
 
     @property
     def clean(self) -> bool:
-        """Whether everything here is in the changelog."""
+        """Whether the changelog has every row and meta record."""
         return not (self.dirty or self._in_flight)
 
     @property
     def evicted_count(self) -> int:
-        """How many rows are not in memory."""
+        """Number of evicted rows."""
         return len(self._evicted)
 
     @property
@@ -123,11 +138,11 @@ class StatePartition:
     # -- changing
 
     def touch(self, rows: Rows) -> None:
-        """Note that rows (row numbers; repeated ones are fine) were changed."""
+        """Mark rows as dirty (row numbers, int64 ``(n,)``; repeated ones are fine)."""
         self._dirty.add(rows, len(self.rows.data))
 
     def delete(self, keys: U64 | Sequence[int]) -> None:
-        """Drop keys, evicted ones too; the next ``take`` has tombstones for them."""
+        """Delete keys, evicted ones too; the next ``take`` contains their tombstones."""
         wanted = np.asarray(keys, np.uint64)
         self._forget(wanted)
         self._deleted.update(wanted.tolist())
@@ -144,7 +159,7 @@ class StatePartition:
         Raises
         ------
         ValueError
-            When the key is 8 bytes long, as a row's is.
+            When the key is 8 bytes long: such keys are those of rows.
         """
         if len(key) == KEY_BYTES:
             raise ValueError(f"a meta key must not be {KEY_BYTES} bytes long: {key!r}")
@@ -153,9 +168,9 @@ class StatePartition:
             self._dirty_meta.add(key)
 
     def take(self) -> Changes:
-        """Return what was changed since the last time.
+        """Return all changes since the last ``take``.
 
-        It has to go to ``StateStore.write`` or ``put_back``: its rows are not evicted before.
+        Give them to ``StateStore.write`` or to ``put_back``: until then their rows cannot be evicted.
         """
         rows = self._dirty.rows()
         self._dirty.clear()
@@ -163,7 +178,7 @@ class StatePartition:
         if deleted:
             gone = np.fromiter(deleted, np.uint64, len(deleted))
             back = self.rows.find(gone)
-            if (back >= 0).any():  # made anew since: the row, not a tombstone after it
+            if (back >= 0).any():  # deleted, then made again: write the row, and no tombstone after it
                 rows = np.union1d(rows, back[back >= 0])
                 gone = gone[back < 0]
         else:
@@ -177,11 +192,11 @@ class StatePartition:
         return changes
 
     def written(self, changes: Changes) -> None:
-        """Note that the changelog has what was taken."""
+        """Note that the changelog has these changes."""
         self._in_flight.pop(changes.number, None)
 
     def put_back(self, changes: Changes) -> None:
-        """Undo a ``take`` whose changes were not written: they are dirty again, as they are now."""
+        """Undo a ``take`` that was not written: its keys are dirty again, with the values they have now."""
         if self._in_flight.pop(changes.number, None) is None:
             return
         self._put_back += 1
@@ -191,12 +206,14 @@ class StatePartition:
         self._dirty_meta.update(key for key in changes.meta if key in self.meta)
 
     def promise(self) -> tuple[int, int]:
-        """Return a promise about everything in memory now; ``kept`` tells whether the changelog has it."""
+        """Return a token for the present state; ``kept`` says whether the changelog has that state."""
         return self._takes + self.dirty, self._put_back
 
     def kept(self, promise: tuple[int, int]) -> bool | None:
-        """Return True when the changelog has what was promised, False when not yet, None when it cannot be
-        told any more."""
+        """Return whether the changelog has the state for which ``promise`` was returned.
+
+        True: it has. False: not yet. None: not known any more, because changes were put back since.
+        """
         takes, put_back = promise
         if put_back != self._put_back:
             return None
@@ -205,14 +222,18 @@ class StatePartition:
     # -- memory
 
     def evict(self, before_ms: int | None = None, max_rows: int | None = None) -> U64:
-        """Drop clean rows from memory, remembering their keys; return the keys.
+        """Drop clean rows from memory and remember their keys.
 
         Parameters
         ----------
         before_ms
-            Rows with ``updated`` before it.
+            Evict rows whose ``updated`` is before this time (ms).
         max_rows
-            When there are more rows than this, the longest idle ones, down to a little less than it.
+            When there are more rows than this, evict the longest idle ones, down to ``EVICT_TO`` of it.
+
+        Returns
+        -------
+        Keys of the evicted rows, uint64 ``(n,)``.
         """
         keys = self._clean(self.rows.idle(before_ms)) if before_ms is not None else _NO_KEYS
         self._evicted.move(self.rows, keys)
@@ -229,7 +250,7 @@ class StatePartition:
         return keys
 
     def _clean(self, keys: U64) -> U64:
-        """Return those of ``keys``, which are in memory, whose rows are in the changelog as they are."""
+        """Return those of ``keys`` whose rows are clean; all of ``keys`` must be in memory."""
         if self._dirty:
             keys = keys[~self._dirty.has(self.rows.find(keys))]
         for changes in self._in_flight.values():
@@ -237,14 +258,14 @@ class StatePartition:
         return keys
 
     def evicted(self, keys: U64 | None = None) -> U64:
-        """Return those of ``keys`` (None: all) that exist but are not in memory."""
+        """Return the evicted ones among ``keys`` (None: all evicted keys)."""
         return self._evicted.keys(keys)
 
     def revive(self, packed: Sequence[bytes]) -> int:
-        """Bring evicted rows back; return how many came.
+        """Bring evicted rows back into memory; return how many.
 
-        Rows that are not, to the byte, those evicted are passed over: an online store may lag behind, or know
-        of what a crash undid.
+        A row is skipped when its bytes are not those of the evicted row: the online store may have an older
+        row, or one that never reached the changelog because a worker crashed.
         """
         before = len(self._evicted)
         keys = unpack(packed, self.rows.dtype)[0]["key"]
@@ -253,19 +274,19 @@ class StatePartition:
         return before - len(self._evicted)
 
     def evicted_rows(self) -> npt.NDArray[Any]:
-        """Return what is remembered of evicted rows: a copy, of dtype ``EVICTED``."""
+        """Return a copy of what is known of evicted rows, dtype ``EVICTED``, ``(n,)``."""
         return self._evicted.copy()
 
     def set_evicted_rows(self, evicted: npt.NDArray[Any]) -> None:
-        """Take over what is remembered of evicted rows, except of those in memory."""
+        """Add evicted rows (dtype ``EVICTED``, ``(n,)``), except those whose rows are in memory."""
         self._evicted.load(evicted[self.rows.find(evicted["key"]) < 0])
 
     def forget_evicted(self, keys: U64) -> None:
-        """Stop looking for evicted keys: they are nowhere to be found."""
+        """Forget evicted keys whose rows were found nowhere."""
         self._evicted.drop(keys)
 
     def expire(self, before_ms: int) -> U64:
-        """Delete clean rows, in memory or not, with ``updated`` before ``before_ms``; return their keys."""
+        """Delete clean and evicted rows with ``updated`` before ``before_ms``; return their keys."""
         old = self._clean(self.rows.idle(before_ms))
         if len(self._evicted):
             old = np.concatenate([old, self._evicted.idle(before_ms)])
@@ -276,7 +297,7 @@ class StatePartition:
     # -- reading the changelog
 
     def reset(self) -> None:
-        """Forget everything, as if nothing had been read."""
+        """Forget everything: the state is that before the first changelog record."""
         self.rows.drop(self.rows.keys())
         self._evicted.drop(self._evicted.keys())
         self.meta.clear()
@@ -285,30 +306,31 @@ class StatePartition:
         self.position, self.last_crc, self.from_file = 0, -1, False
 
     def reserve(self, rows: int) -> None:
-        """Make room for that many rows in an empty partition, all at once: untouched, it is address space."""
+        """Allocate room for rows in an empty partition. Unused room costs address space, not memory."""
         if rows > len(self.rows.data) and not len(self.rows.view()):
             with contextlib.suppress(MemoryError):
                 self.rows.data = np.zeros(rows, self.rows.dtype)
 
     def trim(self) -> None:
-        """Give back the room that is not used."""
-        with contextlib.suppress(ValueError):  # somebody looks at the array
+        """Free the room that is not used."""
+        with contextlib.suppress(ValueError):  # the array is referenced elsewhere
             self.rows.data.resize(max(1, len(self.rows.view())))
 
     def apply(self, records: Sequence[Record], position: int) -> None:
-        """Apply changelog records, in order; afterwards everything before ``position`` is reflected.
+        """Apply changelog records, in offset order; ``position`` is the changelog offset after them.
 
-        A row never goes back: an older one than that in memory loses, and is noted to be written over.
+        A row never becomes older. When a record is older than the row in memory, the row stays, and ``own``
+        marks it as dirty, so that it is written again.
         """
         if records:
-            told = row_records(records)
-            for key, value in told.meta:
+            split = row_records(records)
+            for key, value in split.meta:
                 self._read_meta(key, value)
-            if len(told.deleted):
-                self._forget(told.deleted)
-                self._overwritten.difference_update(told.deleted.tolist())
-            if told.rows:
-                self._load(told.keys, told.rows)
+            if len(split.deleted):
+                self._forget(split.deleted)
+                self._overwritten.difference_update(split.deleted.tolist())
+            if split.rows:
+                self._load(split.keys, split.rows)
             last = records[-1]
             self.last_crc = record_crc(last.key, last.value) if last.offset == position - 1 else -1
         elif position != self.position:
@@ -332,10 +354,10 @@ class StatePartition:
             self._evicted.settle(keys, self.rows)
 
     def _compare(self, values: list[bytes]) -> None:
-        """Note the keys whose last record here is older than the row in memory."""
+        """Note the keys whose last record in ``values`` is older than the row in memory."""
         written, sound = unpack(values, self.rows.dtype)
         written = written[sound]
-        # The last record of each key: unique of the reversed array finds the first.
+        # Keep the last record of each key: `unique` finds the first one of the reversed array.
         _, at = np.unique(written["key"][::-1], return_index=True)
         written = written[len(written) - 1 - at]
         rows = self.rows.find(written["key"])
@@ -349,7 +371,10 @@ class StatePartition:
         self._overwritten.update(written["key"][older].tolist())
 
     def own(self) -> None:
-        """Become the writer: what somebody else's late records would hide is to be written again."""
+        """Become the owner; mark as dirty what is newer in memory than its last changelog record.
+
+        A former owner wrote those records too late.
+        """
         keys = np.fromiter(self._overwritten, np.uint64, len(self._overwritten))
         rows = self.rows.find(keys)
         self.touch(rows[rows >= 0])
@@ -357,7 +382,7 @@ class StatePartition:
         self._overwritten, self._overwritten_meta = set(), set()
 
     def successor(self) -> StatePartition:
-        """Return another partition object with the same state; this one must not be used any more."""
+        """Return a new partition object with the same state; this one must not be used any more."""
         part = StatePartition(self.number, self.rows)
         part.__dict__.update(self.__dict__)
         return part

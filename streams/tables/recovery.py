@@ -1,14 +1,15 @@
-"""Recovery of columnar tables within Faust's: in bulk, outside the group's consumer, before streams resume.
+"""Recovery of state stores: reads changelogs in bulk, after Faust's own recovery, before streams resume.
 
-Faust's own recovery reads changelogs record by record through the group's consumer. It goes on doing that for
-Faust's own tables. Columnar tables are taken out of its hands when partitions are assigned, and read by
-readers without a group just before it would resume the streams::
+Faust's own recovery reads changelogs record by record through the consumer of the group. It still does so for
+Faust's own tables. State stores are removed from it when partitions are assigned. A reader without a group
+reads their changelogs just before Faust would resume the streams::
 
-    revoked -> writes end, new ones are refused -> rejoin -> assigned -> Faust's tables
-                                                                      -> ours, read to the end -> resume
+    revoked -> running writes end, new ones are refused -> rejoin -> assigned
+            -> Faust's tables are recovered -> state stores are read to the end of their changelogs -> resume
 
-A rebalance meanwhile starts anew; what was read is kept. Reading starts, the best first, where memory kept
-over the rebalance, the copy of a standby, or a snapshot ends. One task follows the standby partitions.
+When a rebalance begins meanwhile, recovery starts again; what was read is kept. Reading starts at the
+``position`` of the first of these that exists: the partition in memory from before the rebalance (owned or
+standby), its snapshot, the beginning of the changelog. One task keeps the standby partitions up to date.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from headrace.streams.tables.store import StateStore
 
 log = logging.getLogger(__name__)
 
-#: A changelog that the broker does not know for so long is missing.
+#: When the broker does not know a changelog topic for this long, the topic is missing.
 NO_TOPIC_S = 15.0
 
 
 class StateStoreManager(TableManager):  # type: ignore[misc]
-    """Faust's table manager with our recovery, and without its wait for tables declared late."""
+    """Faust's table manager with our recovery; it does not wait for tables that are declared late."""
 
     _recovery: StateRecovery | None
 
@@ -51,13 +52,13 @@ class StateStoreManager(TableManager):  # type: ignore[misc]
         return self._recovery
 
     async def on_start(self) -> None:
-        """Begin recovery at once: Faust waits a second before."""
+        """Begin recovery at once; Faust would wait a second."""
         await self._update_channels()
         await self.recovery.start()
 
 
 class StateRecovery(Recovery):  # type: ignore[misc]
-    """Faust's recovery, and that of the columnar tables."""
+    """Faust's recovery, followed by the recovery of the state stores."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,9 +66,9 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         self._one_at_a_time = asyncio.Lock()
         self._follower: asyncio.Task[None] | None = None
         self._resuming: asyncio.Task[None] | None = None
-        #: Counts rebalances, their beginnings and their ends.
+        #: Grows when a rebalance begins and when it ends.
         self._epoch = 0
-        #: Changelog records read by the last recovery, and the seconds it took.
+        #: Number of changelog records the last recovery read, and its duration in seconds.
         self.last_read, self.last_seconds = 0, 0.0
 
     # -- Faust's hooks
@@ -75,7 +76,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Note what was assigned; Faust's recovery gets to see its own tables only."""
+        """Note what was assigned, and remove the partitions of state stores from Faust's own recovery."""
         self._epoch += 1
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
         ours = {tp for tp in self.active_tps | self.standby_tps if self._is_columnar(tp.topic)}
@@ -86,9 +87,15 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         self.standby_tps -= ours
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Recover the columnar tables, then let Faust resume the streams."""
+        """Recover the state stores, then let Faust resume the streams.
+
+        Raises
+        ------
+        RebalanceAgain
+            When a rebalance began meanwhile.
+        """
         epoch = self._epoch
-        # Faust resumes partitions before it seeks to their committed offsets: nothing may be delivered yet.
+        # Faust resumes partitions before it seeks to their committed offsets: deliver nothing until then.
         self.app.flow_control.suspend()
         self.app.consumer.stop_flow()
         if self._columnar_tables():
@@ -96,29 +103,29 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         if epoch == self._epoch:
             resuming = self._resuming = asyncio.ensure_future(super().on_recovery_completed(generation_id))
             try:
-                await asyncio.wait({resuming})  # ended by `interrupt`, too
+                await asyncio.wait({resuming})  # `interrupt` cancels it
             finally:
                 resuming.cancel()
             if not resuming.cancelled():
                 resuming.result()
         if epoch != self._epoch:
             raise RebalanceAgain
-        if not self.standby_tps:  # none that Faust follows
+        if not self.standby_tps:  # Faust has no standby partitions of its own tables
             self.tables.on_standbys_ready()
 
     def interrupt(self) -> None:
-        """Begin a rebalance: streams that are about to be resumed are not."""
+        """Note that a rebalance begins: streams that are about to resume do not."""
         self._epoch += 1
         if self._resuming is not None:
             self._resuming.cancel()
 
     async def suspend(self) -> None:
-        """Have the tables refuse writes: once this worker rejoins, its partitions may go to others."""
+        """Make the state stores refuse writes: after this worker rejoins, others may own its partitions."""
         for table in self._columnar_tables():
             await table.suspend()
 
     async def on_stop(self) -> None:
-        """Stop following standby partitions."""
+        """Stop reading changelogs for standby partitions."""
         await self._stop_following()
         await super().on_stop()
 
@@ -151,7 +158,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         return {TopicPartition(*tp) for tp in by_table.get(table, ())}
 
     async def _recover(self, epoch: int) -> None:
-        """Read every assigned partition of every columnar table to its end, whatever that takes."""
+        """Read every assigned partition of every state store to its end; try again when that fails."""
         async with self._one_at_a_time:
             done = False
             deadline = time.monotonic() + NO_TOPIC_S
@@ -181,7 +188,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             del self._held[tp]
         self.last_read = 0
         copies: dict[TopicPartition, Copy] = {}
-        if every or self.app.consumer.assignment():  # a missing topic is nobody's, and an error
+        if every or self.app.consumer.assignment():  # opening the changelogs also finds a missing topic
             async with open_changelogs(self._settings(), [t.changelog for t in tables], row_bytes) as reader:
                 reader.partitions = list(every)
                 begins, ends = await reader.bounds()
@@ -191,7 +198,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
                 self.last_read = await read_to_end(reader, [copies[tp] for tp in active])
         if epoch != self._epoch:
-            return  # what was read is kept for the next time
+            return  # the next recovery starts from what was read
         for table in tables:
             table.assign(
                 {tp.partition: self._held[tp] for tp, t in active.items() if t is table},
@@ -210,33 +217,37 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             self._follower.add_done_callback(_follower_ended)
 
     def _stayed(self, tp: TopicPartition, end: int) -> bool:
-        """Return whether nobody has owned a partition of ours meanwhile, as far as its changelog tells."""
+        """Return whether this worker was the last one that wrote to the changelog of a partition."""
         part = self._held.get(tp)
         return part is not None and part.owned and part.position == end
 
     def _keep(self, tp: TopicPartition, stayed: bool, end: int) -> None:
-        """Decide what of a partition in memory can stay.
+        """Decide whether a partition in memory is kept, replaced by a successor, or dropped.
 
-        ``stayed``: it is active, it and the others of its number stayed here. Tables of one app are fed
-        together: what is ahead of the changelog in one must not be kept beside what somebody else has written
-        of another.
+        ``stayed`` is true when this worker owns the partition and nobody else wrote to it, nor to the
+        partitions of the same number of the other state stores. They are changed together: rows that are not
+        in the changelog yet must not be kept in one of them when another worker has written to another.
         """
         part = self._held.get(tp)
         if part is None:
             return
         if part.position > end:
-            log.warning("%s-%d ends before what is known of it: read anew", tp.topic, tp.partition)
+            log.warning(
+                "changelog %s-%d ends before the offset it was read to: it is read again",
+                tp.topic,
+                tp.partition,
+            )
             del self._held[tp]
         elif part.owned and not part.clean and not stayed:
-            # It is ahead of a changelog that others write, or have written.
+            # It has rows that are not in the changelog, and another worker may have written others.
             del self._held[tp]
         elif part.owned and not stayed:
-            # Whatever was built on it is void; the rows are not.
+            # The rows are right, but objects built on the partition object (of a stage) are out of date.
             self._held[tp] = part.successor()
             self._held[tp].owned = False
 
     async def _copy(self, tp: TopicPartition, table: StateStore, begin: int, end: int) -> Copy:
-        """Return a partition to be read on from where it stands: in memory, in a snapshot, nowhere."""
+        """Return the partition to read into: that in memory, else from a snapshot, else an empty one."""
         part = self._held.get(tp)
         if part is None:
             part = table.new_partition(tp.partition)
@@ -255,4 +266,4 @@ class StateRecovery(Recovery):  # type: ignore[misc]
 
 def _follower_ended(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Standby partitions are not followed any more", exc_info=error)
+        log.error("Standby partitions are not kept up to date any more", exc_info=error)

@@ -1,4 +1,4 @@
-"""Changelog records of rows: what stands of them after the last tombstone of each key. Pure."""
+"""Sort changelog records into rows, tombstones and meta records. Pure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _NO_KEYS: U64 = np.zeros(0, np.uint64)
 
 
 class RowRecords(NamedTuple):
-    """Consecutive records of a changelog, sorted out.
+    """Consecutive records of a changelog, sorted by kind.
 
     Attributes
     ----------
     keys, rows
-        Keys, uint64 ``(n,)``, and packed rows of the records after the last tombstone of their key, in order.
-        A key may come several times.
+        Keys, uint64 ``(n,)``, and packed rows, in offset order. Rows before the last tombstone of their key
+        are left out. A key may occur several times.
     deleted
-        Keys with a tombstone, uint64 ``(m,)``. A row written after it is in ``rows``.
+        Keys with a tombstone, uint64 ``(m,)``. A row written after the tombstone is in ``rows``.
     meta
-        Key and value of every record whose key is not that of a row, in order.
+        Key and value of every meta record (its key is not 8 bytes long), in offset order.
     """
 
     keys: U64
@@ -32,20 +32,20 @@ class RowRecords(NamedTuple):
     meta: list[tuple[bytes, bytes | None]]
 
     def latest(self) -> dict[int, bytes | None]:
-        """Return what each key's last record says: a packed row, or None where it was deleted."""
+        """Return, by key, the packed row of its last record; None when that is a tombstone."""
         out: dict[int, bytes | None] = dict.fromkeys(self.deleted.tolist())
         out.update(zip(self.keys.tolist(), self.rows, strict=True))
         return out
 
 
 def row_records(records: Sequence[Any]) -> RowRecords:
-    """Sort out changelog records.
+    """Sort changelog records by kind.
 
     Parameters
     ----------
     records
-        With ``key`` and ``value`` (bytes or None), in the order of their offsets. Records without a key are
-        passed over.
+        Objects with ``key`` and ``value`` (bytes or None), in offset order. Records without a key are
+        skipped.
     """
     keys, values = [r.key for r in records], [r.value for r in records]
     if None not in keys and None not in values and set(map(len, keys)) <= {KEY_BYTES}:  # nearly always

@@ -1,12 +1,13 @@
-"""Columnar table: a fixed-width row per 64-bit key, kept in one numpy structured array.
+"""Rows by 64-bit key in memory: fixed-width rows in one numpy structured array.
 
-A row is its own serialised form: ``pack`` leaves out the bytes that are zero (most are), ``load`` and
-``unpack`` bring them back. The same packed rows are in the changelog, in Redis and on the way to the serving
-mirror, so every reader computes values from the same bytes with the same code. Fields lie on multiples of
-their size (pad bytes see to it): scattered updates are four times as fast then.
+A row in memory and a packed row are the same bytes: ``pack`` only leaves out the zero bytes (most are zero),
+``load`` and ``unpack`` put them back. The changelog, Redis and the serving mirrors hold the same packed rows,
+so every reader computes values from the same bytes with the same code. Every field is aligned to its size
+(with pad bytes): updates of scattered rows are four times as fast then.
 
-Fields with a meaning here: ``key`` (uint64, 0 is nobody), and where a dtype has them ``layout`` (uint32, the
-fingerprint of the dtype), ``updated`` (int64, ms) and the fields that order the states of a row (``offset``).
+Fields with a meaning here: ``key`` (uint64; 0 means no key) and, where a dtype has them, ``layout`` (uint32,
+the fingerprint of the dtype), ``updated`` (int64, ms) and the fields that say which of two states of a row is
+newer (``offset``).
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
 _FIRST_CAPACITY = 64
-#: Memory added at a time, once there is that much.
+#: Most bytes by which an array grows at once.
 _STEP_BYTES = 16 * 1024 * 1024
 
 
 @cache
 def fingerprint(dtype: np.dtype[Any]) -> int:
-    """Return 32 bits that differ when field names, types, shapes or places differ."""
-    told = []
+    """Return a 32-bit hash of the names, types, shapes and byte positions of the fields."""
+    lines = []
     for name in dtype.names or ():
         field, at = dtype.fields[name][:2]  # type: ignore[index]
-        told.append(f"{name} {field.base.str} {field.shape} {at}")
-    return int(xxhash.xxh32_intdigest("\n".join([str(dtype.itemsize), *told]).encode()))
+        lines.append(f"{name} {field.base.str} {field.shape} {at}")
+    return int(xxhash.xxh32_intdigest("\n".join([str(dtype.itemsize), *lines]).encode()))
 
 
 class PackedRows(Sequence[bytes]):
@@ -61,7 +62,13 @@ class PackedRows(Sequence[bytes]):
 
     @classmethod
     def of(cls, keys: U64 | Sequence[int], rows: Sequence[bytes]) -> PackedRows:
-        """Put rows that were packed one by one into one buffer."""
+        """Return rows that were packed one by one, in one buffer.
+
+        Raises
+        ------
+        ValueError
+            When there are not as many rows as keys.
+        """
         if len(keys) != len(rows):
             raise ValueError(f"{len(keys)} keys, {len(rows)} rows")
         bounds = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
@@ -69,7 +76,7 @@ class PackedRows(Sequence[bytes]):
 
     @classmethod
     def joined(cls, parts: Sequence[PackedRows]) -> PackedRows:
-        """Put several together, in order."""
+        """Concatenate packed rows, in order."""
         if len(parts) == 1:
             return parts[0]
         sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.bounds) for part in parts)])
@@ -77,7 +84,7 @@ class PackedRows(Sequence[bytes]):
         return cls(np.concatenate([part.keys for part in parts]), blob, np.cumsum(sizes))
 
     def chunks(self, most_bytes: int, most_rows: int) -> Iterator[PackedRows]:
-        """Yield all rows in pieces of no more than that, or of one row."""
+        """Yield all rows in pieces of at most ``most_bytes`` and ``most_rows``; a larger row comes alone."""
         first = 0
         while first < len(self):
             full = int(np.searchsorted(self.bounds, self.bounds[first] + most_bytes, "right")) - 1
@@ -106,9 +113,13 @@ class PackedRows(Sequence[bytes]):
 
 
 def unpack(packed: Sequence[bytes | None], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bool]:
-    """Return rows, ``(n,)``, and which of ``packed`` were rows of ``dtype``, bool ``(n,)``.
+    """Unpack rows.
 
-    The others, and None, are zeros. A row of another layout or of key 0 is none of ``dtype``.
+    Returns
+    -------
+    rows, sound
+        Rows of ``dtype``, ``(n,)``, and which of ``packed`` were such rows, bool ``(n,)``. None, a row of
+        another size or layout, and a row of key 0 are not; ``rows`` is zero there.
     """
     rows = np.zeros(len(packed), dtype)
     sound = unpack_rows(packed, rows)
@@ -127,19 +138,25 @@ class RowTable:
     dtype
         Structured dtype of a row. It must have a ``key`` field (uint64).
     blank
-        What a new row looks like; zeros when absent.
+        Content of a new row; zeros when absent.
     order
-        Fields (int64) that tell which of two states of a row is the newer one, the most important first;
-        ``("offset",)`` when left out and the dtype has it.
+        Names of the int64 fields that say which of two states of a row is newer, the most important first.
+        Default: ``("offset",)`` when the dtype has it.
 
     Attributes
     ----------
     data
-        The rows, and spare ones. ``take`` and ``load`` may replace it: fetch it after them.
+        The rows and spare ones, a structured array. ``take`` and ``load`` may replace it: read the attribute
+        again after calling them.
     layout
         Fingerprint of the dtype.
     refused
-        Rows that ``load`` passed over because of their size, layout or key.
+        Number of rows that ``load`` skipped because of their size, layout or key.
+
+    Raises
+    ------
+    TypeError
+        When ``dtype`` has no ``key``, or one of these fields has another type.
     """
 
     def __init__(
@@ -184,27 +201,27 @@ class RowTable:
         return self.data.nbytes + self._index.nbytes
 
     def keys(self) -> U64:
-        """Return all keys, uint64, in the order of their rows."""
+        """Return all keys, uint64 ``(n,)``, in the order of their row numbers."""
         return self._index.items()[0]
 
     def rows(self) -> Rows:
-        """Return all row numbers, int64, in order."""
+        """Return all row numbers in use, int64 ``(n,)``, ascending."""
         return self._index.items()[1]
 
     def view(self) -> npt.NDArray[Any]:
-        """Return all rows ever used without a copy, for scans of a few fields; dropped ones have key 0."""
+        """Return all rows ever used, without a copy, for scans of a few fields. Dropped rows have key 0."""
         return self.data[: self._index.used]
 
     def find(self, keys: U64 | Sequence[int]) -> Rows:
-        """Return the row of each key, int64 ``(n,)``; -1 where there is none. Never grows the table."""
+        """Return the row number of each key, int64 ``(n,)``, -1 where there is none. Never adds a row."""
         return self._index.find(_u64(keys))
 
     def row(self, key: int) -> int:
-        """Return the row of one key, -1 where there is none."""
+        """Return the row number of one key, -1 when there is none."""
         return self._index.get(key)
 
     def take(self, keys: U64 | Sequence[int]) -> Rows:
-        """Return the row of each key, int64 ``(n,)``, making blank rows for the new ones."""
+        """Return the row number of each key, int64 ``(n,)``; add a blank row for every new key."""
         keys = _u64(keys)
         rows, new = self._index.take(keys)
         if len(new):
@@ -213,29 +230,29 @@ class RowTable:
         return rows
 
     def drop(self, keys: U64 | Iterable[int]) -> int:
-        """Forget keys; return how many there were. Their rows are used again."""
+        """Drop keys; return how many of them had a row. Their row numbers are used again."""
         rows = self._index.drop(_u64(keys if isinstance(keys, np.ndarray | Sequence) else list(keys)))
         self.data["key"][rows] = 0
         return len(rows)
 
     def idle(self, before_ms: int) -> U64:
-        """Return the keys of rows whose ``updated`` is before a time (ms)."""
+        """Return the keys of rows whose ``updated`` is before ``before_ms``, uint64 ``(n,)``."""
         view = self.view()
         keys: U64 = view["key"][(view["updated"] < before_ms) & (view["key"] != 0)]
         return keys
 
     def pack(self, rows: Rows) -> PackedRows:
-        """Return packed copies of rows."""
+        """Return packed copies of rows (row numbers, ``(n,)``)."""
         rows = np.ascontiguousarray(rows, np.int64)
         blob, bounds = pack_rows(self.data, rows)
         return PackedRows(self.data["key"][rows], blob, bounds)
 
     def load(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> int:
-        """Put rows in place, packed ones or an array of the dtype; return how many were put.
+        """Store rows, packed ones or an array of the dtype; return how many were stored.
 
-        A row never goes back: where the one in place is newer by the ``order`` fields, it stays. Of equals
-        the later one wins. Rows of another size or layout (another version of the code wrote them), and of
-        key 0, are passed over and counted in ``refused``.
+        A row never becomes older: a row here that is newer by the ``order`` fields stays. When both are
+        equal, the given row is stored. Rows of another size or layout (another version of the code wrote
+        them) and rows of key 0 are skipped and counted in ``refused``.
         """
         given = GivenRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)
         self.refused += given.refused
@@ -244,16 +261,16 @@ class RowTable:
         return given.put(self.data, rows, new, self._order_at)
 
     def _grow(self) -> None:
-        """Make room for the rows given out, and for some more."""
+        """Grow ``data`` to hold all row numbers in use, and some more."""
         used, size = self._index.used, len(self.data)
         if used <= size:
             return
         try:
-            # The pages of a big array are moved, not copied: no moment needs twice the memory, and no batch
-            # waits for more than the new ones to be zeroed.
+            # `resize` moves the pages of a big array and does not copy them: it never needs twice the memory,
+            # and a batch waits only until the new pages are zeroed.
             more = min(size // 4, _STEP_BYTES // self.row_bytes) + _FIRST_CAPACITY
             self.data.resize(max(used, size + more))
-        except ValueError:  # somebody still looks at the old array
+        except ValueError:  # the old array is referenced elsewhere
             grown = np.zeros(max(used, size + size // 2), self.dtype)
             grown[:size] = self.data
             self.data = grown

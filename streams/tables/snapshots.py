@@ -1,12 +1,13 @@
-"""Snapshots: a changelog partition's rows in a file, so that a start reads only what was written since.
+"""Snapshots: the rows of a partition in a file, so that a start reads only the rest of the changelog.
 
-A file is ``header (1 KiB) | rows | evicted keys | meta``; the header says how much there is of each, and
-which changelog offset it reflects. A file that does not fit in every respect is refused: reading the
+A file is ``header (1 KiB) | rows | evicted rows | meta records``. The header has the size of each part and
+the changelog offset that the file reflects. A file that does not fit in every respect is refused: reading the
 changelog from its beginning is always right, only slower.
 
-Rows are copied in pieces while they go on changing. So a row in a file is as of the file's offset *or
-later*, and the file gets its name only when the changelog, too, has everything it may hold. Reading on from
-the offset then makes it whole: a row never goes back, and each later state of a row is there to be read.
+Rows are copied in pieces while agents change them. So a row in the file is as of the file's offset *or
+newer*. Therefore the file gets its final name only when the changelog has everything that the file may hold.
+Reading the changelog from the offset then gives the right rows: a row never becomes older, and every newer
+state of a row is in the changelog.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 HEADER_BYTES = 1024
-#: Copied at once, while nothing else runs: 1-2 ms.
+#: Bytes of rows copied at once. This blocks the event loop for 1-2 ms.
 CHUNK_BYTES = 4 * 1024 * 1024
-#: An older file is not used: compaction keeps a tombstone for a day (delete.retention.ms), and a row deleted
-#: since would come back without it.
+#: An older file is not used: compaction keeps a tombstone for a day (delete.retention.ms). When the tombstone
+#: is gone, a row deleted after the snapshot would come back.
 MAX_AGE_S = 12 * 3600
 
 
 class _MisfitError(Exception):
-    """Why a snapshot is not used."""
+    """A snapshot does not fit; the message says why."""
 
 
 def snapshot_path(folder: Path, topic: str, partition: int) -> Path:
-    """Return where the snapshot of a changelog partition is."""
+    """Return the path of the snapshot of a changelog partition."""
     return folder / f"{topic}-{partition}.snapshot"
 
 
 class _File:
-    """A snapshot being written, under a temporary name."""
+    """A snapshot file while it is written, under a temporary name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,23 +58,23 @@ class _File:
         self._file.write(bytes(HEADER_BYTES))
 
     def append(self, data: Any) -> None:
-        """Write a piece (bytes, or an array)."""
+        """Write bytes or an array."""
         view = memoryview(data).cast("B")
         self._crc = zlib.crc32(view, self._crc)
         self._file.write(view)
 
     def finish(self, header: dict[str, Any]) -> None:
-        """Write the header; everything is on the disk afterwards."""
+        """Write the header and flush the file to the disk."""
         packed = json.dumps({**header, "crc": _header_crc(header, self._crc)}).encode()
         if len(packed) > HEADER_BYTES:
-            raise ValueError(f"the header takes {len(packed)} bytes, there are {HEADER_BYTES}")
+            raise ValueError(f"the header has {len(packed)} bytes, at most {HEADER_BYTES} fit")
         self._file.seek(0)
         self._file.write(packed.ljust(HEADER_BYTES))
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def publish(self) -> None:
-        """Give it its name."""
+        """Rename the file to its final name."""
         self._temporary.replace(self.path)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
@@ -82,14 +83,14 @@ class _File:
             os.close(folder)
 
     def close(self) -> None:
-        """Close it; remove what was not published."""
+        """Close the file; remove it when it was not published."""
         self._file.close()
         self._temporary.unlink(missing_ok=True)
 
 
 def _header_crc(header: dict[str, Any], body_crc: int) -> int:
-    told = sorted((name, value) for name, value in header.items() if name != "crc")
-    return zlib.crc32(json.dumps(told).encode(), body_crc)
+    fields = sorted((name, value) for name, value in header.items() if name != "crc")
+    return zlib.crc32(json.dumps(fields).encode(), body_crc)
 
 
 async def write_snapshot(
@@ -98,14 +99,17 @@ async def write_snapshot(
     topic: str,
     durable: Callable[[tuple[int, int]], Awaitable[bool]],
 ) -> bool:
-    """Write a snapshot; return whether there is one now.
+    """Write a snapshot; return whether it was published.
 
     Parameters
     ----------
     part
         A partition that this worker owns.
+    folder, topic
+        Folder of the snapshots, and full name of the changelog topic.
     durable
-        Given a promise of the partition, waits until it is kept; False when it will not be.
+        Called with ``part.promise()``. Waits until the changelog has that state and returns True, or returns
+        False when that will not happen.
     """
     header: dict[str, Any] = {
         "version": VERSION,
@@ -117,14 +121,13 @@ async def write_snapshot(
         "last_crc": part.last_crc,
         "written_s": int(time.time()),
     }
-    cold = (
-        part.evicted_rows()
-    )  # a row restored meanwhile may be missed below: then it still is an evicted one
+    # Taken before and after the rows: a row restored or evicted meanwhile may be missing among the rows.
+    cold = part.evicted_rows()
     file = await asyncio.to_thread(_File, snapshot_path(folder, topic, part.number))
     try:
         header["rows"], step = 0, max(1, CHUNK_BYTES // part.rows.row_bytes)
         start = 0
-        while start < len(part.rows.view()):  # anew each time: rows are added
+        while start < len(part.rows.view()):  # the length is read each time: rows are added meanwhile
             chunk = part.rows.view()[start : start + step]
             chunk = chunk[chunk["key"] != 0]  # a copy
             header["rows"] += len(chunk)
@@ -147,12 +150,16 @@ async def write_snapshot(
 
 
 def read_snapshot(part: StatePartition, folder: Path, topic: str, begin: int, end: int) -> bool:
-    """Fill an empty partition from its snapshot; return False, leaving it empty, when none fits.
+    """Fill an empty partition from its snapshot.
 
     Parameters
     ----------
     begin, end
-        Bounds of the changelog partition as it is now.
+        First offset and end offset of the changelog partition now.
+
+    Returns
+    -------
+    False when there is no snapshot that fits; the partition is empty then.
     """
     path = snapshot_path(folder, topic, part.number)
     try:
@@ -182,7 +189,7 @@ def _read_header(
         position, version = int(header["position"]), header["version"]
         age = time.time() - int(header["written_s"])
     except (ValueError, TypeError, KeyError) as exc:
-        raise _MisfitError(f"its header is not one ({exc!r})") from exc
+        raise _MisfitError(f"its header cannot be read ({exc!r})") from exc
     wanted = {
         "version": VERSION,
         "topic": topic,

@@ -1,6 +1,6 @@
-"""Columnar table: a Faust collection whose partitions are numpy tables, written and recovered in bulk.
+"""State store: a Faust collection of partitions with a changelog, rows in numpy arrays, written in bulk.
 
-A table that any app could use (``make_app`` and ``run_apps`` are in ``headrace.streams.app``)::
+Any Faust app made by ``make_app`` can have one (``run_apps`` is in ``headrace.streams.process``)::
 
     ROW = np.dtype([("key", "u8"), ("offset", "i8"), ("updated", "i8"), ("layout", "u4"), ("clicks", "u4")])
     app, sender = make_app(settings, "clicks"), BatchSender(settings)
@@ -9,7 +9,7 @@ A table that any app could use (``make_app`` and ``run_apps`` are in ``headrace.
     @app.agent(batch_topic(app, "click-events"))
     async def count(stream):
         async for batch, ack in manual(stream):
-            part = clicks.partition(batch.partition)  # recovered before the first batch comes
+            part = clicks.partition(batch.partition)  # recovered before the first batch
             events = {}
             for record in batch:
                 events.setdefault(hash64(record.key), []).append(record)
@@ -17,24 +17,27 @@ A table that any app could use (``make_app`` and ``run_apps`` are in ``headrace.
             rows = part.rows.take(keys)  # blank rows for new keys
             data = part.rows.data
             for row, records in zip(rows.tolist(), events.values(), strict=True):
-                fresh = [r for r in records if r.offset > data["offset"][row]]  # not delivered again
+                fresh = [r for r in records if r.offset > data["offset"][row]]  # not counted yet
                 data["clicks"][row] += len(fresh)
                 data["offset"][row] = max(data["offset"][row], records[-1].offset)
             part.touch(rows)
-            await clicks.write({part.number: part.take()})  # in the changelog
+            await clicks.write({part.number: part.take()})  # now the changelog has the rows
             ack()
 
     await run_apps([app], settings=settings, services=[sender])
 
-The changelog topic must exist, compacted, with as many partitions as the source topics. A row's record is
-``key (8 bytes, little-endian) -> packed row``, null when deleted; records with keys of other lengths are
-meta records.
+The changelog topic must exist, must be compacted, and needs as many partitions as the source topics. The
+record of a row is ``key (8 bytes, little-endian) -> packed row``; a record without a value is a tombstone.
+Records whose keys have another length are meta records.
 
-Guarantees. Streams run only while every partition assigned here reflects its changelog's end. A partition
-that stays here over a rebalance keeps its object, unless somebody else wrote to its changelog: then it is
-another one, with the rows as the changelog has them. Writes are refused (``FencedError``) as soon as the
-partition may be somebody else's. What a paused worker writes nevertheless, later than its successor, loses by
-the row's order fields, and the successor writes the newer rows over it: compaction cannot lose them.
+Guarantees:
+
+- Agents get batches only after every assigned partition has been read to the end of its changelog.
+- A partition that stays on this worker over a rebalance keeps its object. When another worker wrote to its
+  changelog meanwhile, a new object takes its place, with the rows of the changelog.
+- Writes are refused (``FencedError``) as soon as another worker may own the partition.
+- A paused worker may still write a row later than the new owner. Such a row is older by its order fields. The
+  new owner sees it in the changelog and writes its newer row again, so compaction cannot lose that.
 """
 
 from __future__ import annotations
@@ -69,48 +72,52 @@ log = logging.getLogger(__name__)
 #: Called with a partition and keys ``(n,)``; returns a packed row, or None, for each.
 Fetch: TypeAlias = Callable[[int, U64], Awaitable[Sequence[bytes | None]]]
 
-#: How often a snapshot that waits for its rows to be durable looks again, and how often at most.
+#: A snapshot waits until its rows are in the changelog: seconds between two checks, and how many checks.
 _LOOK_S, _LOOKS = 0.1, 300
-#: A rebalance and a shutdown wait this long for writes that have begun.
+#: A rebalance and a shutdown wait this long for running writes.
 _WRITES_S = 5.0
 
 
 class StateStore(FaustCollection):
-    """A Faust table of fixed-width rows by 64-bit key.
+    """A state store: fixed-width rows by 64-bit key, in partitions, with a changelog.
 
     Parameters
     ----------
     app
-        Made by ``make_app``, not started; the table registers with it.
+        Made by ``make_app``, not started; the state store registers with it.
     name
-        Name of the table.
+        Name of the state store.
     changelog
-        Full name of its topic.
+        Full name of its changelog topic.
     dtype
-        A row, with the fields ``key`` (u8), ``offset``, ``updated`` (i8; the event time of the newest event,
-        ms) and ``layout`` (u4).
+        Structured dtype of a row, with the fields ``key`` (u8), ``offset`` (i8), ``updated`` (i8; event time
+        of the newest event, ms) and ``layout`` (u4).
     blank
-        What a new row looks like; zeros when absent.
+        Content of a new row; zeros when absent.
     order
-        Fields (i8) that only grow, the most important first: of two states of a row, the larger is newer.
+        Names of the i8 fields that only grow, the most important first. Of two states of a row, the one with
+        the larger values is newer.
     sender
         Writes the changelog.
     fetch
-        Where evicted rows can be got cheaply: called with (partition, keys), returns packed rows or None.
-        What it does not have comes from the changelog.
+        Reads evicted rows from the online store: called with (partition, keys), returns a packed row or None
+        for each. Rows that it does not have are read from the changelog.
     max_rows
-        Rows of a partition kept in memory while it is recovered or followed; None is all. Afterwards the
-        owner evicts.
+        Most rows of a partition in memory during recovery and on standbys; None: all. Later the owner evicts.
     merge_meta
-        Decides between two values of a meta record; by default of two 8-byte numbers the larger (high-water
-        marks), else the later.
+        Chooses between two values of a meta record; see ``larger_mark``, the default.
 
     Attributes
     ----------
     active
-        The partitions this worker owns, by number.
+        Partitions that this worker owns, by number.
     standby
-        Those it keeps a copy of.
+        Standby partitions of this worker, by number.
+
+    Raises
+    ------
+    TypeError
+        When ``dtype`` lacks one of the four fields.
     """
 
     def __init__(
@@ -130,7 +137,7 @@ class StateStore(FaustCollection):
     ) -> None:
         missing = {"key", "offset", "updated", "layout"} - set(dtype.names or ())
         if missing:
-            raise TypeError(f"table {name}: its rows lack the fields {sorted(missing)}")
+            raise TypeError(f"state store {name}: its rows lack the fields {sorted(missing)}")
         self.settings: Settings = app.headrace_settings
         self.dtype = dtype
         self.max_rows = max_rows
@@ -150,15 +157,15 @@ class StateStore(FaustCollection):
         Raises
         ------
         FencedError
-            When it is not owned, or a rebalance has not ended yet.
+            When this worker does not own it, or a rebalance or the recovery has not ended.
         """
         part = self.active.get(number)
         if part is None or self._suspended:
-            raise FencedError(f"{self.changelog}-{number} is not this worker's, or not yet")
+            raise FencedError(f"{self.changelog}-{number} is not assigned to this worker or not recovered")
         return part
 
     def get(self, number: int, keys: U64) -> npt.NDArray[Any]:
-        """Return copies of rows, ``(n,)``; blank ones, of key 0, for keys not in memory."""
+        """Return copies of rows, ``(n,)``; a blank row with key 0 for each key that is not in memory."""
         table = self.partition(number).rows
         rows = table.find(keys)
         out = np.zeros(len(rows), self.dtype)
@@ -170,9 +177,14 @@ class StateStore(FaustCollection):
         return out
 
     def update(self, number: int, keys: U64, values: Mapping[str, Any]) -> Rows:
-        """Assign fields of rows, making those that are missing; return the row numbers, int64 ``(n,)``.
+        """Set fields of the rows of ``keys``; add a blank row for every new key; return the row numbers.
 
-        Of repeated keys the last one counts. Evicted keys must have been restored.
+        ``values`` are arrays ``(n,)`` by field name. When a key is repeated, its last values count.
+
+        Raises
+        ------
+        KeyError
+            When one of the keys is evicted: call ``restore`` first.
         """
         part = self.partition(number)
         if len(part.evicted(keys)):
@@ -186,24 +198,25 @@ class StateStore(FaustCollection):
     # -- writing
 
     def check_lease(self) -> None:
-        """Raise ``FencedError`` when a partition may have become somebody else's."""
+        """Raise ``FencedError`` when another worker may own the partitions."""
         if self._suspended:
             raise FencedError(f"{self.changelog}: the group is rebalancing")
         valid = getattr(self.app.consumer, "lease_valid", None)
         if valid is not None and not valid():
-            raise FencedError(f"{self.changelog}: the group has not confirmed this member of late")
+            raise FencedError(f"{self.changelog}: the group has not confirmed this worker for too long")
 
     async def write(self, changes: Mapping[int, Changes]) -> None:
-        """Write changes to the changelog: rows, then tombstones, then meta; return when acknowledged.
+        """Write changes to the changelog: rows, then tombstones, then meta records.
 
-        When it raises, what was not written is dirty again.
+        Returns when the broker has acknowledged all of them. When it raises, changes that were not written
+        are dirty again.
 
         Raises
         ------
         FencedError
-            When a partition is not, or may not be, this worker's any more. Nothing was written.
+            When this worker may not own one of the partitions any more. Nothing was written.
         KafkaError
-            When the broker refuses or stays away.
+            When the broker refuses the write or cannot be reached.
         """
         try:
             self._check(changes)
@@ -211,7 +224,7 @@ class StateStore(FaustCollection):
             for change in changes.values():
                 change.partition.put_back(change)
             raise
-        # Not ended by a cancelled caller: what was sent lands, and must be counted.
+        # A cancelled caller does not cancel the writes: they may arrive all the same, and must be counted.
         writing = asyncio.gather(*map(self._write_one, changes.values()), return_exceptions=True)
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
@@ -223,7 +236,7 @@ class StateStore(FaustCollection):
         self.check_lease()
         for number, change in changes.items():
             if self.active.get(number) is not change.partition:
-                raise FencedError(f"{self.changelog}-{number} is not this worker's any more")
+                raise FencedError(f"{self.changelog}-{number} is not assigned to this worker any more")
 
     async def _write_one(self, changes: Changes) -> None:
         part = changes.partition
@@ -244,13 +257,13 @@ class StateStore(FaustCollection):
             await self._read_others(part)
 
     async def _read_others(self, part: StatePartition) -> None:
-        """Read what somebody else wrote between our writes; what of it is older than ours is written over."""
+        """Read what another writer wrote between our writes; mark our rows that are newer as dirty."""
         before = part.position
         try:
             await self._read(part, from_offset=before)
         except (KafkaError, UnavailableError, OSError) as exc:
             log.warning("%s-%d could not be read again: %s", self.changelog, part.number, exc)
-            return  # the next write finds the same gap
+            return  # the next write finds the same gap and tries again
         part.own()
         log.warning(
             "%s-%d has records of another writer between offsets %d and %d",
@@ -271,14 +284,14 @@ class StateStore(FaustCollection):
     # -- evicted rows
 
     async def restore(self, number: int, keys: U64) -> int:
-        """Bring evicted rows back into memory; return how many came.
+        """Bring evicted rows of ``keys`` back into memory; return how many.
 
         Raises
         ------
         FencedError
-            When the partition is not this worker's.
+            When this worker does not own the partition.
         UnavailableError
-            When the changelog had to be read and could not.
+            When the changelog had to be read and the broker did not answer.
         """
         part = self.partition(number)
         wanted = np.unique(part.evicted(keys))
@@ -297,11 +310,11 @@ class StateStore(FaustCollection):
         found = dict[int, list[bytes]]()
 
         def look(batch: Any) -> None:
-            told = row_records(batch.records)
-            for key in told.deleted.tolist():
+            split = row_records(batch.records)
+            for key in split.deleted.tolist():
                 found.pop(key, None)
-            for at in np.flatnonzero(np.isin(told.keys, wanted)).tolist():
-                found.setdefault(int(told.keys[at]), []).append(told.rows[at])
+            for at in np.flatnonzero(np.isin(split.keys, wanted)).tolist():
+                found.setdefault(int(split.keys[at]), []).append(split.rows[at])
 
         await read_partition(self.settings, self.changelog, part.number, look)
         came = part.revive([row for rows in found.values() for row in rows])
@@ -315,7 +328,7 @@ class StateStore(FaustCollection):
 
     @property
     def snapshots(self) -> Path | None:
-        """Where snapshots are kept, None when they are not."""
+        """Folder of the snapshots, None when snapshots are switched off."""
         return self.settings.data_dir / "snapshots" if self.settings.snapshot_every_s > 0 else None
 
     def new_partition(self, number: int) -> StatePartition:
@@ -324,13 +337,13 @@ class StateStore(FaustCollection):
         return StatePartition(number, rows, self._merge_meta, self._order)
 
     async def suspend(self) -> None:
-        """Refuse writes, and let those end that have begun: the partitions may go to others afterwards."""
+        """Refuse new writes and wait for running ones: then other workers may get the partitions."""
         self._suspended = True
         if self._writing:
             await asyncio.wait(set(self._writing), timeout=_WRITES_S)
 
     def assign(self, active: Mapping[int, StatePartition], standby: Mapping[int, StatePartition]) -> None:
-        """Take over recovered partitions: writes are possible again."""
+        """Set the recovered partitions, owned and standby; writes are possible again."""
         self.active, self.standby = dict(active), dict(standby)
         for part in self.active.values():
             part.owned = True
@@ -349,8 +362,7 @@ class StateStore(FaustCollection):
                     await self.snapshot(part)
 
     async def snapshot(self, part: StatePartition) -> bool:
-        """Write a snapshot of an owned partition unless it is as it was at the last one; return whether one
-        was written."""
+        """Write a snapshot of a partition that changed since the last one; return whether one was written."""
         folder = self.snapshots
         if folder is None or self._snapshot_at.get(part.number) == part.position:
             return False
@@ -375,7 +387,7 @@ class StateStore(FaustCollection):
             return done
 
     async def on_stop(self) -> None:
-        """Leave snapshots behind of what is completely in the changelog."""
+        """Write a last snapshot of every partition whose rows are all in the changelog."""
         await self.suspend()
         for part in list(self.active.values()):
             if part.clean:

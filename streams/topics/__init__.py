@@ -1,1 +1,1 @@
-"""Where it is said: topic names, readers, the sender, dead letters, lag. See docs/architecture.md."""
+"""Topics: names, flow, readers, the sender, dead letters, lag. See docs/architecture.md."""

@@ -1,4 +1,4 @@
-"""Creating topics and checking those that exist."""
+"""Creates topics and checks those that exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.streams.topics.names import Topics
 
 
 def _error_of(entry: object) -> tuple[str, int, str]:
-    """Return ``(topic, code, message)`` of one entry of a CreateTopics response, whatever its version."""
+    """Return ``(topic, code, message)`` of one entry of a CreateTopics response of any version."""
     values = tuple(entry) if isinstance(entry, (tuple, list)) else ()
     message = str(values[2] or "") if len(values) > 2 else ""
     return str(values[0]), int(values[1]), message
@@ -28,7 +28,13 @@ async def _admin(settings: Settings) -> AIOKafkaAdminClient:
 
 
 async def create_topics(settings: Settings) -> list[str]:
-    """Create what is missing; return the names created. An existing topic is left as it is."""
+    """Create the topics that are missing; return their names. Existing topics are not changed.
+
+    Raises
+    ------
+    UnavailableError
+        When no broker answers, or it refuses to create a topic.
+    """
     admin = await _admin(settings)
     try:
         specs = Topics(settings).specs(settings)
@@ -55,7 +61,13 @@ async def create_topics(settings: Settings) -> list[str]:
 
 
 async def check_topics(settings: Settings) -> list[str]:
-    """Return what is wrong, one sentence each; an empty list means all topics fit."""
+    """Return what is wrong with the topics, one sentence each; an empty list when all is right.
+
+    Raises
+    ------
+    UnavailableError
+        When no broker answers.
+    """
     admin = await _admin(settings)
     try:
         described = await admin.describe_topics()

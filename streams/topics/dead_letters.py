@@ -1,4 +1,4 @@
-"""Dead letters: a record we could not process, whole, with what was wrong and where it was. Pure."""
+"""Dead letters: a record that was rejected, unchanged, with the reason and its origin in headers. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-#: Before the names of the original record's own headers.
+#: Prefix of the names of the original record's headers.
 ORIGINAL = "original."
-#: The original headers are kept up to this many bytes in all: the letter must fit where the record did.
+#: Largest size of the original headers, in all. Larger ones are left out: the letter would be too large.
 MAX_HEADER_BYTES = 32 * 1024
 MAX_DETAIL = 1000
 #: key, value, timestamp (ms, None = now), headers: as `BatchSender` takes them.
@@ -17,10 +17,10 @@ Letter: TypeAlias = tuple[bytes | None, bytes | None, int | None, Sequence[tuple
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter read back.
+    """A dead letter, decoded.
 
-    ``offset`` and ``timestamp`` are the origin's; ``headers`` are the original record's, so that sending
-    ``(key, value, headers)`` to ``topic`` again redrives it.
+    ``topic``, ``partition``, ``offset``, ``timestamp`` (ms) and ``headers`` are those of the original record:
+    to process it again, send ``(key, value, headers)`` to ``topic``.
     """
 
     key: bytes | None
@@ -39,22 +39,23 @@ class DeadLetter:
 def dead_letter(
     record: Any, topic: str, partition: int, *, agent: str, reason: str, field: str = "", detail: str = ""
 ) -> tuple[bytes | None, bytes, int | None, list[tuple[str, bytes]]]:
-    """Return ``(key, value, timestamp, headers)`` to write to the dead-letters topic.
+    """Return the dead letter of a record.
 
     Parameters
     ----------
     record
         The record as it was read: key, value, offset, timestamp (ms), headers.
     topic, partition
-        Where it was read.
+        Topic and partition it was read from.
     agent
-        Who gave up on it.
+        Name of the agent that rejected it.
     reason, field, detail
-        Of the ``RejectedError``: a stable code, the offending field or "", a sentence.
+        As in ``RejectedError``: a stable code, the name of the wrong field or "", a sentence.
 
     Returns
     -------
-    The timestamp is None: a letter is dated when it is written; the origin's time is in a header.
+    ``(key, value, timestamp, headers)`` for the sender. The timestamp is None (the time of writing); the time
+    of the original record is in a header.
     """
     headers = [
         ("reason", reason.encode()),
@@ -66,7 +67,7 @@ def dead_letter(
         ("origin-offset", b"%d" % record.offset),
         ("origin-timestamp", b"%d" % record.timestamp),
     ]
-    if record.value is None:  # not the same as an empty value; without key and value nothing can be sent
+    if record.value is None:  # written as an empty value: a record needs a key or a value
         headers.append(("origin-null", b"1"))
     headers += _kept(record.headers)
     return record.key, record.value if record.value is not None else b"", None, headers
@@ -79,7 +80,7 @@ def _kept(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]
 
 
 def read_dead_letter(record: Any) -> DeadLetter:
-    """Read a record of the dead-letters topic; what a foreign writer left out is empty or -1."""
+    """Decode a record of the dead-letters topic; headers that are missing are "" or -1."""
     have = {name: value or b"" for name, value in record.headers}
 
     def text(name: str) -> str:
@@ -111,7 +112,10 @@ def read_dead_letter(record: Any) -> DeadLetter:
 
 
 def fitting(letter: Letter, max_bytes: int) -> Letter:
-    """Return a dead letter as it is, or with as much left out as makes it fit into ``max_bytes``."""
+    """Return a dead letter of at most ``max_bytes``: unchanged, without its value, or also without its key.
+
+    See ``without_body``.
+    """
     for shape in (letter, without_body(letter)):
         key, value, _, headers = shape
         size = 256 + len(key or b"") + len(value or b"")
@@ -122,9 +126,9 @@ def fitting(letter: Letter, max_bytes: int) -> Letter:
 
 
 def without_body(letter: Letter, *, bare: bool = False) -> Letter:
-    """Return a dead letter without the original value, whose size is told in ``origin-body-dropped``.
+    """Return a dead letter without the original value; the header ``origin-body-dropped`` has its size.
 
-    A ``bare`` one has lost its key and the record's own headers, too.
+    With ``bare``, the key and the headers of the original record are left out too.
     """
     key, value, timestamp, headers = letter
     kept = [h for h in headers if not (bare and h[0].startswith(ORIGINAL))]

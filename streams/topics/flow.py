@@ -1,8 +1,8 @@
-"""Who reads and writes which topic: one declaration for every agent.
+"""Declares which agent reads and writes which topics, and in which role it runs.
 
 Roles, the subscriptions of agents (``agents/stage/drive.py``), ``headrace lag``, the tables of
-docs/operator.md and the arrows of the diagram in docs/architecture.md follow from it. Topics are named by
-their attributes of ``Topics``.
+docs/operator.md and the arrows of the diagram in docs/architecture.md follow from this declaration. A topic
+is named by its attribute of ``Topics``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ class AgentFlow:
     Attributes
     ----------
     name
-        Of the agent, and of its file in ``agents/``.
+        Name of the agent and of its file in ``agents/``.
     role
-        The process it runs in; its agents share a Faust app and a consumer group.
+        Role it belongs to. The agents of a role share a Faust app and a consumer group.
     reads
         Topics read as a member of the role's consumer group, in the order of subscription.
     tails
-        Topics that every process reads whole, outside a group.
+        Topics that every process reads completely, without a group.
     writes
-        Topics written, changelogs excepted.
+        Topics written, except changelogs.
     state
-        Changelogs of its state stores: written, and read when a partition is taken over.
+        Changelogs of its state stores: written by the owner of a partition, read in recovery.
     """
 
     name: str
@@ -88,7 +88,7 @@ def roles() -> dict[str, tuple[AgentFlow, ...]]:
 
 
 def group_reads() -> Mapping[str, tuple[str, ...]]:
-    """Return the topics that the consumer group of every role reads; roles without a group are left out."""
+    """Return, by role, the topics that its consumer group reads; roles without a group are left out."""
     reads = {
         role: tuple(dict.fromkeys(topic for flow in flows for topic in flow.reads))
         for role, flows in roles().items()

@@ -1,9 +1,9 @@
-"""Lag of every agent, from the broker alone: also when every worker is down.
+"""Computes the lag of every consumer group from the broker alone, so also when every worker is down.
 
-A group is ``<prefix>headrace-<role>``; what it committed and what the topics hold is all that is needed. A
-group of ours that committed nothing yet has rows too, for the declaration of its agents (``flow``) says what
-it reads: so a group without rows does not exist. Lag in seconds is the age of the first record not committed
-yet.
+The group of a role is ``<prefix>headrace-<role>``. Its lag follows from its committed offsets and from the
+offsets of the topics. The declaration of the agents (``flow``) says which topics the group reads, so a group
+that has committed nothing yet has rows too. Lag in seconds is the age of the first record that is not
+committed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,28 @@ from headrace.streams.topics.flow import group_reads
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.fetching import drain
 
-#: Reading the first uncommitted record of every partition may take this long in all.
+#: Longest time, in all, for reading the first uncommitted record of every partition.
 PEEK_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class LagRow:
-    """One partition that one group reads.
+    """The lag of one group in one partition.
 
-    ``agent`` is the group's role; ``committed`` is -1 when it committed nothing yet (then everything there
-    is counts). ``seconds`` is None when the first record not committed could not be read.
+    Attributes
+    ----------
+    group, agent
+        Name of the group, and its role.
+    topic, partition
+        What it reads.
+    committed
+        Committed offset; -1 when there is none, then every record in the partition counts.
+    end
+        Offset after the last record.
+    records
+        Number of offsets from ``committed`` (or the first offset that exists, if later) to ``end``.
+    seconds
+        Age of the first record that is not committed; 0 without lag, None when it could not be read.
     """
 
     group: str
@@ -46,7 +58,14 @@ class LagRow:
 
 
 async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
-    """Return the lag of every group the broker knows of this installation, by group, topic and partition.
+    """Return the lag of every group of this installation, sorted by group, topic and partition.
+
+    Only groups that the broker knows are listed: those that have had a member.
+
+    Parameters
+    ----------
+    now_ms
+        Present time, ms since the epoch; by default the clock of this machine.
 
     Raises
     ------
@@ -93,22 +112,26 @@ def rows(
     *,
     prefix: str,
 ) -> list[LagRow]:
-    """Put the broker's answers together. Pure.
+    """Compute the rows from the broker's answers. Pure.
 
     Parameters
     ----------
     committed
         group -> partition -> committed offset, -1 for none.
     begins, ends
-        First offset and next offset to be written.
+        First offset and end offset (next to be written) of every partition.
     written
-        (partition, offset asked for) -> timestamp (ms) of the first record at or after it.
+        (partition, offset) -> timestamp (ms) of the first record at or after that offset.
+    now_ms
+        Present time, ms since the epoch.
+    prefix
+        Removed from the name of a group to get its role.
     """
     out = []
     for group, offsets in sorted(committed.items()):
         for tp, offset in sorted(offsets.items()):
             if tp not in ends:
-                continue  # the topic is gone
+                continue  # the topic was deleted
             start = max(offset, begins[tp])
             seconds: float | None = 0.0
             if start < ends[tp]:
@@ -136,8 +159,8 @@ async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str
         topic["topic"]: [part["partition"] for part in topic["partitions"]]
         for topic in await admin.describe_topics()
     }
-    # The group's own assignment says what it reads only while a worker runs, and the description of a group
-    # is not read alike from every broker.
+    # The assignment in the description of a group is not enough: it is empty while no worker runs, and its
+    # format differs between brokers.
     declared = group_reads()
     out = {}
     for group in groups:
@@ -154,10 +177,16 @@ async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str
 def every_partition(
     offsets: Mapping[TopicPartition, int], reads: Iterable[str], partitions: Mapping[str, Sequence[int]]
 ) -> dict[TopicPartition, int]:
-    """Return a group's offsets with -1 for the partitions it reads and never committed to. Pure.
+    """Return a group's offsets, with -1 for partitions that it reads but has not committed. Pure.
 
-    A group that committed to one partition of a topic reads the others too; ``reads`` names the topics of
-    which it may have committed none. ``partitions`` is topic -> partitions that exist.
+    Parameters
+    ----------
+    offsets
+        Committed offsets. A group with an offset in one partition of a topic reads all of that topic.
+    reads
+        Names of further topics that the group reads.
+    partitions
+        topic -> partitions that exist.
     """
     out = dict(offsets)
     for topic in {tp.topic for tp in offsets}.union(reads):
@@ -177,22 +206,22 @@ async def _bounds(
 async def _timestamps(
     consumer: AIOKafkaConsumer, wanted: Iterable[tuple[TopicPartition, int]]
 ) -> dict[tuple[TopicPartition, int], int]:
-    """Read one record per wanted (partition, offset); groups may want several offsets of a partition."""
+    """Read one record per (partition, offset); there may be several offsets of a partition."""
     out: dict[tuple[TopicPartition, int], int] = {}
     left = sorted(wanted)
     deadline = time.monotonic() + PEEK_S
     while left and time.monotonic() < deadline:
-        turn = dict(reversed(left))  # the lowest offset of every partition
-        consumer.assign(list(turn))
-        for tp, offset in turn.items():
+        lowest = dict(reversed(left))  # the lowest offset of every partition
+        consumer.assign(list(lowest))
+        for tp, offset in lowest.items():
             consumer.seek(tp, offset)
-        waiting = set(turn)
+        waiting = set(lowest)
         while waiting and time.monotonic() < deadline:
             for part in drain(consumer._fetcher, waiting, 1):
                 if part.records:
-                    out[part.tp, turn[part.tp]] = part.records[0].timestamp
+                    out[part.tp, lowest[part.tp]] = part.records[0].timestamp
                     waiting.discard(part.tp)
             if waiting:
                 await asyncio.sleep(0.005)
-        left = [want for want in left if want not in turn.items()]
+        left = [want for want in left if want not in lowest.items()]
     return out

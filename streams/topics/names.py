@@ -1,4 +1,4 @@
-"""The topics: names, partitions, retention. The first six are the public contract."""
+"""The topics: names, partitions, retention, limits. The first six are the public contract."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ from dataclasses import dataclass
 
 from headrace.streams.settings import DAY_MS, Settings
 
-#: What a dead letter may be larger than the record in it: its headers, and what the broker adds to a batch.
+#: Bytes by which a dead letter may be larger than its record: its headers, and the overhead of a batch.
 LETTER_ROOM = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic. ``retention_ms`` is -1 (for ever) for compacted topics; ``room`` is the bytes a record
-    may exceed the installation's ``max_message_bytes`` by."""
+    """One topic.
+
+    Attributes
+    ----------
+    name
+        Full name.
+    partitions
+        Number of partitions.
+    compacted
+        Whether it is compacted; its records are then kept for ever (``retention_ms`` does not count).
+    retention_ms
+        How long records are kept, ms.
+    room
+        Bytes by which its largest record may exceed ``max_message_bytes`` of the settings.
+    """
 
     name: str
     partitions: int
@@ -27,8 +40,8 @@ class TopicSpec:
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(-1 if self.compacted else self.retention_ms),
             "max.message.bytes": str(settings.max_message_bytes + self.room),
-            # One record dated years ahead would make all later ones look too old. The broker's clock decides,
-            # once, and tells the producer; a worker's could say something else at a replay.
+            # One record dated years ahead would make all later ones look too old. The broker refuses such a
+            # record once, by its own clock; the clock of a worker could decide otherwise at a replay.
             "message.timestamp.after.max.ms": str(settings.future_ms),
         }
 
@@ -54,7 +67,7 @@ class Topics:
         self.models = name("models")
 
     def specs(self, settings: Settings) -> list[TopicSpec]:
-        """Return every topic we need, the public ones first."""
+        """Return the specification of every topic, the public ones first."""
         n = settings.partitions
         return [
             TopicSpec(self.events, n),
@@ -62,7 +75,7 @@ class Topics:
             TopicSpec(self.users, n, compacted=True),
             TopicSpec(self.requests, n, retention_ms=DAY_MS),
             TopicSpec(self.replies, n, retention_ms=DAY_MS),
-            # A letter carries the original bytes and then some: what another topic took must fit here.
+            # A dead letter is the original record and more: the largest record of another topic must fit.
             TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM),
             TopicSpec(self.impressions, n),
             TopicSpec(self.item_events, n, retention_ms=DAY_MS),

@@ -1,4 +1,4 @@
-"""Reading topics without a consumer group: up to their present end, from an offset or from a time."""
+"""Reads topics without a consumer group: up to their present end, from an offset or from a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched, drain
 from headrace.streams.transport.patience import be_patient
 
-#: After this long without a record a reader asks itself whether there are any.
+#: After this long without a record, ``read_to`` checks whether any record is left.
 EMPTY_S = 0.5
 
 Deliver: TypeAlias = Callable[[RecordBatch], Awaitable[None] | None]
@@ -33,55 +33,58 @@ class Reader:
         self.partitions = tps
 
     async def bounds(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return the first and the end offset (next to be written) of every partition, as they are now."""
+        """Return the first offset and the end offset (next to be written) of every partition now."""
         return (
             await self._consumer.beginning_offsets(self.partitions),
             await self._consumer.end_offsets(self.partitions),
         )
 
     async def offsets_for_time(self, timestamp_ms: int) -> dict[TopicPartition, int | None]:
-        """Return, for every partition, the offset of the first record with that timestamp or a later one."""
+        """Return, by partition, the offset of the first record dated ``timestamp_ms`` or later, or None."""
         found = await self._consumer.offsets_for_times(dict.fromkeys(self.partitions, timestamp_ms))
         return {tp: None if at is None else int(at.offset) for tp, at in found.items()}
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read just these partitions from now on, each from the offset given."""
+        """Read exactly these partitions from now on, each from its offset in ``positions``."""
         self.partitions = list(positions)
         self._consumer.assign(self.partitions)
         for tp, offset in positions.items():
             self.seek(tp, offset)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
-        """Continue reading ``tp`` at ``offset``."""
+        """Read ``tp`` from ``offset`` on."""
         self._consumer.seek(tp, offset)
         self._state(tp).timestamp = None
 
     def position(self, tp: TopicPartition) -> int:
-        """Return the offset after what was fetched or sought last, -1 when there is none."""
+        """Return the next offset to be fetched, -1 when it is not known."""
         state = self._state(tp)
         return int(state.position) if state.has_valid_position else -1
 
     def pause(self, tp: TopicPartition) -> None:
-        """Read no more of ``tp``."""
+        """Stop fetching from ``tp``."""
         self._consumer.pause(tp)
 
     def _state(self, tp: TopicPartition) -> Any:
         return self._consumer._subscription.subscription.assignment.state_value(tp)
 
     def nothing_before(self, tp: TopicPartition, end: int) -> bool:
-        """Return whether the broker has said that no record is left from the position to ``end``.
+        """Return whether the broker has answered that no record is left between the position and ``end``.
 
-        Compaction removes records, and a partition may end with such a hole: nothing ever arrives from there.
+        Compaction removes records. When it removed the last ones of a partition, nothing arrives from there.
         """
         state = self._state(tp)
         return (
-            state.timestamp is not None  # an answer since the position was reached...
-            and tp not in self._consumer._fetcher._records  # ... which was empty
+            state.timestamp is not None  # the broker has answered since the position was reached
+            and tp not in self._consumer._fetcher._records  # and the answer had no records
             and (state.highwater or 0) >= end
         )
 
     async def fetch(self, timeout: float) -> list[Fetched]:
-        """Return what arrived, nothing after ``timeout`` seconds. Records may be empty (control batches)."""
+        """Return what was fetched, one entry per partition; an empty list after ``timeout`` seconds.
+
+        ``Fetched.records`` may be empty (control batches).
+        """
         fetcher = self._consumer._fetcher
         deadline = time.monotonic() + timeout
         while True:
@@ -109,13 +112,16 @@ async def open_reader(
     *,
     fetch_bytes: int = 1024 * 1024,
 ) -> AsyncIterator[Reader]:
-    """Open a reader of ``partitions`` (all when None) of ``topics``. Nothing is fetched before
-    ``Reader.start``.
+    """Open a reader. It fetches nothing before ``Reader.start``.
 
     Parameters
     ----------
+    topics
+        Full topic names.
+    partitions
+        Numbers of the partitions to read of every topic; None: all.
     fetch_bytes
-        Asked for at once from each partition.
+        Bytes fetched at once from each partition.
 
     Raises
     ------
@@ -150,7 +156,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings
     # A topic created a moment ago may be missing from the first answer.
     deadline = time.monotonic() + 2.0
     while True:
-        # Asking for a missing topic by its name could make the broker create it.
+        # Requesting the metadata of a missing topic could make the broker create it: list all topics first.
         if topic in await consumer.topics():
             await consumer._client.add_topic(topic)
         found: set[int] | None = consumer._client.cluster.partitions_for_topic(topic)
@@ -171,24 +177,24 @@ async def read_to(
 ) -> AsyncIterator[Fetched]:
     """Read partitions from ``begins`` up to ``ends``; yield what is fetched.
 
-    The last records of a partition may lie past its end. Where nothing is left before an end (compaction
-    removed it), ``Fetched`` without records and with that position is yielded. Whoever seeks back meanwhile
-    gets those records again.
+    The last records of a partition may have offsets past its end. When compaction removed the last records
+    before an end, a ``Fetched`` without records and with the end as its position is yielded. The caller may
+    seek back while it iterates: then it gets those records again.
 
     Parameters
     ----------
     begins, ends
-        Next offset to be read of each partition, and where to stop.
+        First offset to read of each partition, and the end offset to stop at.
     follow
-        Go on with partitions that have reached their end while others have not: the caller reads them
-        further.
+        Keep fetching from partitions that have reached their end while others have not: for a caller that
+        reads on after the ends.
     timeout_s
-        Longest time without any record.
+        Longest time without any record, s.
 
     Raises
     ------
     UnavailableError
-        When nothing arrives for so long.
+        When nothing arrives for ``timeout_s``.
     """
     missing = {tp: end for tp, end in ends.items() if begins[tp] < end}
     if missing or follow:
@@ -207,14 +213,25 @@ async def read_to(
             yield Fetched(tp, [], end, end)
         if missing and time.monotonic() > deadline:
             where = ", ".join(f"{tp.topic}-{tp.partition} before {end}" for tp, end in missing.items())
-            raise UnavailableError(f"nothing arrives of {where}")
+            raise UnavailableError(f"no records arrive of {where}")
 
 
 async def read_partition(
     settings: Settings, topic: str, partition: int, apply: Deliver, *, from_offset: int = 0
 ) -> int:
-    """Read one partition from ``from_offset`` (or its first record) to its present end; return that end
-    offset.
+    """Read one partition from ``from_offset`` (or its first record) to its present end.
+
+    Parameters
+    ----------
+    topic
+        Full topic name.
+    apply
+        Called with every batch; an awaitable that it returns is awaited.
+
+    Returns
+    -------
+    int
+        The end offset.
 
     Raises
     ------
@@ -238,13 +255,13 @@ async def read_since(
 ) -> int:
     """Read the records before ``before_offset``, from the first one dated ``since_ms`` or later.
 
-    Every record before that one is older than ``since_ms``, so the running maximum of the timestamps read is
-    the partition's own wherever it is at least ``since_ms``.
+    Every record before the first one read is older than ``since_ms``. So wherever the largest timestamp read
+    so far is at least ``since_ms``, it is also the largest of the whole partition so far.
 
     Returns
     -------
     int
-        How many records were read.
+        Number of records read.
 
     Raises
     ------
@@ -266,7 +283,7 @@ async def read_since(
 
 
 async def deliver(apply: Deliver, part: Fetched) -> None:
-    """Hand over what was fetched, if anything, and wait for it."""
+    """Call ``apply`` with the fetched records, if any, and await what it returns."""
     if part.records:
         waiting = apply(RecordBatch(part.tp.topic, part.tp.partition, part.records))
         if waiting is not None:

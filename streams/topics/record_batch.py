@@ -1,9 +1,9 @@
-"""Kafka's record batch (message format v2) around records framed in bulk.
+"""Builds Kafka's record batch (message format v2) around records that were encoded in bulk.
 
 https://kafka.apache.org/documentation/#recordbatch
 
-aiokafka's own builder takes records one by one, each as objects; here they are framed by a compiled loop
-(``headrace.streams.topics.framing.frame_records``) and only the header is written in Python.
+aiokafka's builder encodes records one by one, from Python objects. Here a compiled loop encodes them
+(``framing.frame_records``), and Python writes only the header of the batch.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 from aiokafka import codec
 from aiokafka.record.util import calc_crc32c
 
-#: Base offset, length, leader epoch (-1: the broker's), magic, CRC.
+#: Base offset, length, leader epoch (-1: the broker sets it), magic, CRC.
 _BEFORE = struct.Struct(">qiibI")
 #: Attributes, last offset delta, first and largest timestamp, producer id and epoch, base sequence, count.
 _AFTER = struct.Struct(">hiqqqhii")
-_LENGTH_FROM = 12  # the length is of what comes after it
+_LENGTH_FROM = 12  # bytes up to the length field, itself included: it counts the bytes after it
 _MAGIC = 2
 
-#: Levels for packed rows and columns of numbers. zstd's default, 3, takes nearly twice as long for a quarter
-#: less; aiokafka's of lz4, 9, several times as long.
+#: Compression levels for packed rows and columns of numbers. zstd's default, 3, makes them a quarter smaller
+#: and takes nearly twice as long. aiokafka's default for lz4, 9, takes several times as long.
 ZSTD_LEVEL, LZ4_LEVEL = -5, 1
-#: Compression -> its number in the attributes, and how it is done.
+#: Compression -> its number in the attributes, and the function that compresses.
 _CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
     "none": (0, bytes),
     "gzip": (1, codec.gzip_encode),
@@ -41,16 +41,16 @@ def record_batch(
     compression: str = "none",
     producer: tuple[int, int, int] = (-1, -1, -1),
 ) -> bytes:
-    """Return a record batch.
+    """Return the bytes of a record batch.
 
     Parameters
     ----------
     payload, count
-        The records, as ``frame_records`` gives them, and their number.
+        The encoded records, as ``frame_records`` returns them, and their number.
     timestamp_ms
-        Of all of them.
+        Timestamp of all of them, ms since the epoch.
     compression
-        none, gzip, snappy, lz4 or zstd.
+        none, gzip, snappy, lz4 or zstd. Not used when it does not make the payload smaller.
     producer
         Id, epoch and base sequence of an idempotent producer.
     """
@@ -65,7 +65,7 @@ def record_batch(
 
 
 class FramedBatch:
-    """A batch of framed records, to be given to aiokafka's ``send_batch`` instead of its builder."""
+    """A batch of encoded records: goes to aiokafka's ``send_batch`` in place of its builder."""
 
     def __init__(self, payload: bytes, count: int, timestamp_ms: int, compression: str) -> None:
         self._payload, self._count = payload, count
@@ -74,13 +74,13 @@ class FramedBatch:
         self._buffer: bytes | None = None
 
     def append(self, **_: object) -> None:
-        """Take no more records, as a builder does that is full."""
+        """Add no record and return None, as a full builder does."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: the batch is always closed."""
 
     def closed(self) -> bool:
-        """Return True: nothing can be added."""
+        """Return True: no record can be added."""
         return True
 
     def record_count(self) -> int:
@@ -88,14 +88,14 @@ class FramedBatch:
         return self._count
 
     def size(self) -> int:
-        """Return the size in bytes, before compression until it is built."""
+        """Return the size in bytes: without compression until the batch is built, compressed afterwards."""
         return len(self._payload) + _BEFORE.size + _AFTER.size if self._buffer is None else len(self._buffer)
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
 
     def _build(self) -> bytes:
-        if self._buffer is None:  # kept for when it has to be sent again
+        if self._buffer is None:  # the result is kept: aiokafka may send it again
             self._buffer = record_batch(
                 self._payload, self._count, self._timestamp_ms, self._compression, self._producer
             )

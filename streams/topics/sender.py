@@ -1,4 +1,4 @@
-"""Writing to Kafka in bulk: records in record batches, framed by us or built by aiokafka's builder."""
+"""Writes records to Kafka in bulk: record batches, encoded by a compiled loop or by aiokafka's builder."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 #: key, value, timestamp (ms since epoch, None = now), headers.
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, int | None, Headers]
 
-#: Bytes of one record batch; larger ones save little and make the broker's smallest unit of reading larger.
+#: Largest record batch, in bytes. Larger ones save little, and readers always get whole batches.
 BATCH_BYTES = 512 * 1024
-#: Batches of one call handed to the producer at once: enough to keep the connection busy, bounded memory.
+#: Batches of one call in flight at once: enough to keep the connection busy, with bounded memory.
 IN_FLIGHT = 4
-#: Keys whose partition is remembered.
+#: Number of keys whose partition is cached.
 CACHED_KEYS = 200_000
 
 
 class Written(NamedTuple):
-    """Where records landed: the offset of the first, and the offset after the last; -1 when not known.
+    """Offsets of written records: that of the first, and the one after the last; -1 when not known.
 
-    Nobody else wrote in between exactly when ``end - first`` is the number of records.
+    When ``end - first`` is the number of records, nobody else wrote in between.
     """
 
     first: int
@@ -51,16 +51,16 @@ _NOWHERE = Written(-1, -1)
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of ``key``, as Kafka's default partitioner computes it (murmur2)."""
+    """Return the partition of ``key``, computed as by Kafka's default partitioner (murmur2)."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class BatchSender(Service):
-    """One idempotent producer (acks=all), shared by everything in a process that writes.
+    """One idempotent producer (acks=all) for all writes of a process.
 
-    Methods raise aiokafka's ``KafkaError`` when the broker refuses or stays unreachable past the request
-    timeout. A refused write leaves a hole in an idempotent producer's sequence and the broker takes
-    nothing more from it there: the next call then goes through a new producer.
+    Methods raise aiokafka's ``KafkaError`` when the broker refuses a write, or cannot be reached for longer
+    than the request timeout. A refused write leaves a gap in the sequence numbers of an idempotent producer,
+    and the broker refuses every later write of it: so the next call uses a new producer.
     """
 
     mundane_level = "debug"
@@ -68,7 +68,7 @@ class BatchSender(Service):
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
         self._max_bytes = settings.max_message_bytes + LETTER_ROOM
-        # A batch is one message to the broker: it must fit where a single record does.
+        # For the broker a batch is one message: the limit for the largest record is also that for a batch.
         self._batch_bytes = min(BATCH_BYTES, settings.max_message_bytes)
         self._producer: AIOKafkaProducer | None = None
         self._refused = False
@@ -78,7 +78,7 @@ class BatchSender(Service):
         super().__init__(**kwargs)
 
     async def on_start(self) -> None:
-        """Connect."""
+        """Connect to the broker."""
         self._producer = await self._connect()
 
     async def _connect(self) -> AIOKafkaProducer:
@@ -107,18 +107,18 @@ class BatchSender(Service):
 
     @property
     def producer(self) -> AIOKafkaProducer:
-        """aiokafka's producer; only between start and stop."""
+        """aiokafka's producer; exists only between start and stop."""
         if self._producer is None:
             raise RuntimeError("the sender is not running")
         return self._producer
 
     async def _usable(self) -> AIOKafkaProducer:
-        """Return the producer, a new one after a refusal."""
+        """Return the producer; make a new one after a refused write."""
         if self._refused:
             async with self._renewing:
                 if self._refused:
                     old, self._producer, self._refused = self.producer, await self._connect(), False
-                    log.warning("The broker refused a write; writing goes on with a new producer")
+                    log.warning("The broker refused a write; a new producer is used from now on")
                     self.add_future(old.stop())
         return self.producer
 
@@ -129,56 +129,64 @@ class BatchSender(Service):
 
     @property
     def max_bytes(self) -> int:
-        """The largest record this sender takes: what fits into `dead-letters`, the roomiest topic."""
+        """Largest record this sender takes, in bytes: the limit of `dead-letters`, the highest of all."""
         return self._max_bytes
 
     def known_partitions(self, topic: str) -> int:
-        """Return the number of partitions of ``topic`` as far as is known without asking; 0 is unknown."""
+        """Return the number of partitions of ``topic`` without a request; 0 when it is not known."""
         return len(self.producer.client.cluster.partitions_for_topic(topic) or ())
 
     async def list_topics(self) -> dict[str, int]:
-        """Ask the cluster for all its topics and their numbers of partitions.
+        """Request all topics of the cluster and their numbers of partitions.
 
-        Unlike asking for one topic, this never creates it on a broker which creates topics on demand.
+        A request for one topic would create it on a broker that creates topics on demand; this one does not.
         """
         cluster = await self.producer.client.fetch_all_metadata()
         names = cluster.topics(exclude_internal_topics=False)
         return {name: len(cluster.partitions_for_topic(name) or ()) for name in names}
 
     async def get_to_know(self, topic: str) -> None:
-        """Fetch the metadata of a topic that exists into the producer's own."""
+        """Add an existing topic to the metadata that the producer keeps up to date."""
         client = self.producer.client
         client.add_topic(topic)
         await client.force_metadata_update()
 
     async def partitions_of(self, topic: str) -> int:
-        """Return the number of partitions of ``topic``, from metadata the producer keeps fresh."""
+        """Return the number of partitions of ``topic``, from metadata that the producer keeps up to date."""
         return len(await self.producer.partitions_for(topic))
 
     async def send_many(self, topic: str, records: Iterable[OutRecord], *, partition: int) -> Written:
-        """Write ``records`` to one partition, in order; return where, when all are acknowledged.
+        """Write ``records`` to one partition, in order; return their offsets when all are acknowledged.
 
-        What is written is a prefix of ``records``, whatever happens: an idempotent producer's batches are
-        taken in order or not at all.
+        When the call fails, the records written are a prefix of ``records``: the broker takes the batches of
+        an idempotent producer in order or not at all.
 
         Raises
         ------
         MessageSizeTooLargeError
-            At a record larger than ``max_bytes``; those before it may have been written.
+            When a record is larger than ``max_bytes``; those before it may have been written.
+        KafkaError
+            When the broker refuses the write or cannot be reached.
         """
         return await self._send(topic, (), records, partition)
 
     async def send_rows(
         self, topic: str, rows: PackedRows, records: Iterable[OutRecord] = (), *, partition: int
     ) -> Written:
-        """Write packed rows under their keys (8 bytes, little-endian), then ``records``; as ``send_many``."""
+        """Write packed rows with their keys (8 bytes, little-endian), then ``records``.
+
+        Returns and raises as ``send_many``.
+        """
         frames = frame_records(rows.keys, rows.blob, rows.bounds, self._batch_bytes)
         return await self._send(topic, frames, records, partition)
 
     async def send_pieces(
         self, topic: str, data: npt.NDArray[Any], per_record: int, *, partition: int
     ) -> Written:
-        """Write an array in records of ``per_record`` elements, without keys; as ``send_many``."""
+        """Write an array, ``(n,)``, as records of ``per_record`` elements without keys.
+
+        Returns and raises as ``send_many``.
+        """
         blob = np.ascontiguousarray(data).view(np.uint8)
         step = per_record * data.itemsize
         bounds = np.append(np.arange(0, len(blob), step, dtype=np.int64), np.int64(len(blob)))
@@ -188,7 +196,7 @@ class BatchSender(Service):
         self, topic: str, frames: Iterable[tuple[bytes, int]], records: Iterable[OutRecord], partition: int
     ) -> Written:
         pending: list[asyncio.Future[Any]] = []
-        sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and how many records it holds
+        sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and its number of records
         producer = await self._usable()
         now = time.time_ns() // 1_000_000
         try:
@@ -197,10 +205,10 @@ class BatchSender(Service):
                 sent.append((await self._queue(producer, framed, topic, partition, pending), count))
             builder, count = producer.create_batch(), 0
             for key, value, timestamp, given in records:
-                headers = list(given) if given else _NO_HEADERS  # the builder insists on a list
+                headers = list(given) if given else _NO_HEADERS  # the builder takes lists only
                 while builder.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
                     sent.append((await self._queue(producer, builder, topic, partition, pending), count))
-                    builder, count = producer.create_batch(), 0  # an empty one takes a record of any size
+                    builder, count = producer.create_batch(), 0  # an empty batch takes a record of any size
                 count += 1
                 if count == 1 and builder.size() > self._max_bytes:  # others are bounded by the batch size
                     raise MessageSizeTooLargeError(f"a record of {builder.size()} bytes for topic {topic}")
@@ -208,7 +216,7 @@ class BatchSender(Service):
                 sent.append((await self._queue(producer, builder, topic, partition, pending), count))
             await _all(pending)
         finally:
-            for future in pending:  # empty unless something went wrong
+            for future in pending:  # empty unless a batch failed
                 future.cancel()
         return _where(sent)
 
@@ -229,10 +237,10 @@ class BatchSender(Service):
         return future
 
     async def send_keyed(self, topic: str, records: Iterable[OutRecord]) -> None:
-        """Write ``records`` to the partitions of their keys; those of one call without a key go to one
-        partition.
+        """Write ``records`` to the partitions of their keys; return when all are acknowledged.
 
-        The order is kept per key. Returns when all are acknowledged. Raises as ``send_many``.
+        Records of the same key keep their order. Records without a key go to one partition per call. Raises
+        as ``send_many``.
         """
         count = await self.partitions_of(topic)
         self._keyless = (self._keyless + 1) % count
@@ -259,7 +267,7 @@ class BatchSender(Service):
             try:
                 await _all(tasks)
             finally:
-                for task in tasks:  # empty unless we were cancelled
+                for task in tasks:  # empty unless this call was cancelled
                     task.cancel()
 
     async def send_one(
@@ -271,7 +279,15 @@ class BatchSender(Service):
         headers: Headers = (),
         timestamp_ms: int | None = None,
     ) -> asyncio.Future[Any]:
-        """Queue one record and return the future of its acknowledgement (aiokafka's RecordMetadata)."""
+        """Queue one record; return a future of its acknowledgement (aiokafka's ``RecordMetadata``).
+
+        Parameters
+        ----------
+        partition
+            Partition; by default that of ``key``.
+        timestamp_ms
+            Timestamp, ms since the epoch; by default now.
+        """
         producer = await self._usable()
         future: asyncio.Future[Any] = await producer.send(
             topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
@@ -284,13 +300,13 @@ def _where(sent: list[tuple[asyncio.Future[Any], int]]) -> Written:
     if not sent:
         return _NOWHERE
     first, base = int(sent[0][0].result().offset), int(sent[-1][0].result().offset)
-    if first < 0 or base < 0:  # the broker had it already, from a try whose answer was lost: it says no more
+    if first < 0 or base < 0:  # a retry of a batch that the broker had already: it does not say the offset
         return _NOWHERE
     return Written(first, base + sent[-1][1])
 
 
 async def _all(futures: list[asyncio.Future[Any]]) -> None:
-    """Wait for all, then raise the first error; empties the list."""
+    """Wait for all, empty the list, then raise the first error."""
     if not futures:
         return
     done, _ = await asyncio.wait(futures)

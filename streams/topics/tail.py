@@ -1,4 +1,4 @@
-"""Tails: all records of some topics in every process, from their beginning and on as they are written."""
+"""Tails: read all records of some topics without a group, from the beginning and then as they are written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.streams.transport.fetching import Fetched
 
 
 class BroadcastChannel(faust.Channel):
-    """An in-process channel for tailed batches: no rebalance empties it, a full one makes puts wait."""
+    """An in-process channel for the batches of a tail. No rebalance empties it; a ``put`` waits when full."""
 
     _queue: ThrowableQueue | None
 
@@ -31,9 +31,9 @@ class BroadcastChannel(faust.Channel):
         return self._queue
 
     async def put(self, value: Any) -> None:
-        """Give ``value`` to every subscriber; wait for the first one to come."""
+        """Put ``value`` into the queue of every subscriber; wait until there is one."""
         root = self._root if self._root is not None else self
-        while not root._subscribers:  # noqa: ASYNC110 - Faust tells nobody when an agent subscribes
+        while not root._subscribers:  # noqa: ASYNC110 - Faust has no event for a new subscriber
             await asyncio.sleep(0.01)
         for subscriber in list(root._subscribers):
             await subscriber.queue.put(value)
@@ -45,9 +45,9 @@ def broadcast_channel(app: faust.App, maxsize: int = 16) -> BroadcastChannel:
 
 
 class Tail(Service):
-    """Reads all partitions of some topics from their beginning, for ever, and delivers ``RecordBatch``.
+    """A service that reads all partitions of some topics, for ever, and delivers ``RecordBatch``.
 
-    Batches of one partition come in order, one at a time. An exception of ``deliver`` crashes the service.
+    Batches of one partition come in order, one at a time. An exception in ``deliver`` crashes the service.
 
     Parameters
     ----------
@@ -56,14 +56,17 @@ class Tail(Service):
     topics
         Full topic names.
     deliver
-        Called, and awaited when it returns an awaitable; or a ``BroadcastChannel``.
+        A function called with every batch (an awaitable that it returns is awaited), or a
+        ``BroadcastChannel``.
+    name
+        Name for logs.
     from_end
-        Skip what was written before the start.
+        Skip records written before the start.
 
     Attributes
     ----------
     caught_up
-        Set once everything written before the start was delivered.
+        Set when every record written before the start has been delivered.
     position
         (topic, partition) -> next offset to be delivered.
     """
@@ -96,7 +99,7 @@ class Tail(Service):
         return f"{type(self).__name__}: {self._name}"
 
     def lag(self) -> int:
-        """Return how many records are written and not delivered, as far as the broker's last answers say."""
+        """Return how many records are written and not delivered yet, by the broker's last answers."""
         return sum(max(0, end - self.position.get(tp, 0)) for tp, end in self._highwater.items())
 
     @Service.task

@@ -1,4 +1,4 @@
-"""A Faust app whose agents get record batches. docs/transport.md tells how to use it in any Faust project."""
+"""A Faust app whose agents get record batches. docs/transport.md shows how to use it in any Faust project."""
 
 from __future__ import annotations
 
@@ -20,21 +20,28 @@ class BatchTransport(driver.Transport):
 
 
 class BatchApp(faust.App):
-    """A Faust app on the batch transport; everything else about it is Faust's.
+    """A Faust app with the batch transport; everything else is Faust's.
 
-    An exception in an agent stops the app unless ``agent_supervisor`` says otherwise: nothing is committed
-    past the batch that failed, so going on after it would only repeat more work later.
+    An exception in an agent stops the app, unless ``agent_supervisor`` is set. Offsets are not committed past
+    the batch that failed, so work on later batches would only be repeated.
 
     Parameters
     ----------
     id
         Name of the app and of its consumer group.
     batch_max_records
-        Records an agent gets at most at once.
+        Most records in a batch.
     fetch_max_wait_ms
-        How long the broker may hold a fetch when there is nothing new.
+        How long the broker may hold a fetch when there are no new records, ms.
     options
         Faust's settings.
+
+    Attributes
+    ----------
+    batch_topics
+        Names of the topics delivered as batches; ``batch_topic`` adds to it.
+    last_writes
+        Functions awaited at a clean stop, when no loop body runs any more: they write and ack what is held.
     """
 
     def __init__(
@@ -47,9 +54,7 @@ class BatchApp(faust.App):
     ) -> None:
         self.batch_max_records = batch_max_records
         self.fetch_max_wait_ms = fetch_max_wait_ms
-        #: Topics delivered as batches; filled by ``batch_topic``.
         self.batch_topics: set[str] = set()
-        #: Awaited at a clean stop, when no loop body runs any more: write and ack what is still held.
         self.last_writes: list[Callable[[], Awaitable[None]]] = []
         super().__init__(id, **{"agent_supervisor": CrashingSupervisor, **options})
 
@@ -61,6 +66,6 @@ class BatchApp(faust.App):
 
     async def _stop_consumer(self) -> None:
         if self._consumer is not None and self._consumer.started:
-            with contextlib.suppress(Exception):  # stopping goes on, whatever state the consumer is in
+            with contextlib.suppress(Exception):  # a consumer in a bad state must not prevent the stop
                 await self._consumer.settle(self.last_writes)
         await super()._stop_consumer()

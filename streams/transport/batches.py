@@ -1,9 +1,11 @@
-"""What an agent sees of the engine: record batches, topics delivering them, and loops that ack them.
+"""What agents use of the transport: record batches, topics that deliver them, and loops that ack them.
 
-@app.agent(batch_topic(app, "events"))
-async def count(stream):
-    async for batch in durable(stream):     # offsets move on only when the body has finished
-        ...
+Example::
+
+    @app.agent(batch_topic(app, "events"))
+    async def count(stream):
+        async for batch in durable(stream):     # acked when the body has finished
+            ...
 """
 
 from __future__ import annotations
@@ -18,19 +20,19 @@ from mode.utils.queues import ThrowableQueue
 
 from .ledger import Ticket
 
-#: Batches waiting for an agent before its partitions are paused.
+#: Batches queued for an agent before its partitions are paused.
 QUEUED_BATCHES = 4
-#: How often an agent looks whether its worker is a member of the group again.
+#: Time between two checks whether this worker is a member of the group again.
 LEASE_POLL_S = 0.02
-#: What an app has when it says nothing else; see ``option``.
+#: Defaults of the transport's settings; see ``option``.
 DEFAULTS = {"batch_max_records": 4000, "fetch_max_wait_ms": 250}
 
 
 class RecordBatch:
     """Consecutive records of one partition, in offset order; never empty.
 
-    Records have ``key``, ``value`` (bytes or None), ``offset``, ``timestamp`` (int ms) and ``headers``
-    (sequence of ``(str, bytes)``). Offsets may have holes where the topic is compacted.
+    Records have ``key`` and ``value`` (bytes or None), ``offset`` (int), ``timestamp`` (int, ms) and
+    ``headers`` (a sequence of ``(str, bytes)``). In a compacted topic, offsets may be missing.
     """
 
     __slots__ = ("partition", "records", "topic")
@@ -62,10 +64,10 @@ class RecordBatch:
 
 
 class BatchMessage(ConsumerMessage):  # type: ignore[misc]
-    """Faust's envelope around a batch.
+    """Faust's message around a batch.
 
-    Faust acks in four places (``Message.ack``, ``Consumer.ack``, and inlined in both stream iterators).
-    They have one thing in common: they set ``message.acked``. That is where our ticket is handed in.
+    Faust acks in four places: ``Message.ack``, ``Consumer.ack`` and both stream iterators. All of them set
+    ``message.acked``. So setting it acks the batch's ticket in the ``OffsetLedger``.
     """
 
     consumer: Any = None
@@ -75,7 +77,7 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc]
 
     @property
     def acked(self) -> bool:
-        """Whether every agent that received the batch has acked it."""
+        """Whether all agents that received the batch have acked it."""
         return self._acked
 
     @acked.setter
@@ -88,10 +90,10 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc]
 
 
 def option(app: Any, name: str) -> int:
-    """Return a setting of the transport: that of the app, of its ``headrace_settings``, or the default.
+    """Return a setting of the transport: from the app, else from its ``headrace_settings``, else the default.
 
-    ``batch_max_records``: records an agent gets at most at once. ``fetch_max_wait_ms``: how long the broker
-    may hold a fetch when there is nothing new.
+    ``batch_max_records``: most records in a batch. ``fetch_max_wait_ms``: how long the broker may hold a
+    fetch when there are no new records, ms.
     """
     for place in (app, getattr(app, "headrace_settings", None)):
         value = getattr(place, name, None)
@@ -101,13 +103,13 @@ def option(app: Any, name: str) -> int:
 
 
 def batch_topics(app: Any) -> set[str]:
-    """Return the (live) set of topics that an app reads as batches."""
+    """Return the set of topics that an app reads as batches; changes to the set count."""
     names: set[str] = app.__dict__.setdefault("batch_topics", set())
     return names
 
 
 class BatchSchema(Schema):  # type: ignore[misc]
-    """Hands a ``RecordBatch`` on as it is: decoding is the agent's, for the whole batch at once."""
+    """Passes a ``RecordBatch`` to the agent without decoding: the agent decodes the whole batch at once."""
 
     def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
         """Return Faust's decode function."""
@@ -120,39 +122,41 @@ class BatchSchema(Schema):  # type: ignore[misc]
 
 
 class BatchQueue(ThrowableQueue):  # type: ignore[misc]
-    """A channel's queue that asks for less instead of making the consumer wait.
+    """The queue of a channel; when it is full, partitions are paused and ``put`` does not wait.
 
-    A put that waits would hold up every other topic of the app. Here a partition that delivers into a full
-    queue is paused after that one batch, so at most ``maxsize`` + (number of partitions) batches are ever
-    held.
+    A put that waits would delay every other topic of the app. Here a partition that delivers into a full
+    queue is paused after that batch. So the queue holds at most ``maxsize`` + (number of partitions) batches.
     """
 
     def full(self) -> bool:
-        """Return False: the limit works through pausing."""
+        """Return False: pausing keeps the limit, not a put that waits."""
         return False
 
     @property
     def pressure_high_size(self) -> int:
-        """Queued batches from which on a delivering partition is paused."""
+        """Number of queued batches at which a partition that delivers is paused."""
         return int(self.maxsize)
 
     @property
     def pressure_drop_size(self) -> int:
-        """Queued batches at which paused partitions go on."""
+        """Number of queued batches at which paused partitions are resumed."""
         return int(self.maxsize) // 2
 
     def in_pressure_high_state(self, callback: Callable[[], None]) -> bool:
-        """Say so as long as it is: stock says it once, even to a partition that was resumed meanwhile."""
+        """Return whether the queue is full; ``callback`` resumes the partition later.
+
+        Faust returns True only once, so a partition that was resumed meanwhile would not be paused again.
+        """
         if self.qsize() < self.pressure_high_size:
             return False
         self._pending_pressure_drop_callbacks.add(callback)
         return True
 
     def clear(self) -> None:
-        """Forget the batches, and who waits for them to become fewer: a rebalance resumes whom it wants.
+        """Remove all batches and all paused partitions; a rebalance resumes partitions itself.
 
-        Only while the flow is suspended. Faust also clears at every resume, of a flow that was not suspended,
-        too: batches would vanish that were delivered for good.
+        Does nothing unless the flow is suspended. Faust also clears the queue at every resume, even of a flow
+        that was not suspended: delivered batches would be lost.
         """
         if self._flow_control.is_active():
             return
@@ -160,7 +164,7 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
         self._pending_pressure_drop_callbacks.clear()
 
     def maybe_endorse_pressure_drop(self) -> None:
-        """Resume all paused partitions at once; stock resumes one per message taken."""
+        """Resume all paused partitions at once; Faust resumes one per message taken."""
         pending = self._pending_pressure_drop_callbacks
         if pending and self.qsize() <= self.pressure_drop_size:
             callbacks = list(pending)
@@ -170,7 +174,7 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
 
 
 class BatchTopic(Topic):  # type: ignore[misc]
-    """A topic, or several, delivered as record batches."""
+    """One or several topics delivered as record batches."""
 
     _queue: BatchQueue | None
 
@@ -185,7 +189,7 @@ class BatchTopic(Topic):  # type: ignore[misc]
 
 
 def batch_topic(app: Any, *names: str, queued_batches: int = QUEUED_BATCHES) -> BatchTopic:
-    """Declare topics whose records reach agents as ``RecordBatch``, all through one channel.
+    """Declare topics whose records are delivered as ``RecordBatch``, in one channel.
 
     Parameters
     ----------
@@ -194,20 +198,20 @@ def batch_topic(app: Any, *names: str, queued_batches: int = QUEUED_BATCHES) -> 
     names
         Full topic names.
     queued_batches
-        Batches held for a slow agent before its partitions are paused.
+        Batches queued for a slow agent before its partitions are paused.
     """
     batch_topics(app).update(names)
-    # acks=False keeps Faust's own bookkeeping (per offset, with gaps) away from these topics.
+    # acks=False: Faust does not track acks of these topics (it does so per offset, with gaps).
     return BatchTopic(
         app, topics=list(names), schema=BatchSchema(), acks=False, internal=False, maxsize=queued_batches
     )
 
 
 async def durable(stream: Any) -> AsyncIterator[RecordBatch]:
-    """Iterate over batches; ack each one when the loop body has finished it.
+    """Iterate over batches; ack each one when its loop body has finished.
 
-    A body that raises, breaks or is cancelled leaves its batch unacked: it is delivered again after the
-    restart. (Stock Faust acks in a ``finally``, so also what failed.)
+    When the body raises, breaks or is cancelled, the batch is not acked, and is delivered again after the
+    restart. (Faust itself acks in a ``finally``, so failed messages too.)
     """
     async for batch, ack in manual(stream):
         message = stream.current_event.message if stream.current_event is not None else None
@@ -222,11 +226,12 @@ async def durable(stream: Any) -> AsyncIterator[RecordBatch]:
 
 
 async def manual(stream: Any) -> AsyncIterator[tuple[RecordBatch, Callable[[], None]]]:
-    """Iterate over ``(batch, ack)``; nothing is committed past a batch before its ``ack()`` was called.
+    """Iterate over ``(batch, ack)``; offsets are committed past a batch only after its ``ack()`` was called.
 
-    Calling ``ack`` again, or after the partition went to another worker, does nothing. Batches of a partition
-    that went away while they waited, or from before a ``seek``, are left out. No batch is begun while this
-    worker may have been removed from its group (it was stopped for longer than a session, say).
+    A second call of ``ack`` does nothing; neither does a call after the partition was revoked. Queued batches
+    are skipped when their partition was revoked, or when they are from before a ``seek``. While this worker
+    may have been removed from its group (for example it was stopped for longer than a session), the loop
+    waits.
     """
     stream.enable_acks = False
     async for batch in stream:
@@ -239,7 +244,7 @@ async def _still_ours(message: Any) -> bool:
     ticket, consumer = getattr(message, "ticket", None), getattr(message, "consumer", None)
     if ticket is None or consumer is None:
         return True
-    # The answer to the next heartbeat decides, or the rebalance after it.
+    # Either the next heartbeat is confirmed, or a rebalance makes the ticket void.
     while not (ticket.void or consumer.lease_valid()):  # noqa: ASYNC110
         await asyncio.sleep(LEASE_POLL_S)
     return not ticket.void

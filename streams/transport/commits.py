@@ -1,4 +1,4 @@
-"""Committing offsets as a member of a group that may be rebalancing, without harm to the rebalance."""
+"""Commits offsets as a member of a group; a rebalance that has begun is not disturbed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RETRY_S = 0.1
 
 
 async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
-    """Commit and return True, or False when the group moves on without it: others own the partitions then.
+    """Commit offsets; return False when a rebalance or a lost membership prevented the commit.
 
-    Not aiokafka's commit: when a rebalance has begun, that one forgets its membership and rejoins as a
-    stranger, and the group waits for the member that is no more until its session ends.
+    It replaces aiokafka's commit. When a rebalance has begun, aiokafka's forgets its member id and joins as a
+    new member, and the group waits for the old member until its session ends.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
     Raises
     ------
     KafkaError
-        What trying again does not help against.
+        When the error is one that a retry does not solve.
     """
     by_topic: dict[str, list[tuple[int, int, str]]] = {}
     for (topic, partition), offset in offsets.items():
         by_topic.setdefault(topic, []).append((partition, offset, ""))
     generation = coordinator.generation
     if generation == OffsetCommitRequest.DEFAULT_GENERATION_ID:
-        # A commit without a generation is taken from anybody while the group is empty.
-        log.info("Offsets were not committed, this worker is no member of the group")
+        # While a group is empty, the broker accepts a commit without a generation from any client.
+        log.info("Offsets were not committed: this worker is not a member of the group")
         return False
     while by_topic and generation == coordinator.generation:
         await coordinator.ensure_coordinator_known()
@@ -60,8 +60,8 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
             for code in {code for _, partitions in answer.topics for _, code in partitions} - {0}:
                 raise for_code(code)
         except (RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError) as exc:
-            # Whoever owns the partitions then starts from the previous commit.
-            log.info("Offsets were not committed, the group is rebalancing (%s)", type(exc).__name__)
+            # The next owner of the partitions starts at the previous commit.
+            log.info("Offsets were not committed: the group is rebalancing (%s)", type(exc).__name__)
             coordinator.request_rejoin()
             return False
         except KafkaError as exc:

@@ -1,9 +1,10 @@
-"""The Faust transport that delivers record batches: one message per list of records fetched from a partition.
+"""The Faust consumer that delivers record batches: one message per list of records fetched from a partition.
 
-Faust's groups, rebalances, conductor, channels and agents stay in use. What changes: how records are taken
-from the fetcher (`consumer_thread`, `fetching`), how they are delivered (`BatchConsumer._drain_messages`) and
-which offsets are committed (`OffsetLedger` instead of Faust's per-offset gap logic). Topics that are not read
-through ``batch_topic`` behave as stock. docs/transport.md tells how to use it in any Faust project.
+Faust's groups, rebalances, conductor, channels and agents stay in use. Three things are replaced: how records
+are taken from the fetcher (`consumer_thread`, `fetching`), how they are delivered
+(`BatchConsumer._drain_messages`), and which offsets are committed (`OffsetLedger` in place of Faust's gaps
+per offset). Topics not read through ``batch_topic`` work as in Faust. docs/transport.md shows how to use this
+in any Faust project.
 """
 
 from __future__ import annotations
@@ -33,14 +34,20 @@ from .ledger import OffsetLedger
 
 log = logging.getLogger(__name__)
 
-#: Longest wait of one fetch; new data, a resumed partition and shutdown end it early or bound it.
+#: Longest wait of one fetch. New records end it early.
 FETCH_TIMEOUT_S = 1.0
-#: A shutdown waits this long for what agents write last.
+#: A shutdown waits this long for the last writes of the agents.
 LAST_WRITES_S = 3.0
 
 
 class BatchConsumer(driver.Consumer):
-    """The main-loop side of the consumer: delivery and offsets."""
+    """The part of the consumer that runs in the main loop: delivery and offsets.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the app has ``processing_guarantee="exactly_once"``.
+    """
 
     mundane_level = "debug"
     RebalanceListener = RebalanceListener
@@ -49,7 +56,7 @@ class BatchConsumer(driver.Consumer):
         self.ledger = OffsetLedger()
         self._assignment_epoch = 0
         self._bodies = bodies.LoopBodies()
-        #: Seeks asked for, and the position after what was delivered last, per partition.
+        #: Number of seeks, and position after the records delivered last, per partition.
         self._seeks: Counter[TP] = Counter()
         self._delivered: dict[TP, int] = {}
         super().__init__(*args, **kwargs)
@@ -81,7 +88,7 @@ class BatchConsumer(driver.Consumer):
             raise
 
     async def _deliver_next(self) -> None:
-        """Fetch once and deliver what came."""
+        """Fetch once and deliver the records."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
             return
@@ -90,8 +97,8 @@ class BatchConsumer(driver.Consumer):
         if not fetched:
             return
         if epoch != self._assignment_epoch or not self.flow_active:
-            # Fetched for an assignment that is gone. Nothing of the new one was delivered yet, because
-            # only this task delivers: starting it from its committed offsets loses nothing.
+            # The records belong to an earlier assignment. Only this task delivers, so nothing of the new
+            # assignment was delivered yet: starting at its committed offsets loses nothing.
             if self.flow_active:
                 await self._rewind()
             return
@@ -109,13 +116,13 @@ class BatchConsumer(driver.Consumer):
     async def _rewind(self) -> None:
         try:
             await self.perform_seek()
-        except Exception as exc:  # noqa: BLE001 - of whatever kind: yet another rebalance has begun, and it seeks
-            log.info("Could not seek to the committed offsets (%r); the rebalance in progress will", exc)
+        except Exception as exc:  # noqa: BLE001 - any error: another rebalance has begun, which seeks again
+            log.info("Could not seek to the committed offsets (%r); the next rebalance does it", exc)
 
     async def perform_seek(self) -> None:
-        """Seek every partition to its committed offset; what was delivered before does not count any more.
+        """Seek every partition to its committed offset; batches delivered before are forgotten.
 
-        Faust lets partitions go on before it seeks at the end of a recovery.
+        Delivery stops meanwhile, because Faust resumes partitions before it seeks at the end of a recovery.
         """
         was_active = self.flow_active
         self.stop_flow()
@@ -128,19 +135,19 @@ class BatchConsumer(driver.Consumer):
                 self.resume_flow()
 
     def _interrupted(self, epoch: int) -> bool:
-        # A rebalance (or shutdown) has begun. What is left undelivered is read again from the committed
-        # offsets.
+        # True when a rebalance or a shutdown has begun: records that were not delivered are read again from
+        # the committed offsets.
         return not self.flow_active or epoch != self._assignment_epoch
 
     async def _deliver_list(self, taken: Taken, epoch: int) -> bool:
-        """Deliver in pieces of ``batch_max_records``; return False when a rebalance has begun."""
+        """Deliver in batches of ``batch_max_records``; return False when a rebalance has begun."""
         tp, records, size = taken.tp, taken.records, option(self.app, "batch_max_records")
         for start in range(0, len(records), size):
             if self._interrupted(epoch):
                 return False
             chunk = records[start : start + size] if len(records) > size else records
             if taken.seeks != self._seeks[tp]:
-                return True  # from before a seek
+                return True  # the records are from before a seek
             if tp not in self._active_partitions and tp not in self._buffered_partitions:
                 self._thread.give_back(taken._replace(records=records[start:]))
                 return True
@@ -151,12 +158,12 @@ class BatchConsumer(driver.Consumer):
         return True
 
     async def _hand_over(self, message: BatchMessage) -> None:
-        """Put a batch into the queues of its agents; they take any number of them."""
+        """Put a batch into the queues of its agents; a ``BatchQueue`` takes any number of batches."""
         buffer, topics = self.app.producer.buffer, self.app.topics
         waits = buffer.size > buffer.max_messages or topics._tp_to_callback_lock.locked()
         if waits or not self.app.flow_control.is_active():
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
-        else:  # nothing to wait for: four tasks a batch are saved, and the rounds of the loop they take
+        else:  # without waiting: this saves four tasks per batch and their turns of the event loop
             await self.callback(message)
 
     def _batch_message(self, tp: TP, records: list[Any]) -> BatchMessage:
@@ -188,7 +195,7 @@ class BatchConsumer(driver.Consumer):
         return message
 
     async def _deliver_records(self, fetched: Mapping[TP, list[Any]], epoch: int) -> None:
-        """Deliver one by one, as stock Faust does, with its read offsets and gaps."""
+        """Deliver records one by one, as Faust does, with its read offsets and gaps."""
         acks_enabled_for = self.app.topics.acks_enabled_for
         for count, (tp, record) in enumerate(self.scheduler.iterate(fetched)):
             if self._interrupted(epoch):
@@ -208,9 +215,14 @@ class BatchConsumer(driver.Consumer):
             self._read_offset[tp] = message.offset
 
     def at_end(self, tp: TP, processed: int | None) -> bool:
-        """Return whether an agent has seen everything the broker says is in a batch partition.
+        """Return whether an agent has processed all records of a partition that the broker has reported.
 
-        ``processed`` is the offset after the last record it has processed, None when it has had none.
+        Parameters
+        ----------
+        tp
+            Partition of a topic that is delivered as batches.
+        processed
+            Offset after the last record that the agent has processed, None without any.
         """
         if self._thread.read_position(tp) is None or self._thread.taken.get(tp) != self._delivered.get(tp):
             return False
@@ -222,17 +234,17 @@ class BatchConsumer(driver.Consumer):
     # -- pausing and seeking
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Stop taking from a partition: its agent is slow. What is fetched of it already waits."""
+        """Stop delivering a partition: its agent is slow. Records already fetched stay in the fetcher."""
         super().on_buffer_full(tp)
         self._thread.wake()
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Take from a partition again: its agent has caught up."""
+        """Deliver a partition again: its agent has caught up."""
         super().on_buffer_drop(tp)
         self._thread.wake()
 
     def pause_partitions(self, tps: Iterable[TP]) -> None:
-        """Fetch nothing from partitions; what was fetched and not delivered is given up."""
+        """Stop fetching from partitions; records not delivered yet are dropped and fetched again later."""
         paused = list(tps)
         super().pause_partitions(paused)
         self._thread.pause(paused)
@@ -244,9 +256,10 @@ class BatchConsumer(driver.Consumer):
         self._thread.resume(resumed)
 
     async def seek(self, partition: TP, offset: int) -> None:
-        """Read a partition from ``offset`` on, and commit that; nothing from before is handed to an agent.
+        """Read a partition from ``offset`` on, and commit that offset.
 
-        A loop body that works on an older batch goes on; its ack does nothing.
+        Batches fetched before are not delivered any more. A loop body that works on one finishes; its ack
+        does nothing.
 
         Raises
         ------
@@ -266,36 +279,39 @@ class BatchConsumer(driver.Consumer):
     # -- the lease
 
     def lease_age(self) -> float:
-        """Return the seconds since the group last confirmed this worker's membership; inf when it is none.
+        """Return the seconds since the group last confirmed this worker as a member; inf when it is not one.
 
-        Counted from the moment this worker asked (a heartbeat, the end of a join), on a clock that goes on
-        while the process is stopped.
+        They count from the moment the worker sent the request (a heartbeat, or the last one of a join), on a
+        clock that runs while the process is stopped.
         """
         return float(self._thread.lease.age())
 
     def lease_valid(self) -> bool:
-        """Return whether the group cannot have given this worker's partitions away."""
+        """Return whether it is certain that no other worker has this worker's partitions."""
         conf = self.app.conf
         return self.lease_age() < float(min(conf.broker_session_timeout, conf.broker_rebalance_timeout))
 
     # -- loop bodies
 
     def body_started(self) -> object:
-        """Note that an agent's loop body works on a batch; give the result to ``body_ended``."""
+        """Note that a loop body of an agent has begun; pass the result to ``body_ended``."""
         return self._bodies.started()
 
     def body_ended(self, body: object) -> None:
-        """Note that it ended, in whatever way."""
+        """Note that a loop body has ended, with or without an error."""
         self._bodies.ended(body)
 
     async def wait_for_bodies(self, timeout: float | None = None) -> bool:
-        """Wait until no loop body is running; return False when some still are after the timeout."""
+        """Wait until no loop body runs; return False when some still run after ``timeout`` seconds.
+
+        The default is ``BODY_TIMEOUT_S``, at most half a session.
+        """
         if timeout is None:
             timeout = min(bodies.BODY_TIMEOUT_S, self.app.conf.broker_session_timeout / 2)
         return await self._bodies.wait(timeout)
 
     async def settle(self, last_writes: Iterable[Callable[[], Awaitable[None]]] = ()) -> None:
-        """Stop delivering, let running bodies and ``last_writes`` finish, commit what they did."""
+        """Stop delivery, wait for running loop bodies and ``last_writes``, then commit what was acked."""
         self.stop_flow()
         self.app.flow_control.suspend()
         self.app.flow_control.clear()
@@ -303,7 +319,7 @@ class BatchConsumer(driver.Consumer):
             await self.wait_for_bodies()
             await self._finish(last_writes)
         if not await self.commit():
-            await self.commit()  # the first call may only have joined a commit that had begun earlier
+            await self.commit()  # the first call may only have waited for a commit that had begun before
 
     async def _finish(self, last_writes: Iterable[Callable[[], Awaitable[None]]]) -> None:
         writes = [asyncio.ensure_future(write()) for write in last_writes]
@@ -314,10 +330,10 @@ class BatchConsumer(driver.Consumer):
             write.cancel()
         for error in await asyncio.gather(*writes, return_exceptions=True):
             if error is not None:
-                log.warning("last writes not finished (%r): their batches are delivered again", error)
+                log.warning("The last writes did not finish (%r); their batches are delivered again", error)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish what has begun, commit it, forget the rest: the next owner starts from there."""
+        """Wait for running loop bodies, commit, forget all batches: the next owner starts at the commit."""
         self._assignment_epoch += 1
         if revoked and not self.app.should_stop:
             await self.settle()
@@ -325,7 +341,7 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start with a clean ledger."""
+        """Start with an empty ledger."""
         self._assignment_epoch += 1
         self.ledger.forget(self.ledger.partitions())
         self._delivered.clear()
@@ -357,7 +373,8 @@ class BatchConsumer(driver.Consumer):
         before = {tp: (self._committed_offset[tp], self._seeks[tp]) for tp in offsets}
         done = bool(await super()._commit_offsets(offsets, start_new_transaction))
         for tp, (committed, seeks) in before.items():
-            # Faust notes an offset as committed whether it was or not, and knows of no seek meanwhile.
+            # Faust notes an offset as committed even when the commit failed, or when there was a seek
+            # meanwhile.
             if seeks != self._seeks[tp]:
                 self._committed_offset[tp] = None
             elif not done and self._committed_offset[tp] == offsets[tp]:

@@ -1,4 +1,4 @@
-"""The thread that owns the aiokafka consumer: it fetches whole lists, commits and seeks when asked."""
+"""The thread that owns the aiokafka consumer: fetches lists of records, commits, seeks, pauses."""
 
 from __future__ import annotations
 
@@ -29,15 +29,29 @@ from .patience import be_patient
 
 log = logging.getLogger(__name__)
 
-#: How long this thread waits for another one that does not let go of Python's interpreter lock: several times
-#: between an answer of the broker and its records in the main thread.
+#: Longest wait of a thread for Python's interpreter lock (``sys.setswitchinterval``). This thread waits for
+#: it several times between an answer of the broker and its records in the main thread.
 SWITCH_S = 0.0005
-#: Most records taken at once from a partition of a topic that is read one by one.
+#: Most records taken at once from a partition whose records are delivered one by one.
 MAX_SINGLE = 100
 
 
 class Taken(NamedTuple):
-    """What was taken from a partition: its records, where that leaves it, and after how many seeks."""
+    """Records taken from a partition.
+
+    Attributes
+    ----------
+    tp
+        The partition.
+    records
+        Its next records; may be empty.
+    position
+        Offset after them.
+    highwater
+        End offset of the partition.
+    seeks
+        Number of seeks of the partition before they were taken: shows whether they are from before a seek.
+    """
 
     tp: TP
     records: list[Any]
@@ -47,17 +61,17 @@ class Taken(NamedTuple):
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Has new partitions paused before the first fetch: Faust says later which ones it wants to read."""
+    """Pauses new partitions before the first fetch. Faust resumes later those that it wants to read."""
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        """Called in the consumer's thread."""
+        """Pause the partitions; called in the consumer's thread."""
         self._thread.taken.clear()
         self._thread.pause_now(assigned)
         await super().on_partitions_assigned(assigned)
 
 
 class _DaemonThread(WorkerThread):  # type: ignore[misc]
-    """Never keeps a process alive, never blocks the main loop for long."""
+    """A daemon thread: does not keep the process alive; stopping it blocks the main loop for 2 s at most."""
 
     def __init__(self, service: Any, **kwargs: Any) -> None:
         super().__init__(service, **kwargs)
@@ -68,7 +82,15 @@ class _DaemonThread(WorkerThread):  # type: ignore[misc]
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The thread that owns the aiokafka consumer."""
+    """Faust's consumer thread, with fetches of whole lists of records and a lease.
+
+    Attributes
+    ----------
+    lease
+        When the group last confirmed this worker.
+    taken
+        Position after the records taken last, per partition of this assignment.
+    """
 
     Worker = _DaemonThread
     mundane_level = "debug"
@@ -78,14 +100,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__init__(consumer, thread_loop=uvloop.new_event_loop(), **kwargs)
         self._close_thread_loop_on_stop = True
         self.lease = Lease()
-        #: Position after what was taken last, per partition of this assignment.
         self.taken: dict[TP, int] = {}
         self._seeks: Counter[TP] = Counter()
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
-        # Range keeps partition n of every topic of an app in one worker (`events` and `users` share a key);
-        # Faust's default here, round-robin over all topics, does not.
+        # Range assigns partition n of every topic of an app to the same worker (`events` and `users` have the
+        # same key). Faust's default here, round-robin over all topics, does not.
         with_tables = conf.table_standby_replicas > 0 or self.app.tables.changelog_topics
         self._assignor = self.app.assignor if with_tables else RangePartitionAssignor
         return aiokafka.AIOKafkaConsumer(
@@ -99,7 +120,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_min_bytes=1,  # one record ends a long poll
+            fetch_min_bytes=1,  # the broker answers a held fetch as soon as there is one record
             fetch_max_wait_ms=option(self.app, "fetch_max_wait_ms"),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             check_crcs=conf.broker_check_crcs,
@@ -113,14 +134,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _watch_group(self) -> None:
-        """Crash on what aiokafka tells only those who fetch: no right to join, a session timeout refused."""
+        """Crash on group errors that aiokafka raises only in a fetch: not authorised, bad session timeout."""
         while not self.should_stop:
             await self.sleep(1.0)
             if self._consumer is not None:
                 self._consumer._coordinator.check_errors()
 
     def set_shutdown(self) -> None:
-        """Tell the main loop that this thread is done, if there still is a main loop."""
+        """Signal the end of this thread to the main loop, if that still runs."""
         with contextlib.suppress(RuntimeError):
             super().set_shutdown()
 
@@ -141,13 +162,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             plan_fetches(consumer, lambda: self.consumer._active_partitions)
 
     def close(self) -> None:
-        """Do nothing: Faust calls this when a rebalance comes while the app stops, and stopping closes all.
+        """Do nothing: stopping the app closes the connections.
 
-        The stock one closes this thread's connections from the main thread, which can crash the process.
+        Faust calls this from the main thread when a rebalance happens while the app stops. Its own version
+        closes the connections of this thread from there, which can crash the process.
         """
 
     def _soon(self, call: Any, *args: Any) -> None:
-        """Call in the consumer's thread."""
+        """Call a function in the consumer's thread."""
         with contextlib.suppress(RuntimeError):  # its loop is closed
             self.thread_loop.call_soon_threadsafe(call, *args)
 
@@ -159,7 +181,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     # -- pausing
 
     def pause(self, tps: Iterable[TP]) -> None:
-        """Fetch nothing from partitions, and hold nothing of them."""
+        """Stop fetching from partitions, and drop the records held of them."""
         self._soon(self.pause_now, list(tps))
 
     def resume(self, tps: Iterable[TP]) -> None:
@@ -167,12 +189,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._soon(self._resume_now, list(tps))
 
     def wake(self) -> None:
-        """Look again at what to fetch and what to hand out: an agent has caught up, or fallen behind."""
+        """Plan the next fetch and delivery again: an agent has caught up, or fallen behind."""
         if self._consumer is not None:
             self._soon(poke, self._consumer._fetcher)
 
     def pause_now(self, tps: Iterable[Any]) -> None:
-        """Do the same as ``pause``, from within the consumer's thread."""
+        """Do the same as ``pause``; call it in the consumer's thread."""
         if (assignment := self._assignment()) is None:
             return
         for tp in tps:
@@ -191,7 +213,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     # -- fetching
 
     def read_position(self, tp: TP) -> int | None:
-        """Return the next offset to be fetched, None while the broker has more, or nothing is known."""
+        """Return the next offset to be fetched; None while the broker has more, or when it is not known."""
         assignment = self._assignment()
         state = assignment.state_value(tp) if assignment is not None and tp in assignment.tps else None
         if state is None or not state.has_valid_position or state.highwater is None:
@@ -199,15 +221,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return int(state.position) if state.position >= state.highwater else None
 
     async def fetch(self, timeout: float) -> list[Taken]:
-        """Return what there is of the partitions being read; wait ``timeout`` seconds at most for some."""
-        # Not through the thread's method queue: its two workers stay free for commits and seeks.
+        """Return records of the active partitions; wait at most ``timeout`` seconds for some."""
+        # Not through the method queue of the thread: its two workers stay free for commits and seeks.
         return await asyncio.wrap_future(
             asyncio.run_coroutine_threadsafe(self._fetch(timeout), self.thread_loop)
         )
 
     async def _fetch(self, timeout: float) -> list[Taken]:
-        # After aiokafka's Fetcher.fetched_records; it hands out the records as they are and never waits out
-        # a rebalance, since what it would return then belongs to another assignment.
+        # As aiokafka's Fetcher.fetched_records, with two differences: it returns the C records, and it does
+        # not wait for the end of a rebalance, because records after that belong to another assignment.
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         subscriptions = fetcher._subscriptions
@@ -228,12 +250,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if not done:
                     waiter.cancel()
                     return []
-                waiter.result()  # coordination errors arrive here
+                waiter.result()  # raises errors of the group
 
     def _take(self, fetcher: Any) -> list[Taken]:
         most = option(self.app, "batch_max_records")
         active, in_bulk = self.consumer._active_partitions, self.consumer.batch_topics
-        # A stock queue asks for less when four fifths are full, and makes everybody wait when it is full.
+        # Faust's queue pauses partitions when four fifths are full, and a put into a full one blocks all
+        # topics: so one fetch takes at most the last fifth.
         room = self.app.conf.stream_buffer_maxsize // 5
         single = max(1, min(MAX_SINGLE, room // max(1, len(active))))
         taken = []
@@ -249,7 +272,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     # -- positions
 
     async def seek_here(self, tp: TP, offset: int) -> None:
-        """Read ``tp`` from ``offset`` on; what ``fetch`` returns afterwards counts one seek more."""
+        """Read ``tp`` from ``offset`` on; ``Taken.seeks`` of later fetches is one more."""
         await asyncio.wrap_future(
             asyncio.run_coroutine_threadsafe(self._seek_here(tp, offset), self.thread_loop)
         )
@@ -260,18 +283,23 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._ensure_consumer().seek(tp, offset)
 
     def give_back(self, taken: Taken) -> None:
-        """Put back records that could not be delivered: they are fetched when their partition goes on."""
+        """Give back records that could not be delivered: they are fetched again after ``resume``."""
         self._soon(self._give_back, taken)
 
     def _give_back(self, taken: Taken) -> None:
         tp = taken.tp
         if taken.records and self._seeks[tp] == taken.seeks and self.taken.get(tp) == taken.position:
-            with contextlib.suppress(IllegalStateError):  # it was revoked meanwhile
+            with contextlib.suppress(IllegalStateError):  # the partition was revoked meanwhile
                 self._ensure_consumer().seek(tp, taken.records[0].offset)
                 self.taken.pop(tp, None)
 
     async def seek_to_committed(self) -> Mapping[TP, int | None]:
-        """Seek every partition to its committed offset, and those without one to where a new group begins."""
+        """Seek every partition to its committed offset; those without one to where a new group starts.
+
+        Returns
+        -------
+        Committed offset of every assigned partition, None where there is none.
+        """
         offsets: Mapping[TP, int | None] = await self.call_thread(self._seek_to_committed)
         return offsets
 
@@ -293,7 +321,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if offset:
                 consumer.seek(tp, offset)
             elif tp.topic not in changelogs and assignment.state_value(tp).has_valid_position:
-                # aiokafka leaves these where they are: what was fetched and dropped would be lost.
+                # aiokafka does not move these partitions: records that were fetched and dropped would be
+                # lost.
                 moved.append(tp)
             self.taken.pop(ensure_TP(tp), None)
         if moved:
@@ -321,8 +350,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return done
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Look for stalled partitions; the stock check trips over state that a rebalance just removed."""
+        """Check for stalled partitions, as Faust does; ignore errors on state that a rebalance removed."""
         if tp in self.consumer._paused_partitions:
-            return  # not fetched, and nothing to worry about
+            return  # it is paused, so it makes no progress
         with contextlib.suppress(AttributeError, AssertionError):
             super().verify_event_path(now, tp)

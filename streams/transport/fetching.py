@@ -1,7 +1,9 @@
-"""What an aiokafka consumer asks for, and taking whole lists of records out of it, as its C parser made them.
+"""Plans the fetches of an aiokafka consumer, and takes fetched records out of it as lists.
 
-fetch -> fetcher._records   one answer per partition: raw bytes, at most ``max_partition_fetch_bytes``
-      -> drain()            lists of records, a bounded share of each partition, in turn
+The records are those of aiokafka's C parser::
+
+    fetch -> fetcher._records   one answer per partition: raw bytes, at most ``max_partition_fetch_bytes``
+          -> drain()            lists of records; each partition in turn gives a bounded number
 """
 
 from __future__ import annotations
@@ -13,21 +15,22 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import CorruptRecordException
 
-#: Longest wait for an answer that needs no data: connecting, positions, offsets.
+#: Longest wait for an answer that does not wait for data: connecting, positions, offsets.
 REQUEST_TIMEOUT_S = 30.0
-#: How long a fetch may be held from which partitions with unread records are left out: they are to be part of
-#: the next one soon after they have been read.
+#: How long the broker may hold a fetch that leaves partitions out because they have unread records. The wait
+#: is short, so that they are in the next fetch soon after their records are read.
 PARTIAL_WAIT_MS = 20
-#: A list of records ends at the broker's batch that takes it past this many bytes of keys and values.
+#: A list of records ends with the record batch that makes it larger than this (bytes of keys and values).
 MAX_LIST_BYTES = 8 * 1024 * 1024
-#: Records looked at to estimate the size of a broker's batch.
+#: Number of records used to estimate the size of a record batch.
 SAMPLES = 16
 
 
 class Fetched(NamedTuple):
-    """Records of one partition, its position after them, and its high watermark (the end offset).
+    """Records of one partition, the position after them, and the partition's end offset (high watermark).
 
-    There are none where the log holds only what no reader gets: transaction markers, compacted batches.
+    ``records`` is empty when the fetched part of the log has no records for readers: transaction markers,
+    batches emptied by compaction.
     """
 
     tp: TopicPartition
@@ -37,10 +40,15 @@ class Fetched(NamedTuple):
 
 
 def take_records(result: Any, max_records: int) -> list[Any]:
-    """Return the next records of one ``FetchResult`` as aiokafka's C records, ``max_records`` at most.
+    """Return the next records of one ``FetchResult`` as aiokafka's C records, at most ``max_records``.
 
-    aiokafka wraps each one in a dataclass, which costs three times what the parsing costs. Parsing is by the
-    broker's batch; what exceeds ``max_records`` stays with ``result`` for the next call.
+    aiokafka wraps each record in a dataclass, which costs three times as much as parsing it. Whole record
+    batches are parsed; records past ``max_records`` stay in ``result`` for the next call.
+
+    Raises
+    ------
+    CorruptRecordException
+        When the checksum of a batch is wrong.
     """
     if not result.check_assignment(result._topic_partition) or not result.has_more():
         return []
@@ -53,7 +61,7 @@ def take_records(result: Any, max_records: int) -> list[Any]:
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
         if not batch.is_control_batch:
             chunk = list(batch)
-            if chunk and chunk[0].offset < position:  # a batch is sent whole, also when asked from its middle
+            if chunk and chunk[0].offset < position:  # the broker sends whole batches
                 chunk = [record for record in chunk if record.offset >= position]
             records.extend(chunk)
             size += _estimated_bytes(chunk)
@@ -85,22 +93,30 @@ def drain(
     max_single: int = 500,
     budget: int | None = None,
 ) -> list[Fetched]:
-    """Return what ``fetcher`` holds for the ``active`` partitions, without waiting.
+    """Return records that ``fetcher`` holds for the ``active`` partitions, without waiting.
 
-    A partition gives ``max_records`` at most and then goes to the end of the line, so that one with a backlog
-    never keeps others waiting for longer than that.
+    A partition gives at most ``max_records`` and is then read after all others, so that a partition with a
+    backlog does not delay them for longer.
 
     Parameters
     ----------
+    fetcher
+        aiokafka's ``Fetcher``.
+    active
+        Partitions to read. Records of other assigned partitions stay in the fetcher.
+    max_records
+        Most records of one partition.
     one_by_one
-        Topics for which it is True give at most ``max_single`` of aiokafka's own ``ConsumerRecord``.
+        For topics for which it returns True: return at most ``max_single`` records, as aiokafka's
+        ``ConsumerRecord``.
     budget
-        Records of all partitions together after which the others wait for the next call; None = no limit.
+        Once all partitions together gave this many records, the others wait for the next call; None: no
+        limit.
 
     Raises
     ------
     KafkaError
-        What the broker answered for a partition, once the records before it were handed out.
+        When the broker answered with an error for a partition, after the records before it were returned.
     """
     subscriptions = fetcher._subscriptions
     fetched: list[Fetched] = []
@@ -132,18 +148,19 @@ def drain(
 
 
 def _release(fetcher: Any, tp: TopicPartition) -> None:
-    """Let the fetcher ask for more of ``tp``."""
+    """Let the fetcher fetch more of ``tp``."""
     del fetcher._records[tp]
     fetcher._notify(fetcher._wait_consume_future)
 
 
 class _Plan:
-    """What is asked for next, so that no partition waits for one that nobody reads.
+    """Decides what is fetched next, so that a partition that is not being read delays no other.
 
     aiokafka sends a broker one fetch at a time, and none for 100 ms while it holds unread records of that
-    broker. Here records that are not being read (their agent is slow) hold up nothing: the others are fetched
-    at once, in fetches short enough for the one left out to come back soon. It is not fetched meanwhile: what
-    is held for it is one answer. Nothing is held for paused partitions.
+    broker. Here unread records of partitions that are not active (their agent is slow) delay nothing. The
+    other partitions are fetched at once, with a short wait at the broker (``PARTIAL_WAIT_MS``). A partition
+    with unread records is left out of the fetch: at most one answer is held for it. The records of paused
+    partitions are dropped.
     """
 
     def __init__(self, fetcher: Any, active: Callable[[], Container[Any]]) -> None:
@@ -159,7 +176,7 @@ class _Plan:
                 continue
             state = assignment.state_value(tp)
             if state is None or state.paused:
-                del fetcher._records[tp]  # its position stands: it is fetched again when it goes on
+                del fetcher._records[tp]  # the position has not moved: they are fetched again after `resume`
             else:
                 result._backoff = 0
         longest = PARTIAL_WAIT_MS if fetcher._records else self._wait_ms
@@ -168,18 +185,18 @@ class _Plan:
 
 
 def plan_fetches(consumer: Any, active: Callable[[], Container[Any]]) -> None:
-    """Let a started ``AIOKafkaConsumer`` fetch for readers of some partitions that wait for nobody.
+    """Make a started ``AIOKafkaConsumer`` fetch active partitions without waiting for the others.
 
     Parameters
     ----------
     active
-        Returns the partitions that are read at present.
+        Returns the partitions that are being read now.
     """
     consumer._fetcher._get_actions_per_node = _Plan(consumer._fetcher, active)
 
 
 def poke(fetcher: Any) -> None:
-    """Let the fetcher look again at what to ask for, and its reader at what there is."""
+    """Wake the fetcher, to plan the next fetch again, and the reader that waits for records."""
     fetcher._notify(fetcher._wait_consume_future)
     for waiter in list(fetcher._fetch_waiters):
         fetcher._notify(waiter)

@@ -1,10 +1,11 @@
-"""Which offset may be committed: pure bookkeeping, one queue of batches in flight per partition.
+"""Computes which offset may be committed: one queue of batches in flight per partition. Pure.
 
     delivered   [0..99]  [100..199]  [200..299]
-    acked          x                     x         committable = 100, later 300
+    acked          x                     x         committable = 100; 300 when the second batch is acked too
 
-Holes left by compaction or by transaction markers belong to the batch before them: when the log goes on (or
-ends) at 310, the last batch above makes 310 committable, so that nothing seems to be left to read.
+Offsets without records (removed by compaction, or transaction markers) belong to the batch before them. When
+the log continues (or ends) at 310, the last batch above makes 310 committable. So the lag becomes 0 at the
+end of a partition.
 """
 
 from __future__ import annotations
@@ -17,12 +18,20 @@ TopicPartition = tuple[str, int]
 
 
 class Ticket:
-    """One batch in flight. Acking is idempotent, and does nothing once the partition was taken away.
+    """One batch in flight. A second ack does nothing; nor does an ack after the partition was revoked.
 
     Attributes
     ----------
+    partition
+        Its (topic, partition).
+    last_offset
+        Offset of its last record.
+    next_offset
+        Offset that is committable when this batch and all before it are acked.
+    acked
+        Whether it was acked.
     void
-        The partition was taken away, or moved to another offset: nobody needs to work on the batch any more.
+        Whether the partition was revoked, or moved to another offset: the batch needs no more work.
     """
 
     __slots__ = ("acked", "last_offset", "next_offset", "partition", "void")
@@ -35,15 +44,15 @@ class Ticket:
         self.void = False
 
     def ack(self) -> None:
-        """Say that every effect of the batch is durable."""
+        """Note that every effect of the batch is durable."""
         self.acked = True
 
 
 class OffsetLedger:
-    """Batches in flight, in the order of their delivery.
+    """Batches in flight, by partition, in the order of delivery.
 
-    A ticket that was forgotten (its partition was revoked) is not in any queue any more: acking it late
-    cannot move an offset, even when the same records are in flight again under a newer ticket.
+    ``forget`` removes the tickets of a revoked partition from the queue. A late ack of such a ticket cannot
+    move an offset, even when the same records are in flight again with a newer ticket.
     """
 
     def __init__(self) -> None:
@@ -56,8 +65,7 @@ class OffsetLedger:
         Raises
         ------
         ValueError
-            When the batch does not come after those in flight: the caller must ``forget`` the partition
-            first.
+            When the batch does not come after those in flight: ``forget`` the partition first.
         """
         queue = self._open.setdefault(partition, deque())
         if queue and last_offset <= queue[-1].last_offset:
@@ -69,9 +77,9 @@ class OffsetLedger:
         return ticket
 
     def skip(self, partition: TopicPartition, next_offset: int) -> None:
-        """Note that no record lies between what was delivered last and ``next_offset``.
+        """Note that there is no record between the last delivered one and ``next_offset``.
 
-        ``next_offset`` becomes committable together with the last batch in flight, or now when there is none.
+        ``next_offset`` becomes committable with the last batch in flight, or at once when there is none.
         """
         queue = self._open.get(partition)
         if queue:
@@ -80,21 +88,21 @@ class OffsetLedger:
             self._done[partition] = max(self._done.get(partition, next_offset), next_offset)
 
     def committable(self, partition: TopicPartition) -> int | None:
-        """Return the offset after the longest acked prefix, or None when nothing was acked yet."""
+        """Return the offset up to which all batches are acked, or None when none is acked yet."""
         queue = self._open.get(partition)
         while queue and queue[0].acked:
             self._done[partition] = queue.popleft().next_offset
         return self._done.get(partition)
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """Drop everything known about ``partitions``; their open tickets become void."""
+        """Remove everything about ``partitions``; their open tickets become void."""
         for partition in partitions:
             for ticket in self._open.pop(partition, ()):
                 ticket.void = True
             self._done.pop(partition, None)
 
     def restart(self, partition: TopicPartition, offset: int) -> None:
-        """Forget the partition and make ``offset``, where it is read from now on, committable."""
+        """Forget the partition and make ``offset`` committable: it is read from there on."""
         self.forget([partition])
         self._done[partition] = offset
 
@@ -103,6 +111,6 @@ class OffsetLedger:
         return list(self._open.keys() | self._done.keys())
 
     def in_flight(self, partition: TopicPartition) -> int:
-        """Return the number of batches delivered and not yet part of the committable prefix."""
+        """Return the number of delivered batches that ``committable`` does not cover yet."""
         self.committable(partition)
         return len(self._open.get(partition, ()))

@@ -1,4 +1,4 @@
-"""Clients that do not keep a broker busy which is away, or which answers empty fetches at once.
+"""Pauses between requests to a broker that is down, or that answers empty fetches at once.
 
 Apache Kafka holds a fetch until there is data. The embedded broker of the demo and the tests does not.
 """
@@ -12,18 +12,18 @@ from typing import Any
 
 from aiokafka.protocol.fetch import FetchRequest
 
-#: Pause after a question for metadata that no broker answered.
+#: Pause after a metadata request that no broker answered.
 RECONNECT_S = 0.1
-#: Bounds of the pause after an empty fetch that the broker did not hold: what a lone record waits for.
+#: Bounds of the pause after an empty fetch that the broker did not hold. A single record may wait this long.
 MIN_PAUSE_S, MAX_PAUSE_S = 0.002, 0.004
-#: The pause once nothing has come for ``QUIET_S``.
+#: The pause when no record has arrived for ``QUIET_S``.
 QUIET_PAUSE_S, QUIET_S = 0.025, 15.0
 
 
 class _Again:
-    """A fetch request sent again and again: encoded once; an answer like the one before is not decoded.
+    """A fetch request that is sent repeatedly: encoded once; an answer equal to the last one is not decoded.
 
-    Stands in for aiokafka's request, the struct made of it, and the type of the answer.
+    It is used in place of aiokafka's request, of its struct and of the type of the answer.
     """
 
     def __init__(self, request: Any) -> None:
@@ -45,7 +45,7 @@ class _Again:
         return self._encoded
 
     def decode(self, raw: BytesIO) -> Any:
-        """Return the answer when there is anything new in it, else None."""
+        """Return the answer when it has records or an error, else None."""
         body = raw.read()
         if body == self._nothing:
             return None
@@ -57,16 +57,16 @@ class _Again:
 
 
 def _has_news(answer: Any) -> bool:
-    """Return whether an answer to a fetch has an error or records for some partition."""
+    """Return whether the answer to a fetch has records or an error for some partition."""
     return any(part[1] or part[-1] for _, partitions in answer.topics for part in partitions)
 
 
 class _PatientClient:
-    """The client of a fetcher; it holds fetches itself where the broker answers empty ones at once.
+    """The client of a fetcher; it pauses after empty fetches that the broker answered at once.
 
-    The embedded broker does that; a consumer would keep it, and itself, busy with nothing. Here it is asked
-    again, cheaply, after a pause that is the longer the longer nothing came. A broker that holds fetches
-    never gets to see this.
+    The embedded broker does that, and a consumer would then fetch in a busy loop. Here the same request is
+    sent again after a pause; without data the pause grows. With a broker that holds fetches there are no
+    pauses.
     """
 
     def __init__(self, fetcher: Any) -> None:
@@ -90,7 +90,7 @@ class _PatientClient:
             while news is None and now < began + hold:
                 await asyncio.sleep(pause_s(now - self._last_data))
                 if self._fetcher._wait_consume_future is not plan:
-                    break  # there may be something else to ask for
+                    break  # another fetch may be due
                 news = await self._client.send(node_id, again)
                 now = time.monotonic()
         if news is None:
@@ -100,17 +100,17 @@ class _PatientClient:
 
 
 def pause_s(quiet: float) -> float:
-    """Return the pause between fetches of a broker that holds none, after ``quiet`` seconds without data."""
+    """Return the seconds between two fetches after ``quiet`` seconds without data."""
     if quiet > QUIET_S:
         return QUIET_PAUSE_S
     return min(MAX_PAUSE_S, max(MIN_PAUSE_S, quiet / 5))
 
 
 def calm(client: Any) -> None:
-    """Have a started ``AIOKafkaClient`` wait before it asks again for metadata that nobody gave it.
+    """Make a started ``AIOKafkaClient`` wait after a metadata request that no broker answered.
 
-    While its brokers refuse connections it would ask thousands of times a second, at the cost of whoever
-    shares the machine: a broker that starts again, for example.
+    While its brokers refuse connections, it would try thousands of times a second and take the CPU of other
+    processes, for example of a broker that is starting.
     """
     update = client._metadata_update
 
@@ -124,6 +124,6 @@ def calm(client: Any) -> None:
 
 
 def be_patient(consumer: Any) -> None:
-    """Keep a started ``AIOKafkaConsumer`` from always asking a broker that is away, or holds no fetches."""
+    """Make a started ``AIOKafkaConsumer`` pause when a broker is down, or does not hold fetches."""
     calm(consumer._client)
     consumer._fetcher._client = _PatientClient(consumer._fetcher)
