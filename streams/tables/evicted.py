@@ -5,8 +5,9 @@ That is enough to recognise a row when it is read again, and to expire it.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class EvictedRows:
 
     def __init__(self) -> None:
         self._table = RowTable(EVICTED, order=("offset",))
+        self._notes: list[npt.NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self._table)
@@ -51,7 +53,19 @@ class EvictedRows:
             for name in ("offset", "updated"):
                 self._table.data[name][to] = rows.data[name][from_rows]
             self._table.data["crc"][to] = [zlib.crc32(row) for row in rows.pack(from_rows)]
+            if self._notes is not None:
+                self._notes.append(self._table.data[to])
             rows.drop(part)
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[list[npt.NDArray[Any]]]:
+        """Collect what is evicted meanwhile, dtype ``EVICTED``, also of rows that are restored again."""
+        notes: list[npt.NDArray[Any]] = []
+        self._notes = notes
+        try:
+            yield notes
+        finally:
+            self._notes = None
 
     def same(self, keys: U64, packed: Sequence[bytes]) -> npt.NDArray[np.intp]:
         """Return the positions in ``packed`` of rows with the very bytes of the evicted row, ``(m,)``."""

@@ -273,6 +273,10 @@ class StatePartition:
         self._load(keys[same], [packed[i] for i in same.tolist()])
         return before - len(self._evicted)
 
+    def noting_evictions(self) -> contextlib.AbstractContextManager[list[npt.NDArray[Any]]]:
+        """Collect what is evicted meanwhile (dtype ``EVICTED``), also of rows that are restored again."""
+        return self._evicted.noting()
+
     def evicted_rows(self) -> npt.NDArray[Any]:
         """Return a copy of what is known of evicted rows, dtype ``EVICTED``, ``(n,)``."""
         return self._evicted.copy()

@@ -121,19 +121,15 @@ async def write_snapshot(
         "last_crc": part.last_crc,
         "written_s": int(time.time()),
     }
-    # Taken before and after the rows: a row restored or evicted meanwhile may be missing among the rows.
-    cold = part.evicted_rows()
     file = await asyncio.to_thread(_File, snapshot_path(folder, topic, part.number))
     try:
-        header["rows"], step = 0, max(1, CHUNK_BYTES // part.rows.row_bytes)
-        start = 0
-        while start < len(part.rows.view()):  # the length is read each time: rows are added meanwhile
-            chunk = part.rows.view()[start : start + step]
-            chunk = chunk[chunk["key"] != 0]  # a copy
-            header["rows"] += len(chunk)
-            start += step
-            await asyncio.to_thread(file.append, chunk.view(np.uint8))
-        cold = np.concatenate([cold, part.evicted_rows()])
+        # A row that is evicted or restored meanwhile may be missing among the rows. So the file has all that
+        # was evicted before, meanwhile, and afterwards: a restored row may lie in a place that was copied
+        # before.
+        with part.noting_evictions() as meanwhile:
+            before = part.evicted_rows()
+            header["rows"] = await _append_rows(part, file)
+            cold = np.concatenate([before, *meanwhile, part.evicted_rows()])
         cold = cold[np.unique(cold["key"], return_index=True)[1]]
         meta = json.dumps({key.hex(): value.hex() for key, value in part.meta.items()}).encode()
         promise = part.promise()
@@ -147,6 +143,18 @@ async def write_snapshot(
         return True
     finally:
         await asyncio.shield(asyncio.to_thread(file.close))
+
+
+async def _append_rows(part: StatePartition, file: _File) -> int:
+    """Copy the rows into the file, chunk by chunk while they change; return how many."""
+    count, start, step = 0, 0, max(1, CHUNK_BYTES // part.rows.row_bytes)
+    while start < len(part.rows.view()):  # the length is read each time: rows are added meanwhile
+        chunk = part.rows.view()[start : start + step]
+        chunk = chunk[chunk["key"] != 0]  # a copy
+        count += len(chunk)
+        start += step
+        await asyncio.to_thread(file.append, chunk.view(np.uint8))
+    return count
 
 
 def read_snapshot(part: StatePartition, folder: Path, topic: str, begin: int, end: int) -> bool:

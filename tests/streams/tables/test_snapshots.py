@@ -203,3 +203,31 @@ async def test_rows_that_change_while_it_is_written(tmp_path: Path, monkeypatch,
     assert not back.dirty
     back.own()
     assert not back.dirty, "nothing seems to be of a late writer"
+
+
+async def test_a_row_evicted_and_restored_into_a_copied_place_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = partition()
+    for key in range(1, 21):
+        put(part, key, offset=key, count=1, updated={20: 0, 1: 1}.get(key, 100))
+    part.written(part.take())
+    part.position = 20
+    last = part.rows.pack(part.rows.find(keys(20)))[0]
+    monkeypatch.setattr(snapshots, "CHUNK_BYTES", 5 * ROW.itemsize)
+    append, copied = snapshots._File.append, []
+
+    def and_move(file: snapshots._File, data: object) -> None:
+        append(file, data)
+        copied.append(data)
+        if len(copied) == 1:  # places 0 to 4
+            part.evict(before_ms=1)  # key 20, in place 19: not copied yet
+            part.evict(before_ms=2)  # key 1: place 0 is free
+            assert part.revive([last]) == 1
+            assert part.rows.find(keys(20)).tolist() == [0]
+
+    monkeypatch.setattr(snapshots._File, "append", and_move)
+    assert await write_snapshot(part, tmp_path, TOPIC, kept)
+    back = StatePartition(0, RowTable(ROW))
+    assert read_snapshot(back, tmp_path, TOPIC, 0, 20)
+    assert set(back.rows.keys().tolist()) | set(back.evicted().tolist()) == set(range(1, 21))
