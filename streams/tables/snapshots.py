@@ -16,7 +16,6 @@ import asyncio
 import json
 import logging
 import os
-import time
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from headrace.streams.clock import now_ms
 from headrace.streams.tables.partition import EVICTED, StatePartition
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ async def write_snapshot(
         "row_bytes": part.rows.row_bytes,
         "position": part.position,
         "last_crc": part.last_crc,
-        "written_s": int(time.time()),
+        "written_s": now_ms() // 1000,
     }
     file = await asyncio.to_thread(_File, snapshot_path(folder, topic, part.number))
     try:
@@ -195,7 +195,7 @@ def _read_header(
         whole = HEADER_BYTES + header["rows"] * header["row_bytes"] + header["cold"] * EVICTED.itemsize
         whole += header["meta_bytes"]
         position, version = int(header["position"]), header["version"]
-        age = time.time() - int(header["written_s"])
+        age = now_ms() / 1000 - int(header["written_s"])
     except (ValueError, TypeError, KeyError) as exc:
         raise _MisfitError(f"its header cannot be read ({exc!r})") from exc
     wanted = {

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from headrace.streams import clock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.flow import group_reads
@@ -99,7 +100,7 @@ async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
     finally:
         await consumer.stop()
         await admin.close()
-    now = time.time() * 1000 if now_ms is None else now_ms
+    now = clock.now_ms() if now_ms is None else now_ms
     return rows(committed, begins, ends, written, now, prefix=settings.name("headrace-"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,6 +14,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from mode import Service
 
+from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.framing import frame_records
@@ -198,7 +198,7 @@ class BatchSender(Service):
         pending: list[asyncio.Future[Any]] = []
         sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and its number of records
         producer = await self._usable()
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         try:
             for payload, count in frames:
                 framed = FramedBatch(payload, count, now, self._settings.bulk_compression)
