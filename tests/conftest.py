@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
 from headrace.streams.app import run_apps
@@ -34,9 +36,13 @@ def _start(server: EmbeddedServer) -> None:
         pytest.skip(str(exc))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def broker() -> Iterator[str]:
-    """Bootstrap address of a Kafka broker."""
+    """Bootstrap address of a Kafka broker.
+
+    An embedded one is new for every test: it starts at once, and a client that bootstraps reads the metadata of
+    all topics there are, which is most of a test's work once a hundred tests have left theirs.
+    """
     if external := os.environ.get("HEADRACE_TEST_BROKER"):
         yield external
         return
@@ -65,6 +71,22 @@ def real_kafka() -> bool:
 
 
 @pytest.fixture
+async def short_session_s(broker: str, real_kafka: bool) -> float:
+    """Shortest session timeout, s, that the broker accepts and a busy machine keeps; for tests that wait for it."""
+    if not real_kafka:
+        return 1.5  # the embedded broker takes any, and removes no member
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
+    finally:
+        await admin.close()
+    (resource,) = answer.resources
+    found = {name: value for name, value, *_ in resource[4]}
+    return max(3.0, int(found["group.min.session.timeout.ms"]) / 1000)
+
+
+@pytest.fixture
 def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
     """Return a function making settings of a fresh installation (own topic prefix) with overrides."""
 
@@ -74,6 +96,7 @@ def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
             "redis_url": redis_url,
             "topic_prefix": f"t{secrets.token_hex(4)}-",
             "session_timeout_s": 6.0,  # the least a stock Kafka broker accepts
+            "redis_read_ms": 2000,  # on a busy machine slow is not away
         }
         return Settings(**{**values, **overrides})
 
