@@ -26,6 +26,9 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.names import create_topics
 from headrace.streams.topics.sender import BatchSender
 
+#: The shortest session a stock Kafka broker accepts, and the embedded one.
+STOCK_SESSION_MS = 6000
+
 
 def _start(server: EmbeddedServer) -> None:
     try:
@@ -40,8 +43,8 @@ def _start(server: EmbeddedServer) -> None:
 def broker() -> Iterator[str]:
     """Bootstrap address of a Kafka broker.
 
-    An embedded one is new for every test: it starts at once, and a client that bootstraps reads the metadata of
-    all topics there are, which is most of a test's work once a hundred tests have left theirs.
+    An embedded one is new for every test: it starts at once, and a client that bootstraps reads the metadata
+    of all topics there are, which is most of a test's work once a hundred tests have left theirs.
     """
     if external := os.environ.get("HEADRACE_TEST_BROKER"):
         yield external
@@ -71,19 +74,16 @@ def real_kafka() -> bool:
 
 
 @pytest.fixture
-async def short_session_s(broker: str, real_kafka: bool) -> float:
-    """Shortest session timeout, s, that the broker accepts and a busy machine keeps; for tests that wait for it."""
-    if not real_kafka:
-        return 1.5  # the embedded broker takes any, and removes no member
+async def short_session_s(broker: str) -> float:
+    """Shortest session timeout, s, that the broker accepts and a busy machine keeps."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     await admin.start()
     try:
         (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
     finally:
         await admin.close()
-    (resource,) = answer.resources
-    found = {name: value for name, value, *_ in resource[4]}
-    return max(3.0, int(found["group.min.session.timeout.ms"]) / 1000)
+    told = {name: value for name, value, *_ in answer.resources[0][4]}
+    return max(3.0, int(told.get("group.min.session.timeout.ms", STOCK_SESSION_MS)) / 1000)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
             "brokers": broker,
             "redis_url": redis_url,
             "topic_prefix": f"t{secrets.token_hex(4)}-",
-            "session_timeout_s": 6.0,  # the least a stock Kafka broker accepts
+            "session_timeout_s": STOCK_SESSION_MS / 1000,
             "redis_read_ms": 2000,  # on a busy machine slow is not away
         }
         return Settings(**{**values, **overrides})
