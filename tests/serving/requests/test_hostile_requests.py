@@ -131,7 +131,6 @@ async def test_a_request_in_a_foreign_partition_is_logged_in_its_users(two: Sett
         async with worker(two, ["serve"]):
             request: Any = (b"u", body("r1"), None, to(topics.replies))
             await until(lambda: read_all(two, topics.items), lambda found: len(found) == len(ITEMS))
-            await asyncio.sleep(0.3)
             await sender.send_many(topics.requests, [request], partition=elsewhere)
             logged = await until(lambda: read_all(two, topics.impressions), lambda found: len(found) == 1)
     assert logged[0].partition == partition_of(b"u", 2)
@@ -143,13 +142,13 @@ async def test_an_ordinary_stop_says_nothing_of_failures(
 ) -> None:
     topics = Topics(two)
     await create_topics(two)
-    slow = two.model_copy(update={"flush_every_ms": 1500})
+    slow = two.model_copy(update={"flush_every_ms": 600})
     async with producer(two) as sender:
         async with worker(slow, ["ingest"]):
-            await asyncio.sleep(1.0)
-            await publish(sender, topics.events, [("u", Event("e", "click", "u", "item-1", now_ms()))])
             await asyncio.sleep(0.4)
-        await asyncio.sleep(1.6)
+            await publish(sender, topics.events, [("u", Event("e", "click", "u", "item-1", now_ms()))])
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)  # longer than until the next flush
     assert "flush failed" not in caplog.text
 
 
