@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from fresh_topics import admin_of, delete_topics, make_topics
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
 from headrace.streams.app import run_apps
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.topics.names import create_topics
 from headrace.streams.topics.sender import BatchSender
 
 #: The shortest session a stock Kafka broker accepts, and the embedded one.
@@ -76,19 +75,18 @@ def real_kafka() -> bool:
 @pytest.fixture
 async def short_session_s(broker: str) -> float:
     """Shortest session timeout, s, that the broker accepts and a busy machine keeps."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
-    await admin.start()
-    try:
+    async with admin_of(broker) as admin:
         (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
-    finally:
-        await admin.close()
     told = {name: value for name, value, *_ in answer.resources[0][4]}
     return max(3.0, int(told.get("group.min.session.timeout.ms", STOCK_SESSION_MS)) / 1000)
 
 
 @pytest.fixture
-def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
+async def make_settings(
+    broker: str, redis_url: str, real_kafka: bool
+) -> AsyncIterator[Callable[..., Settings]]:
     """Return a function making settings of a fresh installation (own topic prefix) with overrides."""
+    prefixes: list[str] = []
 
     def make(**overrides: Any) -> Settings:
         values: dict[str, Any] = {
@@ -98,9 +96,13 @@ def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
             "session_timeout_s": STOCK_SESSION_MS / 1000,
             "redis_read_ms": 2000,  # on a busy machine slow is not away
         }
-        return Settings(**{**values, **overrides})
+        settings = Settings(**{**values, **overrides})
+        prefixes.append(settings.topic_prefix)
+        return settings
 
-    return make
+    yield make
+    if real_kafka and all(prefixes):
+        await delete_topics(broker, prefixes)
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 @pytest.fixture
 async def topics_made(settings: Settings) -> Settings:
     """The same settings, with all topics made."""
-    await create_topics(settings)
+    await make_topics(settings)
     return settings
 
 

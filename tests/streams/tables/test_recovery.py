@@ -6,13 +6,13 @@ import json
 import zlib
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from counting_worker import Worker, changelog, produce
+from fresh_topics import make_topic, make_topics
 
 from headrace.streams.errors import HeadraceError
 from headrace.streams.settings import Settings
 from headrace.streams.tables import snapshots
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import Reader, open_reader, read_partition
 
 pytestmark = pytest.mark.broker
@@ -58,7 +58,7 @@ async def test_a_snapshot_is_used_and_the_rest_is_read(make_settings, tmp_path, 
     settings = make_settings(
         data_dir=tmp_path, snapshot_every_s=300, topic_prefix=sender._settings.topic_prefix
     )
-    await create_topics(settings)
+    await make_topics(settings)
     ids = range(1, 401)
     await produce(sender, settings, ids)
     async with Worker(settings) as worker:
@@ -90,13 +90,13 @@ async def test_a_snapshot_of_another_changelog_is_not_used(
     settings = make_settings(
         data_dir=tmp_path, snapshot_every_s=300, topic_prefix=sender._settings.topic_prefix
     )
-    await create_topics(settings)
+    await make_topics(settings)
     await produce(sender, settings, range(1, 9))
     async with Worker(settings) as worker:
         await eventually(lambda: len(worker.counts()) == 8)
     topic = Topics(settings).user_state
     other = make_settings(data_dir=tmp_path, snapshot_every_s=300)
-    await create_topics(other)
+    await make_topics(other)
     # The same records but one, elsewhere: as if the topic had been deleted and made again.
     for n in range(4):
         records = await changelog(settings, n)
@@ -155,10 +155,7 @@ async def test_a_hole_at_the_end_does_not_hang(topics_made, sender, monkeypatch)
 async def test_a_missing_changelog_is_an_error(settings, real_kafka):
     if not real_kafka:
         pytest.skip("the embedded broker makes a topic of everything that is asked for")
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers)
-    await admin.start()
-    await admin.create_topics([NewTopic(Topics(settings).events, 4, 1)])
-    await admin.close()
+    await make_topic(settings, Topics(settings).events)
     with pytest.raises(HeadraceError, match="does not exist"):
         async with Worker(settings):
             pass

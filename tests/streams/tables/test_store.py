@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from counting_worker import ROW, Worker, changelog, keys, produce
+from fresh_topics import make_changelog
 
 from headrace.streams.errors import FencedError
 from headrace.streams.settings import Settings
@@ -136,11 +136,7 @@ async def test_evicted_rows_come_back_when_they_are_needed(topics_made, sender, 
 
 async def test_faust_tables_beside_columnar_ones(topics_made, sender, eventually):
     settings, topics = topics_made, Topics(topics_made)
-    name = settings.name("headrace-clicks") + "-words-changelog"
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 4, 1, topic_configs={"cleanup.policy": "compact"})])
-    await admin.close()
+    await make_changelog(settings, settings.name("headrace-clicks"), "words")
 
     def both() -> Worker:
         worker = Worker(settings)

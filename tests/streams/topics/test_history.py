@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from fresh_topics import make_topics
 
 from headrace.streams.settings import Settings
 from headrace.streams.topics.history import read_since
-from headrace.streams.topics.names import Topics, create_topics
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.transport.batches import RecordBatch
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.broker
 
 @pytest.fixture
 async def sender(settings: Settings) -> AsyncIterator[BatchSender]:
-    await create_topics(settings)
+    await make_topics(settings)
     sender = BatchSender(settings)
     await sender.start()
     yield sender

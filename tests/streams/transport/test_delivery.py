@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import NewPartitions
+from fresh_topics import admin_of, make_changelog, make_topic
 from transport_probes import Asked, collecting, committed_is, quick_app
 from transport_worker import committed, fill
 
@@ -159,10 +160,8 @@ async def test_partitions_added_while_running_are_read_from_their_beginning(
     settings, sender, running, eventually
 ):
     topic = settings.name("growing")
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, 2, 1)])
+    await make_topic(settings, topic, 2)
+    async with admin_of(settings.brokers) as admin:
         await fill(sender, topic, 500, partitions=2)
         app, got = quick_app(settings, "grow", consumer_metadata_max_age_ms=500), []
         collecting(app, topic, got)
@@ -177,8 +176,6 @@ async def test_partitions_added_while_running_are_read_from_their_beginning(
             await eventually(lambda: {p for p, _ in got} == {0, 1, 2, 3}, 15)
             await eventually(lambda: len(set(got)) == 1200)
             await eventually(committed_is(settings, "grow", topic, 3, 100))
-    finally:
-        await admin.close()
     assert set(got) == {(p, n) for p in range(2) for n in range(500)} | {
         (p, n) for p in (2, 3) for n in range(100)
     }
@@ -188,6 +185,7 @@ async def test_stock_tables_recover_beside_batches_and_their_changelogs_cost_not
     topics_made, sender, running, eventually, tmp_path
 ):
     settings, topics = topics_made, Topics(topics_made)
+    await make_changelog(settings, settings.name("headrace-tables"), "counts")
 
     def new_app():
         app = make_app(

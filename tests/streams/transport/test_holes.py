@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.types import TP
+from fresh_topics import make_topic
 from transport_probes import collecting, committed_is
 
 from headrace.streams.app import make_app
@@ -48,23 +48,20 @@ async def test_a_compacted_topic_is_read_to_its_end(settings, running, eventuall
     if not real_kafka:
         pytest.skip("the embedded broker does not compact")
     topic = settings.name("compacted")
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers)
-    await admin.start()
-    config = {
-        "cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.001",
-        "delete.retention.ms": "0", "min.compaction.lag.ms": "0",
-    }  # fmt: skip
-    await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=config)])
-    await admin.close()
+    await make_topic(
+        settings, topic, 1, cleanup_policy="compact", segment_ms="100", min_cleanable_dirty_ratio="0.001",
+        delete_retention_ms="0", min_compaction_lag_ms="0",
+    )  # fmt: skip
+    first = {"partition": 0, "timestamp_ms": int(time.time() * 1000) - 10_000}
     async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
         for n in range(2000):
-            await producer.send(topic, b"%d" % n, key=b"%d" % (n % 3), partition=0)
+            await producer.send(topic, b"%d" % n, key=b"%d" % (n % 3), **first)
         await producer.flush()
-        await producer.send_and_wait(topic, None, key=b"gone", partition=0)
-        for n in range(20):  # rolls segments, so that those before are compacted
-            await asyncio.sleep(0.15)
-            await producer.send_and_wait(topic, b"%d" % n, key=b"last", partition=0)
-    there = await readable(settings, topic, eventually, fewer_than=1000)
+        await producer.send_and_wait(topic, None, key=b"gone", **first)
+        for n in range(20):  # rolls segments by their dates, so that those before are compacted
+            later = {**first, "timestamp_ms": first["timestamp_ms"] + 150 * (n + 1)}
+            await producer.send_and_wait(topic, b"%d" % n, key=b"last", **later)
+    there = await readable(settings, topic, eventually, fewer_than=10)  # the last one of each key
     app, got = make_app(settings, "compact"), []
     collecting(app, topic, got)
     async with running(app):

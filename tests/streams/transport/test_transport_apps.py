@@ -15,6 +15,7 @@ import faust
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from faust.exceptions import ImproperlyConfigured
+from fresh_topics import make_changelog, make_topics
 from project import ROOT
 from transport_worker import fill
 
@@ -165,6 +166,7 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
         group=group, broker=f"kafka://{settings.brokers}", folder=str(tmp_path / "data"), port=port,
         brokers=settings.brokers, prefix=settings.topic_prefix,
     )  # fmt: skip
+    await make_changelog(settings, group, "clicks")
     (tmp_path / "shop.py").write_text(MODULE.format(make=made, topic=topics.events, single=topics.users))
     command = [sys.executable, "-m", "faust", "--workdir", str(tmp_path), "-A", "shop:app", "worker"]
     command += ["--web-host", "127.0.0.1", "--web-bind", "127.0.0.1", "--web-port", str(port), "-l", "warn"]
@@ -202,10 +204,8 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
 
 
 async def test_the_web_server_of_an_app_in_our_own_loop(make_settings, running, eventually):
-    from headrace.streams.topics.names import create_topics
-
     settings = make_settings(web_port=free_port())
-    await create_topics(settings)
+    await make_topics(settings)
     app = make_app(settings, "web")
 
     @app.agent(batch_topic(app, Topics(settings).events))

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from fresh_topics import make_changelog
 from project import ROOT
 
 from headrace.demo.embedded import free_port
@@ -78,6 +79,7 @@ async def counts(folder: Path, code: str, sender, topic: str, eventually) -> Non
 
 @pytest.mark.broker
 async def test_the_complete_example_counts(topics_made, sender, eventually, tmp_path):
+    await make_changelog(topics_made, topics_made.name("shop"), "clicks")
     code = adapted(SHOP, topics_made)
     await counts(tmp_path, code, sender, Topics(topics_made).events, eventually)
 
@@ -88,6 +90,7 @@ async def test_the_class_of_ones_own_counts_too(topics_made, sender, eventually,
         "from headrace.streams.transport.consumer import BatchApp, ",
         "from headrace.streams.transport.consumer import ",
     )
+    await make_changelog(topics_made, topics_made.name("shop"), "clicks")
     code = adapted(code.replace("BatchApp(", "App("), topics_made)
     await counts(tmp_path, OWN_CLASS + code, sender, Topics(topics_made).events, eventually)
 
