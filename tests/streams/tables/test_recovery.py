@@ -152,9 +152,10 @@ async def test_a_hole_at_the_end_does_not_hang(topics_made, sender, monkeypatch)
         assert len(worker.table.active[0].meta) == 10
 
 
-async def test_a_missing_changelog_is_an_error(settings, real_kafka):
+async def test_a_missing_changelog_is_an_error(settings, real_kafka, monkeypatch):
     if not real_kafka:
         pytest.skip("the embedded broker makes a topic of everything that is asked for")
+    monkeypatch.setattr("headrace.streams.tables.recovery.NO_TOPIC_S", 0.0)
     await make_topic(settings, Topics(settings).events)
     with pytest.raises(HeadraceError, match="does not exist"):
         async with Worker(settings):
