@@ -10,8 +10,11 @@ JSON ?=
 # make chaos: the plan's seed; QUICK=1 is shorter.
 SEED ?= 1
 QUICK ?=
-# What pytest is told besides, for example TESTS="tests/unit -x".
+# What pytest is told besides, for example TESTS="tests/streams -x"; JOBS processes at once, 0 for one that shows
+# what a test prints (TESTS="tests/streams/test_dedup.py -s" JOBS=0).
 TESTS ?=
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # make bench-replay: a Globo click file or a folder of them, how many clicks, how many runs.
 CLICKS ?=
 LIMIT ?=
@@ -38,8 +41,8 @@ help: ## List the commands
 demo: $(READY) ## Run the whole loop on an embedded broker (SECONDS=60, JSON=path for the figures)
 	@$(BIN)/headrace demo --seconds $(SECONDS) $(if $(JSON),--json "$(JSON)")
 
-test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to choose)
-	@$(BIN)/python -m pytest $(TESTS)
+test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to choose, JOBS=n processes)
+	@$(PYTEST) $(TESTS)
 	@echo
 	@echo "That was everything that runs on the embedded broker and store. More:"
 	@echo "  make test-kafka   the broker tests again, on a real Apache Kafka and a real Redis"
@@ -49,7 +52,7 @@ test-wheel: $(READY) ## Install the package as a caller does, in fresh environme
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
 
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
-	@$(BIN)/python ops/kafka/run.py -- $(BIN)/python -m pytest -m broker $(TESTS)
+	@$(BIN)/python ops/kafka/run.py -- $(PYTEST) -m broker $(TESTS)
 
 chaos: $(READY) ## Break everything while events flow, then verify (SEED=1, JSON=path, QUICK=1; a real Kafka and Redis)
 	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)")

@@ -1,7 +1,7 @@
 """What an event costs, ours and the Python peers: one broker, the same events, in turns. Prints JSON.
 
     python bench/bench_ingest.py [--events N] [--runs N] [--only NAMES] [--broker auto|kafka|embedded]
-                                 [--clicks GLOBO_PATH] [--profile FOLDER]
+                                 [--clicks GLOBO_PATH] [--profile FOLDER] [--warm-up S] [--touch-gb N]
 
 ``user_stage``, ``pipeline``, ``stock_faust``, ``quixstreams``, ``bytewax`` are events per CPU-second. The
 events are in the topic before a program starts: a figure is what the program can do, not what a producer
@@ -118,14 +118,14 @@ async def systems(report: Report, bench: Bench, names: list[str], runs: int, fre
 class Freshness:
     """Freshness at half of the pipeline's wall throughput, just measured, or at ``--rate``; once a round."""
 
-    def __init__(self, rate: int | None, seconds: float) -> None:
-        self._rate, self._seconds = rate, seconds
+    def __init__(self, rate: int | None, seconds: float, warm_up_s: float) -> None:
+        self._rate, self._seconds, self._warm_up_s = rate, seconds, warm_up_s
         self._seen: list[dict[str, Any]] = []
 
     async def measure(self, report: Report, bench: Bench, half: float) -> None:
         """Measure once."""
         try:
-            seen = await freshness(bench, self._rate or round(half), self._seconds)
+            seen = await freshness(bench, self._rate or round(half), self._seconds, self._warm_up_s)
         except FailedError as exc:
             report.failed("freshness", exc)
             return
@@ -152,7 +152,7 @@ def memory(report: Report, users: int, items: int) -> None:
     """Measure bytes a row, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", _MEMORY, str(users), str(items)],
-        cwd=ROOT,
+        cwd=ROOT / "bench",
         capture_output=True,
         text=True,
         check=False,
@@ -195,9 +195,9 @@ async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dic
         if name in args.only:
             report.failed(name, why)
     async with Positions(where.brokers) as positions:
-        bench = Bench(where, events, items, positions, folder, args.idle)
+        bench = Bench(where, events, items, positions, folder, args.idle, int(args.touch_gb * 1024**3))
         names = [name for name in SYSTEMS if name in args.only and name not in report.missing]
-        fresh = Freshness(args.rate, args.seconds) if "freshness" in args.only else None
+        fresh = Freshness(args.rate, args.seconds, args.warm_up) if "freshness" in args.only else None
         await systems(report, bench, names, args.runs, fresh)
         if "recovery" in args.only:
             try:
@@ -247,6 +247,12 @@ def main() -> int:
         "--rate", type=int, help="freshness: events per second instead of half the pipeline's"
     )
     parser.add_argument("--seconds", type=float, default=20, help="freshness: how long is probed")
+    parser.add_argument(
+        "--warm-up", type=float, default=8, help="freshness: seconds of load before the first probe"
+    )
+    parser.add_argument(
+        "--touch-gb", type=float, default=3, help="memory used and given back before a program starts"
+    )
     parser.add_argument(
         "--profile", type=Path, help="folder for py-spy's flame graphs (more runs, not counted)"
     )

@@ -16,13 +16,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from fresh_topics import admin_of, delete_topics, make_topics
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
 from headrace.streams.errors import UnavailableError
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
-from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.sender import BatchSender
+
+#: The shortest session a stock Kafka broker accepts, and the embedded one.
+STOCK_SESSION_MS = 6000
 
 
 def _start(server: EmbeddedServer) -> None:
@@ -34,9 +38,13 @@ def _start(server: EmbeddedServer) -> None:
         pytest.skip(str(exc))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def broker() -> Iterator[str]:
-    """Bootstrap address of a Kafka broker."""
+    """Bootstrap address of a Kafka broker.
+
+    An embedded one is new for every test: it starts at once, and a client that bootstraps reads the metadata
+    of all topics there are, which is most of a test's work once a hundred tests have left theirs.
+    """
     if external := os.environ.get("HEADRACE_TEST_BROKER"):
         yield external
         return
@@ -65,19 +73,36 @@ def real_kafka() -> bool:
 
 
 @pytest.fixture
-def make_settings(broker: str, redis_url: str) -> Callable[..., Settings]:
+async def short_session_s(broker: str) -> float:
+    """Shortest session timeout, s, that the broker accepts and a busy machine keeps."""
+    async with admin_of(broker) as admin:
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
+    told = {name: value for name, value, *_ in answer.resources[0][4]}
+    return max(3.0, int(told.get("group.min.session.timeout.ms", STOCK_SESSION_MS)) / 1000)
+
+
+@pytest.fixture
+async def make_settings(
+    broker: str, redis_url: str, real_kafka: bool
+) -> AsyncIterator[Callable[..., Settings]]:
     """Return a function making settings of a fresh installation (own topic prefix) with overrides."""
+    prefixes: list[str] = []
 
     def make(**overrides: Any) -> Settings:
         values: dict[str, Any] = {
             "brokers": broker,
             "redis_url": redis_url,
             "topic_prefix": f"t{secrets.token_hex(4)}-",
-            "session_timeout_s": 6.0,  # the least a stock Kafka broker accepts
+            "session_timeout_s": STOCK_SESSION_MS / 1000,
+            "redis_read_ms": 2000,  # on a busy machine slow is not away
         }
-        return Settings(**{**values, **overrides})
+        settings = Settings(**{**values, **overrides})
+        prefixes.append(settings.topic_prefix)
+        return settings
 
-    return make
+    yield make
+    if real_kafka and all(prefixes):
+        await delete_topics(broker, prefixes)
 
 
 @pytest.fixture
@@ -89,7 +114,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 @pytest.fixture
 async def topics_made(settings: Settings) -> Settings:
     """The same settings, with all topics made."""
-    await create_topics(settings)
+    await make_topics(settings)
     return settings
 
 

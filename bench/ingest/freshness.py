@@ -6,7 +6,7 @@ when its user's ``n_clicks`` counts it. So a delay is too long by up to the time
 the read's own (both are in the result), never too short. Sender, reader, load, worker, broker and Redis
 share the machine's cores. The pipeline runs as docker-compose.yml runs it, a process a role.
 
-As a program (``python -m bench.ingest.freshness BROKERS PREFIX RATE SECONDS``) it is the load.
+As a program (``python -m ingest.freshness BROKERS PREFIX RATE SECONDS`` in bench/) it is the load.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ POLL_S = 0.004
 TICK_S = 0.01
 #: Making an event of the load takes less than this.
 MAKING_S = 12e-6
-#: From the load's first event to the first probe: the broker compiles what it runs often.
-WARM_UP_S = 8.0
-#: The load goes on for so long after the last probe.
+#: The load goes on for so long after the last probe, and no longer than the warm-up.
 COOL_DOWN_S = 3.0
 
 
@@ -189,14 +187,18 @@ class Probe:
         return not self.waiting
 
 
-async def freshness(bench: Bench, rate: int, seconds: float) -> dict[str, Any]:
-    """Return p50 and p99 (ms) of the delay, and how it was measured. Raises ``FailedError``."""
+async def freshness(bench: Bench, rate: int, seconds: float, warm_up_s: float) -> dict[str, Any]:
+    """Return p50 and p99 (ms) of the delay, and how it was measured. Raises ``FailedError``.
+
+    ``warm_up_s`` is the time from the load's first event to the first probe: the broker compiles what it runs
+    often.
+    """
     prefix = f"{bench.fresh()}-"
     settings = await bench.topics(prefix, events=False)
     store = RedisStore(settings, read_timeout_s=2.0)
     producer = AIOKafkaProducer(bootstrap_servers=settings.brokers.split(","), acks=1, linger_ms=0)
     probe = Probe(settings, store, producer)
-    touch_memory()
+    touch_memory(bench.touch_bytes)
     await producer.start()
     watching = asyncio.create_task(probe.watch())
     try:
@@ -217,7 +219,7 @@ async def freshness(bench: Bench, rate: int, seconds: float) -> dict[str, Any]:
                 await probe.send(user)
             if not await probe.settle(60):
                 raise FailedError(f"freshness: the worker did not start:\n{workers[0].last_words()}")
-            result = await _under_load(probe, bench, prefix, users, rate, seconds)
+            result = await _under_load(probe, bench, prefix, users, rate, seconds, warm_up_s)
             if watching.done():
                 raise FailedError(f"freshness: reading Redis failed: {watching.exception()}")
             for process in workers:
@@ -234,17 +236,18 @@ async def freshness(bench: Bench, rate: int, seconds: float) -> dict[str, Any]:
 
 
 async def _under_load(
-    probe: Probe, bench: Bench, prefix: str, users: list[str], rate: int, seconds: float
+    probe: Probe, bench: Bench, prefix: str, users: list[str], rate: int, seconds: float, warm_up_s: float
 ) -> dict[str, Any]:
     brokers = probe.settings.brokers
-    command = [sys.executable, "-m", "bench.ingest.freshness", brokers, prefix, str(rate)]
+    in_all = warm_up_s + seconds + min(COOL_DOWN_S, warm_up_s)
+    command = [sys.executable, "-m", "ingest.freshness", brokers, prefix, str(rate), str(in_all)]
     log = bench.folder / "load.log"
-    with Process([*command, str(WARM_UP_S + seconds + COOL_DOWN_S)], dict(os.environ), log, ROOT) as loader:
+    with Process(command, dict(os.environ), log, ROOT / "bench") as loader:
         while not log.read_text():  # it says when it has made its events
             if loader.ended():
                 raise FailedError("freshness: the load ended early")
             await asyncio.sleep(0.05)
-        await asyncio.sleep(WARM_UP_S)
+        await asyncio.sleep(warm_up_s)
         probe.delays, probe.gaps, probe.reads = [], [], []
         began = time.monotonic()
         for n in range(int(seconds * PROBES_PER_S)):

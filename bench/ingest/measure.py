@@ -8,20 +8,24 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # for ops/kafka/run.py
 
-from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
-from headrace.streams.errors import UnavailableError
-from ops.kafka.run import KafkaServer, RedisServer, java, kafka_jars
+import numpy as np  # noqa: E402
+from aiokafka import AIOKafkaConsumer, TopicPartition  # noqa: E402
+from aiokafka.admin import AIOKafkaAdminClient  # noqa: E402
+from aiokafka.errors import KafkaError  # noqa: E402
+
+from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent  # noqa: E402
+from headrace.streams.errors import UnavailableError  # noqa: E402
+from ops.kafka.run import KafkaServer, RedisServer, java, kafka_jars  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
 #: Two cores are shared by all: nobody's linear algebra starts threads of its own.
@@ -82,12 +86,14 @@ def cpu_s(pid: int) -> float:
     return ticks / TICK
 
 
-def touch_memory(size: int = 3 * 1024**3) -> None:
+def touch_memory(size: int) -> None:
     """Use memory and give it back, so that the next program gets pages that the machine really has.
 
     A virtual machine may have handed its free memory back to its host. Getting a page again then costs ten
     times what it does anywhere else (here 9 us for 4 kB), and would be put down to whoever starts first.
     """
+    if not size:
+        return
     for huge in (False, True):  # they come from different places
         with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
             if huge:

@@ -108,7 +108,7 @@ async def _recover_once(bench: Bench, settings: Settings, count: int) -> dict[st
     env = environment(settings.model_copy(update={"snapshot_every_s": 0.0}))
     log = bench.folder / "recovery.log"
     command = [sys.executable, "-m", "headrace", "worker", "ingest"]
-    touch_memory()
+    touch_memory(bench.touch_bytes)
     with Process(command, env, log, ROOT) as process:
         began = time.monotonic()
         while True:

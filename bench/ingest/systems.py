@@ -87,7 +87,8 @@ class Run:
 class Bench:
     """Topics, servers and a scratch folder; runs systems one at a time.
 
-    ``idle_s`` is how long an idle program is left alone before its CPU time is read.
+    ``idle_s`` is how long an idle program is left alone before its CPU time is read; ``touch_bytes`` how much
+    memory is used and given back before a program starts (``touch_memory``).
     """
 
     def __init__(
@@ -98,12 +99,14 @@ class Bench:
         positions: Positions,
         folder: Path,
         idle_s: float,
+        touch_bytes: int,
     ) -> None:
         self.servers = servers
         self.events, self.items = events, items
         self.positions = positions
         self.folder = folder
         self.idle_s = idle_s
+        self.touch_bytes = touch_bytes
         self.described = describe(events)
         self._last = newcomers(events)
         self._ends: dict[str, dict[int, int]] = {}
@@ -233,7 +236,7 @@ class Bench:
         total, servers = len(self.events), self.servers
         before = (cpu_s(servers.broker_pid), cpu_s(servers.redis_pid))
         log = self.folder / f"{name}.log"
-        touch_memory()
+        touch_memory(self.touch_bytes)
         with Process(command, env, log, cwd) as process:
             began = time.monotonic()
             deadline = began + 90 + total / 1000

@@ -49,6 +49,7 @@ num.partitions=2
 auto.create.topics.enable=false
 message.max.bytes=16777216
 replica.fetch.max.bytes=16777216
+log.cleaner.backoff.ms=500
 broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from fresh_topics import make_topics
 
 from headrace.agents.roles import run_worker
 from headrace.models.state import items as item_state
@@ -19,7 +20,6 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
-from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import read_partition
 from headrace.streams.topics.sender import BatchSender
@@ -61,7 +61,7 @@ async def test_what_was_held_back_is_written_and_committed(
     settings: Settings, sender: BatchSender, eventually: Callable[..., Awaitable[None]]
 ) -> None:
     topics, store = Topics(settings), RedisStore(settings)
-    await create_topics(settings)
+    await make_topics(settings)
     now = time.time_ns() // 1_000_000
     events = [
         Event(event_id=f"e{n}", user_id=f"u{n % 7}", item_id="i1", type="click", ts=now)

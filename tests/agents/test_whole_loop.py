@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from fresh_topics import make_topics
 from installation import ITEMS, dead_letters, now_ms, producer, publish, read_all, until, worker
 
 from headrace.models.learning import examples as example_log
@@ -22,7 +23,6 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Event, Example, Item, RecReply, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
-from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
@@ -48,10 +48,15 @@ def quick(settings: Settings, tmp_path: Path) -> Settings:
     )
 
 
+def request(request_id: str, user: str, **fields: Any) -> RecRequest:
+    """Return a request that a busy machine, too, answers in time: a late answer is not logged."""
+    return RecRequest(request_id, user, "home", deadline_ms=5000, **fields)
+
+
 async def test_the_loop_from_click_to_lightgbm_ranked_reply(quick: Settings) -> None:
     """Clicks become features in Redis, lists are logged, labelled, trained on; the ranker comes into use."""
     topics = Topics(quick)
-    await create_topics(quick)
+    await make_topics(quick)
     rng = np.random.default_rng(3)
     async with producer(quick) as sender:
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
@@ -74,7 +79,7 @@ async def test_the_loop_from_click_to_lightgbm_ranked_reply(quick: Settings) -> 
                 for _ in range(10):
                     n += 1
                     reply = await client.recommend(
-                        RecRequest(f"r{n}", f"user-{n % 8}", "home", n=10, context=Context(country="BR")), 5.0
+                        request(f"r{n}", f"user-{n % 8}", n=10, context=Context(country="BR")), 5.0
                     )
                     assert reply.error is None
                     assert len(reply.items) == 10
@@ -135,7 +140,7 @@ async def _react(
 
 async def test_a_new_item_is_retrievable_within_a_second(quick: Settings) -> None:
     topics = Topics(quick)
-    await create_topics(quick)
+    await make_topics(quick)
     async with producer(quick) as sender:
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
         async with worker(quick, ["ingest", "aggregate", "serve"]), RecClient(quick, "fresh") as client:
@@ -155,7 +160,7 @@ async def test_a_new_item_is_retrievable_within_a_second(quick: Settings) -> Non
 
 async def test_bad_input_becomes_dead_letters_and_error_replies_and_stops_nothing(quick: Settings) -> None:
     topics = Topics(quick)
-    await create_topics(quick)
+    await make_topics(quick)
     good = msgspec.json.encode(Event("ok", "click", "u", "item-1", now_ms()))
 
     def event(**changes: Any) -> bytes:
@@ -237,7 +242,7 @@ async def _bad_requests(client: RecClient) -> None:
 
 async def test_poison_on_the_internal_topics_is_buried_and_stops_nothing(quick: Settings) -> None:
     topics = Topics(quick)
-    await create_topics(quick)
+    await make_topics(quick)
     impression = {
         "request_id": "r", "user_id": "u", "surface": "home", "ts": 1, "country": "", "device": "",
         "ranker": "", "online": "", "spec": "x", "item_ids": ["item-1"], "propensities": [1.0],
@@ -277,13 +282,13 @@ async def test_clicks_label_their_lists_after_a_long_stop_of_the_learner(quick: 
     """The learner was down for longer than the wait: its backlog must not become lists nobody clicked."""
     settings = quick.model_copy(update={"outcome_wait_ms": 500})
     topics = Topics(settings)
-    await create_topics(settings)
+    await make_topics(settings)
     clicks = shown = 0
     async with producer(settings) as sender:
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
         async with worker(settings, ["ingest", "aggregate", "serve"]), RecClient(settings, "late") as client:
             for n in range(20):
-                reply = await client.recommend(RecRequest(f"r{n}", f"user-{n}", "home", n=5), 5.0)
+                reply = await client.recommend(request(f"r{n}", f"user-{n}", n=5), 5.0)
                 shown += len(reply.items)
                 first = reply.items[0].item_id
                 event = Event(f"c{n}", "click", f"user-{n}", first, now_ms(), request_id=f"r{n}", position=0)

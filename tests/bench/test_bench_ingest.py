@@ -100,6 +100,7 @@ def test_one_json_object_with_every_figure(tmp_path: Path, redis_url: str, broke
     out = tmp_path / "out.json"
     options = ["--broker", "embedded", "--only", "user_stage,recovery,memory,freshness", "--events", "3000"]
     options += ["--runs", "1", "--idle", "2", "--rows", "2000", "--rate", "200", "--seconds", "2"]
+    options += ["--warm-up", "0", "--touch-gb", "0"]
     command = [sys.executable, "bench/bench_ingest.py", *options, "--json", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

@@ -46,8 +46,8 @@ async def until(what: Callable[[], Awaitable[Any]], good: Callable[[Any], bool],
         value = await what()
         if good(value):
             return value
-        assert time.monotonic() < deadline, f"not in time; last seen: {value!r}"
-        await asyncio.sleep(0.1)
+        assert time.monotonic() < deadline, f"not in time; last seen: {repr(value)[:1000]}"
+        await asyncio.sleep(0.05)
 
 
 async def read_all(settings: Settings, topic: str) -> list[Any]:

@@ -50,7 +50,7 @@ async def main(brokers, prefix, session, path, pause, member):
     small = {"batch_max_records": 100, "session_timeout_s": session}
     settings = Settings(brokers=brokers, topic_prefix=prefix, **small)
     static = {"consumer_group_instance_id": member} if member else {}
-    app = make_app(settings, "killed", **static)
+    app = make_app(settings, "killed", broker_commit_interval=0.1, **static)
     done = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     @app.agent(batch_topic(app, Topics(settings).events))

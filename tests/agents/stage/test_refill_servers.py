@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import redis.asyncio as redis
+from fresh_topics import make_topics
 
 from headrace.agents.stage.online_copy import OnlineCopy
 from headrace.agents.stage.refill import changelog_reader
@@ -20,7 +21,6 @@ from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
@@ -92,7 +92,7 @@ async def store(settings: Settings) -> AsyncIterator[RedisStore]:
 @pytest.fixture
 async def worker(settings: Settings, sender: BatchSender, store: RedisStore) -> AsyncIterator[Worker]:
     """A worker with rows in Redis and the changelog, some of which it has evicted from memory."""
-    await create_topics(settings)
+    await make_topics(settings)
     worker = Worker(settings, sender, store)
     worker.feed.attach(1, worker.lookup, 0)
     async with worker.feed:

@@ -74,7 +74,7 @@ async def test_clients_sharing_a_reply_topic_do_not_mix_up(topics_made, responde
     assert [r.request_id for r in replies] == [f"r{n}" for n in range(50)]
 
 
-async def test_refusals_timeouts_and_bounds(topics_made, responder, running):
+async def test_refusals_timeouts_and_bounds(topics_made, responder, running, eventually):
     async with running(responder), RecClient(topics_made, "c", max_pending=2) as client:
         reply = json.loads(await client.request(b'{"request_id":"r","user_id":"u","surface":"home","n":0}'))
         assert reply["error"]["field"] == "n"
@@ -82,7 +82,7 @@ async def test_refusals_timeouts_and_bounds(topics_made, responder, running):
             await client.recommend(request(1, "silent"), timeout_s=0.2)
         assert client.pending == 0
         waiting = [asyncio.create_task(client.recommend(request(n, "silent"), timeout_s=5)) for n in range(2)]
-        await asyncio.sleep(0.1)
+        await eventually(lambda: client.pending == 2)
         with pytest.raises(HeadraceError, match="2 requests are waiting"):
             await client.recommend(request(3))
     for task in waiting:

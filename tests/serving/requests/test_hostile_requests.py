@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from fresh_topics import admin_of, make_topic, make_topics
 from installation import ITEMS, dead_letters, now_ms, producer, publish, read_all, until, worker
 
 from headrace.demo.embedded import EmbeddedRedis
@@ -20,7 +20,6 @@ from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.schemas import Event, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender, partition_of
 
@@ -31,7 +30,7 @@ def two(settings: Settings) -> Settings:
 
 
 def body(request_id: str, user: str = "u") -> bytes:
-    return msgspec.json.encode(RecRequest(request_id, user, "home", n=3))
+    return msgspec.json.encode(RecRequest(request_id, user, "home", n=3, deadline_ms=5000))
 
 
 def to(topic: str) -> list[tuple[str, bytes]]:
@@ -41,7 +40,7 @@ def to(topic: str) -> list[tuple[str, bytes]]:
 @pytest.mark.broker
 async def test_a_reply_topic_that_does_not_exist_delays_nobody(two: Settings) -> None:
     topics = Topics(two)
-    await create_topics(two)
+    await make_topics(two)
     nope = f"{two.topic_prefix}rec-replies-nope"
     high = [
         ("kafka_replyTopic", topics.replies.encode()),
@@ -68,18 +67,14 @@ async def test_a_reply_topic_that_does_not_exist_delays_nobody(two: Settings) ->
     assert sorted((x.value, x.reason, x.topic) for x in letters) == sorted(
         (value, "reply_undeliverable", topics.requests) for value in lost
     )
-    admin = AIOKafkaAdminClient(bootstrap_servers=two.brokers)
-    await admin.start()
-    try:
+    async with admin_of(two.brokers) as admin:
         assert nope not in await admin.list_topics(), "a caller cannot make us create topics"
-    finally:
-        await admin.close()
 
 
 @pytest.mark.broker
 async def test_poison_and_large_records_stop_neither_worker(two: Settings) -> None:
     topics = Topics(two)
-    await create_topics(two)
+    await make_topics(two)
     frame = b'{"value":%b,"reply_to":%b,"correlation_id":"x","__faust":{"ns":"@ReqRepRequest"}}'
     deep = frame % (b"[" * 20_000 + b"]" * 20_000, b'"rec-replies"')
     garbled = frame % (b"{}", b'"\xff"')
@@ -104,12 +99,8 @@ async def test_poison_and_large_records_stop_neither_worker(two: Settings) -> No
 async def test_a_letter_that_the_topic_refuses_goes_without_its_body(two: Settings) -> None:
     """`dead-letters` was made by somebody else, with a lower limit than ours."""
     topics = Topics(two)
-    admin = AIOKafkaAdminClient(bootstrap_servers=two.brokers)
-    await admin.start()
-    small = NewTopic(topics.dead_letters, 2, 1, topic_configs={"max.message.bytes": "200000"})
-    await admin.create_topics([small])
-    await admin.close()
-    await create_topics(two)
+    await make_topic(two, topics.dead_letters, 2, max_message_bytes="200000")
+    await make_topics(two)
     noise = os.urandom(300_000)
     async with producer(two) as sender, worker(two, ["ingest"]):
         await sender.send_keyed(topics.events, [(b"u", noise, None, []), (b"u", b"{}", None, [])])
@@ -125,14 +116,13 @@ async def test_a_letter_that_the_topic_refuses_goes_without_its_body(two: Settin
 @pytest.mark.broker
 async def test_a_request_in_a_foreign_partition_is_logged_in_its_users(two: Settings) -> None:
     topics = Topics(two)
-    await create_topics(two)
+    await make_topics(two)
     elsewhere = 1 - partition_of(b"u", 2)
     async with producer(two) as sender:
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
         async with worker(two, ["serve"]):
             request: Any = (b"u", body("r1"), None, to(topics.replies))
             await until(lambda: read_all(two, topics.items), lambda found: len(found) == len(ITEMS))
-            await asyncio.sleep(0.3)
             await sender.send_many(topics.requests, [request], partition=elsewhere)
             logged = await until(lambda: read_all(two, topics.impressions), lambda found: len(found) == 1)
     assert logged[0].partition == partition_of(b"u", 2)
@@ -143,14 +133,14 @@ async def test_an_ordinary_stop_says_nothing_of_failures(
     two: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     topics = Topics(two)
-    await create_topics(two)
-    slow = two.model_copy(update={"flush_every_ms": 1500})
+    await make_topics(two)
+    slow = two.model_copy(update={"flush_every_ms": 600})
     async with producer(two) as sender:
         async with worker(slow, ["ingest"]):
-            await asyncio.sleep(1.0)
-            await publish(sender, topics.events, [("u", Event("e", "click", "u", "item-1", now_ms()))])
             await asyncio.sleep(0.4)
-        await asyncio.sleep(1.6)
+            await publish(sender, topics.events, [("u", Event("e", "click", "u", "item-1", now_ms()))])
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)  # longer than until the next flush
     assert "flush failed" not in caplog.text
 
 
@@ -188,7 +178,7 @@ async def test_a_redis_that_hangs_costs_one_read_a_little_and_the_others_nothing
 
 @pytest.mark.broker
 async def test_listing_topics_creates_none(two: Settings) -> None:
-    await create_topics(two)
+    await make_topics(two)
     sender = BatchSender(two)
     await sender.start()
     try:

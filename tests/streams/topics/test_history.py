@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from fresh_topics import make_topics
 
 from headrace.streams.settings import Settings
-from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import read_since
 from headrace.streams.topics.sender import BatchSender
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.broker
 
 @pytest.fixture
 async def sender(settings: Settings) -> AsyncIterator[BatchSender]:
-    await create_topics(settings)
+    await make_topics(settings)
     sender = BatchSender(settings)
     await sender.start()
     yield sender

@@ -7,6 +7,8 @@ import time
 
 import pytest
 from aiokafka import TopicPartition
+from transport_probes import quick_app
+from transport_worker import committed
 
 from headrace.agents.roles import ROLES, run_worker
 from headrace.console.lag import look
@@ -61,7 +63,7 @@ def test_partitions_never_committed_count_as_unread():
 async def test_lag_of_running_and_stopped_workers(topics_made, sender, running, eventually):
     settings, topics = topics_made, Topics(topics_made)
     now = int(time.time() * 1000)
-    done, held = make_app(settings, "done"), make_app(settings, "held")
+    done, held = quick_app(settings, "done"), quick_app(settings, "held")
     seen, acks = [], []
 
     @done.agent(batch_topic(done, topics.events))
@@ -81,7 +83,7 @@ async def test_lag_of_running_and_stopped_workers(topics_made, sender, running, 
         for first, ack in acks:
             if first == 0:
                 ack()
-        await asyncio.sleep(0.7)
+        await eventually(lambda: committed_up_to(settings, "held", topics.events, 100))
         for p in range(2):
             await sender.send_many(topics.events, [(b"k", b"b", now - 30_000, ())] * 50, partition=p)
         await eventually(lambda: len(seen) == 500)
@@ -94,6 +96,11 @@ async def test_lag_of_running_and_stopped_workers(topics_made, sender, running, 
         assert row.group == settings.name("headrace-held")
         assert (row.committed, row.end, row.records) == ((100, 150, 50) if p < 2 else (100, 100, 0))
         assert row.seconds == (pytest.approx(30, abs=15) if p < 2 else 0.0)
+
+
+async def committed_up_to(settings, role, topic, offset):
+    """Return whether a group has committed ``offset`` in every partition."""
+    return await committed(settings, role, topic) == dict.fromkeys(range(settings.partitions), offset)
 
 
 async def health(settings, group, max_seconds):

@@ -11,9 +11,9 @@ import pytest
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 from project import ROOT
+from transport_probes import quick_app
 
 from headrace.demo.embedded import EmbeddedBroker, free_port
-from headrace.streams.app import make_app
 from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -194,7 +194,7 @@ async def test_two_tails_both_see_everything(topics_made, sender, eventually):
 async def test_a_tail_feeds_an_agent_through_rebalances(topics_made, sender, running, eventually):
     topics = Topics(topics_made)
     await sender.send_keyed(topics.items, [(b"%d" % i, b"v", None, ()) for i in range(500)])
-    app = make_app(topics_made, "tailed")
+    app = quick_app(topics_made, "tailed")
     channel = broadcast_channel(app)
     items, events = [], []
 
@@ -208,7 +208,7 @@ async def test_a_tail_feeds_an_agent_through_rebalances(topics_made, sender, run
         async for batch in durable(stream):
             events.extend(batch)
 
-    other = make_app(topics_made, "tailed")
+    other = quick_app(topics_made, "tailed")
 
     @other.agent(batch_topic(other, topics.events))
     async def read_too(stream):

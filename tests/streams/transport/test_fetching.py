@@ -21,7 +21,7 @@ from aiokafka.protocol.group import (
 )
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c_py
+from aiokafka.record.util import calc_crc32c
 
 from headrace.streams.transport import fetching, lease, patience
 from headrace.streams.transport.fetching import drain, take_records
@@ -43,7 +43,7 @@ def log_batch(
         struct.pack_into(">i", raw, 23, last - base)
     if control:
         raw[22] |= 0x20
-    struct.pack_into(">I", raw, 17, calc_crc32c_py(bytes(raw[21:])))
+    struct.pack_into(">I", raw, 17, calc_crc32c(bytes(raw[21:])))
     return bytes(raw)
 
 

@@ -10,15 +10,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from pathlib import Path
 
 import faust
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from faust.exceptions import ImproperlyConfigured
+from fresh_topics import make_changelog, make_topics
 from project import ROOT
-from transport_worker import check_committed_is_processed, fill, start_worker
-from transport_worker import committed as committed_by_role
+from transport_worker import fill
 
 from headrace.demo.embedded import free_port
 from headrace.streams.app import make_app
@@ -169,6 +168,7 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
         group=group, broker=f"kafka://{settings.brokers}", folder=str(tmp_path / "data"), port=port,
         brokers=settings.brokers, prefix=settings.topic_prefix,
     )  # fmt: skip
+    await make_changelog(settings, group, "clicks")
     (tmp_path / "shop.py").write_text(MODULE.format(make=made, topic=topics.events, single=topics.users))
     command = [sys.executable, "-m", "faust", "--workdir", str(tmp_path), "-A", "shop:app", "worker"]
     command += ["--web-host", "127.0.0.1", "--web-bind", "127.0.0.1", "--web-port", str(port), "-l", "warn"]
@@ -206,10 +206,8 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
 
 
 async def test_the_web_server_of_an_app_in_our_own_loop(make_settings, running, eventually):
-    from headrace.streams.topics.admin import create_topics
-
     settings = make_settings(web_port=free_port())
-    await create_topics(settings)
+    await make_topics(settings)
     app = make_app(settings, "web")
 
     @app.agent(batch_topic(app, Topics(settings).events))
@@ -226,79 +224,3 @@ async def test_the_web_server_of_an_app_in_our_own_loop(make_settings, running, 
 
     async with running(app):
         await eventually(shown)
-
-
-# --- zombies ---
-
-
-def lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines()
-
-
-async def test_a_worker_stopped_for_longer_than_its_session_goes_on(
-    topics_made, sender, eventually, tmp_path
-):
-    settings, topics = topics_made, Topics(topics_made)
-    await fill(sender, topics.events, 2000, chunk=100)
-    path = tmp_path / "processed"
-    path.touch()
-    worker = start_worker(settings, path, 0.03, "worker-1")
-    try:
-        await eventually(lambda: len(lines(path)) > 2000, 20)
-        worker.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(settings.session_timeout_s + 2)
-        stopped = await committed_by_role(settings, "killed", topics.events)
-        check_committed_is_processed(stopped, set(lines(path)))
-        worker.send_signal(signal.SIGCONT)
-        everything = {b"%d-%d" % (p, i) for p in range(4) for i in range(2000)}
-        await eventually(lambda: set(lines(path)) == everything, 30)
-        worker.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.wait, 15) == 0
-    finally:
-        worker.kill()
-        worker.wait()
-    assert await committed_by_role(settings, "killed", topics.events) == dict.fromkeys(range(4), 2000)
-
-
-async def test_a_zombie_commits_nothing_and_begins_nothing(
-    topics_made, sender, eventually, tmp_path, real_kafka
-):
-    if not real_kafka:
-        pytest.skip("the embedded broker never removes a member from its group")
-    settings, topics = topics_made, Topics(topics_made)
-    await fill(sender, topics.events, 3000, chunk=100)
-    paths = [tmp_path / "zombie", tmp_path / "heir"]
-    for path in paths:
-        path.touch()
-    zombie, heir = start_worker(settings, paths[0], 0.05), None
-    try:
-        await eventually(lambda: len(lines(paths[0])) > 1000, 20)
-        zombie.send_signal(signal.SIGSTOP)
-        at_stop = len(lines(paths[0]))
-        heir = start_worker(settings, paths[1], 0)
-
-        async def all_committed():
-            found = await committed_by_role(settings, "killed", topics.events)
-            return found == dict.fromkeys(range(4), 3000)
-
-        await eventually(all_committed, 40)
-        zombie.send_signal(signal.SIGCONT)
-        # It rejoins, and gets its share of what comes then.
-        rejoined = asyncio.create_task(eventually(lambda: b"new" in lines(paths[0])[at_stop:], 40))
-        while not rejoined.done():
-            offsets = await committed_by_role(settings, "killed", topics.events)
-            assert min(offsets.values()) >= 3000, "a commit of the zombie went back"
-            for p in range(4):
-                await sender.send_many(topics.events, [(b"k", b"new", None, ())] * 20, partition=p)
-            await asyncio.sleep(0.05)
-        await rejoined
-        old = [value for value in lines(paths[0])[at_stop:] if value != b"new"]
-        assert len(old) <= 100, "the body that ran when it was stopped; no batch from before was begun after"
-        for worker in (zombie, heir):
-            worker.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(worker.wait, 15) == 0
-    finally:
-        for worker in (zombie, heir):
-            if worker is not None:
-                worker.kill()
-                worker.wait()

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from fresh_topics import make_changelog
 from project import ROOT
 
 from headrace.demo.embedded import free_port
@@ -73,6 +74,7 @@ async def counts(folder: Path, code: str, sender, topic: str, eventually) -> Non
 
 @pytest.mark.broker
 async def test_the_complete_example_counts(topics_made, sender, eventually, tmp_path):
+    await make_changelog(topics_made, topics_made.name("shop"), "clicks")
     code = adapted(SHOP, topics_made)
     await counts(tmp_path, code, sender, Topics(topics_made).events, eventually)
 
@@ -80,6 +82,7 @@ async def test_the_complete_example_counts(topics_made, sender, eventually, tmp_
 @pytest.mark.broker
 async def test_the_class_of_ones_own_counts_too(topics_made, sender, eventually, tmp_path):
     code = SHOP.replace("from headrace.streams.transport.app import BatchApp\n", "")
+    await make_changelog(topics_made, topics_made.name("shop"), "clicks")
     code = adapted(code.replace("BatchApp(", "App("), topics_made)
     await counts(tmp_path, OWN_CLASS + code, sender, Topics(topics_made).events, eventually)
 

@@ -1,0 +1,172 @@
+"""Whether a chaos run lost or repeated anything: the agents catch up, ``headrace verify``, the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from chaos_audit import Audit, audit
+from chaos_log import Log
+
+from headrace.demo.stack import environment
+from headrace.streams.errors import UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.topics.flow import group_reads
+from headrace.streams.topics.lag import LagRow, lag
+
+CATCH_UP_S = 120.0
+VERIFY_S = 180.0
+#: Redis may still be on its way from Kafka when the agents have caught up.
+REFILL_S = 30.0
+LAG_EVERY_S = 8.0
+
+
+class Verdict:
+    """Looks at the lag while the run goes on, and at everything afterwards."""
+
+    def __init__(self, settings: Settings, folder: Path, log: Log, marks: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.max_lag_s: dict[str, float] = {}
+        self._folder, self._log, self._marks = folder, log, marks
+
+    async def watch_lag(self) -> None:
+        """Tell the lag of every agent now and then, for ever."""
+        while True:
+            await asyncio.sleep(LAG_EVERY_S)
+            rows = await self._lag()
+            for row in rows or ():
+                if row.records and row.seconds is not None:
+                    self.max_lag_s[row.agent] = max(self.max_lag_s.get(row.agent, 0.0), row.seconds)
+            if rows is not None:
+                self._log.tell(f"lag        {describe(rows)}", style="dim")
+
+    async def _lag(self) -> list[LagRow] | None:
+        with contextlib.suppress(UnavailableError, KafkaError, OSError, TimeoutError):
+            return await asyncio.wait_for(lag(self.settings), 10.0)
+        return None
+
+    async def catch_up(self) -> None:
+        """Wait until every agent has read everything, twice in a row."""
+        began, good, rows = time.monotonic(), 0, None
+        while good < 2 and time.monotonic() - began < CATCH_UP_S:
+            await asyncio.sleep(1.5)
+            rows = await self._lag()
+            there = {row.agent for row in rows or ()}
+            done = rows and there >= group_reads().keys() and not any(r.records for r in rows)
+            good = good + 1 if done else 0
+        took = time.monotonic() - began
+        self._log.figures |= {"caught_up": good >= 2, "catch_up_s": round(took, 1)}
+        if good < 2:
+            self._log.problems.append(f"not caught up within {CATCH_UP_S:.0f} s: {describe(rows or [])}")
+        self._log.tell(f"caught up after {took:.1f} s" if good >= 2 else self._log.problems[-1])
+
+    # -- headrace verify
+
+    async def verify(self) -> None:
+        """Let ``headrace verify`` compare; Redis may not be refilled yet, so it gets more than one look."""
+        path, began = self._folder / "verify.json", time.monotonic()
+        looks, shrunk, least = 0, 0, math.inf
+        while True:
+            looks += 1
+            path.unlink(missing_ok=True)
+            code = await self._command("verify", "verify", "--first", "1000", "--json", str(path))
+            found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            if found.get("differences", math.inf) < least:
+                shrunk, least = looks, found["differences"]
+            if code != 1 or looks - shrunk >= 2 or time.monotonic() - began > REFILL_S:
+                break
+            first = [text_of(difference) for difference in found.get("first", [])[:1]]
+            self._log.tell(f"verify finds {found.get('differences')} differences: {first}", style="yellow")
+            await asyncio.sleep(3.0)
+        self._note(code, found, looks)
+
+    def _note(self, code: int, found: dict[str, Any], looks: int) -> None:
+        figures = self._log.figures
+        keys = ("differences", "values_compared", "users", "items", "countries", "rejected")
+        figures |= {key: found[key] for key in keys if key in found}
+        figures |= {"verify_looks": looks, "duplicates": found.get("duplicates")}
+        figures["verified_events"] = found.get("events")
+        if code == 1:
+            self._log.problems.append(f"verify finds {found.get('differences')} differences")
+            figures["first"] = [text_of(difference) for difference in found.get("first", [])[:20]]
+        elif code:
+            self._log.problems.append(f"verify could not verify (exit code {code})")
+        compared = found.get("values_compared")
+        self._log.tell(f"verify: {found.get('differences')} differences in {compared} values")
+
+    async def _command(self, log: str, *arguments: str) -> int:
+        with (self._folder / f"{log}.out").open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "headrace", *arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                env=environment(self.settings) | dict(self._marks), start_new_session=True,
+            )  # fmt: skip
+        try:
+            return await asyncio.wait_for(process.wait(), VERIFY_S)
+        except TimeoutError:
+            return -1
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+    # -- topics
+
+    async def audit(self) -> None:
+        """Compare the topics with each other: dead letters, replies, labels, the Parquet log."""
+        found = await audit(self.settings)
+        for what, which in (
+            ("bad records are no dead letters", found.missing_letters()),
+            ("dead letters are of good records", found.unexpected_letters()),
+            ("requests got no reply", found.unanswered()),
+            ("requests were shown and never labelled", found.unlabelled()),
+            ("examples are not in the Parquet log", found.unlogged()),
+        ):
+            if which:
+                self._log.problems.append(f"{len(which)} {what}, the first: {which[0]!r}")
+        self._log.figures |= audit_figures(found)
+
+
+def describe(rows: list[LagRow]) -> str:
+    """Return the lag of every agent in a line."""
+    records: Counter[str] = Counter()
+    for row in rows:
+        records[row.agent] += row.records
+    return ", ".join(f"{agent} {count:,}" for agent, count in sorted(records.items())) or "unknown"
+
+
+def text_of(difference: dict[str, Any]) -> str:
+    """Return a difference that ``verify`` found, in a line."""
+    at = f" at {difference['at']}" if difference.get("at") else ""
+    return "{row}: {feature}{at}: {expected} expected, {found} found".format_map(difference | {"at": at})
+
+
+def audit_figures(found: Audit) -> dict[str, Any]:
+    """Return what the topics say, for the report."""
+    waits = found.waits_ms()
+    return {
+        "events": found.events,
+        "sent_again": found.again,
+        "bad_records": len(found.bad),
+        "dead_letters": len(found.buried),
+        "dead_letters_written": found.letters,
+        "requests": len(found.asked),
+        "answered": len(waits),
+        "answered_in_2_s": sum(wait <= 2000 for wait in waits),
+        "unanswered": len(found.unanswered()),
+        "replies": found.replies,
+        "shown": len(found.shown),
+        "labelled": len(found.labelled & found.shown),
+        "examples": len(found.examples),
+        "examples_logged": len(found.examples & found.logged),
+        "reply_p50_ms": waits[len(waits) // 2] if waits else None,
+        "reply_max_ms": waits[-1] if waits else None,
+    }

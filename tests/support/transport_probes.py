@@ -1,0 +1,91 @@
+"""What a test sees of a running batch transport: what an agent got, what was committed, what is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from transport_worker import committed
+
+from headrace.streams.app import HeadraceApp, make_app
+from headrace.streams.settings import Settings
+from headrace.streams.transport.batches import batch_topic, durable
+
+
+def quick_app(settings: Settings, role: str, **options: Any) -> HeadraceApp:
+    """Return an app that commits and asks its group often, so that a test that waits for it waits little."""
+    often = {"broker_commit_interval": 0.05, "broker_heartbeat_interval": 0.1}
+    return make_app(settings, role, **{**often, **options})
+
+
+def collecting(app: HeadraceApp, topic: str, into: list[tuple[int, int]], pause: float = 0.0) -> None:
+    """Attach an agent that collects ``(partition, offset)``."""
+
+    @app.agent(batch_topic(app, topic))
+    async def collect(stream: Any) -> None:
+        async for batch in durable(stream):
+            await asyncio.sleep(pause)
+            into.extend((batch.partition, record.offset) for record in batch)
+
+
+def committed_is(
+    settings: Settings, role: str, topic: str, partition: int, offset: int
+) -> Callable[[], Awaitable[bool]]:
+    """Return a condition: the group of ``role`` has committed ``offset``."""
+
+    async def check() -> bool:
+        return (await committed(settings, role, topic)).get(partition, -1) == offset
+
+    return check
+
+
+class Commits:
+    """Counts the commits of an app's consumer, also those that had nothing to commit."""
+
+    def __init__(self, app: HeadraceApp) -> None:
+        self.count = 0
+        consumer = app.consumer
+        commit = consumer.commit
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            done = await commit(*args, **options)
+            self.count += 1
+            return done
+
+        consumer.commit = counted
+
+    def two_more(self) -> Callable[[], bool]:
+        """Return a condition: a commit has begun and ended from now on; one may have been under way."""
+        wanted = self.count + 2
+        return lambda: self.count >= wanted
+
+
+class Asked:
+    """The fetch requests of a running app's consumer from now on, and the partitions they asked for."""
+
+    def __init__(self, app: HeadraceApp) -> None:
+        self.partitions: Counter[tuple[str, int]] = Counter()
+        self._requests: list[set[tuple[str, int]]] = []
+        fetcher = app.consumer._thread._consumer._fetcher
+        send = fetcher._proc_fetch_request
+
+        async def note(assignment: Any, node_id: Any, request: Any) -> Any:
+            asked = [(topic, part[0]) for topic, parts in request.topics for part in parts]
+            self.partitions.update(asked)
+            self._requests.append(set(asked))
+            return await send(assignment, node_id, request)
+
+        fetcher._proc_fetch_request = note
+
+    def leaves_out(self, topic: str, partition: int | None = None) -> bool:
+        """Return whether the last three requests did not ask for a partition, or any of a topic."""
+        last = self._requests[-3:]
+        named = {(t, p) for asked in last for t, p in asked if t == topic and partition in (None, p)}
+        return len(last) == 3 and not named
+
+    def begin_again(self) -> None:
+        """Forget the requests up to now."""
+        self.partitions.clear()
+        self._requests.clear()
