@@ -107,7 +107,7 @@ async def test_a_failing_body_stops_the_app_and_leaves_its_batch(topics_made, se
 async def test_a_body_that_outlasts_the_shutdown_is_delivered_again(
     topics_made, sender, running, eventually, monkeypatch
 ):
-    monkeypatch.setattr("headrace.streams.transport.consumer.BODY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("headrace.streams.transport.bodies.BODY_TIMEOUT_S", 0.3)
     settings, topics = topics_made, Topics(topics_made)
     await fill(sender, topics.events, 100, partitions=1)
     began, seen = [], []
