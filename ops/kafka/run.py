@@ -191,7 +191,7 @@ class KafkaServer(KeptServer):
 
     def command(self, port: int, folder: Path) -> list[str]:
         """Return the command line of the broker; formats its storage the first time."""
-        # Native libraries are unpacked into our folder, which is removed; not into the system's temporary one.
+        # Native libraries are unpacked into our folder, which is removed, not into the system's.
         options = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={folder}"]
         options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         run = [java(), *options, "-cp", f"{kafka_jars()}/*"]
