@@ -1,4 +1,4 @@
-# Everyday commands; `make help` lists them. `make demo` and `make test` set everything up by themselves.
+# Everyday commands; `make help` lists them. `make demo` and `make test` install everything they need first.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -7,11 +7,11 @@ SHELL := /bin/sh
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
 JSON ?=
-# make chaos: the plan's seed; QUICK=1 is shorter.
+# make chaos: seed of the plan; QUICK=1 for a shorter run.
 SEED ?= 1
 QUICK ?=
-# What pytest is told besides, for example TESTS="tests/streams -x"; JOBS processes at once, 0 for one that shows
-# what a test prints (TESTS="tests/streams/test_dedup.py -s" JOBS=0).
+# More arguments for pytest, for example TESTS="tests/models -x". JOBS is the number of processes; 0 shows what a test
+# prints (TESTS="tests/streams/test_dedup.py -s" JOBS=0).
 TESTS ?=
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
@@ -30,7 +30,7 @@ UV := uv==0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# What bench-ingest compares us with, apart from our own requirements; made only when one of them is asked for.
+# Environment of the programs that bench-ingest compares us with; made only when one of them is measured.
 PEERS := .venv-peers
 COMMA := ,
 WITH_PEERS = $(if $(ONLY),$(filter stock_faust quixstreams bytewax,$(subst $(COMMA), ,$(ONLY))),yes)
@@ -48,16 +48,16 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo "  make test-kafka   the broker tests again, on a real Apache Kafka and a real Redis"
 	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jre-headless maven redis-server)"
 
-test-wheel: $(READY) ## Install the package as a caller does, in fresh environments, and try it (needs the network)
+test-wheel: $(READY) ## Install the package in fresh environments and test it there (needs the network)
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
 
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
 	@$(BIN)/python ops/kafka/run.py -- $(PYTEST) -m broker $(TESTS)
 
-chaos: $(READY) ## Break everything while events flow, then verify (SEED=1, JSON=path, QUICK=1; a real Kafka and Redis)
+chaos: $(READY) ## Kill workers, Kafka and Redis while events are sent, then verify (SEED=1, JSON=path, QUICK=1)
 	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)")
 
-bench-ingest: $(READY) $(if $(WITH_PEERS),$(PEERS)/.ready) ## What an event costs, ours and the Python peers; recovery, memory, freshness (EVENTS=n, RUNS=n, ONLY=names, JSON=path)
+bench-ingest: $(READY) $(if $(WITH_PEERS),$(PEERS)/.ready) ## Cost of an event, also of the Python peers; recovery, memory, freshness (EVENTS=n, RUNS=n, ONLY=names, JSON=path)
 	@$(BIN)/python bench/bench_ingest.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
 	    $(if $(ONLY),--only $(ONLY)) $(if $(BROKER),--broker $(BROKER)) $(if $(CLICKS),--clicks "$(CLICKS)") \
 	    $(if $(PROFILE),--profile "$(PROFILE)") $(if $(JSON),--json "$(JSON)")
@@ -70,14 +70,14 @@ bench-replay: $(READY) ## Events per CPU-second of a full-speed replay (CLICKS=G
 bench-transport: $(READY) ## Events per second of stock Faust and of the batch transport
 	@$(BIN)/python bench/bench_transport.py
 
-bench-store: $(READY) ## Cost of writing rows to Redis, several ways
+bench-store: $(READY) ## Cost of writing rows to Redis, by several methods
 	@$(BIN)/python bench/bench_store.py
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-format: $(READY) ## Put the formatting right
+format: $(READY) ## Correct style and formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -85,7 +85,7 @@ types: $(READY) ## Check the types
 	@$(BIN)/mypy
 	@$(BIN)/mypy ops/kafka/run.py
 
-lock: $(READY) ## Write requirements.lock anew (LOCK=--upgrade for newer versions)
+lock: $(READY) ## Write requirements.lock again (LOCK=--upgrade for newer versions)
 	@$(BIN)/pip install -q "$(UV)"
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev $(LOCK) \
 	    --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
@@ -127,7 +127,7 @@ $(READY): requirements.lock pyproject.toml $(shell find streams models serving -
 	    || fail "$(VENV) is not complete: the last line above says what is missing"
 	@touch $@
 
-# Bytewax has wheels up to Python 3.12 and is left out with a newer one; the benchmark then says so.
+# Bytewax has wheels up to Python 3.12. With a newer Python it is not installed, and the benchmark says so.
 $(PEERS)/.ready: bench/peers/requirements.txt
 	@set -e; \
 	for p in $(PYTHON) python3.11 python3.12 python3; do \

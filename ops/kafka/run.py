@@ -1,10 +1,10 @@
 """A real Apache Kafka (KRaft, one node) and a real Redis, for the tests.
 
 ``python ops/kafka/run.py -- pytest -m broker`` starts both on free loopback ports and runs the command with
-``HEADRACE_TEST_BROKER``, ``HEADRACE_TEST_REDIS`` and ``HEADRACE_TEST_REQUIRE`` set. It stops both whatever
-happens and exits with the command's exit code. Needs Java 17+, Maven (the first time) and redis-server.
+``HEADRACE_TEST_BROKER``, ``HEADRACE_TEST_REDIS`` and ``HEADRACE_TEST_REQUIRE`` set. It always stops both, and
+exits with the command's exit code. It needs Java 17+, Maven (the first time) and redis-server.
 
-`KafkaServer` and `RedisServer` keep port and data between starts, for tests that break them.
+``KafkaServer`` and ``RedisServer`` keep port and data between starts, for tests that kill and restart them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def java() -> str:
 
 
 def kafka_jars() -> Path:
-    """Return the folder with Kafka's jars, filled by Maven once per pom.xml, outside the repository."""
+    """Return the folder with Kafka's jars, outside the repository. Maven fills it once for every pom.xml."""
     text = POM.read_bytes()
     version = re.search(rb"<kafka\.version>([^<]+)<", text)
     if version is None:
@@ -98,14 +98,14 @@ def kafka_jars() -> Path:
     print(f"fetching Kafka {version[1].decode()} into {jars}", file=sys.stderr)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        # Complete or absent: an interrupted download never looks like a finished one.
+        # Renamed when complete: an interrupted download never looks like a finished one.
         part = Path(scratch, "jars")
         command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
         command += [f"-DoutputDirectory={part}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UnavailableError(f"Maven could not fetch Kafka's jars:\n{_last_lines(done.stdout)}")
-        with contextlib.suppress(OSError):  # another run was faster
+        with contextlib.suppress(OSError):  # another run has filled it meanwhile
             part.rename(jars)
     return jars
 
@@ -115,7 +115,7 @@ def _last_lines(text: str, count: int = 30) -> str:
 
 
 class KeptServer(EmbeddedServer):
-    """A server whose port and data outlive `stop`, `kill` and `restart`; `close` removes them."""
+    """A server that keeps its port and data over ``stop`` and ``kill``; ``close`` removes them."""
 
     def __init__(self) -> None:
         super().__init__(start_timeout_s=START_TIMEOUT_S)
@@ -129,7 +129,7 @@ class KeptServer(EmbeddedServer):
         Raises
         ------
         UnavailableError
-            It ended, or did not answer within a minute; the message has its last lines.
+            The server ended, or did not answer within a minute; the message has its last lines.
         """
         try:
             self._launch(self.data)
@@ -145,7 +145,7 @@ class KeptServer(EmbeddedServer):
         return self
 
     def stop(self) -> None:
-        """Shut down in order; killed when that takes too long."""
+        """Stop the server; kill it when that takes longer than ``STOP_TIMEOUT_S``."""
         if self._process is not None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -153,19 +153,19 @@ class KeptServer(EmbeddedServer):
         self.kill()
 
     def kill(self) -> None:
-        """Kill at once, as a power cut would."""
+        """Kill the server at once, as a power cut would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def restart(self) -> Self:
-        """Stop in order and start again."""
+        """Stop the server and start it again."""
         self.stop()
         return self.start()
 
     def wipe(self) -> None:
-        """Lose all data. Only while it is down."""
+        """Remove all data. Call it only while the server is stopped."""
         for path in self.data.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -173,7 +173,7 @@ class KeptServer(EmbeddedServer):
                 path.unlink()
 
     def close(self) -> None:
-        """Kill and remove the data."""
+        """Kill the server and remove its data."""
         self.kill()
         self._scratch.cleanup()
 
@@ -192,7 +192,7 @@ class KafkaServer(KeptServer):
 
     def command(self, port: int, folder: Path) -> list[str]:
         """Return the command line of the broker; formats its storage the first time."""
-        # Native libraries are unpacked into our folder: nothing stays behind in the system's temporary one.
+        # Native libraries are unpacked into our folder, which is removed, not into the system's.
         options = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={folder}"]
         options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         run = [java(), *options, "-cp", f"{kafka_jars()}/*"]
@@ -200,7 +200,7 @@ class KafkaServer(KeptServer):
         if not properties.exists():
             values = {"port": port, "controller_port": self._controller_port, "data": folder}
             properties.write_text(PROPERTIES.format_map(values), "utf-8")
-            # One that began with "-" would be read as an option.
+            # An id that begins with "-" would be read as an option.
             cluster = "h" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
             tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
             done = subprocess.run([*run, *tool], capture_output=True, text=True, check=False)
@@ -218,7 +218,7 @@ class KafkaServer(KeptServer):
 
 
 class RedisServer(KeptServer):
-    """One redis-server that keeps what it holds in memory only: it can be filled again from Kafka."""
+    """One redis-server that keeps its data in memory only."""
 
     name = "redis"
 
@@ -246,9 +246,9 @@ def _interrupt(signum: int, _frame: FrameType | None) -> None:
 
 
 def run_command(command: Sequence[str], env: dict[str, str]) -> int:
-    """Run ``command`` and return its exit code; nothing that it started outlives it.
+    """Run ``command`` and return its exit code; afterwards no process of its group is left.
 
-    An interrupt is handed on as SIGINT; what has not ended 15 s later is killed.
+    An interrupt is passed on as SIGINT; processes that have not ended 15 s later are killed.
     """
     process = subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=die_with_parent)
     try:
