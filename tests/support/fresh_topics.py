@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
@@ -40,6 +40,16 @@ async def make_topic(settings: Settings, name: str, partitions: int = 4, **confi
     async with admin_of(settings.brokers) as admin:
         await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
         await _known(admin, [name])
+
+
+async def add_partitions(settings: Settings, name: str, total: int) -> None:
+    """Let a topic have ``total`` partitions and wait until the broker knows them."""
+    deadline = time.monotonic() + KNOWN_WITHIN_S
+    async with admin_of(settings.brokers) as admin:
+        await admin.create_partitions({name: NewPartitions(total)})
+        while len((await admin.describe_topics([name]))[0]["partitions"]) < total:
+            assert time.monotonic() < deadline, "the broker does not know the partitions it has created"
+            await asyncio.sleep(0.02)
 
 
 async def make_changelog(settings: Settings, app: str, table: str) -> None:

@@ -8,8 +8,7 @@ from collections import Counter, defaultdict
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewPartitions
-from fresh_topics import admin_of, make_changelog, make_topic
+from fresh_topics import add_partitions, make_changelog, make_topic
 from transport_probes import Asked, collecting, committed_is, quick_app
 from transport_worker import committed, fill
 
@@ -161,21 +160,19 @@ async def test_partitions_added_while_running_are_read_from_their_beginning(
 ):
     topic = settings.name("growing")
     await make_topic(settings, topic, 2)
-    async with admin_of(settings.brokers) as admin:
-        await fill(sender, topic, 500, partitions=2)
-        app, got = quick_app(settings, "grow", consumer_metadata_max_age_ms=500), []
-        collecting(app, topic, got)
-        async with running(app):
-            await eventually(lambda: len(got) == 1000)
-            await admin.create_partitions({topic: NewPartitions(4)})
-            producer = AIOKafkaProducer(bootstrap_servers=settings.brokers)
-            async with producer:
-                for p in (2, 3):
-                    for n in range(100):
-                        await producer.send(topic, b"%d" % n, partition=p)
-            await eventually(lambda: {p for p, _ in got} == {0, 1, 2, 3}, 15)
-            await eventually(lambda: len(set(got)) == 1200)
-            await eventually(committed_is(settings, "grow", topic, 3, 100))
+    await fill(sender, topic, 500, partitions=2)
+    app, got = quick_app(settings, "grow", consumer_metadata_max_age_ms=500), []
+    collecting(app, topic, got)
+    async with running(app):
+        await eventually(lambda: len(got) == 1000)
+        await add_partitions(settings, topic, 4)
+        async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
+            for p in (2, 3):
+                for n in range(100):
+                    await producer.send(topic, b"%d" % n, partition=p)
+        await eventually(lambda: {p for p, _ in got} == {0, 1, 2, 3}, 15)
+        await eventually(lambda: len(set(got)) == 1200)
+        await eventually(committed_is(settings, "grow", topic, 3, 100))
     assert set(got) == {(p, n) for p in range(2) for n in range(500)} | {
         (p, n) for p in (2, 3) for n in range(100)
     }
