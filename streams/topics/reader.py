@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from aiokafka.errors import ConsumerStoppedError
 from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.transport.batches import RecordBatch
-from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched, drain
+from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched, drain, poke
 from headrace.streams.transport.patience import be_patient
 
 #: After this long without a record, ``read_to`` checks whether any record is left.
@@ -54,12 +54,18 @@ class Reader:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Read ``tp`` from ``offset`` on."""
         self._consumer.seek(tp, offset)
-        self._state(tp).timestamp = None
 
     def position(self, tp: TopicPartition) -> int:
         """Return the next offset to be fetched, -1 when it is not known."""
         state = self._state(tp)
         return int(state.position) if state.has_valid_position else -1
+
+    def fetch_only(self, tps: Collection[TopicPartition]) -> None:
+        """Fetch from these partitions alone until the next call; the others wait."""
+        paused = self._consumer.paused()
+        self._consumer.pause(*(tp for tp in self.partitions if tp not in tps and tp not in paused))
+        self._consumer.resume(*(tp for tp in tps if tp in paused))
+        poke(self._consumer._fetcher)
 
     def pause(self, tp: TopicPartition) -> None:
         """Stop fetching from ``tp``."""
@@ -73,11 +79,11 @@ class Reader:
 
         Compaction removes records. When it removed the last ones of a partition, nothing arrives from there.
         """
-        state = self._state(tp)
+        fetcher = self._consumer._fetcher
         return (
-            state.timestamp is not None  # the broker has answered since the position was reached
-            and tp not in self._consumer._fetcher._records  # and the answer had no records
-            and (state.highwater or 0) >= end
+            tp not in fetcher._records
+            and fetcher._client.empty_from(*tp) == self.position(tp)
+            and (self._state(tp).highwater or 0) >= end
         )
 
     async def fetch(self, timeout: float) -> list[Fetched]:
@@ -93,8 +99,6 @@ class Reader:
             fetched = drain(fetcher, self.partitions, self._settings.batch_max_records)
             remaining = deadline - time.monotonic()
             if fetched or remaining <= 0:
-                for part in fetched:
-                    self._state(part.tp).timestamp = None
                 return fetched
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=remaining)
@@ -201,7 +205,13 @@ async def read_to(
         reader.start(begins if follow else {tp: begins[tp] for tp in missing})
     deadline = time.monotonic() + timeout_s
     while missing:
-        for part in await reader.fetch(EMPTY_S):
+        fetched = await reader.fetch(EMPTY_S)
+        if follow:
+            # Partitions at their end may get records all the time. Only an answer without any says that there
+            # are none: so the missing ones are asked for alone while nothing comes from them.
+            came = any(part.tp in missing for part in fetched)
+            reader.fetch_only(reader.partitions if came else list(missing))
+        for part in fetched:
             yield part
             deadline = time.monotonic() + timeout_s
             if reader.position(part.tp) >= missing.get(part.tp, math.inf):
@@ -214,6 +224,8 @@ async def read_to(
         if missing and time.monotonic() > deadline:
             where = ", ".join(f"{tp.topic}-{tp.partition} before {end}" for tp, end in missing.items())
             raise UnavailableError(f"no records arrive of {where}")
+    if follow:
+        reader.fetch_only(reader.partitions)
 
 
 async def read_partition(

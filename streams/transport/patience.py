@@ -73,6 +73,15 @@ class _PatientClient:
         self._fetcher = fetcher
         self._client = fetcher._client
         self._last_data = time.monotonic()
+        self._empty_from: dict[tuple[str, int], int] = {}
+
+    def empty_from(self, topic: str, partition: int) -> int:
+        """Return the offset from which the broker has said that a partition has no records; -1 unknown.
+
+        Only an answer without any record says so. In an answer with records of one partition another one may
+        have found no room: the sizes of an answer and of each partition in it are limited.
+        """
+        return self._empty_from.get((topic, partition), -1)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -94,6 +103,8 @@ class _PatientClient:
                 news = await self._client.send(node_id, again)
                 now = time.monotonic()
         if news is None:
+            for topic, partitions in request.topics:
+                self._empty_from.update({(topic, partition): offset for partition, offset, _ in partitions})
             return answer
         self._last_data = now
         return news
