@@ -93,8 +93,9 @@ lock: $(READY) ## Write requirements.lock again (LOCK=--upgrade for newer versio
 	    --output-file bench/peers/requirements.txt bench/peers/requirements.in
 
 clean: ## Remove the virtual environment and the caches
-	@rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .hypothesis build src/*.egg-info src/headrace/_cython.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find streams models serving \( -name '*.so' -o -name '*.c' \) -delete
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from mode import Service
 
 from headrace.agents.partitions.items import ItemPartition
-from headrace.agents.stage.beats import Beats, Durable
+from headrace.agents.stage.copied_store import CopiedStore
 from headrace.agents.stage.drive import all_of, drive
+from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
-from headrace.agents.stage.store import StageStore
 from headrace.agents.wiring import Wiring
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
@@ -40,17 +40,17 @@ class ItemStage:
         s, t = wiring.settings, wiring.topics
         rows: dict[str, Any] = {"dtype": item_state.ROW, "blank": item_state.BLANK[()]}
         pairs: dict[str, Any] = {"dtype": neighbours.ROW, "blank": neighbours.BLANK[()]}
-        self.items = StageStore(app, wiring, t.item_features, "i", **rows)
-        self.countries = StageStore(app, wiring, t.item_countries, None, **rows)
-        self.pairs = StageStore(app, wiring, t.neighbours, "n", **pairs)
+        self.items = CopiedStore(app, wiring, t.item_features, "i", **rows)
+        self.countries = CopiedStore(app, wiring, t.item_countries, None, **rows)
+        self.pairs = CopiedStore(app, wiring, t.neighbours, "n", **pairs)
         self.stores = [self.items, self.countries, self.pairs]
         self.partitions = StagePartitions(self.stores, ItemPartition)
         intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *intervals, app.crash, wiring.clock)
+        self.flushes = Flushes(self._show, self._save, *intervals, app.crash, wiring.clock)
 
     def revoked(self) -> None:
         """Drop held acks: their batches are delivered again."""
-        self.beats.forget()
+        self.flushes.forget()
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it; write bad records to `dead-letters`."""
@@ -82,7 +82,7 @@ class ItemStage:
         await self.pairs.restore(pairs, lambda: events["item"])
 
     async def _show(self, durable: Durable) -> dict[int, list[Changes]]:
-        self.items.table.check_lease()
+        self.items.state_store.check_lease()
         parts = list(self.partitions)
         changed = {part.number: part.take() for part in parts}
         changes = {part.number: part.changes() for part in parts if durable(part.number)}
@@ -103,7 +103,7 @@ class ItemStage:
         try:
             while order:
                 at = order.pop(0)
-                await self.stores[at].table.write({n: every[at] for n, every in changes.items()})
+                await self.stores[at].state_store.write({n: every[at] for n, every in changes.items()})
         except BaseException:
             for at in order:  # changes of state stores not written yet: put back for the next flush
                 for every in changes.values():

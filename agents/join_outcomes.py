@@ -112,6 +112,8 @@ class JoinStage:
 
     async def _emit(self, number: int, part: JoinPartition) -> None:
         async with self._lock:
+            if self.partitions.get(number) is not part:
+                return  # given out anew meanwhile: the acks held now are of another assignment
             examples, closed = part.advance(), self.held.take([number], until=part.read_to)
             if examples:
                 await self.wiring.sender.send_many(

@@ -9,8 +9,8 @@ import faust
 from mode import Service
 
 from headrace.agents.learn import check_example
-from headrace.agents.stage.beats import Beats, Durable
 from headrace.agents.stage.drive import drive
+from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import examples as example_log
 from headrace.streams.messages.codec import Decoder
@@ -38,13 +38,13 @@ class LogStage:
         self.wiring = wiring
         self.decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         every_s = wiring.settings.log_flush_s
-        self.beats = Beats(self._take, self._write, every_s, every_s, app.crash, wiring.clock)
+        self.flushes = Flushes(self._take, self._write, every_s, every_s, app.crash, wiring.clock)
         self._waiting: dict[int, FileRows] = {}
 
     async def apply(self, batch: RecordBatch) -> None:
         """Collect the rows of a batch. Bad examples are skipped: `learn` writes them to `dead-letters`."""
         if sum(len(rows.examples) for rows in self._waiting.values()) >= MAX_ROWS:
-            await self.beats.flush()
+            await self.flushes.flush()
         decoded = self.decoder.batch(batch.records)
         rows = self._waiting.setdefault(batch.partition, FileRows())
         rows.examples.extend(decoded.values)
@@ -53,7 +53,7 @@ class LogStage:
     def revoked(self) -> None:
         """Forget the rows that wait: their batches are delivered again."""
         self._waiting.clear()
-        self.beats.forget()
+        self.flushes.forget()
 
     async def _take(self, durable: Durable) -> dict[int, FileRows]:
         return {number: self._waiting.pop(number) for number in list(self._waiting) if durable(number)}

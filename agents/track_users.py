@@ -22,10 +22,10 @@ from mode import Service
 
 from headrace.agents.follow_catalog import CatalogFollower, check_item
 from headrace.agents.partitions.users import Shown, UserPartition
-from headrace.agents.stage.beats import Beats, Durable
+from headrace.agents.stage.copied_store import CopiedStore, persist
 from headrace.agents.stage.drive import drive
+from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
-from headrace.agents.stage.store import StageStore, persist
 from headrace.agents.wiring import Wiring
 from headrace.models.state import users as user_state
 from headrace.models.state.item_events import split_item_events
@@ -51,7 +51,7 @@ class UserStage:
         self.wiring = wiring
         self.catalog = catalog
         s = self._settings = wiring.settings
-        self.store = StageStore(
+        self.store = CopiedStore(
             app,
             wiring,
             wiring.topics.user_state,
@@ -66,7 +66,7 @@ class UserStage:
         #: The last task that sends item-events. Each waits for the one before it.
         self._passing: asyncio.Task[None] | None = None
         intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
-        self.beats = Beats(self._show, self._save, *intervals, app.crash, wiring.clock)
+        self.flushes = Flushes(self._show, self._save, *intervals, app.crash, wiring.clock)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._users = Decoder(UserProfile, s.max_event_bytes, lambda u, r: check_key(r, "user_id", u.user_id))
         self._shown = Decoder(Shown, s.max_message_bytes)
@@ -74,7 +74,7 @@ class UserStage:
 
     def revoked(self) -> None:
         """Drop held acks; note in every partition that another worker may own it meanwhile."""
-        self.beats.forget()
+        self.flushes.forget()
         self.partitions.resume()
 
     def _check_event(self, event: Event, record: Any) -> None:
@@ -93,7 +93,9 @@ class UserStage:
                 part.duplicates(earlier.records, self._events.batch(earlier.records))
 
             def read() -> Awaitable[int]:
-                self.store.table.partition(part.number)  # raises FencedError when another worker owns it now
+                self.store.state_store.partition(
+                    part.number
+                )  # raises FencedError when another worker owns it now
                 part.forget_events()
                 before = batch.first_offset
                 return read_since(self._settings, batch.topic, batch.partition, since, before, remember)
@@ -146,7 +148,7 @@ class UserStage:
         await self.store.restore(part.state, lambda: hash_many(users))
 
     async def _show(self, durable: Durable) -> dict[int, Changes]:
-        self.store.table.check_lease()
+        self.store.state_store.check_lease()
         changed, gone, changes = dict[int, PackedRows](), dict[int, list[int]](), dict[int, Changes]()
         for part in self.partitions:
             changed[part.number], gone[part.number], items = part.take()
@@ -164,7 +166,7 @@ class UserStage:
     async def _save(self, changes: dict[int, Changes]) -> None:
         if self._passing is not None:  # item-events must be durable before the rows that caused them
             await self._passing
-        await self.store.table.write(changes)
+        await self.store.state_store.write(changes)
         for change in changes.values():
             self.store.written(change.partition)
 

@@ -59,6 +59,6 @@ class Mirrors:
 
 def _load(table: RowTable, records: Sequence[Any]) -> int:
     """Drop rows with a tombstone, then put in place those written after it."""
-    told = row_records(records)
-    table.drop(told.deleted)
-    return table.load(told.rows)
+    split = row_records(records)
+    table.drop(split.deleted)
+    return table.load(split.rows)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import faust
 from faust.types import TP
 
-from headrace.agents.stage.beats import Beats
+from headrace.agents.stage.flushes import Flushes
 from headrace.agents.wiring import Wiring
 from headrace.streams.errors import FencedError
 from headrace.streams.topics.flow import AgentFlow
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class Stage(Protocol):
     """The part of an agent that applies batches; its flushes write the changes."""
 
-    beats: Beats[Any]
+    flushes: Flushes[Any]
 
     async def apply(self, batch: RecordBatch) -> None:
         """Apply a batch; raise ``FencedError`` when its partition is not assigned to this worker any more."""
@@ -59,7 +59,7 @@ def drive(
         await ready()
         await work(app, stream, stage)
 
-    app.last_writes.append(stage.beats.finish)
+    app.last_writes.append(stage.flushes.finish)
     forget_when_revoked(app, stage.revoked)
 
 
@@ -83,7 +83,7 @@ async def work(app: faust.App, stream: Any, stage: Stage) -> None:
             continue
         more = behind(app, batch)
         batch.records = ()  # frees the records: only the ack is held until the durable flush
-        await stage.beats.hold(ack, batch.partition, behind=more)
+        await stage.flushes.hold(ack, batch.partition, behind=more)
 
 
 def behind(app: faust.App, batch: RecordBatch) -> bool:

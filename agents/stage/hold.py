@@ -3,7 +3,7 @@
 Every agent that acknowledges later than at the end of its loop body holds its acks here. A batch waits for
 one of these:
 
-    a durable flush of its partition             Beats          take(partitions), then release
+    a durable flush of its partition             Flushes          take(partitions), then release
     event time after the wait for its outcomes   join_outcomes  take(until=...), then release
     the acknowledgement of its replies           recommend      after(coroutine)
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from mode import Service
 
-from headrace.agents.stage.store import StageStore
+from headrace.agents.stage.copied_store import CopiedStore
 from headrace.streams.errors import FencedError
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.transport.batches import RecordBatch
@@ -71,7 +71,7 @@ class StagePartitions(Generic[P]):
     A partition is built again when one of its state partitions has been replaced by another object.
     """
 
-    def __init__(self, stores: Sequence[StageStore], make: Callable[[list[StatePartition]], P]) -> None:
+    def __init__(self, stores: Sequence[CopiedStore], make: Callable[[list[StatePartition]], P]) -> None:
         self._stores = list(stores)
         self._make = make
         self._partitions: dict[int, P] = {}
@@ -84,7 +84,7 @@ class StagePartitions(Generic[P]):
         FencedError
             When this worker does not own it, or a rebalance has not ended.
         """
-        states = [store.table.partition(number) for store in self._stores]
+        states = [store.state_store.partition(number) for store in self._stores]
         part = self._partitions.get(number)
         if part is None or any(a is not b for a, b in zip(part.states, states, strict=True)):
             part = self._partitions[number] = self._make(states)
@@ -95,7 +95,9 @@ class StagePartitions(Generic[P]):
     def __iter__(self) -> Iterator[P]:
         """Yield the partitions that this worker still owns; drop the others."""
         for number, part in list(self._partitions.items()):
-            if all(s.table.active.get(number) is p for s, p in zip(self._stores, part.states, strict=True)):
+            if all(
+                s.state_store.active.get(number) is p for s, p in zip(self._stores, part.states, strict=True)
+            ):
                 yield part
             else:
                 self._drop(number)
@@ -113,7 +115,7 @@ class StagePartitions(Generic[P]):
         FencedError
             During a rebalance.
         """
-        for number in list(self._stores[0].table.active):
+        for number in list(self._stores[0].state_store.active):
             self.get(number)
         for _ in self:
             pass

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -211,8 +210,3 @@ def chunks(records: list[Record], size: int) -> Iterator[list[Record]]:
     """Cut into lists of at most ``size``."""
     for start in range(0, len(records), size):
         yield records[start : start + size]
-
-
-def now_ms() -> int:
-    """Return the present, ms since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -27,7 +27,8 @@ class Latest:
     rows
         Packed rows by key.
     refused
-        Number of records that are no rows of this dtype, or not under their own key.
+        Number of records that are no rows of this dtype, or not under their own key. Those that a tombstone
+        in the same batch deletes are not counted.
     """
 
     def __init__(self, dtype: np.dtype[Any], order: Sequence[str]) -> None:
@@ -39,18 +40,18 @@ class Latest:
 
     def apply(self, records: Iterable[Any]) -> None:
         """Apply changelog records, in their order."""
-        told = row_records(list(records))
-        for gone in told.deleted.tolist():
+        split = row_records(list(records))
+        for gone in split.deleted.tolist():
             self.rows.pop(gone, None)
             self._ages.pop(gone, None)
-        rows, sound = unpack(told.rows, self._dtype)
-        sound &= rows["key"] == told.keys
+        rows, sound = unpack(split.rows, self._dtype)
+        sound &= rows["key"] == split.keys
         self.refused += int((~sound).sum())
         ages = list(zip(*(rows[name].tolist() for name in self._order), strict=True))
         for at in np.flatnonzero(sound).tolist():
-            key = int(told.keys[at])
+            key = int(split.keys[at])
             if ages[at] >= self._ages.get(key, ages[at]):
-                self.rows[key], self._ages[key] = told.rows[at], ages[at]
+                self.rows[key], self._ages[key] = split.rows[at], ages[at]
 
     def table(self) -> Rows:
         """Return the rows as an array, ``(n,)``, in the order of ``rows``."""

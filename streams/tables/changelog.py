@@ -31,7 +31,7 @@ RETRY_S = 1.0
 
 
 @dataclass(slots=True)
-class Copy:
+class ChangelogCopy:
     """A changelog partition and the state store's partition that it is read into.
 
     Attributes
@@ -126,7 +126,7 @@ def open_changelogs(
     return open_reader(settings, set(topics), fetch_bytes=FETCH_BYTES)
 
 
-async def read_to_end(reader: Reader, copies: Iterable[Copy]) -> int:
+async def read_to_end(reader: Reader, copies: Iterable[ChangelogCopy]) -> int:
     """Read all copies to their ends; return how many records were applied.
 
     Raises
@@ -147,7 +147,7 @@ async def read_to_end(reader: Reader, copies: Iterable[Copy]) -> int:
     return count
 
 
-async def follow(settings: Settings, copies: Iterable[Copy], row_bytes: int) -> None:
+async def follow(settings: Settings, copies: Iterable[ChangelogCopy], row_bytes: int) -> None:
     """Keep copies up to date until cancelled."""
     by_tp = {copy.tp: copy for copy in copies}
     while True:

@@ -40,7 +40,7 @@ EVICT_TO = 0.99
 _NO_KEYS: U64 = np.zeros(0, np.uint64)
 
 
-class Record(Protocol):
+class ChangelogRecord(Protocol):
     """A changelog record, as aiokafka's C parser makes it."""
 
     offset: int
@@ -320,7 +320,7 @@ class StatePartition:
         with contextlib.suppress(ValueError):  # the array is referenced elsewhere
             self.rows.data.resize(max(1, len(self.rows.view())))
 
-    def apply(self, records: Sequence[Record], position: int) -> None:
+    def apply(self, records: Sequence[ChangelogRecord], position: int) -> None:
         """Apply changelog records, in offset order; ``position`` is the changelog offset after them.
 
         A row never becomes older. When a record is older than the row in memory, the row stays, and ``own``

@@ -28,7 +28,7 @@ from faust.types import TP
 
 from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.tables.changelog import RETRY_S, Copy, follow, open_changelogs, read_to_end
+from headrace.streams.tables.changelog import RETRY_S, ChangelogCopy, follow, open_changelogs, read_to_end
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.snapshots import read_snapshot
 from headrace.streams.tables.store import StateStore
@@ -187,7 +187,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         for tp in self._held.keys() - every.keys():
             del self._held[tp]
         self.last_read = 0
-        copies: dict[TopicPartition, Copy] = {}
+        copies: dict[TopicPartition, ChangelogCopy] = {}
         if every or self.app.consumer.assignment():  # opening the changelogs also finds a missing topic
             async with open_changelogs(self._settings(), [t.changelog for t in tables], row_bytes) as reader:
                 reader.partitions = list(every)
@@ -246,7 +246,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             self._held[tp] = part.successor()
             self._held[tp].owned = False
 
-    async def _copy(self, tp: TopicPartition, table: StateStore, begin: int, end: int) -> Copy:
+    async def _copy(self, tp: TopicPartition, table: StateStore, begin: int, end: int) -> ChangelogCopy:
         """Return the partition to read into: that in memory, else from a snapshot, else an empty one."""
         part = self._held.get(tp)
         if part is None:
@@ -255,7 +255,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
                 await asyncio.to_thread(read_snapshot, part, table.snapshots, table.changelog, begin, end)
                 part.evict(max_rows=table.max_rows)
             self._held[tp] = part
-        return Copy(tp, part, begin, end, table.max_rows)
+        return ChangelogCopy(tp, part, begin, end, table.max_rows)
 
     async def _stop_following(self) -> None:
         follower, self._follower = self._follower, None

@@ -129,12 +129,12 @@ async def write_snapshot(
         with part.noting_evictions() as meanwhile:
             before = part.evicted_rows()
             header["rows"] = await _append_rows(part, file)
-            cold = np.concatenate([before, *meanwhile, part.evicted_rows()])
-        cold = cold[np.unique(cold["key"], return_index=True)[1]]
+            evicted = np.concatenate([before, *meanwhile, part.evicted_rows()])
+        evicted = evicted[np.unique(evicted["key"], return_index=True)[1]]
         meta = json.dumps({key.hex(): value.hex() for key, value in part.meta.items()}).encode()
         promise = part.promise()
-        header["cold"], header["meta_bytes"] = len(cold), len(meta)
-        await asyncio.to_thread(file.append, cold.view(np.uint8))
+        header["cold"], header["meta_bytes"] = len(evicted), len(meta)
+        await asyncio.to_thread(file.append, evicted.view(np.uint8))
         await asyncio.to_thread(file.append, meta)
         await asyncio.to_thread(file.finish, header)
         if not await durable(promise):
@@ -229,9 +229,9 @@ def _read_body(file: BinaryIO, part: StatePartition, header: dict[str, Any]) -> 
         crc = zlib.crc32(content, crc)
         part.rows.load(rows)
         left -= len(rows)
-    cold = file.read(header["cold"] * EVICTED.itemsize)
+    evicted = file.read(header["cold"] * EVICTED.itemsize)
     meta = file.read()
-    if _header_crc(header, zlib.crc32(meta, zlib.crc32(cold, crc))) != header["crc"]:
+    if _header_crc(header, zlib.crc32(meta, zlib.crc32(evicted, crc))) != header["crc"]:
         raise _MisfitError("its checksum is wrong")
-    part.set_evicted_rows(np.frombuffer(cold, EVICTED))
+    part.set_evicted_rows(np.frombuffer(evicted, EVICTED))
     part.meta.update({bytes.fromhex(key): bytes.fromhex(value) for key, value in json.loads(meta).items()})

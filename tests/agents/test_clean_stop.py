@@ -79,7 +79,7 @@ async def test_what_was_held_back_is_written_and_committed(
     running = asyncio.create_task(run_worker(settings, ["ingest", "aggregate"], ready=ready, stop=stop))
     try:
         await eventually(counted, 20)
-        assert await committed(settings, "ingest", topics.events) == 0, "held back until the durable beat"
+        assert await committed(settings, "ingest", topics.events) == 0, "held until the durable flush"
         assert await saved(settings, topics.user_state) == {}
     finally:
         stop.set()

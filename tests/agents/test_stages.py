@@ -127,7 +127,7 @@ class World:
             if cut < len(packed) or self.dies():
                 return False
             if self.rng.random() < 0.3 and at < len(self.events):
-                part.state.put_back(changes)  # only the next stage was told: a beat that is not durable
+                part.state.put_back(changes)  # only the next stage has it: an online flush
                 continue
             self.users.append(changes)
             if self.dies():

@@ -13,6 +13,7 @@ from chaos_load import BAD, GOOD, MARK, Limits, Load, World
 from chaos_plan import Shape
 
 from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
+from headrace.streams.clock import now_ms
 from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import RecReply
 from headrace.streams.settings import Settings
@@ -27,11 +28,6 @@ TICK_S = 0.05
 BURST = 2000
 #: The oracle compares tastes for items that were published this long before an event about them.
 PUBLISHED_S = 11.0
-
-
-def now_ms() -> int:
-    """Return the time, ms since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Traffic:

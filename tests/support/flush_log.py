@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from headrace.agents.stage.beats import Beats, Durable
+from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.streams.clock import ManualClock
 
 
@@ -22,8 +22,8 @@ class Log:
         self.untold = 0  # takes that were not saved
         self.taken: list[list[int]] = []  # partitions of the durable flushes, of 0 to 3
 
-    def beats(self, online_s: float, durable_s: float, failed: Any = None) -> Beats[int]:
-        return Beats(self.show, self.save, online_s, durable_s, failed, self.clock)
+    def flushes(self, online_s: float, durable_s: float, failed: Any = None) -> Flushes[int]:
+        return Flushes(self.show, self.save, online_s, durable_s, failed, self.clock)
 
     async def show(self, durable: Durable) -> int:
         if self.error is not None:

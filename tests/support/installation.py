@@ -12,15 +12,12 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 
 from headrace.agents.roles import run_worker
+from headrace.streams.clock import now_ms
 from headrace.streams.messages.schemas import Item
 from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import DeadLetter, read_dead_letter
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @asynccontextmanager

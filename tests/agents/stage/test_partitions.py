@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from headrace.agents.stage import store as stage_store
+from headrace.agents.stage import copied_store
+from headrace.agents.stage.copied_store import packed, persist
 from headrace.agents.stage.drive import all_of
 from headrace.agents.stage.partitions import StagePartition, StagePartitions
-from headrace.agents.stage.store import packed, persist
 from headrace.models.state import users as user_state
 from headrace.streams.errors import FencedError
 from headrace.streams.tables.partition import StatePartition
@@ -37,7 +37,7 @@ class Tables:
 
 
 def store_of(table: Tables) -> Any:
-    return SimpleNamespace(table=table, attach=lambda state: None, copy=None)
+    return SimpleNamespace(state_store=table, attach=lambda state: None, copy=None)
 
 
 def test_rows_in_memory_are_packed_and_others_are_none() -> None:
@@ -64,7 +64,7 @@ def test_a_partition_lives_as_long_as_the_state_it_was_built_on() -> None:
 
 
 async def test_a_read_waits_for_the_broker_and_a_lost_partition_ends_it(monkeypatch: Any) -> None:
-    monkeypatch.setattr(stage_store, "RETRY_S", 0.001)
+    monkeypatch.setattr(copied_store, "RETRY_S", 0.001)
     outcomes: list[Any] = [KafkaConnectionError("away"), KafkaConnectionError("away"), 3]
 
     async def read() -> int:

@@ -37,7 +37,7 @@ CATCHING_UP = 3
 TURNS = 4
 
 
-class Beats(Generic[T]):
+class Flushes(Generic[T]):
     """Calls ``show`` (online flush) and ``save`` (durable flush) at two intervals; acks after ``save``.
 
     Parameters

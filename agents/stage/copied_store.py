@@ -41,7 +41,7 @@ def packed(state: StatePartition, keys: U64) -> list[bytes | None]:
     return out
 
 
-class StageStore:
+class CopiedStore:
     """A state store and, if it has one, its copy in the online store.
 
     Changed rows are written to the copy; evicted rows are read back from it.
@@ -78,7 +78,7 @@ class StageStore:
         self._wiring = wiring
         self._kind = kind
         self._expired: dict[int, int] = {}  # time of the last search for old rows (ms), by partition
-        self.table = StateStore(
+        self.state_store = StateStore(
             app,
             topic,
             changelog=topic,
@@ -110,10 +110,10 @@ class StageStore:
 
     def _owned(self, partition: int) -> bool:
         try:
-            self.table.check_lease()
+            self.state_store.check_lease()
         except FencedError:
             return False
-        return partition in self.table.active
+        return partition in self.state_store.active
 
     def services(self) -> list[Service]:
         """Return the services that must run beside the agent."""
@@ -156,7 +156,7 @@ class StageStore:
         if state.evicted_count:
             away = state.evicted(keys())
             if len(away):
-                await persist(lambda: self.table.restore(state.number, np.unique(away)))
+                await persist(lambda: self.state_store.restore(state.number, np.unique(away)))
 
 
 async def persist(read: Callable[[], Awaitable[T]]) -> T:

@@ -14,35 +14,35 @@ from headrace.streams.errors import FencedError
 
 async def test_a_flush_of_what_was_given_out_anew_holds_nothing() -> None:
     log = Log(FencedError("somebody else's"))
-    beats = log.beats(10.0, 10.0)
-    await beats.hold(log.ack(1), 1)
-    beats.forget()
-    await beats.flush([1])
-    assert not len(beats.held)
+    flushes = log.flushes(10.0, 10.0)
+    await flushes.hold(log.ack(1), 1)
+    flushes.forget()
+    await flushes.flush([1])
+    assert not len(flushes.held)
 
 
 async def test_partitions_given_out_anew_are_not_acked() -> None:
     log = Log()
-    beats = log.beats(10.0, 10.0)
-    await beats.hold(log.ack(1), 0)
-    beats.forget()
-    await beats.flush()
+    flushes = log.flushes(10.0, 10.0)
+    await flushes.hold(log.ack(1), 0)
+    flushes.forget()
+    await flushes.flush()
     assert log.acked == []
 
 
 async def test_a_fenced_write_of_partitions_given_out_anew_meanwhile_is_not_tried_again() -> None:
     log = Log()
-    beats = log.beats(0.01, 0.02)
-    save = beats._save
+    flushes = log.flushes(0.01, 0.02)
+    save = flushes._save
 
     async def revoked(_: int) -> None:
-        beats.forget()
-        beats._save = save
+        flushes.forget()
+        flushes._save = save
         raise FencedError("somebody else's")
 
-    beats._save = revoked
-    await beats.hold(log.ack(1), 0)
-    await log.until(lambda: beats._save is save)
+    flushes._save = revoked
+    await flushes.hold(log.ack(1), 0)
+    await log.until(lambda: flushes._save is save)
     await log.clock.advance(0.06)
     assert log.acked == []
 
@@ -54,20 +54,20 @@ async def test_a_failed_write_is_told_and_stops_the_agent() -> None:
         told.append(exc)
 
     log = Log(RuntimeError("no space"))
-    beats = log.beats(0.005, 0.01, failed)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(0.005, 0.01, failed)
+    await flushes.hold(log.ack(1), 0)
     await log.until(lambda: told)
     with pytest.raises(RuntimeError, match="no space"):
-        await beats.hold(log.ack(2), 0)
+        await flushes.hold(log.ack(2), 0)
     assert log.acked == []
 
 
 async def test_flushes_end_with_the_agent() -> None:
     log = Log()
-    beats = log.beats(0.02, 0.04)
+    flushes = log.flushes(0.02, 0.04)
 
     async def agent() -> None:
-        await beats.hold(log.ack(1), 0)
+        await flushes.hold(log.ack(1), 0)
 
     await asyncio.create_task(agent())
     await log.clock.advance(0.1)
@@ -76,31 +76,31 @@ async def test_flushes_end_with_the_agent() -> None:
 
 async def test_at_the_end_what_is_held_is_written_and_acked() -> None:
     log = Log()
-    beats = log.beats(60, 60)
-    await beats.finish()
+    flushes = log.flushes(60, 60)
+    await flushes.finish()
     assert (log.shown, log.saved) == (0, 0), "nothing is held"
-    await beats.hold(log.ack(1), 0)
-    await beats.finish()
+    await flushes.hold(log.ack(1), 0)
+    await flushes.finish()
     assert (log.saved, log.acked) == (1, [1])
 
 
 async def test_at_the_end_nothing_is_written_after_an_error() -> None:
     log = Log(ValueError("broken"))
-    beats = log.beats(60, 60)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(60, 60)
+    await flushes.hold(log.ack(1), 0)
     with pytest.raises(ValueError, match="broken"):
-        await beats.flush()
+        await flushes.flush()
     log.error = None
-    await beats.finish()
+    await flushes.finish()
     assert (log.shown, log.saved, log.acked) == (0, 0, [])
 
 
 async def test_a_flush_ends_with_the_agent_that_owns_it(caplog: pytest.LogCaptureFixture) -> None:
     log = Log(RuntimeError("the sender is not running"))
-    beats = log.beats(0.02, 0.02)
+    flushes = log.flushes(0.02, 0.02)
 
     async def agent() -> None:
-        await beats.hold(log.ack(1), 0)
+        await flushes.hold(log.ack(1), 0)
         await asyncio.sleep(60)
 
     with caplog.at_level(logging.INFO):
@@ -114,19 +114,19 @@ async def test_a_flush_ends_with_the_agent_that_owns_it(caplog: pytest.LogCaptur
 
 async def test_a_failed_flush_is_still_an_error(caplog: pytest.LogCaptureFixture) -> None:
     log = Log(KafkaTimeoutError())
-    beats = log.beats(0.01, 0.01)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(0.01, 0.01)
+    await flushes.hold(log.ack(1), 0)
     await log.clock.advance(0.05)
     assert "flush failed" in caplog.text
     with pytest.raises(KafkaTimeoutError):
-        await beats.hold(log.ack(2), 0)
+        await flushes.hold(log.ack(2), 0)
 
 
 async def test_flushes_go_on_after_acks_were_forgotten() -> None:
     log = Log()
-    beats = log.beats(0.01, 0.01)
-    await beats.hold(log.ack(1), 0)
-    beats.forget()
-    await beats.hold(log.ack(2), 0)
+    flushes = log.flushes(0.01, 0.01)
+    await flushes.hold(log.ack(1), 0)
+    flushes.forget()
+    await flushes.hold(log.ack(2), 0)
     await log.clock.advance(0.05)
     assert log.acked == [2]

@@ -1,4 +1,4 @@
-"""Beats: what is written when, and when batches are acknowledged. Time is moved by hand."""
+"""Flushes: what is written when, and when batches are acknowledged. Time is moved by hand."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from headrace.streams.errors import FencedError
 
 async def test_online_flushes_come_before_the_durable_one_which_acks() -> None:
     log = Log()
-    beats = log.beats(0.01, 0.2)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(0.01, 0.2)
+    await flushes.hold(log.ack(1), 0)
     assert log.shown == 0
     await log.until(lambda: log.shown)
     assert (log.shown, log.saved, log.acked) == (1, 0, [])
@@ -25,8 +25,8 @@ async def test_online_flushes_come_before_the_durable_one_which_acks() -> None:
 
 async def test_without_changes_nothing_is_written() -> None:
     log = Log()
-    beats = log.beats(0.005, 0.01)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(0.005, 0.01)
+    await flushes.hold(log.ack(1), 0)
     await log.until(lambda: log.acked)
     before = log.shown, log.saved
     await log.clock.advance(60)
@@ -35,9 +35,9 @@ async def test_without_changes_nothing_is_written() -> None:
 
 async def test_a_stage_that_is_behind_makes_longer_pauses() -> None:
     log = Log()
-    beats = log.beats(0.01, 0.6)
+    flushes = log.flushes(0.01, 0.6)
     for n in range(10):
-        await beats.hold(log.ack(n), 0, behind=True)
+        await flushes.hold(log.ack(n), 0, behind=True)
         await log.clock.advance(0.002)
     at = await log.until(lambda: log.shown)
     assert at >= 0.2, "online flushes come at a third of the durable interval"
@@ -48,9 +48,9 @@ async def test_a_stage_that_is_behind_makes_longer_pauses() -> None:
 
 async def test_catching_up_brings_the_online_interval_back() -> None:
     log = Log()
-    beats = log.beats(0.01, 0.9)
-    await beats.hold(log.ack(1), 0, behind=True)
-    await beats.hold(log.ack(2), 0)
+    flushes = log.flushes(0.01, 0.9)
+    await flushes.hold(log.ack(1), 0, behind=True)
+    await flushes.hold(log.ack(2), 0)
     assert await log.until(lambda: log.shown) < 0.25
     await log.until(lambda: log.acked)
     assert log.acked == [1, 2]
@@ -59,13 +59,13 @@ async def test_catching_up_brings_the_online_interval_back() -> None:
 async def test_online_flushes_and_batches_do_not_wait_for_the_changelog() -> None:
     log = Log()
     log.saving_s = 0.3
-    beats = log.beats(0.01, 1.0)
-    await beats.hold(log.ack(1), 0)
-    writing = asyncio.create_task(beats.flush())
+    flushes = log.flushes(0.01, 1.0)
+    await flushes.hold(log.ack(1), 0)
+    writing = asyncio.create_task(flushes.flush())
     await settle()
     assert log.saving
     shown = log.shown
-    await beats.hold(log.ack(2), 0)
+    await flushes.hold(log.ack(2), 0)
     await log.until(lambda: log.shown > shown)
     assert log.saving
     await log.clock.advance(0.3)
@@ -76,14 +76,14 @@ async def test_online_flushes_and_batches_do_not_wait_for_the_changelog() -> Non
 async def test_a_stage_waits_when_a_durable_flush_is_due_before_the_last_has_ended() -> None:
     log = Log()
     log.saving_s = 0.3
-    beats = log.beats(0.01, 0.02)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(0.01, 0.02)
+    await flushes.hold(log.ack(1), 0)
     await log.until(lambda: log.saving)
     began = log.clock.monotonic()
 
     async def agent() -> int:
         for n in range(2, 100):
-            await beats.hold(log.ack(n), 0)
+            await flushes.hold(log.ack(n), 0)
             await log.clock.sleep(0.005)
             if log.acked:
                 break
@@ -97,14 +97,14 @@ async def test_a_stage_waits_when_a_durable_flush_is_due_before_the_last_has_end
 
 async def test_partitions_become_durable_in_turns() -> None:
     log = Log()
-    beats = log.beats(0.01, 1.6)
+    flushes = log.flushes(0.01, 1.6)
     times = dict[int, float]()
 
     def ack(partition: int) -> Callable[[], None]:
         return lambda: times.setdefault(partition, log.clock.monotonic())
 
     for partition in (0, 2, 7):
-        await beats.hold(ack(partition), partition)
+        await flushes.hold(ack(partition), partition)
     await log.until(lambda: len(times) == 3, within=5.0)
     assert times[2] >= 0.8, "half of the interval after the first batch"
     assert times[7] >= 1.2
@@ -114,40 +114,40 @@ async def test_partitions_become_durable_in_turns() -> None:
 
 async def test_without_a_pause_every_batch_is_saved_at_once() -> None:
     log = Log()
-    beats = log.beats(0, 0)
+    flushes = log.flushes(0, 0)
     for n in range(3):
-        await beats.hold(log.ack(n), n)
+        await flushes.hold(log.ack(n), n)
         await log.until(lambda: len(log.acked) > n)  # noqa: B023 - called in this turn
     assert log.acked == [0, 1, 2]
 
 
 async def test_only_what_was_saved_is_acked() -> None:
     log = Log()
-    beats = log.beats(10.0, 10.0)
-    await beats.hold(log.ack(1), 0)
-    await beats.hold(log.ack(2), 1)
-    await beats.hold(log.ack(3), 0)
-    await beats.flush([0])
+    flushes = log.flushes(10.0, 10.0)
+    await flushes.hold(log.ack(1), 0)
+    await flushes.hold(log.ack(2), 1)
+    await flushes.hold(log.ack(3), 0)
+    await flushes.flush([0])
     assert (log.taken, log.acked) == ([[0, 2, 3]], [1, 3]), (
         "one that holds nothing is made durable, too: it may be dirty"
     )
-    await beats.flush()
+    await flushes.flush()
     assert (log.taken[1:], log.acked) == ([[0, 1, 2, 3]], [1, 3, 2])
 
 
 async def test_a_fenced_turn_leaves_the_other_partitions_to_theirs() -> None:
     log = Log()
-    beats = log.beats(0.005, 0.2)
+    flushes = log.flushes(0.005, 0.2)
     refused = list[int]()
 
     async def refuse_once(taken: int) -> None:
         refused.append(taken)
-        beats._save = log.save
+        flushes._save = log.save
         raise FencedError("perhaps somebody else's")
 
-    beats._save = refuse_once  # type: ignore[method-assign]
-    await beats.hold(log.ack(1), 0)
-    await beats.hold(log.ack(2), 1)
+    flushes._save = refuse_once  # type: ignore[method-assign]
+    await flushes.hold(log.ack(1), 0)
+    await flushes.hold(log.ack(2), 1)
     await log.until(lambda: len(log.acked) == 2)
     assert len(refused) == 1
     assert sorted(log.acked) == [1, 2]
@@ -156,43 +156,43 @@ async def test_a_fenced_turn_leaves_the_other_partitions_to_theirs() -> None:
 async def test_a_batch_held_while_a_durable_write_runs_waits_for_the_next() -> None:
     log = Log()
     log.pause = 0.05
-    beats = log.beats(10.0, 10.0)
-    await beats.hold(log.ack(1), 0)
-    writing = asyncio.create_task(beats.flush())
+    flushes = log.flushes(10.0, 10.0)
+    await flushes.hold(log.ack(1), 0)
+    writing = asyncio.create_task(flushes.flush())
     await log.until(lambda: log.shown)
-    await beats.hold(log.ack(2), 0)
+    await flushes.hold(log.ack(2), 0)
     await log.clock.advance(0.05)
     await writing
     assert log.acked == [1]
     log.pause = 0.0
-    await beats.flush()
+    await flushes.flush()
     assert log.acked == [1, 2]
 
 
 @pytest.mark.parametrize("where", ["show", "save"])
 async def test_a_fenced_write_acks_nothing_and_is_tried_again(where: str) -> None:
     log = Log()
-    beats = log.beats(0.01, 0.02)
+    flushes = log.flushes(0.01, 0.02)
     fine = getattr(log, where)
 
     async def refuse(_: object) -> int:
         raise FencedError("perhaps somebody else's")
 
-    setattr(beats, f"_{where}", refuse)
-    await beats.hold(log.ack(1), 0)
+    setattr(flushes, f"_{where}", refuse)
+    await flushes.hold(log.ack(1), 0)
     await log.clock.advance(0.06)
     assert log.acked == []
-    setattr(beats, f"_{where}", fine)
+    setattr(flushes, f"_{where}", fine)
     await log.until(lambda: log.acked)
     assert log.acked == [1]
 
 
 async def test_what_was_taken_is_always_saved() -> None:
     log = Log()
-    beats = log.beats(0.001, 0.01)
+    flushes = log.flushes(0.001, 0.01)
     for n in range(60):
         log.error = FencedError("perhaps somebody else's") if n % 5 == 2 else None
-        await beats.hold(log.ack(n), 0)
+        await flushes.hold(log.ack(n), 0)
         await log.clock.advance(0.003)
     log.error = None
     await log.until(lambda: len(log.acked) == 60)
@@ -203,15 +203,15 @@ async def test_after_an_error_nothing_is_acked() -> None:
     """An online flush fails while a durable one waits for the changelog."""
     log = Log()
     log.saving_s = 0.1
-    beats = log.beats(0.01, 0.03)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(0.01, 0.03)
+    await flushes.hold(log.ack(1), 0)
     await log.until(lambda: log.saving)
     log.error = RuntimeError("no memory")
-    await beats.hold(log.ack(2), 0)
-    await log.until(lambda: beats.held.error)
+    await flushes.hold(log.ack(2), 0)
+    await log.until(lambda: flushes.held.error)
     await log.until(lambda: log.saved)
     with pytest.raises(RuntimeError, match="no memory"):
-        await beats.hold(log.ack(3), 0)
+        await flushes.hold(log.ack(3), 0)
     await log.clock.advance(0.05)
     assert log.acked == []
 
@@ -219,23 +219,23 @@ async def test_after_an_error_nothing_is_acked() -> None:
 async def test_batches_do_not_wait_for_a_durable_flush_that_waits_for_an_online_one() -> None:
     log = Log()
     log.pause, log.saving_s = 0.1, 0.3
-    beats = log.beats(0.0, 0.05)
-    await beats.hold(log.ack(1), 0)
+    flushes = log.flushes(0.0, 0.05)
+    await flushes.hold(log.ack(1), 0)
     await log.until(lambda: log.shown == 1)
     await log.clock.advance(0.06)  # the durable flush is due, and waits
     began = log.clock.monotonic()
-    await asyncio.wait_for(beats.hold(log.ack(2), 0), 5)  # returns although nobody moves the clock
+    await asyncio.wait_for(flushes.hold(log.ack(2), 0), 5)  # returns although nobody moves the clock
     assert log.clock.monotonic() - began < 0.05
 
 
 async def test_a_slow_store_is_given_a_rest() -> None:
     log = Log()
     log.pause = 0.05
-    beats = log.beats(0.001, 10.0)
+    flushes = log.flushes(0.001, 10.0)
 
     async def agent() -> None:
         while log.clock.monotonic() < 1.0:
-            await beats.hold(log.ack(1), 0)
+            await flushes.hold(log.ack(1), 0)
             await log.clock.sleep(0.002)
 
     working = asyncio.create_task(agent())
