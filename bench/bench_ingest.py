@@ -39,6 +39,7 @@ from ingest.profile import profile
 from ingest.recovery import recovery
 from ingest.systems import OURS, THEIRS, Bench, FailedError, Run, peer_versions, scratch
 
+from headrace.streams.clock import now_ms
 from headrace.streams.process import run as run_async
 
 ROOT = Path(__file__).parents[1]
@@ -182,7 +183,7 @@ def machine() -> dict[str, Any]:
 
 async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dict[str, Any]:
     """Measure what was asked for; return the JSON object."""
-    now = ev.now_ms()
+    now = now_ms()
     if args.clicks:
         events, items = ev.recorded(args.clicks, args.events, now)
     else:

@@ -26,13 +26,14 @@ from aiokafka import AIOKafkaProducer
 from headrace.demo.stack import environment
 from headrace.models.state import users as user_state
 from headrace.serving.store.redis import RedisStore
+from headrace.streams.clock import now_ms
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import partition_of
-from ingest.events import Mix, mixed, now_ms
+from ingest.events import Mix, mixed
 from ingest.measure import Process, touch_memory
 from ingest.systems import OURS, ROOT, Bench, FailedError
 
