@@ -50,8 +50,8 @@ def chosen(rows: Sequence[LagRow], group: str | None) -> list[LagRow]:
 def exceeds(rows: Sequence[LagRow], max_seconds: float) -> bool:
     """Return True when a lag is too old or not known, or when there are no rows.
 
-    A group without rows does not exist. A group that has committed nothing yet has rows: it may be idle, or its
-    first records may be young.
+    A group without rows does not exist. A group that has committed nothing yet has rows: it may be idle, or
+    its first records may be young.
     """
     return not rows or any(r.records > 0 and (r.seconds is None or r.seconds > max_seconds) for r in rows)
 

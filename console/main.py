@@ -1,4 +1,4 @@
-"""The command line: ``headrace --help``. Heavy imports are inside the commands, so that help comes at once."""
+"""The command line: ``headrace --help``. Heavy imports are inside the commands, so that help is quick."""
 
 from __future__ import annotations
 

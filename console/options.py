@@ -37,7 +37,7 @@ def read_settings(brokers: str | None = None, redis: str | None = None) -> Setti
     Raises
     ------
     ConfigError
-        A value is wrong; the message names the variable. A variable that is not a setting gives a warning only.
+        A value is wrong; the message names the variable. A variable that is not a setting gives a warning.
     """
     from pydantic import ValidationError
     from pydantic_settings import SettingsError

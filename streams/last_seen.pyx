@@ -16,9 +16,8 @@ cdef struct Seen:
 cdef class LastSeen:
     """When each 64-bit id was last seen. Ids not seen within the window are expired.
 
-    A new id takes the slot of the first expired id that its search meets, so the size of the table is constant
-    while the rate of ids is. The table is rebuilt when it is too full or too empty; afterwards it is at most
-    half full.
+    A new id takes the slot of the first expired id that its search meets, so the table keeps its size at a
+    steady rate of ids. The table is rebuilt when it is too full or too empty; then it is at most half full.
     """
 
     cdef Seen *slots

@@ -19,9 +19,9 @@ Rows = npt.NDArray[np.void]
 class Latest:
     """The newest row of every key of one changelog partition.
 
-    Of two rows of a key, the one with the larger ``order`` fields is newer; with equal fields, the later record.
-    The later record may have the older row: a worker that had lost the partition, but did not know it yet, may
-    have written it.
+    Of two rows of a key, the one with the larger ``order`` fields is newer; with equal fields, the later
+    record. The later record may have the older row: a worker that had lost the partition, but did not know it
+    yet, may have written it.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ from headrace.streams.errors import ArtefactError
 F32 = npt.NDArray[np.float32]
 
 NAME = "online"
-#: Scaled inputs are clipped to this many standard deviations, so that one odd value cannot saturate a score.
+#: Scaled inputs are clipped to this many standard deviations: one extreme value must not decide a score.
 CLIP = 8.0
 
 

@@ -16,7 +16,8 @@ from headrace.oracle.features.windows import AHEAD_MS, WINDOWS, window_starts
 
 Bool = npt.NDArray[np.bool_]
 
-#: Relative tolerance of decayed counts and affinities: live values are sums in another order, with fewer digits.
+#: Relative tolerance of decayed counts and affinities: live values are summed in another order, with fewer
+#: digits.
 DECAYED_REL: Final = 1e-4
 #: Absolute tolerance, for values near zero.
 TINY: Final = 1e-6
@@ -34,8 +35,8 @@ def check_counts(
 ) -> None:
     """Compare windows at each of ``times``; if the whole history is known, totals and decayed counts too.
 
-    Windows that begin before ``covered_from`` are left out. Rows with an act long after the time asked are also
-    left out: their live windows are not exact.
+    Windows that begin before ``covered_from`` are left out. Rows with an act long after the time asked are
+    left out, too: their live windows are not exact.
 
     Parameters
     ----------

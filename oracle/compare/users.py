@@ -62,8 +62,8 @@ def check_click_times(findings: Findings, rows: Aligned, known: Users, live: Use
 def check_clicks(findings: Findings, rows: Aligned, known: Users, live: UserValues) -> None:
     """Check that every click of a live row is also in the records.
 
-    With equal times (``check_click_times``), the clicks are then the same. Clicks at the same time may be in any
-    order. Of the clicks at the time of its oldest click, a row may have only some.
+    With equal times (``check_click_times``), the clicks are then the same. Clicks at the same time may be in
+    any order. Of the clicks at the time of its oldest click, a row may have only some.
     """
     per = ["row", "ts", "item"]
     clicked = live.clicks

@@ -23,7 +23,7 @@ class CountValues(Protocol):
 
     @property
     def keys(self) -> pl.DataFrame:
-        """A row for every live row: the 64-bit key under which it is stored, and user, or item and country."""
+        """A row for every live row: key (64 bits, of the changelog record); user, or item and country."""
         ...
 
     def windows(self, at: int) -> npt.NDArray[Any]:

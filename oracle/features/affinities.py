@@ -16,8 +16,8 @@ Bool = npt.NDArray[np.bool_]
 TASTE: Final = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
 #: A live row has this many categories, and as many creators. Users with more of them are not compared.
 AFFINITIES: Final = 12
-#: The item must have been published at least this long (ms) before the event: workers read `items` and `events`
-#: independently of each other.
+#: The item must have been published at least this long (ms) before the event: workers read `items` and
+#: `events` independently of each other.
 PUBLISHED_MS: Final = 10_000
 
 

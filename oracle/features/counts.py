@@ -74,7 +74,7 @@ class Counted:
 
 
 def decay(ts: pl.Expr, at: int) -> pl.Expr:
-    """Return the decayed weight at ``at`` (ms) of an amount of 1 at ``ts`` (ms); above 1 if ``ts`` is later."""
+    """Return the weight at ``at`` (ms) of an amount of 1 at ``ts`` (ms); above 1 if ``ts`` is later."""
     return pl.lit(2.0).pow((ts - at).cast(pl.Float64) / HALF_LIFE_MS)
 
 
@@ -92,7 +92,7 @@ def metric_number(name: pl.Expr, metrics: tuple[str, ...]) -> pl.Expr:
 
 
 def numbered(parts: list[pl.DataFrame], key: list[str], name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Number the distinct keys of ``parts``, in ascending order of first appearance.
+    """Number the distinct keys of ``parts``, in ascending order.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""JSON documents: parsed with Python's own parser and checked field by field, without code of the live decoder.
+"""JSON documents: parsed with Python's own parser, checked field by field, without the live decoder's code.
 
 The live system decodes with msgspec (streams/messages/). Both sides must agree on the public contract:
 unknown fields are ignored; the last value of a repeated field counts, but all its values must be valid; whole
