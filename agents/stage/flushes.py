@@ -43,8 +43,8 @@ class Flushes(Generic[T]):
     Parameters
     ----------
     show
-        The online flush: writes the changes that the online store does not have, and returns the changes that
-        the changelog does not have, of the partitions for which its argument returns True. It takes both before
+        The online flush: writes the changes that the online store does not have, and returns those that the
+        changelog does not have, of the partitions for which its argument returns True. It takes both before
         its first await, and calls do not overlap.
     save
         The rest of a durable flush: writes to the changelog what ``show`` returned. Calls do not overlap;

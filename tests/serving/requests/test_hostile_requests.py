@@ -1,4 +1,4 @@
-"""Callers that name topics that are not there, poison, and a Redis that hangs: everybody else is answered."""
+"""Missing reply topics, malformed requests, a Redis that hangs: all other requests get a reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots: what was written is read back, whole or not at all, also when rows changed meanwhile."""
+"""Snapshots: read back whole or not at all, also when rows changed while they were written."""
 
 from __future__ import annotations
 

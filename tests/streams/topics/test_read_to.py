@@ -1,4 +1,4 @@
-"""Reading to the end: what an answer does not hold, and a hole at the end beside steady traffic."""
+"""Reading to the end: partitions missing in an answer, and a hole at the end beside steady traffic."""
 
 from __future__ import annotations
 
