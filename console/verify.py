@@ -23,7 +23,7 @@ def verify(
     brokers: options.Brokers = None,
     redis: options.Redis = None,
 ) -> None:
-    """Compute every windowed feature anew from the raw topics and compare it with the live rows.
+    """Compute every windowed feature again from the raw topics and compare it with the live rows.
 
     A batch job that shares no code with the workers reads `events`, `impressions`, `users` and `items` whole;
     every user, item and (item, country) row in Kafka and Redis must have the same values: windows, totals,

@@ -4,7 +4,7 @@
     |---------------x-------|          one example a slot, clicked or not
         wait
 
-Impressions and events are joined by (user_id, request_id), in whatever order they are read. The user is part
+Impressions and events are joined by (user_id, request_id) and may be read in any order. The user is part
 of the key because two callers may use the same request id.
 """
 

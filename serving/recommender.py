@@ -138,7 +138,7 @@ class Recommender:
         return Answer(reply, impression(request, ranked, reply, now) if items else None)
 
     def popular(self, request: RecRequest, now: int, reason: str, user: UserRow | None = None) -> Answer:
-        """Return the cheapest list: popular items, the same for everybody, and not logged for training.
+        """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
         Parameters
         ----------

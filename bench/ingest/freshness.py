@@ -43,7 +43,7 @@ POLL_S = 0.004
 TICK_S = 0.01
 #: Making an event of the load takes less than this.
 MAKING_S = 12e-6
-#: The load goes on for so long after the last probe, and no longer than the warm-up.
+#: The load continues for this long after the last probe, at most as long as the warm-up.
 COOL_DOWN_S = 3.0
 
 

@@ -71,7 +71,7 @@ class ReplySender:
         partition does not exist or the broker does not accept the reply.
         """
         task = asyncio.create_task(self._send(topic, partition, key, value, headers))
-        task.add_done_callback(_seen)  # else asyncio logs the error of a task that nobody awaits
+        task.add_done_callback(_seen)  # else asyncio logs the error of a task that is not awaited
         return task
 
     async def _send(

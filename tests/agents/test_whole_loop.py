@@ -279,7 +279,7 @@ async def test_poison_on_the_internal_topics_is_buried_and_stops_nothing(quick: 
 
 
 async def test_clicks_label_their_lists_after_a_long_stop_of_the_learner(quick: Settings) -> None:
-    """The learner was down for longer than the wait: its backlog must not become lists nobody clicked."""
+    """The learner was down for longer than the wait: lists in its backlog must keep their clicks."""
     settings = quick.model_copy(update={"outcome_wait_ms": 500})
     topics = Topics(settings)
     await make_topics(settings)

@@ -165,7 +165,7 @@ class Crew:
         await asyncio.gather(*(self.leave(name) for name in self.members))
 
     def kill_all(self) -> None:
-        """Kill all processes, in whatever state they are."""
+        """Kill all processes, in any state."""
         for name in self.members:
             self.kill(name)
 

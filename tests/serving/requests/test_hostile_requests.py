@@ -97,7 +97,7 @@ async def test_poison_and_large_records_stop_neither_worker(two: Settings) -> No
 
 @pytest.mark.broker
 async def test_a_letter_that_the_topic_refuses_goes_without_its_body(two: Settings) -> None:
-    """`dead-letters` was made by somebody else, with a lower limit than ours."""
+    """`dead-letters` was created with a lower limit than ours."""
     topics = Topics(two)
     await make_topic(two, topics.dead_letters, 2, max_message_bytes="200000")
     await make_topics(two)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.broker
 
 
 async def test_partitions_that_find_no_room_in_an_answer_are_read_all_the_same(settings, sender, real_kafka):
-    """An answer holds 50 MiB at most: partitions after that are empty in it, whatever they hold."""
+    """An answer has 50 MiB at most: partitions after that are empty in it, even if they have records."""
     if not real_kafka:
         pytest.skip("the embedded broker answers with all it has")
     partitions, records, size = 36, 4, 500_000

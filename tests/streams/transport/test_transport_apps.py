@@ -201,7 +201,7 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
 
     await runs(3000)
     assert sum((await committed(settings, group, topics.events)).values()) == 3000
-    await runs(1000)  # the table comes back from its changelog, and goes on
+    await runs(1000)  # the table is recovered from its changelog, and counts on
     assert sum((await committed(settings, group, topics.events)).values()) == 4000
 
 
