@@ -50,7 +50,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    # Python refuses to convert thousands of digits. Numbers with 40 digits become 10**40: all checks refuse it.
+    # Python refuses to convert thousands of digits. From 40 digits on it is 10**40: all checks refuse it.
     return int(text) if len(text) < 40 else (-1 if text[0] == "-" else 1) * 10**40
 
 

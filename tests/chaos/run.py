@@ -120,7 +120,7 @@ class Chaos:
         self._count()
         await self.crew.stop()
         if self.crew.slow_leavers:
-            self.log.problems.append(f"did not stop when told: {', '.join(self.crew.slow_leavers)}")
+            self.log.problems.append(f"did not stop after SIGTERM: {', '.join(self.crew.slow_leavers)}")
 
     async def _break_under_traffic(self, exits: contextlib.AsyncExitStack) -> None:
         """Follow the plan while events flow, then wait for every agent. Replies are read until the end."""
