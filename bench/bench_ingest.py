@@ -1,22 +1,21 @@
-"""What an event costs, ours and the Python peers: one broker, the same events, in turns. Prints JSON.
+"""CPU cost of an event for Headrace and its Python peers: one broker, the same events, in turns. Prints JSON.
 
     python bench/bench_ingest.py [--events N] [--runs N] [--only NAMES] [--broker auto|kafka|embedded]
                                  [--clicks GLOBO_PATH] [--profile FOLDER] [--warm-up S] [--touch-gb N]
 
 ``user_stage``, ``pipeline``, ``stock_faust``, ``quixstreams``, ``bytewax`` are events per CPU-second. The
-events are in the topic before a program starts: a figure is what the program can do, not what a producer
-can. Its cost is all CPU time (user and system) of its own processes, from its start until the offsets of
-all events are committed (of the pipeline: of the item-events, too); the CPU time of broker and Redis is
-shown apart. Starting and idling cost something as well: an idle run of the same program (catalogue there,
-no events) is measured every round, for everybody alike, and its median taken off. ``details`` has both,
-every run, and the proof that all events were counted. The peers are in bench/peers/; one that is not
+events are in the topic before a program starts, so that no producer limits it. The cost of a program is all
+CPU time (user and system) of its own processes, from its start until the offsets of all events are committed
+(for the pipeline: also those of the item-events). The CPU time of broker and Redis is shown separately. In
+every round, an idle run of each program (with the catalogue, without events) is measured, too, and the
+median of the idle runs is subtracted: it is the cost of starting and idling. ``details`` has both, every run,
+and the proof that all events were counted. The peers are in bench/peers/. The figure of a peer that is not
 installed is null, with the reason in ``details``.
 
-``recovery_rows_per_s``: see bench/ingest/recovery.py. ``user_row_bytes``, ``item_row_bytes``: the row
-with everything in it; ``..._with_index`` is what a filled table has allocated for one.
-``freshness_p50_ms``, ``freshness_p99_ms``: from an event's send to its count in Redis, each round at half of
-the events per second that the pipeline has just reached, medians of the rounds; see
-bench/ingest/freshness.py.
+``recovery_rows_per_s``: see bench/ingest/recovery.py. ``user_row_bytes``, ``item_row_bytes``: bytes of a
+whole row; ``..._with_index``: bytes that a filled table has allocated per row.
+``freshness_p50_ms``, ``freshness_p99_ms``: time from the send of an event to its count in Redis, medians of
+the rounds, at half of the pipeline's events per second in the same round; see bench/ingest/freshness.py.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ ROOT = Path(__file__).parents[1]
 
 SYSTEMS = (*OURS, *THEIRS)
 PARTS = (*SYSTEMS, "recovery", "memory", "freshness")
-#: In the result whatever was measured, null when it was not.
+#: Keys of the result; null for figures that were not measured.
 KEYS = (
     *SYSTEMS, "recovery_rows_per_s", "user_row_bytes", "item_row_bytes",
     "freshness_p50_ms", "freshness_p99_ms",
@@ -56,7 +55,7 @@ _MEMORY += "print(json.dumps(row_bytes(int(sys.argv[1]), int(sys.argv[2]))))"
 
 
 def note(text: str) -> None:
-    """Say on stderr what is going on: stdout is for the JSON."""
+    """Print a message on stderr: stdout is for the JSON."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -95,7 +94,7 @@ class Report:
 
 
 async def systems(report: Report, bench: Bench, names: list[str], runs: int, fresh: Freshness | None) -> None:
-    """Run all systems in turns; ``fresh`` goes right after the pipeline, whose half it is."""
+    """Run all systems in turns; ``fresh`` runs right after the pipeline, at half of its rate."""
     loaded: dict[str, list[Run]] = {name: [] for name in names}
     idle: dict[str, list[Run]] = {name: [] for name in names}
     for turn in range(runs):
@@ -117,7 +116,7 @@ async def systems(report: Report, bench: Bench, names: list[str], runs: int, fre
 
 
 class Freshness:
-    """Freshness at half of the pipeline's wall throughput, just measured, or at ``--rate``; once a round."""
+    """Freshness, once a round, at ``--rate`` or at half of the pipeline's throughput in the same round."""
 
     def __init__(self, rate: int | None, seconds: float, warm_up_s: float) -> None:
         self._rate, self._seconds, self._warm_up_s = rate, seconds, warm_up_s
@@ -134,7 +133,7 @@ class Freshness:
         note(f"freshness: {seen['p50_ms']} / {seen['p99_ms']} ms at {seen['load_events_per_s']} events/s")
 
     def tell(self, report: Report) -> None:
-        """Put the medians of all rounds into the report."""
+        """Add the medians of all rounds to the report."""
         if not self._seen:
             if "freshness" not in report.missing:
                 report.failed("freshness", "half of what? needs pipeline in the same run, or --rate")
@@ -169,7 +168,7 @@ def memory(report: Report, users: int, items: int) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what this runs on."""
+    """Return a description of this machine."""
     models = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
     ]
@@ -182,7 +181,7 @@ def machine() -> dict[str, Any]:
 
 
 async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dict[str, Any]:
-    """Measure what was asked for; return the JSON object."""
+    """Measure the selected figures; return the JSON object."""
     now = now_ms()
     if args.clicks:
         events, items = ev.recorded(args.clicks, args.events, now)
@@ -263,7 +262,7 @@ def main() -> int:
     args.only = args.only.split(",")
     if unknown := set(args.only) - set(PARTS):
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # tells of every retry at a new topic
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # logs every retry at a new topic
     with scratch() as folder, servers(args.broker) as where:
         result = run_async(measure(args, where, Path(folder)))
     print(json.dumps(result))

@@ -1,10 +1,10 @@
-"""Full-speed replay: events per CPU-second of the processes that digest them. Prints one JSON object.
+"""Full-speed replay: events per CPU-second of the worker. Prints one JSON object.
 
     python bench/bench_replay.py GLOBO_PATH [--clicks N] [--runs N]
 
-The events are in the topic before the worker starts, so the figure is what the worker can do, not what the
-producer can. Counted is all CPU time (user and system) of the worker from its start until nothing lags; the
-CPU of starting and idling for 6 s is measured first and taken off, and shown.
+The events are in the topic before the worker starts, so that the producer does not limit it. The cost is all
+CPU time (user and system) of the worker from its start until no agent lags. The CPU time of starting and 6 s
+of idling is measured first, subtracted, and shown.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""CPU of the client per row written to Redis, ways in turns; and how fast a store that lost all is refilled.
+"""CPU time of the client per row written to Redis, in several ways; and speed of refilling an empty store.
 
     python bench/bench_store.py            # prints one JSON object
 
 ``put_bytes`` and ``put_packed`` are ours; ``lua`` is a script call for 500 keys through redis-py,
 ``pipeline`` its pipeline of SETs. Microseconds of CPU (user and system) per row, medians.
-``put_latency_ms``: a write of 50 rows until it is answered; ``loop_held_ms``: CPU time for which a write of
-4000 rows holds the loop at a stretch, at most. ``refill_rows_per_s`` reads the changelog from memory, so it
-is what ``OnlineCopy`` and Redis alone can do, unthrottled, beside a stage whose writes of 50 rows then take
+``put_latency_ms``: time of a write of 50 rows. ``loop_held_ms``: longest CPU time without a turn of the event
+loop during a write of 4000 rows. ``refill_rows_per_s`` reads the changelog from memory: it is the limit of
+``OnlineCopy`` and Redis, without throttling, while a stage writes 50 rows at a time in
 ``put_beside_refill_ms``.
 """
 

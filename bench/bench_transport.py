@@ -1,11 +1,11 @@
-"""Events per second through an agent that only counts: stock Faust beside the batch transport, same
-broker, same run.
+"""Events per second of an agent that only counts: stock Faust and the batch transport, on the same broker.
 
     python bench/bench_transport.py            # prints one JSON object
 
-150-byte events over 4 partitions of an embedded broker. ``events_per_cpu_s`` divides by the worker
-process's own CPU time between its first and last event. Also: writing with ``BatchSender``, and the delay
-of lone records beside the broker's own (a bare aiokafka consumer), in turns; the worker's CPU when idle.
+150-byte events over 4 partitions of an embedded broker. ``events_per_cpu_s`` divides by the CPU time of the
+worker process between its first and last event. Also measured: writing with ``BatchSender``; the delay of
+single records, in turns with a bare aiokafka consumer (the broker's own delay); the CPU time of an idle
+worker.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EVENT = (
 
 
 class Counter:
-    """Counts events; the clocks start at the first one seen."""
+    """Counts events; the clocks start at the first event."""
 
     def __init__(self, wanted: int) -> None:
         self.wanted, self.seen = wanted, 0
@@ -99,7 +99,7 @@ async def batch(brokers: str, topic: str) -> dict[str, float]:
 
 
 class Delays:
-    """Times from sending lone records, ``LONE_EVERY_S`` apart, to their arrival."""
+    """Delays of single records, sent ``LONE_EVERY_S`` apart."""
 
     def __init__(self) -> None:
         self._sent: dict[bytes, float] = {}

@@ -29,9 +29,9 @@ def demo(
 ) -> None:
     """Run everything here for a minute: broker, store, workers, an audience.
 
-    The audience is simulated and has hidden tastes; a control group is shown what is popular, everybody else
-    what Headrace replies. Exit code 0 means that the loop really worked: LightGBM was trained from the log
-    and ranked replies, and every request got its reply. Nothing keeps running afterwards.
+    The audience is simulated and has hidden tastes; a control group sees the popular list, all others see the
+    replies of Headrace. Exit code 0 means that the loop worked: LightGBM was trained from the log and ranked
+    replies, and every request got its reply. No process keeps running afterwards.
 
     Example: [bold]headrace demo --seconds 120 --rate 100 --json figures.json[/]
     """

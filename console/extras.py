@@ -1,4 +1,4 @@
-"""What a command needs besides a base install, and one line about what is missing."""
+"""Check that the packages a command needs are installed; say in one line what is missing."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def lag(
     partitions: Annotated[bool, typer.Option("--partitions", help="A row per partition.")] = False,
     max_seconds: Annotated[
         float | None,
-        typer.Option(min=0, help="Exit code 1 when any lag is older than this, or cannot be told."),
+        typer.Option(min=0, help="Exit code 1 when any lag is older than this, or is not known."),
     ] = None,
     brokers: options.Brokers = None,
 ) -> None:
@@ -48,10 +48,10 @@ def chosen(rows: Sequence[LagRow], group: str | None) -> list[LagRow]:
 
 
 def exceeds(rows: Sequence[LagRow], max_seconds: float) -> bool:
-    """Return whether any lag is older than allowed; one that cannot be told is, and so is no row at all.
+    """Return True when a lag is too old or not known, or when there are no rows.
 
-    A group that committed nothing yet has rows: it may be idle, or its first records may be young. A group
-    without rows does not exist.
+    A group without rows does not exist. A group that has committed nothing yet has rows: it may be idle, or
+    its first records may be young.
     """
     return not rows or any(r.records > 0 and (r.seconds is None or r.seconds > max_seconds) for r in rows)
 
@@ -108,7 +108,7 @@ def _page(*, redraw: bool) -> Iterator[Callable[[RenderableType], None]]:
 
 
 def nothing(settings: Settings, group: str | None) -> str:
-    """Return what to say when there is no row."""
+    """Return the message for an empty table."""
     if group is None:
         return f"no worker has run on {settings.brokers} yet"
     return f"there is no group {group} on {settings.brokers}: no such worker has run yet"

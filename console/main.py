@@ -1,4 +1,4 @@
-"""The command line: ``headrace --help``. Heavy imports stand inside the commands: help comes at once."""
+"""The command line: ``headrace --help``. Heavy imports are inside the commands, so that help is quick."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Hold the options of the program itself."""
+    """Define the options of the program itself."""
 
 
 for _command in (
@@ -58,7 +58,7 @@ app.add_typer(evaluate.app, name="eval")
 
 
 def _unwrapped(text: str) -> str:
-    """Join the lines of each paragraph: the terminal's width decides where they break, not our source's."""
+    """Join the lines of each paragraph, so that they break at the terminal's width."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
@@ -69,7 +69,7 @@ for _typer in (app, topics.app, evaluate.app):
 
 
 def main() -> None:
-    """Run the command line; errors of ours become one line and exit code 2."""
+    """Run the command line; a ``HeadraceError`` becomes one line and exit code 2."""
     try:
         app()
     except HeadraceError as exc:

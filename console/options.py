@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headrace.streams.settings import Settings
 
 T = TypeVar("T")
-#: Of every environment variable of ours.
+#: Every environment variable of a setting begins with it.
 PREFIX = "HEADRACE_"
 
 Brokers = Annotated[
@@ -32,12 +32,12 @@ JsonPath = Annotated[
 
 
 def read_settings(brokers: str | None = None, redis: str | None = None) -> Settings:
-    """Read the settings; what the command line names wins over the environment.
+    """Read the settings from the environment; ``brokers`` and ``redis`` of the command line replace them.
 
     Raises
     ------
     ConfigError
-        A value is wrong; the message names the variable. A variable that does not exist is only warned about.
+        A value is wrong; the message names the variable. A variable that is not a setting gives a warning.
     """
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
@@ -62,15 +62,15 @@ def _wrong_value(exc: ValidationError) -> str:
 
 
 def _not_a_list(exc: SettingsError) -> str:
-    """Pydantic could not read JSON where a list is wanted; its message has the field's name in quotes."""
+    """Return the message for a list that is not JSON. Pydantic's error has the field's name in quotes."""
     name = f"{PREFIX}{(str(exc).split(chr(34))[1:2] or [''])[0].upper()}"
     return f'{name}: write a JSON list like ["a", "b*"] (given: {os.environ.get(name)!r})'
 
 
 def unknown_variables(names: Iterable[str], fields: Iterable[str]) -> list[str]:
-    """Return a warning for every variable that looks like a setting of ours and is none. Pure.
+    """Warn about every HEADRACE_ variable that is not a setting: return one warning for each. Pure.
 
-    Case does not matter, as it does not when settings are read. Variables of the tests are passed over.
+    Case does not matter. Variables of the tests are left out.
     """
     import difflib
 

@@ -33,7 +33,7 @@ PLAIN_EVERY_S = 5.0
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; piped output is 120 columns wide, so that nothing is cut to a guess."""
+    """Return a console; piped output is 120 columns wide, because its width cannot be detected."""
     out = Console(stderr=stderr, highlight=False)
     return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=120)
 
@@ -42,10 +42,10 @@ def console(*, stderr: bool = False) -> Console:
 
 
 class Reporter(Protocol):
-    """Tells how far some long work is."""
+    """Reports the progress of long work."""
 
     def __call__(self, done: int, text: str) -> None:
-        """Report ``done`` units and what else there is to say."""
+        """Report that ``done`` units are done, and a text."""
         ...
 
 
@@ -196,7 +196,7 @@ def reply_table(reply: RecReply, title: str = "", titles: dict[str, str] | None 
 
 
 def model_line(reply: RecReply) -> str:
-    """Return which models stood behind a reply, and what it had to do without."""
+    """Return the models used for a reply, and what was missing."""
     model = reply.model
     parts = [
         f"ranker {model.ranker}" if model and model.ranker else "no ranker yet",

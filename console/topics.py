@@ -25,7 +25,7 @@ def create(brokers: options.Brokers = None) -> None:
 
 @app.command("check")
 def check(brokers: options.Brokers = None) -> None:
-    """Say what is wrong with the topics; exit code 1 if anything is."""
+    """Print what is wrong with the topics; exit code 1 if anything is."""
     settings = options.read_settings(brokers)
     from headrace.streams.topics.admin import check_topics
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def train(json_path: options.JsonPath = None, brokers: options.Brokers = None) -> None:
     """Train LightGBM once from the Parquet log and publish it.
 
-    The log is in HEADRACE_DATA_DIR; serving workers take the new model up within seconds.
+    The log is in HEADRACE_DATA_DIR. Serving workers use the new model within seconds.
     """
     settings = options.read_settings(brokers)
     require("worker")

@@ -23,15 +23,14 @@ def verify(
     brokers: options.Brokers = None,
     redis: options.Redis = None,
 ) -> None:
-    """Compute every windowed feature anew from the raw topics and compare it with the live rows.
+    """Compute every windowed feature again from the raw topics and compare it with the live rows.
 
     A batch job that shares no code with the workers reads `events`, `impressions`, `users` and `items` whole;
-    every user, item and (item, country) row in Kafka and Redis must say the same: windows, totals, decayed
-    counts, last clicks, affinities. Neighbours are no windowed features and are not verified, profiles are
-    not either. Nothing is written.
+    every user, item and (item, country) row in Kafka and Redis must have the same values: windows, totals,
+    decayed counts, last clicks, affinities. Neighbours and profiles are not verified. Nothing is written.
 
-    Run it when the workers have caught up and nothing is being produced. Exit codes: 0 nothing differs, 1
-    something does, 2 it could not be told.
+    Run it when the workers have caught up and nothing is being produced. Exit codes: 0: nothing differs,
+    1: something differs, 2: nothing could be compared.
 
     Example: [bold]headrace verify --json verify.json[/]
     """

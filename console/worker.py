@@ -22,10 +22,10 @@ def worker(
     redis: options.Redis = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
-    """Run one role or several in this process until it is told to stop.
+    """Run one role or several in this process until a signal stops it.
 
-    Start it as often and on as many machines as you like; partitions are shared out. [bold]serve[/] answers
-    requests and belongs in a process of its own; the others may share one.
+    Start it as often and on as many machines as you like: the workers share the partitions. [bold]serve[/]
+    answers requests and needs its own process; the other roles may share one.
 
     Example: [bold]headrace worker ingest,aggregate,learn,log,trainer[/]
     """
@@ -48,7 +48,7 @@ def _set_up_logging(level: str) -> None:
 
 
 def _check_web_port(port: int, with_app: Sequence[str]) -> None:
-    """Every role has an app of its own with a web server of its own: one port serves one of them."""
+    """Check that the web port is free and used by one role only: every role has its own web server."""
     if not port or not with_app:
         return
     if len(with_app) > 1:

@@ -50,7 +50,7 @@ class EmbeddedServer:
     """A server process on a free loopback port, with its data in a temporary folder.
 
     Use as a context manager, or call ``start`` and ``stop``. Linux kills the child when the *thread* that
-    started it ends: start it from a thread that lives as long as the server should, the main one as a rule.
+    started it ends, so start it from a thread that ends later, usually the main thread.
     """
 
     name = "server"
@@ -85,7 +85,7 @@ class EmbeddedServer:
         Raises
         ------
         UnavailableError
-            When it is not installed, ends early or does not answer in time; the message has its last output.
+            It is not installed, ends early or does not answer in time; the message has its last output.
         """
         for attempt in range(3):  # another process may take the free port before the child does
             self.port = free_port()

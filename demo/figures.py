@@ -1,4 +1,4 @@
-"""The state of a running demo as numbers: one moment for the screen, all figures for the end, the verdict."""
+"""The state of a running demo as numbers: figures for the screen, figures at the end, and what failed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from headrace.streams.clock import now_ms
 
 @dataclass(slots=True)
 class DemoState:
-    """How far a demo is.
+    """The state of a running demo.
 
     Attributes
     ----------
     started
-        When the stack began to start, monotonic seconds.
+        Time at which the stack began to start, monotonic seconds.
     live_at, live_ms
-        When the first reply had come: monotonic seconds, and ms since the epoch; 0 before.
+        Time of the first reply: monotonic seconds, and ms since the epoch; 0 before it.
     end_ms
-        When the traffic ended, ms since the epoch; 0 before.
+        Time of the end of the traffic, ms since the epoch; 0 before it.
     traffic
         None before the servers answer.
     """
@@ -43,12 +43,12 @@ class DemoState:
         return self.end_ms or now_ms()
 
     def live_s(self) -> float:
-        """Return how long there has been traffic."""
+        """Return the duration of the traffic up to now, s."""
         return (self.end() - self.live_ms) / 1000 if self.live_ms else 0.0
 
 
 def view_of(state: DemoState) -> DemoView:
-    """Return this moment for the screen."""
+    """Return the present figures for the screen."""
     at, watched = time.monotonic(), state.watched
     view = DemoView(
         phase=state.phase,
@@ -145,7 +145,7 @@ def _click_rates(state: DemoState, traffic: Traffic) -> dict[str, float]:
 
 
 def problem_of(state: DemoState, figures: dict[str, Any]) -> str:
-    """Return in one line what did not work; empty when everything did."""
+    """Return in one line what did not work; empty when everything worked."""
     traffic = state.traffic
     if traffic is None or not state.live_ms:
         return f"the time was over before the first reply; {state.options.seconds:.0f} s are too short"

@@ -25,7 +25,7 @@ REDRAW_S = 0.5
 
 @dataclass(slots=True)
 class DemoView:
-    """One moment of the demo, as numbers. ``ours`` and ``popular`` are click rates, oldest first."""
+    """The figures of the demo at one time. ``ours`` and ``popular`` are click rates, oldest first."""
 
     phase: str = "starting"
     elapsed_s: float = 0.0
@@ -51,7 +51,7 @@ class DemoView:
     dead_letters: int = 0
     users: int = 0
     items: int = 0
-    pace: float = 1.0  # below 1: the audience was slowed down to what this machine carries
+    pace: float = 1.0  # below 1: the audience was slowed down because this machine is too slow
 
 
 def sparkline(values: Sequence[float | None], top: float) -> str:
@@ -162,7 +162,7 @@ def render(view: DemoView, width: int = 120) -> RenderableType:
 
 
 def line(view: DemoView) -> str:
-    """Return the moment as one plain line."""
+    """Return the figures as one plain line."""
     worst = max(view.lag, key=lambda r: r.records, default=None)
     lag = f"{worst.agent} {worst.records} records, {seconds_text(worst.seconds)}" if worst else "-"
     return (
@@ -175,7 +175,7 @@ def line(view: DemoView) -> str:
 
 
 async def show(out: Console, view: Callable[[], DemoView], *, plain: bool) -> None:
-    """Show what ``view`` returns, again and again until cancelled: the live page, or lines."""
+    """Show the figures of ``view`` repeatedly until cancelled: as the live page, or as lines."""
     if plain or not out.is_terminal:
         while True:
             await asyncio.sleep(PLAIN_EVERY_S)

@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What was sent and how fast. ``event_time_s`` is the time the events span."""
+    """What was sent and how fast. ``event_time_s``: time from the first to the last event, s."""
 
     events: int
     items: int
@@ -69,7 +69,7 @@ def encode_items(items: list[Item], timestamp_ms: int | None = None) -> list[Out
 
 
 class FirstClicks:
-    """Makes an item of every article at its first click, for files without a catalogue."""
+    """Makes an item for every article at its first click, for files without a catalogue."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -85,7 +85,7 @@ class FirstClicks:
 
 
 class Timeline:
-    """Moves recorded times to the present, and tells when an event is due.
+    """Moves recorded times to the present; says when an event is due.
 
     At full speed everything is sent at once and the recording ends now. At a speed, the recording begins now
     and its time runs ``speed`` times as fast.

@@ -1,4 +1,4 @@
-"""What the user of the demo may choose, and how the demo went."""
+"""The options and the result of the demo."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 from headrace.demo.simulation.world import WorldSpec
 from headrace.streams.messages.schemas import RecReply
 
-#: Whose list it is, the list, and the title of every item by id.
+#: The user, the list, and the title of every item by id.
 Example: TypeAlias = tuple[str, RecReply, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the user may choose."""
+    """The options of a demo."""
 
     seconds: float = 60.0  # from the start of the stack to the end of the traffic
     world: WorldSpec = field(default_factory=WorldSpec)
@@ -24,14 +24,14 @@ class DemoOptions:
 
 @dataclass(slots=True)
 class DemoResult:
-    """How the demo went.
+    """The result of a demo.
 
     Attributes
     ----------
     figures
         The keys of the JSON.
     problem
-        What did not work, in one line; empty when everything did.
+        What did not work, in one line; empty when everything worked.
     details
         The last output of a worker that failed.
     signal

@@ -67,7 +67,7 @@ class Demo:
         return DemoResult(figures, problem, details, self._signal, self._example)
 
     async def _until_an_end(self) -> None:
-        """Work until that is done, a worker ends, or a signal comes; raise what a task raised."""
+        """Run ``_work`` until it is done, a worker ends, or a signal comes; raise the error of a task."""
         work: asyncio.Task[Any] = asyncio.create_task(self._work())
         watch: list[asyncio.Task[Any]] = [
             asyncio.create_task(c) for c in (self._guard(), self._abort.wait(), self._show())
@@ -78,7 +78,7 @@ class Demo:
                 if task.done():
                     task.result()
         finally:
-            # Connections that are cut off complain to the loop; what matters is raised.
+            # Broken connections report to the loop's exception handler. Errors that matter are raised.
             asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
             await _cancel({work, *watch})
 
@@ -121,7 +121,7 @@ class Demo:
             self._state.end_ms = now_ms()
             self._state.phase = "finishing"
             over.set()
-            await asyncio.wait(beside, timeout=5.0)  # cancelled at once they would leave connections open
+            await asyncio.wait(beside, timeout=5.0)  # cancelled at once, they would leave connections open
             for task in (visits, *beside):
                 if task.done():
                     task.result()
@@ -170,7 +170,7 @@ async def _service(exits: contextlib.AsyncExitStack, service: Any) -> Any:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end this process as Ctrl-C does: by an exception, so that everything is stopped."""
+    """Make SIGTERM raise an exception, as Ctrl-C does, so that everything is stopped."""
 
     def leave(*_: object) -> None:
         sys.exit(128 + signal.SIGTERM)
@@ -183,7 +183,7 @@ def _terminable() -> Iterator[None]:
 
 
 def run_demo(options: DemoOptions, out: Console) -> DemoResult:
-    """Run the demo; on return no process of it is left.
+    """Run the demo; on return all its processes have ended.
 
     Raises
     ------
@@ -214,7 +214,10 @@ async def _in_loop(options: DemoOptions, stack: Stack, out: Console, started: fl
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel and wait for ``CANCEL_S`` only: processes must be stopped whatever a connection waits for."""
+    """Cancel the tasks; wait at most ``CANCEL_S`` for their ends.
+
+    A task may hang in a connection, and the processes must be stopped all the same.
+    """
     for task in tasks:
         task.cancel()
     if tasks:

@@ -23,7 +23,7 @@ from headrace.streams.settings import Settings
 
 #: The roles of each worker process. Serving is alone, so that a backlog of events never delays a reply.
 WORKERS = ("serve", "ingest,aggregate,learn,log,trainer")
-#: Settings at the pace of a demo: outcomes are waited for, logged, learnt and published within seconds.
+#: Settings with short intervals: within seconds, an outcome is joined, logged, learnt and published.
 DEMO_SETTINGS: dict[str, Any] = {
     "partitions": 2,
     "outcome_wait_ms": 3000,
@@ -34,9 +34,9 @@ DEMO_SETTINGS: dict[str, Any] = {
     "train_min_clicks": 30,
     "publish_every_s": 2.0,
     "epsilon": 0.05,
-    "redis_read_ms": 250,  # all processes share two cores: a slow answer does not mean that Redis is away
+    "redis_read_ms": 250,  # all processes share two cores, so Redis may be slow
 }
-#: A worker that was told to stop may take this long; then it is killed.
+#: Longest time for a worker to stop after the signal; then it is killed.
 STOP_S = 8.0
 #: One thread for linear algebra in each process: several thread pools on two cores wait for each other.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Sends the simulated audience's requests and events, and counts what comes back.
+"""Sends the requests and events of the simulated audience, and counts the replies.
 
 Requests go through the public request topic, events through `events`, as any producer would send them.
 """
@@ -22,7 +22,7 @@ from headrace.streams.messages.schemas import Event, Item, RecReply, RecRequest
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 
-#: A request has failed when no reply came for this long.
+#: A request without a reply for this long has failed.
 REPLY_TIMEOUT_S = 5.0
 #: Visits wait while this many requests are open.
 IN_FLIGHT = 400
@@ -71,7 +71,7 @@ class Traffic:
         await self._sender.send_keyed(self._topics.users, records)
 
     async def publish_past(self) -> None:
-        """Send what known users did in the minutes before the start; the records are dated now."""
+        """Send the events of known users before the start; the timestamps of the records are the present."""
         past = self.simulator.past()
         for start in range(0, len(past), CHUNK):
             part = past[start : start + CHUNK]
@@ -85,7 +85,7 @@ class Traffic:
         await self._sender.send_keyed(self._topics.items, encode_items(items, now_ms()))
 
     async def first_reply(self, timeout_s: float) -> None:
-        """Ask until a list comes that is not empty; raise ``HeadraceError`` after ``timeout_s``."""
+        """Send requests until a reply has items; raise ``HeadraceError`` after ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
         for attempt in range(10_000):
             request = RecRequest(
@@ -124,7 +124,7 @@ class Traffic:
             await asyncio.sleep(TICK_S)
 
     def _adapt(self, at: float) -> None:
-        """Adapt the pace to what this machine carries: reply times should not be those of a queue."""
+        """Adapt the pace to the machine, so that reply times do not include waiting in a queue."""
         p50, _ = self.latencies.recent(at, 3.0)
         if p50 > SLOW_MS:
             self.simulator.pace = max(LEAST_PACE, self.simulator.pace * 0.88)

@@ -1,4 +1,4 @@
-"""What the demo learns by watching topics and lag from outside, as an operator would."""
+"""Observations of the running demo from outside: model records, dead letters, lag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.streams.topics.dead_letters import read_dead_letter
 
 @dataclass(slots=True)
 class Watched:
-    """What was seen so far.
+    """The observations so far.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Watched:
     first_letter
         The first dead letter, in one line.
     lag
-        The lag of each agent, as it was last.
+        The latest lag of each agent.
     max_lag_s
         The largest lag of each agent.
     """
@@ -61,7 +61,7 @@ class Watched:
             )
 
     def on_lag(self, rows: list[AgentLag]) -> None:
-        """Note the lag as it is now."""
+        """Note the present lag."""
         self.lag = rows
         for row in rows:
             if row.seconds is not None:

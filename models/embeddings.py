@@ -1,4 +1,4 @@
-"""Item vectors made of content alone: an item has its vector as soon as it is published.
+"""Item vectors from content only: an item has its vector as soon as it is published.
 
 Feature hashing into a dense space: every feature (category, creator, tag, word of the title) has a fixed
 Gaussian vector, drawn from its own hash. The vector of an item is the weighted sum of those, scaled to length
@@ -50,7 +50,7 @@ def item_vector(item: Item) -> F32:
 
 
 def category_vector(categories: Sequence[str]) -> F32:
-    """Return the unit vector of somebody who likes these categories, float32 ``(DIM,)``."""
+    """Return the unit vector of a user who likes these categories, float32 ``(DIM,)``."""
     out = np.zeros(DIM, np.float32)
     for category in categories:
         out += _direction(f"category:{category}")

@@ -1,10 +1,10 @@
-"""Join impressions with the events that answer them, into labelled examples. Pure: time is passed in.
+"""Joins impressions and the events about them into labelled examples. Pure: time is passed in.
 
     shown at t    click     |  closes at t + wait
     |---------------x-------|          one example a slot, clicked or not
         wait
 
-Impressions and events are joined by (user_id, request_id), in whatever order they are read. The user is part
+Impressions and events are joined by (user_id, request_id) and may be read in any order. The user is part
 of the key because two callers may use the same request id.
 """
 
@@ -69,7 +69,7 @@ class OutcomeJoin:
         return len(self._open)
 
     def shown(self, impression: Impression, at: int) -> None:
-        """Open an impression logged at ``at`` (ms). One that is open already stays as it is.
+        """Open an impression logged at ``at`` (ms). An impression that is already open is not changed.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class OutcomeJoin:
             heapq.heappush(self._closing, (at + self.wait_ms, key))
 
     def happened(self, events: Iterable[Event], at: int) -> None:
-        """Note events read at ``at`` (ms); those without a request id are passed over."""
+        """Note events read at ``at`` (ms); those without a request id are ignored."""
         for event in events:
             if not event.request_id:
                 continue
@@ -96,7 +96,7 @@ class OutcomeJoin:
             of_request.setdefault(event.item_id, _SlotOutcome()).add(event)
 
     def close(self, events_to: int, shown_to: int) -> list[Example]:
-        """Return the examples of every impression whose wait is over.
+        """Return the examples of the impressions whose time to wait is over.
 
         Parameters
         ----------

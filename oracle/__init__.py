@@ -1,5 +1,5 @@
-"""What `headrace verify` expects: every windowed feature computed again from raw records.
+"""The expected values of `headrace verify`: every windowed feature computed again from raw records.
 
-Nothing here imports live code: two computations are compared, and a shared fault would be found by neither.
-Constants both sides need are therefore written twice. See docs/architecture.md.
+This package imports no live code: an error in shared code would be on both sides, and no comparison would
+show it. Constants that both sides need are therefore written twice. See docs/architecture.md.
 """

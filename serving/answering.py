@@ -1,4 +1,4 @@
-"""From a ranked list to the reply and its impression; and the popular list, which needs no ranking."""
+"""Makes the reply and its impression from a ranked list; also the popular list, which needs no ranking."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from headrace.serving.retriever import Pool
 from headrace.serving.sources.neighbours import Anchors
 from headrace.streams.messages.schemas import Impression, RecItem, RecReply, RecRequest
 
-#: A category with more than this affinity is one the user likes.
+#: The user likes a category with more than this affinity.
 _LIKED = 0.5
 
 
 @dataclass(slots=True)
 class Answer:
-    """The reply, and the impression to log (None when nothing was shown or it must not be trained on)."""
+    """The reply, and the impression to log (None: nothing was shown, or the list is not for training)."""
 
     reply: RecReply
     impression: Impression | None
@@ -61,7 +61,7 @@ def _liked(user: UserRow) -> set[int]:
 
 
 def impression(request: RecRequest, ranked: Ranked, reply: RecReply, now: int) -> Impression:
-    """Return what is logged of a shown list, with the features each slot was ranked by."""
+    """Return the log record of a shown list, with the features by which each slot was ranked."""
     chosen = ranked.slate.chosen
     shown = ranked.features[chosen].copy()
     shown[:, POSITION] = np.arange(len(chosen))

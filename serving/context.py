@@ -1,4 +1,4 @@
-"""What a request and the user's row say, before any candidate is sought. Pure: state and time passed in."""
+"""Reads the request and the user's row before the search for candidates. Pure: state and time passed in."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ F32 = npt.NDArray[np.float32]
 #: The user's row, ``user_state.ROW`` ``(1,)``.
 UserRow = npt.NDArray[Any]
 
-#: Most items whose neighbour rows one request reads.
+#: Largest number of items whose neighbour rows one request reads.
 ANCHORS = 10
 #: A new session starts from this many clicks of the last one.
 _FROM_LAST_SESSION = 3
 #: Weight of each anchor's vector, relative to the one before it.
 _VECTOR_FADE = 0.8
-#: Two vectors closer than this (inner product) are searched around only once.
+#: Of two vectors closer than this (inner product), only one is used for the search.
 _SAME = 0.99
 
 
@@ -52,7 +52,7 @@ def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
 
 
 def excluded(request: RecRequest, user: UserRow | None, now: int, repeat_after_ms: int) -> list[int]:
-    """Return the items that must not be shown: named by the request, or clicked lately."""
+    """Return the items that must not be shown: excluded by the request, or clicked lately."""
     out = [hash64(i) for i in request.exclude]
     if request.item_id:
         out.append(hash64(request.item_id))
@@ -65,7 +65,7 @@ def excluded(request: RecRequest, user: UserRow | None, now: int, repeat_after_m
 def request_context(
     catalog: Catalog, request: RecRequest, user: UserRow | None, anchors: list[int], country: int, now: int
 ) -> RequestContext:
-    """Return what the features need to know of the request; ``anchors`` are those of ``anchors_for``."""
+    """Return the inputs of the features from the request; ``anchors`` come from ``anchors_for``."""
     vectors = [v for i in anchors if (v := catalog.vector(i)) is not None]
     mean = np.zeros(DIM, np.float32)
     for k, vector in enumerate(vectors):

@@ -1,4 +1,4 @@
-"""Why an item is shown: one or more plain sentences, from what really put it there."""
+"""Why an item is shown: one or more plain sentences, from the sources that proposed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirrors: what every serving worker copies from topics, namely item rows, country rows and models. Pure."""
+"""Mirrors: copies of item rows, country rows and models that every serving worker keeps. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Mirrors:
-    """Takes over records of `item-features`, `item-countries` and `models`, in the order of their topic.
+    """Applies records of `item-features`, `item-countries` and `models` to the mirror, in topic order.
 
     Parameters
     ----------
@@ -28,15 +28,15 @@ class Mirrors:
         self._recommender = recommender
 
     def item_features(self, records: Sequence[Any]) -> int:
-        """Take over item rows; return how many were taken. A record without a value removes its row."""
+        """Apply item rows; return how many were applied. A record without a value removes its row."""
         return _load(self._recommender.stats.table, records)
 
     def item_countries(self, records: Sequence[Any]) -> int:
-        """Take over (item, country) rows; return how many were taken."""
+        """Apply (item, country) rows; return how many were applied."""
         return _load(self._recommender.stats.countries, records)
 
     def models(self, records: Sequence[Any]) -> None:
-        """Take over the newest model of each name that fits; one that does not fit is refused and logged."""
+        """Use the newest model of each name. A model that does not fit is refused and logged."""
         taken: set[bytes] = set()
         for record in reversed(records):
             if record.value is None or record.key in taken:
@@ -58,7 +58,7 @@ class Mirrors:
 
 
 def _load(table: RowTable, records: Sequence[Any]) -> int:
-    """Drop rows with a tombstone, then put in place those written after it."""
+    """Drop rows with a tombstone, then load the rows that were written after it."""
     split = row_records(records)
     table.drop(split.deleted)
     return table.load(split.rows)

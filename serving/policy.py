@@ -19,7 +19,7 @@ class Policy:
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
-        """Return the policy the settings ask for."""
+        """Return the policy in the settings."""
         return cls(
             settings.candidates, settings.epsilon, settings.mmr_lambda, session_gap_ms=settings.session_gap_ms
         )

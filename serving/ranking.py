@@ -1,4 +1,4 @@
-"""From features to scores: the ranker, else the online model, else a fixed blend; then the items' boosts."""
+"""Scores from features: by the ranker, else the online model, else a fixed blend; then the items' boosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class Ranked:
-    """Everything behind a list, for the reply, the log and the evaluation."""
+    """A ranked list with its features and scores, for the reply, the log and the evaluation."""
 
     pool: Pool
     features: F32  # (n_candidates, len(SPEC))
@@ -31,7 +31,7 @@ class Ranked:
 
 
 def score(features: F32, ranker: Ranker | None, online: OnlineWeights | None) -> tuple[F64, list[str]]:
-    """Score with the best model there is.
+    """Score with the best model available.
 
     Parameters
     ----------

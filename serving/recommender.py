@@ -1,4 +1,4 @@
-"""Answer one request: candidates, features, ranking, re-ranking. Pure: state and time in, an answer out."""
+"""Answers one request: candidates, features, ranking, re-ranking. Pure: state and time in, an answer out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ F32 = npt.NDArray[np.float32]
 
 
 class Recommender:
-    """The serving state of one worker, and the way from a request to a list.
+    """The serving state of one worker; makes a list for a request.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Recommender:
         )
 
     def answer(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Answer:
-        """Return the reply and its impression; an empty catalogue gives an empty list and says so."""
+        """Return the reply and its impression. With an empty catalogue, ``degraded`` has "candidates"."""
         ranked = self.rank(request, user, anchors, now)
         model = ModelInfo(
             ranker=self.ranker.version if self.ranker else "",
@@ -138,7 +138,7 @@ class Recommender:
         return Answer(reply, impression(request, ranked, reply, now) if items else None)
 
     def popular(self, request: RecRequest, now: int, reason: str, user: UserRow | None = None) -> Answer:
-        """Return the cheapest list: popular items, the same for everybody, and not logged for training.
+        """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
         Parameters
         ----------
@@ -147,10 +147,10 @@ class Recommender:
         now
             Time asked, ms.
         reason
-            Why nothing better is returned; it goes into ``degraded``.
+            Why there is no ranked list; it goes into ``degraded``.
         user
-            The user's row ``(1,)`` where it was read. It does not change the order, but it still decides what
-            may be shown: country, age, and what was clicked lately.
+            The user's row ``(1,)`` if it was read. It does not change the order, but filters the items: by
+            country, age, and recent clicks.
         """
         pool = self._gather(request, user, Anchors(), [], now, request.n)
         items = popular_items(self.catalog, request, pool, now)

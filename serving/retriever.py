@@ -1,4 +1,4 @@
-"""Candidates for one request: ask every source, merge, filter, and gather what ranking needs."""
+"""Candidates for one request: ask every source, merge, filter, add the inputs of ranking."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ I64 = npt.NDArray[np.int64]
 U16 = npt.NDArray[np.uint16]
 U64 = npt.NDArray[np.uint64]
 
-#: How many of the newest items may fill up a list for which the sources propose too little.
+#: The newest items that may be added when the sources propose too few candidates.
 _FILL = 1000
 
 
@@ -48,7 +48,7 @@ class Budget:
 class Pool:
     """The candidates of one request.
 
-    ``mask`` says which sources proposed each one, uint16 ``(n,)``; ``catalog_rows`` are their rows in the
+    ``mask`` has the sources that proposed each one, uint16 ``(n,)``; ``catalog_rows`` are their rows in the
     catalogue, int64 ``(n,)``.
     """
 
@@ -63,7 +63,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class _Viewer:
-    """Who asks and when: what the filters go by."""
+    """The inputs of the filters: excluded items, country, age and time."""
 
     exclude: Sequence[int]
     country: int
@@ -90,7 +90,7 @@ class Retriever:
     Parameters
     ----------
     catalog, stats, trending, hot
-        What the sources read.
+        The data that the sources read.
     budget
         How many candidates each source may propose; the defaults when None.
     """
@@ -127,17 +127,17 @@ class Retriever:
         Parameters
         ----------
         anchors
-            The session's clicks, or the item a related list is for.
+            The session's clicks, or the item of a related list.
         interests
             Vectors to search around, each float32 ``(DIM,)``.
         exclude
-            Items never to propose.
+            Items that are not candidates.
         country, age
-            Of the user; 0 and -1 where unknown.
+            Of the user; 0 and -1 when unknown.
         now
             Time asked, ms.
         limit
-            Upper bound. The candidates that are proposed most strongly are kept.
+            Largest number of candidates; the strongest proposals are kept.
         wanted
             When there are fewer candidates than this, the items with the most clicks of all time and the
             newest items of the catalogue are added.

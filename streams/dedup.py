@@ -1,14 +1,14 @@
 """Recognise a producer's retries: the same event_id again within a window of stream time.
 
 The *stream time* of a record is the largest record timestamp of its partition so far, its own included. A
-record is a duplicate when the last one of the same id (accepted, or a duplicate itself) is no longer ago than
-the window in stream time:
+record is a duplicate when the last record with the same id (accepted, or a duplicate itself) is at most one
+window older in stream time:
 
     stream time   0 ....... 400 ....... 900 ............ 2000       window 1000
     id a          x         x?          x?               x          x? duplicate
 
-Only the records decide: neither how they were batched, nor restarts, provided that the window is read again
-first, from the first record on whose timestamp is not before the stream time to go on from, less the window.
+The result depends only on the records, not on how they are batched. After a restart, first read again from
+the first record that is younger than the stream time minus the window (or just as old).
 """
 
 from __future__ import annotations

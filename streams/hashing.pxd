@@ -17,7 +17,6 @@ cdef enum:
 cdef inline size_t home_of(uint64_t key, int shift) noexcept nogil:
     """Return the slot where the search for a key begins, in a table of ``2 ** (64 - shift)`` slots.
 
-    Homes in a table of another size are in the same order: a table that is rebuilt is walked through in memory,
-    not jumped about in.
+    Keys have their homes in the same order in tables of every size, so a rebuild goes through memory in order.
     """
     return <size_t> ((key * MIX) >> shift)

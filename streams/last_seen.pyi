@@ -11,7 +11,7 @@ U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
 class LastSeen:
-    """When each 64-bit id was last seen; what is longer ago than the window is forgotten."""
+    """When each 64-bit id was last seen. Ids not seen within the window are expired."""
 
     def __init__(self, window_ms: int) -> None: ...
     def __len__(self) -> int: ...

@@ -14,11 +14,10 @@ cdef struct Seen:
 
 
 cdef class LastSeen:
-    """When each 64-bit id was last seen; what is longer ago than the window is forgotten.
+    """When each 64-bit id was last seen. Ids not seen within the window are expired.
 
-    A new id takes the slot of the first forgotten one that its search meets, so the table keeps its size while
-    ids come and go at one rate. It is rebuilt when it is too full or too empty: the ids that are left fill at
-    most half of the new table.
+    A new id takes the slot of the first expired id that its search meets, so the table keeps its size at a
+    steady rate of ids. The table is rebuilt when it is too full or too empty; then it is at most half full.
     """
 
     cdef Seen *slots
@@ -43,7 +42,7 @@ cdef class LastSeen:
         return self.size * sizeof(Seen)
 
     cdef int _tidy(self, int64_t oldest) except -1:
-        """Rebuild, unless the table is neither too full nor too empty."""
+        """Rebuild the table if it is too full or too empty."""
         cdef Seen *old = self.slots
         cdef size_t i, at, n = self.size, left = 0, size = MIN_SLOTS
         cdef int shift = 64 - MIN_BITS

@@ -19,7 +19,7 @@ from headrace.streams.settings import Settings
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: Longest time of a clean shutdown, s. After it the process ends; batches not acked are delivered again.
+#: Longest time of a clean shutdown, s. Then the process ends, and batches not acked are delivered again.
 SHUTDOWN_S = 10.0
 
 

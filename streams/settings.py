@@ -15,7 +15,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 class Settings(BaseSettings):
-    """Everything an operator may set. ``HEADRACE_BROKERS=kafka:9092`` sets ``brokers``, and so on."""
+    """All settings of an operator. ``HEADRACE_BROKERS=kafka:9092`` sets ``brokers``, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="forbid")
 

@@ -7,13 +7,13 @@ so an event lands in one bucket of every tier:
     an event of bucket 15 (late) adds to its own            slot = 15 % 13
     an event of bucket 19 moves the head, wiping            slots of 18 and 19 are zeroed first
 
-A value is the sum of the buckets in ``(bucket(now) - n, bucket(now)]``: it depends on the events and the time
-asked, never on arrival order, for every time asked that is at most ``AHEAD_MS`` before the newest event. One
-producer whose clock runs ahead (within what is accepted) therefore costs nobody else's counts. Counts are
-integers that stop at the largest a bucket can hold: that, too, is the same in every order.
+A value is the sum of the buckets in ``(bucket(now) - n, bucket(now)]``. It depends on the events and on the
+time asked, not on the order of arrival, as long as that time is at most ``AHEAD_MS`` before the newest event.
+A producer whose clock is ahead does not change other producers' counts. Counts are integers and stop at the
+largest value of a bucket, which is the same in every order, too.
 
-Here rows are laid out and read. Events are added to them by ``headrace.models.state.counter``, together with
-the other counts of a row.
+This module lays the rows out and reads them. ``headrace.models.state.counter`` adds events to them, together
+with the other counts of a row.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from headrace.streams.window_sums import WindowSums
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 
-#: How far events may be ahead of the time asked without wiping what the window still needs; events further in
-#: the future are not accepted.
+#: Events may be this far ahead of the time asked: their buckets do not replace buckets of the window. Events
+#: further in the future are not accepted.
 AHEAD_MS = 5 * MINUTE_MS
 
 
@@ -46,7 +46,7 @@ class Tier:
 
     @property
     def ring(self) -> int:
-        """Return the slots kept: the window, and what may lie ahead of it."""
+        """Return the number of slots: those of the window, and those ahead of it."""
         return self.buckets + -(-AHEAD_MS // self.bucket_ms)
 
 
@@ -143,14 +143,15 @@ class Windows:
     ) -> F32:
         """Return one window of one metric at ``now``, float32 ``(n,)``: cheaper than ``read``.
 
-        ``buckets`` asks for the tier's newest few only: 3 of the "1h" tier are the last 10 to 15 minutes.
+        ``buckets`` limits it to the newest buckets of the tier: 3 of the "1h" tier are the last 10 to 15
+        minutes.
         ``rows`` is the same as in ``read``.
         """
         tier, most = self._asked[window]
         return self._bound(data).read_one(data, tier, self._metric[metric], buckets or most, now, rows)
 
     def _bound(self, data: npt.NDArray[Any]) -> WindowSums:
-        """Return where the windows lie in rows of this dtype."""
+        """Return the reader of the windows in rows of this dtype."""
         if self._sums is None or data.dtype is not self._dtype:
             fields, p = _fields(data.dtype), self._prefix
             plan = []

@@ -42,8 +42,8 @@ def _start(server: EmbeddedServer) -> None:
 def broker() -> Iterator[str]:
     """Bootstrap address of a Kafka broker.
 
-    An embedded one is new for every test: it starts at once, and a client that bootstraps reads the metadata
-    of all topics there are, which is most of a test's work once a hundred tests have left theirs.
+    An embedded broker is new for every test. It starts quickly, and every client reads the metadata of all
+    topics, which would take most of the time of a test after a hundred tests with their topics.
     """
     if external := os.environ.get("HEADRACE_TEST_BROKER"):
         yield external
@@ -74,7 +74,7 @@ def real_kafka() -> bool:
 
 @pytest.fixture
 async def short_session_s(broker: str) -> float:
-    """Shortest session timeout, s, that the broker accepts and a busy machine keeps."""
+    """Shortest session timeout, s, that the broker accepts and a busy machine can meet."""
     async with admin_of(broker) as admin:
         (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
     told = {name: value for name, value, *_ in answer.resources[0][4]}
@@ -94,7 +94,7 @@ async def make_settings(
             "redis_url": redis_url,
             "topic_prefix": f"t{secrets.token_hex(4)}-",
             "session_timeout_s": STOCK_SESSION_MS / 1000,
-            "redis_read_ms": 2000,  # on a busy machine slow is not away
+            "redis_read_ms": 2000,  # on a busy machine Redis may be slow
         }
         settings = Settings(**{**values, **overrides})
         prefixes.append(settings.topic_prefix)
@@ -113,7 +113,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 
 @pytest.fixture
 async def topics_made(settings: Settings) -> Settings:
-    """The same settings, with all topics made."""
+    """The same settings, with all topics created."""
     await make_topics(settings)
     return settings
 
@@ -131,7 +131,7 @@ async def sender(settings: Settings) -> AsyncIterator[BatchSender]:
 def running(settings: Settings) -> Callable[..., contextlib.AbstractAsyncContextManager[asyncio.Event]]:
     """Return an async context manager that runs apps and services around its body, through ``run_apps``.
 
-    An app that crashes ends the body with its error, as it ends a worker's process.
+    When an app crashes, its error ends the body, as it ends the process of a worker.
     """
 
     @contextlib.asynccontextmanager

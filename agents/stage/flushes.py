@@ -43,9 +43,9 @@ class Flushes(Generic[T]):
     Parameters
     ----------
     show
-        The online flush. Before its first await it takes the changes that the online store does not have, and
-        also, of the partitions for which its argument returns True, those that the changelog does not have.
-        It writes the former and returns the latter. Calls do not overlap.
+        The online flush: writes the changes that the online store does not have, and returns those that the
+        changelog does not have, of the partitions for which its argument returns True. It takes both before
+        its first await, and calls do not overlap.
     save
         The rest of a durable flush: writes to the changelog what ``show`` returned. Calls do not overlap;
         ``show`` may be called meanwhile.

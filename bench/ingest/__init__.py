@@ -1,4 +1,4 @@
-"""What `bench_ingest.py` measures, one concept a file. Kafka is started by ops/kafka/run.py."""
+"""The parts of `bench_ingest.py`, one concept per file. Kafka is started by ops/kafka/run.py."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The events of the benchmark: a seeded mix, or recorded clicks; and writing them into topics beforehand.
 
-Whoever is measured reads the same bytes with the same keys, timestamps and order within a partition.
+All systems read the same bytes with the same keys, timestamps and order within a partition.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def describe(events: list[Record]) -> dict[str, object]:
 def newcomers(events: list[Record], share: float = 0.02) -> tuple[set[bytes], set[bytes]]:
     """Return the users and the items met for the first time among the last ``share`` of the events.
 
-    An item is met in what items count: a follow and a hide leave no trace at it.
+    Only events that items count are used: a follow and a hide do not change an item.
     """
 
     class Seen(msgspec.Struct):

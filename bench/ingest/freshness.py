@@ -1,10 +1,10 @@
-"""From an event's send to the feature readable in Redis, while others send at half of what the pipeline can.
+"""Time from the send of an event to its count in Redis, under a load of half of the pipeline's throughput.
 
-Marker users each click about once a second. For every click the time just before ``send`` is noted, and a
-reader asks Redis for the rows of all clicks under way, in one MGET, every few ms: a click has arrived
-when its user's ``n_clicks`` counts it. So a delay is too long by up to the time between two reads plus
-the read's own (both are in the result), never too short. Sender, reader, load, worker, broker and Redis
-share the machine's cores. The pipeline runs as docker-compose.yml runs it, a process a role.
+Each marker user clicks about once a second. The time just before ``send`` is noted for every click. Every few
+ms, a reader reads the rows of all clicks that have not arrived, in one MGET. A click has arrived when
+``n_clicks`` of its user includes it. So a measured delay is never too short, and too long by at most the time
+between two reads and the time of a read (both are in the result). Sender, reader, load, worker, broker and
+Redis share the machine's cores. The pipeline runs as in docker-compose.yml, one process per role.
 
 As a program (``python -m ingest.freshness BROKERS PREFIX RATE SECONDS`` in bench/) it is the load.
 """
@@ -44,7 +44,7 @@ POLL_S = 0.004
 TICK_S = 0.01
 #: Making an event of the load takes less than this.
 MAKING_S = 12e-6
-#: The load goes on for so long after the last probe, and no longer than the warm-up.
+#: The load continues for this long after the last probe, at most as long as the warm-up.
 COOL_DOWN_S = 3.0
 
 
@@ -63,8 +63,8 @@ def click(user: str, number: int, ts: int) -> bytes:
 async def load(settings: Settings, rate: int, seconds: float) -> dict[str, float]:
     """Send the mix, dated as it is sent, at ``rate`` events per second; return the rate reached.
 
-    What is sent when is settled and made into batches before: a producer on another machine would not take
-    the cores of what is measured, either.
+    All batches are made before the first send, so that the load uses little CPU time: usually, producers are
+    on other machines.
     """
     topic = Topics(settings).events
     producer = AIOKafkaProducer(
@@ -149,7 +149,7 @@ class Probe:
         await self.producer.send(topic, value, key=user.encode(), partition=partition, timestamp_ms=ts)
 
     async def watch(self) -> None:
-        """Read the rows of clicks under way, for ever."""
+        """Read the rows of clicks that have not arrived, until cancelled."""
         last = time.perf_counter()
         while True:
             keys = list(self.waiting)
@@ -181,7 +181,7 @@ class Probe:
             del self.waiting[key]
 
     async def settle(self, timeout_s: float) -> bool:
-        """Wait until every click has arrived; return whether they did."""
+        """Wait until every click has arrived; return whether all have."""
         deadline = time.monotonic() + timeout_s
         while self.waiting and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -191,8 +191,8 @@ class Probe:
 async def freshness(bench: Bench, rate: int, seconds: float, warm_up_s: float) -> dict[str, Any]:
     """Return p50 and p99 (ms) of the delay, and how it was measured. Raises ``FailedError``.
 
-    ``warm_up_s`` is the time from the load's first event to the first probe: the broker compiles what it runs
-    often.
+    ``warm_up_s`` is the time from the load's first event to the first probe; the broker's JVM compiles its
+    hot code during it.
     """
     prefix = f"{bench.fresh()}-"
     settings = await bench.topics(prefix, events=False)

@@ -1,4 +1,4 @@
-"""Measuring from outside: CPU time of a process and its descendants, how far a consumer group has come."""
+"""Measures from outside: CPU time of a process and its descendants, committed offsets of a consumer group."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from headrace.streams.errors import UnavailableError  # noqa: E402
 from ops.kafka.run import KafkaServer, RedisServer, java, kafka_jars  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
-#: Two cores are shared by all: nobody's linear algebra starts threads of its own.
+#: All processes share two cores, so linear algebra uses one thread in each.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The broker and the store everybody shares."""
+    """The broker and the store that all systems share."""
 
     kind: str
     brokers: str
@@ -87,10 +87,10 @@ def cpu_s(pid: int) -> float:
 
 
 def touch_memory(size: int) -> None:
-    """Use memory and give it back, so that the next program gets pages that the machine really has.
+    """Use memory and free it, so that the next program gets pages that the machine already has.
 
-    A virtual machine may have handed its free memory back to its host. Getting a page again then costs ten
-    times what it does anywhere else (here 9 us for 4 kB), and would be put down to whoever starts first.
+    A virtual machine may have returned its free memory to the host. Getting such a page again costs ten times
+    as much CPU time (here 9 us for 4 kB), and the first program would have that cost.
     """
     if not size:
         return
@@ -132,7 +132,7 @@ class Process:
         return self._popen.pid
 
     def ended(self) -> bool:
-        """Return whether it has ended by itself; then ``cpu_s`` is that of its whole life."""
+        """Return whether it has ended by itself; then ``cpu_s`` is that of the whole run."""
         assert self._popen is not None
         if self._popen.returncode is None:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
@@ -160,7 +160,7 @@ class Process:
         return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
 
     def last_words(self) -> str:
-        """Return the end of what it printed."""
+        """Return the end of its output."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Bytes a row takes: in its own form, and in a live table with everything that table has allocated."""
+"""Bytes per row: of the row itself, and of a live table with all its allocations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BATCH = 4000
 
 
 def table_bytes(table: RowTable, count: int) -> dict[str, Any]:
-    """Fill a table with ``count`` rows and return what one takes, bytes.
+    """Fill a table with ``count`` rows and return the bytes per row.
 
-    ``with_index`` is all that the table has allocated (rows, spare rows, key index) by ``len(table)``;
-    ``resident`` is by how much the process has grown.
+    ``with_index`` is the sum of the table's allocations (rows, spare rows, key index) per row; ``resident``
+    is the growth of the process per row.
     """
     rng = np.random.default_rng(1)
     before = _resident()

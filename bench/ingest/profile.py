@@ -1,4 +1,4 @@
-"""Where a worker's time goes at full load: py-spy from outside, from when it has started.
+"""Profile of a worker at full load, by py-spy, from the time when the worker has started.
 
 Writes ``<system>.svg`` (flame graph), ``<system>.collapsed`` (stacks) and ``<system>.txt`` (a list by
 function).

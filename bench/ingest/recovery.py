@@ -1,10 +1,8 @@
-"""How fast a worker gets its rows back: a changelog of a million user rows, read by a worker that has
-nothing.
+"""Speed of recovery: a worker without a snapshot reads a changelog of a million user rows.
 
-The rows are made by the live code from the benchmark's events, packed and written by the project's own
-writer. Those of one pass over the events are written again under other keys until there are enough. The
-worker is the real one; how many records it has read, and in how long, is what its recovery says in the
-log.
+The live code makes the rows from the benchmark's events, packs and writes them. The rows of one pass over the
+events are written again under other keys until there are enough. The worker is the real one; the number of
+records and the time come from its log message about the recovery.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from ingest.systems import ROOT, Bench, FailedError
 
 RECOVERED = re.compile(r"Recovered \d+ partitions of \d+ tables: (\d+) records read in ([\d.]+) s")
 BATCH = 4000
-#: Rows packed and written at a time: what bounds the memory.
+#: Rows packed and written at a time; this limits the memory.
 BLOCK = 20_000
 
 
@@ -86,7 +84,7 @@ async def write_rows(settings: Settings, table: RowTable, count: int) -> int:
 
 
 async def recovery(bench: Bench, count: int, runs: int) -> dict[str, Any]:
-    """Return rows per second of every run, and what is behind it. Raises ``FailedError``."""
+    """Return rows per second of every run, and the details. Raises ``FailedError``."""
     prefix = f"{bench.fresh()}-"
     settings = await bench.topics(prefix, events=False)
     table = made(bench.events, settings)
@@ -104,7 +102,7 @@ async def recovery(bench: Bench, count: int, runs: int) -> dict[str, Any]:
 
 
 async def _recover_once(bench: Bench, settings: Settings, count: int) -> dict[str, float]:
-    """Start a worker without a snapshot, wait until it says that it has recovered, and end it."""
+    """Start a worker without a snapshot, wait for its log message about the recovery, and end it."""
     env = environment(settings.model_copy(update={"snapshot_every_s": 0.0}))
     log = bench.folder / "recovery.log"
     command = [sys.executable, "-m", "headrace", "worker", "ingest"]

@@ -1,4 +1,4 @@
-"""What is measured: our workers and the peers, each a program that reads a topic from its beginning."""
+"""The systems measured: our workers and the peers; each is a program that reads a topic from its start."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ASK = (
 
 
 class FailedError(Exception):
-    """A program ended early, did not come to the end, or did something else than counting all events."""
+    """A program ended early, did not reach the end of the topic, or did not count all events."""
 
 
 def peer_versions() -> tuple[dict[str, str], dict[str, str]]:
@@ -69,10 +69,10 @@ def peer_versions() -> tuple[dict[str, str], dict[str, str]]:
 class Run:
     """One run of one system.
 
-    ``wall_events_per_s`` counts from when it has used as much CPU time as an idle run of it needs to start,
-    to its end; of ours, to when the last users and items are readable in Redis, because the last commit waits
-    up to ``durable_every_ms`` for its turn. (Between its first and last commit would say too much: there are
-    few, and what has been done before each is unknown.)
+    The time of ``wall_events_per_s`` begins when the program has used as much CPU time as an idle run needs
+    to start. It ends with the program; for ours, when the last users and items are readable in Redis, because
+    the last commit may be up to ``durable_every_ms`` later. (The time between the first and the last commit
+    would not be exact: there are few commits.)
     """
 
     cpu_s: float
@@ -87,8 +87,8 @@ class Run:
 class Bench:
     """Topics, servers and a scratch folder; runs systems one at a time.
 
-    ``idle_s`` is how long an idle program is left alone before its CPU time is read; ``touch_bytes`` how much
-    memory is used and given back before a program starts (``touch_memory``).
+    The CPU time of an idle program is read after ``idle_s``. ``touch_bytes`` of memory are used and freed
+    before a program starts (``touch_memory``).
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Bench:
         return self._ends[prefix]
 
     def fresh(self) -> str:
-        """Return a name nothing has had yet."""
+        """Return a new, unique name."""
         self._number += 1
         return f"b{os.getpid()}n{self._number}"
 
@@ -154,7 +154,7 @@ class Bench:
             await self.empty_redis()
 
     async def empty_redis(self) -> None:
-        """Empty Redis: the next one starts with nothing, too."""
+        """Empty Redis, so that every system starts with an empty store."""
         redis = Redis.from_url(self.servers.redis_url)
         await redis.flushall()
         await redis.aclose()
@@ -177,7 +177,7 @@ class Bench:
                 done = await self.positions.committed(settings.name("headrace-aggregate"), topics.item_events)
                 if any(done.get(p, 0) < end for p, end in ends.items()):
                     return False
-            # Redis may have been away: what it missed comes from the changelog, and belongs to the cost.
+            # After an outage of Redis, rows are written again from the changelog: this is part of the cost.
             seen["users_in_redis"] = await self._rows_in_redis(f"{prefix}u:*")
             return seen["users_in_redis"] >= self.described["users"]
 
@@ -202,7 +202,7 @@ class Bench:
         topic, group = Topics(settings).events, self.fresh()
         command = [str(PEERS_PYTHON), str(PEERS / THEIRS[name][0]), self.servers.brokers, topic]
         env = {k: v for k, v in os.environ.items() if not k.upper().startswith("HEADRACE_")}
-        if name == "bytewax":  # reads to the end, and says what it has counted
+        if name == "bytewax":  # reads to the end and writes its counts
             told = self.folder / f"{group}.json"
             run = await self._watch(name, [*command, str(told)], env, idle, None, None)
             run.proof = json.loads(told.read_text())
@@ -232,7 +232,7 @@ class Bench:
         beside: Callable[[int], Any] | None = None,
     ) -> Run:
         """Run a program until all events are committed and it has ``finished``; without ``committed`` until
-        it ends by itself; an idle one for ``idle_s``. ``beside`` runs along, from when it has started."""
+        it ends by itself; an idle one for ``idle_s``. ``beside`` runs with it, from the end of its start."""
         total, servers = len(self.events), self.servers
         before = (cpu_s(servers.broker_pid), cpu_s(servers.redis_pid))
         log = self.folder / f"{name}.log"
@@ -297,7 +297,7 @@ class Bench:
 def start_cpu_s(used: list[float]) -> float:
     """Return the CPU time (s) at the end of the last second that took more than a tenth of a core.
 
-    ``used`` is a program's CPU time at every look, ``POLL_S`` apart: afterwards it had started, and idled.
+    ``used`` is a program's CPU time, read every ``POLL_S``. After the returned time the program only idled.
     """
     looks = round(1 / POLL_S)
     ends = [later for before, later in zip(used, used[looks:], strict=False) if later - before > 0.1]
@@ -305,5 +305,5 @@ def start_cpu_s(used: list[float]) -> float:
 
 
 def scratch() -> contextlib.AbstractContextManager[str]:
-    """Return a folder that goes when it is left."""
+    """Return a folder that is removed at the end of its ``with`` block."""
     return tempfile.TemporaryDirectory(prefix="headrace-bench-")

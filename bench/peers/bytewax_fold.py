@@ -2,13 +2,14 @@
 
     python bytewax_fold.py BROKERS TOPIC OUT
 
-Reads to the end of the topic and stops; `OUT` gets a JSON object: events counted in closed windows, and
-events that came after theirs had closed.
+Reads to the end of the topic and stops. Writes a JSON object to `OUT`: the number of events counted in closed
+windows, and of events that came after their window had closed.
 
-Its own best practice: large polls, decoding (orjson) and keying in one step over whole batches, no
-ordering within a window (a count needs none), nothing sent on: the sink adds up. No recovery store, which
-would cost more. Windows close when an event of their key comes, or at the end, not by a timer: in a
-backlog the close of every window is past already, and the timers alone would cost as much as the rest.
+Follows the best practice of Bytewax: large polls, decoding (orjson) and keying in one step over whole
+batches, no ordering within a window (a count needs none), no output except a sum in the sink. There is no
+recovery store, which would cost more. Windows close when an event of their key comes, or at the end, not by a
+timer: in a backlog the end of every window is already past, and the timers would cost as much as all other
+work.
 """
 
 from __future__ import annotations

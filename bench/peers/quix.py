@@ -1,10 +1,10 @@
-"""Quix Streams: one tumbling count of five minutes per user, as its documentation writes it.
+"""Quix Streams: one tumbling count of five minutes per user, as in its documentation.
 
     python quix.py BROKERS TOPIC GROUP
 
-Its own defaults: JSON by orjson, state in RocksDB with a changelog topic, at-least-once, a commit every 5
-s. `final` sends a window once, when it closes (`current` would send every change), and windows close by
-the time of their partition: a quarter cheaper than by the time of their key.
+Uses the defaults of Quix Streams: JSON by orjson, state in RocksDB with a changelog topic, at-least-once, a
+commit every 5 s. `final` sends a window once, when it closes (`current` would send every change). Windows
+close by the time of their partition, which costs a quarter less than by the time of their key.
 """
 
 from __future__ import annotations

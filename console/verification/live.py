@@ -1,4 +1,4 @@
-"""Live values as the oracle compares them, read from live rows by the code that serving reads them with."""
+"""Live values for the comparison with the oracle, read from live rows by the code that serving uses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AFFINITY = {"category": "cat", "creator": "creator"}
 
 
 class LiveCounts:
-    """What was counted of ``rows``; arrays are in their order."""
+    """The counts of ``rows``; arrays are in the order of the rows."""
 
     def __init__(self, rows: Rows, counts: Counts) -> None:
         self._rows = rows
@@ -63,7 +63,7 @@ class LiveUsers(LiveCounts):
 
     @property
     def clicks(self) -> pl.DataFrame:
-        """The last clicks of all rows: row, ts (ms), item."""
+        """The last clicks of all rows: row (position), ts (ms), item."""
         items, times = self._recent()
         row = np.repeat(np.arange(len(items)), items.shape[1])
         clicks = pl.DataFrame({"row": row, "ts": times.ravel(), "item": items.ravel()})
@@ -124,7 +124,7 @@ class LiveItems(LiveCounts):
 
     @property
     def places(self) -> U64 | None:
-        """The keys readers look the rows up with, uint64 ``(n,)``; None when the key is the item itself."""
+        """The keys under which readers look up the rows, uint64 ``(n,)``; None when the key is the item."""
         if not self._by_country:
             return None
         return item_state.country_key(self._rows["item"], self._rows["country"])

@@ -19,16 +19,17 @@ Rows = npt.NDArray[np.void]
 class Latest:
     """The newest row of every key of one changelog partition.
 
-    Of two rows of a key the one with the larger ``order`` fields is the newest, of equal ones the later: a
-    worker that did not know yet that it had lost the partition may have written an older row later.
+    Of two rows of a key, the one with the larger ``order`` fields is newer; with equal fields, the later
+    record. The later record may have the older row: a worker that had lost the partition, but did not know it
+    yet, may have written it.
 
     Attributes
     ----------
     rows
         Packed rows by key.
     refused
-        Number of records that are no rows of this dtype, or not under their own key. Those that a tombstone
-        in the same batch deletes are not counted.
+        Number of records that are not rows of this dtype, or whose key is not that of the row. Those that a
+        tombstone in the same batch deletes are not counted.
     """
 
     def __init__(self, dtype: np.dtype[Any], order: Sequence[str]) -> None:

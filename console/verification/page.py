@@ -1,4 +1,4 @@
-"""What ``headrace verify`` prints."""
+"""The output of ``headrace verify``."""
 
 from __future__ import annotations
 

@@ -31,27 +31,28 @@ from headrace.streams.topics.names import Topics
 
 
 def times_to_ask(newest: int) -> list[int]:
-    """Return the times (ms) windows are compared at: around the newest act, and later, when windows empty.
+    """Return the times (ms) at which windows are compared: before, at and after the newest act.
 
-    Earlier times too: there, windows are exact for rows whose newest act is not much later.
+    At later times windows become empty. At earlier times windows are exact only for rows whose newest act is
+    not much later.
     """
     steps = (-DAY_MS, -HOUR_MS, -AHEAD_MS, 0, 7 * MINUTE_MS, 5 * HOUR_MS, 3 * DAY_MS)
     return [newest + step for step in steps if newest + step >= 0]
 
 
 class Verification:
-    """One run over all partitions: keeps what the records say and collects the differences.
+    """One run over all partitions: keeps the oracle's values and collects the differences.
 
     Parameters
     ----------
     raw
         The raw topics.
     at
-        Times (ms) windows are compared at; ``times_to_ask`` when empty.
+        Times (ms) at which windows are compared; ``times_to_ask`` when empty.
     first
-        Differences kept.
+        Number of differences kept.
     store
-        Whose rows are compared with the changelogs'; None: they are not.
+        The online store whose rows are compared with the changelogs; None: no comparison.
 
     Attributes
     ----------

@@ -33,9 +33,9 @@ class Raw:
     events, shown, items, forgotten
         What the oracle reads of `events`, `impressions`, `items` and `users`, a row for every record.
     items_whole
-        Every record ever written to `items` was there: it was not compacted.
+        True when `items` still has every record ever written: it was not compacted.
     covered_from
-        All events and impressions from this time (ms) on were there; 0 when none was deleted.
+        The topics have all events and impressions from this time (ms) on; 0 when no record was deleted.
     """
 
     events: pl.DataFrame
@@ -97,7 +97,7 @@ def _raw(
     begins: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
 ) -> Raw:
-    """Return the topics' ``frames`` and what is missing in them, told by offsets and numbers of records."""
+    """Return the ``frames`` of the topics; offsets and numbers of records show what is missing in them."""
     t = Topics(s)
     started = {topic: {tp.partition for tp in begins if tp.topic == topic and begins[tp]} for topic in frames}
     covered = [
@@ -115,23 +115,23 @@ def _raw(
 
 
 def covered_from(records: pl.DataFrame, started: set[int], margin_ms: int) -> int:
-    """Return the time (ms) from which on ``records`` hold every act; 0 when no partition lost its beginning.
+    """Return the time (ms) from which ``records`` have every act; 0 when every partition begins at offset 0.
 
-    Deleted records were written before the first record the broker kept.
+    Deleted records were written before the first record that the broker kept.
 
     Parameters
     ----------
     records
         Decoded records of one topic.
     started
-        Partitions that do not begin at offset 0: the broker deleted records of them.
+        Partitions that do not begin at offset 0: the broker has deleted their first records.
     margin_ms
-        An act may be dated this long after its record.
+        The time of an act may be this long after the timestamp of its record.
     """
     first = records.filter(pl.col("partition").is_in(list(started))).group_by("partition")
     newest = first.agg(pl.col("timestamp").sort_by("offset").first())["timestamp"].max()
     if not started:
         return 0
-    # A partition of which nothing is left covers nothing.
+    # A partition without any record left has no act of any time.
     gone = started - set(records["partition"].unique().to_list())
     return MAX_TS if gone or newest is None else int(str(newest)) + margin_ms

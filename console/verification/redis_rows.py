@@ -16,11 +16,11 @@ from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
 from headrace.streams.tables.rows import unpack
 
-#: Rows asked for at once.
+#: Rows read in one call.
 CHUNK = 500
 _DTYPES: dict[Kind, np.dtype[Any]] = {"u": user_state.ROW, "i": item_state.ROW}
 
-#: Key and row in Redis (None: no row) of a row that differs.
+#: A row that differs: its key, and the row in Redis (None: no row).
 Wrong = tuple[int, bytes | None]
 
 
@@ -43,7 +43,7 @@ async def compare_stored(
     packed
         The changelog's rows by key.
     forgotten
-        Public ids by key of users who were forgotten: Redis may have no row of them, or the changelog's.
+        Forgotten users, public ids by key. Redis may have no row of such a user, or the row in the changelog.
     ttl_s
         Rows not updated for this long may have expired in Redis.
     """

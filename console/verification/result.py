@@ -1,4 +1,4 @@
-"""What ``headrace verify`` found, as figures."""
+"""The result of ``headrace verify`` as figures."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 @dataclass
 class VerifyResult:
-    """What a verification found. The fields are the keys of the JSON.
+    """The result of a verification. The fields are the keys of the JSON.
 
     Attributes
     ----------
     users, items, countries, redis_rows
         Rows compared: of users, of items, of items in countries, and those of them in Redis.
     events, accepted, duplicates, rejected, rejected_by, impressions
-        What the raw topics hold; ``rejected_by`` counts reasons.
+        Numbers of records in the raw topics; ``rejected_by`` counts by reason.
     not_compared
-        Users whose affinities the topics do not tell.
+        Users whose affinities cannot be computed from the topics.
     forgotten
         Users who were forgotten and are left out.
     at
-        The times (ms) windows were compared at.
+        The times (ms) at which windows were compared.
     covered_from
-        All events and impressions from this time (ms) on were there; 0 when nothing was deleted.
+        The topics have all events and impressions from this time (ms) on; 0 when no record was deleted.
     first
         The first differences.
     """
@@ -51,7 +51,7 @@ class VerifyResult:
 
     @property
     def exit_code(self) -> int:
-        """0 nothing differs, 1 something does, 2 there was nothing to compare."""
+        """0: nothing differs, 1: something differs, 2: nothing could be compared."""
         return 1 if self.differences else 0 if self.values_compared else 2
 
     def as_dict(self) -> dict[str, Any]:

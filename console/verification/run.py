@@ -1,8 +1,8 @@
 """``headrace verify``: compute every windowed feature again from the raw topics; compare it with live rows.
 
-Reads `events`, `impressions`, `users` and `items` whole, then the changelogs of the rows, and the online
+Reads all of `events`, `impressions`, `users` and `items`, then the changelogs of the rows and the online
 store. Writes nothing. Expected values come from ``headrace.oracle``, which shares no code with the live
-system; live rows are read by the code that serving reads them with (``live.py``).
+system; live rows are read by the code that serving uses (``live.py``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from headrace.streams.topics.lag import lag
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader
 
-#: One answer of the online store may take this long: no request waits for it.
+#: Longest wait for one answer of the online store. It may be long, because no request waits for it.
 STORE_TIMEOUT_S = 10.0
 
 
@@ -36,14 +36,14 @@ async def verify(
     redis: bool = True,
     report: Reporter = lambda done, text: None,
 ) -> VerifyResult:
-    """Compare all live rows with what the raw topics say.
+    """Compare all live rows with the values computed from the raw topics.
 
     Parameters
     ----------
     at
-        Times (ms) windows are compared at; some around the newest event when empty.
+        Times (ms) at which windows are compared; when empty, times around the newest event.
     first
-        Differences kept; all are counted.
+        Number of differences kept; all are counted.
     redis
         Whether the rows in the online store are compared with those in the changelogs.
     report
@@ -84,7 +84,7 @@ async def _verify(
 
 
 async def _excuses(settings: Settings, ends: Mapping[TopicPartition, int]) -> list[str]:
-    """Return notes on causes of differences that are no fault: new records, and records not processed yet."""
+    """Return notes about differences that are not errors: new records, and records not processed yet."""
     out = []
     async with open_reader(settings, {tp.topic for tp in ends}) as reader:
         _, now = await reader.bounds()

@@ -1,1 +1,1 @@
-"""A simulated catalogue and audience: pure and seeded, nothing is sent from here."""
+"""A simulated catalogue and audience: pure and seeded; sends nothing."""

@@ -14,7 +14,7 @@ F64 = npt.NDArray[np.float64]
 
 USER_TAGS = 8
 USER_CREATORS = 4
-#: Log-odds that a liked category adds to the others of its theme.
+#: A liked category adds these log-odds to the other categories of its theme.
 SAME_THEME = 0.4
 
 
@@ -31,7 +31,7 @@ class Audience:
         self.activity = _normalised(rng.lognormal(0, 0.8, n))
         self.control = np.array([hash64(f"control:{i}") % 1000 < spec.control_share * 1000 for i in self.ids])
         self.known = rng.random(n) < spec.known_share
-        # Some categories are liked by many users: only then is popularity a baseline worth beating.
+        # Many users like the same categories: otherwise the popular list would be too easy to beat.
         favour = _falling(k, 4.0, rng)
         self.liked = np.array([rng.choice(k, 4, replace=False, p=favour) for _ in range(n)])
         count = rng.integers(2, 5, n)
@@ -49,7 +49,7 @@ class Audience:
         self.abroad = rng.normal(0, 0.35, (len(COUNTRIES), k)).astype(np.float32)
 
     def profile(self, user: int, rng: np.random.Generator) -> UserProfile:
-        """Return what the account service knows of a user: always the country, sometimes more."""
+        """Return the profile of a user at the account service: always the country, sometimes more."""
         told = self.liked[user, : int(self.liked_count[user])] if rng.random() < 0.4 else ()
         return UserProfile(
             user_id=self.ids[user],

@@ -23,7 +23,7 @@ ITEM_TAGS = 3
 
 
 class SimulatedCatalog:
-    """The items, which become more; arrays have one row for every item, and spare rows from ``size`` on."""
+    """The items, a growing number; arrays have one row for every item, and spare rows from ``size`` on."""
 
     def __init__(self, spec: WorldSpec, rng: np.random.Generator) -> None:
         self._spec, self._rng = spec, rng

@@ -1,9 +1,9 @@
-"""Whether a user clicks what a slot shows: one formula for every list, whoever made it.
+"""Whether a user clicks the item in a slot: one formula for our lists and for the popular list.
 
     p(click | user, item, position) = examination(position) * sigmoid(taste + quality + freshness - HURDLE)
 
 taste(user, item) = category + liked tags + liked creator + what the user's country likes. The recommender
-sees none of these numbers, only the events they cause.
+sees none of these numbers, only the resulting events.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is popular: the list the control group is shown."""
+"""The popular list, shown to the control group."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The simulated audience in action: who visits, what they are shown, what they do, and the click rates.
+"""The simulated audience: visits, the lists shown, the events of the users, and the click rates.
 
-Pure: the time is passed in, randomness is seeded, nothing is sent. Users are split by a hash of their id: the
-control group is shown the popular list, everybody else what Headrace replies. Both behave by the same formula
-(``formula.py``).
+Pure: the time is passed in, randomness is seeded, nothing is sent. Users are split by a hash of their id. The
+control group sees the popular list, all others see the replies of Headrace. Both groups click by the same
+formula (``formula.py``).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from headrace.streams.messages.schemas import (
 )
 from headrace.streams.settings import MINUTE_MS
 
-#: Time (ms) from one slot to the next, and from a click to the report of how long the item was read. Much
-#: shorter than in life, so that a demo of a minute has outcomes.
+#: Time (ms) from one slot to the next, and from a click to its dwell event. Much shorter than real ones, so
+#: that a demo of a minute has outcomes.
 SLOT_MS, READ_MS = 40, 600
-#: Chance that a slot the user looked at without a click is reported as skipped.
+#: Chance of a skip event for a slot that the user looked at and did not click.
 SKIP_REPORTED = 0.5
-#: Before the start, so that there are features: visits per known user, and the time (ms) they spread over.
+#: Visits of each known user before the start, so that there are features, and the time (ms) they spread over.
 PAST_VISITS, PAST_MS = 3, 10 * MINUTE_MS
 
 
@@ -66,7 +66,7 @@ class Simulator:
         self.catalog = SimulatedCatalog(spec, self._rng)
         self.popularity = Popularity()
         self.tally = Tally()
-        self._read: dict[int, set[int]] = {}  # items each user has clicked: nobody clicks an item twice
+        self._read: dict[int, set[int]] = {}  # items each user has clicked: no user clicks an item twice
         self._latest: dict[int, int] = {}  # the item each user clicked last
         self._number = 0
         self._start = now
@@ -84,13 +84,13 @@ class Simulator:
         return self.catalog.publish(np.sort(self._start - ages))
 
     def profiles(self) -> list[UserProfile]:
-        """Return the profiles of the users the account service knows; the others are strangers."""
+        """Return the profiles of the known users; the other users have none."""
         return [self.audience.profile(int(u), self._rng) for u in np.flatnonzero(self.audience.known)]
 
     def past(self) -> list[Event]:
-        """Return what known users did in the minutes before the start, in order of time.
+        """Return the events of known users in the minutes before the start, in order of time.
 
-        They found items by chance or because the items were popular, not in lists.
+        The users found the items by chance or because they were popular, not in lists.
         """
         users = np.flatnonzero(self.audience.known)
         activity = self.audience.activity[users]
@@ -102,7 +102,7 @@ class Simulator:
             popular = self.popularity.top(60, ts)
             if popular:
                 items[:4] = self._rng.choice(popular, 4)
-            # Twice the chance of a click on a list: people look for what they like.
+            # Twice the chance of a click on a list: users search for items that they like.
             wanted = self._rng.random(len(items)) < 2 * appeal(self.audience, self.catalog, user, items, ts)
             read = self._read.setdefault(user, set())
             for item in items[wanted].tolist():
@@ -122,7 +122,7 @@ class Simulator:
         return self.catalog.publish(np.full(due, now)) if due > 0 else []
 
     def begin(self, now: int) -> None:
-        """Begin the visits, with as many open sessions as there are on average."""
+        """Begin the visits with the average number of open sessions."""
         spec = self.spec
         self._next_session = float(now)
         for _ in range(round(spec.visits_per_s * spec.think_ms / 1000)):
@@ -141,7 +141,7 @@ class Simulator:
         return out
 
     def go_on(self, visit: Visit, now: int) -> None:
-        """Let the user come back after a pause, or leave. Call it after every visit, replied to or not."""
+        """Let the user come back after a pause, or end the session. Call it after every visit."""
         # Every visit is the last one with the same chance, so the first sessions are as long as later ones.
         if self._rng.random() >= 1 / self.spec.visits_a_session:
             pause = 400 + self._rng.exponential(self.spec.think_ms - 400)
@@ -179,7 +179,7 @@ class Simulator:
         )
 
     def popular(self, visit: Visit, now: int) -> list[str]:
-        """Return the popular list: most clicked in the last hour, without what this user has read."""
+        """Return the popular list: most clicks in the last hour first, without items this user has read."""
         read = self._read.get(visit.user, set())
         top = [i for i in self.popularity.top(visit.request.n + 80, now) if i not in read]
         return [self.catalog.ids[i] for i in top[: visit.request.n]]
@@ -187,7 +187,7 @@ class Simulator:
     def look(self, visit: Visit, item_ids: list[str], now: int) -> list[Event]:
         """Let the user look through a list and count its clicks; return the events, in order of time.
 
-        Events about a list of ours name its request; those about the popular list name none.
+        Events about a reply of Headrace carry its request id; events about the popular list carry none.
         """
         items = self.catalog.index(item_ids)
         known = items >= 0
@@ -267,7 +267,7 @@ class Simulator:
         return max(ours, key=lambda u: (len(self._read[u]), -u), default=0)
 
     def describe(self, user: int) -> str:
-        """Return the hidden tastes of a user as a sentence, for people watching."""
+        """Return the hidden tastes of a user as a sentence, for the screen."""
         a = self.audience
         liked = ", ".join(CATEGORIES[int(c)] for c in a.liked[user, : int(a.liked_count[user])])
         creators = ", ".join(creator_id(int(c)) for c in a.creators[user])

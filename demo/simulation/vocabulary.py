@@ -1,10 +1,10 @@
-"""Words of the simulated catalogue: themes, their categories, and what titles and tags are made of."""
+"""Words of the simulated catalogue: themes, categories, and the words of titles and tags."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: theme -> category -> words that only this category's titles and tags use.
+#: theme -> category -> words that only titles and tags of this category use.
 THEMES: dict[str, dict[str, str]] = {
     "sport": {
         "football": "derby striker penalty stadium transfer goalkeeper",
@@ -71,7 +71,7 @@ COMMON_TAGS = (
 )  # fmt: skip
 
 CATEGORIES = tuple(c for theme in THEMES.values() for c in theme)
-#: Theme and own words of each category, by its position in ``CATEGORIES``.
+#: Theme and words of each category, by its position in ``CATEGORIES``.
 THEME_OF = np.array([t for t, theme in enumerate(THEMES.values()) for _ in theme])
 WORDS = tuple(tuple(words.split()) for theme in THEMES.values() for words in theme.values())
 TAGS = tuple(dict.fromkeys([*COMMON_TAGS, *(w for words in WORDS for w in words)]))

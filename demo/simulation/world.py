@@ -9,7 +9,7 @@ from headrace.streams.settings import HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class WorldSpec:
-    """What the world is made from; the same spec and start time give the same world."""
+    """The parameters of the world; the same parameters and start time give the same world."""
 
     items: int = 3000
     users: int = 2000
@@ -23,7 +23,7 @@ class WorldSpec:
     visits_a_session: float = 6.0  # mean, geometric
     think_ms: int = 2500  # mean pause between two visits of a session
     n: int = 20  # slots of a list
-    # Long, because broker, workers and audience share this machine: lists made in less time use fewer models.
+    # Long, because broker, workers and audience share this machine: with less time, fewer models are used.
     deadline_ms: int = 1000
 
 

@@ -1,1 +1,1 @@
-"""Features: their list, what they are made of, and the function that fills them. See docs/architecture.md."""
+"""Features: their list, their inputs, and the function that fills them. See docs/architecture.md."""

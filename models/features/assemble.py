@@ -1,6 +1,6 @@
 """The one function that fills the feature list: for serving, for the log, and so for training.
 
-Counts go in as ``log1p``: trees are indifferent to it, the online linear model needs it.
+Counts are transformed by ``log1p``: it changes nothing for trees, and the online linear model needs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
     Parameters
     ----------
     user
-        The user's row (``user_state.ROW``, shape ``(1,)``), or None for somebody unknown.
+        The user's row (``user_state.ROW``, shape ``(1,)``), or None for an unknown user.
     c
         The candidates.
     ctx

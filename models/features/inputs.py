@@ -1,4 +1,4 @@
-"""What features are made of: the candidates and the request."""
+"""The inputs of features: the candidates and the request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ U64 = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class Candidates:
-    """What is known of ``n`` candidates before ranking; arrays are ``(n,)`` unless said otherwise."""
+    """Data of ``n`` candidates before ranking; arrays are ``(n,)`` unless stated otherwise."""
 
     items: U64
     stats: npt.NDArray[Any]  # item_state.ROW
@@ -36,7 +36,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What is known of the request and of the user when it is answered."""
+    """Data of the request and of the user at the time of the answer."""
 
     now: int  # ms
     country: int

@@ -1,4 +1,4 @@
-"""Features of the item: its windows, its age, and how it stands among the candidates and in the country."""
+"""Features of the item: windows, age, and its rank among the candidates and in the country."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _QUARTER = 3
 
 
 def fill_item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
-    """Fill what is known of each item: counts, rates, age, and its place among the candidates."""
+    """Fill the features of each item: counts, rates, age, and its place among the candidates."""
     w = item_state.WINDOWS.read(c.stats, ctx.now)
     quarter = item_state.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", _QUARTER)
     _counts(put, w, quarter, item_state.COUNTS.totals(c.stats, "click"))
@@ -64,9 +64,9 @@ def _age(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
 
 
 def fill_country(put: dict[str, F32], c: Candidates) -> None:
-    """Fill what the request's country clicks; ``fill_item`` must have run before."""
+    """Fill the clicks from the request's country; ``fill_item`` must have run before."""
     put["country_clicks_1h"][:] = np.log1p(c.country_clicks)
     put["country_share_1h"][:] = share(c.country_clicks)
     put["country_rank_1h"][:] = ranks(c.country_clicks)
-    # A country with few clicks is taken for an average one.
+    # The shares of a country with few clicks are close to the average ones.
     put["country_smoothed_1h"][:] = smoothed(c.country_clicks, put["item_click_share_1h"])

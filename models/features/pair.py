@@ -1,4 +1,4 @@
-"""Features of the item with the session: what is clicked after its clicks, and with them; content."""
+"""Features of the item with the session: clicked after the session's clicks, or with them; content."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def fill_pairs(put: dict[str, F32], c: Candidates) -> None:
     put["next_rank"][:] = ranks(c.next_score)
     put["together_score"][:] = c.together
     put["together_share"][:] = share(c.together)
-    # Popular items are seen together with everything: their strength is divided by their own clicks.
+    # Popular items are seen together with all others, so their strength is divided by their own clicks.
     put["together_lift"][:] = c.together / np.sqrt(item_state.COUNTS.totals(c.stats, "click") + 10.0)
     put["together_rank"][:] = ranks(c.together)
 
 
 def fill_content(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
-    """Fill how close each item's content is to the user's and to the last click's."""
+    """Fill the similarity of each item's content to the user's vector and to the last click's."""
     put["vector_user"][:] = c.vectors @ ctx.user_vector
     put["vector_last"][:] = c.vectors @ ctx.last_vector
     if ctx.last_category:
@@ -43,7 +43,7 @@ def fill_content(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> Non
 def fill_prior(put: dict[str, F32]) -> None:
     """Fill the sum of pairs and popularity; ``fill_item`` and ``fill_pairs`` must have run before.
 
-    Trees find it hard to build such a sum, and do better when they start from it.
+    Trees cannot build such a sum well, and are better when it is one of their features.
     """
     prior = put["next_share"] + put["together_share"] + put["item_click_share_1h"]
     put["prior_score"][:] = prior

@@ -1,4 +1,4 @@
-"""How a candidate stands among the others of the same list: ranks and shares."""
+"""A candidate relative to the others of the same list: ranks and shares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
 
-#: Weight, in counts, of the average that a small sample is drawn towards.
+#: Weight, in counts, of the average in smoothed shares.
 SMOOTHING = np.float32(20)
 
 
@@ -25,6 +25,6 @@ def share(x: F32) -> F32:
 
 
 def smoothed(x: F32, towards: F32) -> F32:
-    """Return the shares of the counts ``x``, drawn to the shares ``towards``; float32 ``(n,)``."""
+    """Return the shares of the counts ``x``, smoothed towards the shares ``towards``; float32 ``(n,)``."""
     out: F32 = ((x + SMOOTHING * towards) / (x.sum() + SMOOTHING)).astype(np.float32)
     return out

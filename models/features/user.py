@@ -1,4 +1,4 @@
-"""Features of the user: their windows and their session, and how much they like each item's kind."""
+"""Features of the user: windows, session, and the taste for each item's category and creator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN, _CLICK, _DWELL = (user_state.METRICS.index(name) for name in ("shown", "
 
 
 def fill_user(put: dict[str, F32], user: npt.NDArray[Any], ctx: RequestContext) -> None:
-    """Fill what the user did, the same for every candidate; ``user`` is ``user_state.ROW`` ``(1,)``."""
+    """Fill the user's counts, the same for every candidate; ``user`` is ``user_state.ROW`` ``(1,)``."""
     w = user_state.WINDOWS.read(user, ctx.now)[0]
     row = user[0]
     put["user_clicks_5m"][:] = np.log1p(w[_5M, _CLICK])
@@ -34,7 +34,7 @@ def fill_user(put: dict[str, F32], user: npt.NDArray[Any], ctx: RequestContext) 
 
 
 def fill_taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates) -> None:
-    """Fill how each candidate meets the user's taste, profile and recent clicks."""
+    """Fill how well each candidate matches the user's taste, profile and recent clicks."""
     row = user[0]
     put["category_affinity"][:] = _affinity(row["cat"], row["cat_w"], c.category)
     put["creator_affinity"][:] = _affinity(row["creator"], row["creator_w"], c.creator)

@@ -16,7 +16,7 @@ import orjson
 
 from headrace.streams.errors import ArtefactError
 
-#: A body larger than this (bytes, uncompressed) is refused: no model we train comes near it.
+#: A body larger than this (bytes, uncompressed) is refused: our models are much smaller.
 MAX_BODY = 256 * 1024 * 1024
 
 

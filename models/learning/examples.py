@@ -91,8 +91,7 @@ def read(data_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if not files:
         return SCHEMA.empty_table()
     wanted = None if columns is None else sorted({*columns, "ts", "log_partition", "log_offset"})
-    # A file of another feature list has rows of another length. Its metadata says so without reading the
-    # rows.
+    # A file of another feature list has rows of another length. The metadata has the version of the list.
     ours = [f for f in files if _spec_of(f) == SPEC.version]
     if not ours:
         return SCHEMA.empty_table()

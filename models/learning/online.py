@@ -18,7 +18,7 @@ from headrace.streams.errors import ArtefactError
 F32 = npt.NDArray[np.float32]
 
 NAME = "online"
-#: Scaled inputs are clipped to this many standard deviations, so that one odd value cannot saturate a score.
+#: Scaled inputs are clipped to this many standard deviations: one extreme value must not decide a score.
 CLIP = 8.0
 
 
@@ -108,7 +108,7 @@ class OnlineLearner:
         return OnlineWeights(mean.astype(np.float32), scale.astype(np.float32), w, bias)
 
     def restore(self, weights: OnlineWeights, seen: int, clicks: int) -> None:
-        """Continue from published weights, learnt from ``seen`` examples; the rolling quality starts anew."""
+        """Continue from published weights, learnt from ``seen`` examples; the rolling quality is reset."""
         for i, name in enumerate(ONLINE_NAMES):
             self._scaler.means[name] = float(weights.mean[i])
             self._scaler.vars[name] = float(weights.scale[i]) ** 2

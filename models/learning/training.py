@@ -25,7 +25,7 @@ HOLD_OUT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A trained ranker, and how a ranker trained without the newest examples does on them."""
+    """A trained ranker, and the metrics on the newest examples of a ranker trained without them."""
 
     text: str
     rows: int
@@ -45,7 +45,7 @@ class _Examples:
 def train_from_log(
     data_dir: Path, params: RankerParams, *, min_rows: int, min_clicks: int
 ) -> TrainResult | None:
-    """Train on the log; None while it holds too little.
+    """Train on the log; None while it has too few examples.
 
     The examples carry the features that were logged when the list was shown; nothing is recomputed. Two
     examples of one shown slot (a join that was replayed after a crash) count once.
@@ -64,7 +64,7 @@ def train_from_log(
 
 def _once_a_slot(table: pa.Table) -> _Examples:
     """Return the examples of a log table, one for each shown slot."""
-    # A list is known by its user, its request and its time: callers may number their requests alike.
+    # The key of a list is user, request and time: two callers may use the same request id.
     lists = list(
         zip(*(table.column(name).to_pylist() for name in ("user_id", "request_id", "ts")), strict=True)
     )

@@ -70,7 +70,7 @@ cdef inline void locate(const Plan *p, int64_t ts, Spot *spot) noexcept nogil:
 
 
 cdef inline void prefetch_cells(const unsigned char *row, const Plan *p, const Spot *spot) noexcept nogil:
-    """Prefetch the cells an event is going to add to."""
+    """Prefetch the cells to which an event will be added."""
     cdef int k
     for k in range(p.tiers):
         prefetch(row + p.tier[k].low + 2 * spot.slot[k])
@@ -95,8 +95,8 @@ cdef inline void advance_ring(unsigned char *row, const Tier *t, int metrics, ui
 cdef inline double advance_to(unsigned char *row, const Plan *p, int64_t ts, const Spot *spot) noexcept nogil:
     """Bring windows, decayed counts and ``updated`` forward to ``ts``; return the weight of an event at ``ts``.
 
-    Decayed counts are those of the start of a period (``stand_ms``); an event is weighted by its distance from
-    it. A row that is newer than ``ts`` stays as it is.
+    Decayed counts are those at the start of a period (``stand_ms``); the weight of an event depends on its
+    distance from it. A row that is newer than ``ts`` is not changed.
     """
     cdef int64_t *updated = <int64_t *>(row + p.updated)
     cdef double *decayed = <double *>(row + p.decayed)
@@ -119,9 +119,9 @@ cdef inline double advance_to(unsigned char *row, const Plan *p, int64_t ts, con
 cdef inline void add_amount(
     unsigned char *row, const Plan *p, const Spot *spot, int metric, int64_t amount, double weight
 ) noexcept nogil:
-    """Add to one metric: to its bucket of every tier, its total and its decayed count.
+    """Add to one metric: to its bucket in every tier, its total and its decayed count.
 
-    ``advance_to`` was called before. A bucket that is older than the ring of its tier is left out.
+    Call ``advance_to`` before. A bucket that is older than the ring of its tier is left out.
     """
     cdef int k
     cdef uint32_t cell

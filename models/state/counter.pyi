@@ -29,7 +29,7 @@ class Counter:
     def add(self, data: Rows, rows: Ints, ts: Ints, metric: Ints, amount: Ints) -> None:
         """Add ``amount[i]`` to ``metric[i]`` of ``rows[i]`` at ``ts[i]`` (ms); rows may repeat.
 
-        What is older than a tier's ring is left out of that tier.
+        Amounts older than the ring of a tier are left out of that tier.
 
         Raises
         ------

@@ -20,12 +20,12 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 HALF_LIFE_MS = 30 * DAY_MS
-#: Decayed counts are kept as of the start of a day: so they are decayed once a day, not at every event.
+#: Decayed counts are those at the start of a day, so that they are decayed once a day, not at every event.
 STAND_MS = DAY_MS
 
 
 class Counts:
-    """Counts of several metrics: which fields they need in a row, how they are added to and read.
+    """Counts of several metrics: the fields they need in a row, adding to them, reading them.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ class Counts:
 
     Notes
     -----
-    A decayed count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half life)``. It is
-    kept as of the start of the day of the row's newest event (``updated``). An event of a later day moves
-    that day forward and decays the count; any other event is added with the weight of its age. All counts
-    stop at their largest value; none wraps around.
+    A decayed count at ``now`` is the sum of ``amount * 2 ** -((now - ts) / half life)``. The row has its
+    value at the start of the day of the newest event (``updated``). An event of a later day moves that day
+    forward and decays the count; any other event is added with the weight of its age. All counts stop at
+    their largest value; none wraps around.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Counts:
         self._wide = wide
 
     def summary(self) -> list[tuple[Any, ...]]:
-        """Return the small fields a row needs, which every event changes; the row itself adds ``updated``."""
+        """Return the small fields of a row, which every event changes; the row adds ``updated`` itself."""
         n = len(self.metrics)
         heads = [field for field in self.windows.fields() if len(field) == 2]
         return [("decayed", "<f8", (n,)), ("totals", "<u4", (n,)), *heads]
@@ -78,7 +78,7 @@ class Counts:
     def decayed(self, data: npt.NDArray[Any], now: int) -> F64:
         """Return the decayed counts of the rows ``data`` at ``now`` (ms), float64 ``(n, metrics)``.
 
-        An event after ``now`` counts for a little more than 1.
+        The weight of an event after ``now`` is a little more than 1.
         """
         age = now - data["updated"] // STAND_MS * STAND_MS
         out: F64 = data["decayed"] * np.exp2(-age / HALF_LIFE_MS)[..., None]

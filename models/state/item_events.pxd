@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""What happened to an item, as compiled loops see it."""
+"""Item events in memory, for compiled loops."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 

@@ -21,7 +21,7 @@ def item_events(
 ) -> Records:
     """Return the item events of applied events and of their pairs (both ways), by ``source_seq``.
 
-    ``counted`` says for every kind whether items count it. Offsets of ``events`` must rise.
+    ``counted`` is true for the kinds that items count. Offsets of ``events`` must rise.
     """
 
 def split_item_events(arrays: list[Records], count: int) -> tuple[Records, I64]:

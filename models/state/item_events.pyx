@@ -29,7 +29,7 @@ cdef const unsigned char[::1] records_of(events):
 def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs, counted):
     """Return the item events of applied events and their pairs (both ways), by ``source_seq``.
 
-    ``counted`` says for every kind whether items count it. Numbers of ``events`` must grow.
+    ``counted`` is true for the kinds that items count. Offsets of ``events`` must rise.
     """
     cdef const uint64_t[::1] item = events.item
     cdef const uint64_t[::1] country = events.country

@@ -1,4 +1,4 @@
-"""Rows of items brought up to date with item events, compiled."""
+"""Updates rows of items with item events, compiled."""
 
 from collections.abc import Sequence
 from typing import Any

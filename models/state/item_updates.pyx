@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Rows of items brought up to date with item events, compiled: one visit of a row for each event."""
+"""Updates rows of items with item events, compiled: one access to a row for each event."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -40,8 +40,8 @@ cdef class ItemUpdates:
     def apply(self, data, const int64_t[::1] rows, events, const int64_t[::1] offsets):
         """Count events in their rows; return which of them counted, bool ``(n,)``.
 
-        A record holds many events, all of one offset: which of them a row already reflects is decided before any
-        event of the batch is counted.
+        A record has many events, all with one offset. So the events that a row has already counted are found
+        before any event of the batch is counted.
         """
         cdef Counter counter = self.counter
         cdef Py_ssize_t i, n = len(events), size = counter.size

@@ -1,4 +1,4 @@
-"""State of items: counts of what users did with each one, everywhere and by country."""
+"""State of items: counts of the events of each item, everywhere and by country."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTS = Counts(
 )
 WINDOWS = COUNTS.windows
 
-#: A row counts what all users did with an item, or what those of one country did.
+#: A row has the counts of an item from all users, or from the users of one country.
 ROW = np.dtype(
     [
         ("key", "<u8"),  # of the item, or ``country_key``
@@ -74,12 +74,12 @@ def new_table() -> RowTable:
 
 
 class ItemState:
-    """Item rows and (item, country) rows: of one partition where they are counted, all where they are read.
+    """Item rows and (item, country) rows: those of one partition in the agent, all of them in serving.
 
     Parameters
     ----------
     items, countries
-        Where the rows are kept, both of dtype ``ROW``; new tables when None.
+        The tables of the rows, both of dtype ``ROW``; new tables when None.
     """
 
     def __init__(self, items: RowTable | None = None, countries: RowTable | None = None) -> None:
@@ -89,8 +89,8 @@ class ItemState:
     def apply(self, events: npt.NDArray[np.void], offsets: I64) -> tuple[I64, I64]:
         """Count ``ITEM_EVENT`` records (pairs excluded); return the item rows and country rows changed.
 
-        A record that a row already reflects (by its offset) is passed over. Country rows have offsets of
-        their own: after a crash they may be behind the item rows, or ahead of them.
+        A record that a row has already counted (by its offset) is skipped. Country rows have their own
+        offsets: after a crash they may be behind the item rows, or ahead of them.
         """
         counted = _COUNTED[events["kind"]]
         if not counted.all():

@@ -1,4 +1,4 @@
-"""Neighbour rows brought up to date with pairs of items, compiled."""
+"""Updates neighbour rows with pairs of items, compiled."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class NeighbourUpdates:
     """Adds pairs to neighbour rows."""
 
     def __init__(self, dtype: np.dtype[Any], *, slots: int, step_ms: int, half_life_ms: float) -> None:
-        """Look the fields up. Ages are told in whole ``step_ms``."""
+        """Look the fields up. Ages are rounded to whole ``step_ms``."""
 
     def apply(self, data: Rows, rows: I64, pairs: Records, offsets: I64) -> Bool:
         """Add pairs in order; return which of them counted."""

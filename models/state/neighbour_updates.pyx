@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Neighbour rows brought up to date with pairs of items, compiled."""
+"""Updates neighbour rows with pairs of items, compiled."""
 
 from libc.math cimport exp2
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -97,7 +97,7 @@ cdef class NeighbourUpdates:
                 seq[j] += e.seq_weight * own
                 co[j] += e.co_weight * own
                 return
-            if not other[j]:  # places are taken in order and never given back
+            if not other[j]:  # places are filled in order and never emptied
                 place = j
                 break
         if place < 0:

@@ -1,4 +1,4 @@
-"""State of neighbours: for every item, what users clicked next, and what they clicked in the same session."""
+"""State of neighbours: for every item, the items clicked next, and those clicked in the same session."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ I64 = npt.NDArray[np.int64]
 #: rows are written often while their item is in use.
 SLOTS = 64
 HALF_LIFE_MS = 7 * DAY_MS
-#: Weights decay in steps of whole minutes. A float32 times the decay of a few milliseconds is rounded to what
-#: it was, so the weights of an item that is never idle would never decay.
+#: Weights decay in steps of whole minutes. The decay of a few milliseconds is lost in the rounding of
+#: float32, so the weights of an item that is never idle would never decay.
 STEP_MS = MINUTE_MS
 
 ROW = np.dtype(
@@ -48,14 +48,14 @@ def new_table() -> RowTable:
 class Neighbours:
     """Neighbour rows of one partition: the ``SLOTS`` strongest neighbours of an item, decayed.
 
-    Pair by pair, the weight of a known neighbour grows, and a new neighbour replaces the weakest one
-    (Metwally et al. 2005, "space-saving", but the new one does not inherit the count, so no weight is too
-    large). The result does not depend on how the pairs are cut into batches.
+    Each pair adds to the weight of a known neighbour, or a new neighbour replaces the weakest one (Metwally
+    et al. 2005, "space-saving", but the new one does not inherit the count, so no weight is too large). The
+    result does not depend on how the pairs are divided into batches.
 
     Parameters
     ----------
     table
-        Where the rows are kept, of dtype ``ROW``; a new table when None.
+        The table of the rows, of dtype ``ROW``; a new table when None.
     """
 
     def __init__(self, table: RowTable | None = None) -> None:

@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """How compiled loops reach the rows of a table.
 
-Rows are numpy structured arrays. Where a field is, is read from the dtype once, when the object with the loop is
-made. Most of the time is spent waiting for rows from memory, so the rows of the next events are prefetched.
+Rows are numpy structured arrays. The offsets of fields are read from the dtype once, when the object with the
+loop is made. Most of the time is spent on waiting for rows from memory, so the rows of the next events are
+prefetched.
 """
 
 from libc.stdint cimport int64_t

@@ -10,7 +10,7 @@ import numpy as np
 
 
 cdef ptrdiff_t field_at(dtype, name, expected, shape=()) except -1:
-    """Return the offset of a field after checking its type: a wrong type would write over other fields."""
+    """Return the offset of a field after checking its type: a wrong type would overwrite other fields."""
     if dtype.names is None or name not in dtype.fields:
         raise ValueError(f"a row needs the field {name!r}")
     field, offset = dtype.fields[name][:2]
@@ -29,7 +29,7 @@ cdef unsigned char[::1] bytes_of(data, Py_ssize_t size):
 
 
 cdef int rows_of_events(const int64_t[::1] rows, Py_ssize_t n_rows, Py_ssize_t n) except -1:
-    """Raise unless there is a row for each of ``n`` events, and all of them are in a table of ``n_rows``."""
+    """Raise unless each of ``n`` events has a row, and every row is in a table of ``n_rows``."""
     if rows.shape[0] != n:
         raise ValueError(f"{rows.shape[0]} rows for {n} events")
     return rows_inside(rows, n_rows)

@@ -1,4 +1,4 @@
-"""Rows of users brought up to date with events, compiled."""
+"""Updates rows of users with events, compiled."""
 
 from collections.abc import Sequence
 from typing import Any

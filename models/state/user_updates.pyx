@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Rows of users brought up to date with events, compiled: one visit of a row for each event."""
+"""Updates rows of users with events, compiled: one access to a row for each event."""
 
 from libc.math cimport exp2, fabsf
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
@@ -145,7 +145,7 @@ cdef class UserUpdates:
         return done, out[:made]
 
     cdef inline void _prefetch(self, const unsigned char *row, const Plan *p, const Spot *spot) noexcept nogil:
-        """Prefetch what an event is going to touch: everything up to the recent items, and the cells."""
+        """Prefetch the parts of a row that an event needs: fields up to the recent items, and the cells."""
         cdef ptrdiff_t at = 0
         while at < self.hot:
             prefetch(row + at)
@@ -155,7 +155,7 @@ cdef class UserUpdates:
     cdef inline void _affinity(
         self, unsigned char *row, int which, uint64_t key, float amount, int64_t ts
     ) noexcept nogil:
-        """Add to the decayed weight of a key; an unknown one takes the weakest place."""
+        """Add to the decayed weight of a key; an unknown key replaces the weakest one."""
         cdef uint64_t *slots = <uint64_t *>(row + self.slots[which])
         cdef float *weights = <float *>(row + self.weights[which])
         cdef int64_t *when = <int64_t *>(row + self.when[which])
@@ -181,10 +181,10 @@ cdef class UserUpdates:
     cdef inline int _click(
         self, unsigned char *row, uint64_t item, uint64_t country, int64_t ts, int64_t offset, ItemEvent *out
     ) noexcept nogil:
-        """Put a click on the rings where its time belongs; return how many pairs it made.
+        """Put a click at its time on the rings; return how many pairs it made.
 
-        It is tied to the clicks before it in its session. A late one is put between those there are, so that
-        neither the last click nor the session is disturbed.
+        A click makes pairs with the clicks before it in its session. A late click is inserted between the
+        others and does not change the last click.
         """
         cdef uint64_t *items = <uint64_t *>(row + self.recent)
         cdef int64_t *times = <int64_t *>(row + self.recent_ts)
@@ -195,15 +195,15 @@ cdef class UserUpdates:
         cdef int head = <int>(n % ring)  # where the newest click goes
         cdef int known = <int>(n if n < ring else ring)
         cdef int place = 0, k, here, there, made = 0, length
-        # How many clicks are newer: for one that is not late, none.
+        # The number of newer clicks: 0 if the click is not late.
         while place < known and times[(head + ring - 1 - place) % ring] > ts:
             place += 1
         n_clicks[0] = n + 1
         if place == ring:
-            # Older than all that is kept. The ring turns with n_clicks all the same.
+            # Older than every click kept: only the ring position moves.
             self._turn(items, times, head, ring)
             return 0
-        # Its pairs: the clicks before it, as long as no silence comes between.
+        # Its pairs: the clicks before it, up to the first gap that is longer than a session allows.
         for k in range(self.n_pairs):
             if place + k >= known:
                 break
@@ -225,7 +225,7 @@ cdef class UserUpdates:
             items[head], times[head] = item, ts
             session[0] = length + 1 if length < ring else ring
             return made
-        # Newer clicks move up by one, the oldest gives way.
+        # Shift newer clicks by one; the oldest is dropped.
         for k in range(place):
             here, there = (head + ring - k) % ring, (head + 2 * ring - 1 - k) % ring
             items[here], times[here] = items[there], times[there]
@@ -242,7 +242,7 @@ cdef class UserUpdates:
         return made
 
     cdef inline void _turn(self, uint64_t *items, int64_t *times, int head, int ring) noexcept nogil:
-        """Move every click up by one place."""
+        """Move every click to the next place: the new ring position."""
         cdef uint64_t item = items[head]
         cdef int64_t ts = times[head]
         cdef int k, here, there

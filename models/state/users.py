@@ -1,4 +1,4 @@
-"""State of users: counts of what each one did, recent items, session, affinities, profile."""
+"""State of users: counts of each user's events, recent items, session, affinities, profile."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ BLANK["age"] = -1
 #: How much one event adds to the affinity for its category and its creator (dwell: 1 for each
 #: 30 s, at most 2).
 _TASTE = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
-#: The kinds of event that are also item events of the same kind.
+#: Events of these kinds also become item events of the same kind.
 _FOR_ITEMS = {"shown", "click", "skip", "dwell", "like", "save"}
 
-#: What a forgotten user's row keeps.
+#: The row of a forgotten user keeps these fields.
 _KEPT = ("key", "offset", "shown_offset", "layout")
 
 _COUNTER = COUNTS.counter(ROW)
@@ -83,7 +83,7 @@ _COUNTER = COUNTS.counter(ROW)
 
 @dataclass(slots=True)
 class Applied:
-    """What one batch did: the rows changed, the events that counted, the pairs of items they make."""
+    """The result of a batch: the rows changed, the events that counted, the pairs of items they make."""
 
     rows: I64
     events: EventColumns
@@ -101,7 +101,7 @@ class UserState:
     Parameters
     ----------
     table
-        Where the rows are kept, of dtype ``ROW``.
+        The table of the rows, of dtype ``ROW``.
     session_gap_ms
         A longer silence between two clicks starts a new session.
     """
@@ -123,13 +123,13 @@ class UserState:
         )
 
     def apply(self, events: EventColumns) -> Applied:
-        """Apply a batch, in order. Records that a row already reflects (by its offset) are passed over.
+        """Apply a batch, in order. Records that a row has already counted (by its offset) are skipped.
 
         Returns
         -------
         Applied
             ``pairs`` is an ``ITEM_EVENT`` array of kind pair: each click with the last clicks before it in
-            the session, in the order of the events, the nearest click first.
+            the session, in the order of the events, the newest click first.
         """
         rows = self.table.take(events.user)
         fresh, pairs = self._updates.apply(self.table.data, rows, events)
@@ -169,7 +169,7 @@ class UserState:
     def forget(self, key: int) -> int:
         """Clear a user's row; return the row, -1 when there is none.
 
-        The offsets stay: an earlier event that is delivered again must not bring anything back.
+        The offsets stay: an earlier event that is delivered again must not be counted.
         """
         row = self.table.row(key)
         if row >= 0:
@@ -182,7 +182,7 @@ class UserState:
 
 
 def known(packed: Sequence[bytes]) -> npt.NDArray[np.bool_]:
-    """Return which packed rows hold anything, bool ``(n,)``: rows of forgotten users do not."""
+    """Return which packed rows have any data, bool ``(n,)``: rows of forgotten users have none."""
     rows, _ = unpack(packed, ROW)
     for name in _KEPT:
         rows[name] = BLANK[name]

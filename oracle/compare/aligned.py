@@ -1,4 +1,4 @@
-"""The rows of both sides next to each other, and the comparison of their values."""
+"""The rows of both sides, aligned, and the comparison of their values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Bool = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Aligned:
-    """All rows of the oracle and all live rows, those of the same user or item as one row.
+    """All rows of the oracle and all live rows; the two rows of a user or item are one row here.
 
     Attributes
     ----------
@@ -30,7 +30,8 @@ class Aligned:
     names
         Public ids, None where only the key is known.
     expected_at, found_at
-        Positions here of the oracle's rows, int64 ``(n_oracle,)``, and of the live rows, int64 ``(n_live,)``.
+        Positions in ``keys`` of the oracle's rows, int64 ``(n_oracle,)``, and of the live rows, int64
+        ``(n_live,)``.
     """
 
     kind: str
@@ -63,14 +64,14 @@ class Aligned:
 
 
 def align(kind: str, known: pl.DataFrame, live: pl.DataFrame, on: Sequence[str]) -> Aligned:
-    """Put rows with equal values in the columns ``on`` side by side.
+    """Align rows that have equal values in the columns ``on``.
 
     Parameters
     ----------
     known
-        Of the oracle's rows: row, name and ``on``.
+        The oracle's rows: columns row, name and ``on``.
     live
-        Of the live rows: key and ``on``.
+        The live rows: columns key and ``on``.
     """
     both = known.join(live.with_row_index("live"), on=list(on), how="full", coalesce=True).sort(*on)
     return Aligned(
@@ -106,7 +107,7 @@ def check(
     Parameters
     ----------
     feature
-        Returns the name of a value, given its indices without the row's.
+        Returns the name of a value from its indices, without that of the row.
     expected, found
         Values of the oracle and live values.
     at
@@ -119,7 +120,7 @@ def check(
     counts = np.ones(expected.shape, bool) if where is None else np.broadcast_to(where, expected.shape)
     findings.compared += int(counts.sum())
     gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-    bad = counts & ~(gap <= slack)  # also what is not a number
+    bad = counts & ~(gap <= slack)  # True for NaN, too
     places = np.argwhere(bad)
 
     def make(k: int) -> Difference:

@@ -16,9 +16,10 @@ from headrace.oracle.features.windows import AHEAD_MS, WINDOWS, window_starts
 
 Bool = npt.NDArray[np.bool_]
 
-#: Relative, of decayed counts and affinities: live ones are summed in another order, with fewer digits.
+#: Relative tolerance of decayed counts and affinities: live values are summed in another order, with fewer
+#: digits.
 DECAYED_REL: Final = 1e-4
-#: Absolute, so that values near zero may differ a little.
+#: Absolute tolerance, for values near zero.
 TINY: Final = 1e-6
 #: Live windows are float32, which holds every whole number up to here.
 _WHOLE: Final = 2**24
@@ -32,15 +33,15 @@ def check_counts(
     times: Sequence[int],
     covered_from: int,
 ) -> None:
-    """Compare windows at each of ``times``; where the whole history is known, totals and decayed counts too.
+    """Compare windows at each of ``times``; if the whole history is known, totals and decayed counts too.
 
-    Windows that begin before ``covered_from`` are left out. So are rows with an act long after the time asked
-    for: their live windows are not exact.
+    Windows that begin before ``covered_from`` are left out. Rows with an act long after the time asked are
+    left out, too: their live windows are not exact.
 
     Parameters
     ----------
     rows
-        The rows of ``known`` and ``live`` side by side.
+        The rows of ``known`` and ``live``, aligned.
     times
         ms.
     covered_from
@@ -59,7 +60,7 @@ def check_counts(
 def check_windows(
     findings: Findings, rows: Aligned, known: Counted, live: CountValues, at: int, where: Bool
 ) -> None:
-    """Compare windows at ``at``, of the rows and windows ``where`` names, bool ``(n, windows, 1)``."""
+    """Compare the windows at ``at`` for which ``where``, bool ``(n, windows, 1)``, is true."""
     expected = rows.expected(known.windows(at))
     check(
         findings,

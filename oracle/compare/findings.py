@@ -1,4 +1,4 @@
-"""What a verification found."""
+"""The differences that a verification found."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Value = float | int | str | None
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value that differs from what the records say.
+    """One live value that differs from the oracle's.
 
     Attributes
     ----------
     row
-        Whose row, for people.
+        Name of the row, for people.
     key
         Its 64-bit key, 16 hexadecimal digits.
     at

@@ -22,7 +22,7 @@ def compare_items(
     *,
     covered_from: int = 0,
 ) -> Aligned:
-    """Compare the items, or the items in countries, of one partition; return the rows side by side.
+    """Compare the items, or the items in countries, of one partition; return the aligned rows.
 
     Parameters are as in ``compare_users``.
     """
@@ -35,7 +35,7 @@ def compare_items(
 
 
 def check_places(findings: Findings, live: ItemValues, places: npt.NDArray[np.uint64]) -> ItemValues:
-    """Check that every row is stored under the key readers look it up with; return the rows that are."""
+    """Check that every row is stored under the key that readers use; return the rows for which it is true."""
     stored = live.keys["key"].to_numpy()
     right = stored == places
     findings.compared += len(stored)

@@ -24,14 +24,14 @@ def compare_users(
     covered_from: int = 0,
     complete: bool = True,
 ) -> Aligned:
-    """Compare the users of one partition; return the rows of both sides side by side.
+    """Compare the users of one partition; return the aligned rows.
 
     Parameters
     ----------
     known, live
-        What the oracle says, and what the live rows say.
+        The oracle's values, and the live values.
     attributes
-        What ``item_attributes`` returns; ``complete`` when no record of `items` is missing.
+        The result of ``item_attributes``; ``complete`` is true when no record of `items` is missing.
     times
         Windows are compared at each of these times (ms).
     covered_from
@@ -60,10 +60,10 @@ def check_click_times(findings: Findings, rows: Aligned, known: Users, live: Use
 
 
 def check_clicks(findings: Findings, rows: Aligned, known: Users, live: UserValues) -> None:
-    """Check that every click a live row remembers is one of the records'.
+    """Check that every click of a live row is also in the records.
 
-    Together with equal times this means that the clicks are the same ones. Clicks at the same time may be in
-    any order, and a row may hold only some of those as old as the oldest one it holds.
+    With equal times (``check_click_times``), the clicks are then the same. Clicks at the same time may be in
+    any order. Of the clicks at the time of its oldest click, a row may have only some.
     """
     per = ["row", "ts", "item"]
     clicked = live.clicks
@@ -123,5 +123,5 @@ def _affinity_difference(rows: Aligned, bad: pl.DataFrame, what: str, at: int) -
 
 
 def _at(frame: pl.DataFrame, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pl.DataFrame:
-    """Return ``frame`` with its ``row`` replaced by the row's position among the rows side by side."""
+    """Return ``frame`` with ``row`` replaced by the position in the aligned rows."""
     return frame.with_columns(row=pl.Series(positions[frame["row"].to_numpy()], dtype=pl.Int64))

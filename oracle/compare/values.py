@@ -1,7 +1,7 @@
-"""What a comparison asks of live rows. The oracle knows nothing of how they are stored.
+"""The values that a comparison needs of live rows. The oracle does not depend on how they are stored.
 
-Arrays have one row for every live row, in the order of ``keys``; shapes and units are those of the oracle's
-``Users`` and ``Items``.
+Arrays have one row for every live row, in the order of ``keys``. Shapes and units are those of ``Users`` and
+``Items`` of the oracle.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Bool = npt.NDArray[np.bool_]
 
 
 class CountValues(Protocol):
-    """Whose rows these are, and what was counted of them."""
+    """The keys of live rows, and their counts."""
 
     @property
     def keys(self) -> pl.DataFrame:
-        """A row for every live row: key (64 bits, it is stored under), and user, or item and country."""
+        """A row for every live row: key (64 bits, of the changelog record); user, or item and country."""
         ...
 
     def windows(self, at: int) -> npt.NDArray[Any]:
-        """Return every window at ``at`` (ms), a number type ``(n, windows, metrics)``."""
+        """Return every window at ``at`` (ms), numbers ``(n, windows, metrics)``."""
         ...
 
     def totals(self) -> I64:
@@ -44,7 +44,7 @@ class UserValues(CountValues, Protocol):
 
     @property
     def clicks(self) -> pl.DataFrame:
-        """The last clicks that the rows remember: row (position), ts (ms), item."""
+        """The last clicks of the rows: row (position), ts (ms), item."""
         ...
 
     def n_clicks(self) -> I64:
@@ -65,7 +65,7 @@ class ItemValues(CountValues, Protocol):
 
     @property
     def places(self) -> U64 | None:
-        """The keys readers look the rows up with, uint64 ``(n,)``; None when the key is the item itself."""
+        """The keys under which readers look up the rows, uint64 ``(n,)``; None when the key is the item."""
         ...
 
     def where(self, kept: Bool) -> Self:

@@ -1,4 +1,4 @@
-"""What events say about a user's taste for categories and creators."""
+"""Affinities of users for categories and creators, computed from events."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Bool = npt.NDArray[np.bool_]
 
 #: What one event adds to the weight of its item's category and creator; dwell: per 30 s, at most 2.
 TASTE: Final = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
-#: Categories (and creators) that a live row holds. Users with more of them are not compared.
+#: A live row has this many categories, and as many creators. Users with more of them are not compared.
 AFFINITIES: Final = 12
-#: The item must have been published this long (ms) before the event: workers read `items` and `events`
-#: independently of each other.
+#: The item must have been published at least this long (ms) before the event: workers read `items` and
+#: `events` independently of each other.
 PUBLISHED_MS: Final = 10_000
 
 
@@ -29,13 +29,13 @@ def taste() -> pl.Expr:
 
 
 def item_attributes(items: pl.DataFrame) -> pl.DataFrame:
-    """Return what ``ITEMS`` say of every item.
+    """Return the attributes of every item in ``ITEMS``.
 
     Returns
     -------
     DataFrame
-        item, category, creator, published (timestamp of its first record), stable (it never changed and was
-        never withdrawn).
+        item, category, creator, published (timestamp of its first record), stable (true when it never changed
+        and was never withdrawn).
     """
     category, creator = pl.col("category"), pl.col("creator")
     once = (category.n_unique() == 1) & (creator.n_unique() == 1) & category.is_not_null().all()
@@ -49,7 +49,7 @@ def item_attributes(items: pl.DataFrame) -> pl.DataFrame:
 def affinity_weights(
     tastes: pl.DataFrame, n: int, items: pl.DataFrame, what: str, at: int, *, complete: bool
 ) -> tuple[pl.DataFrame, Bool]:
-    """Return the decayed weights of ``what`` at ``at``, and for which of ``n`` rows they are known.
+    """Return the decayed weights of ``what`` at ``at``, and which of the ``n`` rows have known weights.
 
     Parameters and result are those of ``Users.affinities``; ``tastes`` is ``Users.tastes``.
     """

@@ -1,4 +1,4 @@
-"""What is counted of numbered rows: windows, all-time totals, decayed counts, time of the newest act."""
+"""Counts of rows: windows, all-time totals, decayed counts, time of the newest act."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HALF_LIFE_MS: Final = 30 * DAY_MS
 
 @dataclass(frozen=True)
 class Counted:
-    """Rows and their acts. Results are arrays in the order of the rows.
+    """Rows with the acts that are counted in them. Results are arrays in the order of the rows.
 
     Attributes
     ----------
     keys
-        row (0, 1, ...), and columns that say whose row it is.
+        row (0, 1, ...), and the columns that identify the user or the item.
     acts
         row, metric (position in ``metrics``), ts (ms), amount.
     metrics
@@ -34,7 +34,7 @@ class Counted:
     cells
         The largest count of one bucket of a window, by tier.
     largest_total
-        Where totals stop.
+        The largest total; larger sums are cut to it.
     """
 
     keys: pl.DataFrame
@@ -74,12 +74,12 @@ class Counted:
 
 
 def decay(ts: pl.Expr, at: int) -> pl.Expr:
-    """Return what is left at ``at`` (ms) of an amount of 1 from ``ts`` (ms); more than 1 after ``at``."""
+    """Return the weight at ``at`` (ms) of an amount of 1 at ``ts`` (ms); above 1 if ``ts`` is later."""
     return pl.lit(2.0).pow((ts - at).cast(pl.Float64) / HALF_LIFE_MS)
 
 
 def by_row(frame: pl.DataFrame, n: int, value: pl.Expr, empty: int = 0) -> I64:
-    """Return one aggregate for each of ``n`` rows, int64 ``(n,)``; ``empty`` where a row has nothing."""
+    """Return an aggregate of each of ``n`` rows, int64 ``(n,)``; ``empty`` for rows that ``frame`` lacks."""
     out = np.full(n, empty, np.int64)
     found = frame.group_by("row").agg(value.alias("value"))
     out[found["row"].to_numpy()] = found["value"].to_numpy()
@@ -92,12 +92,13 @@ def metric_number(name: pl.Expr, metrics: tuple[str, ...]) -> pl.Expr:
 
 
 def numbered(parts: list[pl.DataFrame], key: list[str], name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Number the distinct keys of ``parts``, in their order.
+    """Number the distinct keys of ``parts``, in ascending order.
 
     Returns
     -------
     keys, rows
-        row, the columns ``key``, and one ``name`` for each; and all parts with the row of their key.
+        The keys: row, the columns ``key``, and one ``name`` for each. The rows: all parts, with the number of
+        their key.
     """
     every = pl.concat(parts)
     keys = every.group_by(key).agg(pl.col(name).first()).sort(key).with_row_index("row")

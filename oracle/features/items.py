@@ -1,4 +1,4 @@
-"""What the records say about items, everywhere and in each country."""
+"""Features of items, everywhere and in each country, computed from the records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAMES: dict[str, Any] = {"name": pl.col("item_id"), "place": pl.col("country_id
 
 @dataclass(frozen=True)
 class Items(Counted):
-    """What the records say about items, or about items in countries, a row for each.
+    """Items, or items in countries, with their acts; one row for each.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Items(Counted):
     largest_total: ClassVar[int] = 2**40 - 1
 
     def of_partition(self, number: int, of: int) -> Items:
-        """Return those whose live rows are in one partition out of ``of``."""
+        """Return the items whose live rows are in partition ``number`` of ``of``."""
         keys = self.keys.filter(pl.col("item") % of == number)
         acts = self.acts.join(keys.select("row").with_row_index("new"), on="row")
         return Items(
@@ -59,7 +59,7 @@ class Items(Counted):
 
 
 def items_of(events: pl.DataFrame, shown: pl.DataFrame) -> tuple[Items, Items]:
-    """Return what accepted ``EVENTS`` and valid ``SHOWN`` say about items: everywhere, and by country."""
+    """Return the items of accepted ``EVENTS`` and valid ``SHOWN``: everywhere, and by country."""
     every = pl.concat([_done(events), _slots(shown)])
     everywhere = every.with_columns(country=pl.lit(0, pl.UInt64))
     by_country = every.filter(pl.col("country") != 0).with_columns(
@@ -69,7 +69,7 @@ def items_of(events: pl.DataFrame, shown: pl.DataFrame) -> tuple[Items, Items]:
 
 
 def _done(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the acts that events are."""
+    """Return one act for each event."""
     name = pl.col("kind").replace_strict(_METRIC_OF, return_dtype=pl.String)
     amount = pl.when(pl.col("kind") == "dwell").then(pl.col("dwell_s")).otherwise(1)
     counted = events.filter(pl.col("kind").is_in(list(_METRIC_OF)))
@@ -79,7 +79,7 @@ def _done(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _slots(shown: pl.DataFrame) -> pl.DataFrame:
-    """Return the acts that shown slots are, one for each slot."""
+    """Return one act for each shown slot."""
     return (
         shown.filter(pl.col("verdict") == "")
         .explode("items", "item_ids")

@@ -27,5 +27,5 @@ def judge(events: pl.DataFrame, window_ms: int) -> pl.DataFrame:
 
 
 def accepted(judged: pl.DataFrame) -> pl.DataFrame:
-    """Return the events that count."""
+    """Return the valid events that are not duplicates."""
     return judged.filter(pl.col("verdict") == "")

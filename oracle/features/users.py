@@ -1,4 +1,4 @@
-"""What the records say about users."""
+"""Features of users, computed from the records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 USER_METRICS: Final = ("shown", "click", "skip", "dwell", "dwell_s", "like", "save", "follow", "hide")
-#: Clicks that a live row remembers.
+#: Number of clicks in a live row.
 RECENT: Final = 20
 
 _USER = ["partition", "user"]
@@ -27,7 +27,7 @@ _ACT = ["partition", "user", "user_id", "ts", "metric", "amount"]
 
 @dataclass(frozen=True)
 class Users(Counted):
-    """What the records say about users, a row for every (partition, user).
+    """Users with their acts; one row for every (partition, user).
 
     Attributes
     ----------
@@ -66,27 +66,27 @@ class Users(Counted):
     def affinities(
         self, items: pl.DataFrame, what: str, at: int, *, complete: bool = True
     ) -> tuple[pl.DataFrame, Bool]:
-        """Return the decayed weights of ``what`` ("category" or "creator") at ``at``, and who has them.
+        """Return the decayed weights of ``what`` ("category" or "creator") at ``at``, and which are known.
 
         Parameters
         ----------
         items
-            What ``item_attributes`` returns.
+            The result of ``item_attributes``.
         complete
-            No record of `items` is missing. Where the topic was compacted, any item may have had other
+            True when no record of `items` is missing. If the topic was compacted, any item may have had other
             attributes before, and no weight is known.
 
         Returns
         -------
         weights, known
             row, key, weight, size (the sum of the absolute amounts: rounding errors grow with it); and bool
-            ``(rows,)``: False where the topics do not tell the weights, or a live row cannot hold them.
+            ``(rows,)``: False where the topics do not have the data, or a live row has too few places.
         """
         return affinity_weights(self.tastes, self.shape[0], items, what, at, complete=complete)
 
 
 def users_of(events: pl.DataFrame, shown: pl.DataFrame, forgotten: pl.DataFrame | None = None) -> Users:
-    """Return what accepted ``EVENTS`` and valid ``SHOWN`` say about all users but those in ``forgotten``."""
+    """Return the users of accepted ``EVENTS`` and valid ``SHOWN``, without those in ``forgotten``."""
     if forgotten is not None:
         events, shown = (f.join(forgotten, on="user", how="anti") for f in (events, shown))
     keys, acts = numbered(_acts(events, shown), _USER, "user_id")

@@ -31,7 +31,7 @@ AHEAD_MS: Final = 5 * MINUTE_MS
 
 
 def window_starts(at: int) -> I64:
-    """Return where each window begins when it is asked for at ``at``, ms, int64 ``(len(WINDOWS),)``."""
+    """Return the start of each window at the time ``at``, both in ms; int64 ``(len(WINDOWS),)``."""
     return np.array([(at // width - n + 1) * width for n, width, _ in map(_BUCKETS.__getitem__, WINDOWS)])
 
 

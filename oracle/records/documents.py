@@ -1,4 +1,4 @@
-"""JSON documents: parsed with Python's own parser, their fields checked, with no code of the live decoder.
+"""JSON documents: parsed with Python's own parser, checked field by field, without the live decoder's code.
 
 The live system decodes with msgspec (streams/messages/). Both sides must agree on the public contract:
 unknown fields are ignored; the last value of a repeated field counts, but all its values must be valid; whole
@@ -19,7 +19,7 @@ Check = Callable[[Any], Any]
 
 
 class RefusedError(Exception):
-    """A record is not valid; the text is the verdict. Becomes a value of a column, nobody else sees it."""
+    """A record is not valid. The text is the verdict; readers put it into the column ``verdict``."""
 
 
 class _Object(list[tuple[str, Any]]):
@@ -27,7 +27,7 @@ class _Object(list[tuple[str, Any]]):
 
 
 def read_document(body: bytes | None, max_bytes: int, check: Check) -> dict[str, Any]:
-    """Return the fields of a JSON document that ``check`` (of ``struct``) accepts.
+    """Return the fields of a JSON document after ``check`` (made by ``struct``) has accepted it.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    # Python refuses to convert thousands of digits. All checks refuse 10**40, whatever the digits are.
+    # Python refuses to convert thousands of digits. From 40 digits on it is 10**40: all checks refuse it.
     return int(text) if len(text) < 40 else (-1 if text[0] == "-" else 1) * 10**40
 
 

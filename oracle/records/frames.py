@@ -19,7 +19,7 @@ RAW: Final = pl.Schema(
         "value": pl.Binary,
     }
 )
-#: Where a record is, and its own timestamp (ms).
+#: Partition and offset of a record, and its own timestamp (ms).
 PLACE: Final[dict[str, Any]] = {"partition": pl.Int32, "offset": pl.Int64, "timestamp": pl.Int64}
 #: Records of `events`; ``verdict`` is "" for a valid record, else the reason why it is not valid.
 EVENTS: Final = pl.Schema(

@@ -55,12 +55,13 @@ _item = struct(
     },
 )
 
-#: Returns the columns after ``verdict`` for a record's key, value and timestamp, or raises ``RefusedError``.
+#: Takes a record's key, value and timestamp. Returns the values of the columns after ``verdict``, or raises
+#: ``RefusedError``.
 Read = Callable[[bytes | None, bytes | None, int], tuple[Any, ...]]
 
 
 def _columns(raw: pl.DataFrame, schema: pl.Schema, read: Read) -> pl.DataFrame:
-    """Return what ``read`` says of every record; for a refused one, the verdict and nulls."""
+    """Return the columns that ``read`` returns for every record; for a refused one, the verdict and nulls."""
     nothing = (None,) * (len(schema) - len(PLACE) - 1)
     rows = []
     for record in raw.select(*PLACE, "key", "value").iter_rows():
@@ -75,7 +76,7 @@ def _columns(raw: pl.DataFrame, schema: pl.Schema, read: Read) -> pl.DataFrame:
 def read_events(raw: pl.DataFrame, *, max_bytes: int, lateness_ms: int, future_ms: int) -> pl.DataFrame:
     """Return records of `events` as ``EVENTS``, a row for every row of ``raw``.
 
-    An event is too late, or from the future, by the timestamp of its own record.
+    Whether an event is too late or from the future depends on the timestamp of its own record.
     """
 
     def read(key: bytes | None, value: bytes | None, timestamp: int) -> tuple[Any, ...]:

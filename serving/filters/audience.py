@@ -10,7 +10,7 @@ from headrace.streams.tables.rows import Rows
 
 
 def allowed(catalog: Catalog, rows: Rows, country: int, age: int) -> npt.NDArray[np.bool_]:
-    """Return which rows of the catalogue may be shown to somebody, bool ``(n,)``.
+    """Return which rows of the catalogue may be shown to a user, bool ``(n,)``.
 
     Parameters
     ----------

@@ -3,10 +3,9 @@
 Only one thread may use it: hnswlib is not safe when one thread adds while another searches (its issues 562,
 590, 205). Deleted points never free their memory (249), so a new index is built when too many have expired.
 
-The graph has one point for every distinct vector, not for every item. With equal points, their links lead
-only to one another, and the graph falls apart into islands that a search does not leave. All items are
-compared, without the graph, while there are few of them, and when hnswlib raises because it cannot reach as
-many points as asked for.
+The graph has one point for every distinct vector, not for every item. Equal points would link only to one
+another, and a search could not leave them. All items are compared, without the graph, while there are few of
+them, and when hnswlib raises because it cannot reach as many points as asked for.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _M = 16
 _EF_BUILD = 100
 _EF_SEARCH = 200
 _FIRST_CAPACITY = 4096
-#: Up to this many items, comparing all of them is faster than searching the graph.
+#: Up to this many items, comparing all of them is faster than a search in the graph.
 _FEW = 1000
 #: Rebuild when this share of the points is dead.
 _DEAD_SHARE = 0.3

@@ -1,8 +1,8 @@
 """Prequential evaluation: ask, score, then learn, click by click, with the code that serves.
 
-For every click that is not the first of its session, the recommender makes a list from what came strictly
+For every click that is not the first of its session, the recommender makes a list from the clicks strictly
 before it. The place of the clicked item on the list is scored. Then users, items and neighbours learn the
-click. LightGBM is retrained along the way, on the features logged when the lists were made.
+click. LightGBM is retrained at intervals, on the features logged when the lists were made.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PARAMS = RankerParams(
     },
 )
 
-#: No training with fewer remembered lists than this.
+#: Smallest number of remembered lists for a training.
 _LEAST_LISTS = 500
 
 
@@ -144,7 +144,7 @@ class Prequential:
         self._next_train = done + min(done, self.settings.retrain_every)
 
     def _learn(self, click: Click) -> None:
-        """Let users, items and neighbours see the click, as the stream would."""
+        """Apply the click to users, items and neighbours, as the agents do."""
         offset = self._offset
         self._offset += 1
         key = hash64(click.item)
@@ -153,7 +153,7 @@ class Prequential:
             self.recommender.catalog.put(Item(item_id=click.item, published_ts=click.ts))
         events = event_columns([click.event(offset)], [offset])
         out = item_events(self.users.apply(events), 0)
-        offsets = np.full(len(out), offset, np.int64)  # as if all of it came in one record
+        offsets = np.full(len(out), offset, np.int64)  # as if all of them came in one record
         pair = out["kind"] == KIND["pair"]
         self.stats.apply(out[~pair], offsets[~pair])
         self.neighbours.apply(out[pair], offsets[pair])

@@ -1,4 +1,4 @@
-"""How well the lists foresaw the clicks: hit rate and reciprocal rank, as they run."""
+"""How well the lists predict the clicks: running hit rate and reciprocal rank."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Score:
     by_version: dict[str, tuple[int, int, float]] = field(default_factory=dict)
 
     def add(self, rank: int, version: str) -> None:
-        """Count one prediction; ``rank`` is 1 for the top of the list, 0 for not on it."""
+        """Count one prediction; ``rank`` is 1 for the top of the list, 0 when the item is not on it."""
         self.predictions += 1
         hit, gain = int(rank > 0), 1 / rank if rank else 0.0
         self.hits += hit

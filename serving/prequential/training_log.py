@@ -1,4 +1,4 @@
-"""The lists a ranker is trained on: what a trainer would read from the Parquet log, in memory."""
+"""The lists for the training of a ranker, in memory. (The trainer reads them from the Parquet log.)"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrainingLog:
             self._lists = self._lists[-self._keep :]
 
     def arrays(self) -> tuple[F32, F32, I64]:
-        """Return what ``lambdarank`` trains on.
+        """Return the training data for ``lambdarank``.
 
         Returns
         -------

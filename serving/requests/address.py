@@ -1,4 +1,4 @@
-"""Where a reply goes and how it looks, for callers with Faust, Spring Kafka or plain headers. Pure.
+"""Address and form of a reply, for callers with Faust, Spring Kafka or plain headers. Pure.
 
 | caller | request carries | reply carries |
 |---|---|---|
@@ -33,10 +33,10 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 @dataclass(frozen=True, slots=True)
 class ReplyAddress:
-    """Where a caller wants its reply.
+    """Where the reply to a caller goes.
 
     ``header`` is the name of the correlation header to send back, empty when the caller sent none. ``faust``
-    says that the body must be wrapped as ``agent.ask()`` expects it.
+    is true when the body must be wrapped as ``agent.ask()`` expects it.
     """
 
     topic: str
@@ -76,7 +76,7 @@ def _wrapped(value: bytes | None, max_bytes: int | None) -> _FaustRequest | None
 def unwrap(value: bytes | None, max_bytes: int | None = None) -> bytes | None:
     """Return the request inside Faust's ``ReqRepRequest`` envelope; any other value is returned as it is.
 
-    A value larger than ``max_bytes`` is not parsed either: it will be refused for its size.
+    A value larger than ``max_bytes`` is returned as it is, too: it will be refused for its size.
     """
     request = _wrapped(value, max_bytes)
     return bytes(request.value) if request is not None else value
@@ -85,7 +85,7 @@ def unwrap(value: bytes | None, max_bytes: int | None = None) -> bytes | None:
 def parse_reply_address(
     headers: Iterable[tuple[str, bytes | None]], value: bytes | None = None, max_bytes: int | None = None
 ) -> ReplyAddress | None:
-    """Return where the reply to a request goes: Faust's address first, then Spring's, then the plain one.
+    """Return the reply address of a request: Faust's if there is one, else Spring's, else the plain one.
 
     Parameters
     ----------

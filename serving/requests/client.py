@@ -30,10 +30,10 @@ class RecClient:
     Parameters
     ----------
     settings
-        Which broker, which installation.
+        Broker and topic prefix of the installation.
     name
         Replies come to the topic ``rec-replies-<name>``, which is created when missing. Clients with the same
-        name read each other's replies and pass them over.
+        name read each other's replies and ignore them.
     timeout_s
         Default of the methods.
     max_pending
@@ -57,7 +57,7 @@ class RecClient:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> Self:
-        """Connect; after this no reply can be missed.
+        """Connect; on return, the client reads the reply topic.
 
         Raises
         ------

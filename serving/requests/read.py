@@ -1,4 +1,4 @@
-"""Reading requests: what is asked, where the reply goes, and which requests are refused for which reason."""
+"""Reads requests: decodes them, finds the reply address, refuses bad ones with a reason."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from headrace.streams.settings import DAY_MS, Settings
 
 log = logging.getLogger(__name__)
 
-#: A request's ``ts`` further behind its record is a mistake (seconds for milliseconds), not a request.
+#: A request with a ``ts`` further behind its record is refused: the unit is wrong (seconds, not ms).
 MAX_BEHIND_MS = DAY_MS
 
-#: A request to answer, its record, and where its reply goes.
+#: A request to answer, its record, and its reply address.
 Job = tuple[RecRequest, Any, ReplyAddress]
-#: A refused record, where to say so (None: nowhere), and why it is refused.
+#: A refused record, its reply address (None: there is none), and the reason.
 Reject = tuple[Any, ReplyAddress | None, RejectedError]
 
 
@@ -43,7 +43,7 @@ class _RequestId(msgspec.Struct):
 
 
 class RequestReader:
-    """Reads the records of the request topic. No record makes it raise."""
+    """Reads the records of the request topic. ``read`` raises for no record."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -81,13 +81,13 @@ class RequestReader:
             except RejectedError as exc:
                 rejects.append((record, address, exc))
             except Exception as exc:
-                # A fault of ours: one record must not stop the agent for good.
+                # An unexpected error: one record must not stop the agent for good.
                 log.exception("request at offset %d", record.offset)
                 rejects.append((record, address, RejectedError("internal", "", type(exc).__name__)))
         return jobs, rejects
 
     def _address(self, record: Any) -> ReplyAddress:
-        """Return where the reply goes; raise ``RejectedError`` when that is nowhere, or not allowed."""
+        """Return the reply address; raise ``RejectedError`` when there is none or it is not allowed."""
         address = parse_reply_address(record.headers, record.value, self._max_bytes)
         if address is None:
             if record.value is not None and len(record.value) > self._max_bytes:
@@ -97,7 +97,7 @@ class RequestReader:
         return address
 
     def error_reply(self, record: Any, error: RejectedError) -> RecReply:
-        """Return the reply that says what is wrong, with the request's id where that can be read."""
+        """Return the reply with the error, and with the request's id if it can be read."""
         request_id = ""
         body = unwrap(record.value, self._max_bytes)
         if body is not None and error.reason != "too_large":

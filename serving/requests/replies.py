@@ -1,7 +1,7 @@
 """Sending replies to topics that callers name. A topic that does not exist delays no other reply.
 
-A producer that is asked to write to an unknown topic waits for its metadata until the request times out (40
-s), and a broker that creates topics on demand creates it. So a topic is looked up first, in the background.
+A producer that writes to an unknown topic waits for its metadata until the request times out (40 s), and a
+broker that creates topics on demand creates the topic. So a topic is looked up first, in the background.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from headrace.streams.topics.sender import BatchSender
 
 log = logging.getLogger(__name__)
 
-#: A topic that is missing is looked for during this time: it may just have been created through another
-#: broker.
+#: A missing topic is looked up again during this time: it may have been created a moment ago.
 APPEAR_S = 0.3
 #: Longest wait for the cluster to list its topics.
 LISTING_S = 2.0
-#: Shortest time between two listings, however many topics are looked for.
+#: Shortest time between two listings, for any number of topics.
 PAUSE_S = 0.05
-#: A topic that was missing is not looked for again during this time.
+#: A topic that was missing is not looked up again during this time.
 MISSING_S = 30.0
-#: Most missing topics remembered: their names come from callers.
+#: Largest number of missing topics remembered: their names come from callers.
 MAX_MISSING = 10_000
 
 
@@ -50,7 +49,7 @@ class ReplySender:
     def __init__(self, sender: BatchSender, clock: Callable[[], float] = time.monotonic) -> None:
         self._sender = sender
         self._clock = clock
-        self._missing: dict[tuple[str, int], float] = {}  # topic and partitions needed -> until when
+        self._missing: dict[tuple[str, int], float] = {}  # (topic, partitions) -> when to look again
         self._listing: asyncio.Task[dict[str, int]] | None = None
         self._listed_at = -PAUSE_S
 
@@ -72,7 +71,7 @@ class ReplySender:
         partition does not exist or the broker does not accept the reply.
         """
         task = asyncio.create_task(self._send(topic, partition, key, value, headers))
-        task.add_done_callback(_seen)  # else asyncio logs the error of a task that nobody awaits
+        task.add_done_callback(_seen)  # else asyncio logs the error of a task that is not awaited
         return task
 
     async def _send(
@@ -111,7 +110,7 @@ class ReplySender:
                 await asyncio.sleep(0.01)
 
     async def _topics(self) -> dict[str, int]:
-        """Return the cluster's topics and their partition counts; all who wait share one listing."""
+        """Return the cluster's topics and their partition counts; concurrent calls share one listing."""
         if self._listing is None or self._listing.done():
             self._listing = asyncio.create_task(self._list())
             self._listing.add_done_callback(_seen)

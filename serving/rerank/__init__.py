@@ -1,1 +1,1 @@
-"""From scores to a list. See docs/architecture.md."""
+"""Re-ranking: a list from scores. See docs/architecture.md."""

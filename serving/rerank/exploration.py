@@ -9,7 +9,7 @@ F64 = npt.NDArray[np.float64]
 
 
 class Exploration:
-    """Decides slot by slot whether a uniformly random candidate takes the place of the greedy choice.
+    """Decides for each slot whether a uniformly random candidate replaces the greedy choice.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class Exploration:
 
     Notes
     -----
-    Propensity of what slot j shows, given the slots above: ``epsilon / remaining``, plus ``1 - epsilon`` if
+    Propensity of the item in slot j, given the slots above: ``epsilon / remaining``, plus ``1 - epsilon`` if
     it is the greedy choice.
     """
 

@@ -33,7 +33,7 @@ class GreedyChoice:
     order
         Positions of all candidates by score, the highest first, int64 ``(m,)``.
     diverse
-        Whether similarity plays a part.
+        Whether similarity is used.
     """
 
     def __init__(self, score: F64, vectors: F32, n: int, mmr_lambda: float) -> None:
@@ -63,7 +63,7 @@ class GreedyChoice:
         return int(self._best[self._first_open])
 
     def put(self, candidate: int) -> None:
-        """Note that the candidate at this position is on the list now, whoever chose it."""
+        """Note that the candidate at this position is on the list now, chosen here or at random."""
         place = int(self._place[candidate])
         if place < 0:
             return

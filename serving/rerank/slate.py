@@ -1,4 +1,4 @@
-"""From scores to a list: diversity (``mmr.py``), then exploration (``exploration.py``)."""
+"""Makes a list from scores: diversity (``mmr.py``), then exploration (``exploration.py``)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ I64 = npt.NDArray[np.int64]
 class Slate:
     """The list: positions in the candidate arrays, ``(n,)`` each.
 
-    ``propensity[j]`` is the probability, given the slots above, that slot j shows what it shows.
-    ``explored[j]`` says that this is not the greedy choice.
+    ``propensity[j]`` is the probability, given the slots above, of the item in slot j. ``explored[j]`` is
+    true when it is not the greedy choice.
     """
 
     chosen: I64

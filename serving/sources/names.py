@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Bit i of a candidate's mask says that ``SOURCES[i]`` proposed it. New sources are added at the end.
+#: Bit i of a candidate's mask is set when ``SOURCES[i]`` proposed it. New sources are added at the end.
 SOURCES = ("next", "together", "hot", "trending", "rising", "country", "new", "popular", "catalog")
 NEXT, TOGETHER, HOT, TRENDING, RISING, COUNTRY, NEW, POPULAR, CATALOG = range(len(SOURCES))
 

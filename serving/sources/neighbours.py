@@ -1,4 +1,4 @@
-"""Source: neighbours of the anchors. What was clicked after them, and in the same sessions."""
+"""Source: neighbours of the anchors, the items clicked after them and in the same sessions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-#: Factor for each click further back in the session: older clicks say less (Globo reference: 0.8).
+#: Factor for each click further back in the session: older clicks count less (Globo reference: 0.8).
 FADE = 0.8
 
 
 @dataclass(slots=True)
 class Anchors:
-    """The items a list should be close to, newest first, with their neighbour rows (blank where unknown)."""
+    """The items to find neighbours of, newest first, with their neighbour rows (blank where unknown)."""
 
     items: list[int] = field(default_factory=list)
     rows: npt.NDArray[np.void] | None = None  # neighbours.ROW (len(items),)
@@ -30,8 +30,8 @@ class Anchors:
 class Pairs:
     """All (anchor, neighbour) pairs in flat arrays ``(n,)``, in the order of the anchors.
 
-    ``seq`` and ``share`` say how often the neighbour was the next click, as a weight and as a share of all
-    next clicks. ``together`` says how often both were in one session, and fades with the anchor's place.
+    ``seq`` and ``share`` are how often the neighbour was the next click, as a weight and as a share of all
+    next clicks. ``together`` is how often both were in one session; it is smaller for older anchors.
     """
 
     anchor: I64  # place of the anchor, 0 is the newest click
@@ -66,7 +66,7 @@ class Pairs:
                 to.add(source, other[order[w[order] > 0]])
 
     def columns(self, keys: U64) -> dict[str, F32]:
-        """Return what the pairs say of ``keys`` (ascending): fields of ``Candidates``, float32 ``(n,)``."""
+        """Return the pair features of ``keys`` (ascending): fields of ``Candidates``, float32 ``(n,)``."""
         n = len(keys)
         at = np.minimum(np.searchsorted(keys, self.other), max(n - 1, 0))
         here = keys[at] == self.other if n else np.zeros(len(at), bool)

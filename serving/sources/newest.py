@@ -9,7 +9,7 @@ from headrace.serving.catalog import Catalog
 
 U64 = npt.NDArray[np.uint64]
 
-#: The cached list is looked up anew after this time.
+#: The cached list is computed again after this time.
 REFRESH_MS = 1000
 
 

@@ -1,4 +1,4 @@
-"""What the sources propose, and how their lists are merged into one."""
+"""The proposals of the sources, and the merge of their lists."""
 
 from __future__ import annotations
 

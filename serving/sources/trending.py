@@ -1,4 +1,4 @@
-"""Sources: what is popular now, everywhere and by country; what is rising; what was ever popular."""
+"""Sources: items popular now, everywhere or in a country; rising items; the most popular of all time."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def top(keys: U64, score: F32, k: int) -> tuple[U64, F32]:
 
 
 class Trending:
-    """Popular lists over item rows, each the keys and their clicks, the most clicks first.
+    """Popular lists from item rows: keys and their clicks, most clicks first.
 
     Parameters
     ----------
     stats
         Item rows and country rows.
     refresh_ms
-        The lists are computed anew after this time, ms of event time.
+        The lists are computed again after this time, ms of event time.
     size
         Length of a list.
 
@@ -56,7 +56,7 @@ class Trending:
         self._country_rows: dict[int, npt.NDArray[np.int64]] | None = {}
 
     def refresh(self, now: int) -> None:
-        """Compute the lists anew when their time differs from ``now`` (ms) by ``refresh_ms`` or more."""
+        """Compute the lists again when their time differs from ``now`` (ms) by ``refresh_ms`` or more."""
         if self._at >= 0 and abs(now - self._at) < self._refresh_ms:
             return
         self._at = now

@@ -1,4 +1,4 @@
-"""Calls that end in time, and connections that send nothing after they are closed."""
+"""Calls with a time limit, and connections that send nothing after they are closed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import socket
 import struct
 from typing import Any
 
-#: A call that timed out gets this long once more: our own event loop may have been busy.
+#: A call that timed out gets this much more time, once: the event loop may have been busy.
 _GRACE_S = 0.005
 
 
 async def within(call: Any, timeout_s: float) -> Any:
-    """Return a call's result; raise ``TimeoutError`` after ``timeout_s``, wherever the call hangs."""
+    """Return a call's result; raise ``TimeoutError`` after ``timeout_s``, even if the call does not end."""
     task = asyncio.ensure_future(call)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
@@ -27,9 +27,9 @@ async def within(call: Any, timeout_s: float) -> Any:
 
 
 async def abort(connection: Any) -> None:
-    """Close a connection (redis-py's) and throw away what it has not sent yet.
+    """Close a connection (redis-py's) and discard the bytes that it has not sent yet.
 
-    An ordinary close sends the rest when the network is back: old rows would overwrite newer ones.
+    An ordinary close would send them when the network is back: old rows would overwrite newer ones.
     """
     writer = connection._writer
     if writer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Writes those marks whose position is still the expected one ('*': any); returns their partitions.
+#: Writes the marks whose position is still the expected one ('*': any); returns their partitions.
 #: Arguments: the run id, then (partition, expected position, new position) for each mark.
 SET_MARKS = """
 local run, done = ARGV[1] .. ' ', {}

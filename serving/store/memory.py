@@ -16,7 +16,7 @@ class MemoryStore:
     Attributes
     ----------
     away
-        While true, every call raises ``UnavailableError``.
+        True: every call raises ``UnavailableError``.
     """
 
     def __init__(self) -> None:
@@ -26,12 +26,12 @@ class MemoryStore:
         self.away = False
 
     def lose(self) -> None:
-        """Lose all data, as at ``FLUSHALL``."""
+        """Delete all data, as ``FLUSHALL`` does."""
         self._rows.clear()
         self._marks.clear()
 
     def restart(self) -> None:
-        """Get another run id; the data stays."""
+        """Change the run id; the data stays."""
         self._run_id = secrets.token_hex(8)
 
     def _answer(self) -> None:

@@ -1,4 +1,4 @@
-"""What an online store does, and the layout of its keys. In Redis: ``redis.py``; in memory: ``memory.py``.
+"""The online store: its protocol, the layout of its keys. In Redis: ``redis.py``; in memory: ``memory.py``.
 
 Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
 
@@ -8,11 +8,10 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
     <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
     <prefix>m:<u|n|i>           hash     partition -> mark        never
 
-A *mark* is "<run id> <position>", one for each partition of a kind. It says that all records of the
-partition's changelog before ``position`` have been written here. Marks are lost together with the rows when
-Redis loses its data. A mark is void when its run id is not the server's present one (``INFO server``): a
-restart may have brought back older rows. Where a hosted Redis tells no run id, the run id is empty, and only
-a missing mark shows a loss.
+A *mark* is "<run id> <position>", one for each partition of a kind: all records of the partition's changelog
+before ``position`` have been written here. When Redis loses its data, the marks are lost with the rows. A
+mark is void when its run id is not the server's present one (``INFO server``): a restart may have restored
+older rows. If a hosted Redis does not return a run id, it is empty, and only a missing mark shows a loss.
 
 Each row is written with one ``SET``, so any cluster node, proxy or Redis without scripts takes it. The marks
 of a kind are one key: several nodes that lose their data one by one would need one key each.
@@ -32,12 +31,12 @@ from headrace.streams.tables.rows import PackedRows
 Kind = Literal["u", "n", "i"]
 Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
 
-#: A store that is away is asked this often whether it is back.
+#: An unreachable store is probed this often.
 PROBE_S = 0.25
 
 
 class OnlineStore(Protocol):
-    """What serving reads and the stages write. Every call may raise ``UnavailableError``."""
+    """The store that serving reads and the stages write. Every call may raise ``UnavailableError``."""
 
     async def put(self, kind: Kind, rows: PackedRows) -> None:
         """Write packed rows."""
@@ -46,7 +45,7 @@ class OnlineStore(Protocol):
         """Read packed rows in the order of ``keys``, None where there is none."""
 
     async def drop(self, kind: Kind, keys: Keys) -> None:
-        """Remove rows; a key that has none is passed over."""
+        """Remove rows; keys without a row are ignored."""
 
     async def read_marks(self, kind: Kind, partitions: Sequence[int]) -> dict[int, int | None]:
         """Return the position of every partition's mark, None where it is missing or void."""
@@ -54,17 +53,16 @@ class OnlineStore(Protocol):
     async def set_marks(
         self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
     ) -> set[int]:
-        """Write marks under the run id that ``read_marks`` saw last.
+        """Write marks with the run id of the last ``read_marks``.
 
-        After a restart of the store, marks written so are void until ``read_marks`` is called again.
+        After a restart of the store these marks are void, until ``read_marks`` is called again.
 
         Parameters
         ----------
         marks
             Position by partition.
         seen
-            Where given, a mark is written only if its position is still the one given here (None: missing
-            or void).
+            If given, a mark is written only if its position is still the one here (None: missing or void).
 
         Returns
         -------

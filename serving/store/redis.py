@@ -23,8 +23,8 @@ from headrace.streams.tables.rows import PackedRows
 
 log = logging.getLogger(__name__)
 
-#: Sent in one round trip, in bytes of rows and in keys: less than 1 ms of our event loop. Redis reads it in
-#: pieces, between the commands of other clients.
+#: Bytes of rows and number of keys in one round trip: they take less than 1 ms of the event loop. Redis reads
+#: them in pieces, between the commands of other clients.
 _CHUNK_BYTES = 1024 * 1024
 _CHUNK_KEYS = 10_000
 
@@ -35,7 +35,7 @@ class RedisStore:
     Parameters
     ----------
     settings
-        Where it is, the key prefix, the expiries.
+        URL, key prefix, expiries.
     timeout_s
         Longest wait for one write.
     read_timeout_s
@@ -159,7 +159,7 @@ def _client(settings: Settings, timeout_s: float) -> Any:
     try:
         client: Any = redis.from_url(
             settings.redis_url,
-            socket_timeout=2 * timeout_s,  # later than our own
+            socket_timeout=2 * timeout_s,  # later than the timeouts of this class
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,

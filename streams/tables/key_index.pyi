@@ -13,7 +13,7 @@ class KeyIndex:
     """Row number of each 64-bit key: open addressing; the rows of dropped keys are used again."""
 
     used: int
-    """How many rows were ever in use: row numbers are below it."""
+    """Upper bound of the row numbers: the number of rows that were ever in use."""
 
     def __init__(self, capacity: int = 0) -> None: ...
     def __len__(self) -> int: ...
@@ -28,7 +28,7 @@ class KeyIndex:
         """Return the row of each key, int64 ``(n,)``, -1 where there is none."""
 
     def take(self, keys: U64) -> tuple[I64, I64]:
-        """Return the row of each key, and the positions in ``keys`` that made a new row, both int64."""
+        """Return the row of each key, new rows included, and the positions of the new ones, both int64."""
 
     def drop(self, keys: U64) -> I64:
         """Forget keys; return the rows they had, int64."""

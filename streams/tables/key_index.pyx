@@ -16,8 +16,8 @@ cdef packed struct Slot:
 cdef class KeyIndex:
     """Row number of each 64-bit key, in a hash table with open addressing; free rows are used again.
 
-    A key is in the first slot from its home on that was free. Dropping a key moves the keys behind it back, so
-    there are no tombstones, and searches stay short however many keys come and go.
+    A key is in the first slot that was free, counted from its home. Dropping a key moves the keys behind it
+    back, so there are no tombstones, and searches stay short after any number of inserts and drops.
     """
 
     cdef Slot *slots
@@ -67,14 +67,14 @@ cdef class KeyIndex:
         return 0
 
     cdef void _remove(self, size_t hole) noexcept:
-        """Free a slot, and move those keys back whose search would stop at it."""
+        """Free a slot, and move back the keys that a search would no longer find behind it."""
         cdef size_t mask = self.size - 1, i = hole, home
         while True:
             i = (i + 1) & mask
             if not self.slots[i].row:
                 break
             home = home_of(self.slots[i].key, self.shift)
-            if ((i - home) & mask) >= ((i - hole) & mask):  # its home is not between the hole and it
+            if ((i - home) & mask) >= ((i - hole) & mask):  # its home is not between the hole and i
                 self.slots[hole] = self.slots[i]
                 hole = i
         self.slots[hole].row = 0

@@ -17,5 +17,5 @@ def pack_rows(data: Rows, rows: I64) -> tuple[bytes, I64]:
     """Return packed rows one after the other, and where each begins and the last ends, int64 ``(n + 1,)``."""
 
 def unpack_rows(given: Sequence[bytes | None], data: Rows) -> Bool:
-    """Unpack ``given[i]`` to ``data[i]``; return which were rows of that size, bool ``(n,)``. The others, and
-    None, are left out."""
+    """Unpack ``given[i]`` to ``data[i]``; return which were rows of that size, bool ``(n,)``. Skip the others
+    and None."""

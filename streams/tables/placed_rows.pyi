@@ -14,12 +14,12 @@ U64 = npt.NDArray[np.uint64]
 Rows = npt.NDArray[Any]  # a structured array, one row a key
 
 class GivenRows:
-    """Rows of one size and layout and with a key, packed or not, of whatever was given."""
+    """The given rows that have the right size and layout and a key; rows may be packed."""
 
     keys: U64
     """Their keys, ``(n,)``."""
     refused: int
-    """How many of those given they are not."""
+    """Number of given rows that are not among them."""
 
     def __init__(
         self, given: Sequence[bytes] | Rows, size: int, key_at: int, layout_at: int, layout: int
@@ -27,7 +27,7 @@ class GivenRows:
         """Look at rows: packed ones, or an array; ``layout_at`` is -1 where rows carry no layout."""
 
     def put(self, data: Rows, rows: I64, new: I64, order_at: I64) -> int:
-        """Copy them to ``rows`` unless the row there is newer; return how many were copied.
+        """Copy each row to its place in ``rows`` unless the row there is newer; return how many were copied.
 
         ``new`` are the positions (rising) whose row holds nothing yet; ``order_at`` the places of the int64
         fields that tell which row is newer.

@@ -13,7 +13,7 @@ import numpy as np
 
 
 cdef class GivenRows:
-    """Those of the given rows, packed or not, that have one size and layout, and a key."""
+    """The given rows that have the right size and layout and a key; rows may be packed."""
 
     cdef object _given  # owns the memory that ``starts`` points to
     cdef char **starts

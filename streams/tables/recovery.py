@@ -224,7 +224,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
     def _keep(self, tp: TopicPartition, stayed: bool, end: int) -> None:
         """Decide whether a partition in memory is kept, replaced by a successor, or dropped.
 
-        ``stayed`` is true when this worker owns the partition and nobody else wrote to it, nor to the
+        ``stayed`` is true when this worker owns the partition and no other wrote to it, nor to the
         partitions of the same number of the other state stores. They are changed together: rows that are not
         in the changelog yet must not be kept in one of them when another worker has written to another.
         """

@@ -7,8 +7,8 @@ from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyO
 cdef class RowBytes:
     """The bytes of a one-dimensional array of rows, which may be strided.
 
-    They are borrowed for as long as this object lives. An array that is only read and begins at an odd address
-    (it was cut out of a message) is copied.
+    The object keeps a reference to the array. An array that is only read and begins at an odd address (a
+    slice of a message) is copied.
     """
 
     def __cinit__(self, data, bint writable):

@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """One row as bytes.
 
-Most of a row is zero: buckets of quiet hours, places not taken. Packed, a row is
+Most bytes of a row are zero: buckets without events, empty places. A packed row is
 
     a bit for each 8-byte word that is not zero, then for each of those: a bit for each byte, those bytes
 
-and, where that would not be shorter, the row as it is.
+or the row itself, where packing would not make it shorter.
 """
 
 from libc.stdint cimport uint8_t, uint64_t

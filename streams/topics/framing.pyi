@@ -12,10 +12,9 @@ U64 = npt.NDArray[np.uint64]
 def frame_records(
     keys: U64 | None, blob: bytes | npt.NDArray[np.uint8], bounds: I64, max_bytes: int
 ) -> list[tuple[bytes, int]]:
-    """Return records as they stand in record batches (version 2), in order: of each batch the bytes, not
-    compressed, and the number of records.
+    """Return records in the format of record batches (version 2), in order: for each batch its bytes, not
+    compressed, and its number of records.
 
     Record ``i`` has the value ``blob[bounds[i]:bounds[i + 1]]``, the key ``keys[i]`` (8 bytes, little-endian)
-    or none, no headers, and the timestamp of its batch. A batch is as large as one record, or at most
-    ``max_bytes``.
+    or none, no headers, and the timestamp of its batch. A batch has at most ``max_bytes``, or one record.
     """

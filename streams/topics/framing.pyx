@@ -19,7 +19,7 @@ cdef inline Py_ssize_t _varint(uint64_t number, uint8_t *out) noexcept nogil:
 
 
 cdef inline Py_ssize_t _head(Py_ssize_t number, const uint64_t *key, Py_ssize_t size, uint8_t *out) noexcept nogil:
-    """Write what comes between a record's length and its value, NULL for no key; return its length."""
+    """Write the part of a record between its length and its value (``key`` NULL: no key); return its size."""
     cdef Py_ssize_t n
     out[0] = out[1] = 0  # attributes; milliseconds after the batch's first record
     n = 2 + _varint(<uint64_t> number << 1, &out[2])

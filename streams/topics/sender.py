@@ -40,7 +40,7 @@ CACHED_KEYS = 200_000
 class Written(NamedTuple):
     """Offsets of written records: that of the first, and the one after the last; -1 when not known.
 
-    When ``end - first`` is the number of records, nobody else wrote in between.
+    When ``end - first`` is the number of records, no other producer wrote in between.
     """
 
     first: int

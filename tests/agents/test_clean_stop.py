@@ -1,4 +1,4 @@
-"""A clean stop leaves nothing to do again: what was applied is written down, and committed."""
+"""After a clean stop no event is processed again: all applied events are durable and committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""log_sink: a batch is acknowledged once its rows are in a Parquet file, at a stop at the latest."""
+"""log_sink: a batch is acknowledged when its rows are in a Parquet file, at the latest at a stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests, replies and dead letters under hostile input and absent parts, without a broker."""
+"""Requests, replies and dead letters with hostile input and missing parts, without a broker."""
 
 from __future__ import annotations
 

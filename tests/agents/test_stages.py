@@ -1,10 +1,10 @@
-"""The stages' pure parts under crashes: whatever is lost between two writes, the counts come out the same.
+"""The pure parts of the stages under crashes: the counts are the same after a crash between any two writes.
 
     events --> UserPartition --> item-events --> ItemPartition
                  |  (1) item-events  (2) rows  (3) commit
 
-A crash may fall before (1), between (1) and (2), or between (2) and (3). Retries of events are thrown in, and
-the window of seen ids is rebuilt from the log, as the agent does it.
+A crash may come before (1), between (1) and (2), or between (2) and (3). Some events are retries, and the
+window of seen ids is rebuilt from the log, as in the agent.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Log:
 
 
 class World:
-    """Kafka as far as these stages see it, with processes that may die between two writes."""
+    """The part of Kafka that these stages use, with processes that may die between two writes."""
 
     def __init__(self, events: list[Rec], rng: np.random.Generator, crash: float) -> None:
         self.events, self.rng, self.crash = events, rng, crash
@@ -160,7 +160,7 @@ class World:
 
 
 def outcome(world: World) -> list[dict[int, Any]]:
-    """Return what matters of the durable state: all but the offsets, which differ with the batching."""
+    """Return the durable state without the offsets, which depend on the batching."""
 
     def plain(log: Log, module: Any) -> dict[int, Any]:
         names = [n for n in module.ROW.names if n not in {"offset", "shown_offset"}]

@@ -49,7 +49,7 @@ def quick(settings: Settings, tmp_path: Path) -> Settings:
 
 
 def request(request_id: str, user: str, **fields: Any) -> RecRequest:
-    """Return a request that a busy machine, too, answers in time: a late answer is not logged."""
+    """Return a request with a deadline that a busy machine meets, too: a late reply is not logged."""
     return RecRequest(request_id, user, "home", deadline_ms=5000, **fields)
 
 
@@ -114,7 +114,7 @@ async def _browse(settings: Settings, sender: BatchSender) -> None:
 async def _react(
     settings: Settings, sender: BatchSender, reply: RecReply, user: str, rng: np.random.Generator
 ) -> None:
-    """Click what is of the user's kind, now and then."""
+    """Click items of the user's kind at times."""
     mine = int(user[-1]) % 2
     events = [
         (
@@ -279,7 +279,7 @@ async def test_poison_on_the_internal_topics_is_buried_and_stops_nothing(quick: 
 
 
 async def test_clicks_label_their_lists_after_a_long_stop_of_the_learner(quick: Settings) -> None:
-    """The learner was down for longer than the wait: its backlog must not become lists nobody clicked."""
+    """The learner was down for longer than the wait: lists in its backlog must keep their clicks."""
     settings = quick.model_copy(update={"outcome_wait_ms": 500})
     topics = Topics(settings)
     await make_topics(settings)

@@ -1,4 +1,4 @@
-"""What a chaos run breaks: every action of the plan at its time, one at a time on the same target."""
+"""Carries out the plan of a chaos run: every action at its time, one at a time on the same target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chaos_plan import Action, role_of
 from chaos_servers import Servers
 from chaos_traffic import Traffic
 
-#: Producers that lost their acknowledgements send again so often, and so far apart.
+#: Number and distance of the times that producers without an acknowledgement send again.
 AGAIN_TIMES, AGAIN_EVERY_S = 2, 3.0
 
 
@@ -40,7 +40,7 @@ class Breaker:
         }
 
     async def follow(self, plan: Sequence[Action]) -> None:
-        """Do everything that is planned; the times count from ``Log.t0``."""
+        """Carry out the whole plan; times are counted from ``Log.t0``."""
         await asyncio.gather(*[self._act(action) for action in plan])
 
     async def _act(self, action: Action) -> None:
@@ -78,7 +78,7 @@ class Breaker:
         self._crew.thaw(action.target)
 
     async def _again(self, action: Action) -> None:
-        """Start a worker after its pause; producers that lost their acknowledgements send once more."""
+        """Start a worker after its pause; producers without acknowledgements then send events again."""
         await asyncio.sleep(action.for_s)
         self._crew.start(action.target)
         if role_of(action.target) == "ingest":

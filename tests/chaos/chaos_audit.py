@@ -1,4 +1,4 @@
-"""What the topics and the workers' output say afterwards: records, dead letters, replies, rebalances."""
+"""Reads the topics and the workers' output after a run: records, dead letters, replies, rebalances."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ Origin = tuple[str, int, int]
 
 _ASSIGNED = re.compile(r"Assigned (\d+) partitions \(generation (\d+)\)")
 _TROUBLE = re.compile(r" (ERROR|CRITICAL) (.*)$")
-#: No record for so long, though the topic says there are more.
+#: Longest wait for a record while the end offset says that there are more.
 PATIENCE_S = 10.0
 
 
 @dataclass(slots=True)
 class Audit:
-    """What was found."""
+    """The records found in the topics."""
 
     events: int = 0
     again: int = 0
     bad: set[Origin] = field(default_factory=set)
-    buried: dict[Origin, str] = field(default_factory=dict)  # -> who and why
+    buried: dict[Origin, str] = field(default_factory=dict)  # -> agent and reason
     letters: int = 0
-    asked: dict[bytes, int] = field(default_factory=dict)  # correlation id -> when (ms)
+    asked: dict[bytes, int] = field(default_factory=dict)  # correlation id -> time (ms)
     asked_at: dict[bytes, Origin] = field(default_factory=dict)
     answered: dict[bytes, int] = field(default_factory=dict)
     replies: int = 0
@@ -51,11 +51,11 @@ class Audit:
     logged: set[tuple[int, int]] = field(default_factory=set)
 
     def missing_letters(self) -> list[Origin]:
-        """Return bad records that were not buried."""
+        """Return bad records without a dead letter."""
         return sorted(self.bad - self.buried.keys())
 
     def unexpected_letters(self) -> list[tuple[Origin, str]]:
-        """Return letters about records that were good, except requests whose reply was lost."""
+        """Return dead letters about good records, except about requests whose reply was lost."""
         requests = set(self.asked_at.values())
         lost = {o for o, why in self.buried.items() if o in requests and "reply_undeliverable" in why}
         return sorted((o, w) for o, w in self.buried.items() if o not in self.bad and o not in lost)
@@ -125,7 +125,7 @@ class _Request(msgspec.Struct):
 async def every_record(settings: Settings, names: Iterable[str]) -> AsyncIterator[tuple[str, int, Any]]:
     """Yield (topic, partition, record) of everything that is in some topics now.
 
-    By aiokafka alone: none of the code that is on trial.
+    Uses aiokafka only, none of the code under test.
     """
     consumer = AIOKafkaConsumer(
         *names, bootstrap_servers=settings.brokers.split(","), group_id=None, auto_offset_reset="earliest"
@@ -157,7 +157,7 @@ def rebalances(logs: Iterable[Path]) -> dict[str, int]:
 
 
 def troubles(logs: Iterable[Path]) -> Mapping[str, int]:
-    """Return the errors the workers logged, numbers left out, and how often; the most frequent first."""
+    """Return the errors in the workers' logs without numbers, and their counts; the most frequent first."""
     counts: Counter[str] = Counter()
     for log in logs:
         for line in log.read_text("utf-8", "replace").splitlines():

@@ -1,4 +1,4 @@
-"""The worker processes of a chaos run: started, killed, frozen, told to leave, restarted when they crash."""
+"""The worker processes of a chaos run: started, killed, frozen, stopped, restarted after a crash."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from chaos_plan import role_of
 from headrace.demo.embedded import die_with_parent
 
 ROOT = Path(__file__).parents[2]
-#: A worker told to leave may take this long; its own bound is 10 s.
+#: Longest time for a clean stop of a worker; its own limit is 10 s.
 LEAVE_S = 15.0
-#: A supervisor looks this often, and waits so long before it starts a crashed worker again (longer each
-#: time while there is no broker).
+#: The supervisor's interval, and its pause before it starts a crashed worker again (longer each time while
+#: there is no broker).
 LOOK_S, AGAIN_S = 0.25, 1.0
-#: A worker that is to be killed and is down, because the broker is, is waited for so long.
+#: Longest wait for a worker that is to be killed but is down, because the broker is down.
 UP_S = 45.0
 
 
@@ -33,7 +33,7 @@ NO_BROKER, NO_BROKER_SAYS = 2, "no Kafka broker answers"
 
 @dataclass(slots=True)
 class Member:
-    """A worker: ``wanted`` when it should be running."""
+    """A worker; ``wanted`` is true when it should be running."""
 
     name: str
     log: Path
@@ -52,7 +52,7 @@ class Member:
 class Crew:
     """All workers. Processes are started from the thread that owns this (the kernel kills them with it).
 
-    ``tell`` is called with a sentence about what happens unasked.
+    ``tell`` is called with a sentence about every event that is not in the plan.
     """
 
     folder: Path
@@ -83,7 +83,7 @@ class Crew:
         member.started_at = time.monotonic()
 
     async def is_up(self, name: str, timeout_s: float = UP_S) -> bool:
-        """Wait until a worker has run for a second: what happens to it shall find it at work."""
+        """Wait until a worker has run for a second, so that an action meets a working process."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             member = self.members[name]
@@ -94,7 +94,7 @@ class Crew:
         return False
 
     def kill(self, name: str) -> None:
-        """Kill -9; it is gone on return."""
+        """Kill -9; on return the process has ended."""
         member = self.members[name]
         member.wanted = False
         if member.process is not None:
@@ -103,11 +103,11 @@ class Crew:
             member.process.wait()
 
     def freeze(self, name: str) -> None:
-        """Stop the process where it is."""
+        """Stop the process (SIGSTOP)."""
         self._signal(name, signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """Let it go on."""
+        """Let the process continue (SIGCONT)."""
         self._signal(name, signal.SIGCONT)
 
     def _signal(self, name: str, what: signal.Signals) -> None:
@@ -116,7 +116,7 @@ class Crew:
             process.send_signal(what)
 
     async def leave(self, name: str) -> None:
-        """Tell a worker to stop, and wait until it has; one that does not is killed and noted."""
+        """Stop a worker cleanly and wait for its end; a worker that does not end is killed and noted."""
         self.members[name].wanted = False
         self._signal(name, signal.SIGTERM)
         if not await self._gone(name, LEAVE_S):
@@ -134,7 +134,7 @@ class Crew:
         return True
 
     async def supervise(self) -> None:
-        """Start again what ended unasked, as an operator's supervisor would."""
+        """Restart workers that ended without a reason in the plan, as a supervisor would."""
         while True:
             for member in list(self.members.values()):
                 process = member.process
@@ -147,7 +147,7 @@ class Crew:
 
     def _note_end(self, member: Member, code: int) -> None:
         last = member.last_line()
-        if code == NO_BROKER and NO_BROKER_SAYS in last:  # told so while the broker is down, as it should be
+        if code == NO_BROKER and NO_BROKER_SAYS in last:  # expected while the broker is down
             self.refused_starts += 1
             member.in_vain = 1 + (member.in_vain if time.monotonic() - member.started_at < 10.0 else 0)
             return
@@ -161,17 +161,17 @@ class Crew:
             self.start(name)
 
     async def stop(self) -> None:
-        """Tell everybody to leave."""
+        """Stop all workers cleanly."""
         await asyncio.gather(*(self.leave(name) for name in self.members))
 
     def kill_all(self) -> None:
-        """Leave no process behind, whatever state it is in."""
+        """Kill all processes, in any state."""
         for name in self.members:
             self.kill(name)
 
 
 def _backstage() -> None:
-    """Let the broker go first where all share two cores. Runs in the child: system calls only, no locks."""
+    """Give the process a lower priority than the broker. Runs in the child: system calls only, no locks."""
     die_with_parent()
     os.nice(5)
 

@@ -1,7 +1,7 @@
-"""What is produced: events of every sort, good and bad, and repetitions on purpose. Pure, seeded.
+"""The load: events of every sort, good and bad, and intended repetitions. Pure, seeded.
 
-Every record carries a header ``chaos`` that says what it is, so that a reader of the topics afterwards knows
-exactly what was produced, whatever became of acknowledgements.
+Every record has a header ``chaos`` with its sort, so that the topics show afterwards exactly what was
+produced, also when acknowledgements were lost.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ GOOD, BAD, AGAIN = b"good", b"bad", b"again"
 COUNTRIES = ("", "BR", "DE", "IN", "JP", "MX", "NG", "US")
 TYPES: tuple[EventType, ...] = ("click", "skip", "dwell", "like", "save", "follow", "hide")
 TYPE_WEIGHTS = (34, 22, 26, 6, 4, 4, 4)
-#: No more than a user's row holds: then all of a user's tastes can be compared.
+#: At most as many as a user's row has places for: then all affinities of a user can be compared.
 CATEGORIES, CREATORS = 11, 12
 SURFACES: tuple[Surface, ...] = ("home", "home", "home", "related", "digest")
 
 #: Shares of the events.
 LATE, AHEAD, TOO_LATE, FUTURE, INVALID = 0.08, 0.02, 0.006, 0.004, 0.012
-#: Shares of the good events that are sent again: at once, within the window, outside of it; and of those
-#: whose event_id some other user's event has, too.
+#: Shares of the good events that are sent again: at once, within the window, outside of it; and share of the
+#: events with the event_id of another user's event.
 AT_ONCE, WITHIN, OUTSIDE, BORROWED = 0.015, 0.02, 0.01, 0.002
-#: Of the recent events, so many are sent again when an ingest worker was restarted.
+#: Number of recent events that are sent again after the restart of an ingest worker.
 AFTER_RESTART = 150
 
 _encode = msgspec.json.encode
@@ -50,7 +50,7 @@ _encode = msgspec.json.encode
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is accepted, and when an event_id is a repetition."""
+    """The limits of accepted records, and the window of repeated event ids."""
 
     lateness_ms: int
     future_ms: int
@@ -67,7 +67,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Sent:
-    """An event as it was first sent. ``ts`` is None when its body is bad whenever it is sent."""
+    """An event as it was first sent. ``ts`` is None when its body is always bad."""
 
     key: bytes | None
     value: bytes | None
@@ -75,7 +75,7 @@ class Sent:
 
 
 class World:
-    """Users and items; ranks far up are picked often, one user far more often than any other."""
+    """Users and items; high ranks are picked often, one user far more often than all others."""
 
     def __init__(self, seed: int, users: int, items: int) -> None:
         self._rng = random.Random(f"world-{seed}")
@@ -126,7 +126,7 @@ class Load:
     seed
         The same seed and the same calls make the same records.
     limits
-        Of the installation: decide what is marked bad.
+        Limits of the installation: they decide which records are bad.
     """
 
     def __init__(self, seed: int, world: World, limits: Limits) -> None:
@@ -152,7 +152,7 @@ class Load:
         return out
 
     def recent_again(self, now: int, count: int = AFTER_RESTART) -> list[OutRecord]:
-        """Return recent events once more, as producers that lost an acknowledgement would send them."""
+        """Return recent events again, as producers without an acknowledgement send them."""
         have = list(self._recent)
         return [self._record(s, now, again=True) for s in self._rng.sample(have, min(count, len(have)))]
 
@@ -185,7 +185,7 @@ class Load:
         heapq.heappush(self._again, (due, self._number, sent))
 
     def _record(self, sent: Sent, now: int, *, again: bool) -> OutRecord:
-        """Date a record and say what it is. Producers' clocks differ: some are behind, a few ahead."""
+        """Add timestamp and header to a record. Producers' clocks differ: some are behind, a few ahead."""
         rng = self._rng
         dice = rng.random()
         at = now - rng.randrange(3000) if dice < 0.1 else now + rng.randrange(1500) if dice < 0.102 else now
@@ -279,13 +279,13 @@ class Load:
         return out
 
     def farewells(self, count: int) -> list[OutRecord]:
-        """Return wishes to be forgotten, of users who are not seen often."""
+        """Return requests to forget users who are not seen often."""
         users = self.world.users
         picked = [self._rng.randrange(len(users) * 3 // 4, len(users)) for _ in range(count)]
         return [(users[user].encode(), None, None, [(MARK, GOOD)]) for user in picked]
 
     def bad_items(self, count: int) -> list[OutRecord]:
-        """Return items nobody can read."""
+        """Return items that cannot be decoded."""
         values = (b"{}", b'{"item_id": "i", "published_ts": -5}')
         return [(b"item-x", self._rng.choice(values), None, [(MARK, BAD)]) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""What a chaos run tells while it goes on, what did not hold, and its figures."""
+"""The output of a chaos run while it is running, its problems, and its figures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rich.console import Console
 
 
 class Log:
-    """``figures`` grow as the run goes on; ``problems`` say what did not hold (none: everything held)."""
+    """``figures`` are filled during the run; ``problems`` are the failures (none: all is well)."""
 
     def __init__(self, out: Console) -> None:
         self.problems: list[str] = []
         self.figures: dict[str, Any] = {}
-        #: When the events began (monotonic, s); 0 before.
+        #: Time of the first event (monotonic, s); 0 before it.
         self.t0 = 0.0
         self._out = out
 

@@ -1,4 +1,4 @@
-"""What is broken when: a pure function of a seed and a shape. No clock, no process, no broker."""
+"""The plan of a chaos run: a pure function of a seed and a shape. No clock, no process, no broker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Kind = Literal[
 ]  # fmt: skip
 
 ROLES = ("ingest", "aggregate", "learn", "log", "serve", "trainer")
-#: How long the broker is away.
+#: Length of an outage of the broker.
 BROKER_AWAY_S = 10.0
-#: Between two outages of the broker: what the first one did shall be seen before the second.
+#: Time between two outages of the broker: effects of the first one must be visible before the second.
 BROKER_APART_S = 45.0
-#: Nothing happens to a worker in its first second: it would only be importing.
+#: No action on a worker in its first second: it would only be importing.
 UP_FOR_S = 1.0
 
 
@@ -27,8 +27,8 @@ UP_FOR_S = 1.0
 class Action:
     """Something done to a worker, the broker or Redis.
 
-    ``for_s`` seconds later it is undone: a killed worker or one that left starts again, a frozen one goes on,
-    a server is started again or goes on. A worker that leaves with ``for_s`` 0 does not come back.
+    It is undone after ``for_s`` seconds: a killed worker, or one that has left, starts again; a frozen one
+    continues; a server starts again or continues. A worker that leaves with ``for_s`` 0 does not start again.
     """
 
     at_s: float  # since the first event
@@ -39,7 +39,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How long a run is and how much happens in it."""
+    """Length of a run and numbers of its actions."""
 
     seconds: float
     events: int
@@ -82,7 +82,7 @@ QUICK = Shape(
 
 
 def make_plan(seed: int, shape: Shape) -> list[Action]:
-    """Return what happens, in order of time; the same seed and shape give the same plan."""
+    """Return the actions in order of time; the same seed and shape give the same plan."""
     rng = random.Random(seed)
     actions = [*_broker(rng, shape), *_redis(rng, shape), *_crew(rng, shape)]
     return sorted(actions, key=lambda a: (a.at_s, a.target))
@@ -99,7 +99,7 @@ def role_of(name: str) -> str:
 
 
 def _broker(rng: random.Random, shape: Shape) -> list[Action]:
-    """Every outage in a stretch of its own, so that two never meet."""
+    """Plan every outage in its own stretch of time, so that outages do not overlap."""
     n = len(shape.broker)
     length = shape.seconds / max(1, n)
     room = min(length * 0.6, max(0.0, length - BROKER_APART_S / 2))
@@ -131,7 +131,7 @@ def _redis(rng: random.Random, shape: Shape) -> list[Action]:
 
 
 def _crew(rng: random.Random, shape: Shape) -> list[Action]:
-    """Spread what happens to workers at random; each goes to a worker of its role that is up by then."""
+    """Spread the actions on workers at random; each is for a worker of its role that is running then."""
     wanted: list[tuple[Kind, str]] = [("kill", role) for role, n in shape.kills.items() for _ in range(n)]
     wanted += [("freeze", role) for role in shape.freezes]
     wanted += [("join", role) for role in shape.joins]
@@ -139,7 +139,7 @@ def _crew(rng: random.Random, shape: Shape) -> list[Action]:
     moments = [(rng.uniform(2.0, shape.seconds - 2.0), i, *what) for i, what in enumerate(wanted)]
     heapq.heapify(moments)
     up_from = dict.fromkeys(worker_names(shape.workers), -UP_FOR_S)
-    lasting = set(up_from)  # those that come back when they have left
+    lasting = set(up_from)  # workers that start again after they have left
     out = []
     while moments:
         at, tie, kind, role = heapq.heappop(moments)
@@ -150,7 +150,7 @@ def _crew(rng: random.Random, shape: Shape) -> list[Action]:
             continue
         of_role = {n: since for n, since in up_from.items() if role_of(n) == role}
         up = [n for n, since in of_role.items() if since + UP_FOR_S <= at]
-        if not up:  # all are down: later, when one is up again
+        if not up:  # all are down: wait until one is up again
             again = min(of_role.values()) + UP_FOR_S + rng.uniform(0.0, 3.0)
             heapq.heappush(moments, (again, tie, kind, role))
             continue

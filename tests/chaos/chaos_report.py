@@ -10,7 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-#: Key of the figures -> what it says to a reader.
+#: Key of the figures -> its label.
 LINES = (
     ("seconds", "seconds"),
     ("events", "events produced"),
@@ -47,7 +47,7 @@ LINES = (
 
 
 def print_plan(out: Console, plan: Sequence[Action]) -> None:
-    """Print what is done when."""
+    """Print the actions and their times."""
     table = Table("at, s", "what", "to", "for, s", box=SIMPLE)
     for action in plan:
         table.add_row(f"{action.at_s:.1f}", action.kind, action.target, f"{action.for_s:.1f}")
@@ -55,7 +55,7 @@ def print_plan(out: Console, plan: Sequence[Action]) -> None:
 
 
 def print_summary(out: Console, figures: dict[str, Any]) -> None:
-    """Print the figures and what did not hold."""
+    """Print the figures and the problems."""
     table = Table(box=SIMPLE, show_header=False)
     table.add_column()
     table.add_column(justify="right")

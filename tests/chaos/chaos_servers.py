@@ -41,7 +41,7 @@ class Servers:
             os.kill(server.pid, signal.SIGCONT)
 
     async def flush_redis(self) -> bool:
-        """Take all data away from a running Redis; return whether it took the command within 10 s."""
+        """Delete all data of a running Redis; return whether it accepted the command within 10 s."""
         client = redis.asyncio.Redis.from_url(self.redis.url)
         try:
             for _ in range(50):
@@ -56,13 +56,13 @@ class Servers:
             await client.aclose()
 
     def kill(self) -> None:
-        """Leave neither running, nor a thread that starts one."""
+        """Kill both, and end the threads that start them."""
         for server, thread in self._threads.items():
-            server.kill()  # a start that is under way in its thread fails then
+            server.kill()  # a start that still runs in its thread fails then
             thread.shutdown(wait=True, cancel_futures=True)
             server.kill()
 
     def close(self) -> None:
-        """Remove their data."""
+        """Remove the data of both."""
         self.kafka.close()
         self.redis.close()

@@ -1,4 +1,4 @@
-"""The load on the wire: events at a steady rate, requests for lists, reactions to the replies."""
+"""Sends the load: events at a steady rate, requests for lists, reactions to the replies."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from headrace.streams.topics.tail import Tail
 USERS, ITEMS = 6000, 2000
 REQUESTS_PER_S = 8.0
 TICK_S = 0.05
-#: At most so many events at once, when the broker was away.
+#: Largest number of events at once, after an outage of the broker.
 BURST = 2000
-#: The oracle compares tastes for items that were published this long before an event about them.
+#: The oracle compares affinities for items that were published this long before an event about them.
 PUBLISHED_S = 11.0
 
 
@@ -90,7 +90,7 @@ class Traffic:
         await asyncio.sleep(max(0.0, self._published + PUBLISHED_S - time.monotonic()))
 
     async def send_recent_again(self) -> None:
-        """Send recent events once more, as producers do that lost their acknowledgements."""
+        """Send recent events again, as producers without an acknowledgement do."""
         await self.send_events(self._load.recent_again(now_ms()))
 
     async def send_events(self, records: list[OutRecord]) -> None:
@@ -113,7 +113,7 @@ class Traffic:
                 return
 
     async def ask_for_lists(self) -> None:
-        """Send requests for ever; their replies come to the shared reply topic."""
+        """Send requests until cancelled; their replies come to the shared reply topic."""
         while True:
             await asyncio.sleep(1 / REQUESTS_PER_S)
             self._requests += 1
@@ -126,7 +126,7 @@ class Traffic:
             await self._send(self._topics.requests, [record])
 
     async def follow_replies(self) -> None:
-        """Let users react to lists, for ever; a reader that fails is replaced."""
+        """Let users react to lists until cancelled; a reader that fails is replaced."""
         while True:
             tail = Tail(self._settings, self._topics.replies, self._on_replies, name="replies")
             try:

@@ -1,4 +1,4 @@
-"""Whether a chaos run lost or repeated anything: the agents catch up, ``headrace verify``, the audit."""
+"""Checks that a chaos run lost and repeated nothing: the lag is 0, ``headrace verify``, the audit."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from headrace.streams.topics.lag import LagRow, lag
 
 CATCH_UP_S = 120.0
 VERIFY_S = 180.0
-#: Redis may still be on its way from Kafka when the agents have caught up.
+#: Redis may not be refilled from Kafka yet when the agents have caught up.
 REFILL_S = 30.0
 LAG_EVERY_S = 8.0
 
 
 class Verdict:
-    """Looks at the lag while the run goes on, and at everything afterwards."""
+    """Watches the lag during the run; checks everything afterwards."""
 
     def __init__(self, settings: Settings, folder: Path, log: Log, marks: Mapping[str, str]) -> None:
         self.settings = settings
@@ -39,7 +39,7 @@ class Verdict:
         self._folder, self._log, self._marks = folder, log, marks
 
     async def watch_lag(self) -> None:
-        """Tell the lag of every agent now and then, for ever."""
+        """Print the lag of every agent at intervals until cancelled."""
         while True:
             await asyncio.sleep(LAG_EVERY_S)
             rows = await self._lag()
@@ -72,7 +72,7 @@ class Verdict:
     # -- headrace verify
 
     async def verify(self) -> None:
-        """Let ``headrace verify`` compare; Redis may not be refilled yet, so it gets more than one look."""
+        """Run ``headrace verify``, more than once if necessary: Redis may not be refilled yet."""
         path, began = self._folder / "verify.json", time.monotonic()
         looks, shrunk, least = 0, 0, math.inf
         while True:
@@ -150,7 +150,7 @@ def text_of(difference: dict[str, Any]) -> str:
 
 
 def audit_figures(found: Audit) -> dict[str, Any]:
-    """Return what the topics say, for the report."""
+    """Return the figures from the topics, for the report."""
     waits = found.waits_ms()
     return {
         "events": found.events,

@@ -1,11 +1,11 @@
 """Break everything while events flow, then prove that nothing was lost or counted twice: ``make chaos``.
 
-A real Kafka, a real Redis and worker processes of every role on this machine. A plan made from the seed kills
-workers with -9, freezes them until their group has given them up, lets them leave and join, stops the broker,
-kills Redis and takes its data away. Afterwards every agent must catch up, ``headrace verify`` must find no
-difference, the dead letters must be exactly the bad records, and every request must have been answered.
+Runs a real Kafka, a real Redis and worker processes of every role on this machine. A plan made from the seed
+kills workers with -9, freezes them until their group has removed them, lets them leave and join, stops the
+broker, kills Redis and deletes its data. Afterwards every agent must catch up, ``headrace verify`` must find
+no difference, the dead letters must be exactly the bad records, and every request must have a reply.
 
-Exit code 0: all of that held. 1: it did not. 2: it could not be tried. Nothing keeps running.
+Exit code 0: all of that is true. 1: something is not. 2: the run could not take place. All processes end.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ from headrace.streams.errors import HeadraceError  # noqa: E402
 from headrace.streams.settings import HOUR_MS, Settings  # noqa: E402
 from headrace.streams.topics.admin import create_topics  # noqa: E402
 
-#: Marks every process of this run, so that one left behind is found.
+#: Environment variable of every process of this run: with it, a process that did not end is found.
 MARKER = "HEADRACE_TEST_CHAOS"
 FIRST_REPLY_S = 90.0
-#: Before anything is broken, so many ends of workers say that it makes no sense.
+#: With more crashes of workers than this before the first reply, the run stops.
 MOST_CRASHES = 10
-#: A run takes at most so much longer than its traffic.
+#: Longest time of a run besides its traffic, s.
 BESIDES_S = 420.0
 
-#: Everything at the pace of a test. A long lateness reaches the windows of a day.
+#: Short intervals, for a test. The lateness is long, so that late events fall into windows of days.
 PACE: dict[str, Any] = {
     "topic_prefix": "",
     "partitions": 4,
@@ -67,15 +67,15 @@ PACE: dict[str, Any] = {
     "train_every_s": 10.0,
     "train_min_rows": 500,
     "train_min_clicks": 20,
-    "redis_read_ms": 250,  # everything shares this machine: slow is not away
+    "redis_read_ms": 250,  # all processes share this machine, so Redis may be slow
     "snapshot_every_s": 10.0,
-    "memory_rows": 1000,  # less than there are: rows are evicted and come back
+    "memory_rows": 1000,  # less than there are: rows are evicted and restored
 }
 
 
 @dataclass(slots=True)
 class Options:
-    """What the command line may choose."""
+    """The options of the command line."""
 
     seed: int
     shape: Shape
@@ -85,7 +85,7 @@ class Options:
 
 
 class Chaos:
-    """One run. ``log`` has its figures, and what did not hold."""
+    """One run. ``log`` has its figures and problems."""
 
     def __init__(self, options: Options, folder: Path, servers: Servers) -> None:
         self.shape = options.shape
@@ -105,7 +105,7 @@ class Chaos:
         self._planned_over = asyncio.Event()
 
     async def run(self) -> None:
-        """Do all of it; raise what made it impossible."""
+        """Start everything, break it under traffic, verify; raise the error that makes this impossible."""
         self.log.tell("starting Kafka and Redis")
         await self._servers.start()
         await create_topics(self.settings)
@@ -120,7 +120,7 @@ class Chaos:
         self._count()
         await self.crew.stop()
         if self.crew.slow_leavers:
-            self.log.problems.append(f"did not stop when told: {', '.join(self.crew.slow_leavers)}")
+            self.log.problems.append(f"did not stop after SIGTERM: {', '.join(self.crew.slow_leavers)}")
 
     async def _break_under_traffic(self, exits: contextlib.AsyncExitStack) -> None:
         """Follow the plan while events flow, then wait for every agent. Replies are read until the end."""
@@ -151,7 +151,7 @@ class Chaos:
             await asyncio.sleep(0.1)
 
     async def close(self) -> None:
-        """Leave nothing running."""
+        """End all processes."""
         self.crew.kill_all()
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._traffic.stop(), 3.0)
@@ -181,7 +181,7 @@ class Chaos:
 
 
 def background(exits: contextlib.AsyncExitStack, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """Run something until the block ends."""
+    """Run ``work`` until the block ends."""
     task = asyncio.create_task(work)
 
     async def end() -> None:
@@ -196,7 +196,7 @@ def background(exits: contextlib.AsyncExitStack, work: Coroutine[Any, Any, Any])
 
 
 async def bounded(chaos: Chaos) -> None:
-    """Run within the time there is, until a signal comes; clean up in any case."""
+    """Run until the time limit or a signal; clean up in any case."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
@@ -206,7 +206,7 @@ async def bounded(chaos: Chaos) -> None:
 
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(sig, stop, sig)
-    loop.set_exception_handler(lambda _loop, _context: None)  # connections cut off complain to the loop
+    loop.set_exception_handler(lambda _loop, _context: None)  # broken connections report to it
     try:
         async with asyncio.timeout(chaos.shape.seconds + BESIDES_S):
             await chaos.run()
@@ -219,7 +219,7 @@ async def bounded(chaos: Chaos) -> None:
 
 
 def run(options: Options, tell: Callable[[str], None]) -> tuple[dict[str, Any], list[str], Path]:
-    """Run; return the figures, the problems (none: everything held), and the folder with all output."""
+    """Run; return the figures, the problems (none: all is well), and the folder with all output."""
     began = time.monotonic()
     os.environ[MARKER] = token = secrets.token_hex(8)
     folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
@@ -257,7 +257,7 @@ def run(options: Options, tell: Callable[[str], None]) -> tuple[dict[str, Any], 
 
 def main() -> int:
     """Run the command line."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors come as exceptions, too
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same plan (1)")
     parser.add_argument("--quick", action="store_true", help="a shorter run of less than three minutes")

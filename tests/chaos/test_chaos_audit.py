@@ -1,4 +1,4 @@
-"""What is told from topics and output: who is missing, who is too many."""
+"""The audit finds missing and surplus records in topics and output."""
 
 from __future__ import annotations
 

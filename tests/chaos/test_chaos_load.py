@@ -1,4 +1,4 @@
-"""The load of a chaos run: what it calls bad is what the system refuses; repetitions are of every sort."""
+"""The load of a chaos run: the system refuses exactly its bad records; it has repetitions of every sort."""
 
 from __future__ import annotations
 

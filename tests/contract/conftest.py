@@ -1,4 +1,4 @@
-"""Contract tests that take long, or need the network, run only when they are asked for."""
+"""Contract tests that are slow or need the network run only when they are selected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation keeps up with the code: files, commands, settings, topics, links, examples, schemas.
+"""The documentation matches the code: files, commands, settings, topics, links, examples, schemas.
 
 ``python tests/contract/test_docs.py`` writes the schemas of docs/asyncapi.yaml anew.
 """
@@ -80,7 +80,7 @@ def files_in(text: str) -> set[str]:
 
 
 def agent_files() -> set[str]:
-    """Return the files whose docstring says what they read and write, or that attach an agent to an app."""
+    """Return the files whose docstring names their topics, or that attach an agent to an app."""
     found = set()
     for path in (ROOT / "agents").glob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
@@ -116,7 +116,7 @@ def test_files_named_in_a_page_exist(page: str) -> None:
 
 
 def shown(default: Any) -> str:
-    """Return a default as the table shows it: as one would write it in the environment."""
+    """Return a default in the form of the table: its text in an environment variable."""
     if isinstance(default, tuple):
         return f"`{msgspec.json.encode(default).decode()}`"
     return f"`{default}`" if str(default) else "(empty)"

@@ -1,4 +1,4 @@
-"""One declaration says what agents read and write: the code keeps to it, all else follows from it."""
+"""One declaration of the topics that agents read and write: code, docs and diagram must match it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headrace.streams.topics.names import Topics
 SETTINGS = Settings.model_construct()
 TOPICS = Topics(SETTINGS)
 NAMES = set(vars(TOPICS))
-#: Read or written by an agent under a name that it is told, not through ``Topics``.
+#: Topics that an agent reads or writes by a name it is given, not through ``Topics``.
 BY_ADDRESS = {"recommend": {"replies"}}
 
 

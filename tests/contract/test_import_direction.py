@@ -1,4 +1,4 @@
-"""Imports point one way, and pure modules stay free of Kafka, Faust and Redis, also through others."""
+"""Imports have one direction, and pure modules import no Kafka, Faust or Redis, also not indirectly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYERS: list[str] = CONTRACT["contracts"][0]["layers"]
 ROOMS = ["streams", "models", "serving", "agents", "oracle", "demo", "console"]
 
 WIRING = ("aiokafka", "kafka", "faust", "mode", "redis", "valkey")
-#: Modules, and rooms with all below them, that reach none of these, not even through others.
+#: These modules, and everything in these rooms, must not import the libraries in ``WIRING``, even indirectly.
 PURE = (
     "headrace.streams.windows",
     "headrace.streams.dedup",
@@ -25,13 +25,13 @@ PURE = (
     "headrace.models",
     "headrace.serving",
 )
-#: In serving: what talks to Redis, and the two that talk to Kafka for callers and for replies.
+#: The modules of serving with a connection to Redis, or to Kafka (for callers and for replies).
 MAY_WIRE = {
     "headrace.serving.store.redis",
     "headrace.serving.requests.client",
     "headrace.serving.requests.replies",
 }
-#: What the oracle may import of ours: it shares no code with the live system.
+#: Our packages that the oracle may import: it shares no code with the live system.
 ORACLE_MAY = {"headrace.oracle"}
 
 
@@ -84,7 +84,7 @@ def test_pure_modules_do_not_reach_kafka_faust_or_redis(graph: grimp.ImportGraph
 
 @pytest.fixture
 def crooked_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> grimp.ImportGraph:
-    """Two layers: one file of the lower imports the upper, another imports Redis two steps away."""
+    """Two layers: a file of the lower one imports the upper one, another imports Redis indirectly."""
     files = {
         "crooked_low/__init__.py": "",
         "crooked_low/pure.py": "from crooked_low import helper",

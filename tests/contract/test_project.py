@@ -1,4 +1,4 @@
-"""The repository keeps its promises: two commands, exact versions, nothing that belongs to one machine."""
+"""Rules for the repository: two commands, exact versions, nothing that depends on one machine."""
 
 from __future__ import annotations
 

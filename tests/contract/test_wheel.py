@@ -1,6 +1,6 @@
-"""The package as it is installed: beside others' packages, without a compiler, and editable.
+"""Installing the package: beside other packages, without a compiler, and editable.
 
-Needs the network. Runs when asked for: ``make test-wheel``.
+Needs the network. Runs only with ``make test-wheel``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NO_COMPILER = {"CC": "false", "CXX": "false"}
 
 
 def run(command: list[object], *, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that sees nothing of this checkout's environment; check its exit code."""
+    """Run a program without the environment of this checkout; check its exit code."""
     hidden = ("PYTHONPATH", "HEADRACE_", "VIRTUAL_ENV")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
     done = subprocess.run(
@@ -70,7 +70,7 @@ def fresh_environment(folder: Path) -> Path:
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
-    """Copy what the package is built from: the checkout itself stays as it is. Links stay links."""
+    """Copy the sources of the package, so that the checkout does not change. Links stay links."""
     rooms = [link.name for link in (ROOT / "src" / "headrace").iterdir() if link.is_symlink()]
     built = shutil.ignore_patterns("*.so", "*.c", "__pycache__", "*.egg-info")
     for name in ("src", *rooms):

@@ -1,4 +1,4 @@
-"""The demo as its users run it: a process of its own, from a shell."""
+"""The demo in its own process, started from a shell, as users start it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMAND = [
 
 
 def marked(mark: str) -> list[int]:
-    """Return the ids of the living processes of a demo: by what they inherited, or by where they work.
+    """Return the ids of the living processes of a demo, by their environment or their working directory.
 
     (A server that writes its title into its process name has overwritten its environment by that.)
     """

@@ -1,4 +1,4 @@
-"""Joining what was shown with what came of it."""
+"""Joining impressions and events."""
 
 from __future__ import annotations
 

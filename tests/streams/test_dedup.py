@@ -23,7 +23,7 @@ def at(*times: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def oracle(records: list[Record], window: int = WINDOW) -> list[bool]:
-    """Look back from every valid record for the one before of the same id."""
+    """Look back from every valid record for the last record with the same id."""
     times = [max(ts for _, ts in records[: i + 1]) for i in range(len(records))]
     out = []
     for i, (key, _) in enumerate(records):

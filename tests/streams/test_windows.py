@@ -41,7 +41,7 @@ def add(data: np.ndarray[Any, Any], facts: list[Fact], windows: Windows = NARROW
 
 
 def oracle(facts: list[Fact], now: int, windows: Windows) -> np.ndarray[Any, Any]:
-    """Add up what lies in the buckets ``(bucket(now) - n, bucket(now)]``; a bucket stops at its largest."""
+    """Add up the buckets ``(bucket(now) - n, bucket(now)]``; a bucket stops at its largest value."""
     out = np.zeros((ROWS, len(WINDOW_NAMES), len(METRICS)))
     for i, (name, (bucket_ms, n)) in enumerate(BUCKETS.items()):
         most = 2**16 - 1 if windows is NARROW else 2**32 - 1 if name == "7d" else 2**24 - 1
@@ -123,7 +123,7 @@ def test_state_is_the_same_for_one_batch_and_for_single_events(
 
 @given(facts_strategy, st.lists(st.integers(0, 59), max_size=20))
 def test_a_duplicated_event_counts_twice(facts: list[Fact], again: list[int]) -> None:
-    # Recognising retries is somebody else's job: here every event given counts.
+    # Retries are recognised elsewhere: here every event counts.
     facts = facts + [facts[i % len(facts)] for i in again if facts]
     state = blank()
     add(state, facts)

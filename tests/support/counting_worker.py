@@ -1,4 +1,4 @@
-"""A worker that counts events per key in a state store, and what a test does to it."""
+"""A worker that counts events per key in a state store, with methods for tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def keys(*values: int) -> np.ndarray:
 
 
 class Worker:
-    """Counts events per key (4 decimal digits) in a table; a row per key."""
+    """Counts events per key (4 decimal digits) in a table, one row for each key."""
 
     def __init__(self, settings: Settings, name: str = "w", **options) -> None:
         topics = Topics(settings)
@@ -53,7 +53,7 @@ class Worker:
                 try:
                     await self.count(batch)
                 except FencedError:
-                    continue  # it comes again, to whoever owns the partition then
+                    continue  # it is delivered again, to the next owner of the partition
                 ack()
 
         self._stop, self._task = asyncio.Event(), None
@@ -82,7 +82,7 @@ class Worker:
         return self.app.tables.recovery
 
     def counts(self) -> dict[int, int]:
-        """Return all counts, or nothing while some are not in the changelog yet."""
+        """Return all counts; empty while some are not in the changelog yet."""
         found = {}
         if not all(part.clean for part in self.table.active.values()):
             return {}

@@ -1,4 +1,4 @@
-"""Candidates, a request and a user to make features of."""
+"""Candidates, a request and a user: inputs of features."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Log:
         self.error = error
         self.pause = self.saving_s = 0.0
         self.saving = False
-        self.untold = 0  # takes that were not saved
+        self.untold = 0  # number of takes that were not saved
         self.taken: list[list[int]] = []  # partitions of the durable flushes, of 0 to 3
 
     def flushes(self, online_s: float, durable_s: float, failed: Any = None) -> Flushes[int]:
@@ -47,7 +47,7 @@ class Log:
         return lambda: self.acked.append(n)
 
     async def until(self, condition: Callable[[], object], within: float = 2.0, step: float = 0.002) -> float:
-        """Move the clock until it happens; return when."""
+        """Move the clock until the condition is true; return the time."""
         deadline = self.clock.monotonic() + within
         while not condition():
             assert self.clock.monotonic() < deadline, "it did not happen in time"

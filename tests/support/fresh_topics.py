@@ -1,4 +1,4 @@
-"""Topics of one test: there before anything reads them, gone afterwards."""
+"""Topics of one test: created before any client reads them, deleted afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 
-#: A broker knows a topic a moment after it said that it was created: a busy one, a second or more.
+#: A broker knows a new topic only some time after its answer: a busy broker, after a second or more.
 KNOWN_WITHIN_S = 10.0
 
 
@@ -43,7 +43,7 @@ async def make_topic(settings: Settings, name: str, partitions: int = 4, **confi
 
 
 async def add_partitions(settings: Settings, name: str, total: int) -> None:
-    """Let a topic have ``total`` partitions and wait until the broker knows them."""
+    """Extend a topic to ``total`` partitions and wait until the broker knows them."""
     deadline = time.monotonic() + KNOWN_WITHIN_S
     async with admin_of(settings.brokers) as admin:
         await admin.create_partitions({name: NewPartitions(total)})
@@ -65,7 +65,7 @@ async def _known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
 
 
 async def delete_topics(brokers: str, prefixes: Collection[str]) -> None:
-    """Delete what tests with these prefixes have left: every client reads the metadata of all topics."""
+    """Delete the topics with these prefixes, because every client reads the metadata of all topics."""
     async with admin_of(brokers) as admin:
         left = [topic for topic in await admin.list_topics() if topic.startswith(tuple(prefixes))]
         if left:

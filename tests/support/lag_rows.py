@@ -1,4 +1,4 @@
-"""Lag as the broker would tell it."""
+"""Rows of lag, as read from a broker."""
 
 from __future__ import annotations
 

@@ -129,8 +129,8 @@ def compare(known: Known, live: Live, at: Sequence[int]) -> Findings:
     return findings
 
 
-#: What happened: user, kind, item, how long after the one before it was sent, how late it was, dwell,
-#: country, which id it has (few: there are duplicates), whether it is garbage.
+#: An event: user, kind, item, time since the one before it, lateness, dwell, country, id (of a few, so that
+#: there are duplicates), whether it is garbage.
 did = st.tuples(
     st.integers(0, 3),
     st.sampled_from(["click", "click", "click", "skip", "dwell", "like", "save", "follow", "hide"]),

@@ -1,6 +1,6 @@
-"""What an event does to a user's row, written without compiled code: recent clicks, sessions, pairs, tastes.
+"""A reference for updates of user rows, without compiled code: recent clicks, sessions, pairs, tastes.
 
-The kernel is held against it. One vectorised step applies the next event of every user.
+Tests compare the compiled code with it. One vectorised step applies the next event of every user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Bool = npt.NDArray[np.bool_]
 
 
 def both_ways(pairs: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Return two records a pair: *next* and *together* at the earlier item, *together* at the later."""
+    """Return the records of each pair: *next* and *together* at the earlier item, *together* at the later."""
     back = pairs.copy()
     back["item"], back["other"] = pairs["other"], pairs["item"]
     back["seq_weight"] = 0
@@ -85,7 +85,7 @@ for _kind, _weight in {
 
 
 class ReferenceUsers:
-    """Rows of users, with the fields whose new value depends on the old one."""
+    """Rows of users with the fields whose new value depends on the old one."""
 
     def __init__(self, session_gap_ms: int) -> None:
         self.table = RowTable(ROW, BLANK[()])
@@ -145,9 +145,9 @@ class ReferenceUsers:
         return _pairs(events, previous, back[None, :] <= length[:, None])
 
     def _insert(self, rows: I64, events: EventColumns, n: I64) -> npt.NDArray[np.void]:
-        """Put late clicks where their time belongs, so that neither "last click" nor session is disturbed.
+        """Insert late clicks at their times; the last click does not change.
 
-        A late click is tied to the clicks before it only.
+        A late click makes pairs with the clicks before it only.
         """
         data = self.table.data
         k = np.arange(RECENT + 1)[None, :]  # newest first
@@ -189,10 +189,10 @@ def _pairs(events: EventColumns, previous: npt.NDArray[np.uint64], tied: Bool) -
 def _affinity(
     data: npt.NDArray[Any], name: str, rows: I64, keys: npt.NDArray[np.uint64], amount: F32, ts: I64
 ) -> None:
-    """Add to decayed weights, one key a row; an unknown key takes the weakest place.
+    """Add to decayed weights, one key for each row; an unknown key replaces the weakest one.
 
-    Weights stand at the row's time ``<name>_ts``; a later event brings them forward, an earlier one is
-    decayed by its own age instead, so the order of arrival does not matter.
+    Weights are those at the row's time ``<name>_ts``. A later event decays them to its time; the amount of an
+    earlier event is decayed by its own age instead, so the order of arrival does not matter.
     """
     slots, weights, when = data[name][rows], data[f"{name}_w"][rows], data[f"{name}_ts"][rows]
     now = np.maximum(when, ts)

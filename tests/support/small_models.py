@@ -18,7 +18,7 @@ def online(seed: int = 0) -> OnlineWeights:
 
 
 class Fixed:
-    """A ranker that scores candidates by a column, times a factor."""
+    """A ranker whose score is a column times a factor."""
 
     version = "fixed"
 

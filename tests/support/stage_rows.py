@@ -28,14 +28,14 @@ class Record(NamedTuple):
 
 
 class StoppedClock(ManualClock):
-    """Stands still; pauses only give way to other tasks."""
+    """A clock that does not move; pauses only let other tasks run."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
 
 
 class SlowStore(MemoryStore):
-    """Takes its time, so that others get in between; a write that it goes away in may be done in part."""
+    """A slow store: other tasks run during its calls. A write during which it fails may be done in part."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SlowStore(MemoryStore):
 
 
 class Stage:
-    """A partition's rows in memory, their changelog, and the two rhythms in which they are written."""
+    """A partition's rows in memory, their changelog, and the two kinds of flushes."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Stage:
         self.changed: set[int] = set()
         self.gone: set[int] = set()
         self.dirty: set[int] = set()
-        self.taken: dict[int, bytes | None] | None = None  # on its way to the changelog
+        self.taken: dict[int, bytes | None] | None = None  # being written to the changelog
         self.feed = OnlineCopy(
             store,
             "u",
@@ -146,12 +146,12 @@ class Stage:
         await self.feed.put({3: PackedRows.of(keys, rows)})
 
     def take(self) -> None:
-        """Take what is not durable; unless what was taken is still on its way."""
+        """Take the changes that are not durable, unless taken changes are still being written."""
         if self.taken is None:
             self.taken, self.dirty = {key: self.memory.get(key) for key in sorted(self.dirty)}, set()
 
     def save(self) -> None:
-        """Write to the changelog what was taken."""
+        """Write the taken changes to the changelog."""
         if self.taken is not None:
             for key, row in self.taken.items():
                 self.log.append(Record(len(self.log), key.to_bytes(8, "little"), row))
@@ -169,7 +169,7 @@ class Stage:
         self.durable()
 
     def truth(self) -> dict[int, bytes]:
-        """What readers should find: memory before changelog, and nothing of who is forgotten."""
+        """The rows that readers should find: from memory, else the changelog; none of forgotten users."""
         latest: dict[int, bytes] = {}
         for record in self.log:
             if record.key is not None and len(record.key) == 8:

@@ -19,7 +19,7 @@ from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 settings.register_profile("unit", deadline=None, max_examples=40)
 settings.load_profile("unit")
 
-#: A moment on no round boundary of any bucket.
+#: A time that is on no boundary of a bucket.
 T0 = 1_700_000_000_123
 GAP_MS = 30 * MINUTE_MS
 
@@ -66,7 +66,7 @@ offsets_ms = st.one_of(
     st.integers(0, 4 * DAY_MS),
     st.builds(lambda b, d: max(0, b * MINUTE_MS + d), st.integers(0, 2000), st.integers(-2, 2)),
 )
-#: How long a drawn history is: what happens in ten minutes tests other tiers than what happens in days.
+#: Lengths of drawn histories: events of ten minutes test other tiers than events of days.
 spans_ms = st.sampled_from([10 * MINUTE_MS, 15 * MINUTE_MS, 2 * HOUR_MS, 30 * HOUR_MS, 9 * DAY_MS])
 
 
@@ -156,7 +156,7 @@ def _item_events(draw: st.DrawFn, max_size: int) -> np.ndarray[Any, Any]:
 
 
 def record(value: bytes | None, *, key: bytes | None = b"k", offset: int = 0, timestamp: int = T0) -> Any:
-    """Return what we use of a Kafka record."""
+    """Return a Kafka record with the fields that we use."""
     return SimpleNamespace(value=value, key=key, offset=offset, timestamp=timestamp, headers=())
 
 

@@ -1,4 +1,4 @@
-"""What a test sees of a running batch transport: what an agent got, what was committed, what is asked for."""
+"""Observes a running batch transport: records that agents got, commits, fetch requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.streams.transport.batches import batch_topic, durable
 
 
 def quick_app(settings: Settings, role: str, **options: Any) -> HeadraceApp:
-    """Return an app that commits and asks its group often, so that a test that waits for it waits little."""
+    """Return an app that commits often and has short group intervals, so that tests wait little."""
     often = {"broker_commit_interval": 0.05, "broker_heartbeat_interval": 0.1}
     return make_app(settings, role, **{**often, **options})
 
@@ -57,7 +57,7 @@ class Commits:
         consumer.commit = counted
 
     def two_more(self) -> Callable[[], bool]:
-        """Return a condition: a commit has begun and ended from now on; one may have been under way."""
+        """Return a condition: a commit has begun and ended from now on (one may be running already)."""
         wanted = self.count + 2
         return lambda: self.count >= wanted
 

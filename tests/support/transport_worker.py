@@ -1,4 +1,4 @@
-"""Workers that only commit, and what they must have committed."""
+"""Workers that only commit, and the offsets that they must have committed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ run(main(*sys.argv[1:]))
 
 
 def start_worker(settings: Settings, path: Path, pause: float, member: str = "") -> subprocess.Popen[bytes]:
-    """Start a worker; a named one is a static member, whose restart takes over at once."""
+    """Start a worker. A named one is a static member: after a restart it gets its partitions at once."""
     root = ROOT
     return subprocess.Popen(
         [

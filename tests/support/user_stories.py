@@ -1,4 +1,4 @@
-"""What users did, applied to their rows."""
+"""Stories of users, applied to their rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows with windows for tests: written by the live writer, and by a plain one that it must be equal to."""
+"""Rows with windows for tests: by the live writer, and by a plain writer that must give equal rows."""
 
 from __future__ import annotations
 

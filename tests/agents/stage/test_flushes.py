@@ -1,4 +1,4 @@
-"""Flushes: what is written when, and when batches are acknowledged. Time is moved by hand."""
+"""Flushes: what they write, their times, and the acks of batches. Time is moved by hand."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ async def test_batches_do_not_wait_for_a_durable_flush_that_waits_for_an_online_
     await log.until(lambda: log.shown == 1)
     await log.clock.advance(0.06)  # the durable flush is due, and waits
     began = log.clock.monotonic()
-    await asyncio.wait_for(flushes.hold(log.ack(2), 0), 5)  # returns although nobody moves the clock
+    await asyncio.wait_for(flushes.hold(log.ack(2), 0), 5)  # returns although the clock does not move
     assert log.clock.monotonic() - began < 0.05
 
 

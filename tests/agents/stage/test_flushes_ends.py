@@ -1,4 +1,4 @@
-"""What becomes of held acks when an agent ends, a flush fails or partitions are given out anew."""
+"""Held acks when an agent ends, a flush fails, or partitions are assigned again."""
 
 from __future__ import annotations
 

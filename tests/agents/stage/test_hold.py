@@ -1,4 +1,4 @@
-"""Held acks: what is released when, and what becomes of the others."""
+"""Held acks: which are released at which time, and which are dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stages share: partitions kept with their tables, reads that wait for the broker."""
+"""The partitions of a stage: kept with their tables, reads that wait for the broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def state(number: int = 0) -> StatePartition:
 
 
 class Tables:
-    """As much of a table as ``StagePartitions`` sees: which partition objects are here."""
+    """The part of a table that ``StagePartitions`` uses: its partition objects."""
 
     def __init__(self, **states: StatePartition) -> None:
         self.active = {int(k[1:]): s for k, s in states.items()}

@@ -1,4 +1,4 @@
-"""OnlineCopy over a store in memory and a changelog in a list: what is lost or missed comes back."""
+"""OnlineCopy over a store in memory and a changelog in a list: lost and missed rows are written again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever happens to the store and the worker, in any order, the copy ends up right."""
+"""After any failures of the store and the worker, in any order, the copy is correct in the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.streams.errors import UnavailableError
 
 
 class Chaos:
-    """Random things happen to a stage and its store, while its feed catches up beside it."""
+    """Random failures of a stage and its store, while its feed catches up."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -67,7 +67,7 @@ class Chaos:
         self.store.restart()
 
     async def die(self) -> None:
-        """The worker dies; what was not durable is delivered to the next one again."""
+        """The worker dies; events that are not durable are delivered again to the next one."""
         self.helper.cancel()
         await asyncio.wait({self.helper})
         again = {
@@ -80,7 +80,7 @@ class Chaos:
         self.helper = asyncio.create_task(self.catch_up())
 
     async def begin_durable(self) -> None:
-        """What is taken for the changelog is taken for the store at the same moment."""
+        """Take the changes for the changelog and, at the same time, those for the store."""
         self.stage.take()
         await self.stage.online()
 

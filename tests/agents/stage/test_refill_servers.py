@@ -1,4 +1,4 @@
-"""A store that loses rows gets them back from Kafka, without a restart: real topics, a Redis that dies."""
+"""Rows that a store loses are restored from Kafka without a restart: real topics, a Redis that dies."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def settings(make_settings: Callable[..., Settings], server: EmbeddedRedis) -> S
 
 
 class Worker:
-    """What a stage has to do with the feed: rows in memory, changed rows to Redis, then to the changelog."""
+    """The parts of a stage that concern the feed: rows in memory, flushes to Redis and to the changelog."""
 
     def __init__(self, settings: Settings, sender: BatchSender, store: RedisStore) -> None:
         self.topic = Topics(settings).user_state
@@ -66,7 +66,7 @@ class Worker:
         self.feed.durable(1, self.position)
 
     async def complete(self) -> bool:
-        """Whether Redis has every row as it is."""
+        """Whether Redis has every row in its present state."""
         keys = list(self.memory)
         found: list[bytes | None] = []
         with contextlib.suppress(UnavailableError):

@@ -1,4 +1,4 @@
-"""What is covered of raw topics whose beginning was deleted."""
+"""The time from which raw topics are complete when their first records were deleted."""
 
 from __future__ import annotations
 

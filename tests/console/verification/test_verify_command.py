@@ -1,4 +1,4 @@
-"""What `headrace verify` prints, and its exit codes."""
+"""The output of `headrace verify`, and its exit codes."""
 
 from __future__ import annotations
 

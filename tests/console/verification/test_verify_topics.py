@@ -1,4 +1,4 @@
-"""`headrace verify` over real topics: rows are what a batch job computes, and a changed one is named."""
+"""`headrace verify` over real topics: rows equal the batch computation, and a changed row is found."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def worker(settings: Settings, roles: list[str]) -> AsyncIterator[None]:
 
 
 class History:
-    """Two hours of events, made up: some are retries, late, too early, under a wrong key, or garbage."""
+    """Two hours of random events: some are retries, late, too early, with a wrong key, or garbage."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -126,7 +126,7 @@ class History:
 
 
 async def until_equal(settings: Settings, timeout: float = 30) -> VerifyResult:
-    """Verify again and again until nothing differs; the workers may have work left."""
+    """Verify repeatedly until nothing differs; the workers may still have work."""
     deadline = time.monotonic() + timeout
     while True:
         result = await verify(settings)
@@ -197,7 +197,7 @@ async def test_rows_are_what_a_batch_job_computes_and_a_changed_one_is_named(
 async def tamper(
     settings: Settings, sender: BatchSender, topic: str, name: str, dtype: Any, field: str, index: int | None
 ) -> None:
-    """Add one to a value in the changelog's latest row of somebody."""
+    """Add one to a value in the latest changelog row of a user."""
     key = hash64(name)
     for partition in range(settings.partitions):
         latest = await latest_rows(settings, topic, partition, dtype, ("offset",))
@@ -214,7 +214,7 @@ async def tamper(
 
 
 async def command(settings: Settings, path: Path) -> tuple[int, str, dict[str, Any]]:
-    """Run the command line as somebody would; return its exit code, output, and JSON."""
+    """Run the command line; return its exit code, output, and JSON."""
     names = ("brokers", "redis_url", "topic_prefix", "partitions")
     env = {f"HEADRACE_{n.upper()}": str(getattr(settings, n)) for n in names}
     process = await asyncio.create_subprocess_exec(

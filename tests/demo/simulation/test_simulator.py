@@ -32,7 +32,7 @@ def visit_of(sim: Simulator, user: int, control: bool = False) -> Visit:
 
 @pytest.fixture(scope="module")
 def lived() -> tuple[Simulator, list[Visit], list[Event]]:
-    """Twenty seconds: the control group sees what is popular, everybody else a random list."""
+    """Twenty seconds: the control group sees the popular list, all other users a random list."""
     sim = started(past=True)
     rng = np.random.default_rng(3)
     visits, events = [], []

@@ -1,4 +1,4 @@
-"""What a user likes, what the account service says, and forgetting."""
+"""Affinities, profiles of the account service, and forgetting a user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User rows under any history: batches, order of arrival, counts, the records for items."""
+"""User rows after any history: batches, order of arrival, counts, item events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows side by side, and what is counted and kept of their differences."""
+"""Aligned rows; their differences are counted, and the first ones kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`headrace verify`: oracle and live code agree on any history, and what was tampered with is found."""
+"""`headrace verify`: oracle and live code agree on any history, and changed values are found."""
 
 from __future__ import annotations
 

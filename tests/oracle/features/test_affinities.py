@@ -1,4 +1,4 @@
-"""Decayed weights of categories and creators, and when they are known."""
+"""Decayed weights of categories and creators, and for which users they are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of items against brute force."""
+"""Features of items, compared with brute force."""
 
 from __future__ import annotations
 

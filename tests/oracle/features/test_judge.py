@@ -1,4 +1,4 @@
-"""Duplicates, against a loop over the records."""
+"""Duplicates, compared with a loop over the records."""
 
 from __future__ import annotations
 

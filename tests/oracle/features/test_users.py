@@ -1,4 +1,4 @@
-"""Features of users against brute force."""
+"""Features of users, compared with brute force."""
 
 from __future__ import annotations
 

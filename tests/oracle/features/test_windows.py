@@ -1,4 +1,4 @@
-"""Where windows begin, and where their counts stop."""
+"""The start of windows, and the largest value of their counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle's verdicts against those of the live decoder."""
+"""The oracle's verdicts, compared with those of the live decoder."""
 
 from __future__ import annotations
 

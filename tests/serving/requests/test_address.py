@@ -1,4 +1,4 @@
-"""Reply addressing: three conventions, one order, nothing written outside the allow-list."""
+"""Reply addresses: three conventions in one order; no reply to a topic outside the allow-list."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_order_of_conventions(headers, value, topic):
         [("reply_to", b"\xff\xfe")],
         [("reply_to", b"a" * 250)],
         [("reply_to", b"ok"), ("correlation_id", b"x" * 1025)],
-        [("Faust-Ag-ReplyTo", b"rec-replies-f")],  # without an id nobody could match the reply
+        [("Faust-Ag-ReplyTo", b"rec-replies-f")],  # without an id the caller could not match the reply
     ],
 )
 def test_no_usable_address(headers):

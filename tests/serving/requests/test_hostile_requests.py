@@ -1,4 +1,4 @@
-"""Callers that name topics that are not there, poison, and a Redis that hangs: everybody else is answered."""
+"""Missing reply topics, malformed requests, a Redis that hangs: all other requests get a reply."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_poison_and_large_records_stop_neither_worker(two: Settings) -> No
 
 @pytest.mark.broker
 async def test_a_letter_that_the_topic_refuses_goes_without_its_body(two: Settings) -> None:
-    """`dead-letters` was made by somebody else, with a lower limit than ours."""
+    """`dead-letters` was created with a lower limit than ours."""
     topics = Topics(two)
     await make_topic(two, topics.dead_letters, 2, max_message_bytes="200000")
     await make_topics(two)

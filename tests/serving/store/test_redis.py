@@ -1,4 +1,4 @@
-"""What only the store in Redis can get wrong: expiry, run ids, refused writes, a server that hangs."""
+"""Cases of the store in Redis only: expiry, run ids, refused writes, a server that hangs."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def again(server: EmbeddedRedis) -> None:
 
 
 async def until_answered(call: Callable[[], Awaitable[object]]) -> object:
-    """Call until the store is not away."""
+    """Call until the store answers."""
     deadline = time.monotonic() + 5
     while True:
         try:

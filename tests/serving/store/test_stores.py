@@ -1,4 +1,4 @@
-"""One suite for every online store."""
+"""Tests that every online store must pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed rows, records framed in bulk, Redis commands: compiled loops against what others make of it."""
+"""Packed rows, records framed in bulk, Redis commands: compiled loops, compared with other libraries."""
 
 from __future__ import annotations
 

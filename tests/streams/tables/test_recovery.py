@@ -1,4 +1,4 @@
-"""Recovery of a state store: from its changelog, from snapshots, and what it does not take."""
+"""Recovery of a state store: from its changelog and from snapshots; records and files it refuses."""
 
 from __future__ import annotations
 

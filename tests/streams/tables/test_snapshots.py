@@ -1,4 +1,4 @@
-"""Snapshots: what was written is read back, whole or not at all, also when rows changed meanwhile."""
+"""Snapshots: read back whole or not at all, also when rows changed while they were written."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def test_the_log_started_past_it(tmp_path: Path):
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_rows_that_change_while_it_is_written(tmp_path: Path, monkeypatch, seed):
-    """A stage goes on changing, deleting, evicting, restoring, writing; snapshot + later records = state."""
+    """A stage changes, deletes, evicts, restores, writes rows meanwhile; snapshot + later records = state."""
     monkeypatch.setattr(snapshots, "CHUNK_BYTES", 5 * ROW.itemsize)
     rng = random.Random(seed)
     part, changelog, over = partition(), [], asyncio.Event()

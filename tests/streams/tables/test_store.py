@@ -59,7 +59,7 @@ async def test_a_late_writer_loses_for_good(topics_made, sender, eventually):
     assert (row["count"], row["offset"]) == (5, 8)
     assert last[b"mark"] == (10).to_bytes(8, "little")
 
-    # Written while nobody owned it: the next owner repairs it.
+    # Written while no worker owned it: the next owner repairs it.
     await sender.send_many(changelog_topic, zombie, partition=0)
     async with Worker(settings) as worker:
         assert worker.table.get(0, keys(4))["count"] == [5]

@@ -1,4 +1,4 @@
-"""A dead letter keeps the record whole and says what was wrong and where it came from."""
+"""A dead letter has the whole record, the error, and the origin of the record."""
 
 from __future__ import annotations
 

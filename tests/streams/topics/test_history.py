@@ -1,4 +1,4 @@
-"""Reading a stretch of a partition again."""
+"""Reading a part of a partition again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lag from the broker alone."""
+"""Lag, read from the broker only."""
 
 from __future__ import annotations
 

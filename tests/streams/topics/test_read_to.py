@@ -1,4 +1,4 @@
-"""Reading to the end: what an answer does not hold, and a hole at the end beside steady traffic."""
+"""Reading to the end: partitions missing in an answer, and a hole at the end beside steady traffic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.broker
 
 
 async def test_partitions_that_find_no_room_in_an_answer_are_read_all_the_same(settings, sender, real_kafka):
-    """An answer holds 50 MiB at most: partitions after that are empty in it, whatever they hold."""
+    """An answer has 50 MiB at most: partitions after that are empty in it, even if they have records."""
     if not real_kafka:
         pytest.skip("the embedded broker answers with all it has")
     partitions, records, size = 36, 4, 500_000

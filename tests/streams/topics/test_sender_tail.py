@@ -1,4 +1,4 @@
-"""Writing in bulk and reading it back: order, sizes, headers, partitions; tails, old records and live."""
+"""Writing in bulk and reading back: order, sizes, headers, partitions; tails with old and new records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery of record batches: complete, in order, with all fields, at once, whatever the topics are."""
+"""Delivery of record batches from all kinds of topics: complete, in order, with all fields, without delay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an app ends: a crash, no broker, the lease it held, the connections it had."""
+"""The end of an app: a crash, no broker, its lease, its connections."""
 
 from __future__ import annotations
 

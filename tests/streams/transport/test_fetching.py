@@ -1,4 +1,4 @@
-"""Lists of records out of aiokafka's fetcher: holes at the end, limits, turns; the fence against zombies."""
+"""Lists of records from aiokafka's fetcher: holes at the end, limits, order of partitions; the lease."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ A, B = TopicPartition("a", 0), TopicPartition("b", 0)
 def log_batch(
     base: int, count: int, *, size: int = 10, control: bool = False, last: int | None = None
 ) -> bytes:
-    """Return one broker's batch; ``last``: its end offset when compaction took the last records away."""
+    """Return a broker's batch; ``last``: its last offset if compaction removed its last records."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 30)
     for i in range(count):
         builder.append(i, 1000, b"k", b"x" * size, [])
@@ -48,7 +48,7 @@ def log_batch(
 
 
 class Log:
-    """A fetcher that holds answers for partitions, as if they had just been fetched."""
+    """A fetcher that has answers for partitions, as if just fetched."""
 
     def __init__(self, **answers: bytes) -> None:
         self.tps = {name: TopicPartition(name, 0) for name in answers}
@@ -208,7 +208,7 @@ async def test_the_lease_counts_from_the_question(clock):
     held.watch(coordinator)
 
     async def slow(request, send=coordinator._send_req):
-        clock.now += 3  # the process is stopped while the answer is on its way
+        clock.now += 3  # the process is stopped before it reads the answer
         return HeartbeatResponse_v0(0)
 
     coordinator = Coordinator()

@@ -72,7 +72,7 @@ async def test_a_compacted_topic_is_read_to_its_end(settings, running, eventuall
 
 
 async def readable(settings, topic, eventually, fewer_than: int) -> list[int]:
-    """Return the offsets left in partition 0, once the broker's cleaner has been there."""
+    """Return the offsets left in partition 0 after a run of the broker's cleaner."""
     found: list[int] = []
 
     async def look():

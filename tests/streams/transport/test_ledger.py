@@ -1,4 +1,4 @@
-"""The committed offset never passes work in flight, whatever the order of delivery, acks and rebalances."""
+"""The committed offset never passes batches in flight, for any order of delivery, acks and rebalances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that come, go, are killed or stopped: nothing is lost, nothing is committed unprocessed."""
+"""Workers that join, leave, are killed or frozen: no record is lost, none is committed unprocessed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_rebalance_mid_stream_loses_nothing(topics_made, sender, running, 
             shared = done_by.copy()
             await eventually(lambda: all(done_by[name] > shared[name] + 500 for name in "ab"))
         before = sum(seen.values())
-        await eventually(lambda: sum(seen.values()) > before + 1000)  # "a" took over again
+        await eventually(lambda: sum(seen.values()) > before + 1000)  # "a" has its partitions again
         done.set()
         n = await producing
         await eventually(lambda: len(seen) == 4 * n)

@@ -1,4 +1,4 @@
-"""Offsets: never committed past unfinished work, whoever acknowledges it and however it ends."""
+"""Offsets: never committed past unfinished batches, for every kind of ack and end of a batch."""
 
 from __future__ import annotations
 

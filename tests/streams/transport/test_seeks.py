@@ -104,7 +104,7 @@ async def test_a_paused_partition_is_neither_delivered_nor_fetched(topics_made, 
         await eventually(lambda: len(got) == 400)
         app.consumer.pause_partitions({TP(topic, 0)})
         asked = Asked(app)
-        await eventually(lambda: asked.leaves_out(topic, 0))  # the fetch under way has ended
+        await eventually(lambda: asked.leaves_out(topic, 0))  # the present fetch has ended
         asked.begin_again()
         await fill(sender, topic, 300, partitions=2)
         await eventually(lambda: sum(p == 1 for p, _ in got) == 500)

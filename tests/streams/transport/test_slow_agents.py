@@ -1,4 +1,4 @@
-"""Slow agents and long backlogs: bounded memory, nobody else held up, nobody starved."""
+"""Slow agents and long backlogs: memory is bounded, and no other agent or partition waits for them."""
 
 from __future__ import annotations
 
@@ -145,6 +145,6 @@ async def test_a_backlog_of_one_partition_starves_no_other(topics_made, sender, 
             waited.append(last - sent)
         assert sum(n for p, n in order if p == 0) < 40_000, "the backlog was there all the time"
     # In front of it: the queue (4), what each partition may add to a full queue, and the one being worked on;
-    # one more round may come while it is on its way.
+    # one more round may arrive in the meantime.
     assert max(waited) <= 2 * (4 + 4 + 1), waited
     assert max(n for _, n in order) <= 100

@@ -1,4 +1,4 @@
-"""The transport in other people's apps: a plain faust.App, the ``faust`` command, the web server, zombies."""
+"""The transport in any Faust app: a plain faust.App, the ``faust`` command, the web server, zombies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def committed(settings: Settings, group: str, topic: str) -> dict[int, int
 
 
 class PlainApp(faust.App):
-    """All that a Faust app needs."""
+    """A Faust app with the batch transport and nothing else of ours."""
 
     def _new_transport(self):
         return BatchTransport(self.conf.broker_consumer, self)
@@ -175,7 +175,7 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
     expected = Counter()
 
     async def runs(records: int) -> None:
-        """Start a worker, send records, and wait until its page shows that they and all before count."""
+        """Start a worker, send records, and wait until its page counts them and all records before."""
         with (tmp_path / "output").open("wb") as output:
             worker = subprocess.Popen(
                 command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT,
@@ -201,7 +201,7 @@ async def test_the_faust_command_with_a_table_and_the_web_server(
 
     await runs(3000)
     assert sum((await committed(settings, group, topics.events)).values()) == 3000
-    await runs(1000)  # the table comes back from its changelog, and goes on
+    await runs(1000)  # the table is recovered from its changelog, and counts on
     assert sum((await committed(settings, group, topics.events)).values()) == 4000
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/transport.md run as they stand, but for the addresses and the topic names."""
+"""The examples of docs/transport.md run unchanged except for addresses and topic names."""
 
 from __future__ import annotations
 
