@@ -13,6 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,15 @@ from headrace.streams.topics.sender import BatchSender
 
 #: The shortest session a stock Kafka broker accepts, and the embedded one.
 STOCK_SESSION_MS = 6000
+
+#: Slow files -> their marker. They run only when one of the two is named (make test-wheel, make test-bench).
+ONLY_WHEN_NAMED = {"test_wheel.py": "wheel", "test_bench_run.py": "bench"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the slow files. (A file that is named on the command line does not come here.)"""
+    marker = ONLY_WHEN_NAMED.get(collection_path.name)
+    return True if marker is not None and marker not in config.getoption("markexpr") else None
 
 
 def _start(server: EmbeddedServer) -> None:

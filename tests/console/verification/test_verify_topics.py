@@ -8,15 +8,14 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from installation import worker
 
-from headrace.agents.roles import run_worker
 from headrace.console.verification.live_rows import latest_rows
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
@@ -38,22 +37,6 @@ pytestmark = pytest.mark.broker
 USERS, ITEMS, EVENTS = 40, 30, 2000
 KINDS = ("click", "click", "click", "skip", "dwell", "like", "save", "follow", "hide")
 encode = msgspec.json.encode
-
-
-@asynccontextmanager
-async def worker(settings: Settings, roles: list[str]) -> AsyncIterator[None]:
-    ready, stop = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(run_worker(settings, roles, ready=ready, stop=stop))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({running, waiting}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        running.result()
-    assert ready.is_set(), "the worker did not start within 20 s"
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, 20)
 
 
 class History:
