@@ -72,11 +72,14 @@ async def test_a_compacted_topic_is_read_to_its_end(settings, running, eventuall
 
 
 async def readable(settings, topic, eventually, fewer_than: int) -> list[int]:
-    """Return the offsets left in partition 0 after a run of the broker's cleaner."""
+    """Return the offsets left in partition 0 once the cleaner (every 0.5 s) removes no more."""
     found: list[int] = []
+    before: list[int] = []
+    same_since = time.monotonic()
 
     async def look():
-        found.clear()
+        nonlocal same_since
+        before[:], found[:] = found, []
         tp = TopicPartition(topic, 0)
         async with AIOKafkaConsumer(bootstrap_servers=settings.brokers) as consumer:
             consumer.assign([tp])
@@ -85,7 +88,9 @@ async def readable(settings, topic, eventually, fewer_than: int) -> list[int]:
             while await consumer.position(tp) < end:
                 for records in (await consumer.getmany(timeout_ms=1000)).values():
                     found.extend(r.offset for r in records)
-        return len(found) < fewer_than
+        if found != before:
+            same_since = time.monotonic()
+        return len(found) < fewer_than and time.monotonic() - same_since > 1.5
 
     await eventually(look, 60)
     return found
