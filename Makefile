@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-bench test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -45,11 +45,12 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@$(PYTEST) $(TESTS)
 	@echo
 	@echo "That was everything that runs on the embedded broker and store. More:"
+	@echo "  make test-slow    the demo and the ingest benchmark as a whole, small"
 	@echo "  make test-kafka   the broker tests again, on a real Apache Kafka and a real Redis"
 	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jre-headless maven redis-server)"
 
-test-bench: $(READY) ## Run the ingest benchmark once, small, on the embedded broker
-	@$(BIN)/python -m pytest -m bench -n 0 tests/bench/test_bench_run.py $(TESTS)
+test-slow: $(READY) ## Run the demo and the ingest benchmark as a whole, small, on the embedded broker
+	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/bench/test_bench_run.py $(TESTS)
 
 test-wheel: $(READY) ## Install the package in fresh environments and test it there (needs the network)
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)

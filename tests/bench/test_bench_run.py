@@ -11,7 +11,7 @@ import pytest
 from project import ROOT
 
 
-@pytest.mark.bench
+@pytest.mark.slow
 @pytest.mark.broker
 def test_one_json_object_with_every_figure(
     tmp_path: Path, redis_url: str, broker: str, real_kafka: bool
