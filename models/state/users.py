@@ -41,7 +41,7 @@ ROW = np.dtype(
         ("key", "<u8"),
         ("offset", "<i8"),  # of the last record of `events` applied; -1 before the first
         ("shown_offset", "<i8"),  # of the last record of `impressions` applied
-        ("updated", "<i8"),  # time of the newest event or impression
+        ("updated", "<i8"),  # time of the newest event or impression, or of a later record of `users`
         ("country", "<u8"),  # of the profile, else the last one seen
         ("n_clicks", "<i8"),  # all-time; n_clicks % RECENT is the ring's next place
         ("session_len", "<i4"),
@@ -61,13 +61,19 @@ ROW = np.dtype(
         ("recent", "<u8", (RECENT,)),  # rings of the newest clicks, in the order of their time
         ("preferred", "<u8", (PREFERRED,)),
         ("followed", "<u8", (FOLLOWED,)),
+        ("profile_offset", "<i8"),  # of the last record of `users` applied
+        ("profile_ts", "<i8"),  # timestamp of that record, ms
+        ("since", "<i8"),  # the row counts events after this offset: the ``offset`` when it was last forgotten
+        ("shown_since", "<i8"),  # the same for impressions
         *COUNTS.cells(),
     ]
 )
 
 BLANK = np.zeros((), ROW)
-BLANK["offset"] = BLANK["shown_offset"] = -1
-BLANK["age"] = -1
+for _name in ("offset", "shown_offset", "profile_offset", "profile_ts", "since", "shown_since", "age"):
+    BLANK[_name] = -1
+#: The fields that only grow: of two states of a row, the one with the larger values is newer.
+ORDER = ("offset", "shown_offset", "profile_offset")
 
 #: How much one event adds to the affinity for its category and its creator (dwell: 1 for each
 #: 30 s, at most 2).
