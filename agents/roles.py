@@ -15,6 +15,7 @@ from headrace.agents.wiring import Wiring
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.app import make_app
 from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.messages.ids import use_key
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
@@ -56,6 +57,7 @@ async def run_worker(
         When an app or a service crashed. All others were stopped; batches that were not acknowledged are
         delivered again.
     """
+    use_key(settings.id_key)
     problems = await check_topics(settings)
     if problems:
         raise UnavailableError("; ".join(problems))

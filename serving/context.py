@@ -48,7 +48,7 @@ def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
     country = hash64(request.context.country)
     if user is None:
         return country, -1
-    return country or int(user[0]["country"]), int(user[0]["age"])
+    return country or int(user_state.country_of(user)[0]), int(user[0]["age"])
 
 
 def excluded(request: RecRequest, user: UserRow | None, now: int, repeat_after_ms: int) -> list[int]:

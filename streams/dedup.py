@@ -22,8 +22,9 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
-#: Stream time before the first record.
-NO_TIME = -1
+#: Stream time before the first record. A record may be dated before the epoch (-1: it has no timestamp); the
+#: stream time is never negative.
+NO_TIME = 0
 
 
 class DedupWindow:
@@ -74,4 +75,4 @@ def stream_times(timestamps: I64, before: int = NO_TIME) -> I64:
     before
         Stream time of the record before the first.
     """
-    return np.maximum.accumulate(np.maximum(timestamps, before))
+    return np.maximum.accumulate(np.maximum(timestamps, max(before, NO_TIME)))

@@ -60,8 +60,16 @@ class Settings(BaseSettings):
         le=5 * MINUTE_MS,  # as far ahead as windows are exact (windows.AHEAD_MS)
         description="ts past the record timestamp by more: from the future",
     )
+    wrong_partition: Literal["forward", "refuse"] = Field(
+        "forward",
+        description="records without a key or not in murmur2's partition: sent on, or dead letters",
+    )
     dedup_window_ms: int = Field(
         10 * MINUTE_MS, ge=0, description="an event_id seen again within it is a retry"
+    )
+
+    id_key: str = Field(
+        "", description="secret of the hash of all ids; the same in every process, never changed", repr=False
     )
 
     # State

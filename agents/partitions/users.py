@@ -9,17 +9,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.partitions.origins import Origins
 from headrace.agents.stage.partitions import StagePartition
-from headrace.models.state.users import UserState, item_events
+from headrace.models.state.users import UserState, item_events, known
+from headrace.serving.catalog import Catalog
 from headrace.streams.dedup import DedupWindow, stream_times
-from headrace.streams.messages.codec import Decoded
-from headrace.streams.messages.columns import ITEM_EVENT, KIND, event_columns
+from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventBatch
+from headrace.streams.messages.event_fields import CLOCK
 from headrace.streams.messages.ids import hash64, hash_many
-from headrace.streams.messages.schemas import Event, Id, Millis, UserProfile
+from headrace.streams.messages.schemas import Id, Millis, UserProfile
 from headrace.streams.settings import Settings
-from headrace.streams.tables.partition import StatePartition
+from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.placement import origin_of
 
 #: Added to the partition to get the source number of item events from impressions: events of the same
 #: partition are another source.
@@ -49,6 +51,8 @@ class UserPartition(StagePartition):
         The partition of the state store of users.
     users
         Updates of the rows.
+    origins
+        Which records that were sent on from other partitions were applied.
     dedup
         Recent event ids.
     dedup_off
@@ -61,43 +65,68 @@ class UserPartition(StagePartition):
         super().__init__(states)
         self.state = states[0]
         self.users = UserState(self.state.rows, settings.session_gap_ms)
+        self.origins = Origins(self.state.meta)
         self._window_ms = settings.dedup_window_ms
         self.dedup = DedupWindow(self._window_ms)
         self.dedup_off = self.remembers = settings.dedup_window_ms == 0
-        self._newest = -1  # stream time: the largest record timestamp of `events` so far, ms
+        self._newest = 0  # stream time: the largest record timestamp of `events` so far, ms
+        self._combined_from: dict[str, int] = {}  # see ``met_end``
         self._touched: list[I64] = []
         self._forgotten: set[int] = set()
         self._out: list[npt.NDArray[np.void]] = []
 
+    # -- what was before this worker
+
+    def resume(self) -> None:
+        """Note a rebalance: another worker may have owned the partition meanwhile."""
+        super().resume()
+        self._combined_from.clear()
+
+    def met_end(self, topic: str, end: int) -> None:
+        """Note the end offset of a source topic, as seen after this worker has taken the partition over.
+
+        A former owner may have sent item events of records before it, one by one or put together in another
+        way. So item events of those records are sent alone: aggregate_items skips each one that it has.
+        """
+        self._combined_from.setdefault(topic, end)
+
     def forget_events(self) -> None:
         """Forget the recent event ids, before the events are read again."""
         self.dedup = DedupWindow(self._window_ms)
-        self._newest = -1
+        self._newest = 0
 
-    def duplicates(self, records: Sequence[Any], decoded: Decoded[Event]) -> npt.NDArray[np.bool_]:
-        """Return which decoded events are retries, bool ``(n,)``; note the ids of all of them.
+    # -- events
 
-        ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time.
+    def duplicates(self, records: Sequence[Any], events: EventBatch) -> npt.NDArray[np.bool_]:
+        """Return which right events are retries, bool ``(m,)``; note the ids of all of them.
+
+        ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time,
+        except those past the worker's clock.
         """
-        times = stream_times(np.array([r.timestamp for r in records], np.int64), self._newest)
+        timestamps = np.array([r.timestamp for r in records], np.int64)
+        offsets = np.array([r.offset for r in records], np.int64)
+        ahead = np.isin(offsets, events.columns.offset[events.verdict == CLOCK])
+        times = stream_times(np.where(ahead, self._newest, timestamps), self._newest)
         self._newest = int(times[-1])
-        if len(decoded.records) != len(records):
-            offsets = np.array([r.offset for r in records], np.int64)
-            times = times[np.searchsorted(offsets, [r.offset for r in decoded.records])]
-        return ~self.dedup.fresh(hash_many([e.event_id for e in decoded.values]), times)
+        right = events.right
+        if len(events.verdict) != len(records):
+            times = times[np.searchsorted(offsets, events.columns.offset)]
+        return ~self.dedup.fresh(events.event_id[right], times[right])
 
-    def events(self, records: Sequence[Any], decoded: Decoded[Event], catalog: CatalogFollower) -> None:
-        """Apply decoded events that are not retries; make their item events."""
-        retry = self.duplicates(records, decoded)
-        if not decoded.values:
-            return
-        columns = event_columns(decoded.values, [r.offset for r in decoded.records])
+    def events(self, records: Sequence[Any], events: EventBatch, catalog: Catalog) -> None:
+        """Apply the right events that are not retries and were not sent on twice; make their item events."""
+        retry = self.duplicates(records, events)
+        columns, right = events.columns, events.right
+        if not right.all():
+            columns = columns.where(right)
         if retry.any():
             columns = columns.where(~retry)
-        columns.category, columns.creator = catalog.catalog.attributes(columns.item)
+        if not len(columns):
+            return
+        columns.category, columns.creator = catalog.attributes(columns.item)
         applied = self.users.apply(columns)
         self._touch(applied.rows)
-        self._out.append(item_events(applied, self.number))
+        self._put_out(item_events(applied, self.number), "events", int(columns.offset[0]))
 
     def shown(self, impressions: list[Shown], records: Sequence[Any]) -> None:
         """Count impressions in the rows of users, and make item events of their slots."""
@@ -118,19 +147,36 @@ class UserPartition(StagePartition):
         within = np.arange(len(out)) - np.repeat(np.cumsum(slots) - slots, slots)
         out["source_seq"] = np.repeat(offsets, slots) * MAX_SLOTS + within
         out["source_partition"] = self.number + SHOWN_SOURCE
-        self._out.append(out[np.repeat(fresh, slots)])
+        self._put_out(out[np.repeat(fresh, slots)], "impressions", int(offsets[0]))
 
-    def profile(self, profile: UserProfile) -> None:
-        """Set the profile of a user."""
-        self._touch(np.array([self.users.profile(profile)], np.int64))
-        self._forgotten.discard(hash64(profile.user_id))
+    def _put_out(self, out: npt.NDArray[np.void], source: str, first_offset: int) -> None:
+        if first_offset < self._combined_from.get(source, first_offset + 1):
+            out["alone"] = 1
+        self._out.append(out)
 
-    def forget(self, key: int) -> None:
-        """Delete the data of a user."""
-        row = self.users.forget(key)
+    # -- profiles
+
+    def user_record(self, user_id: str, profile: UserProfile | None, record: Any) -> None:
+        """Apply a record of `users`: set the profile of a user, or, when it is None, delete the user's data.
+
+        A record that was sent on is skipped when one with a later timestamp was applied already.
+        """
+        key = hash64(user_id)
+        if origin_of(record) is not None and self._superseded(key, record.timestamp):
+            return
+        if profile is None:
+            row = self.users.forget(key, record.offset, record.timestamp)
+        else:
+            row = self.users.profile(profile, record.offset, record.timestamp)
         if row >= 0:
             self._touch(np.array([row], np.int64))
-        self._forgotten.add(key)
+            (self._forgotten.add if profile is None else self._forgotten.discard)(key)
+
+    def _superseded(self, key: int, timestamp: int) -> bool:
+        row = self.state.rows.row(key)
+        return row >= 0 and bool(self.state.rows.data["profile_ts"][row] > timestamp)
+
+    # -- what goes out
 
     def _touch(self, rows: I64) -> None:
         self._touched.append(rows)
@@ -140,7 +186,7 @@ class UserPartition(StagePartition):
         """Return changes since the last call: packed rows, keys of deleted users, item events in order."""
         rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
         keys = self.state.rows.data["key"][rows]
-        gone = sorted(self._forgotten)
+        gone = self._without_data()
         there = keys != 0
         if gone:
             there &= ~np.isin(keys, np.array(gone, np.uint64))
@@ -149,3 +195,19 @@ class UserPartition(StagePartition):
         out, self._out = self._out, []  # in order: the consumer detects repeated events by growing numbers
         self._touched, self._forgotten = [], set()
         return self.state.rows.pack(rows), gone, out
+
+    def _without_data(self) -> list[int]:
+        """Return the keys of users that were forgotten and have done nothing since."""
+        keys = np.array(sorted(self._forgotten), np.uint64)
+        if not len(keys):
+            return []
+        rows = self.state.rows.find(keys)
+        packed = self.state.rows.pack(rows[rows >= 0])
+        back = packed.keys[known(packed)]
+        return [key for key in keys.tolist() if key not in back]
+
+    def changes(self) -> Changes:
+        """Return the changes that the changelog does not have yet."""
+        for key, value in self.origins.records():
+            self.state.set_meta(key, value)
+        return self.state.take()

@@ -17,8 +17,10 @@ from headrace.console.screen import Reporter
 from headrace.console.verification.partitions import Verification
 from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
+from headrace.oracle.records.frames import use_secret
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
+from headrace.streams.messages.ids import use_key
 from headrace.streams.settings import Settings
 from headrace.streams.topics.lag import lag
 from headrace.streams.topics.names import Topics
@@ -55,6 +57,8 @@ async def verify(
         A topic is missing, or broker or store do not answer.
     """
     began = time.monotonic()
+    use_key(settings.id_key)
+    use_secret(settings.id_key)
     try:
         result = await _verify(settings, at, first, redis, report)
     except KafkaError as exc:

@@ -92,10 +92,12 @@ cdef inline void advance_ring(unsigned char *row, const Tier *t, int metrics, ui
     head[0] = <int32_t>bucket
 
 
-cdef inline double advance_to(unsigned char *row, const Plan *p, int64_t ts, const Spot *spot) noexcept nogil:
-    """Bring windows, decayed counts and ``updated`` forward to ``ts``; return the weight of an event at ``ts``.
+cdef inline double advance_to(
+    unsigned char *row, const Plan *p, int64_t ts, int64_t weighed_at, const Spot *spot
+) noexcept nogil:
+    """Bring windows, decayed counts and ``updated`` forward to ``ts``; return the weight of an event.
 
-    Decayed counts are those at the start of a period (``stand_ms``); the weight of an event depends on its
+    The weight is that of an event at ``weighed_at``, which is not after ``ts`` and of the same day. Decayed counts are those at the start of a period (``stand_ms``); the weight of an event depends on its
     distance from it. A row that is newer than ``ts`` is not changed.
     """
     cdef int64_t *updated = <int64_t *>(row + p.updated)
@@ -113,7 +115,7 @@ cdef inline double advance_to(unsigned char *row, const Plan *p, int64_t ts, con
         stands = to
     if ts > updated[0]:
         updated[0] = ts
-    return exp2(<double>(ts - stands * p.stand_ms) / p.half_life_ms)
+    return exp2(<double>(weighed_at - stands * p.stand_ms) / p.half_life_ms)
 
 
 cdef inline void add_amount(

@@ -49,7 +49,7 @@ cdef class Counter:
             for i in range(n):
                 row = &raw[0] + where[i] * self.size
                 locate(p, when[i], &spot)
-                add_amount(row, p, &spot, <int>which[i], min(much[i], MOST), advance_to(row, p, when[i], &spot))
+                add_amount(row, p, &spot, <int>which[i], min(much[i], MOST), advance_to(row, p, when[i], when[i], &spot))
 
 
 cdef int _plan_tier(Plan *p, int k, dtype, name, int64_t bucket_ms, uint32_t ring) except -1:

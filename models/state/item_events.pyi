@@ -27,3 +27,11 @@ def item_events(
 def split_item_events(arrays: list[Records], count: int) -> tuple[Records, I64]:
     """Return all item events by the partition of their item (modulo ``count``), and how many each has, int64
     ``(count,)``. The order within a partition is kept."""
+
+def combine_item_events(events: Records) -> Records:
+    """Return fewer item events that say the same; numbers of a source must rise in ``events``.
+
+    Those of the same source, item, other item, country, kind and minute become one: the amounts are added,
+    and it has the number of the last of them. Numbers of a source rise in the result, too. Events that are
+    ``alone`` stay as they are.
+    """

@@ -1,15 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Item events: made of user events and their pairs, and split by partition; compiled."""
+"""Item events: made of user events and their pairs, put together, and split by partition; compiled."""
 
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from headrace.streams.hashing cimport MIX
 
 import numpy as np
 
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 
 if sizeof(ItemEvent) != ITEM_EVENT.itemsize or tuple(ITEM_EVENT.names) != (
-    "item", "other", "country", "ts", "source_seq", "seq_weight", "co_weight", "amount", "source_partition",
-    "kind", "pad",
+    "item", "other", "country", "ts", "source_seq", "amount", "seq_weight", "span", "source_partition", "kind",
+    "alone", "pad",
 ):
     raise ImportError(
         "headrace.models.state.item_events was compiled with another ITEM_EVENT than that of"
@@ -57,7 +60,7 @@ def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs,
             if keep[kind[i]]:
                 to[made].item, to[made].country, to[made].ts = item[i], country[i], ts[i]
                 to[made].kind = kind[i]
-                to[made].amount = dwell_s[i] if kind[i] == _DWELL else 1
+                to[made].amount = <uint32_t>dwell_s[i] if kind[i] == _DWELL else 1
                 to[made].source_seq = offset[i] * seq_step
                 to[made].source_partition = partition
                 made += 1
@@ -117,3 +120,71 @@ def split_item_events(list arrays not None, int count):
                     to[place[p]] = e[i]
                     place[p] += 1
     return out, sizes
+
+
+cdef enum:
+    MINUTE_MS = 60_000
+
+
+cdef inline uint64_t _mixed(const ItemEvent *e) noexcept nogil:
+    cdef uint64_t h = (e.item * MIX) ^ e.other
+    h = ((h ^ (h >> 29)) * MIX) ^ e.country
+    h = ((h ^ (h >> 31)) * MIX) ^ (<uint64_t>(e.ts // MINUTE_MS) << 24 | <uint64_t>e.source_partition << 8 | e.kind)
+    return (h ^ (h >> 30)) * MIX
+
+
+cdef inline bint _alike(const ItemEvent *a, const ItemEvent *b) noexcept nogil:
+    return (
+        a.item == b.item and a.other == b.other and a.kind == b.kind and a.country == b.country
+        and a.source_partition == b.source_partition and a.ts // MINUTE_MS == b.ts // MINUTE_MS
+    )
+
+
+cdef inline void _put_together(ItemEvent *to, const ItemEvent *e) noexcept nogil:
+    """Add an earlier event ``e`` to a later one: the later one's number stays."""
+    cdef int64_t oldest = min(to.ts - to.span, e.ts - e.span)
+    to.ts = max(to.ts, e.ts)
+    to.span = <uint16_t>(to.ts - oldest)
+    to.amount += e.amount
+    to.seq_weight += e.seq_weight
+
+
+def combine_item_events(events):
+    """Return fewer item events that say the same; numbers of a source must rise in ``events``.
+
+    Those of the same source, item, other item, country, kind and minute become one: the amounts are added, and
+    it has the number of the last of them. Numbers of a source rise in the result, too. Events that are
+    ``alone`` stay as they are.
+    """
+    cdef const unsigned char[::1] raw = records_of(events)
+    cdef Py_ssize_t i, n = len(events), slots = 16, made
+    cdef size_t at
+    if n < 2:
+        return events
+    while slots < 2 * n:
+        slots *= 2
+    out = np.empty(n, ITEM_EVENT)
+    cdef unsigned char[::1] out_raw = out.view(np.uint8)
+    cdef const ItemEvent *e = <const ItemEvent *>&raw[0]
+    cdef ItemEvent *to = <ItemEvent *>&out_raw[0]
+    cdef int32_t *table = <int32_t *>calloc(slots, sizeof(int32_t))  # place in ``to`` + 1
+    if table == NULL:
+        raise MemoryError
+    made = n  # filled from the end: the order is that of the last event of each
+    with nogil:
+        for i in range(n - 1, -1, -1):
+            if e[i].alone:
+                made -= 1
+                to[made] = e[i]
+                continue
+            at = <size_t>_mixed(&e[i]) & (slots - 1)
+            while table[at] and not _alike(&to[table[at] - 1], &e[i]):
+                at = (at + 1) & (slots - 1)
+            if table[at]:
+                _put_together(&to[table[at] - 1], &e[i])
+            else:
+                made -= 1
+                to[made] = e[i]
+                table[at] = <int32_t>(made + 1)
+    free(table)
+    return out[made:]

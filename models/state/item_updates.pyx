@@ -11,6 +11,9 @@ import numpy as np
 
 from headrace.streams.messages.columns import KIND
 
+cdef enum:
+    MINUTE_MS = 60_000  # decayed counts weigh an event by its minute: events of a minute may be put together
+
 cdef int _CLICK = KIND["click"]
 
 
@@ -53,6 +56,7 @@ cdef class ItemUpdates:
         cdef int64_t *first
         cdef const ItemEvent *e
         cdef int metric
+        cdef double weight
         cdef Spot spots[AHEAD]
         cdef Spot here
         cdef Spot *spot
@@ -91,12 +95,13 @@ cdef class ItemUpdates:
                 if self.by_country:
                     (<uint64_t *>(row + self.country))[0] = e[i].country
                 first = <int64_t *>(row + self.first_ts)
-                if first[0] == 0 or e[i].ts < first[0]:
-                    first[0] = e[i].ts
+                if first[0] == 0 or e[i].ts - e[i].span < first[0]:
+                    first[0] = e[i].ts - e[i].span
                 if e[i].kind == _CLICK and e[i].ts > (<int64_t *>(row + self.last_click))[0]:
                     (<int64_t *>(row + self.last_click))[0] = e[i].ts
                 metric = self.metric[e[i].kind]
-                add_amount(row, p, &here, metric, <int64_t>e[i].amount, advance_to(row, p, e[i].ts, &here))
+                weight = advance_to(row, p, e[i].ts, e[i].ts // MINUTE_MS * MINUTE_MS, &here)
+                add_amount(row, p, &here, metric, <int64_t>e[i].amount, weight)
         return done
 
     cdef int _check(self, const ItemEvent *e, Py_ssize_t n) except -1:
@@ -106,7 +111,7 @@ cdef class ItemUpdates:
         for i in range(n):
             if (
                 e[i].kind >= n_kinds or self.metric[e[i].kind] < 0
-                or not 0 <= e[i].ts <= self.counter.plan.latest or not 0 <= e[i].amount < 1e9
+                or not e[i].span <= e[i].ts <= self.counter.plan.latest
             ):
                 raise ValueError(f"item event of kind {e[i].kind} at {e[i].ts}, amount {e[i].amount}")
         return 0

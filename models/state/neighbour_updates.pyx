@@ -91,11 +91,11 @@ cdef class NeighbourUpdates:
             updated[0] = e.ts
         own = 1 if now == stands else <float>exp2(<double>((now - stands) * self.step_ms) / self.half_life_ms)
         seq_total[0] += e.seq_weight * own
-        co_total[0] += e.co_weight * own
+        co_total[0] += e.amount * own
         for j in range(self.n_slots):
             if other[j] == e.other:
                 seq[j] += e.seq_weight * own
-                co[j] += e.co_weight * own
+                co[j] += e.amount * own
                 return
             if not other[j]:  # places are filled in order and never emptied
                 place = j
@@ -105,4 +105,4 @@ cdef class NeighbourUpdates:
             for j in range(1, self.n_slots):
                 if seq[j] + co[j] < weakest:
                     place, weakest = j, seq[j] + co[j]
-        other[place], seq[place], co[place] = e.other, e.seq_weight * own, e.co_weight * own
+        other[place], seq[place], co[place] = e.other, e.seq_weight * own, e.amount * own

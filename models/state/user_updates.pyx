@@ -23,7 +23,7 @@ cdef class UserUpdates:
     """Applies events to rows of users: counts, tastes, recent clicks, sessions, pairs."""
 
     cdef Counter counter
-    cdef ptrdiff_t hot, offset, country, n_clicks, session_len, has_profile, recent, recent_ts
+    cdef ptrdiff_t hot, offset, country, n_clicks, session_len, recent, recent_ts
     cdef ptrdiff_t slots[2]
     cdef ptrdiff_t weights[2]
     cdef ptrdiff_t when[2]
@@ -54,7 +54,6 @@ cdef class UserUpdates:
         self.country = field_at(dtype, "country", "<u8")
         self.n_clicks = field_at(dtype, "n_clicks", "<i8")
         self.session_len = field_at(dtype, "session_len", "<i4")
-        self.has_profile = field_at(dtype, "has_profile", "?")
         self.recent = field_at(dtype, "recent", "<u8", (recent,))
         self.recent_ts = field_at(dtype, "recent_ts", "<i8", (recent,))
         self.hot = max(self.recent, self.recent_ts) + 8 * recent
@@ -123,11 +122,11 @@ cdef class UserUpdates:
                 if not fresh[i]:
                     continue
                 (<int64_t *>(row + self.offset))[0] = offset[i]
-                if country[i] and not (row + self.has_profile)[0]:
+                if country[i]:
                     (<uint64_t *>(row + self.country))[0] = country[i]
                 metric = self.metric[kind[i]]
                 taste = self.taste[kind[i]]
-                weight = advance_to(row, p, ts[i], &here)
+                weight = advance_to(row, p, ts[i], ts[i], &here)
                 if metric >= 0:
                     add_amount(row, p, &here, metric, 1, weight)
                 if kind[i] == _DWELL:
@@ -141,7 +140,7 @@ cdef class UserUpdates:
                     if creator[i]:
                         self._affinity(row, 1, creator[i], taste, ts[i])
                 if kind[i] == _CLICK:
-                    made += self._click(row, item[i], country[i], ts[i], offset[i], pairs + made)
+                    made += self._click(row, item[i], ts[i], offset[i], pairs + made)
         return done, out[:made]
 
     cdef inline void _prefetch(self, const unsigned char *row, const Plan *p, const Spot *spot) noexcept nogil:
@@ -179,7 +178,7 @@ cdef class UserUpdates:
         slots[place], weights[place] = key, amount
 
     cdef inline int _click(
-        self, unsigned char *row, uint64_t item, uint64_t country, int64_t ts, int64_t offset, ItemEvent *out
+        self, unsigned char *row, uint64_t item, int64_t ts, int64_t offset, ItemEvent *out
     ) noexcept nogil:
         """Put a click at its time on the rings; return how many pairs it made.
 
@@ -212,11 +211,11 @@ cdef class UserUpdates:
                 break
             at = times[here]
             if items[here] != item:
-                out[made].item, out[made].other, out[made].country = items[here], item, country
+                out[made].item, out[made].other = items[here], item
                 out[made].ts = ts
                 out[made].source_seq = offset * self.seq_step + 1 + k
                 out[made].seq_weight = <float>(1.0 / (k + 1))
-                out[made].co_weight = 1
+                out[made].amount = 1
                 out[made].kind = _PAIR
                 made += 1
         if place == 0:

@@ -42,13 +42,10 @@ ROW = np.dtype(
         ("offset", "<i8"),  # of the last record of `events` applied; -1 before the first
         ("shown_offset", "<i8"),  # of the last record of `impressions` applied
         ("updated", "<i8"),  # time of the newest event or impression, or of a later record of `users`
-        ("country", "<u8"),  # of the profile, else the last one seen
+        ("country", "<u8"),  # the last one seen in an event
         ("n_clicks", "<i8"),  # all-time; n_clicks % RECENT is the ring's next place
         ("session_len", "<i4"),
         ("layout", "<u4"),
-        ("age", "<i2"),  # -1 unknown
-        ("has_profile", "?"),
-        ("pad", "u1", (5,)),
         ("cat_ts", "<i8"),  # time of the weights
         ("creator_ts", "<i8"),
         ("cat", "<u8", (AFFINITIES,)),
@@ -56,14 +53,20 @@ ROW = np.dtype(
         ("creator", "<u8", (AFFINITIES,)),
         ("creator_w", "<f4", (AFFINITIES,)),
         *COUNTS.summary(),
-        ("pad_2", "u1", (4,)),
+        ("age", "<i2"),  # -1 unknown
+        ("has_profile", "?"),  # the account service sent a profile: the row never expires
+        ("pad", "u1"),
         ("recent_ts", "<i8", (RECENT,)),
         ("recent", "<u8", (RECENT,)),  # rings of the newest clicks, in the order of their time
+        ("home", "<u8"),  # country of the profile
         ("preferred", "<u8", (PREFERRED,)),
         ("followed", "<u8", (FOLLOWED,)),
         ("profile_offset", "<i8"),  # of the last record of `users` applied
         ("profile_ts", "<i8"),  # timestamp of that record, ms
-        ("since", "<i8"),  # the row counts events after this offset: the ``offset`` when it was last forgotten
+        (
+            "since",
+            "<i8",
+        ),  # the row counts events after this offset: the ``offset`` when it was last forgotten
         ("shown_since", "<i8"),  # the same for impressions
         *COUNTS.cells(),
     ]
@@ -81,8 +84,18 @@ _TASTE = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "
 #: Events of these kinds also become item events of the same kind.
 _FOR_ITEMS = {"shown", "click", "skip", "dwell", "like", "save"}
 
-#: The row of a forgotten user keeps these fields.
-_KEPT = ("key", "offset", "shown_offset", "layout")
+#: The row of a forgotten user has only these fields: they say which records count for it.
+_GUARD = (
+    "key",
+    "offset",
+    "shown_offset",
+    "updated",
+    "layout",
+    "profile_offset",
+    "profile_ts",
+    "since",
+    "shown_since",
+)
 
 _COUNTER = COUNTS.counter(ROW)
 
@@ -161,36 +174,68 @@ class UserState:
         _COUNTER.add(data, rows, ts, metric, slots.astype(np.int64))
         return distinct(rows, len(data)), fresh
 
-    def profile(self, profile: UserProfile) -> int:
-        """Put a profile of the account service into its row; return the row."""
-        row = int(self.table.take([hash64(profile.user_id)])[0])
+    def profile(self, profile: UserProfile, offset: int, ts: int) -> int:
+        """Put a profile of the account service into its row; return the row, -1 when it is not newer.
+
+        Parameters
+        ----------
+        offset, ts
+            Offset and timestamp (ms) of its record in `users`.
+        """
+        row = self._newer(hash64(profile.user_id), offset, ts)
+        if row < 0:
+            return row
         data = self.table.data
-        data["has_profile"][row] = bool(profile.country)
-        data["country"][row] = hash64(profile.country) or data["country"][row]
+        data["has_profile"][row] = True
+        data["home"][row] = hash64(profile.country)
         data["age"][row] = -1 if profile.age is None else profile.age
         data["preferred"][row] = _padded(profile.preferred_categories, PREFERRED)
         data["followed"][row] = _padded(profile.followed_creators, FOLLOWED)
+        _COUNTER.add(data, *(np.array([value], np.int64) for value in (row, max(0, ts), 0, 0)))
         return row
 
-    def forget(self, key: int) -> int:
-        """Clear a user's row; return the row, -1 when there is none.
+    def forget(self, key: int, offset: int, ts: int) -> int:
+        """Clear a user's row; return the row, -1 when it was cleared at this record before.
 
-        The offsets stay: an earlier event that is delivered again must not be counted.
+        A row without data stays: records up to its offsets are not counted when they are delivered again.
+
+        Parameters
+        ----------
+        offset, ts
+            Offset and timestamp (ms) of the tombstone in `users`.
         """
-        row = self.table.row(key)
-        if row >= 0:
-            data = self.table.data
-            kept = {name: data[name][row] for name in _KEPT}
-            data[row] = BLANK
-            for name, value in kept.items():
-                data[name][row] = value
+        row = self._newer(key, offset, ts)
+        if row < 0:
+            return row
+        data = self.table.data
+        kept = {name: data[name][row] for name in _GUARD}
+        data[row] = BLANK
+        for name, value in kept.items():
+            data[name][row] = value
+        data["since"][row], data["shown_since"][row] = kept["offset"], kept["shown_offset"]
+        data["updated"][row] = max(0, ts)
         return row
+
+    def _newer(self, key: int, offset: int, ts: int) -> int:
+        """Note a record of `users` in the row of ``key``; return the row, -1 when it has a newer record."""
+        row = int(self.table.take([key])[0])
+        data = self.table.data
+        if offset <= data["profile_offset"][row]:
+            return -1
+        data["profile_offset"][row], data["profile_ts"][row] = offset, ts
+        return row
+
+
+def country_of(rows: npt.NDArray[np.void]) -> U64:
+    """Return the countries of users, uint64 ``(n,)``: that of the profile, else the last one seen."""
+    home: U64 = rows["home"]
+    return np.where(home != 0, home, rows["country"])
 
 
 def known(packed: Sequence[bytes]) -> npt.NDArray[np.bool_]:
     """Return which packed rows have any data, bool ``(n,)``: rows of forgotten users have none."""
     rows, _ = unpack(packed, ROW)
-    for name in _KEPT:
+    for name in _GUARD:
         rows[name] = BLANK[name]
     words = rows.view(np.uint64).reshape(len(rows), ROW.itemsize // 8)
     differs: npt.NDArray[np.bool_] = np.any(words != BLANK.reshape(1).view(np.uint64), axis=1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.streams.messages.ids import KnownIds, hash_many
+from headrace.streams.messages.event_fields import RIGHT, event_fields
+from headrace.streams.messages.ids import hash_many, words
 from headrace.streams.messages.schemas import Event
+from headrace.streams.topics.placement import FORWARDED
 
 I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
@@ -26,19 +29,17 @@ ITEM_EVENT = np.dtype(
         ("item", "<u8"),  # decides the partition
         ("other", "<u8"),  # the other item of a pair, else 0
         ("country", "<u8"),
-        ("ts", "<i8"),
+        ("ts", "<i8"),  # of the newest event in it, ms
         ("source_seq", "<i8"),  # number within the source partition: only grows; the same after a replay
+        ("amount", "<u4"),  # number of events (pair: of pairs), or the dwell time in seconds
         ("seq_weight", "<f4"),  # pair: weight for ``other`` after ``item``
-        ("co_weight", "<f4"),  # pair: weight for both together, in any order
-        ("amount", "<f4"),  # 1, or the dwell time in seconds
+        ("span", "<u2"),  # ms between the oldest and the newest event in it
         ("source_partition", "<u2"),
         ("kind", "u1"),
-        ("pad", "u1"),
+        ("alone", "u1"),  # 1: never put together with others (``combine_item_events``)
+        ("pad", "u1", (2,)),
     ]
 )
-
-
-_COUNTRIES = KnownIds(10_000)
 
 
 @dataclass(slots=True)
@@ -83,18 +84,100 @@ def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColum
         kind=np.frombuffer(bytes(map(KIND.__getitem__, [e.type for e in events])), np.int8),
         ts=np.fromiter([e.ts for e in events], np.int64, n),
         dwell_s=((dwell_ms + 500) // 1000).astype(np.float32),
-        country=_COUNTRIES.many([e.context.country for e in events]),
+        country=hash_many([e.context.country for e in events]),
         offset=np.array(offsets, np.int64),
         category=np.zeros(n, np.uint64),
         creator=np.zeros(n, np.uint64),
     )
 
 
+@dataclass(slots=True)
+class EventBatch:
+    """The decoded events of a batch of `events`, with a verdict for each; arrays have shape ``(n,)``.
+
+    Attributes
+    ----------
+    columns
+        All of them, those to be rejected too.
+    event_id
+        64-bit ids of their ``event_id``, uint64.
+    timestamp
+        Timestamps of their records, int64, ms.
+    verdict
+        Of ``streams/messages/event_fields``: ``RIGHT`` (0) or why it must not be applied, uint8.
+    sent_on
+        Whether the record was sent on from another partition, bool.
+    """
+
+    columns: EventColumns
+    event_id: U64
+    timestamp: I64
+    verdict: npt.NDArray[np.uint8]
+    sent_on: npt.NDArray[np.bool_]
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Return which events may be applied, bool ``(n,)``."""
+        right: npt.NDArray[np.bool_] = self.verdict == RIGHT
+        return right
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What decides the verdict on an event; times in ms.
+
+    Attributes
+    ----------
+    partitions
+        Number of partitions of `events`.
+    lateness_ms, future_ms
+        How far ``ts`` may be before and after the record's timestamp.
+    """
+
+    partitions: int
+    lateness_ms: int
+    future_ms: int
+
+
+#: A record dated further past the clock of the worker is refused: its unit or its clock is wrong. A day, not
+#: ``future_ms``: the worker's own clock may be hours behind.
+CLOCK_SLACK_MS = 24 * 3_600_000
+
+
+def read_events(
+    events: list[Event], records: list[Any], partition: int, limits: Limits, now_ms: int
+) -> EventBatch:
+    """Return decoded events of one partition as columns, each with a verdict.
+
+    Parameters
+    ----------
+    records
+        The record of each event.
+    now_ms
+        The worker's clock, ms since the epoch.
+    """
+    user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, sent_on = event_fields(
+        events,
+        records,
+        KIND,
+        partition=partition,
+        partitions=limits.partitions,
+        lateness_ms=limits.lateness_ms,
+        future_ms=limits.future_ms,
+        newest_ms=now_ms + CLOCK_SLACK_MS,
+        key_words=words(),
+        sent_on_header=FORWARDED,
+    )
+    nothing = np.zeros(len(events), np.uint64)
+    columns = EventColumns(user, item, kind, ts, dwell_s, country, offset, nothing, nothing)
+    return EventBatch(columns, event_id, timestamp, verdict, sent_on)
+
+
 #: The largest time the public messages allow (the year 2100), ms.
 MAX_TS = 4_102_444_800_000
 
-#: The largest amount of one event: a day of dwell, in seconds.
-MAX_AMOUNT = 86_400
+#: The largest amount of one item event: 10,000 events, each with a day of dwell, in seconds.
+MAX_AMOUNT = 10_000 * 86_400
 #: Most item events in one record of `item-events`: with one record per event, transport would cost more than
 #: counting.
 PACKED = 512
@@ -134,6 +217,6 @@ def sound_item_events(events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Return which events have valid values in all fields, bool ``(n,)``."""
     sound: npt.NDArray[np.bool_] = (events["kind"] < len(KINDS)) & (events["item"] != 0)
     sound &= (events["ts"] >= 0) & (events["ts"] <= MAX_TS) & (events["source_seq"] >= 0)
-    for name in ("amount", "seq_weight", "co_weight"):
-        sound &= (events[name] >= 0) & (events[name] <= MAX_AMOUNT)  # false for NaN
+    sound &= events["amount"] <= MAX_AMOUNT
+    sound &= (events["seq_weight"] >= 0) & (events["seq_weight"] <= MAX_AMOUNT)  # false for NaN
     return sound

@@ -1,54 +1,53 @@
 """Ids: strings in messages, 64-bit integers (hashes) in state.
 
 Vectorised state needs columns of 64-bit integers. With 10 million items the probability that two of them have
-the same hash is about 3 in a million (birthday bound, ``n**2 / 2**65``).
+the same hash is about 3 in a million (birthday bound, ``n**2 / 2**65``). The hash is keyed (SipHash-1-3), so
+nobody who does not know the key of the installation can choose ids that have the same hash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
+
+from headrace.streams.messages.siphash import id_of_text, ids_of_texts
 
 U64 = npt.NDArray[np.uint64]
 
 #: Reserved id: no item, no category, no creator.
 NONE: int = 0
 
-_digest = xxhash.xxh3_64_intdigest
-_EMPTY = np.uint64(_digest(b""))
+
+def key_words(secret: str) -> tuple[int, int]:
+    """Return the two 64-bit words of the key that a secret text stands for (BLAKE2b, 16 bytes)."""
+    digest = hashlib.blake2b(secret.encode(), digest_size=16, person=b"headrace ids").digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+class _Key:
+    """The key of this process: the same in every process of an installation."""
+
+    words = key_words("")
+
+
+def use_key(secret: str) -> None:
+    """Hash ids under another key from now on. Call it before the first id is hashed (``HEADRACE_ID_KEY``)."""
+    _Key.words = key_words(secret)
+
+
+def words() -> tuple[int, int]:
+    """Return the two 64-bit words of the key in use."""
+    return _Key.words
 
 
 def hash64(text: str) -> int:
-    """Return the 64-bit id of ``text`` (xxh3); the empty string is ``NONE``."""
-    return (_digest(text.encode()) or 1) if text else NONE
+    """Return the 64-bit id of ``text``; the empty string is ``NONE``."""
+    return id_of_text(text, *_Key.words)
 
 
 def hash_many(texts: Iterable[str]) -> U64:
     """Return the ids of ``texts``, uint64 ``(n,)``; the id of an empty string is ``NONE``."""
-    texts = texts if isinstance(texts, Sequence) else list(texts)
-    out = np.fromiter(map(_digest, map(str.encode, texts)), np.uint64, len(texts))
-    out[out == NONE] = 1
-    for i in np.flatnonzero(out == _EMPTY).tolist():
-        out[i] = hash64(texts[i])
-    return out
-
-
-class KnownIds(dict[str, int]):
-    """A cache of ids by text, for texts with few different values; at most ``limit`` entries."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def __missing__(self, text: str) -> int:
-        if len(self) >= self._limit:
-            self.clear()
-        self[text] = out = hash64(text)
-        return out
-
-    def many(self, texts: Sequence[str]) -> U64:
-        """Return the ids of ``texts``, as ``hash_many`` does."""
-        return np.fromiter(map(self.__getitem__, texts), np.uint64, len(texts))
+    return ids_of_texts(texts if isinstance(texts, list) else list(texts), *_Key.words)

@@ -51,7 +51,7 @@ AGENTS: tuple[AgentFlow, ...] = (
         "ingest",
         reads=("users", "events", "impressions", "items"),
         tails=("items",),
-        writes=("item_events", "dead_letters"),
+        writes=("item_events", "events", "users", "items", "dead_letters"),
         state=("user_state",),
     ),
     AgentFlow(

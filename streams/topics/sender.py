@@ -180,6 +180,11 @@ class BatchSender(Service):
         frames = frame_records(rows.keys, rows.blob, rows.bounds, self._batch_bytes)
         return await self._send(topic, frames, records, partition)
 
+    def pieces_in_batch(self, size: int, per_record: int) -> int:
+        """Return how many elements of ``size`` bytes ``send_pieces`` surely writes as one record batch."""
+        overhead = 64 + -(-self._batch_bytes // (size * per_record)) * 48
+        return max(1, (self._batch_bytes - overhead) // size)
+
     async def send_pieces(
         self, topic: str, data: npt.NDArray[Any], per_record: int, *, partition: int
     ) -> Written:

@@ -16,14 +16,22 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.partitions.items import ItemPartition
 from headrace.agents.partitions.users import UserPartition
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
+from headrace.models.state.item_events import combine_item_events
+from headrace.serving.catalog import Catalog
 from headrace.streams.messages.codec import Decoder
-from headrace.streams.messages.columns import ITEM_EVENT, pack_item_events, read_item_events
+from headrace.streams.messages.columns import (
+    ITEM_EVENT,
+    EventBatch,
+    Limits,
+    pack_item_events,
+    read_events,
+    read_item_events,
+)
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import Changes, StatePartition
@@ -32,6 +40,12 @@ from headrace.streams.tables.rows import RowTable, unpack
 SETTINGS = Settings(dedup_window_ms=60_000)
 T0 = 1_700_000_000_000
 DECODER = Decoder(Event, 65_536)
+LIMITS = Limits(1, SETTINGS.lateness_ms, SETTINGS.future_ms)
+
+
+def decode(records: list[Rec]) -> EventBatch:
+    decoded = DECODER.batch(records)
+    return read_events(decoded.values, decoded.records, 0, LIMITS, T0)
 
 
 @dataclass
@@ -40,6 +54,7 @@ class Rec:
     key: bytes | None = b""
     value: bytes | None = None
     timestamp: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def make_events(n: int, rng: np.random.Generator) -> list[Rec]:
@@ -95,6 +110,8 @@ class World:
         self.item_events: list[bytes] = []
         self.users, self.items, self.countries, self.pairs = Log(), Log(), Log(), Log()
         self.user_commit = self.item_commit = self.crashes = 0
+        self.visible = 0  # number of events that are in the topic by now
+        self.put_together = 0
 
     def dies(self) -> bool:
         died = bool(self.rng.random() < self.crash)
@@ -103,28 +120,30 @@ class World:
 
     def run_users(self) -> bool:
         """Run a process until it dies or has read everything; return whether it finished."""
-        part = UserPartition([self.users.recover(table(user_state, ("offset", "shown_offset")))], SETTINGS)
-        at, catalog = self.user_commit, CatalogFollower()
+        part = UserPartition([self.users.recover(table(user_state, user_state.ORDER))], SETTINGS)
+        at, catalog = self.user_commit, Catalog()
         if at and at < len(self.events):
             since = self.events[at].timestamp - SETTINGS.dedup_window_ms
             earlier = [r for r in self.events[:at] if r.timestamp >= since]
             if earlier:
-                part.duplicates(earlier, DECODER.batch(earlier))
+                part.duplicates(earlier, decode(earlier))
+        part.met_end("events", self.visible)
         while at < len(self.events):
             to = min(len(self.events), at + int(self.rng.integers(1, 12)))
             records = self.events[at:to]
-            part.events(records, DECODER.batch(records), catalog)
+            part.events(records, decode(records), catalog)
             at = to
+            self.visible = max(self.visible, at)
             if self.rng.random() < 0.3 and at < len(self.events):
                 continue  # several batches in one write
             *_, out = part.take()
             changes = part.state.take()
             if self.dies():
                 return False
-            packed = pack_item_events(np.concatenate(out) if out else np.zeros(0, ITEM_EVENT))
-            cut = int(self.rng.integers(len(packed) + 1)) if self.dies() else len(packed)
-            self.item_events += packed[:cut]
-            if cut < len(packed) or self.dies():
+            batches = self.batches(np.concatenate(out) if out else np.zeros(0, ITEM_EVENT))
+            cut = int(self.rng.integers(len(batches) + 1)) if self.dies() else len(batches)
+            self.item_events += [value for batch in batches[:cut] for value in batch]
+            if cut < len(batches) or self.dies():
                 return False
             if self.rng.random() < 0.3 and at < len(self.events):
                 part.state.put_back(changes)  # only the next stage has it: an online flush
@@ -134,6 +153,13 @@ class World:
                 return False
             self.user_commit = at
         return True
+
+    def batches(self, out: Any) -> list[list[bytes]]:
+        """Return the values of record batches: the broker takes each as a whole."""
+        step = int(self.rng.integers(1, 60))
+        together = [combine_item_events(out[i : i + step]) for i in range(0, len(out), step)]
+        self.put_together += len(out) - sum(map(len, together))
+        return [pack_item_events(part) for part in together]
 
     def run_items(self) -> bool:
         part = ItemPartition(
@@ -163,7 +189,7 @@ def outcome(world: World) -> list[dict[int, Any]]:
     """Return the durable state without the offsets, which depend on the batching."""
 
     def plain(log: Log, module: Any) -> dict[int, Any]:
-        names = [n for n in module.ROW.names if n not in {"offset", "shown_offset"}]
+        names = [n for n in module.ROW.names if n not in user_state.ORDER]
         return {k: {n: row[n].tolist() for n in names} for k, row in log.rows(module).items()}
 
     return [
@@ -190,6 +216,7 @@ def test_counts_after_crashes_equal_counts_without(seed: int) -> None:
         if done and rough.item_commit == len(rough.item_events):
             break
     assert rough.crashes >= 5, "the test must crash"
+    assert calm.put_together > 0, "item events must be put together"
     assert rough.user_commit == len(events)
     for name, here, there in zip(("users", "items", "countries"), outcome(rough), outcome(calm), strict=True):
         assert here.keys() == there.keys(), name
@@ -234,7 +261,7 @@ def test_records_that_come_again_after_a_rebalance_are_known() -> None:
     """State that stays is ahead of the committed offsets."""
     from headrace.streams.transport.batches import RecordBatch
 
-    part = UserPartition([table(user_state, ("offset", "shown_offset"))], SETTINGS)
+    part = UserPartition([table(user_state, user_state.ORDER)], SETTINGS)
     records = make_events(30, np.random.default_rng(5))
     assert len(part.unseen(RecordBatch("events", 0, records[:20]))) == 20
     part.seen(RecordBatch("events", 0, records[:20]))
@@ -247,7 +274,7 @@ def test_records_that_come_again_after_a_rebalance_are_known() -> None:
 def test_a_gap_after_a_rebalance_is_noticed_once() -> None:
     from headrace.streams.transport.batches import RecordBatch
 
-    part = UserPartition([table(user_state, ("offset", "shown_offset"))], SETTINGS)
+    part = UserPartition([table(user_state, user_state.ORDER)], SETTINGS)
     records = make_events(40, np.random.default_rng(5))
     first, gap = RecordBatch("events", 0, records[:10]), RecordBatch("events", 0, records[15:20])
     assert part.continues(first)

@@ -177,10 +177,9 @@ def _pairs(events: EventColumns, previous: npt.NDArray[np.uint64], tied: Bool) -
     pairs = np.zeros(len(who), ITEM_EVENT)
     pairs["item"] = previous[who, k]
     pairs["other"] = events.item[who]
-    pairs["country"] = events.country[who]
     pairs["ts"] = events.ts[who]
     pairs["seq_weight"] = 1.0 / (k + 1)
-    pairs["co_weight"] = 1.0
+    pairs["amount"] = 1
     pairs["kind"] = KIND["pair"]
     pairs["source_seq"] = events.offset[who] * SEQ_STEP + 1 + k
     return pairs

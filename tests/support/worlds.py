@@ -56,7 +56,7 @@ class World:
         self.users = UserState(new_table(), GAP_MS)
         self.neighbours = Neighbours()
         self.recommender = Recommender(policy or Policy(epsilon=0, mmr_lambda=1), budget=budget)
-        self._offset = 0
+        self._offset = self._profiles = 0
         for n in range(items):
             self.publish(item(n, **item_fields))
 
@@ -96,7 +96,8 @@ class World:
 
     def profile(self, user: str, **fields: Any) -> None:
         """Set a user's profile."""
-        self.users.profile(UserProfile(user, **fields))
+        self._profiles += 1
+        self.users.profile(UserProfile(user, **fields), self._profiles, T0)
 
     def row(self, user: str) -> Any:
         """Return a user's row ``(1,)``, None when unknown."""

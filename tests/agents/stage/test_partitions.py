@@ -21,7 +21,7 @@ from headrace.streams.tables.rows import RowTable, unpack
 
 
 def state(number: int = 0) -> StatePartition:
-    return StatePartition(number, RowTable(user_state.ROW, user_state.BLANK[()], ("offset", "shown_offset")))
+    return StatePartition(number, RowTable(user_state.ROW, user_state.BLANK[()], user_state.ORDER))
 
 
 class Tables:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from strategies import T0, item_events, offsets_ms, pieces
 
 from headrace.models.state.counts import HALF_LIFE_MS
+from headrace.models.state.item_events import combine_item_events
 from headrace.models.state.items import COUNTS, METRICS, ROW, WINDOWS, ItemState, country_key
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
@@ -108,7 +109,8 @@ def check(row: Any, mine: list[Any], now: int) -> None:
     for e in mine:
         metric, ts, amount = COUNTED[NAMES[int(e["kind"])]], int(e["ts"]), int(e["amount"])
         totals[metric] += amount
-        decayed[metric] += amount * 0.5 ** ((now - ts) / HALF_LIFE_MS)
+        minute = ts // MINUTE_MS * MINUTE_MS
+        decayed[metric] += amount * 0.5 ** ((now - minute) / HALF_LIFE_MS)
         for w, name in enumerate(WINDOW_NAMES):
             bucket, n = SPANS[name]
             windows[w, metric] += amount * (now // bucket - ts // bucket < n)
@@ -149,6 +151,18 @@ def test_against_counting_one_by_one(events: Events) -> None:
 
 
 @given(item_events())
+def test_events_put_together_count_as_one_by_one(events: Events) -> None:
+    together = combine_item_events(events)
+    one_by_one, at_once = apply(events), apply(together)
+    for a, b in ((one_by_one.table, at_once.table), (one_by_one.countries, at_once.countries)):
+        assert sorted(a.keys().tolist()) == sorted(b.keys().tolist())
+        mine, theirs = a.data[a.find(a.keys())], b.data[b.find(a.keys())]
+        for name in set(ROW.names or ()) - {"offset", "decayed"}:
+            np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+        np.testing.assert_allclose(mine["decayed"], theirs["decayed"], rtol=1e-12)
+
+
+@given(item_events())
 def test_asking_never_grows_and_inputs_are_left_alone(events: Events) -> None:
     before = events.tobytes()
     stats = apply(events)
@@ -180,7 +194,7 @@ def test_what_was_touched_is_told() -> None:
     assert stats.countries.data["item"][countries].tolist() == [7]
 
 
-def one(kind: str, amount: float = 1, n: int = 1) -> Events:
+def one(kind: str, amount: int = 1, n: int = 1) -> Events:
     event = np.zeros(n, ITEM_EVENT)
     event["item"], event["ts"], event["amount"], event["kind"] = 1, T0, amount, KIND[kind]
     return event
@@ -219,9 +233,10 @@ def test_records_of_one_offset_count_together_and_once() -> None:
 
 def test_the_kernel_refuses_what_it_was_not_made_for() -> None:
     stats = ItemState()
-    for broken in (one("click", amount=-1), one("click", amount=float("nan"))):
-        with pytest.raises(ValueError, match="item event"):
-            stats.apply(broken, np.array([0]))
+    broken = one("click")
+    broken["ts"], broken["span"] = 5, 6
+    with pytest.raises(ValueError, match="item event"):
+        stats.apply(broken, np.array([0]))
     with pytest.raises(ValueError, match="offsets"):
         stats.apply(one("click"), np.array([0, 1]))
 

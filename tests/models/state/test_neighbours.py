@@ -26,7 +26,7 @@ def pair_events(draw: st.DrawFn) -> Pairs:
     out = np.zeros(len(rows), ITEM_EVENT)
     for i, (item, other, offset, k) in enumerate(rows):
         out[i]["item"], out[i]["other"], out[i]["ts"] = item, other, T0 + offset
-        out[i]["seq_weight"], out[i]["co_weight"], out[i]["kind"] = 1 / k, 1, KIND["pair"]
+        out[i]["seq_weight"], out[i]["amount"], out[i]["kind"] = 1 / k, 1, KIND["pair"]
     return out
 
 
@@ -66,7 +66,7 @@ def brute_force(pairs: Pairs) -> dict[int, dict[int, tuple[float, float]]]:
         item, other = int(p["item"]), int(p["other"])
         fade = 0.5 ** ((newest[item] // STEP_MS - int(p["ts"]) // STEP_MS) * STEP_MS / HALF_LIFE_MS)
         seq, co = out[item].get(other, (0.0, 0.0))
-        out[item][other] = (seq + fade * float(p["seq_weight"]), co + fade * float(p["co_weight"]))
+        out[item][other] = (seq + fade * float(p["seq_weight"]), co + fade * float(p["amount"]))
     return out
 
 
@@ -125,7 +125,7 @@ def strengths(item: int, others: Sequence[tuple[int, float]], ts: int = T0) -> P
     out = np.zeros(len(others), ITEM_EVENT)
     out["item"], out["ts"], out["kind"] = item, ts, KIND["pair"]
     out["other"] = [o for o, _ in others]
-    out["seq_weight"] = out["co_weight"] = [w for _, w in others]
+    out["seq_weight"] = out["amount"] = [w for _, w in others]
     return out
 
 
@@ -156,9 +156,7 @@ def test_a_pair_becomes_next_one_way_and_together_both_ways() -> None:
     story = [Act(1, i, "click", T0 + i) for i in (1, 2, 3)]
     pairs = UserState(new_table(), GAP_MS).apply(columns(story)).pairs
     out = both_ways(pairs)
-    assert [
-        (int(p["item"]), int(p["other"]), float(p["seq_weight"]), float(p["co_weight"])) for p in out
-    ] == [
+    assert [(int(p["item"]), int(p["other"]), float(p["seq_weight"]), float(p["amount"])) for p in out] == [
         (1, 2, 1, 1),
         (2, 3, 1, 1),
         (1, 3, 0.5, 1),

@@ -101,8 +101,8 @@ def test_pairs_are_those_of_plain_session_lists(story: list[Act]) -> None:
     ] == brute_force_pairs(story)
     for p in got:
         act = story[int(p["source_seq"]) // SEQ_STEP]
-        assert (int(p["ts"]), int(p["country"])) == (act.ts, act.country)
-        assert (p["kind"], p["co_weight"]) == (KIND["pair"], 1)
+        assert (int(p["ts"]), int(p["country"])) == (act.ts, 0)
+        assert (p["kind"], p["amount"]) == (KIND["pair"], 1)
 
 
 @given(histories, st.randoms(use_true_random=False))

@@ -1,0 +1,45 @@
+"""Records that were sent on from wrong partitions: each is applied once. Pure.
+
+A record may be sent on twice, when the worker that does it crashes between sending and committing. The
+records of one wrong partition arrive in the order of their offsets there, so the last offset of each is
+enough to recognise those that come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from headrace.streams.topics.placement import Origin
+
+#: Key prefix of the meta records: then the topic and partition that a record was sent on from.
+MARK = b"from:"
+
+
+class Origins:
+    """The last offset applied of every wrong partition.
+
+    Parameters
+    ----------
+    meta
+        Meta records of the partition's changelog.
+    """
+
+    def __init__(self, meta: Mapping[bytes, bytes]) -> None:
+        self._marks = {
+            key: int.from_bytes(value, "little", signed=True)
+            for key, value in meta.items()
+            if key.startswith(MARK)
+        }
+
+    def fresh(self, origin: Origin) -> bool:
+        """Return whether the record from ``origin`` was not applied yet; note that it is now."""
+        key = MARK + f"{origin.topic}/{origin.partition}".encode()
+        if origin.offset <= self._marks.get(key, -1):
+            return False
+        self._marks[key] = origin.offset
+        return True
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the meta records."""
+        for key, mark in self._marks.items():
+            yield key, mark.to_bytes(8, "little", signed=True)

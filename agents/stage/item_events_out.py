@@ -1,0 +1,56 @@
+"""Item events on their way to `item-events`: put together, so that a busy item is one record a flush.
+
+A broker takes a record batch as a whole or not at all. So events are put together within one batch: after a
+crash between two batches, all events up to the last number in the topic were written, and none after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.agents.wiring import Wiring
+from headrace.models.state.item_events import combine_item_events, split_item_events
+from headrace.streams.messages.columns import PACKED
+
+Records = npt.NDArray[np.void]
+
+
+class ItemEventsOut:
+    """Item events that were not sent yet, in order."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._out: list[Records] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._out)
+
+    def add(self, events: list[Records]) -> None:
+        """Add arrays of ``ITEM_EVENT``; the numbers of a source must rise."""
+        self._out.extend(events)
+
+    async def send(self) -> None:
+        """Write everything added so far; return when the broker has acknowledged it."""
+        out, self._out = self._out, []
+        if not out:
+            return
+        topic, sender = self._wiring.topics.item_events, self._wiring.sender
+        events, sizes = split_item_events(out, await sender.partitions_of(topic))
+        ends = np.cumsum(sizes).tolist()
+        await asyncio.gather(
+            *(
+                self._send(number, events[end - size : end])
+                for number, (size, end) in enumerate(zip(sizes.tolist(), ends, strict=True))
+                if size
+            )
+        )
+
+    async def _send(self, partition: int, events: Records) -> None:
+        topic, sender = self._wiring.topics.item_events, self._wiring.sender
+        step = sender.pieces_in_batch(events.itemsize, PACKED)
+        for start in range(0, len(events), step):
+            together = combine_item_events(events[start : start + step])
+            await sender.send_pieces(topic, together, PACKED, partition=partition)

@@ -1,0 +1,93 @@
+"""Decides for every record whether it is applied where it is: its key, its partition, the worker's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from headrace.agents.partitions.origins import Origins
+from headrace.agents.stage.forwarding import Forwarding
+from headrace.agents.wiring import Wiring
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.codec import Decoded, check_key
+from headrace.streams.messages.columns import CLOCK_SLACK_MS, EventBatch
+from headrace.streams.messages.event_fields import ELSEWHERE
+from headrace.streams.messages.schemas import Event, check_event
+from headrace.streams.topics.murmur2 import partitions_of_keys
+from headrace.streams.topics.placement import origin_of
+from headrace.streams.transport.batches import RecordBatch
+
+#: A record and why it is rejected.
+Reject: TypeAlias = tuple[Any, RejectedError]
+
+
+class Placing:
+    """Sorts records: those to be applied, those sent on to another partition, those to be rejected."""
+
+    def __init__(self, wiring: Wiring, forwarding: Forwarding) -> None:
+        self._wiring = wiring
+        self._settings = wiring.settings
+        self._forwarding = forwarding
+
+    def here(self, batch: RecordBatch, record: Any, name: str, field: str, origins: Origins | None) -> bool:
+        """Return whether a record is to be applied; if it is in the wrong partition, send it on.
+
+        Parameters
+        ----------
+        name, field
+            The id that decides the partition, and the field it is from.
+        origins
+            Records from other partitions that were applied; None: they are applied whenever they come.
+
+        Raises
+        ------
+        RejectedError
+            The key is another one, the timestamp is far ahead, or records in the wrong partition are refused.
+        """
+        if record.key:
+            check_key(record, field, name)
+        self._check_clock(record)
+        if (
+            not record.key
+            or partitions_of_keys([record.key], self._settings.partitions)[0] != batch.partition
+        ):
+            self._forwarding.add(batch.topic, batch.partition, record, name, record.offset)
+            return False
+        origin = None if origins is None else origin_of(record)
+        return origin is None or origin.topic != batch.topic or origins is None or origins.fresh(origin)
+
+    def _check_clock(self, record: Any) -> None:
+        ahead = record.timestamp - self._wiring.clock.now_ms()
+        if ahead > CLOCK_SLACK_MS:
+            raise RejectedError(
+                "from_the_future",
+                "timestamp",
+                f"the record's timestamp is {ahead} ms past the worker's clock",
+            )
+
+    def events(
+        self, batch: RecordBatch, decoded: Decoded[Event], events: EventBatch, origins: Origins
+    ) -> list[Reject]:
+        """Return the rejects; ``events.verdict`` is 0 afterwards for those to be applied alone."""
+        rejects = list(decoded.rejects)
+        s = self._settings
+        for i in np.flatnonzero((events.verdict != 0) | events.sent_on).tolist():
+            event, record = decoded.values[i], decoded.records[i]
+            try:
+                if record.key:
+                    check_key(record, "user_id", event.user_id)
+                check_event(event, record.timestamp, s.lateness_ms, s.future_ms)
+                if not self.here(batch, record, event.user_id, "user_id", origins):
+                    events.verdict[i] = ELSEWHERE
+            except RejectedError as exc:
+                rejects.append((record, exc))
+        return rejects
+
+    def again(self, batch: RecordBatch, records: Sequence[Any], events: EventBatch, origins: Origins) -> None:
+        """Note in ``events.verdict`` which right events were sent on a second time."""
+        for i in np.flatnonzero(events.right & events.sent_on).tolist():
+            origin = origin_of(records[i])
+            if origin is not None and origin.topic == batch.topic and not origins.fresh(origin):
+                events.verdict[i] = ELSEWHERE

@@ -1,0 +1,35 @@
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+#: Verdicts, in the order in which they are checked.
+RIGHT: int
+WRONG_KEY: int
+MISPLACED: int
+MISSING: int
+TOO_LATE: int
+FUTURE: int
+CLOCK: int
+#: Set later: the event was sent on, or came a second time from where it was sent on.
+ELSEWHERE: int
+
+def event_fields(
+    events: list[Any],
+    records: list[Any],
+    kinds: Mapping[str, int],
+    *,
+    partition: int,
+    partitions: int,
+    lateness_ms: int,
+    future_ms: int,
+    newest_ms: int,
+    key_words: tuple[int, int],
+    sent_on_header: str,
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return the fields of decoded events as arrays ``(n,)``.
+
+    They are user, item (uint64 ids), kind (int8), ts (int64, ms), dwell_s (float32, whole seconds), country
+    (uint64), offset (int64), event_id (uint64), record timestamp (int64, ms), verdict (uint8), and whether
+    the record has the header ``sent_on_header`` (bool).
+    """

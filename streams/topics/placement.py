@@ -1,0 +1,49 @@
+"""In which partition a record belongs: that of its key by Kafka's default partitioner (murmur2).
+
+Java's client, librdkafka with ``partitioner=murmur2_random``, aiokafka and kafka-python put it there. Other
+clients by default do not (librdkafka uses crc32, sarama FNV-1a, kafka-go ignores the key). State is kept by
+partition, so a record in another partition is *sent on* to the right one, with a header that says where it
+came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.streams.topics.murmur2 import partitions_of_keys
+
+#: Header of a record that was sent on: its origin, ``<topic>/<partition>/<offset>``.
+FORWARDED = "headrace-from"
+
+
+class Origin(NamedTuple):
+    """Where a record that was sent on came from."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def header(self) -> tuple[str, bytes]:
+        """Return the header that says so."""
+        return FORWARDED, f"{self.topic}/{self.partition}/{self.offset}".encode()
+
+
+def misplaced(records: Sequence[Any], partition: int, partitions: int) -> npt.NDArray[np.bool_]:
+    """Return which records are in the wrong partition or have no key, bool ``(n,)``."""
+    wrong: npt.NDArray[np.bool_] = partitions_of_keys([r.key for r in records], partitions) != partition
+    return wrong
+
+
+def origin_of(record: Any) -> Origin | None:
+    """Return where a record was sent on from, None when it was not sent on or its header is not ours."""
+    for name, value in record.headers:
+        if name == FORWARDED:
+            topic, _, rest = bytes(value or b"").decode("utf-8", "replace").rpartition("/")
+            topic, _, partition = topic.rpartition("/")
+            if partition.isdecimal() and rest.isdecimal() and topic:
+                return Origin(topic, int(partition), int(rest))
+    return None
