@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,12 +172,35 @@ def newcomers(events: list[Record], share: float = 0.02) -> tuple[set[bytes], se
     return users, items
 
 
-async def fill(settings: Settings, topic: str, records: list[Record], partitions: int) -> dict[int, int]:
+VIRAL = b"item-000000"
+_ITEM = re.compile(rb'"item_id":"[^"]*"')
+
+
+def viral(records: list[Record]) -> list[Record]:
+    """Return the records with every second event on one item. A retry stays a retry of its event."""
+    told = b'"item_id":"' + VIRAL + b'"'
+    out: list[Record] = []
+    for key, value, ts in records:
+        event_id = value[13:29]  # {"event_id":"...
+        out.append((key, _ITEM.sub(told, value, count=1) if int(event_id, 16) % 2 else value, ts))
+    return out
+
+
+def clicks_on(records: list[Record], item: bytes) -> int:
+    """Return the number of different clicks on an item."""
+    told = b'"item_id":"' + item + b'"'
+    return len({value[13:29] for _, value, _ in records if told in value and b'"type":"click"' in value})
+
+
+async def fill(
+    settings: Settings, topic: str, records: list[Record], partitions: int, misplaced: int = 0
+) -> dict[int, int]:
     """Write records to the partitions of their keys, in batches of ``BATCH_BYTES``; return the end offsets
-    by partition."""
+    by partition. With ``misplaced``, every so-manieth record is written to the next partition."""
     parts: dict[int, list[Record]] = {p: [] for p in range(partitions)}
-    for record in records:
-        parts[partition_of(record[0], partitions)].append(record)
+    for n, record in enumerate(records):
+        wrong = bool(misplaced and n % misplaced == 0)
+        parts[(partition_of(record[0], partitions) + wrong) % partitions].append(record)
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.brokers.split(","),
         enable_idempotence=True,

@@ -18,11 +18,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from headrace.demo.stack import environment
+from headrace.models.state import items as item_state
+from headrace.serving.store.redis import RedisStore
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import Settings
+from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
-from ingest.events import Record, describe, fill, newcomers
+from ingest.events import VIRAL, Record, clicks_on, describe, fill, newcomers, viral
 from ingest.measure import Positions, Process, Servers, cpu_s, touch_memory
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +33,15 @@ PEERS = ROOT / "bench" / "peers"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 POLL_S = 0.1
 
-OURS = {"user_stage": "ingest", "pipeline": "ingest,aggregate"}
+#: System -> its roles.
+OURS = {
+    "user_stage": "ingest",
+    "pipeline": "ingest,aggregate",
+    "pipeline_viral": "ingest,aggregate",
+    "pipeline_misplaced": "ingest,aggregate",
+}
+#: In ``pipeline_misplaced`` every so-manieth record is in the wrong partition.
+MISPLACED = 10
 #: Peer -> its program, its distribution.
 THEIRS = {
     "stock_faust": ("stock_faust.py", "faust-streaming"),
@@ -108,7 +119,9 @@ class Bench:
         self.idle_s = idle_s
         self.touch_bytes = touch_bytes
         self.described = describe(events)
-        self._last = newcomers(events)
+        self._viral = viral(events)
+        self._last = {"pipeline_viral": newcomers(self._viral)}
+        self._others_last = newcomers(events)
         self._ends: dict[str, dict[int, int]] = {}
         self._number = 0
         self._start_cpu_s: dict[str, float] = {}  # what idle runs used to start
@@ -123,8 +136,11 @@ class Bench:
             data_dir=self.folder / f"{prefix}data",
         )
 
-    async def topics(self, prefix: str, *, events: bool) -> Settings:
-        """Create an installation's topics and fill `items` and, unless left empty, `events`; once."""
+    async def topics(self, prefix: str, *, events: bool, name: str = "") -> Settings:
+        """Create an installation's topics and fill `items` and, unless left empty, `events`; once.
+
+        ``name`` is the system that will read them: it decides which events there are.
+        """
         settings = self.settings(prefix)
         if prefix not in self._ends:
             names = Topics(settings)
@@ -132,7 +148,9 @@ class Bench:
             await fill(settings, names.items, self.items, settings.partitions)
             ends = dict.fromkeys(range(settings.partitions), 0)
             if events:
-                ends = await fill(settings, names.events, self.events, settings.partitions)
+                records = self._viral if name == "pipeline_viral" else self.events
+                misplaced = MISPLACED if name == "pipeline_misplaced" else 0
+                ends = await fill(settings, names.events, records, settings.partitions, misplaced)
             self._ends[prefix] = ends
         return settings
 
@@ -161,7 +179,7 @@ class Bench:
 
     async def _ours(self, name: str, idle: bool, beside: Callable[[int], Any] | None = None) -> Run:
         prefix = "idle-" if idle else f"{self.fresh()}-"
-        settings = await self.topics(prefix, events=not idle)
+        settings = await self.topics(prefix, events=not idle, name=name)
         topics = Topics(settings)
         roles = OURS[name]
 
@@ -172,16 +190,21 @@ class Bench:
         seen = {"committed": len(self.events), "users_in_redis": 0}
 
         async def finished() -> bool:
-            if "aggregate" in roles:
-                ends = await self.positions.ends(topics.item_events, settings.partitions)
-                done = await self.positions.committed(settings.name("headrace-aggregate"), topics.item_events)
-                if any(done.get(p, 0) < end for p, end in ends.items()):
+            for role, topic in (("ingest", topics.events), ("aggregate", topics.item_events)):
+                ends = await self.positions.ends(topic, settings.partitions)
+                done = await self.positions.committed(settings.name(f"headrace-{role}"), topic)
+                if role in roles and any(done.get(p, 0) < end for p, end in ends.items()):
+                    return False
+            if name == "pipeline_viral":
+                seen["viral_clicks"] = await self._clicks(settings, VIRAL)
+                seen["viral_clicks_sent"] = clicks_on(self._viral, VIRAL)
+                if seen["viral_clicks"] < seen["viral_clicks_sent"]:
                     return False
             # After an outage of Redis, rows are written again from the changelog: this is part of the cost.
             seen["users_in_redis"] = await self._rows_in_redis(f"{prefix}u:*")
             return seen["users_in_redis"] >= self.described["users"]
 
-        users, items = self._last
+        users, items = self._last.get(name, self._others_last)
         last = [f"{prefix}u:{hash64(user.decode()):016x}" for user in users]
         if "aggregate" in roles:
             last += [f"{prefix}i:{hash64(item.decode()):016x}" for item in items]
@@ -194,7 +217,18 @@ class Bench:
         env = environment(settings)
         run = await self._watch(name, command, env, idle, committed, finished, readable, ROOT, beside)
         run.proof = {} if idle else seen
+        if run.proof and seen.get("viral_clicks") != seen.get("viral_clicks_sent"):
+            raise FailedError(f"{name}: {seen}")
         return run
+
+    async def _clicks(self, settings: Settings, item: bytes) -> int:
+        """Return the clicks in an item's row in Redis."""
+        store = RedisStore(settings)
+        try:
+            row, there = unpack(await store.get("i", [hash64(item.decode())]), item_state.ROW)
+        finally:
+            await store.close()
+        return int(item_state.COUNTS.totals(row, "click")[0]) if there[0] else 0
 
     async def _theirs(self, name: str, idle: bool) -> Run:
         prefix = "idle-" if idle else "peers-"

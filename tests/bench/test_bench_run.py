@@ -33,7 +33,7 @@ def test_one_json_object_with_every_figure(
         assert result[key] > 0, key
     assert 0 < result["item_row_bytes"] <= 1024
     assert 0 < result["user_row_bytes"] <= 2048
-    for key in ("pipeline", "stock_faust", "quixstreams", "bytewax"):  # not asked for
+    for key in ("pipeline", "pipeline_viral", "stock_faust", "quixstreams", "bytewax"):  # not asked for
         assert result[key] is None, key
     details = result["details"]
     assert details["not_measured"] == {}
