@@ -69,7 +69,7 @@ class UserStage:
         self.partitions = StagePartitions([self.store], lambda states: UserPartition(states, s))
         self.forwarding = Forwarding(wiring)
         self._placing = Placing(wiring, self.forwarding)
-        self._item_events = ItemEventsOut(wiring)
+        self._item_events = ItemEventsOut(wiring.sender, wiring.topics.item_events)
         self._limits = Limits(s.partitions, s.lateness_ms, s.future_ms)
         #: The last task that sends records on, and item-events. Each waits for the one before it.
         self._passing: asyncio.Task[None] | None = None

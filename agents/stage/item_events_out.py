@@ -11,9 +11,9 @@ import asyncio
 import numpy as np
 import numpy.typing as npt
 
-from headrace.agents.wiring import Wiring
 from headrace.models.state.item_events import combine_item_events, split_item_events
 from headrace.streams.messages.columns import PACKED
+from headrace.streams.topics.sender import BatchSender
 
 Records = npt.NDArray[np.void]
 
@@ -21,8 +21,8 @@ Records = npt.NDArray[np.void]
 class ItemEventsOut:
     """Item events that were not sent yet, in order."""
 
-    def __init__(self, wiring: Wiring) -> None:
-        self._wiring = wiring
+    def __init__(self, sender: BatchSender, topic: str) -> None:
+        self._sender, self._topic = sender, topic
         self._out: list[Records] = []
 
     def __bool__(self) -> bool:
@@ -37,8 +37,7 @@ class ItemEventsOut:
         out, self._out = self._out, []
         if not out:
             return
-        topic, sender = self._wiring.topics.item_events, self._wiring.sender
-        events, sizes = split_item_events(out, await sender.partitions_of(topic))
+        events, sizes = split_item_events(out, await self._sender.partitions_of(self._topic))
         ends = np.cumsum(sizes).tolist()
         await asyncio.gather(
             *(
@@ -49,8 +48,7 @@ class ItemEventsOut:
         )
 
     async def _send(self, partition: int, events: Records) -> None:
-        topic, sender = self._wiring.topics.item_events, self._wiring.sender
-        step = sender.pieces_in_batch(events.itemsize, PACKED)
+        step = self._sender.pieces_in_batch(events.itemsize, PACKED)
         for start in range(0, len(events), step):
             together = combine_item_events(events[start : start + step])
-            await sender.send_pieces(topic, together, PACKED, partition=partition)
+            await self._sender.send_pieces(self._topic, together, PACKED, partition=partition)
