@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from headrace.agents.partitions.source_marks import SourceMark
 from headrace.agents.stage.partitions import StagePartition
 from headrace.models.state.items import ItemState
 from headrace.models.state.neighbours import Neighbours
@@ -37,7 +38,7 @@ class ItemPartition(StagePartition):
         self.neighbours = Neighbours(pairs.rows)
         self._touched: list[I64] = []  # row numbers of items changed since the last online flush
         self._marks = {
-            int.from_bytes(key[len(MARK) :], "little"): int.from_bytes(value, "little", signed=True)
+            int.from_bytes(key[len(MARK) :], "little"): SourceMark.of(value)
             for key, value in items.meta.items()
             if key.startswith(MARK)
         }
@@ -70,18 +71,13 @@ class ItemPartition(StagePartition):
         return len(events)
 
     def _new(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-        """Return which events were not counted before, bool ``(n,)``: their ``source_seq`` is above the mark.
-
-        The numbers of one source partition only grow.
-        """
+        """Return which events were not counted before, bool ``(n,)``; move the marks of their sources."""
         fresh = np.ones(len(events), bool)
-        source, seq = events["source_partition"], events["source_seq"]
+        source = events["source_partition"]
         for number in np.unique(source).tolist():
             at = np.flatnonzero(source == number)
-            mine = seq[at]
-            before = np.maximum.accumulate(np.r_[self._marks.get(number, -1), mine[:-1]])
-            fresh[at] = mine > before
-            self._marks[number] = max(self._marks.get(number, -1), int(mine.max()))
+            mark = self._marks.setdefault(number, SourceMark())
+            fresh[at] = mark.fresh(events["source_seq"][at], events["reach"][at])
         return fresh
 
     def take(self) -> PackedRows:
@@ -94,7 +90,5 @@ class ItemPartition(StagePartition):
     def changes(self) -> list[Changes]:
         """Return the changes not in the changelogs yet, one per state store; items have the marks too."""
         for source, mark in self._marks.items():
-            self.states[0].set_meta(
-                MARK + source.to_bytes(2, "little"), mark.to_bytes(8, "little", signed=True)
-            )
+            self.states[0].set_meta(MARK + source.to_bytes(2, "little"), mark.value())
         return [state.take() for state in self.states]

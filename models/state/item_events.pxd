@@ -12,10 +12,11 @@ cdef packed struct ItemEvent:  # headrace.streams.messages.columns.ITEM_EVENT
     int64_t source_seq
     uint32_t amount
     float seq_weight
+    uint32_t reach
     uint16_t span
     uint16_t source_partition
     uint8_t kind
     uint8_t alone
-    uint16_t pad
+    uint8_t pad[6]
 
 cdef const unsigned char[::1] records_of(events)

@@ -11,8 +11,8 @@ import numpy as np
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 
 if sizeof(ItemEvent) != ITEM_EVENT.itemsize or tuple(ITEM_EVENT.names) != (
-    "item", "other", "country", "ts", "source_seq", "amount", "seq_weight", "span", "source_partition", "kind",
-    "alone", "pad",
+    "item", "other", "country", "ts", "source_seq", "amount", "seq_weight", "reach", "span",
+    "source_partition", "kind", "alone", "pad",
 ):
     raise ImportError(
         "headrace.models.state.item_events was compiled with another ITEM_EVENT than that of"
@@ -149,6 +149,22 @@ cdef inline void _put_together(ItemEvent *to, const ItemEvent *e) noexcept nogil
     to.seq_weight += e.seq_weight
 
 
+cdef int64_t *_first = <int64_t *>calloc(1 << 16, sizeof(int64_t))  # by source: its first number + 1; 0: none
+
+
+cdef void _set_reach(ItemEvent *e, Py_ssize_t n, const ItemEvent *before, Py_ssize_t n_before) noexcept nogil:
+    """Set the reach of events ``e`` that were put together from ``before``."""
+    cdef Py_ssize_t i
+    for i in range(n_before):
+        if not before[i].alone and not _first[before[i].source_partition]:
+            _first[before[i].source_partition] = before[i].source_seq + 1
+    for i in range(n):
+        if not e[i].alone:
+            e[i].reach = <uint32_t>min(e[i].source_seq - _first[e[i].source_partition] + 2, <int64_t>0xFFFFFFFF)
+    for i in range(n_before):
+        _first[before[i].source_partition] = 0
+
+
 def combine_item_events(events):
     """Return fewer item events that say the same; numbers of a source must rise in ``events``.
 
@@ -156,10 +172,12 @@ def combine_item_events(events):
     it has the number of the last of them. Numbers of a source rise in the result, too. Events that are
     ``alone`` stay as they are.
     """
+    if _first == NULL:
+        raise MemoryError
     cdef const unsigned char[::1] raw = records_of(events)
     cdef Py_ssize_t i, n = len(events), slots = 16, made
     cdef size_t at
-    if n < 2:
+    if not n:
         return events
     while slots < 2 * n:
         slots *= 2
@@ -186,5 +204,6 @@ def combine_item_events(events):
                 made -= 1
                 to[made] = e[i]
                 table[at] = <int32_t>(made + 1)
+        _set_reach(to + made, n - made, e, n)
     free(table)
     return out[made:]

@@ -33,11 +33,12 @@ ITEM_EVENT = np.dtype(
         ("source_seq", "<i8"),  # number within the source partition: only grows; the same after a replay
         ("amount", "<u4"),  # number of events (pair: of pairs), or the dwell time in seconds
         ("seq_weight", "<f4"),  # pair: weight for ``other`` after ``item``
+        ("reach", "<u4"),  # numbers back to the first one put together with it; 0: it is alone
         ("span", "<u2"),  # ms between the oldest and the newest event in it
         ("source_partition", "<u2"),
         ("kind", "u1"),
         ("alone", "u1"),  # 1: never put together with others (``combine_item_events``)
-        ("pad", "u1", (2,)),
+        ("pad", "u1", (6,)),
     ]
 )
 

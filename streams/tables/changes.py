@@ -25,12 +25,12 @@ KEY_BYTES = 8
 
 
 def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:
-    """Return the larger of two high-water marks (8 bytes, little-endian, signed).
+    """Return the larger of two high-water marks: their first 8 bytes, little-endian, signed.
 
-    When one of the values is not 8 bytes long, return ``new``.
+    When the values differ in length or are shorter, return ``new``.
     """
-    if len(known) == len(new) == 8:
-        return max(known, new, key=lambda v: int.from_bytes(v, "little", signed=True))
+    if len(known) == len(new) >= 8:
+        return max(new, known, key=lambda v: int.from_bytes(v[:8], "little", signed=True))
     return new
 
 

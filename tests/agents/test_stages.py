@@ -112,6 +112,7 @@ class World:
         self.user_commit = self.item_commit = self.crashes = 0
         self.visible = 0  # number of events that are in the topic by now
         self.put_together = 0
+        self.late: list[list[bytes]] = []  # record batches of processes that were paused
 
     def dies(self) -> bool:
         died = bool(self.rng.random() < self.crash)
@@ -143,7 +144,11 @@ class World:
             batches = self.batches(np.concatenate(out) if out else np.zeros(0, ITEM_EVENT))
             cut = int(self.rng.integers(len(batches) + 1)) if self.dies() else len(batches)
             self.item_events += [value for batch in batches[:cut] for value in batch]
+            if self.late and self.rng.random() < 0.5:
+                self.item_events += self.late.pop(0)
             if cut < len(batches) or self.dies():
+                if self.rng.random() < 0.5:  # it is only paused: it sends the rest when others have gone on
+                    self.late += batches[cut:]
                 return False
             if self.rng.random() < 0.3 and at < len(self.events):
                 part.state.put_back(changes)  # only the next stage has it: an online flush

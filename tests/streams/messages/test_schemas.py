@@ -130,7 +130,7 @@ def test_columns_of_events() -> None:
 def test_the_kinds_are_numbered_for_good() -> None:
     # The number is in `item-events` records and logs.
     assert KINDS == ("shown", "click", "skip", "dwell", "like", "save", "follow", "hide", "pair")
-    assert ITEM_EVENT.itemsize == 56
+    assert ITEM_EVENT.itemsize == 64
 
 
 @given(
@@ -150,7 +150,7 @@ def test_item_events_survive_the_topic(pairs: list[tuple[int, int]], repeat: int
     assert offsets.tolist() == [100 + i // PACKED for i in range(len(rows))]
 
 
-@pytest.mark.parametrize("sizes", [[55], [57], [55, 57], [1, 55, 56], [56, 113]])
+@pytest.mark.parametrize("sizes", [[63], [65], [63, 65], [1, 63, 64], [64, 129]])
 def test_item_events_of_another_size_are_refused_even_when_the_sum_is_right(sizes: list[int]) -> None:
-    with pytest.raises(ValueError, match="56 bytes"):
+    with pytest.raises(ValueError, match="64 bytes"):
         read_item_events([b"x" * n for n in sizes], range(len(sizes)))
