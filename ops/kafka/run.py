@@ -209,6 +209,16 @@ class KafkaServer(KeptServer):
                 raise UnavailableError(f"Kafka's storage could not be formatted:\n{_last_lines(done.stderr)}")
         return [*run, "kafka.Kafka", str(properties)]
 
+    def cut(self, topic: str, partition: int, size: int) -> None:
+        """Remove the last ``size`` bytes of a partition, as a power cut may do; at most half of its segment.
+
+        Call it only while the broker is killed. At its next start the broker drops the batch that is not
+        complete.
+        """
+        segment = max((self.data / "log" / f"{topic}-{partition}").glob("*.log"))
+        length = segment.stat().st_size
+        os.truncate(segment, length - min(size, length // 2))
+
     def answers(self, sock: socket.socket) -> bool:
         """Return whether the broker lists itself as alive (Metadata v1, no topics asked for)."""
         request = struct.pack(">hhihi", 3, 1, 0, -1, 0)
