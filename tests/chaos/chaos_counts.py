@@ -87,7 +87,6 @@ def differences(before: Mapping[Any, int], new: Mapping[Any, int], after: Mappin
         found = after.get(place, 0)
         if expected != found:
             table, key, metric = place
-            out.append(
-                f"{table} {key:016x} {metric}: {before.get(place, 0)} before, {new.get(place, 0)} new, {found} found"
-            )
+            parts = f"{before.get(place, 0)} before, {new.get(place, 0)} new, {found} found"
+            out.append(f"{table} {key:016x} {metric}: {parts}")
     return out

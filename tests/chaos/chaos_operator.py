@@ -113,13 +113,12 @@ class Operator:
             tps = [TopicPartition(name, p) for name in names for p in range(self._settings.partitions)]
             consumer.assign(tps)
             ends = await consumer.end_offsets(tps)
-            have = {tp: await consumer.committed(tp) for tp in tps}
+            have = {tp: await consumer.committed(tp) or 0 for tp in tps}
             offsets = {
                 tp: max(0, at - action.amount) if action.kind == "group-back" else ends[tp] + BEYOND
                 for tp, at in have.items()
-                if at is not None
             }
             await consumer.commit({tp: OffsetAndMetadata(at, "") for tp, at in offsets.items()})
-            return sum(abs(offsets[tp] - (have[tp] or 0)) for tp in offsets)
+            return sum(abs(offsets[tp] - have[tp]) for tp in tps)
         finally:
             await consumer.stop()

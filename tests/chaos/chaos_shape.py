@@ -40,9 +40,7 @@ class Shape:
     redis: Sequence[Kind]
     disk: int = 0  # how often the disk of the snapshots and the Parquet log is full
     groups: Sequence[tuple[Kind, str]] = ()  # how the committed offsets of a role are moved
-    clocks: Sequence[
-        tuple[str, int]
-    ] = ()  # role, s by which the clock of a worker of it is wrong for a while
+    clocks: Sequence[tuple[str, int]] = ()  # role, s by which the clock of a worker is wrong for a while
     catalogues: int = 0  # how often the whole catalogue is sent again
     load: Sequence[Extra] = ()
     afterwards: Sequence[After] = ()
@@ -73,7 +71,8 @@ FULL = Shape(
         ("group-beyond", "ingest"), ("group-beyond", "aggregate"), ("group-beyond", "learn"),
     ),
     clocks=(
-        *((role, sign * SMALL_STEP_S) for role in ("ingest", "aggregate", "learn", "serve") for sign in (1, -1)),
+        *((role, SMALL_STEP_S) for role in ("ingest", "aggregate", "learn", "serve")),
+        *((role, -SMALL_STEP_S) for role in ("ingest", "aggregate", "learn", "serve")),
         *((role, AHEAD_S) for role in ("ingest", "aggregate", "learn", "serve", "trainer")),
         ("aggregate", -AHEAD_S),
     ),
@@ -102,10 +101,10 @@ QUICK = Shape(
 
 
 def names_of(shape: Shape) -> set[str]:
-    """Return the names of everything in a shape that can be left out: kinds of actions, extras, afterwards."""
+    """Return the names of what a shape has and can be left out: kinds of actions, extras, afterwards."""
     found: set[str] = {*shape.broker, *shape.redis, *shape.load, *shape.afterwards}
     found |= {kind for kind, _ in shape.groups}
-    found |= {name for name, given in _PLAIN.items() if getattr(shape, given[0])}
+    found |= {name for name, (field, _) in _PLAIN.items() if getattr(shape, field)}
     return found
 
 
@@ -119,8 +118,6 @@ def without(shape: Shape, names: Collection[str]) -> Shape:
     for name, (field, nothing) in _PLAIN.items():
         if name in names:
             changes[field] = nothing
-    if "kill" in names:
-        changes["kills"] = dict.fromkeys(shape.kills, 0)
     return replace(shape, **changes)
 
 

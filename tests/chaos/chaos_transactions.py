@@ -23,7 +23,9 @@ STEP_S = 20.0
 
 
 class Transactions:
-    """``committed`` counts events, ``aborted`` those in aborted transactions (each is sent again and commits).
+    """Sends transactions; those that are aborted are sent again, and commit then.
+
+    ``committed`` counts events in committed transactions, ``aborted`` those in aborted ones.
 
     Parameters
     ----------

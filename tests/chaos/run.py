@@ -262,7 +262,7 @@ def run(options: Options, tell: Callable[[str], None]) -> tuple[dict[str, Any], 
         with contextlib.suppress(OSError):
             shutil.copy(servers.kafka.data / "output.log", folder / "kafka.out")
         servers.close()
-        if log.problems or options.keep:
+        if log.problems or options.keep or sys.exc_info()[0]:
             chaos.disk.keep()
         chaos.disk.close()
         left = alive_with(MARKER, token)
