@@ -33,7 +33,7 @@ from headrace.streams.errors import UnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
 JAVA_AT_LEAST = 17
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 
 PROPERTIES = """\
@@ -129,7 +129,7 @@ class KeptServer(EmbeddedServer):
         Raises
         ------
         UnavailableError
-            The server ended, or did not answer within a minute; the message has its last lines.
+            The server ended, or did not answer within two minutes; the message has its last lines.
         """
         try:
             self._launch(self.data)

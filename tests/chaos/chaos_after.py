@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from aiokafka import TopicPartition
@@ -84,7 +85,10 @@ class Afterwards:
         if not found.shown or len(new) < EVENTS / 10:
             out.append(f"only {len(found.shown)} impressions and {len(new)} new counts: nothing to compare")
         if wrong:
-            out.append(f"{len(wrong)} counts are wrong, the first: {wrong[0]}")
+            by = Counter(line.partition(" ")[0] for line in wrong)
+            out.append(
+                f"{len(wrong)} counts are wrong, of {dict(by)}, the first and last: {wrong[0]}; {wrong[-1]}"
+            )
         return out
 
     async def _make_again(self, topic: str) -> None:

@@ -67,7 +67,7 @@ def _place(found: Found, origin: Origin, record: Any, headers: dict[str, bytes],
     right = record.key is not None and expected_partition(record.key, partitions) == origin[1]
     came_from = headers.get(SENT_ON)
     if came_from is None:
-        if not right:
+        if not right and headers.get(MARK) != BAD:
             found.misplaced.add(origin)
         return False
     topic, partition, offset = came_from.decode().rsplit("/", 2)

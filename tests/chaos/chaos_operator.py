@@ -23,7 +23,7 @@ from headrace.streams.topics.names import Topics
 #: Committed offsets that are moved beyond the end of a partition are this far beyond it.
 BEYOND = 1_000_000
 #: Longest wait until the broker takes the offsets of a group: it may be down, or a member may be left.
-MOVED_S = 60.0
+MOVED_S = 120.0
 
 
 class Operator:
