@@ -81,8 +81,8 @@ FULL = Shape(
     afterwards=get_args(After),
 )  # fmt: skip
 QUICK = Shape(
-    seconds=72,
-    events=46_000,
+    seconds=64,
+    events=42_000,
     dedup_window_ms=15_000,
     workers=WORKERS,
     kills={"ingest": 2, "aggregate": 2, "learn": 1, "log": 1, "serve": 1, "trainer": 1},

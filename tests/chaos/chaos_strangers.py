@@ -54,9 +54,12 @@ class Strangers:
         self._turn = 0
 
     def split(
-        self, records: Iterable[OutRecord], partitions: int
+        self, records: Iterable[OutRecord], partitions: int, *, keyless: bool = True
     ) -> tuple[list[OutRecord], dict[int, list[OutRecord]]]:
-        """Return the records of Kafka's own client, and by partition those of the others."""
+        """Return the records of Kafka's own client, and by partition those of the others.
+
+        ``keyless`` says whether the topic takes records without a key; a compacted one does not.
+        """
         ours: list[OutRecord] = []
         theirs: dict[int, list[OutRecord]] = {}
         for record in records:
@@ -66,7 +69,7 @@ class Strangers:
                 ours.append(record)
                 continue
             client = CLIENTS[dice % len(CLIENTS)]
-            if client == "keyless" and not _names_its_owner(record):
+            if client == "keyless" and not (keyless and _names_its_owner(record)):
                 client = "kafka-go"
             self.sent[client] += 1
             partition = self._partition(client, key, partitions)

@@ -140,7 +140,8 @@ class Traffic:
 
     async def _send(self, topic: str, records: list[OutRecord]) -> None:
         """Send until acknowledged. After an error records are sent again and may be there twice."""
-        ours, theirs = self.strangers.split(records, self._settings.partitions)
+        keyless = topic in (self._topics.events, self._topics.requests)  # the others are compacted
+        ours, theirs = self.strangers.split(records, self._settings.partitions, keyless=keyless)
         await asyncio.gather(
             self._until_sent(topic, None, ours), *[self._until_sent(topic, *part) for part in theirs.items()]
         )

@@ -68,5 +68,11 @@ def test_a_bad_record_or_a_tombstone_keeps_its_key() -> None:
     assert strangers.sent["keyless"] == 0
 
 
+def test_a_compacted_topic_gets_no_record_without_a_key() -> None:
+    strangers = Strangers(1.0)
+    _, theirs = strangers.split(records(100), 4, keyless=False)
+    assert all(record[0] is not None for part in theirs.values() for record in part)
+
+
 def test_without_a_share_every_record_is_ours() -> None:
     assert Strangers(0.0).split(records(100), 4) == (records(100), {})
