@@ -7,9 +7,10 @@ SHELL := /bin/sh
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
 JSON ?=
-# make chaos: seed of the plan; QUICK=1 for a shorter run.
+# make chaos: seed of the plan; QUICK=1 for a shorter run; WITHOUT=clock,disk-full leaves out what it names.
 SEED ?= 1
 QUICK ?=
+WITHOUT ?=
 # More arguments for pytest, for example TESTS="tests/models -x". JOBS is the number of processes; 0 shows what a test
 # prints (TESTS="tests/streams/test_dedup.py -s" JOBS=0).
 TESTS ?=
@@ -58,8 +59,9 @@ test-wheel: $(READY) ## Install the package in fresh environments and test it th
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
 	@$(BIN)/python ops/kafka/run.py -- $(PYTEST) -m broker $(TESTS)
 
-chaos: $(READY) ## Kill workers, Kafka and Redis while events are sent, then verify (SEED=1, JSON=path, QUICK=1)
-	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)")
+chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, JSON=path, QUICK=1, WITHOUT=kinds)
+	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)") \
+	    $(if $(WITHOUT),--without "$(WITHOUT)")
 
 bench-ingest: $(READY) $(if $(WITH_PEERS),$(PEERS)/.ready) ## Cost of an event, also of the Python peers; recovery, memory, freshness (EVENTS=n, RUNS=n, ONLY=names, JSON=path)
 	@$(BIN)/python bench/bench_ingest.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \

@@ -33,7 +33,7 @@ from headrace.streams.errors import UnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
 JAVA_AT_LEAST = 17
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 
 PROPERTIES = """\
@@ -129,7 +129,7 @@ class KeptServer(EmbeddedServer):
         Raises
         ------
         UnavailableError
-            The server ended, or did not answer within a minute; the message has its last lines.
+            The server ended, or did not answer within two minutes; the message has its last lines.
         """
         try:
             self._launch(self.data)
@@ -208,6 +208,16 @@ class KafkaServer(KeptServer):
                 properties.unlink()
                 raise UnavailableError(f"Kafka's storage could not be formatted:\n{_last_lines(done.stderr)}")
         return [*run, "kafka.Kafka", str(properties)]
+
+    def cut(self, topic: str, partition: int, size: int) -> None:
+        """Remove the last ``size`` bytes of a partition, as a power cut may do; at most half of its segment.
+
+        Call it only while the broker is killed. At its next start the broker drops the batch that is not
+        complete.
+        """
+        segment = max((self.data / "log" / f"{topic}-{partition}").glob("*.log"))
+        length = segment.stat().st_size
+        os.truncate(segment, length - min(size, length // 2))
 
     def answers(self, sock: socket.socket) -> bool:
         """Return whether the broker lists itself as alive (Metadata v1, no topics asked for)."""

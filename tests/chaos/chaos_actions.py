@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from chaos_crew import Crew
 from chaos_log import Log
-from chaos_plan import Action, role_of
+from chaos_operator import Operator
+from chaos_plan import ON_WORKERS, Action, role_of
 from chaos_servers import Servers
 from chaos_traffic import Traffic
 
@@ -18,9 +20,12 @@ AGAIN_TIMES, AGAIN_EVERY_S = 2, 3.0
 
 
 class Breaker:
-    """Acts on workers and servers; ``done`` counts actions by kind, ``kills`` killed workers by role."""
+    """Acts on workers and servers; ``done`` counts actions by kind, ``kills`` killed workers by role.
 
-    def __init__(self, crew: Crew, servers: Servers, traffic: Traffic, log: Log) -> None:
+    ``operator`` does what concerns neither a single worker nor a server.
+    """
+
+    def __init__(self, crew: Crew, servers: Servers, traffic: Traffic, operator: Operator, log: Log) -> None:
         self.done: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()
         self.broker_away_s: list[float] = []
@@ -36,7 +41,10 @@ class Breaker:
             "broker-freeze": self._freeze_server,
             "redis-freeze": self._freeze_server,
             "redis-kill": self._redis_away,
+            "redis-away": self._redis_away,
             "redis-flush": self._flush_redis,
+            "redis-readonly": self._redis_readonly,
+            **operator.actions(),
         }
 
     async def follow(self, plan: Sequence[Action]) -> None:
@@ -45,12 +53,23 @@ class Breaker:
 
     async def _act(self, action: Action) -> None:
         await asyncio.sleep(max(0.0, self._log.t0 + action.at_s - time.monotonic()))
-        async with self._locks[action.target]:
-            if action.kind in ("kill", "leave", "freeze") and not await self._crew.is_up(action.target):
+        async with contextlib.AsyncExitStack() as held:
+            for lock in self._locks_of(action):
+                await held.enter_async_context(lock)
+            if action.kind in ON_WORKERS and not await self._crew.is_up(action.target):
                 self._log.problems.append(f"{action.target} was never up for: {action}")
                 return
             self.done[action.kind] += 1
             await self._do[action.kind](action)
+
+    def _locks_of(self, action: Action) -> list[asyncio.Lock]:
+        """Return the locks of what an action needs for itself: its target, or a role with all its workers."""
+        if action.kind.startswith("group-"):
+            names = [name for name in sorted(self._crew.members) if role_of(name) == action.target]
+            return [self._locks[name] for name in (action.target, *names)]
+        if action.kind == "join":
+            return [self._locks[role_of(action.target)], self._locks[action.target]]
+        return [self._locks["clock " * (action.kind == "clock") + action.target]]
 
     # -- workers
 
@@ -110,6 +129,15 @@ class Breaker:
         await asyncio.sleep(action.for_s)
         await self._servers.call(self._servers.redis, "start")
         self._log.tell("redis is back, empty", style="bold green")
+
+    async def _redis_readonly(self, action: Action) -> None:
+        self._log.tell(f"read-only  redis, for {action.for_s:.1f} s", style="bold red")
+        if not await self._servers.redis_takes_writes(False):
+            self._log.problems.append("Redis did not become read-only")
+        await asyncio.sleep(action.for_s)
+        if not await self._servers.redis_takes_writes(True):
+            self._log.problems.append("Redis did not become writable again")
+        self._log.tell("redis takes writes again", style="bold green")
 
     async def _flush_redis(self, action: Action) -> None:
         self._log.tell("flush      redis loses its data", style="bold red")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chaos_clock import Clocks
 from chaos_plan import role_of
 
 from headrace.demo.embedded import die_with_parent
@@ -58,6 +59,7 @@ class Crew:
     folder: Path
     env: Mapping[str, str]
     tell: Callable[[str], None]
+    clocks: Clocks
     members: dict[str, Member] = field(default_factory=dict)
     crashes: list[str] = field(default_factory=list)
     refused_starts: int = 0
@@ -76,7 +78,7 @@ class Crew:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env=dict(self.env),
+                env=dict(self.env) | self.clocks.environment(name),
                 start_new_session=True,
                 preexec_fn=_backstage,
             )
@@ -159,6 +161,10 @@ class Crew:
     def _start_wanted(self, name: str) -> None:
         if self.members[name].wanted:
             self.start(name)
+
+    def wanted_of(self, role: str) -> list[str]:
+        """Return the workers of a role that should be running."""
+        return [name for name, member in self.members.items() if member.wanted and role_of(name) == role]
 
     async def stop(self) -> None:
         """Stop all workers cleanly."""

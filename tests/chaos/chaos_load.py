@@ -7,34 +7,23 @@ produced, also when acknowledgements were lost.
 from __future__ import annotations
 
 import heapq
-import itertools
 import random
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from chaos_world import COUNTRIES, World
 
-from headrace.streams.messages.schemas import (
-    Context,
-    Event,
-    EventType,
-    Item,
-    RecRequest,
-    Surface,
-    UserProfile,
-)
-from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
+from headrace.streams.messages.schemas import Context, Event, EventType, RecRequest, Surface
+from headrace.streams.settings import DAY_MS, MINUTE_MS, Settings
 from headrace.streams.topics.sender import OutRecord
 
 MARK = "chaos"
-GOOD, BAD, AGAIN = b"good", b"bad", b"again"
+GOOD, BAD, AGAIN, ABORTED = b"good", b"bad", b"again", b"aborted"
 
-COUNTRIES = ("", "BR", "DE", "IN", "JP", "MX", "NG", "US")
 TYPES: tuple[EventType, ...] = ("click", "skip", "dwell", "like", "save", "follow", "hide")
 TYPE_WEIGHTS = (34, 22, 26, 6, 4, 4, 4)
-#: At most as many as a user's row has places for: then all affinities of a user can be compared.
-CATEGORIES, CREATORS = 11, 12
 SURFACES: tuple[Surface, ...] = ("home", "home", "home", "related", "digest")
 
 #: Shares of the events.
@@ -74,50 +63,6 @@ class Sent:
     ts: int | None
 
 
-class World:
-    """Users and items; high ranks are picked often, one user far more often than all others."""
-
-    def __init__(self, seed: int, users: int, items: int) -> None:
-        self._rng = random.Random(f"world-{seed}")
-        self.users = [f"user-{i:05d}" for i in range(users)]
-        self.item_ids = [f"item-{i:05d}" for i in range(items)]
-        weights = [1 / (i + 30) for i in range(users)]
-        weights[0] *= 8
-        self._user_weights = list(itertools.accumulate(weights))
-        self._item_weights = list(itertools.accumulate(1 / (i + 15) for i in range(items)))
-        self.home = [self._rng.choice(COUNTRIES) for _ in self.users]
-
-    def user(self, rng: random.Random) -> int:
-        """Pick a user."""
-        return rng.choices(range(len(self.users)), cum_weights=self._user_weights)[0]
-
-    def item(self, rng: random.Random) -> str:
-        """Pick an item; a few are in no catalogue."""
-        if rng.random() < 0.01:
-            return f"unknown-{rng.randrange(50)}"
-        return rng.choices(self.item_ids, cum_weights=self._item_weights)[0]
-
-    def items(self, now: int) -> list[Item]:
-        """Return the catalogue; what an item is never changes."""
-        rng = self._rng
-        return [
-            Item(
-                item_id=item_id,
-                published_ts=now - rng.randrange(40 * HOUR_MS),
-                title=f"story number {i}",
-                category=f"category-{i % CATEGORIES}",
-                tags=[f"tag-{i % 57}", f"tag-{i % 31}"],
-                creator_id=f"creator-{i % CREATORS}",
-                language="en",
-            )
-            for i, item_id in enumerate(self.item_ids)
-        ]
-
-    def profile(self, user: int) -> UserProfile:
-        """Return a profile."""
-        return UserProfile(self.users[user], country=self.home[user], age=18 + user % 60, language="en")
-
-
 class Load:
     """Makes records for ``events`` (and the other public topics), a few at a time.
 
@@ -149,6 +94,17 @@ class Load:
             self._send(self._good(heapq.heappop(self._react)[2]), now, out)
         while len(out) < count:
             self._send(self._new(now), now, out)
+        return out
+
+    def plain(self, now: int, count: int) -> list[OutRecord]:
+        """Return new events, all good, none of them sent again."""
+        out: list[OutRecord] = []
+        for _ in range(count):
+            self._number += 1
+            kind = self._rng.choices(TYPES, TYPE_WEIGHTS)[0]
+            event = self._event(kind, self.world.user(self._rng), self.world.item(self._rng), now)
+            event.event_id = f"plain-{self._number}"
+            out.append(self._record(self._good(event), now, again=False))
         return out
 
     def recent_again(self, now: int, count: int = AFTER_RESTART) -> list[OutRecord]:
@@ -242,7 +198,7 @@ class Load:
     def _invalid(self, event: Event) -> Sent:
         key: bytes | None = event.user_id.encode()
         body: dict[str, Any] = msgspec.to_builtins(event)
-        sort = self._rng.randrange(14)
+        sort = self._rng.randrange(15)
         whole = _encode(event)
         values: list[bytes | None] = [
             b"\xff\xfe not json",
@@ -261,8 +217,13 @@ class Load:
             return Sent(key, values[sort], None)
         if sort == len(values):
             return Sent(key, _encode(body | {"padding": "p" * self._limits.max_event_bytes}), None)
-        other = self.world.users[self._rng.randrange(len(self.world.users))] + "x"
-        return Sent(other.encode() if sort == len(values) + 1 else None, whole, None)
+        if sort == len(values) + 1:
+            return Sent(
+                (self.world.users[self._rng.randrange(len(self.world.users))] + "x").encode(), whole, None
+            )
+        # Without a key, the body must name the user.
+        nobody = {name: value for name, value in body.items() if name != "user_id"}
+        return Sent(None, _encode(nobody) if sort == len(values) + 2 else b"\xff\xfe not json", None)
 
     # -- the other topics
 
@@ -270,8 +231,7 @@ class Load:
         """Return profiles of some users, now and then a bad one."""
         out: list[OutRecord] = []
         for _ in range(count):
-            user = self.world.user(self._rng)
-            profile = self.world.profile(user)
+            profile = self.world.profile(self._rng)
             if self._rng.random() < 0.05:
                 out.append((profile.user_id.encode(), b'{"user_id": 7}', None, [(MARK, BAD)]))
             else:
@@ -279,10 +239,15 @@ class Load:
         return out
 
     def farewells(self, count: int) -> list[OutRecord]:
-        """Return requests to forget users who are not seen often."""
-        users = self.world.users
-        picked = [self._rng.randrange(len(users) * 3 // 4, len(users)) for _ in range(count)]
-        return [(users[user].encode(), None, None, [(MARK, GOOD)]) for user in picked]
+        """Return requests to forget users; events of them, and later profiles, come before and after."""
+        leavers = [self.world.leaver(self._rng) for _ in range(count)]
+        return [(user_id.encode(), None, None, [(MARK, GOOD)]) for user_id in leavers]
+
+    def catalogue(self, now: int, *, again: bool) -> list[OutRecord]:
+        """Return the whole catalogue; when it is sent again, some items are withdrawn first."""
+        gone = self.world.withdrawn(self._rng) if again else []
+        out: list[OutRecord] = [(item_id.encode(), None, None, [(MARK, GOOD)]) for item_id in gone]
+        return out + [(i.item_id.encode(), _encode(i), None, [(MARK, GOOD)]) for i in self.world.items(now)]
 
     def bad_items(self, count: int) -> list[OutRecord]:
         """Return items that cannot be decoded."""

@@ -4,87 +4,45 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal[
-    "kill", "freeze", "leave", "join",
-    "broker-stop", "broker-kill", "broker-freeze",
-    "redis-kill", "redis-flush", "redis-freeze",
-]  # fmt: skip
+from chaos_shape import Kind, Shape
 
-ROLES = ("ingest", "aggregate", "learn", "log", "serve", "trainer")
-#: Length of an outage of the broker.
+#: Length of an outage of the broker, and of a long one of Redis.
 BROKER_AWAY_S = 10.0
+REDIS_AWAY_S = 20.0
 #: Time between two outages of the broker: effects of the first one must be visible before the second.
 BROKER_APART_S = 45.0
 #: No action on a worker in its first second: it would only be importing.
 UP_FOR_S = 1.0
+#: Kinds of action that need a worker that is running.
+ON_WORKERS = ("kill", "freeze", "leave")
+#: By how many records, in each partition, committed offsets are moved back.
+BACK_BY = (1000, 5000)
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something done to a worker, the broker or Redis.
+    """Something done to a worker, a role, the broker, Redis, the disk or the catalogue.
 
     It is undone after ``for_s`` seconds: a killed worker, or one that has left, starts again; a frozen one
-    continues; a server starts again or continues. A worker that leaves with ``for_s`` 0 does not start again.
+    continues; a server starts again or continues; a clock is right again; the disk has room. A worker that
+    leaves with ``for_s`` 0 does not start again. When a group is moved, all workers of the role are stopped.
     """
 
     at_s: float  # since the first event
     kind: Kind
     target: str
     for_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Length of a run and numbers of its actions."""
-
-    seconds: float
-    events: int
-    dedup_window_ms: int
-    workers: Mapping[str, int]  # role -> processes at the start
-    kills: Mapping[str, int]  # role -> kill -9
-    freezes: Sequence[str]  # role of each worker that becomes a zombie
-    joins: Sequence[str]
-    leaves: Sequence[str]
-    broker: Sequence[Kind]
-    redis: Sequence[Kind]
-    session_s: float = 6.0
-
-
-WORKERS = {"ingest": 2, "aggregate": 2, "learn": 1, "log": 1, "serve": 2, "trainer": 1}
-FULL = Shape(
-    seconds=440,
-    events=310_000,
-    dedup_window_ms=60_000,
-    workers=WORKERS,
-    kills={"ingest": 7, "aggregate": 7, "learn": 3, "log": 2, "serve": 3, "trainer": 2},
-    freezes=("ingest", "aggregate", "ingest"),
-    joins=("ingest", "aggregate", "serve"),
-    leaves=("ingest", "aggregate", "serve"),
-    broker=("broker-stop", "broker-kill", "broker-freeze"),
-    redis=("redis-kill", "redis-flush", "redis-freeze", "redis-kill"),
-)
-QUICK = Shape(
-    seconds=80,
-    events=51_000,
-    dedup_window_ms=15_000,
-    workers=WORKERS,
-    kills={"ingest": 2, "aggregate": 2, "learn": 1, "log": 1, "serve": 1, "trainer": 1},
-    freezes=("ingest",),
-    joins=("aggregate",),
-    leaves=("ingest",),
-    broker=("broker-stop", "broker-freeze"),
-    redis=("redis-kill",),
-)
+    amount: int = 0  # s by which a clock is wrong; records by which committed offsets are moved back
 
 
 def make_plan(seed: int, shape: Shape) -> list[Action]:
     """Return the actions in order of time; the same seed and shape give the same plan."""
     rng = random.Random(seed)
     actions = [*_broker(rng, shape), *_redis(rng, shape), *_crew(rng, shape)]
+    actions += [*_clocks(rng, shape), *_groups(rng, shape), *_disk(rng, shape), *_catalogues(rng, shape)]
     return sorted(actions, key=lambda a: (a.at_s, a.target))
 
 
@@ -116,18 +74,53 @@ def _broker(rng: random.Random, shape: Shape) -> list[Action]:
 
 
 def _redis(rng: random.Random, shape: Shape) -> list[Action]:
-    n = len(shape.redis)
-    length = shape.seconds / max(1, n)
-    kinds = rng.sample(list(shape.redis), n)
+    kinds = rng.sample(list(shape.redis), len(shape.redis))
+    length = shape.seconds / max(1, len(kinds))
     return [
-        Action(
-            _round(length * (i + 0.1 + 0.6 * rng.random())),
-            kind,
-            "redis",
-            0.0 if kind == "redis-flush" else _round(rng.uniform(0.5, 6.0)),
-        )
-        for i, kind in enumerate(kinds)
+        Action(at, kind, "redis", _redis_away(rng, kind, length))
+        for kind, at in zip(kinds, _moments(rng, shape, len(kinds)), strict=True)
     ]
+
+
+def _redis_away(rng: random.Random, kind: Kind, length: float) -> float:
+    if kind == "redis-flush":
+        return 0.0
+    return _round(min(REDIS_AWAY_S, 0.2 * length) if kind == "redis-away" else rng.uniform(0.5, 6.0))
+
+
+def _moments(rng: random.Random, shape: Shape, n: int) -> Iterator[float]:
+    """Yield ``n`` moments, each in its own stretch of the run and with at least 30 % of it left."""
+    length = shape.seconds / max(1, n)
+    for i in range(n):
+        yield _round(length * (i + 0.1 + 0.6 * rng.random()))
+
+
+def _clocks(rng: random.Random, shape: Shape) -> list[Action]:
+    """Plan every wrong clock in its own stretch of time: never are two wrong at once."""
+    wrong = rng.sample(list(shape.clocks), len(shape.clocks))
+    longest = 0.28 * shape.seconds / max(1, len(wrong))
+    return [
+        Action(at, "clock", f"{role}-0", _round(min(longest, rng.uniform(8.0, 14.0))), seconds)
+        for (role, seconds), at in zip(wrong, _moments(rng, shape, len(wrong)), strict=True)
+    ]
+
+
+def _groups(rng: random.Random, shape: Shape) -> list[Action]:
+    moves = rng.sample(list(shape.groups), len(shape.groups))
+    return [
+        Action(at, kind, role, _round(rng.uniform(0.0, 2.0)), rng.randint(*BACK_BY))
+        for (kind, role), at in zip(moves, _moments(rng, shape, len(moves)), strict=True)
+    ]
+
+
+def _disk(rng: random.Random, shape: Shape) -> list[Action]:
+    """Plan full disks, for longer than the interval of flushes of the Parquet log and of snapshots."""
+    moments = _moments(rng, shape, shape.disk)
+    return [Action(at, "disk-full", "disk", _round(rng.uniform(8.0, 14.0))) for at in moments]
+
+
+def _catalogues(rng: random.Random, shape: Shape) -> list[Action]:
+    return [Action(at, "catalogue", "items") for at in _moments(rng, shape, shape.catalogues)]
 
 
 def _crew(rng: random.Random, shape: Shape) -> list[Action]:

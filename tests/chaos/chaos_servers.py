@@ -42,11 +42,21 @@ class Servers:
 
     async def flush_redis(self) -> bool:
         """Delete all data of a running Redis; return whether it accepted the command within 10 s."""
+        return await self._redis("FLUSHALL")
+
+    async def redis_takes_writes(self, yes: bool) -> bool:
+        """Let Redis refuse writes, as a master without enough replicas does, or take them again.
+
+        Returns whether it accepted the command within 10 s.
+        """
+        return await self._redis("CONFIG", "SET", "min-replicas-to-write", "0" if yes else "1")
+
+    async def _redis(self, *command: str) -> bool:
         client = redis.asyncio.Redis.from_url(self.redis.url)
         try:
             for _ in range(50):
                 try:
-                    await client.flushall()
+                    await client.execute_command(*command)
                 except (redis.exceptions.RedisError, OSError):  # it may be down just now
                     await asyncio.sleep(0.2)
                 else:

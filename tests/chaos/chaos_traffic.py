@@ -9,8 +9,11 @@ from typing import Any
 
 import msgspec
 from aiokafka.errors import KafkaError
-from chaos_load import BAD, GOOD, MARK, Limits, Load, World
-from chaos_plan import Shape
+from chaos_load import BAD, GOOD, MARK, Limits, Load
+from chaos_shape import Shape
+from chaos_strangers import SHARE, Strangers
+from chaos_transactions import Transactions
+from chaos_world import World
 
 from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
 from headrace.streams.clock import now_ms
@@ -21,9 +24,15 @@ from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender, OutRecord
 from headrace.streams.topics.tail import Tail
 
-USERS, ITEMS = 6000, 2000
+USERS, ITEMS = 6000, 8000
+#: Profiles before the first event, and afterwards every second; and users who are forgotten, in five seconds.
+PROFILES, PROFILES_PER_S, FAREWELLS = 3000, 4, 2
+#: Events in a transaction.
+IN_TRANSACTION = 25
 REQUESTS_PER_S = 8.0
 TICK_S = 0.05
+#: Number of times that events are sent after a disturbance.
+AFTER_TICKS = 20
 #: Largest number of events at once, after an outage of the broker.
 BURST = 2000
 #: The oracle compares affinities for items that were published this long before an event about them.
@@ -37,18 +46,26 @@ class Traffic:
     ----------
     sent, resent
         Events sent, and records sent again after an error.
+    strangers
+        Producers with partitioners of their own; they send a share of all records.
+    transactions
+        The producer of transactions.
+    profiles, farewells
+        Profiles sent, and requests to forget a user.
     first_reply
         Set when the first list has come.
     """
 
     def __init__(self, seed: int, shape: Shape, settings: Settings, tell: Callable[[str], None]) -> None:
-        self.sent = self.resent = 0
+        self.sent = self.resent = self.profiles = self.farewells = 0
         self.first_reply = asyncio.Event()
         self._shape = shape
         self._settings = settings
         self._tell = tell
         self._topics = Topics(settings)
         self._load = Load(seed, World(seed, USERS, ITEMS), Limits.of(settings))
+        self.strangers = Strangers(SHARE if "strangers" in shape.load else 0.0)
+        self.transactions = Transactions(seed, settings, self._topics.events, self._for_transaction, tell)
         self._sender = BatchSender(settings)
         self._requests = 0
         self._asked: dict[bytes, int] = {}  # correlation id -> user; until its reply is seen
@@ -57,12 +74,8 @@ class Traffic:
     async def start(self) -> None:
         """Connect, and publish items and profiles."""
         await self._sender.start()
-        encode, world = msgspec.json.encode, self._load.world
-        items: list[OutRecord] = [
-            (i.item_id.encode(), encode(i), None, [(MARK, GOOD)]) for i in world.items(now_ms())
-        ]
-        await self._sender.send_keyed(self._topics.items, items)
-        await self._sender.send_keyed(self._topics.users, self._load.profiles(ITEMS))
+        await self.send_catalogue(again=False)
+        await self._account(PROFILES, 0)
         self._published = time.monotonic()
 
     async def stop(self) -> None:
@@ -80,10 +93,37 @@ class Traffic:
             if time.monotonic() - others > 1.0:
                 others = time.monotonic()
                 now_and_then = int(others) % 5 == 0
-                profiles = self._load.profiles(2) + self._load.farewells(now_and_then)
-                await self._send(self._topics.users, profiles)
+                await self._account(PROFILES_PER_S, FAREWELLS * now_and_then)
                 await self._send(self._topics.items, self._load.bad_items(now_and_then))
             await asyncio.sleep(TICK_S)
+
+    async def _account(self, profiles: int, farewells: int) -> None:
+        """Send what the account service says."""
+        self.profiles += profiles
+        self.farewells += farewells
+        records = self._load.profiles(profiles) + self._load.farewells(farewells)
+        await self._send(self._topics.users, records)
+
+    async def send_catalogue(self, *, again: bool = True) -> None:
+        """Send the whole catalogue; when it is sent again, some items are withdrawn first."""
+        await self._send(self._topics.items, self._load.catalogue(now_ms(), again=again))
+
+    def _for_transaction(self) -> list[OutRecord]:
+        self.sent += IN_TRANSACTION
+        return self._load.take(now_ms(), IN_TRANSACTION)
+
+    async def after(self, events: int, seconds: float) -> None:
+        """Send events that are all good and new, and requests, for some seconds."""
+        asking = asyncio.create_task(self.ask_for_lists())
+        try:
+            for _ in range(AFTER_TICKS):
+                await self._until_sent(
+                    self._topics.events, None, self._load.plain(now_ms(), events // AFTER_TICKS)
+                )
+                await asyncio.sleep(seconds / AFTER_TICKS)
+        finally:
+            asking.cancel()
+            await asyncio.wait({asking})
 
     async def until_published(self) -> None:
         """Wait until the catalogue is old enough for events about it."""
@@ -100,9 +140,20 @@ class Traffic:
 
     async def _send(self, topic: str, records: list[OutRecord]) -> None:
         """Send until acknowledged. After an error records are sent again and may be there twice."""
+        keyless = topic in (self._topics.events, self._topics.requests)  # the others are compacted
+        ours, theirs = self.strangers.split(records, self._settings.partitions, keyless=keyless)
+        await asyncio.gather(
+            self._until_sent(topic, None, ours), *[self._until_sent(topic, *part) for part in theirs.items()]
+        )
+
+    async def _until_sent(self, topic: str, partition: int | None, records: list[OutRecord]) -> None:
+        """Send to ``partition``, or where Kafka's own client sends records of their keys."""
         while records:
             try:
-                await self._sender.send_keyed(topic, records)
+                if partition is None:
+                    await self._sender.send_keyed(topic, records)
+                else:
+                    await self._sender.send_many(topic, records, partition=partition)
             except KafkaError as exc:
                 self.resent += len(records)
                 if time.monotonic() - self._complained > 10.0:

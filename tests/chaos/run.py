@@ -1,9 +1,10 @@
 """Break everything while events flow, then prove that nothing was lost or counted twice: ``make chaos``.
 
 Runs a real Kafka, a real Redis and worker processes of every role on this machine. A plan made from the seed
-kills workers with -9, freezes them until their group has removed them, lets them leave and join, stops the
-broker, kills Redis and deletes its data. Afterwards every agent must catch up, ``headrace verify`` must find
-no difference, the dead letters must be exactly the bad records, and every request must have a reply.
+kills workers with -9, freezes them until their group has removed them, lets them leave and join, makes their
+clocks wrong, stops the broker, kills Redis and deletes its data, fills the disk, moves committed offsets.
+Afterwards every agent must catch up, ``headrace verify`` must find no difference, the dead letters must be
+exactly the bad records, and every request must have a reply. Then topics are deleted and made again.
 
 Exit code 0: all of that is true. 1: something is not. 2: the run could not take place. All processes end.
 """
@@ -32,12 +33,17 @@ sys.path.insert(0, str(ROOT))  # for ops/kafka/run.py
 
 from aiokafka.errors import KafkaError  # noqa: E402
 from chaos_actions import Breaker  # noqa: E402
-from chaos_audit import rebalances, troubles  # noqa: E402
+from chaos_after import Afterwards  # noqa: E402
+from chaos_clock import Clocks  # noqa: E402
 from chaos_crew import Crew, alive_with  # noqa: E402
+from chaos_disk import Disk, enter_own_mounts  # noqa: E402
 from chaos_log import Log  # noqa: E402
-from chaos_plan import FULL, QUICK, Shape, make_plan, worker_names  # noqa: E402
-from chaos_report import print_plan, print_summary  # noqa: E402
+from chaos_operator import Operator  # noqa: E402
+from chaos_output import rebalances, troubles  # noqa: E402
+from chaos_plan import make_plan, worker_names  # noqa: E402
+from chaos_report import broken, print_plan, print_summary  # noqa: E402
 from chaos_servers import Servers  # noqa: E402
+from chaos_shape import FULL, QUICK, Shape, names_of, without  # noqa: E402
 from chaos_traffic import Traffic  # noqa: E402
 from chaos_verdict import Verdict  # noqa: E402
 
@@ -46,14 +52,15 @@ from headrace.demo.stack import environment  # noqa: E402
 from headrace.streams.errors import HeadraceError  # noqa: E402
 from headrace.streams.settings import HOUR_MS, Settings  # noqa: E402
 from headrace.streams.topics.admin import create_topics  # noqa: E402
+from headrace.streams.topics.names import Topics  # noqa: E402
 
 #: Environment variable of every process of this run: with it, a process that did not end is found.
 MARKER = "HEADRACE_TEST_CHAOS"
 FIRST_REPLY_S = 90.0
 #: With more crashes of workers than this before the first reply, the run stops.
 MOST_CRASHES = 10
-#: Longest time of a run besides its traffic, s.
-BESIDES_S = 420.0
+#: Longest time of a run besides its traffic, and of each thing that comes afterwards, s.
+BESIDES_S, AFTERWARDS_S = 420.0, 90.0
 
 #: Short intervals, for a test. The lateness is long, so that late events fall into windows of days.
 PACE: dict[str, Any] = {
@@ -98,11 +105,23 @@ class Chaos:
             brokers=servers.kafka.address, redis_url=servers.redis.url, data_dir=folder / "data", **pace
         )
         tell = self.log.tell
-        self.crew = Crew(folder, environment(self.settings), lambda text: tell(text, style="yellow"))
+        clocks = Clocks(folder, {action.target for action in self.plan if action.kind == "clock"})
+        self.disk = Disk(folder / "data")
+        self._leave_out("clock", clocks.missing)
+        self._leave_out("disk-full", self.disk.missing)
+        self.crew = Crew(folder, environment(self.settings), lambda text: tell(text, style="yellow"), clocks)
         self._traffic = Traffic(options.seed, self.shape, self.settings, lambda text: tell(text, style="dim"))
-        self._breaker = Breaker(self.crew, servers, self._traffic, self.log)
+        operator = Operator(self.settings, self.crew, self._traffic, self.disk, self.log)
+        self._breaker = Breaker(self.crew, servers, self._traffic, operator, self.log)
         self._verdict = Verdict(self.settings, folder, self.log, {MARKER: os.environ[MARKER]})
+        self._after = Afterwards(self.settings, servers, self._traffic, self._verdict, self.log)
         self._planned_over = asyncio.Event()
+
+    def _leave_out(self, kind: str, why: str) -> None:
+        """Take actions that are not possible here out of the plan, and say so in the report."""
+        if why and any(action.kind == kind for action in self.plan):
+            self.plan = [action for action in self.plan if action.kind != kind]
+            self.log.figures.setdefault("left_out", {})[kind] = why
 
     async def run(self) -> None:
         """Start everything, break it under traffic, verify; raise the error that makes this impossible."""
@@ -116,7 +135,10 @@ class Chaos:
             background(exits, self.crew.supervise())
             await self._break_under_traffic(exits)
             await self._verdict.verify()
+            self._verdict.evictions()
             await self._verdict.audit()
+            for name in self.shape.afterwards:
+                await self._after.run(name)
         self._count()
         await self.crew.stop()
         if self.crew.slow_leavers:
@@ -128,14 +150,19 @@ class Chaos:
         background(exits, traffic.follow_replies())
         asking = background(exits, traffic.ask_for_lists())
         await self._until_first_reply()
+        topics = Topics(self.settings)
+        await self._verdict.known_to("ingest", {topics.items, topics.users})
         await traffic.until_published()
         log.t0 = time.monotonic()
         log.tell(f"the first reply; {self.shape.events:,} events in {self.shape.seconds:.0f} s")
         watching = background(exits, self._verdict.watch_lag())
         producing = background(exits, traffic.produce(self._planned_over))
+        working = [producing]
+        if "transactions" in self.shape.load:
+            working.append(background(exits, traffic.transactions.run(self._planned_over)))
         await self._breaker.follow(self.plan)
         self._planned_over.set()
-        await producing
+        await asyncio.gather(*working)
         asking.cancel()
         log.tell(f"{traffic.sent:,} events were sent; waiting for every agent")
         await self._verdict.catch_up()
@@ -158,23 +185,18 @@ class Chaos:
         self._servers.kill()
 
     def _count(self) -> None:
-        done, logs = self._breaker.done, sorted(self._folder.glob("*-[0-9].log"))
-        generations = rebalances(logs)
+        logs = sorted(self._folder.glob("*-[0-9].log"))
+        generations, traffic = rebalances(logs), self._traffic
         self.log.figures |= {
+            "broken": broken(self._breaker, traffic),
             "kills": sum(self._breaker.kills.values()),
             "kills_by_role": dict(sorted(self._breaker.kills.items())),
             "rebalances": sum(generations.values()),
             "rebalances_by_role": generations,
-            "broker_restarts": done["broker-stop"] + done["broker-kill"],
             "broker_away_s": self._breaker.broker_away_s,
-            "server_freezes": done["broker-freeze"] + done["redis-freeze"],
-            "redis_losses": done["redis-kill"] + done["redis-flush"],
-            "zombies": done["freeze"],
-            "joins": done["join"],
-            "leaves": done["leave"],
             "refused_starts": self.crew.refused_starts,
             "crashes": self.crew.crashes,
-            "resent": self._traffic.resent,
+            "resent": traffic.resent,
             "max_lag_s": {k: round(v, 1) for k, v in sorted(self._verdict.max_lag_s.items())},
             "errors_logged": dict(list(troubles(logs).items())[:15]),
         }
@@ -208,7 +230,9 @@ async def bounded(chaos: Chaos) -> None:
         loop.add_signal_handler(sig, stop, sig)
     loop.set_exception_handler(lambda _loop, _context: None)  # broken connections report to it
     try:
-        async with asyncio.timeout(chaos.shape.seconds + BESIDES_S):
+        async with asyncio.timeout(
+            chaos.shape.seconds + BESIDES_S + AFTERWARDS_S * len(chaos.shape.afterwards)
+        ):
             await chaos.run()
     except TimeoutError as exc:
         chaos.log.problems.append(f"it did not end in time: {exc}")
@@ -238,6 +262,9 @@ def run(options: Options, tell: Callable[[str], None]) -> tuple[dict[str, Any], 
         with contextlib.suppress(OSError):
             shutil.copy(servers.kafka.data / "output.log", folder / "kafka.out")
         servers.close()
+        if log.problems or options.keep or sys.exc_info()[0]:
+            chaos.disk.keep()
+        chaos.disk.close()
         left = alive_with(MARKER, token)
         if left:
             log.problems.append(f"left running: {left}")
@@ -264,13 +291,23 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--keep", action="store_true", help="keep the workers' output in any case")
     parser.add_argument("--plan", action="store_true", help="only show what would be done")
+    parser.add_argument(
+        "--without", default="", metavar="KIND,KIND", help="leave out kinds of disturbances (see --plan)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting")
     given = parser.parse_args()
     shape = QUICK if given.quick else FULL
     out = console()
+    left_out = {name for name in given.without.split(",") if name}
+    if unknown := left_out - names_of(FULL):
+        parser.error(
+            f"--without: {', '.join(sorted(unknown))} is none of {', '.join(sorted(names_of(FULL)))}"
+        )
+    shape = without(shape, left_out)
     if given.plan:
-        print_plan(out, make_plan(given.seed, shape))
+        print_plan(out, make_plan(given.seed, shape), shape)
         return 0
+    enter_own_mounts()
     overrides = dict(pair.split("=", 1) for pair in given.set)
     options = Options(given.seed, shape, given.quick, given.keep, overrides)
     try:

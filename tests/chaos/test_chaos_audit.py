@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from chaos_audit import Audit, rebalances, troubles
 from chaos_crew import alive_with
+from chaos_found import Found
+from chaos_output import rebalances, troubles
 
 
 def test_generations_are_counted_once_a_group(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_errors_are_put_together_without_their_numbers(tmp_path: Path) -> None:
 def test_dead_letters_must_be_the_bad_records_and_no_others() -> None:
     bad, good, lost = ("events", 0, 1), ("events", 0, 2), ("rec-requests", 1, 3)
     letters = {bad: "track_users: too_late ts ", lost: "recommend: reply_undeliverable reply_to "}
-    found = Audit(bad={bad}, buried=letters)
+    found = Found(bad={bad}, buried=letters)
     found.asked_at = {b"c-1": lost}
     assert found.missing_letters() == []
     assert found.unexpected_letters() == []
@@ -40,16 +41,29 @@ def test_dead_letters_must_be_the_bad_records_and_no_others() -> None:
 
 def test_a_request_is_answered_by_a_reply_or_lost_with_a_letter() -> None:
     at = {f"c-{i}".encode(): ("rec-requests", 0, i) for i in range(3)}
-    found = Audit(asked=dict.fromkeys(at, 1000), asked_at=at, answered={b"c-0": 1040})
+    found = Found(asked=dict.fromkeys(at, 1000), asked_at=at, answered={b"c-0": 1040})
     found.buried[at[b"c-1"]] = "recommend: reply_undeliverable  "
     assert found.unanswered() == [b"c-2"]
     assert found.waits_ms() == [40]
 
 
-def test_every_list_shown_is_labelled_and_logged() -> None:
-    found = Audit(shown={"r-1", "r-2"}, labelled={"r-1"}, examples={(0, 1), (1, 1)}, logged={(0, 1), (0, 0)})
-    assert found.unlabelled() == ["r-2"]
-    assert found.unlogged() == [(1, 1)]
+def test_every_slot_shown_is_labelled_once_and_logged() -> None:
+    found = Found(shown={("u", "r-1", 5): 2, ("u", "r-2", 6): 1})
+    found.slots.update({("u", "r-1", 5, 0): 1, ("u", "r-1", 5, 1): 2, ("u", "r-1", 7, 0): 1})
+    assert found.unlabelled() == [("u", "r-2", 6, 0)]
+    assert found.labelled_twice() == [(("u", "r-1", 5, 1), 2)]
+    assert found.never_shown() == [("u", "r-1", 7, 0)]
+    found.examples, found.logged = {(0, 1, "r-1", 0), (1, 1, "r-1", 1)}, {(0, 1, "r-1", 0), (1, 1, "r-9", 1)}
+    assert found.unlogged() == [(1, 1, "r-1", 1)]  # the same offset of a topic that was made again is another
+
+
+def test_a_record_in_a_wrong_partition_is_sent_on_to_the_right_one() -> None:
+    here, there, bad = ("events", 0, 1), ("events", 2, 7), ("events", 0, 2)
+    found = Found(misplaced={here, bad}, bad={bad}, buried={bad: "track_users: too_late ts "})
+    assert found.stuck() == [here]
+    found.copies[there] = here
+    assert found.stuck() == []
+    assert found.problems() == []
 
 
 def test_processes_are_found_by_their_environment() -> None:

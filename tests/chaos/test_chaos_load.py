@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from chaos_load import AGAIN, BAD, GOOD, MARK, Limits, Load, World
+from chaos_load import AGAIN, BAD, GOOD, MARK, Limits, Load
+from chaos_world import World
 
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key

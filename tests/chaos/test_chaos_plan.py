@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import get_args
 
 import pytest
-from chaos_plan import BROKER_AWAY_S, FULL, QUICK, Action, Shape, make_plan, role_of, worker_names
+from chaos_plan import BROKER_AWAY_S, ON_WORKERS, Action, make_plan, role_of, worker_names
+from chaos_shape import AHEAD_S, FULL, QUICK, After, Extra, Kind, Shape, names_of, without
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.streams.settings import Settings
 
 SHAPES = pytest.mark.parametrize("shape", [FULL, QUICK], ids=["full", "quick"])
 SEEDS = st.integers(0, 2**32)
@@ -52,7 +56,7 @@ def test_nothing_is_done_to_a_worker_that_is_not_up(shape: Shape, seed: int) -> 
     back: dict[str, float] = dict.fromkeys(worker_names(shape.workers), 0.0)
     for action in make_plan(seed, shape):
         name = action.target
-        if name in ("broker", "redis"):
+        if action.kind not in (*ON_WORKERS, "join"):
             continue
         if action.kind == "join":
             assert name not in back
@@ -78,6 +82,54 @@ def test_outages_of_one_server_do_not_meet_and_end_in_time(shape: Shape, seed: i
         for a, b in pairwise(outages):
             assert a.at_s + a.for_s + 5 < b.at_s
         assert all(a.at_s + a.for_s < shape.seconds for a in outages)
+
+
+def test_the_full_run_breaks_everything_that_is_known() -> None:
+    assert names_of(FULL) == {*get_args(Kind), *get_args(Extra), *get_args(After)}
+    assert {role for _, role in FULL.groups} >= {"ingest", "aggregate", "learn", "log"}
+    assert {role for role, _ in FULL.clocks} >= {"ingest", "aggregate", "learn", "serve"}
+
+
+def test_the_quick_run_has_most_kinds() -> None:
+    assert names_of(FULL) - names_of(QUICK) <= {
+        "broker-kill", "redis-flush", "redis-freeze", "redis-away", *get_args(After)
+    }  # fmt: skip
+    assert QUICK.afterwards
+
+
+@SHAPES
+@given(seed=SEEDS)
+def test_never_are_two_clocks_wrong_at_once_nor_two_groups_moved(shape: Shape, seed: int) -> None:
+    plan = make_plan(seed, shape)
+    clocks = [a for a in plan if a.kind == "clock"]
+    assert sorted((role_of(a.target), a.amount) for a in clocks) == sorted(shape.clocks)
+    assert all(a.at_s + a.for_s < b.at_s for a, b in pairwise(clocks))
+    assert all(a.for_s > 4 and a.at_s + a.for_s < shape.seconds for a in clocks)
+    moves = [a for a in plan if a.kind in ("group-back", "group-beyond")]
+    assert sorted((a.kind, a.target) for a in moves) == sorted(shape.groups)
+    assert all(1000 <= a.amount <= 5000 for a in moves)
+
+
+@SHAPES
+@given(seed=SEEDS)
+def test_a_full_disk_lasts_longer_than_the_flushes_that_need_it_and_ends_in_time(
+    shape: Shape, seed: int
+) -> None:
+    full = [a for a in make_plan(seed, shape) if a.kind == "disk-full"]
+    assert len(full) == shape.disk
+    assert all(a.for_s >= 8 and a.at_s + a.for_s < shape.seconds for a in full)
+
+
+def test_two_small_steps_of_the_clock_are_no_future() -> None:
+    small = [abs(s) for shape in (FULL, QUICK) for _, s in shape.clocks if abs(s) < AHEAD_S]
+    assert 2 * max(small) * 1000 < Settings().future_ms
+
+
+@pytest.mark.parametrize("name", sorted(names_of(FULL)))
+def test_what_is_left_out_is_not_in_the_plan(name: str) -> None:
+    shape = without(FULL, {name})
+    assert names_of(shape) == names_of(FULL) - {name}
+    assert name not in {a.kind for a in make_plan(1, shape)}
 
 
 @SHAPES

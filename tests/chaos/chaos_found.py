@@ -1,0 +1,146 @@
+"""What the topics hold after a chaos run, and how their records must fit together. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+#: topic, partition, offset
+Origin = tuple[str, int, int]
+#: user, request, time of an impression (ms): a request that is answered again shows another list
+Shown = tuple[str, str, int]
+#: the same, and the position in the list
+Slot = tuple[str, str, int, int]
+
+
+@dataclass(slots=True)
+class Found:
+    """The records found in the topics. An *origin* is the place where a record was first written.
+
+    Attributes
+    ----------
+    bad
+        Records that must be refused.
+    buried
+        Origin -> agent and reason of a dead letter about it.
+    misplaced
+        Good records in another partition than that of their key, or without a key.
+    copies
+        Place of a record that was sent on -> its origin.
+    astray
+        Records that were sent on and are not in the partition of their key.
+    aborted
+        Records of aborted transactions that a reader of committed records got nevertheless.
+    asked, asked_at
+        Correlation id -> time (ms) and origin of a request.
+    shown
+        Impressions and their numbers of slots; ``slots`` counts the examples of every slot.
+    examples, logged
+        Partition, offset, request and position of every example, in the topic and in the Parquet log.
+    """
+
+    events: int = 0
+    again: int = 0
+    bad: set[Origin] = field(default_factory=set)
+    buried: dict[Origin, str] = field(default_factory=dict)
+    letters: int = 0
+    misplaced: set[Origin] = field(default_factory=set)
+    copies: dict[Origin, Origin] = field(default_factory=dict)
+    astray: list[Origin] = field(default_factory=list)
+    aborted: list[Origin] = field(default_factory=list)
+    asked: dict[bytes, int] = field(default_factory=dict)
+    asked_at: dict[bytes, Origin] = field(default_factory=dict)
+    answered: dict[bytes, int] = field(default_factory=dict)
+    replies: int = 0
+    shown: dict[Shown, int] = field(default_factory=dict)
+    slots: Counter[Slot] = field(default_factory=Counter)
+    examples: set[tuple[int, int, str, int]] = field(default_factory=set)
+    logged: set[tuple[int, int, str, int]] = field(default_factory=set)
+
+    def missing_letters(self) -> list[Origin]:
+        """Return bad records without a dead letter."""
+        return sorted(self.bad - self.buried.keys())
+
+    def unexpected_letters(self) -> list[tuple[Origin, str]]:
+        """Return dead letters about good records, except about requests whose reply was lost."""
+        requests = set(self.asked_at.values())
+        lost = {o for o, why in self.buried.items() if o in requests and "reply_undeliverable" in why}
+        return sorted((o, w) for o, w in self.buried.items() if o not in self.bad and o not in lost)
+
+    def stuck(self) -> list[Origin]:
+        """Return good records in a wrong partition that were not sent on to the right one."""
+        return sorted(self.misplaced - set(self.copies.values()) - self.bad)
+
+    def unanswered(self) -> list[bytes]:
+        """Return requests that got neither a reply nor a dead letter."""
+        return sorted(i for i in self.asked if i not in self.answered and self.asked_at[i] not in self.buried)
+
+    def unlabelled(self) -> list[Slot]:
+        """Return slots that were shown and have no example."""
+        return sorted(slot for slot in self._shown_slots() if slot not in self.slots)
+
+    def labelled_twice(self) -> list[tuple[Slot, int]]:
+        """Return slots with more than one example, and how many they have."""
+        return sorted((slot, n) for slot, n in self.slots.items() if n > 1)
+
+    def never_shown(self) -> list[Slot]:
+        """Return slots with an example that no impression has."""
+        return sorted(self.slots.keys() - set(self._shown_slots()))
+
+    def unlogged(self) -> list[tuple[int, int, str, int]]:
+        """Return examples that are not in the Parquet log."""
+        return sorted(self.examples - self.logged)
+
+    def waits_ms(self) -> list[int]:
+        """Return how long each answered request waited for its first reply, ascending."""
+        return sorted(max(0, at - self.asked[i]) for i, at in self.answered.items() if i in self.asked)
+
+    def _shown_slots(self) -> Iterable[Slot]:
+        return ((*shown, position) for shown, n in self.shown.items() for position in range(n))
+
+    def problems(self) -> list[str]:
+        """Return a sentence about everything that must not be."""
+        return [
+            f"{len(which)} {what}, the first: {which[0]!r}"
+            for what, which in (
+                ("bad records are no dead letters", self.missing_letters()),
+                ("dead letters are of good records", self.unexpected_letters()),
+                ("records in a wrong partition were not sent on", self.stuck()),
+                ("records were sent on to a wrong partition", self.astray),
+                ("records of aborted transactions were read", self.aborted),
+                ("requests got no reply", self.unanswered()),
+                ("slots were shown and never labelled", self.unlabelled()),
+                ("slots were labelled more than once", self.labelled_twice()),
+                ("examples are of slots that were never shown", self.never_shown()),
+                ("examples are not in the Parquet log", self.unlogged()),
+            )
+            if which
+        ]
+
+    def figures(self) -> dict[str, int | None]:
+        """Return the numbers for the report."""
+        waits = self.waits_ms()
+        slots = set(self._shown_slots())
+        return {
+            "events": self.events,
+            "sent_again": self.again,
+            "bad_records": len(self.bad),
+            "dead_letters": len(self.buried),
+            "dead_letters_written": self.letters,
+            "misplaced": len(self.misplaced),
+            "sent_on": len(set(self.copies.values()) & self.misplaced),
+            "sent_on_written": len(self.copies),
+            "requests": len(self.asked),
+            "answered": len(waits),
+            "answered_in_2_s": sum(wait <= 2000 for wait in waits),
+            "unanswered": len(self.unanswered()),
+            "replies": self.replies,
+            "shown": len(slots),
+            "labelled": len(self.slots.keys() & slots),
+            "labelled_twice": len(self.labelled_twice()),
+            "examples": len(self.examples),
+            "examples_logged": len(self.examples & self.logged),
+            "reply_p50_ms": waits[len(waits) // 2] if waits else None,
+            "reply_max_ms": waits[-1] if waits else None,
+        }
