@@ -128,7 +128,11 @@ async def every_record(settings: Settings, names: Iterable[str]) -> AsyncIterato
     Uses aiokafka only, none of the code under test.
     """
     consumer = AIOKafkaConsumer(
-        *names, bootstrap_servers=settings.brokers.split(","), group_id=None, auto_offset_reset="earliest"
+        *names,
+        bootstrap_servers=settings.brokers.split(","),
+        group_id=None,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",  # as the workers read
     )
     await consumer.start()
     try:
