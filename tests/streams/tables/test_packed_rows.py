@@ -121,8 +121,8 @@ def test_aiokafka_reads_the_records_framed(
     frames = frame_records(keys, *blob_of(parts), max_bytes)
     seen = []
     for payload, count in frames:
-        assert len(payload) <= max_bytes or count == 1
         raw = record_batch(payload, count, 1_700_000_000_123, compression, (9, 3, 77))
+        assert len(raw) <= max_bytes or count == 1, "with the header of the batch"
         batch = DefaultRecordBatch(raw)
         assert batch.validate_crc()
         assert (batch.producer_id, batch.producer_epoch, batch.base_sequence) == (9, 3, 77)
