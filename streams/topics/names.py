@@ -8,8 +8,8 @@ from headrace.streams.settings import DAY_MS, Settings
 
 #: Bytes by which a dead letter may be larger than its record: its headers, and the overhead of a batch.
 LETTER_ROOM = 128 * 1024
-#: Largest record that our own topics take at least, bytes: rows, impressions and models have the size that they
-#: have, however small the records of the public topics must be.
+#: Largest record that our own topics take at least, bytes: rows, impressions and models have the size that
+#: they have, however small the records of the public topics must be.
 OWN_BYTES = 4 * 1024 * 1024
 
 

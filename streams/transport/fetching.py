@@ -15,8 +15,8 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 
-#: Of every consumer of ours: records of aborted transactions count as never sent, and records of a transaction
-#: that is still open are not read before its end.
+#: Of every consumer of ours: records of aborted transactions count as never sent, and records of a
+#: transaction that is still open are not read before its end.
 ISOLATION = "read_committed"
 #: Longest wait for an answer that does not wait for data: connecting, positions, offsets.
 REQUEST_TIMEOUT_S = 30.0

@@ -54,7 +54,9 @@ def test_the_table_has_a_column_for_them_when_there_are_any(partitions: bool):
 async def committed_by(settings: Settings, role: str, offsets: dict[TopicPartition, int]) -> None:
     """Commit offsets as the group of a role."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.brokers, group_id=settings.name(f"headrace-{role}"), enable_auto_commit=False
+        bootstrap_servers=settings.brokers,
+        group_id=settings.name(f"headrace-{role}"),
+        enable_auto_commit=False,
     )
     async with consumer:
         consumer.assign(list(offsets))
