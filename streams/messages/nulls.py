@@ -1,6 +1,6 @@
 """Null for an optional field is absent: many JSON writers (Jackson, Gson) write every field.
 
-A copy of a message type takes null for each of its optional fields, also in nested messages, and its values are
+A copy of a message type takes null for each of its optional fields, also in nested messages. Its values are
 then turned into values of the type itself. The copy is used only for records that the type itself refuses, so
 that other records cost no more.
 

@@ -28,8 +28,8 @@ from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
 from headrace.streams.messages import schemas
-from headrace.streams.messages.nulls import nullable
 from headrace.streams.messages.columns import ITEM_EVENT
+from headrace.streams.messages.nulls import nullable
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.admin import create_topics

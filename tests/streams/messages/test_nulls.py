@@ -1,4 +1,4 @@
-"""Null for an optional field is absent: for every optional field of every public message, on every path in."""
+"""Null for an optional field is absent: for every one of every public message, on every path in."""
 
 from __future__ import annotations
 

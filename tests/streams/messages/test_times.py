@@ -36,7 +36,9 @@ def test_every_time_has_the_type_of_times() -> None:
                 found[f"{type_.__name__}.{field.name}"] = field.type
     times = {"Context.ts", "Event.ts", "Item.published_ts", "Impression.ts", "Example.ts"}
     assert found.keys() == times
-    assert {name for name, type_ in found.items() if type_ not in (schemas.Millis, schemas.Millis | None)} == set()
+    assert {
+        name for name, type_ in found.items() if type_ not in (schemas.Millis, schemas.Millis | None)
+    } == set()
 
 
 @pytest.mark.parametrize("wrong", WRONG)
