@@ -134,12 +134,11 @@ class Decoder(Generic[T]):
         return self._checked(values, records)
 
     def _all(self, bodies: Sequence[bytes]) -> list[T]:
-        decode = self._strict
+        strict, tolerant = self._strict, self._tolerant
         try:
-            return [decode(body) for body in bodies]
+            return [strict(body) for body in bodies]
         except msgspec.ValidationError:
-            decode = self._tolerant
-            return [decode(body) for body in bodies]
+            return [tolerant(body) for body in bodies]
 
     def _checked(self, values: list[T], records: Sequence[Any]) -> Decoded[T]:
         check = self._check

@@ -31,7 +31,8 @@ class NullTolerant(Generic[T]):
     """
 
     def __init__(self, type_: type[T]) -> None:
-        shape, self._fill = _tolerant(type_)
+        struct: Any = type_
+        shape, self._fill = _tolerant(struct)
         self._decode = msgspec.json.Decoder(shape).decode
 
     def decode(self, body: bytes | str) -> T:
