@@ -114,6 +114,7 @@ def test_a_broker_that_tells_nothing_is_not_blamed() -> None:
 async def made_elsewhere(settings: Settings) -> None:
     """Make `events` as another tool makes it, with the defaults of a broker before Kafka 4, then the rest."""
     other = {"message_timestamp_type": "LogAppendTime", "retention_ms": "60000", "cleanup_policy": "delete"}
+    other["max_message_bytes"] = "1048588"
     await make_topic(settings, Topics(settings).events, **other, **{AFTER: str(NO_LIMIT)})
     await make_topics(settings)
 
