@@ -19,7 +19,8 @@ from headrace.streams.messages.ids import use_key
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
-from headrace.streams.topics.admin import check_topics
+from headrace.streams.topics.admin import inspect_topics
+from headrace.streams.topics.checks import Level
 from headrace.streams.topics.sender import BatchSender
 
 #: Role -> its agents that read topics in a consumer group. The trainer reads files: it has no app and no
@@ -52,15 +53,18 @@ async def run_worker(
     Raises
     ------
     UnavailableError
-        When the broker does not answer, or topics are missing.
+        When the broker does not answer, topics are missing, or it would delete what must stay in them.
     HeadraceError
         When an app or a service crashed. All others were stopped; batches that were not acknowledged are
         delivered again.
     """
     use_key(settings.id_key)
-    problems = await check_topics(settings)
-    if problems:
-        raise UnavailableError("; ".join(problems))
+    found = await inspect_topics(settings)
+    if refused := [fault.text for fault in found if fault.level is Level.REFUSED]:
+        raise UnavailableError("; ".join(refused))
+    for fault in found:
+        if fault.level is Level.WRONG:
+            log.warning("%s", fault.text, extra={"action": "topic_setting", "topic": fault.topic})
     sender = BatchSender(settings)
     # Replies are not compressed: every caller can read them, whatever codecs its client has.
     replier = BatchSender(settings.model_copy(update={"compression": "none"}))

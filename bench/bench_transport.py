@@ -125,7 +125,9 @@ class Delays:
 async def own(brokers: str, topic: str) -> dict[str, float]:
     """The broker's own delay: a bare aiokafka consumer that does nothing else."""
     delays = Delays()
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=brokers, fetch_max_wait_ms=250)
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=brokers, fetch_max_wait_ms=250, isolation_level="read_committed"
+    )
     async with consumer:
 
         async def read() -> None:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from headrace.console import demo, evaluate, lag, options, recommend, replay, topics, train, verify, worker
+from headrace.console import (
+    demo,
+    evaluate,
+    lag,
+    options,
+    producers,
+    recommend,
+    replay,
+    topics,
+    train,
+    verify,
+    worker,
+)
 from headrace.streams.errors import HeadraceError
 
 app = typer.Typer(
@@ -50,7 +62,8 @@ def _root(
 
 
 for _command in (
-    demo.demo, worker.worker, replay.replay, recommend.recommend, lag.lag, verify.verify, train.train,
+    demo.demo, worker.worker, replay.replay, recommend.recommend, lag.lag, producers.producers, verify.verify,
+    train.train,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

@@ -58,7 +58,8 @@ def read_settings(brokers: str | None = None, redis: str | None = None) -> Setti
 def _wrong_value(exc: ValidationError) -> str:
     first = exc.errors()[0]
     name = str(first["loc"][0]).upper() if first["loc"] else ""
-    return f"{PREFIX}{name}: {first['msg']} (given: {first.get('input')!r})"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{PREFIX}{name}: {said} (given: {first.get('input')!r})"
 
 
 def _not_a_list(exc: SettingsError) -> str:

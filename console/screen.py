@@ -93,6 +93,7 @@ class AgentLag:
     partitions: int
     records: int
     seconds: float | None
+    deleted: int = 0
 
 
 def by_agent(rows: Iterable[LagRow]) -> list[AgentLag]:
@@ -104,7 +105,8 @@ def by_agent(rows: Iterable[LagRow]) -> list[AgentLag]:
     for (agent, topic), part in sorted(groups.items()):
         known = [r.seconds for r in part if r.seconds is not None]
         worst = max(known) if len(known) == len(part) else None
-        out.append(AgentLag(agent, topic, len(part), sum(r.records for r in part), worst))
+        records, deleted = sum(r.records for r in part), sum(r.deleted for r in part)
+        out.append(AgentLag(agent, topic, len(part), records, worst, deleted))
     return out
 
 
@@ -118,45 +120,29 @@ def together(lags: Iterable[AgentLag]) -> list[AgentLag]:
         known = [a.seconds for a in part if a.seconds is not None]
         worst = max(known) if len(known) == len(part) else None
         topics = ", ".join(a.topic for a in part)
-        out.append(
-            AgentLag(agent, topics, sum(a.partitions for a in part), sum(a.records for a in part), worst)
-        )
+        partitions, records = sum(a.partitions for a in part), sum(a.records for a in part)
+        out.append(AgentLag(agent, topics, partitions, records, worst, sum(a.deleted for a in part)))
     return out
 
 
 def lag_table(rows: Sequence[LagRow], *, partitions: bool = False) -> RenderableType:
-    """Return lag as a table: a row per agent and topic, or per partition."""
+    """Return lag as a table: a row per agent and topic, or per partition.
+
+    The last column is there only when the broker deleted records that a group had not read.
+    """
     table = Table(box=SIMPLE, pad_edge=False)
-    for name, right in (
-        ("agent", False),
-        ("topic", False),
-        ("partitions", True),
-        ("records", True),
-        ("oldest", True),
-    ):
-        table.add_column(
-            "partition" if partitions and name == "partitions" else name, justify="right" if right else "left"
-        )
-    if partitions:
-        for r in rows:
-            table.add_row(
-                r.agent,
-                r.topic,
-                str(r.partition),
-                f"{r.records:,}",
-                seconds_text(r.seconds),
-                style=tone(r.records, r.seconds),
-            )
-    else:
-        for a in by_agent(rows):
-            table.add_row(
-                a.agent,
-                a.topic,
-                str(a.partitions),
-                f"{a.records:,}",
-                seconds_text(a.seconds),
-                style=tone(a.records, a.seconds),
-            )
+    lost = any(r.deleted for r in rows)
+    table.add_column("agent")
+    table.add_column("topic")
+    for name in ("partition" if partitions else "partitions", "records", "oldest"):
+        table.add_column(name, justify="right")
+    if lost:
+        table.add_column("deleted unread", justify="right")
+    for a in rows if partitions else by_agent(rows):
+        number = a.partitions if isinstance(a, AgentLag) else a.partition
+        cells = [a.agent, a.topic, str(number), f"{a.records:,}", seconds_text(a.seconds)]
+        cells += [f"{a.deleted:,}"] if lost else []
+        table.add_row(*cells, style="red" if a.deleted else tone(a.records, a.seconds))
     return table
 
 

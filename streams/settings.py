@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+#: A host name, an IPv4 address, or an IPv6 address in brackets; the port may be left out (9092).
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -119,6 +122,15 @@ class Settings(BaseSettings):
         2000, ge=100, description="labelled examples needed before the first training"
     )
     train_min_clicks: int = Field(50, ge=1)
+
+    @field_validator("brokers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        """Take spaces away; refuse what is not host:port, comma-separated."""
+        addresses = [address.strip() for address in value.split(",") if address.strip()]
+        if not addresses or not all(map(_ADDRESS.fullmatch, addresses)):
+            raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
+        return ",".join(addresses)
 
     @field_validator("reply_topics", mode="before")
     @classmethod

@@ -181,7 +181,9 @@ class Positions:
     def __init__(self, brokers: str) -> None:
         bootstrap = brokers.split(",")
         self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed"
+        )
 
     async def __aenter__(self) -> Self:
         await self._admin.start()

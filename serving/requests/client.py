@@ -19,6 +19,7 @@ from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS, Settings
 from headrace.streams.topics.names import Topics
+from headrace.streams.transport.fetching import ISOLATION
 from headrace.streams.transport.patience import be_patient
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,9 @@ class RecClient:
             )
             await self._producer.start()
             self._consumer = AIOKafkaConsumer(
-                bootstrap_servers=bootstrap, fetch_max_wait_ms=self._settings.fetch_max_wait_ms
+                bootstrap_servers=bootstrap,
+                fetch_max_wait_ms=self._settings.fetch_max_wait_ms,
+                isolation_level=ISOLATION,
             )
             await self._consumer.start()
             be_patient(self._consumer)

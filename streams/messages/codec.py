@@ -1,4 +1,4 @@
-"""Decodes whole batches: with a fast loop; with a slower one, record by record, when a record is bad.
+"""Decodes whole batches: with a fast loop; with slower ones when a record has nulls, or is bad.
 
 Every value is decoded on its own. Joining the values into one JSON array would be 5 % faster, but two
 manipulated records could then be read as two others.
@@ -14,6 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from headrace.streams.errors import RejectedError
+from headrace.streams.messages.nulls import NullTolerant
+from headrace.streams.messages.schemas import MAX_TS, MIN_TS
 
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ class Decoded(Generic[T]):
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
+#: The bounds that every time has.
+_TIME = re.compile(rf"(>= {MIN_TS}|<= {MAX_TS})(?![0-9])")
 
 
 def rejection(exc: Exception) -> RejectedError:
@@ -59,6 +63,8 @@ def rejection(exc: Exception) -> RejectedError:
     path = m.group(1) if (m := _PATH.search(text)) else ""
     if m := _MISSING.search(text):
         return RejectedError("missing_field", f"{path}.{m.group(1)}" if path else m.group(1), text)
+    if _TIME.search(text):
+        return RejectedError("out_of_range", path, f"{text}: times are milliseconds since 1970")
     return RejectedError("invalid_field", path, text)
 
 
@@ -73,7 +79,7 @@ def check_key(record: Record, field: str, value: str) -> None:
 
 
 class Decoder(Generic[T]):
-    """Typed JSON decoder of record values.
+    """Typed JSON decoder of record values. Null for an optional field is as if the field were absent.
 
     Parameters
     ----------
@@ -86,7 +92,8 @@ class Decoder(Generic[T]):
     """
 
     def __init__(self, type_: type[T], max_bytes: int, check: Callable[[T, Any], None] | None = None) -> None:
-        self._one = msgspec.json.Decoder(type_)
+        self._strict = msgspec.json.Decoder(type_).decode
+        self._tolerant = NullTolerant(type_).decode
         self._max_bytes = max_bytes
         self._check = check
 
@@ -97,13 +104,20 @@ class Decoder(Generic[T]):
             raise RejectedError("empty", "", "the record has no value")
         if len(body) > self._max_bytes:
             raise RejectedError("too_large", "", f"{len(body)} bytes, at most {self._max_bytes} are accepted")
-        try:
-            value = self._one.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            raise rejection(exc) from exc
+        value = self.value(body)
         if self._check is not None:
             self._check(value, record)
         return value
+
+    def value(self, body: bytes | str) -> T:
+        """Return the value of one message alone, without the check, or raise ``RejectedError``."""
+        try:
+            try:
+                return self._strict(body)
+            except msgspec.ValidationError:
+                return self._tolerant(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            raise rejection(exc) from exc
 
     def batch(self, records: Sequence[Any]) -> Decoded[T]:
         """Decode many records; the good ones keep their order."""
@@ -112,13 +126,19 @@ class Decoder(Generic[T]):
         try:
             if max(map(len, bodies), default=0) > limit:
                 return self._each(records)
-            decode = self._one.decode
-            values = [decode(body) for body in bodies]
+            values = self._all(bodies)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
             return self._each(records)
         if self._check is None:
             return Decoded(values, list(records), [])
         return self._checked(values, records)
+
+    def _all(self, bodies: Sequence[bytes]) -> list[T]:
+        strict, tolerant = self._strict, self._tolerant
+        try:
+            return [strict(body) for body in bodies]
+        except msgspec.ValidationError:
+            return [tolerant(body) for body in bodies]
 
     def _checked(self, values: list[T], records: Sequence[Any]) -> Decoded[T]:
         check = self._check

@@ -13,11 +13,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from headrace.streams.errors import ConfigError
-from headrace.streams.messages.codec import rejection
-from headrace.streams.messages.schemas import MAX_TS, Context, Event
+from headrace.streams.errors import ConfigError, RejectedError
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.schemas import MAX_TS, MIN_TS, Context, Event
 
 Format = Literal["globo", "jsonl"]
 
@@ -107,19 +105,18 @@ def _click(row: list[str], columns: list[int]) -> Click:
     for name, value in zip(_GLOBO, (user, session, item), strict=False):
         if not value:
             raise ValueError(f"{name} is empty")
-    if not ts.isascii() or not ts.isdigit() or int(ts) > MAX_TS:
+    if not ts.isascii() or not ts.isdigit() or not MIN_TS <= int(ts) <= MAX_TS:
         raise ValueError(f"click_timestamp must be milliseconds since 1970, got {ts!r}")
     return Click(user, session, item, int(ts), device, region)
 
 
 def read_jsonl(path: Path) -> Iterator[Event]:
     """Yield the events of a JSON-lines file; raise ``ConfigError`` naming the line of the first bad one."""
-    decoder = msgspec.json.Decoder(Event)
+    decoder = Decoder(Event, 0)
     with _open(path) as handle:
         for number, line in enumerate(handle, 1):
             if line.strip():
                 try:
-                    yield decoder.decode(line)
-                except (msgspec.MsgspecError, RecursionError) as exc:
-                    bad = rejection(exc)
-                    raise ConfigError(f"{path}, line {number}: {bad.field or 'line'}: {bad.detail}") from exc
+                    yield decoder.value(line)
+                except RejectedError as exc:
+                    raise ConfigError(f"{path}, line {number}: {exc.field or 'line'}: {exc.detail}") from exc

@@ -1,5 +1,6 @@
 """The public messages (JSON, UTF-8). Unknown fields are ignored; times are milliseconds since the epoch, UTC.
 
+A field with a default is optional. Null for it is as if it were absent (``headrace.streams.messages.nulls``).
 Types and ranges are checked while decoding (msgspec); ``check_*`` check what a type cannot express.
 """
 
@@ -16,7 +17,10 @@ Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Label = Annotated[str, Meta(max_length=128)]
 #: The year 2100, ms.
 MAX_TS = 4_102_444_800_000
-Millis = Annotated[int, Meta(ge=0, le=MAX_TS)]
+#: March 1973, ms. A smaller number is a time in seconds: every time of these days, in seconds, is below.
+MIN_TS = 100_000_000_000
+#: A time. Every time of every message has this type, so that one in the wrong unit is refused everywhere.
+Millis = Annotated[int, Meta(ge=MIN_TS, le=MAX_TS)]
 Surface = Literal["home", "related", "digest"]
 EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.checks import Fault, FoundTopic, Level, faults
 from headrace.streams.topics.names import Topics
+
+log = logging.getLogger(__name__)
 
 
 def _error_of(entry: object) -> tuple[str, int, str]:
@@ -60,8 +66,8 @@ async def create_topics(settings: Settings) -> list[str]:
         await admin.close()
 
 
-async def check_topics(settings: Settings) -> list[str]:
-    """Return what is wrong with the topics, one sentence each; an empty list when all is right.
+async def inspect_topics(settings: Settings) -> list[Fault]:
+    """Return what is wrong with the topics, in the order of their specifications; an empty list: nothing.
 
     Raises
     ------
@@ -69,18 +75,39 @@ async def check_topics(settings: Settings) -> list[str]:
         When no broker answers.
     """
     admin = await _admin(settings)
+    specs = Topics(settings).specs(settings)
     try:
-        described = await admin.describe_topics()
-        have = {t["topic"]: len(t["partitions"]) for t in described if not t.get("error_code")}
+        described = {
+            t["topic"]: t["partitions"] for t in await admin.describe_topics() if not t["error_code"]
+        }
+        configs = await _configs(admin, [spec.name for spec in specs if spec.name in described])
     finally:
         await admin.close()
-    problems = []
-    for spec in Topics(settings).specs(settings):
-        if spec.name not in have:
-            problems.append(f"{spec.name} is missing (create it with: headrace topics create)")
-        elif have[spec.name] != spec.partitions:
-            problems.append(
-                f"{spec.name} has {have[spec.name]} partitions, expected {spec.partitions} "
-                f"(set HEADRACE_PARTITIONS, or recreate the topic)"
-            )
-    return problems
+    found = {
+        name: FoundTopic(
+            len(partitions), min(len(part["replicas"]) for part in partitions), configs.get(name, {})
+        )
+        for name, partitions in described.items()
+    }
+    return [fault for spec in specs for fault in faults(spec, found.get(spec.name), settings)]
+
+
+async def check_topics(settings: Settings) -> list[str]:
+    """Return why no worker can run with these topics, one sentence each. Raises as ``inspect_topics``."""
+    return [fault.text for fault in await inspect_topics(settings) if fault.level is Level.REFUSED]
+
+
+async def _configs(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, dict[str, str]]:
+    """Return the settings of topics; without those that the broker does not tell, or not us."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    try:
+        answers = await admin.describe_configs(resources) if resources else []
+    except KafkaError as exc:
+        log.info("the settings of the topics are not checked: %s", exc)
+        return {}
+    told: dict[str, dict[str, str]] = {}
+    for code, message, _, topic, entries in (entry for answer in answers for entry in answer.resources):
+        if code:
+            log.info("the settings of %s are not checked: %s %s", topic, for_code(code).__name__, message)
+        told[topic] = {name: value for name, value, *_ in entries if value is not None}
+    return told

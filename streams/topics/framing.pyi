@@ -16,5 +16,6 @@ def frame_records(
     compressed, and its number of records.
 
     Record ``i`` has the value ``blob[bounds[i]:bounds[i + 1]]``, the key ``keys[i]`` (8 bytes, little-endian)
-    or none, no headers, and the timestamp of its batch. A batch has at most ``max_bytes``, or one record.
+    or none, no headers, and the timestamp of its batch. A batch has at most ``max_bytes`` with its header
+    (``record_batch.HEADER_BYTES``, not in the bytes returned), or one record.
     """

@@ -6,6 +6,9 @@ from libc.string cimport memcpy
 
 import numpy as np
 
+cdef enum:
+    BATCH_HEADER = 61  # bytes of a record batch before its records
+
 
 cdef inline Py_ssize_t _varint(uint64_t number, uint8_t *out) noexcept nogil:
     """Write a number that is zigzag-coded already; return its length."""
@@ -64,7 +67,7 @@ def frame_records(keys, const uint8_t[::1] blob not None, const int64_t[::1] bou
             n_head = _head(count, &key[i] if keyed else NULL, size, head)
             length = n_head + size + 1  # no headers
             n_prefix = _varint(<uint64_t> length << 1, prefix)
-            if not count or used + n_prefix + length <= max_bytes:
+            if not count or BATCH_HEADER + used + n_prefix + length <= max_bytes:
                 break
             frames.append((room[:used].tobytes(), count))
             used = count = 0

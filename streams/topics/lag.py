@@ -1,9 +1,12 @@
 """Computes the lag of every consumer group from the broker alone, so also when every worker is down.
 
-The group of a role is ``<prefix>headrace-<role>``. Its lag follows from its committed offsets and from the
-offsets of the topics. The declaration of the agents (``flow``) says which topics the group reads, so a group
-that has committed nothing yet has rows too. Lag in seconds is the age of the first record that is not
-committed.
+The group of a role is ``<prefix>headrace-<role>``: only the groups of declared roles are looked at, because
+the prefix of another installation may begin with ``<prefix>headrace-``. The lag follows from the committed
+offsets and from the offsets of the topics. The declaration of the agents (``flow``) says which topics a group
+reads, so a group that has committed nothing yet has rows too. Lag in seconds is the age of the first record
+that is not committed.
+
+A topic ends at its last stable offset: what belongs to an open transaction is not readable, so it is no lag.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.flow import group_reads
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.fetching import drain
+from headrace.streams.transport.fetching import ISOLATION, drain
 
 #: Longest time, in all, for reading the first uncommitted record of every partition.
 PEEK_S = 3.0
@@ -41,11 +44,15 @@ class LagRow:
     committed
         Committed offset; -1 when there is none, then every record in the partition counts.
     end
-        Offset after the last record.
+        Offset after the last record that can be read.
     records
-        Number of offsets from ``committed`` (or the first offset that exists, if later) to ``end``.
+        Number of offsets from ``committed`` (or the first offset that exists, if later) to ``end``; 0 when no
+        record is left there (markers and aborted transactions take offsets, too).
     seconds
         Age of the first record that is not committed; 0 without lag, None when it could not be read.
+    deleted
+        Number of offsets from ``committed`` to the first offset that exists: the broker deleted these records
+        before the group read them. 0 when nothing was committed.
     """
 
     group: str
@@ -56,6 +63,7 @@ class LagRow:
     end: int
     records: int
     seconds: float | None
+    deleted: int = 0
 
 
 async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
@@ -78,6 +86,7 @@ async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         auto_offset_reset="earliest",
+        isolation_level=ISOLATION,
         enable_auto_commit=False,
         max_partition_fetch_bytes=64 * 1024,
         fetch_max_wait_ms=100,
@@ -94,7 +103,7 @@ async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
             for tp, offset in offsets.items()
             if tp in ends and (start := max(offset, begins[tp])) < ends[tp]
         }
-        written = await _timestamps(consumer, waiting)
+        written = await _timestamps(consumer, waiting, ends)
     except KafkaError as exc:
         raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
     finally:
@@ -108,7 +117,7 @@ def rows(
     committed: Mapping[str, Mapping[TopicPartition, int]],
     begins: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
-    written: Mapping[tuple[TopicPartition, int], int],
+    written: Mapping[tuple[TopicPartition, int], int | None],
     now_ms: float,
     *,
     prefix: str,
@@ -122,7 +131,8 @@ def rows(
     begins, ends
         First offset and end offset (next to be written) of every partition.
     written
-        (partition, offset) -> timestamp (ms) of the first record at or after that offset.
+        (partition, offset) -> timestamp (ms) of the first record at or after that offset, None when there is
+        none. An offset that could not be read is missing.
     now_ms
         Present time, ms since the epoch.
     prefix
@@ -134,39 +144,45 @@ def rows(
             if tp not in ends:
                 continue  # the topic was deleted
             start = max(offset, begins[tp])
-            seconds: float | None = 0.0
-            if start < ends[tp]:
-                timestamp = written.get((tp, start))
-                seconds = None if timestamp is None else max(0.0, (now_ms - timestamp) / 1000)
+            records, seconds = _unread(start, ends[tp], written, tp, now_ms)
+            deleted = max(0, begins[tp] - offset) if offset >= 0 else 0
+            role = group.removeprefix(prefix)
             out.append(
-                LagRow(
-                    group,
-                    group.removeprefix(prefix),
-                    tp.topic,
-                    tp.partition,
-                    offset,
-                    ends[tp],
-                    max(0, ends[tp] - start),
-                    seconds,
-                )
+                LagRow(group, role, tp.topic, tp.partition, offset, ends[tp], records, seconds, deleted)
             )
     return out
 
 
+def _unread(
+    start: int,
+    end: int,
+    written: Mapping[tuple[TopicPartition, int], int | None],
+    tp: TopicPartition,
+    now_ms: float,
+) -> tuple[int, float | None]:
+    """Return the number of records from ``start`` to ``end`` and the age of the first one, s."""
+    if start >= end:
+        return 0, 0.0
+    if (tp, start) not in written:
+        return end - start, None
+    timestamp = written[tp, start]
+    return (0, 0.0) if timestamp is None else (end - start, max(0.0, (now_ms - timestamp) / 1000))
+
+
 async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, dict[TopicPartition, int]]:
-    prefix, topics = settings.name("headrace-"), Topics(settings)
-    groups = [entry[0] for entry in await admin.list_consumer_groups() if entry[0].startswith(prefix)]
+    # The assignment in the description of a group is not enough: it is empty while no worker runs, and its
+    # format differs between brokers. So the declaration says what a group reads.
+    topics = Topics(settings)
+    declared = {settings.name(f"headrace-{role}"): reads for role, reads in group_reads().items()}
+    groups = [entry[0] for entry in await admin.list_consumer_groups() if entry[0] in declared]
     partitions = {
         topic["topic"]: [part["partition"] for part in topic["partitions"]]
         for topic in await admin.describe_topics()
     }
-    # The assignment in the description of a group is not enough: it is empty while no worker runs, and its
-    # format differs between brokers.
-    declared = group_reads()
     out = {}
     for group in groups:
         offsets = await admin.list_consumer_group_offsets(group)
-        reads = [getattr(topics, name) for name in declared.get(group.removeprefix(prefix), ())]
+        reads = [getattr(topics, name) for name in declared[group]]
         out[group] = every_partition(
             {TopicPartition(tp.topic, tp.partition): int(found.offset) for tp, found in offsets.items()},
             reads,
@@ -205,10 +221,12 @@ async def _bounds(
 
 
 async def _timestamps(
-    consumer: AIOKafkaConsumer, wanted: Iterable[tuple[TopicPartition, int]]
-) -> dict[tuple[TopicPartition, int], int]:
+    consumer: AIOKafkaConsumer,
+    wanted: Iterable[tuple[TopicPartition, int]],
+    ends: Mapping[TopicPartition, int],
+) -> dict[tuple[TopicPartition, int], int | None]:
     """Read one record per (partition, offset); there may be several offsets of a partition."""
-    out: dict[tuple[TopicPartition, int], int] = {}
+    out: dict[tuple[TopicPartition, int], int | None] = {}
     left = sorted(wanted)
     deadline = time.monotonic() + PEEK_S
     while left and time.monotonic() < deadline:
@@ -219,8 +237,8 @@ async def _timestamps(
         waiting = set(lowest)
         while waiting and time.monotonic() < deadline:
             for part in drain(consumer._fetcher, waiting, 1):
-                if part.records:
-                    out[part.tp, lowest[part.tp]] = part.records[0].timestamp
+                if part.records or part.position >= ends[part.tp]:
+                    out[part.tp, lowest[part.tp]] = part.records[0].timestamp if part.records else None
                     waiting.discard(part.tp)
             if waiting:
                 await asyncio.sleep(0.005)

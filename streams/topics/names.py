@@ -8,6 +8,9 @@ from headrace.streams.settings import DAY_MS, Settings
 
 #: Bytes by which a dead letter may be larger than its record: its headers, and the overhead of a batch.
 LETTER_ROOM = 128 * 1024
+#: Largest record that our own topics take at least, bytes: rows, impressions and models have the size that
+#: they have, however small the records of the public topics must be.
+OWN_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class TopicSpec:
         How long records are kept, ms.
     room
         Bytes by which its largest record may exceed ``max_message_bytes`` of the settings.
+    least_bytes
+        Largest record that it takes whatever ``max_message_bytes`` is.
     """
 
     name: str
@@ -33,17 +38,24 @@ class TopicSpec:
     compacted: bool = False
     retention_ms: int = 7 * DAY_MS
     room: int = 0
+    least_bytes: int = 0
 
     def config(self, settings: Settings) -> dict[str, str]:
-        """Return the broker-side configuration."""
-        return {
+        """Return the broker-side configuration: everything that correctness relies on."""
+        config = {
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(-1 if self.compacted else self.retention_ms),
-            "max.message.bytes": str(settings.max_message_bytes + self.room),
-            # One record dated years ahead would make all later ones look too old. The broker refuses such a
-            # record once, by its own clock; the clock of a worker could decide otherwise at a replay.
+            "max.message.bytes": str(max(settings.max_message_bytes, self.least_bytes) + self.room),
+            # `ts` is compared with the time at which the producer sent the record, so that time must be kept.
+            "message.timestamp.type": "CreateTime",
+            # A record dated years ahead is refused at once, by the broker's clock.
             "message.timestamp.after.max.ms": str(settings.future_ms),
         }
+        if self.compacted:
+            # A tombstone must be there until everybody has read it: also a worker that was down, and one that
+            # starts from a snapshot.
+            config["delete.retention.ms"] = str(DAY_MS)
+        return config
 
 
 class Topics:
@@ -77,12 +89,12 @@ class Topics:
             TopicSpec(self.replies, n, retention_ms=DAY_MS),
             # A dead letter is the original record and more: the largest record of another topic must fit.
             TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM),
-            TopicSpec(self.impressions, n),
-            TopicSpec(self.item_events, n, retention_ms=DAY_MS),
-            TopicSpec(self.item_features, n, compacted=True),
-            TopicSpec(self.item_countries, n, compacted=True),
-            TopicSpec(self.neighbours, n, compacted=True),
-            TopicSpec(self.user_state, n, compacted=True),
-            TopicSpec(self.examples, n),
-            TopicSpec(self.models, 1, compacted=True),
+            TopicSpec(self.impressions, n, least_bytes=OWN_BYTES),
+            TopicSpec(self.item_events, n, retention_ms=DAY_MS, least_bytes=OWN_BYTES),
+            TopicSpec(self.item_features, n, compacted=True, least_bytes=OWN_BYTES),
+            TopicSpec(self.item_countries, n, compacted=True, least_bytes=OWN_BYTES),
+            TopicSpec(self.neighbours, n, compacted=True, least_bytes=OWN_BYTES),
+            TopicSpec(self.user_state, n, compacted=True, least_bytes=OWN_BYTES),
+            TopicSpec(self.examples, n, least_bytes=OWN_BYTES),
+            TopicSpec(self.models, 1, compacted=True, least_bytes=OWN_BYTES),
         ]

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.streams.topics.murmur2 import partitions_of_keys
+from headrace.streams.topics.partitioners import FORWARDED
 
-#: Header of a record that was sent on: its origin, ``<topic>/<partition>/<offset>``.
-FORWARDED = "headrace-from"
+__all__ = ["FORWARDED", "Origin", "misplaced", "origin_of"]
 
 
 class Origin(NamedTuple):

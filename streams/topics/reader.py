@@ -15,7 +15,7 @@ from aiokafka.errors import ConsumerStoppedError
 from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.transport.batches import RecordBatch
-from headrace.streams.transport.fetching import REQUEST_TIMEOUT_S, Fetched, drain, poke
+from headrace.streams.transport.fetching import ISOLATION, REQUEST_TIMEOUT_S, Fetched, drain, poke
 from headrace.streams.transport.patience import be_patient
 
 #: After this long without a record, ``read_to`` checks whether any record is left.
@@ -136,6 +136,7 @@ async def open_reader(
         bootstrap_servers=settings.brokers.split(","),
         client_id="headrace",
         auto_offset_reset="earliest",
+        isolation_level=ISOLATION,
         fetch_min_bytes=1,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         max_partition_fetch_bytes=fetch_bytes,

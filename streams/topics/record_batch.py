@@ -18,6 +18,8 @@ from aiokafka.record.util import calc_crc32c
 _BEFORE = struct.Struct(">qiibI")
 #: Attributes, last offset delta, first and largest timestamp, producer id and epoch, base sequence, count.
 _AFTER = struct.Struct(">hiqqqhii")
+#: Bytes of a batch before its records: the broker's limit for a message is a limit for all of the batch.
+HEADER_BYTES = _BEFORE.size + _AFTER.size
 _LENGTH_FROM = 12  # bytes up to the length field, itself included: it counts the bytes after it
 _MAGIC = 2
 
@@ -59,7 +61,7 @@ def record_batch(
     if len(packed) >= len(payload):
         number, packed = 0, payload
     after = _AFTER.pack(number, count - 1, timestamp_ms, timestamp_ms, *producer, count)
-    size = _BEFORE.size + len(after) + len(packed)
+    size = HEADER_BYTES + len(packed)
     crc = calc_crc32c(after + packed)
     return _BEFORE.pack(0, size - _LENGTH_FROM, -1, _MAGIC, crc) + after + packed
 
@@ -89,7 +91,7 @@ class FramedBatch:
 
     def size(self) -> int:
         """Return the size in bytes: without compression until the batch is built, compressed afterwards."""
-        return len(self._payload) + _BEFORE.size + _AFTER.size if self._buffer is None else len(self._buffer)
+        return HEADER_BYTES + len(self._payload) if self._buffer is None else len(self._buffer)
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)

@@ -18,7 +18,7 @@ from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.framing import frame_records
-from headrace.streams.topics.names import LETTER_ROOM
+from headrace.streams.topics.names import LETTER_ROOM, OWN_BYTES
 from headrace.streams.topics.record_batch import FramedBatch
 from headrace.streams.transport.patience import calm
 
@@ -67,7 +67,8 @@ class BatchSender(Service):
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self._settings = settings
-        self._max_bytes = settings.max_message_bytes + LETTER_ROOM
+        self._letter_bytes = settings.max_message_bytes + LETTER_ROOM
+        self._max_bytes = max(settings.max_message_bytes, OWN_BYTES) + LETTER_ROOM
         # For the broker a batch is one message: the limit for the largest record is also that for a batch.
         self._batch_bytes = min(BATCH_BYTES, settings.max_message_bytes)
         self._producer: AIOKafkaProducer | None = None
@@ -129,8 +130,8 @@ class BatchSender(Service):
 
     @property
     def max_bytes(self) -> int:
-        """Largest record this sender takes, in bytes: the limit of `dead-letters`, the highest of all."""
-        return self._max_bytes
+        """Largest record of `dead-letters`, in bytes."""
+        return self._letter_bytes
 
     def known_partitions(self, topic: str) -> int:
         """Return the number of partitions of ``topic`` without a request; 0 when it is not known."""
@@ -164,7 +165,7 @@ class BatchSender(Service):
         Raises
         ------
         MessageSizeTooLargeError
-            When a record is larger than ``max_bytes``; those before it may have been written.
+            When a record is larger than any topic takes; those before it may have been written.
         KafkaError
             When the broker refuses the write or cannot be reached.
         """

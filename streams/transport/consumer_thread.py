@@ -23,7 +23,7 @@ from mode.threads import WorkerThread
 
 from .batches import option
 from .commits import commit_offsets
-from .fetching import drain, plan_fetches, poke
+from .fetching import ISOLATION, drain, plan_fetches, poke
 from .lease import Lease
 from .patience import be_patient
 
@@ -124,6 +124,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             fetch_max_wait_ms=option(self.app, "fetch_max_wait_ms"),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             check_crcs=conf.broker_check_crcs,
+            isolation_level=ISOLATION,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),

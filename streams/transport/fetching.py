@@ -12,9 +12,12 @@ from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 
+#: Of every consumer of ours: records of aborted transactions count as never sent, and records of a
+#: transaction that is still open are not read before its end.
+ISOLATION = "read_committed"
 #: Longest wait for an answer that does not wait for data: connecting, positions, offsets.
 REQUEST_TIMEOUT_S = 30.0
 #: How long the broker may hold a fetch that leaves partitions out because they have unread records. The wait
@@ -30,7 +33,7 @@ class Fetched(NamedTuple):
     """Records of one partition, the position after them, and the partition's end offset (high watermark).
 
     ``records`` is empty when the fetched part of the log has no records for readers: transaction markers,
-    batches emptied by compaction.
+    aborted transactions, batches emptied by compaction.
     """
 
     tp: TopicPartition
@@ -59,7 +62,7 @@ def take_records(result: Any, max_records: int) -> list[Any]:
         batch = part._records.next_batch()
         if part._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
-        if not batch.is_control_batch:
+        if not _is_left_out(part, batch):
             chunk = list(batch)
             if chunk and chunk[0].offset < position:  # the broker sends whole batches
                 chunk = [record for record in chunk if record.offset >= position]
@@ -76,6 +79,22 @@ def take_records(result: Any, max_records: int) -> list[Any]:
     if not part._records.has_next() and "_parsed" not in result.__dict__:
         result._partition_records = None
     return records
+
+
+def _is_left_out(part: Any, batch: Any) -> bool:
+    """Return whether a batch has nothing for readers: a transaction's marker, or records of an aborted one.
+
+    Batches come in order: an abort marker ends the aborted transaction of its producer. As aiokafka's
+    ``PartitionRecords``, which goes through records one by one.
+    """
+    if part._isolation_level != READ_COMMITTED or batch.producer_id is None:
+        return bool(batch.is_control_batch)
+    part._consume_aborted_up_to(batch.base_offset)
+    if batch.is_control_batch:
+        if part._contains_abort_marker(batch):
+            part._aborted_producers.discard(batch.producer_id)
+        return True
+    return bool(batch.is_transactional and batch.producer_id in part._aborted_producers)
 
 
 def _estimated_bytes(records: list[Any]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from strategies import T0
 
 from headrace.agents.log_sink import LogStage
 from headrace.agents.wiring import Wiring
@@ -30,7 +31,7 @@ def stage_in(folder: Path) -> LogStage:
 def batch(partition: int, *offsets: int) -> RecordBatch:
     features = np.zeros(len(SPEC), "<f4").tobytes()
     example = Example(
-        request_id="r", user_id="u", item_id="i", surface="home", position=0, ts=5, country="", device="",
+        request_id="r", user_id="u", item_id="i", surface="home", position=0, ts=T0, country="", device="",
         ranker="", spec=SPEC.version, propensity=1.0, explored=False, score=0.5, clicked=False, dwell_ms=0,
         liked=False, hidden=False, features=features,
     )  # fmt: skip

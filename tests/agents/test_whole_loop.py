@@ -182,7 +182,7 @@ async def test_bad_input_becomes_dead_letters_and_error_replies_and_stops_nothin
     }
     bad_items = {
         b"{}": ("missing_field", "item_id"),
-        b'{"item_id": "i", "published_ts": -5}': ("invalid_field", "published_ts"),
+        b'{"item_id": "i", "published_ts": -5}': ("out_of_range", "published_ts"),
     }
     async with producer(quick) as sender:
         await sender.send_keyed(topics.items, [(b"bad", v, None, []) for v in bad_items])

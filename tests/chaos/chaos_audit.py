@@ -132,7 +132,7 @@ async def every_record(
         bootstrap_servers=settings.brokers.split(","),
         group_id=None,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level="read_committed",  # as the workers read
     )
     await consumer.start()
     try:

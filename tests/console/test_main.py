@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from headrace.console import main as cli
 
 runner = CliRunner()
-COMMANDS = ("demo", "worker", "topics", "replay", "recommend", "lag", "train", "eval")
+COMMANDS = ("demo", "worker", "topics", "replay", "recommend", "lag", "producers", "train", "eval")
 NO_COLOUR = {"TERM": "dumb", "COLUMNS": "120", "NO_COLOR": "1"}
 
 
@@ -85,7 +85,9 @@ def test_our_errors_are_one_line_and_exit_code_2(
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("args", [["topics", "check"], ["lag"], ["recommend", "u"], ["topics", "create"]])
+@pytest.mark.parametrize(
+    "args", [["topics", "check"], ["lag"], ["producers"], ["recommend", "u"], ["topics", "create"]]
+)
 def test_no_broker_is_said(
     args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

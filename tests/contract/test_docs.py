@@ -29,6 +29,7 @@ from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
 from headrace.streams.messages import schemas
 from headrace.streams.messages.columns import ITEM_EVENT
+from headrace.streams.messages.nulls import nullable
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.admin import create_topics
@@ -385,7 +386,8 @@ def documented() -> dict[str, Any]:
 
 def generated() -> dict[str, Any]:
     """Return the JSON Schemas of the public messages, from the code."""
-    public = [schemas.Event, schemas.Item, schemas.UserProfile, schemas.RecRequest, schemas.RecReply]
+    read = [schemas.Event, schemas.Item, schemas.UserProfile, schemas.RecRequest]
+    public = [*map(nullable, read), schemas.RecReply]  # what is read may have nulls
     _, components = msgspec.json.schema_components(public, ref_template="#/components/schemas/{name}")
     return components
 

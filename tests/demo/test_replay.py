@@ -71,11 +71,10 @@ def test_an_empty_recording_is_an_error() -> None:
 
 def test_jsonl_source(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    lines = [
-        json.dumps({"event_id": f"e{i}", "type": "click", "user_id": "u", "item_id": "i", "ts": i})
-        for i in range(3)
-    ]
+    times = [1_700_000_000_000 + i for i in range(3)]
+    event = {"type": "click", "user_id": "u", "item_id": "i"}
+    lines = [json.dumps({**event, "event_id": f"e{ts}", "ts": ts}) for ts in times]
     path.write_text("\n".join(lines) + "\n{}\n")
-    assert [e.ts for e in source(path, "jsonl", 3)] == [0, 1, 2]
+    assert [e.ts for e in source(path, "jsonl", 3)] == times
     with pytest.raises(ConfigError, match="line 4"):
         list(source(path, "jsonl"))

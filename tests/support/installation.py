@@ -49,7 +49,11 @@ async def until(what: Callable[[], Awaitable[Any]], good: Callable[[Any], bool],
 
 async def read_all(settings: Settings, topic: str) -> list[Any]:
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=settings.brokers, auto_offset_reset="earliest", group_id=None
+        topic,
+        bootstrap_servers=settings.brokers,
+        auto_offset_reset="earliest",
+        group_id=None,
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:

@@ -36,9 +36,9 @@ def test_a_click(tmp_path: Path) -> None:
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_text(
-        "click_region,click_deviceGroup,x,click_timestamp,click_article_id,session_id,user_id\nR,D,,9,I,S,U\n"
+        "click_region,click_deviceGroup,x,click_timestamp,click_article_id,session_id,user_id\nR,D,,1506826828020,I,S,U\n"
     )
-    assert list(read_globo(path)) == [Click("U", "S", "I", 9, "D", "R")]
+    assert list(read_globo(path)) == [Click("U", "S", "I", 1506826828020, "D", "R")]
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
@@ -71,6 +71,7 @@ def test_what_lies_past_the_limit_is_not_looked_at(tmp_path: Path) -> None:
         line(ts="soon"),
         line(ts=""),
         line(ts="-5"),
+        line(ts="1506826828"),  # seconds
         line(ts="1e9"),
         line(ts="9" * 30),
         line(ts="1_000"),
@@ -116,7 +117,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
             list(read_globo(path))
 
 
-EVENT = {"event_id": "e", "type": "click", "user_id": "u", "item_id": "i", "ts": 1}
+EVENT = {"event_id": "e", "type": "click", "user_id": "u", "item_id": "i", "ts": 1506826828020}
 
 
 def test_json_lines(tmp_path: Path) -> None:

@@ -56,12 +56,16 @@ def test_late_and_future_are_verdicts_on_the_record_alone(sent: int, ts: int, la
 @pytest.mark.parametrize(
     ("type_", "text", "field"),
     [
-        (Item, '{"item_id":"i","published_ts":1,"boost":-1}', "boost"),
-        (Item, '{"item_id":"i","published_ts":1,"boost":1e999}', "boost"),
-        (Item, '{"item_id":"i","published_ts":1,"min_age":151}', "min_age"),
-        (Item, '{"item_id":"i","published_ts":1,"tags":"red"}', "tags"),
-        (Item, '{"item_id":"i","published_ts":1,"tags":[1]}', "tags"),
-        (Item, '{"item_id":"i","published_ts":1,"duration_ms":99999999999999999999999}', "duration_ms"),
+        (Item, '{"item_id":"i","published_ts":1700000000000,"boost":-1}', "boost"),
+        (Item, '{"item_id":"i","published_ts":1700000000000,"boost":1e999}', "boost"),
+        (Item, '{"item_id":"i","published_ts":1700000000000,"min_age":151}', "min_age"),
+        (Item, '{"item_id":"i","published_ts":1700000000000,"tags":"red"}', "tags"),
+        (Item, '{"item_id":"i","published_ts":1700000000000,"tags":[1]}', "tags"),
+        (
+            Item,
+            '{"item_id":"i","published_ts":1700000000000,"duration_ms":99999999999999999999999}',
+            "duration_ms",
+        ),
         (Item, '{"item_id":"i"}', "published_ts"),
         (RecRequest, '{"request_id":"r","user_id":"u","surface":"home","n":0}', "n"),
         (RecRequest, '{"request_id":"r","user_id":"u","surface":"home","n":1000000000}', "n"),

@@ -16,7 +16,7 @@ from headrace.streams.messages.columns import ITEM_EVENT
 from headrace.streams.tables.packed_rows import pack_rows, unpack_rows
 from headrace.streams.tables.rows import PackedRows, RowTable, unpack
 from headrace.streams.topics.framing import frame_records
-from headrace.streams.topics.record_batch import FramedBatch, record_batch
+from headrace.streams.topics.record_batch import HEADER_BYTES, FramedBatch, record_batch
 
 #: Bytes of a row, mostly zero; of sizes that are no multiple of a word, too.
 bodies = st.integers(1, 150).flatmap(
@@ -121,8 +121,8 @@ def test_aiokafka_reads_the_records_framed(
     frames = frame_records(keys, *blob_of(parts), max_bytes)
     seen = []
     for payload, count in frames:
-        assert len(payload) <= max_bytes or count == 1
         raw = record_batch(payload, count, 1_700_000_000_123, compression, (9, 3, 77))
+        assert len(raw) <= max_bytes or count == 1, "with the header of the batch"
         batch = DefaultRecordBatch(raw)
         assert batch.validate_crc()
         assert (batch.producer_id, batch.producer_epoch, batch.base_sequence) == (9, 3, 77)
@@ -134,6 +134,17 @@ def test_aiokafka_reads_the_records_framed(
         seen += [(r.key, r.value) for r in records]
     names = [None] * len(parts) if keys is None else [int(k).to_bytes(8, "little") for k in keys]
     assert seen == list(zip(names, parts, strict=True))
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_framed_batch_fits_with_its_header(keyed: bool) -> None:
+    keys = np.arange(30, dtype=np.uint64) if keyed else None
+    for max_bytes in range(130, 1000):
+        frames = frame_records(keys, *blob_of([b"x" * 40] * 30), max_bytes)
+        sizes = [len(record_batch(payload, count, 1)) for payload, count in frames]
+        assert max(sizes) <= max_bytes
+        record = sizes[0] - HEADER_BYTES if frames[0][1] == 1 else (sizes[0] - HEADER_BYTES) // frames[0][1]
+        assert len(frames) == 1 or sizes[0] + record + 1 > max_bytes, "as full as can be"
 
 
 def test_a_record_larger_than_a_batch_is_one_of_its_own() -> None:

@@ -63,7 +63,7 @@ def test_partitions_never_committed_count_as_unread():
 async def test_lag_of_running_and_stopped_workers(topics_made, sender, running, eventually):
     settings, topics = topics_made, Topics(topics_made)
     now = int(time.time() * 1000)
-    done, held = quick_app(settings, "done"), quick_app(settings, "held")
+    done, held = quick_app(settings, "ingest"), quick_app(settings, "learn")
     seen, acks = [], []
 
     @done.agent(batch_topic(done, topics.events))
@@ -83,17 +83,17 @@ async def test_lag_of_running_and_stopped_workers(topics_made, sender, running, 
         for first, ack in acks:
             if first == 0:
                 ack()
-        await eventually(lambda: committed_up_to(settings, "held", topics.events, 100))
+        await eventually(lambda: committed_up_to(settings, "learn", topics.events, 100))
         for p in range(2):
             await sender.send_many(topics.events, [(b"k", b"b", now - 30_000, ())] * 50, partition=p)
         await eventually(lambda: len(seen) == 500)
 
     found = {(r.agent, r.partition): r for r in await lag(settings) if r.topic == topics.events}
-    assert set(found) == {(agent, p) for agent in ("done", "held") for p in range(4)}
+    assert set(found) == {(agent, p) for agent in ("ingest", "learn") for p in range(4)}
     for p in range(4):
-        assert (found["done", p].records, found["done", p].seconds) == (0, 0.0)
-        row = found["held", p]
-        assert row.group == settings.name("headrace-held")
+        assert (found["ingest", p].records, found["ingest", p].seconds) == (0, 0.0)
+        row = found["learn", p]
+        assert row.group == settings.name("headrace-learn")
         assert (row.committed, row.end, row.records) == ((100, 150, 50) if p < 2 else (100, 100, 0))
         assert row.seconds == (pytest.approx(30, abs=15) if p < 2 else 0.0)
 
