@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from headrace.streams.settings import DAY_MS, Settings
 
+#: Header of a record that was sent on from a wrong partition: its origin, ``<topic>/<partition>/<offset>``.
+FORWARDED = "headrace-from"
 #: Bytes by which a dead letter may be larger than its record: its headers, and the overhead of a batch.
 LETTER_ROOM = 128 * 1024
 #: Largest record that our own topics take at least, bytes: rows, impressions and models have the size that

@@ -13,8 +13,6 @@ from itertools import combinations
 
 from aiokafka.partitioner import murmur2
 
-#: Header of a record that was sent on to its right partition; its value says where it came from.
-FORWARDED = "headrace-from"
 #: Fewest different keys in wrong partitions that name a client: fewer may agree by chance.
 ENOUGH_KEYS = 20
 #: Share of the wrong keys that must be where a client puts them.

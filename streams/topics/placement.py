@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.streams.topics.murmur2 import partitions_of_keys
-from headrace.streams.topics.partitioners import FORWARDED
+from headrace.streams.topics.names import FORWARDED
 
 __all__ = ["FORWARDED", "Origin", "misplaced", "origin_of"]
 

@@ -13,8 +13,8 @@ from aiokafka.errors import KafkaError
 
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.topics.names import Topics
-from headrace.streams.topics.partitioners import FORWARDED, Guess, guess_client, right_partition
+from headrace.streams.topics.names import FORWARDED, Topics
+from headrace.streams.topics.partitioners import Guess, guess_client, right_partition
 from headrace.streams.transport.fetching import ISOLATION
 
 
