@@ -88,7 +88,7 @@ _RULES: Mapping[str, _Rule] = {
         Level.WRONG,
         lambda have, want: have == want,
         "it must be",
-        "ts is compared with the time at which the producer sent the record",
+        "the ts of an event is compared with the time of sending, and the broker dates our rows",
     ),
     "message.timestamp.after.max.ms": _Rule(
         Level.WRONG,

@@ -33,6 +33,9 @@ class TopicSpec:
         Bytes by which its largest record may exceed ``max_message_bytes`` of the settings.
     least_bytes
         Largest record that it takes whatever ``max_message_bytes`` is.
+    state
+        Whether only workers write it, and nobody asks when. The broker dates its records: a worker whose
+        clock is hours ahead can write, too.
     """
 
     name: str
@@ -41,6 +44,7 @@ class TopicSpec:
     retention_ms: int = 7 * DAY_MS
     room: int = 0
     least_bytes: int = 0
+    state: bool = False
 
     def config(self, settings: Settings) -> dict[str, str]:
         """Return the broker-side configuration: everything that correctness relies on."""
@@ -48,8 +52,8 @@ class TopicSpec:
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(-1 if self.compacted else self.retention_ms),
             "max.message.bytes": str(max(settings.max_message_bytes, self.least_bytes) + self.room),
-            # `ts` is compared with the time at which the producer sent the record, so that time must be kept.
-            "message.timestamp.type": "CreateTime",
+            # `ts` of an event is compared with the time at which its producer sent it: that time must be kept.
+            "message.timestamp.type": "LogAppendTime" if self.state else "CreateTime",
             # A record dated years ahead is refused at once, by the broker's clock.
             "message.timestamp.after.max.ms": str(settings.future_ms),
         }
@@ -92,11 +96,11 @@ class Topics:
             # A dead letter is the original record and more: the largest record of another topic must fit.
             TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM),
             TopicSpec(self.impressions, n, least_bytes=OWN_BYTES),
-            TopicSpec(self.item_events, n, retention_ms=DAY_MS, least_bytes=OWN_BYTES),
-            TopicSpec(self.item_features, n, compacted=True, least_bytes=OWN_BYTES),
-            TopicSpec(self.item_countries, n, compacted=True, least_bytes=OWN_BYTES),
-            TopicSpec(self.neighbours, n, compacted=True, least_bytes=OWN_BYTES),
-            TopicSpec(self.user_state, n, compacted=True, least_bytes=OWN_BYTES),
+            TopicSpec(self.item_events, n, retention_ms=DAY_MS, least_bytes=OWN_BYTES, state=True),
+            TopicSpec(self.item_features, n, compacted=True, least_bytes=OWN_BYTES, state=True),
+            TopicSpec(self.item_countries, n, compacted=True, least_bytes=OWN_BYTES, state=True),
+            TopicSpec(self.neighbours, n, compacted=True, least_bytes=OWN_BYTES, state=True),
+            TopicSpec(self.user_state, n, compacted=True, least_bytes=OWN_BYTES, state=True),
             TopicSpec(self.examples, n, least_bytes=OWN_BYTES),
-            TopicSpec(self.models, 1, compacted=True, least_bytes=OWN_BYTES),
+            TopicSpec(self.models, 1, compacted=True, least_bytes=OWN_BYTES, state=True),
         ]
