@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from headrace.oracle.features.affinities import affinity_weights, taste
-from headrace.oracle.features.counts import Counted, by_row, metric_number, numbered
+from headrace.oracle.features.counts import Counted, by_row, metric_number
 from headrace.oracle.features.windows import USER_CELLS
 
 I64 = npt.NDArray[np.int64]
@@ -22,6 +22,7 @@ USER_METRICS: Final = ("shown", "click", "skip", "dwell", "dwell_s", "like", "sa
 RECENT: Final = 20
 
 _USER = ["partition", "user"]
+_NAMED = [*_USER, "user_id"]
 _ACT = ["partition", "user", "user_id", "ts", "metric", "amount"]
 
 
@@ -85,12 +86,18 @@ class Users(Counted):
         return affinity_weights(self.tastes, self.shape[0], items, what, at, complete=complete)
 
 
-def users_of(events: pl.DataFrame, shown: pl.DataFrame, forgotten: pl.DataFrame | None = None) -> Users:
-    """Return the users of accepted ``EVENTS`` and valid ``SHOWN``, without those in ``forgotten``."""
-    if forgotten is not None:
-        events, shown = (f.join(forgotten, on="user", how="anti") for f in (events, shown))
-    keys, acts = numbered(_acts(events, shown), _USER, "user_id")
-    mine = events.join(keys.select("row", *_USER), on=_USER, how="left", maintain_order="left")
+def users_of(events: pl.DataFrame, shown: pl.DataFrame, others: pl.DataFrame | None = None) -> Users:
+    """Return the users of accepted ``EVENTS`` and valid ``SHOWN``, and those of ``others``.
+
+    ``others`` (partition, user, user_id) have a row also when nothing of them is counted.
+    """
+    parts = _acts(events, shown)
+    counted = pl.concat([part.select(_NAMED) for part in parts])
+    every = counted if others is None else pl.concat([counted, others.select(_NAMED)])
+    keys = every.group_by(_USER).agg(pl.col("user_id").first()).sort(_USER).with_row_index("row")
+    rows = keys.select("row", *_USER)
+    acts = pl.concat(parts).join(rows, on=_USER, how="left", maintain_order="left")
+    mine = events.join(rows, on=_USER, how="left", maintain_order="left")
     return Users(
         keys=keys,
         acts=acts.select("row", "metric", "ts", "amount"),

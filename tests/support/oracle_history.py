@@ -23,7 +23,8 @@ from headrace.oracle.features.items import items_of
 from headrace.oracle.features.judge import accepted, judge
 from headrace.oracle.features.users import users_of
 from headrace.oracle.records.frames import raw_records
-from headrace.oracle.records.readers import read_events, read_items, read_shown
+from headrace.oracle.records.readers import read_events, read_items
+from headrace.oracle.records.shown import read_shown
 from headrace.streams.dedup import NO_TIME, DedupWindow, stream_times
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, event_columns
