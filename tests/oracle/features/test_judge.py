@@ -13,8 +13,8 @@ from headrace.oracle.features.judge import judge, remembered
 from headrace.oracle.records.frames import EVENTS
 from headrace.streams.messages.ids import hash64
 
-#: Records of two partitions: event id, timestamp, whether it is valid, whether it moves the stream time (a valid
-#: one does).
+#: Records of two partitions: event id, timestamp, whether it is valid, whether it moves the stream time (a
+#: valid one does).
 streams = st.lists(
     st.tuples(
         st.integers(0, 1),
