@@ -8,8 +8,6 @@ import polars as pl
 
 from headrace.oracle.features.judge import accepted
 
-_USER = ["partition", "user", "user_id"]
-
 
 @dataclass(frozen=True)
 class Stories:
@@ -68,8 +66,10 @@ class Stories:
 
     @property
     def named(self) -> pl.DataFrame:
-        """The users that a valid record of `users` names: partition, user, user_id."""
-        return self.users.filter(pl.col("verdict") == "").select(_USER).unique(["partition", "user"])
+        """The users that valid records of `users` name: partition, user, user_id, ts (of the newest one)."""
+        told = self.users.filter(pl.col("verdict") == "")
+        newest = pl.col("timestamp").max()
+        return told.group_by("partition", "user").agg(pl.col("user_id").first(), ts=newest)
 
     @property
     def forgotten(self) -> pl.DataFrame:

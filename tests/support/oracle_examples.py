@@ -38,10 +38,8 @@ def impression(
     )  # fmt: skip
 
 
-def event(
-    kind: str, item: str, ts: int, *, request: str = "r", user: str = "u", n: int = 0, **more: Any
-) -> Event:
-    return Event(f"{kind}-{item}-{ts}-{n}", kind, user, item, ts, request_id=request, **more)  # type: ignore[arg-type]
+def event(kind: Any, item: str, ts: int, *, request: str = "r", user: str = "u", **more: Any) -> Event:
+    return Event(f"{kind}-{item}-{ts}", kind, user, item, ts, request_id=request, **more)
 
 
 def examples_of(join: OutcomeJoin, shown: Sequence[Any], events: Sequence[Any], to: int) -> list[Example]:

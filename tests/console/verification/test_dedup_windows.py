@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle_history import DEDUP, FUTURE, LATENESS, Known, did, records_of
+from strategies import T0, record
 
 from headrace.console.verification.dedup_windows import RebuiltWindow
 from headrace.console.verification.letters import WRITTEN_MS, Letters
@@ -16,8 +17,6 @@ from headrace.oracle.compare.topics import compare_windows
 from headrace.oracle.features.judge import remembered
 from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import dead_letter
-
-from strategies import T0, record  # isort: skip
 
 SETTINGS = Settings(lateness_ms=LATENESS, future_ms=FUTURE, dedup_window_ms=DEDUP, max_event_bytes=5000)
 
@@ -54,11 +53,9 @@ def test_a_record_that_the_rebuilt_window_lacks_is_found() -> None:
 def test_a_letter_excuses_a_record_that_is_dated_in_the_future_and_no_other() -> None:
     def letter(
         timestamp: int, written: int, reason: str = "from_the_future", field: str = "timestamp"
-    ) -> Letters:
+    ) -> Any:
         original = record(b"{}", offset=7, timestamp=timestamp)
-        key, value, _, headers = dead_letter(
-            original, "events", 2, agent="track_users", reason=reason, field=field
-        )
+        key, value, _, headers = dead_letter(original, "events", 2, agent="a", reason=reason, field=field)
         made = record(value, key=key, timestamp=written)
         made.headers = headers
         out = Letters()
