@@ -11,6 +11,7 @@ from headrace.console.verification.examples_topic import examples_of
 from headrace.console.verification.live import LiveItems, LiveUsers
 from headrace.console.verification.live_neighbours import LiveNeighbours
 from headrace.console.verification.live_rows import Latest, latest_rows
+from headrace.console.verification.logs import bases, known_from
 from headrace.console.verification.raw_topics import Raw
 from headrace.console.verification.redis_rows import Stored, compare_stored
 from headrace.console.verification.result import VerifyResult
@@ -91,6 +92,8 @@ class Verification:
         self._newest = int(str(newest)) if newest is not None else self._began
         self._pairs = PartitionPairs(self._newest, settings.session_gap_ms)
         self._neighbours: Neighbours | None = None
+        self._covered = raw.covered_from
+        self._margin_ms = settings.future_ms + settings.dedup_window_ms
         self.result = self._begin(list(at) or times_to_ask(self._newest))
         self._sent_on()
 
@@ -136,7 +139,10 @@ class Verification:
             self._settings, self._topics.user_state, number, user_state.ROW, user_state.ORDER
         )
         live, stories = LiveUsers(latest.table()), self._stories.of_partition(number)
-        ttl_ms, covered = self._settings.state_ttl_s * 1000, self._raw.covered_from
+        base = bases(self._settings, latest.meta)
+        stories = stories.effective(base)
+        covered = self._known_from(number, known_from(stories, live.marks, base, self._margin_ms))
+        ttl_ms = self._settings.state_ttl_s * 1000
         absent = absent_users(self._findings, stories, live, now=self._began, ttl_ms=ttl_ms)
         if not covered:
             self._pairs.add(stories, live.marks)
@@ -164,6 +170,17 @@ class Verification:
             | dict.fromkeys(gone.keys() - latest.rows.keys()),
         )
 
+    def _known_from(self, number: int, since: int) -> int:
+        """Return the time (ms) from which the topics have everything that the rows of a partition count."""
+        if since:
+            self._covered = max(self._covered, since)
+            self.result.covered_from = self._covered
+            self.result.notes.append(
+                f"a topic was made again or lost records (partition {number}): totals and histories are not "
+                "compared, windows only where all of their time is there"
+            )
+        return max(since, self._raw.covered_from)
+
     async def _window(self, number: int, end: int) -> None:
         mine = self._judged.filter(pl.col("partition") == number)
         newest = mine["stream"].max()
@@ -188,7 +205,7 @@ class Verification:
         t = self._topics
         await self._item_rows(number, of, t.item_features, self._everywhere, by_country=False)
         await self._item_rows(number, of, t.item_countries, self._by_country, by_country=True)
-        if not self._raw.covered_from:
+        if not self._covered:
             await self._neighbour_rows(number, of)
 
     async def _item_rows(self, number: int, of: int, topic: str, known: Items, *, by_country: bool) -> None:
@@ -198,7 +215,7 @@ class Verification:
             known.of_partition(number, of),
             LiveItems(latest.table(), by_country=by_country),
             self.result.at,
-            covered_from=self._raw.covered_from,
+            covered_from=self._covered,
         )
         self._note_refused(latest, topic, number)
         if by_country:

@@ -145,9 +145,11 @@ def compare_profiles(
     sure = told["sure"].fill_null(stories.whole).to_numpy() | (
         told["sure"].is_null().to_numpy() & (found("profile_offset", -1) < 0)
     )
+    last, mark = told["offset"].fill_null(-1).to_numpy(), found("profile_offset", -1)
+    last = np.where(mark == last - stories.users_base, mark, last)
     of_profile = (
         ("has_profile", has, 0, sure),
-        ("profile_offset", told["offset"].fill_null(-1).to_numpy(), -1, sure),
+        ("profile_offset", last, -1, sure),
         ("profile_ts", told["timestamp"].fill_null(-1).to_numpy(), -1, sure & has),
         ("age", np.where(has, told["age"].fill_null(-1).to_numpy(), -1), -1, sure),
     )

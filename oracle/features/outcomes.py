@@ -18,8 +18,8 @@ def slots_of(shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int) -> pl.Data
     """Return every slot of the impressions of one partition that are joined with events.
 
     An event with a request_id answers the newest impression of its user and request that has the item and was
-    shown at or before the event. It counts when its record is in the topic before the impression closes, at
-    the record time of the impression plus ``wait_ms``.
+    shown at or before the event. It counts when its record is dated before the impression closes (the time of
+    the record of the impression plus ``wait_ms``) and is in the topic by then.
 
     Parameters
     ----------
@@ -47,9 +47,7 @@ def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
     return (
         shown.filter((pl.col("verdict") == "") & pl.col("request").is_not_null())
         .sort("offset")
-        .select(
-            "user", "user_id", "request", "ts", *each, at="timestamp", closes=pl.col("timestamp") + wait_ms
-        )
+        .select("user", "user_id", "request", "ts", *each, closes=pl.col("timestamp") + wait_ms)
         .with_columns(position=pl.int_ranges(pl.col("items").list.len()))
         .explode(*each, "position")
         .rename({"items": "item", "propensities": "propensity"})
@@ -65,22 +63,18 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         "user", "request", "item", "kind", "offset", "stream", "timestamp", dwell="dwell_ms", did="ts"
     )
     on = ["user", "request", "item"]
-    found = asked.join(slots.select(*SLOT, "item", "at", "closes"), on=on)
-    before, early = pl.col("ts") <= pl.col("did"), pl.col("at") <= pl.col("did")
-    of = "offset"
-    newest = pl.col("ts").filter(before).max().over(of)
-    by_record = pl.col("ts").filter(early).max().over(of)
-    several = pl.col("ts").n_unique().over(of) > 1
-    chosen = (
-        newest.is_null() | (pl.col("ts") == newest) | (several & (pl.col("ts") == by_record).fill_null(False))
-    )
-    clear = newest.is_not_null() & (~several | (newest == by_record).fill_null(False))
+    found = asked.join(slots.select(*SLOT, "item", "closes"), on=on)
+    before = pl.col("ts") <= pl.col("did")
+    newest = pl.when(before).then("ts").max().over("offset")
+    # Without any, the clocks that date lists and events may differ: each list may be meant.
+    chosen = newest.is_null() | (pl.col("ts") == newest)
     timely = (
         (pl.col("timestamp") >= pl.col("ts"))
         & (pl.col("timestamp") + SLOW_MS <= pl.col("closes"))
         & (pl.col("stream") < pl.col("closes"))
     )
-    return found.with_columns(chosen=chosen, sure=clear & timely).filter("chosen")
+    told = found.with_columns(chosen=chosen, sure=newest.is_not_null() & timely)
+    return told.filter(pl.col("chosen") & (pl.col("timestamp") < pl.col("closes")))
 
 
 def _labels(answers: pl.DataFrame) -> pl.DataFrame:

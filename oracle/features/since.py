@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -21,12 +22,16 @@ class Stories:
         ``USERS``, refused ones too.
     whole
         Whether `users` still has every record ever written: it was not compacted.
+    users_base
+        By how much the offsets of ``users`` may be larger than those in rows: records from before the topic
+        lost its end kept theirs.
     """
 
     events: pl.DataFrame
     shown: pl.DataFrame
     users: pl.DataFrame
     whole: bool = True
+    users_base: int = 0
 
     @classmethod
     def of(
@@ -39,7 +44,18 @@ class Stories:
     def of_partition(self, number: int) -> Stories:
         """Return those of one partition."""
         mine = pl.col("partition") == number
-        return Stories(self.events.filter(mine), self.shown.filter(mine), self.users.filter(mine), self.whole)
+        events, shown, users = (f.filter(mine) for f in (self.events, self.shown, self.users))
+        return replace(self, events=events, shown=shown, users=users)
+
+    def effective(self, base: Mapping[str, int]) -> Stories:
+        """Return the stories with the offsets that rows keep: larger by ``base`` (events, shown, users)."""
+        if not any(base.values()):
+            return self
+        events, shown, told = (
+            frame.with_columns(pl.col("offset") + base[name])
+            for name, frame in (("events", self.events), ("shown", self.shown), ("users", self.users))
+        )
+        return Stories(events, shown, told, self.whole and not base["users"], base["users"])
 
     def after(self, marks: pl.DataFrame) -> Stories:
         """Return what rows count: events after their ``since``, impressions after their ``shown_since``.
@@ -49,12 +65,8 @@ class Stories:
         marks
             user, since, shown_since of each row; -1: everything counts, as for users without a row.
         """
-        return Stories(
-            _after(self.events, marks, "since"),
-            _after(self.shown, marks, "shown_since"),
-            self.users,
-            self.whole,
-        )
+        events, shown = _after(self.events, marks, "since"), _after(self.shown, marks, "shown_since")
+        return replace(self, events=events, shown=shown)
 
     def without(self, users: pl.Series) -> Stories:
         """Return all but those of ``users``."""
@@ -62,7 +74,7 @@ class Stories:
         events, shown, told = (
             f.join(gone, on="user", how="anti") for f in (self.events, self.shown, self.users)
         )
-        return Stories(events, shown, told, self.whole)
+        return replace(self, events=events, shown=shown, users=told)
 
     @property
     def named(self) -> pl.DataFrame:

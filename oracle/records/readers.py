@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
@@ -17,12 +17,9 @@ from headrace.oracle.records.documents import (
     struct,
 )
 from headrace.oracle.records.frames import EVENTS, ITEMS, key_of
-from headrace.oracle.times import DAY_MS, MAX_TS
+from headrace.oracle.times import DAY_MS, MAX_TS, MIN_TS
 
-#: An item published earlier (ms) is refused: its time is surely in seconds.
-EARLIEST_MS: Final = 10**11
-
-_id, _label, _millis = string(1, 64), string(0, 128), number(0, MAX_TS)
+_id, _label, _millis = string(1, 64), string(0, 128), number(MIN_TS, MAX_TS)
 _event = struct(
     {
         "event_id": _id,
@@ -47,7 +44,7 @@ _item = struct(
         "tags": array(_label, 64),
         "creator_id": string(0, 64),
         "language": _label,
-        "duration_ms": _millis,
+        "duration_ms": number(0, MAX_TS),
         "countries": array(_label, 300),
         "blocked_countries": array(_label, 300),
         "min_age": number(0, 150),
@@ -94,8 +91,6 @@ def read_items(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
         i = read_document(value, max_bytes, _item)
         if key != i["item_id"].encode():
             raise RefusedError("wrong_key")
-        if i["published_ts"] < EARLIEST_MS:
-            raise RefusedError("out_of_range")
         return key_of(i["item_id"]), key_of(i.get("category", "")), key_of(i.get("creator_id", ""))
 
     return columns_of(raw, ITEMS, read)

@@ -21,9 +21,9 @@ from headrace.oracle.records.documents import (
     struct,
 )
 from headrace.oracle.records.frames import EXAMPLES, SHOWN, digest, key_of
-from headrace.oracle.times import DAY_MS, MAX_TS
+from headrace.oracle.times import DAY_MS, MAX_TS, MIN_TS
 
-_text, _millis = string(), number(0, MAX_TS)
+_text, _millis = string(), number(MIN_TS, MAX_TS)
 _real = number(-math.inf, math.inf, (int, float))
 _place: dict[str, Any] = {
     "request_id": _text,

@@ -147,3 +147,11 @@ def test_lists_that_are_not_joined_need_no_examples() -> None:
     other = replace(impression(), spec="older")
     short = replace(impression("s"), scores=[1.0])
     assert len(slots([(other, T0), (short, T0), (impression("e", ()), T0)], [])) == 0
+
+
+def test_a_click_dated_after_the_wait_does_not_count() -> None:
+    shown = [(impression(items=("a",)), T0)]
+    told = [(event("click", "a", T0 + WAIT - 5), T0 + WAIT)]
+    (example,) = examples_of(OutcomeJoin(WAIT), shown, [], END)
+    assert compare(slots(shown, told), [example]).differences == 0
+    assert features(compare(slots(shown, told), [replace(example, clicked=True)])) == ["clicked"]
