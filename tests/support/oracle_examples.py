@@ -1,4 +1,4 @@
-"""Impressions, events and examples for the oracle: made by hand, and by the live join."""
+"""Impressions, events and examples for the oracle, made by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import polars as pl
 from strategies import T0, record
 
 from headrace.models.features.spec import SPEC
-from headrace.models.outcomes import OutcomeJoin
 from headrace.oracle.compare.examples import compare_examples
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.features.judge import judge, valid
@@ -42,13 +41,19 @@ def event(kind: Any, item: str, ts: int, *, request: str = "r", user: str = "u",
     return Event(f"{kind}-{item}-{ts}", kind, user, item, ts, request_id=request, **more)
 
 
-def examples_of(join: OutcomeJoin, shown: Sequence[Any], events: Sequence[Any], to: int) -> list[Example]:
-    """Return what the live join makes of (impression or event, record timestamp) read up to ``to``."""
-    for told, at in shown:
-        join.shown(told, at)
-    for told, at in events:
-        join.happened([told], at)
-    return join.close(to, to)
+def examples_of(shown: Impression, *outcomes: dict[str, Any]) -> list[Example]:
+    """Return the examples of a list, with the outcomes of its first slots: clicked, dwell_ms, liked, hidden."""
+    width, out = 4 * len(SPEC), []
+    for k, item in enumerate(shown.item_ids):
+        told = {"clicked": False, "dwell_ms": 0, "liked": False, "hidden": False}
+        told |= outcomes[k] if k < len(outcomes) else {}
+        made = Example(
+            shown.request_id, shown.user_id, item, shown.surface, k, shown.ts, shown.country, shown.device,
+            shown.ranker, shown.spec, shown.propensities[k], shown.explored[k], shown.scores[k], **told,
+            features=shown.features[width * k : width * (k + 1)],
+        )  # fmt: skip
+        out.append(made)
+    return out
 
 
 def slots(shown: Sequence[tuple[Impression, int]], events: Sequence[tuple[Event, int]]) -> pl.DataFrame:

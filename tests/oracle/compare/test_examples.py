@@ -10,11 +10,9 @@ import pytest
 from oracle_examples import WAIT, compare, event, examples_of, impression, slots
 from strategies import T0
 
-from headrace.models.outcomes import OutcomeJoin
 from headrace.oracle.compare.examples import EXAMPLES, LABELS
-from headrace.streams.settings import HOUR_MS, MINUTE_MS
+from headrace.streams.settings import MINUTE_MS
 
-END = T0 + HOUR_MS
 replace = msgspec.structs.replace
 
 
@@ -35,13 +33,14 @@ def some_slots() -> tuple[Any, list[Any]]:
         event("click", "c", T0 + 95, user="v", request="q"),
     ]
     events = [(e, e.ts + 5) for e in did]
-    return slots(shown, events), examples_of(OutcomeJoin(WAIT), shown, events, END)
+    first, second = shown[0][0], shown[1][0]
+    read = {"clicked": True, "dwell_ms": 700}
+    liked = {"liked": True, "hidden": True}
+    return slots(shown, events), [*examples_of(first, read, liked), *examples_of(second)]
 
 
-def test_the_live_join_makes_the_examples_that_the_oracle_expects() -> None:
+def test_right_examples_are_what_the_oracle_expects() -> None:
     expected, examples = some_slots()
-    assert len(examples) == 4
-    assert (examples[0].clicked, examples[0].dwell_ms) == (True, 700)
     findings = compare(expected, examples)
     assert findings.first == []
     assert (findings.by_kind[EXAMPLES], findings.by_kind[LABELS], findings.left_out[LABELS]) == (4, 4, 0)
@@ -98,7 +97,7 @@ def test_before_the_wait_is_over_no_example_is_missing() -> None:
 def test_a_click_at_the_end_of_the_wait_may_count_or_not(clicked: bool) -> None:
     shown = [(impression(items=("a",)), T0)]
     late = [(event("click", "a", T0 + WAIT - 1000), T0 + WAIT - 900)]
-    (example,) = examples_of(OutcomeJoin(WAIT), shown, late if clicked else [], END)
+    (example,) = examples_of(shown[0][0], {"clicked": clicked})
     findings = compare(slots(shown, late), [example])
     assert (findings.differences, findings.by_kind[LABELS], findings.left_out[LABELS]) == (0, 0, 1)
 
@@ -110,7 +109,7 @@ def test_a_click_that_came_after_a_later_record_may_count_or_not() -> None:
         (event("skip", "z", T0 + WAIT, request=""), T0 + WAIT),
         (event("click", "a", T0 + 50), T0 + 60),
     ]
-    (example,) = examples_of(OutcomeJoin(WAIT), shown, [], END)
+    (example,) = examples_of(shown[0][0])
     assert compare(slots(shown, told), [example]).differences == 0
     assert features(compare(slots(shown, told[1:]), [example])) == ["clicked"]
 
@@ -130,7 +129,7 @@ def test_an_event_before_its_list_may_count_or_not() -> None:
     """The clock of the user's device is behind."""
     shown = [(impression(items=("a",)), T0)]
     told = [(event("click", "a", T0 - 1000), T0 + 50)]
-    (example,) = examples_of(OutcomeJoin(WAIT), shown, told, END)
+    (example,) = examples_of(shown[0][0])
     for clicked in (True, False):
         findings = compare(slots(shown, told), [replace(example, clicked=clicked)])
         assert (findings.differences, findings.left_out[LABELS]) == (0, 1)
@@ -139,7 +138,7 @@ def test_an_event_before_its_list_may_count_or_not() -> None:
 def test_a_list_that_is_in_the_topic_twice_may_have_two_examples_a_slot_not_three() -> None:
     shown = [(impression(items=("a",)), T0), (impression(items=("a",)), T0 + 30)]
     expected = slots(shown, [])
-    (example,) = examples_of(OutcomeJoin(WAIT), shown, [], END)
+    (example,) = examples_of(shown[0][0])
     assert [compare(expected, [example] * n).differences for n in (0, 1, 2, 3)] == [1, 0, 0, 1]
 
 
@@ -152,6 +151,6 @@ def test_lists_that_are_not_joined_need_no_examples() -> None:
 def test_a_click_dated_after_the_wait_does_not_count() -> None:
     shown = [(impression(items=("a",)), T0)]
     told = [(event("click", "a", T0 + WAIT - 5), T0 + WAIT)]
-    (example,) = examples_of(OutcomeJoin(WAIT), shown, [], END)
+    (example,) = examples_of(shown[0][0])
     assert compare(slots(shown, told), [example]).differences == 0
     assert features(compare(slots(shown, told), [replace(example, clicked=True)])) == ["clicked"]
