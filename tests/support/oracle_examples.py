@@ -42,7 +42,7 @@ def event(kind: Any, item: str, ts: int, *, request: str = "r", user: str = "u",
 
 
 def examples_of(shown: Impression, *outcomes: dict[str, Any]) -> list[Example]:
-    """Return the examples of a list, with the outcomes of its first slots: clicked, dwell_ms, liked, hidden."""
+    """Return the examples of a list, with the outcomes (the fields that are not 0) of its first slots."""
     width, out = 4 * len(SPEC), []
     for k, item in enumerate(shown.item_ids):
         told = {"clicked": False, "dwell_ms": 0, "liked": False, "hidden": False}
