@@ -23,6 +23,8 @@ VERSIONS: Final = pl.Schema(
         "finite": pl.Boolean,
     }
 )
+#: What the body of a version must have.
+_NUMBERS: Final = ("mean", "scale", "weights", "bias")
 
 
 def read_versions(records: Iterable[Any], name: str, features: Sequence[str]) -> pl.DataFrame:
@@ -42,13 +44,14 @@ def _read(value: bytes, features: list[str]) -> tuple[str, bool, bool]:
         body = json.loads(zlib.decompress(base64.b64decode(document["body"], validate=True)))
     except (ValueError, KeyError, TypeError, binascii.Error, zlib.error):
         return "", True, False
-    return version, fits, _finite(body)
+    whole = isinstance(body, dict) and all(body.get(name) not in (None, []) for name in _NUMBERS)
+    return version, fits, whole and _finite(body)
 
 
 def _finite(content: Any) -> bool:
-    """Return whether there are numbers in the lists and objects of ``content``, and only finite ones."""
+    """Return whether ``content`` consists of finite numbers, in lists and objects."""
     if isinstance(content, dict):
         content = list(content.values())
     if isinstance(content, list):
-        return bool(content) and all(map(_finite, content))
+        return all(map(_finite, content))
     return isinstance(content, int | float) and math.isfinite(content)
