@@ -93,6 +93,7 @@ class Verification:
         self._pairs = PartitionPairs(self._newest, settings.session_gap_ms)
         self._neighbours: Neighbours | None = None
         self._covered = raw.covered_from
+        self._joined = True
         self._margin_ms = settings.future_ms + settings.dedup_window_ms
         self.result = self._begin(list(at) or times_to_ask(self._newest))
         self._sent_on()
@@ -123,6 +124,11 @@ class Verification:
             if whole:  # compaction removes copies that are not the last record of their key
                 compare_sent_on(self._findings, topic, records, raw.copied, raw.letters.every)
 
+    def nobody_learns(self) -> None:
+        """Leave out examples: no worker of the role `learn` has ever run."""
+        self._joined = False
+        self.result.notes.append("no worker has ever run with the role learn: examples are not compared")
+
     # -- users
 
     async def users(self, number: int, end: int) -> None:
@@ -132,7 +138,8 @@ class Verification:
         """
         await self._user_rows(number)
         await self._window(number, end)
-        await self._examples(number)
+        if self._joined:
+            await self._examples(number)
 
     async def _user_rows(self, number: int) -> None:
         latest = await latest_rows(

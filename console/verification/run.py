@@ -75,6 +75,8 @@ async def _verify(
         run = Verification(settings, raw, at, first, store)
         events = {tp.partition: end for tp, end in ends.items() if tp.topic == Topics(settings).events}
         of = 1 + max(events)
+        if not any(row.agent == "learn" for row in await lag(settings)):
+            run.nobody_learns()
         for number, end in sorted(events.items()):
             await run.users(number, end)
             report(number + 1, f"of {of} partitions of users compared")

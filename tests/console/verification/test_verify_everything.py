@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from aiokafka import AIOKafkaProducer
 from installation import read_all, worker
 from oracle_examples import encode, event, impression
 
 from headrace.console.verification.live_rows import latest_rows
+from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
 from headrace.models.state import neighbours
@@ -148,6 +150,15 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
     }
 
 
+async def test_where_nobody_learns_no_example_is_missing(installation: tuple[Settings, BatchSender]) -> None:
+    settings, _ = installation
+    async with worker(settings, ["ingest", "aggregate"]):
+        result = await until_equal(settings)
+    assert (result.exit_code, result.first) == (0, [])
+    assert "examples" not in result.compared
+    assert any("role learn" in note for note in result.notes), result.notes
+
+
 async def test_neighbours_in_redis_and_a_row_of_a_forgotten_user_there_are_compared(
     installation: tuple[Settings, BatchSender],
 ) -> None:
@@ -161,6 +172,24 @@ async def test_neighbours_in_redis_and_a_row_of_a_forgotten_user_there_are_compa
     await store.close()
     result = await verify(settings)
     assert said(result) == {("item item-3", "neighbours in Redis"), ("user somebody", "row in Redis")}
+
+
+async def test_a_transaction_leaves_the_topics_whole(settings: Settings, real_kafka: bool) -> None:
+    """Its marker has an offset, but is no record that compaction removed."""
+    if not real_kafka:
+        pytest.skip("the embedded broker has no transactions")
+    t = Topics(settings)
+    await create_topics(settings)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.brokers, transactional_id=f"{settings.topic_prefix}items"
+    )
+    async with producer, producer.transaction():
+        for topic, name in ((t.items, "item_id"), (t.users, "user_id")):
+            body = encode({name: "a", "published_ts": now_ms()})
+            await producer.send_and_wait(topic, body, key=b"a")
+    raw, _ = await read_raw(settings, lambda done, text: None)
+    assert (len(raw.items), len(raw.users)) == (1, 1)
+    assert (raw.items_whole, raw.users_whole) == (True, True)
 
 
 async def test_an_event_in_the_wrong_partition_that_nobody_sent_on_is_found(
