@@ -28,7 +28,7 @@ from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.agents.stage.forwarding import Forwarding
 from headrace.agents.stage.item_events_out import ItemEventsOut
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
-from headrace.agents.stage.placing import Placing, Reject
+from headrace.agents.stage.placing import Placing, Reject, sent_on_again
 from headrace.agents.wiring import Wiring
 from headrace.models.state import users as user_state
 from headrace.models.state.users import known
@@ -106,7 +106,7 @@ class UserStage:
 
         def remember(earlier: RecordBatch) -> None:
             decoded, events = self._decode(earlier, earlier.records)
-            self._placing.again(earlier, decoded.records, events, origins)
+            sent_on_again(batch.topic, decoded.records, events, origins)
             part.duplicates(earlier.records, events)
 
         def read() -> Awaitable[int]:

@@ -1,4 +1,4 @@
-"""``headrace verify``: compare every windowed feature with a batch computation from the raw topics."""
+"""``headrace verify``: compare everything that is kept with a batch computation from the raw topics."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ def verify(
     brokers: options.Brokers = None,
     redis: options.Redis = None,
 ) -> None:
-    """Compute every windowed feature again from the raw topics and compare it with the live rows.
+    """Compute everything that is kept again from the raw topics and compare.
 
-    A batch job that shares no code with the workers reads `events`, `impressions`, `users` and `items` whole;
-    every user, item and (item, country) row in Kafka and Redis must have the same values: windows, totals,
-    decayed counts, last clicks, affinities. Neighbours and profiles are not verified. Nothing is written.
+    A batch job that shares no code with the workers reads `events`, `impressions`, `users` and `items` whole.
+    The rows in Kafka and Redis must have the same values: windows, totals, decayed counts, last clicks,
+    affinities, profiles, neighbours. So must the dedup windows and `examples`; and published models must be
+    finite and in use. The output says how many of each kind were compared. Nothing is written.
 
     Run it when the workers have caught up and nothing is being produced. Exit codes: 0: nothing differs,
     1: something differs, 2: nothing could be compared.

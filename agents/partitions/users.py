@@ -15,13 +15,13 @@ from headrace.models.state.users import UserState, item_events, known
 from headrace.serving.catalog import Catalog
 from headrace.streams.dedup import DedupWindow, stream_times
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventBatch
-from headrace.streams.messages.event_fields import CLOCK
+from headrace.streams.messages.event_fields import CLOCK, ELSEWHERE
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Id, Millis, UserProfile
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.topics.placement import origin_of
+from headrace.streams.topics.placement import misplaced, origin_of
 
 #: Added to the partition to get the source number of item events from impressions: events of the same
 #: partition are another source.
@@ -66,7 +66,7 @@ class UserPartition(StagePartition):
         self.state = states[0]
         self.users = UserState(self.state.rows, settings.session_gap_ms)
         self.origins = Origins(self.state.meta)
-        self._window_ms = settings.dedup_window_ms
+        self._window_ms, self._partitions = settings.dedup_window_ms, settings.partitions
         self.dedup = DedupWindow(self._window_ms)
         self.dedup_off = self.remembers = settings.dedup_window_ms == 0
         self._newest = 0  # stream time: the largest record timestamp of `events` so far, ms
@@ -101,12 +101,16 @@ class UserPartition(StagePartition):
         """Return which right events are retries, bool ``(m,)``; note the ids of all of them.
 
         ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time,
-        except those past the worker's clock.
+        except those of records in the wrong partition, sent on twice, or past the worker's clock.
         """
         timestamps = np.array([r.timestamp for r in records], np.int64)
         offsets = np.array([r.offset for r in records], np.int64)
-        ahead = np.isin(offsets, events.columns.offset[events.verdict == CLOCK])
-        times = stream_times(np.where(ahead, self._newest, timestamps), self._newest)
+        still = ~events.placed | (events.verdict == CLOCK) | (events.verdict == ELSEWHERE)
+        stays = np.isin(offsets, events.columns.offset[still])
+        if len(events.verdict) != len(records):
+            unread = ~np.isin(offsets, events.columns.offset)
+            stays |= unread & misplaced(records, self.number, self._partitions)
+        times = stream_times(np.where(stays, self._newest, timestamps), self._newest)
         self._newest = int(times[-1])
         right = events.right
         if len(events.verdict) != len(records):

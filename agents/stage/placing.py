@@ -85,9 +85,10 @@ class Placing:
                 rejects.append((record, exc))
         return rejects
 
-    def again(self, batch: RecordBatch, records: Sequence[Any], events: EventBatch, origins: Origins) -> None:
-        """Note in ``events.verdict`` which right events were sent on a second time."""
-        for i in np.flatnonzero(events.right & events.sent_on).tolist():
-            origin = origin_of(records[i])
-            if origin is not None and origin.topic == batch.topic and not origins.fresh(origin):
-                events.verdict[i] = ELSEWHERE
+
+def sent_on_again(topic: str, records: Sequence[Any], events: EventBatch, origins: Origins) -> None:
+    """Note in ``events.verdict`` which right events were sent on a second time."""
+    for i in np.flatnonzero(events.right & events.sent_on).tolist():
+        origin = origin_of(records[i])
+        if origin is not None and origin.topic == topic and not origins.fresh(origin):
+            events.verdict[i] = ELSEWHERE

@@ -62,6 +62,26 @@ class LiveUsers(LiveCounts):
         return pl.DataFrame({"key": self._rows["key"], "user": self._rows["key"]})
 
     @property
+    def marks(self) -> pl.DataFrame:
+        """A row for every row: user, and what it says of the records applied and of its profile."""
+        names = (
+            "offset",
+            "shown_offset",
+            "profile_offset",
+            "since",
+            "shown_since",
+            "has_profile",
+            "profile_ts",
+        )
+        told = {name: self._rows[name] for name in (*names, "country")}
+        return pl.DataFrame({"user": self._rows["key"], **told, "age": self._rows["age"].astype(np.int64)})
+
+    def labels(self, what: str) -> U64:
+        """Return the keys of a profile's "preferred" categories or "followed" creators, uint64 ``(n, k)``."""
+        keys: U64 = self._rows[what]
+        return keys
+
+    @property
     def clicks(self) -> pl.DataFrame:
         """The last clicks of all rows: row (position), ts (ms), item."""
         items, times = self._recent()

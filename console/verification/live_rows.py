@@ -27,6 +27,8 @@ class Latest:
     ----------
     rows
         Packed rows by key.
+    meta
+        The last value of every meta record.
     refused
         Number of records that are not rows of this dtype, or whose key is not that of the row. Those that a
         tombstone in the same batch deletes are not counted.
@@ -37,11 +39,13 @@ class Latest:
         self._order = list(order)
         self._ages: dict[int, tuple[int, ...]] = {}
         self.rows: dict[int, bytes] = {}
+        self.meta: dict[bytes, bytes] = {}
         self.refused = 0
 
     def apply(self, records: Iterable[Any]) -> None:
         """Apply changelog records, in their order."""
         split = row_records(list(records))
+        self.meta.update((key, value) for key, value in split.meta if value is not None)
         for gone in split.deleted.tolist():
             self.rows.pop(gone, None)
             self._ages.pop(gone, None)

@@ -31,13 +31,22 @@ def show(out: Console, result: VerifyResult) -> None:
     )
     out.print(
         f"{result.users:,} users, {result.items:,} items, {result.countries:,} items in countries, "
-        f"{result.redis_rows:,} rows in Redis; left out: {result.forgotten:,} forgotten users, and the "
+        f"{result.redis_rows:,} rows in Redis; {result.forgotten:,} users were forgotten; left out: the "
         f"affinities of {result.not_compared:,} users, which the topics do not tell",
         markup=False,
     )
+    _show_kinds(out, result)
     for note in result.notes:
         out.print(f"note: {note}", markup=False)
     _show_verdict(out, result)
+
+
+def _show_kinds(out: Console, result: VerifyResult) -> None:
+    """Print how many of each kind were compared, also where it is 0, and how many could not be."""
+    kinds = result.compared | {kind: result.compared.get(kind, 0) for kind in result.left_out}
+    for kind, n in kinds.items():
+        left_out = result.left_out.get(kind, 0)
+        out.print(f"{n:,} {kind}" + (f"; {left_out:,} not comparable" if left_out else ""), markup=False)
 
 
 def _differences(result: VerifyResult) -> Table:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 from aiokafka import TopicPartition
 
 from headrace.console.screen import Reporter
+from headrace.console.verification.letters import Letters, read_letters
+from headrace.models.features.spec import SPEC
 from headrace.oracle.records.frames import RAW, raw_records
-from headrace.oracle.records.readers import read_events, read_forgotten, read_items, read_shown
+from headrace.oracle.records.places import At, Places
+from headrace.oracle.records.profiles import read_users
+from headrace.oracle.records.readers import read_events, read_items
+from headrace.oracle.records.shown import read_shown
 from headrace.oracle.times import MAX_TS
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.reader import open_reader, read_to
+from headrace.streams.topics.reader import Reader, open_reader, read_to
 
 Read = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -30,20 +35,27 @@ class Raw:
 
     Attributes
     ----------
-    events, shown, items, forgotten
+    events, shown, items, users
         What the oracle reads of `events`, `impressions`, `items` and `users`, a row for every record.
-    items_whole
-        True when `items` still has every record ever written: it was not compacted.
+    items_whole, users_whole
+        True when `items` and `users` still have every record ever written: they were not compacted.
     covered_from
         The topics have all events and impressions from this time (ms) on; 0 when no record was deleted.
+    copied
+        Records in the wrong partition with a copy that counts.
+    letters
+        The dead letters.
     """
 
     events: pl.DataFrame
     shown: pl.DataFrame
     items: pl.DataFrame
-    forgotten: pl.DataFrame
+    users: pl.DataFrame
     items_whole: bool
+    users_whole: bool
     covered_from: int
+    copied: set[At] = field(default_factory=set)
+    letters: Letters = field(default_factory=Letters)
 
 
 def _readers(s: Settings) -> dict[str, Read]:
@@ -53,10 +65,26 @@ def _readers(s: Settings) -> dict[str, Read]:
         t.events: lambda raw: read_events(
             raw, max_bytes=s.max_event_bytes, lateness_ms=s.lateness_ms, future_ms=s.future_ms
         ),
-        t.impressions: lambda raw: read_shown(raw, max_bytes=s.max_message_bytes),
+        t.impressions: lambda raw: read_shown(
+            raw, max_bytes=s.max_message_bytes, spec=SPEC.version, width=len(SPEC)
+        ),
         t.items: lambda raw: read_items(raw, max_bytes=s.max_event_bytes),
-        t.users: read_forgotten,
+        t.users: lambda raw: read_users(raw, max_bytes=s.max_event_bytes),
     }
+
+
+def _places(s: Settings, reader: Reader, letters: Letters) -> Places:
+    """Return what judges where records are: what producers send belongs to the partition of its key."""
+    t = Topics(s)
+    names = {t.events: "user_id", t.users: "user_id", t.items: "item_id"}
+    counts = Counter(tp.topic for tp in reader.partitions)
+    return Places(
+        {topic: counts[topic] for topic in names},
+        names,
+        s.max_event_bytes,
+        refuse=getattr(s, "wrong_partition", "forward") == "refuse",
+        future=letters.future,
+    )
 
 
 async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[TopicPartition, int]]:
@@ -71,46 +99,55 @@ async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[Topi
     empty = RAW.to_frame()
     chunks = {topic: [read(empty)] for topic, read in reads.items()}
     held: dict[TopicPartition, list[Any]] = {}
-    counts: Counter[TopicPartition] = Counter()
-
-    def decode(tp: TopicPartition) -> None:
-        raw = raw_records(tp.topic, tp.partition, held.pop(tp, ()))
-        chunks[tp.topic].append(reads[tp.topic](raw))
-
+    counts, absent = Counter[TopicPartition](), Counter[TopicPartition]()
+    letters = await read_letters(settings)
     async with open_reader(settings, reads) as reader:
+        places = _places(settings, reader, letters)
+
+        def decode(tp: TopicPartition) -> None:
+            raw = raw_records(tp.topic, tp.partition, held.pop(tp, ()))
+            chunks[tp.topic].append(reads[tp.topic](places.judge(raw)))
+
         begins, ends = await reader.bounds()
         async for part in read_to(reader, begins, ends):
             new = [r for r in part.records if r.offset < ends[part.tp]]
             counts[part.tp] += len(new)
+            absent[part.tp] += part.absent + (begins[part.tp] if part.tp not in absent else 0)
             held.setdefault(part.tp, []).extend(new)
             if part.position >= ends[part.tp] or len(held[part.tp]) >= CHUNK:
                 decode(part.tp)
             report(counts.total(), "records read")
     frames = {topic: pl.concat(parts) for topic, parts in chunks.items()}
-    return _raw(settings, frames, counts, begins, ends), dict(ends)
+    absent.update({tp: begin for tp, begin in begins.items() if tp not in absent})
+    return _raw(settings, frames, absent, begins, places.copied, letters), dict(ends)
 
 
 def _raw(
     s: Settings,
     frames: Mapping[str, pl.DataFrame],
-    counts: Counter[TopicPartition],
+    absent: Counter[TopicPartition],
     begins: Mapping[TopicPartition, int],
-    ends: Mapping[TopicPartition, int],
+    copied: set[At],
+    letters: Letters,
 ) -> Raw:
-    """Return the ``frames`` of the topics; offsets and numbers of records show what is missing in them."""
+    """Return the ``frames`` of the topics; ``absent`` and ``begins`` show what is missing in them."""
     t = Topics(s)
     started = {topic: {tp.partition for tp in begins if tp.topic == topic and begins[tp]} for topic in frames}
     covered = [
         covered_from(frames[topic], started[topic], s.future_ms + extra)
         for topic, extra in ((t.events, s.dedup_window_ms), (t.impressions, 0))
     ]
+    lost = {topic: sum(n for tp, n in absent.items() if tp.topic == topic) for topic in frames}
     return Raw(
         events=frames[t.events],
         shown=frames[t.impressions],
         items=frames[t.items],
-        forgotten=frames[t.users],
-        items_whole=all(counts[tp] == ends[tp] for tp in ends if tp.topic == t.items),
+        users=frames[t.users],
+        items_whole=not lost[t.items],
+        users_whole=not lost[t.users],
         covered_from=max(covered),
+        copied=copied,
+        letters=letters,
     )
 
 

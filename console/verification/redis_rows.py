@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from headrace.models.state import items as item_state
-from headrace.models.state import users as user_state
-from headrace.oracle.compare.aligned import Aligned
 from headrace.oracle.compare.findings import Difference, Findings
 from headrace.serving.store.protocol import Kind
 from headrace.serving.store.redis import RedisStore
@@ -18,82 +16,81 @@ from headrace.streams.tables.rows import unpack
 
 #: Rows read in one call.
 CHUNK = 500
-_DTYPES: dict[Kind, np.dtype[Any]] = {"u": user_state.ROW, "i": item_state.ROW}
 
 #: A row that differs: its key, and the row in Redis (None: no row).
 Wrong = tuple[int, bytes | None]
 
 
-async def compare_stored(
-    findings: Findings,
-    store: RedisStore,
-    kind: Kind,
-    rows: Aligned,
-    packed: Mapping[int, bytes],
-    *,
-    forgotten: Mapping[int, str],
-    ttl_s: int,
-) -> int:
-    """Compare the rows of one kind in Redis with the changelog's; return how many.
+@dataclass(frozen=True)
+class Stored:
+    """One kind of rows in Redis.
 
-    Parameters
+    Attributes
     ----------
-    rows
-        Names the rows in differences.
-    packed
-        The changelog's rows by key.
-    forgotten
-        Forgotten users, public ids by key. Redis may have no row of such a user, or the row in the changelog.
+    kind
+        Name of the kind in the store.
+    word
+        What a row is about, for people: "user" or "item".
+    dtype
+        Of a row.
+    names
+        Public ids by key, where they are known.
     ttl_s
         Rows not updated for this long may have expired in Redis.
     """
-    names = {**dict(zip(rows.keys.tolist(), rows.names, strict=True)), **forgotten}
-    expired = now_ms() - ttl_s * 1000
-    keys = [*packed, *sorted(forgotten.keys() - packed.keys())]
 
-    def may_be_missing(key: int) -> bool:
-        return key in forgotten or _field(packed[key], _DTYPES[kind], "updated") < expired
+    kind: Kind
+    word: str
+    dtype: np.dtype[Any]
+    names: Mapping[int, str | None]
+    ttl_s: int
+
+    def field(self, row: bytes, name: str) -> int:
+        """Return a field of a packed row."""
+        return int(unpack([row], self.dtype)[0][name][0])
+
+    def describe(self, row: bytes | None) -> str:
+        """Describe a packed row by its offset and time: rows that differ mostly differ in their offset."""
+        if row is None:
+            return "no row"
+        if not unpack([row], self.dtype)[1][0]:
+            return f"{len(row)} bytes that are no row"
+        return f"offset {self.field(row, 'offset')}, updated {self.field(row, 'updated')}"
+
+
+async def compare_stored(
+    findings: Findings, store: RedisStore, stored: Stored, packed: Mapping[int, bytes | None]
+) -> int:
+    """Compare the rows of one kind in Redis with what must be there; return how many.
+
+    ``packed`` has the changelog's rows by key; None where Redis must not have a row.
+    """
+    expired = now_ms() - stored.ttl_s * 1000
+    keys = list(packed)
+
+    def wrong(key: int, found: bytes | None) -> bool:
+        row = packed[key]
+        may_be_missing = row is not None and stored.field(row, "updated") < expired
+        return found != row and not (found is None and may_be_missing)
 
     for start in range(0, len(keys), CHUNK):
         chunk = keys[start : start + CHUNK]
-        stored = await store.get(kind, chunk)
-        wrong = [
-            (key, found)
-            for key, found in zip(chunk, stored, strict=True)
-            if found != packed.get(key) and not (found is None and may_be_missing(key))
-        ]
+        found = await store.get(stored.kind, chunk)
+        bad = [(key, row) for key, row in zip(chunk, found, strict=True) if wrong(key, row)]
         findings.compared += len(chunk)
-        _add(findings, rows.kind, wrong, names, packed, _DTYPES[kind])
+        _add(findings, stored, bad, packed)
     return len(keys)
 
 
 def _add(
-    findings: Findings,
-    kind: str,
-    wrong: Sequence[Wrong],
-    names: Mapping[int, str | None],
-    packed: Mapping[int, bytes],
-    dtype: np.dtype[Any],
+    findings: Findings, stored: Stored, wrong: Sequence[Wrong], packed: Mapping[int, bytes | None]
 ) -> None:
     def make(k: int) -> Difference:
         key, found = wrong[k]
         told = f"{key:016x}"
-        row = f"{kind} {names.get(key) or told}"
-        return Difference(
-            row, told, "row in Redis", None, describe(packed.get(key), dtype), describe(found, dtype)
-        )
+        row = f"{stored.word} {stored.names.get(key) or told}"
+        expected = stored.describe(packed[key])
+        what = "neighbours in Redis" if stored.kind == "n" else "row in Redis"
+        return Difference(row, told, what, None, expected, stored.describe(found))
 
-    findings.add(kind, np.array([key for key, _ in wrong], np.uint64), make)
-
-
-def _field(row: bytes, dtype: np.dtype[Any], name: str) -> int:
-    return int(unpack([row], dtype)[0][name][0])
-
-
-def describe(row: bytes | None, dtype: np.dtype[Any]) -> str:
-    """Describe a packed row by its offset and time: rows that differ mostly differ in their offset."""
-    if row is None:
-        return "no row"
-    if not unpack([row], dtype)[1][0]:
-        return f"{len(row)} bytes that are no row"
-    return f"offset {_field(row, dtype, 'offset')}, updated {_field(row, dtype, 'updated')}"
+    findings.add(stored.word, np.array([key for key, _ in wrong], np.uint64), make)

@@ -16,10 +16,14 @@ class VerifyResult:
         Rows compared: of users, of items, of items in countries, and those of them in Redis.
     events, accepted, duplicates, rejected, rejected_by, impressions
         Numbers of records in the raw topics; ``rejected_by`` counts by reason.
+    compared
+        What was compared beside windows and counts, by kind: profiles, guard rows, neighbours and so on.
+    left_out
+        What of these could not be compared, by kind.
     not_compared
         Users whose affinities cannot be computed from the topics.
     forgotten
-        Users who were forgotten and are left out.
+        Users with a tombstone.
     at
         The times (ms) at which windows were compared.
     covered_from
@@ -40,6 +44,8 @@ class VerifyResult:
     rejected: int = 0
     rejected_by: dict[str, int] = field(default_factory=dict)
     impressions: int = 0
+    compared: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     not_compared: int = 0
     forgotten: int = 0
     redis_rows: int = 0

@@ -1,8 +1,8 @@
-"""``headrace verify``: compute every windowed feature again from the raw topics; compare it with live rows.
+"""``headrace verify``: compute what is kept again from the raw topics, and compare.
 
-Reads all of `events`, `impressions`, `users` and `items`, then the changelogs of the rows and the online
-store. Writes nothing. Expected values come from ``headrace.oracle``, which shares no code with the live
-system; live rows are read by the code that serving uses (``live.py``).
+Reads all of `events`, `impressions`, `users`, `items` and `dead-letters`, then the changelogs of the rows,
+`examples`, `models` and the online store. Writes nothing. Expected values come from ``headrace.oracle``,
+which shares no code with the live system. Live rows are read by the code that serving uses (``live.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.console.screen import Reporter
+from headrace.console.verification.models_topic import online_versions
 from headrace.console.verification.partitions import Verification
 from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
@@ -26,6 +27,8 @@ from headrace.streams.topics.lag import lag
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader
 
+#: Roles whose output is compared.
+COMPARED = ("ingest", "aggregate", "learn")
 #: Longest wait for one answer of the online store. It may be long, because no request waits for it.
 STORE_TIMEOUT_S = 10.0
 
@@ -74,10 +77,18 @@ async def _verify(
     store = RedisStore(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S) if redis else None
     try:
         run = Verification(settings, raw, at, first, store)
-        of = 1 + max(tp.partition for tp in ends if tp.topic == Topics(settings).events)
+        events = {tp.partition: end for tp, end in ends.items() if tp.topic == Topics(settings).events}
+        of = 1 + max(events)
+        if not any(row.agent == "learn" for row in await lag(settings)):
+            run.nobody_learns()
+        for number, end in sorted(events.items()):
+            await run.users(number, end)
+            report(number + 1, f"of {of} partitions of users compared")
         for number in range(of):
-            await run.partition(number, of)
-            report(number + 1, f"of {of} partitions compared")
+            await run.items(number, of)
+            report(number + 1, f"of {of} partitions of items compared")
+        versions, whole = await online_versions(settings)
+        run.online(versions, whole=whole)
     finally:
         if store is not None:
             await store.close()
@@ -94,7 +105,7 @@ async def _excuses(settings: Settings, ends: Mapping[TopicPartition, int]) -> li
         _, now = await reader.bounds()
     if any(now[tp] > end for tp, end in ends.items() if tp in now):
         out.append("records arrived meanwhile: compare again when nothing is being produced")
-    behind = [r for r in await lag(settings) if r.agent in ("ingest", "aggregate") and r.records]
+    behind = [r for r in await lag(settings) if r.agent in COMPARED and r.records]
     if behind:
         told = ", ".join(sorted({f"{r.agent} on {r.topic}" for r in behind}))
         records = sum(r.records for r in behind)

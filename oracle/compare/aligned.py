@@ -129,3 +129,26 @@ def check(
         return rows.difference(i, feature(tuple(rest)), at, *told)
 
     findings.add(rows.kind, rows.keys[places[:, 0]], make)
+
+
+def check_keys(
+    findings: Findings,
+    rows: Aligned,
+    feature: Callable[[tuple[int, ...]], str],
+    expected: U64,
+    found: U64,
+    *,
+    where: Bool | None = None,
+) -> None:
+    """Compare two arrays of 64-bit keys of the same shape, ``(n, ...)`` with ``n`` rows; as in ``check``."""
+    shape = (len(rows), *(1,) * (expected.ndim - 1))
+    counts = np.broadcast_to(np.bool_(True) if where is None else where.reshape(shape), expected.shape)
+    findings.compared += int(counts.sum())
+    places = np.argwhere(counts & (expected != found))
+
+    def make(k: int) -> Difference:
+        i, *rest = places[k].tolist()
+        told = f"{int(expected[i, *rest]):016x}", f"{int(found[i, *rest]):016x}"
+        return rows.difference(i, feature(tuple(rest)), None, *told)
+
+    findings.add(rows.kind, rows.keys[places[:, 0]], make)

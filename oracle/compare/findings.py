@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -45,6 +46,10 @@ class Findings:
         Number of values compared.
     not_compared
         Number of users whose affinities are not known.
+    by_kind
+        What was compared beside windows and counts: number of rows or values, by kind.
+    left_out
+        What could not be compared, by kind.
     """
 
     limit: int = 20
@@ -52,12 +57,19 @@ class Findings:
     differences: int = 0
     not_compared: int = 0
     first: list[Difference] = field(default_factory=list)
+    by_kind: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     _rows: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def rows(self) -> int:
         """Number of rows with a difference."""
         return len(self._rows)
+
+    def count(self, kind: str, compared: int, left_out: int = 0) -> None:
+        """Note how many of a kind were compared, and how many could not be."""
+        self.by_kind[kind] += compared
+        self.left_out[kind] += left_out
 
     def add(self, kind: str, keys: U64, make: Callable[[int], Difference]) -> None:
         """Add differences of rows of one kind.

@@ -60,6 +60,46 @@ class UserValues(CountValues, Protocol):
         ...
 
 
+class UserMarks(Protocol):
+    """What live rows of users say of the records applied to them, and their profiles."""
+
+    @property
+    def marks(self) -> pl.DataFrame:
+        """A row for every live row.
+
+        user; offset, shown_offset, profile_offset (of the last record applied of `events`, `impressions` and
+        `users`, -1: none); since, shown_since (where counting begins); has_profile, profile_ts (ms), country,
+        age (-1: unknown).
+        """
+        ...
+
+    def labels(self, what: str) -> U64:
+        """Return the keys of a profile's "preferred" categories or "followed" creators, uint64 ``(n, k)``."""
+        ...
+
+
+class NeighbourValues(Protocol):
+    """Live rows of neighbours."""
+
+    @property
+    def keys(self) -> pl.DataFrame:
+        """A row for every live row: key, item."""
+        ...
+
+    def newest(self) -> I64:
+        """Return the time of the newest pair, ms, int64 ``(n,)``."""
+        ...
+
+    def totals(self) -> F64:
+        """Return the totals at the time of the newest pair: next, together; float64 ``(n, 2)``."""
+        ...
+
+    @property
+    def slots(self) -> pl.DataFrame:
+        """The neighbours: row (position), other, seq, co."""
+        ...
+
+
 class ItemValues(CountValues, Protocol):
     """Live rows of items, or of items in countries."""
 

@@ -43,6 +43,8 @@ class Counted:
     metrics: ClassVar[tuple[str, ...]]
     cells: ClassVar[Mapping[str, int]]
     largest_total: ClassVar[int]
+    #: Decayed counts use the time of an act rounded down to a multiple of this, ms.
+    step_ms: ClassVar[int] = 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,7 +65,7 @@ class Counted:
     def decayed(self, at: int) -> F64:
         """Return the counts with a half-life of 30 days at ``at`` (ms), float64 ``(rows, metrics)``."""
         out = np.zeros(self.shape, np.float64)
-        left = pl.col("amount") * decay(pl.col("ts"), at)
+        left = pl.col("amount") * decay(pl.col("ts") // self.step_ms * self.step_ms, at)
         sums = self.acts.group_by("row", "metric").agg(left.sum())
         out[sums["row"].to_numpy(), sums["metric"].to_numpy()] = sums["amount"].to_numpy()
         return out

@@ -12,6 +12,7 @@ import polars as pl
 
 from headrace.oracle.features.counts import Counted, by_row, metric_number, numbered
 from headrace.oracle.features.windows import ITEM_CELLS
+from headrace.oracle.times import MINUTE_MS
 
 I64 = npt.NDArray[np.int64]
 
@@ -38,6 +39,7 @@ class Items(Counted):
     metrics: ClassVar[tuple[str, ...]] = ITEM_METRICS
     cells: ClassVar[Mapping[str, int]] = ITEM_CELLS
     largest_total: ClassVar[int] = 2**40 - 1
+    step_ms: ClassVar[int] = MINUTE_MS
 
     def of_partition(self, number: int, of: int) -> Items:
         """Return the items whose live rows are in partition ``number`` of ``of``."""

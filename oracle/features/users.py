@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from headrace.oracle.features.affinities import affinity_weights, taste
-from headrace.oracle.features.counts import Counted, by_row, metric_number, numbered
+from headrace.oracle.features.counts import Counted, by_row, metric_number
 from headrace.oracle.features.windows import USER_CELLS
 
 I64 = npt.NDArray[np.int64]
@@ -22,6 +22,7 @@ USER_METRICS: Final = ("shown", "click", "skip", "dwell", "dwell_s", "like", "sa
 RECENT: Final = 20
 
 _USER = ["partition", "user"]
+_NAMED = [*_USER, "user_id"]
 _ACT = ["partition", "user", "user_id", "ts", "metric", "amount"]
 
 
@@ -39,14 +40,22 @@ class Users(Counted):
         row, ts, item.
     tastes
         row, ts, item, timestamp (of the record), taste.
+    others
+        row, ts: when something else was written to the row.
     """
 
     clicks: pl.DataFrame
     tastes: pl.DataFrame
+    others: pl.DataFrame
 
     metrics: ClassVar[tuple[str, ...]] = USER_METRICS
     cells: ClassVar[Mapping[str, int]] = USER_CELLS
     largest_total: ClassVar[int] = 2**32 - 1
+
+    def newest(self) -> I64:
+        """Return the time (ms) of the newest act or other change, int64 ``(rows,)``; -1 without any."""
+        every = pl.concat([self.acts.select("row", "ts"), self.others])
+        return by_row(every, self.shape[0], pl.col("ts").max(), -1)
 
     def n_clicks(self) -> I64:
         """Return the all-time clicks, int64 ``(rows,)``."""
@@ -85,17 +94,23 @@ class Users(Counted):
         return affinity_weights(self.tastes, self.shape[0], items, what, at, complete=complete)
 
 
-def users_of(events: pl.DataFrame, shown: pl.DataFrame, forgotten: pl.DataFrame | None = None) -> Users:
-    """Return the users of accepted ``EVENTS`` and valid ``SHOWN``, without those in ``forgotten``."""
-    if forgotten is not None:
-        events, shown = (f.join(forgotten, on="user", how="anti") for f in (events, shown))
-    keys, acts = numbered(_acts(events, shown), _USER, "user_id")
-    mine = events.join(keys.select("row", *_USER), on=_USER, how="left", maintain_order="left")
+def users_of(events: pl.DataFrame, shown: pl.DataFrame, others: pl.DataFrame | None = None) -> Users:
+    """Return the users of accepted ``EVENTS`` and valid ``SHOWN``, and those of ``others``.
+
+    ``others`` (partition, user, user_id, ts) have a row also when nothing of them is counted.
+    """
+    acts = pl.concat(_acts(events, shown))
+    others = acts.clear() if others is None else others
+    every = pl.concat([frame.select(_NAMED) for frame in (acts, others)])
+    keys = every.group_by(_USER).agg(pl.col("user_id").first()).sort(_USER).with_row_index("row")
+    rows = keys.select("row", *_USER)
+    mine = events.join(rows, on=_USER, how="left", maintain_order="left")
     return Users(
         keys=keys,
-        acts=acts.select("row", "metric", "ts", "amount"),
+        acts=acts.join(rows, on=_USER, how="left").select("row", "metric", "ts", "amount"),
         clicks=mine.filter(pl.col("kind") == "click").select("row", "ts", "item"),
         tastes=mine.select("row", "ts", "item", "timestamp", taste=taste()),
+        others=others.join(rows, on=_USER).select("row", "ts"),
     )
 
 

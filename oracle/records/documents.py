@@ -2,7 +2,7 @@
 
 The live system decodes with msgspec (streams/messages/). Both sides must agree on the public contract:
 unknown fields are ignored; the last value of a repeated field counts, but all its values must be valid; whole
-numbers have no fraction and no exponent; lengths are in characters.
+numbers have no fraction and no exponent; lengths are in characters; null for an optional field is no field.
 
 A *check* takes a parsed value and returns it as it counts, or raises ``RefusedError``. A record may hold any
 bytes: ``read_document`` raises nothing else.
@@ -34,12 +34,23 @@ def read_document(body: bytes | None, max_bytes: int, check: Check) -> dict[str,
     RefusedError
         Empty, too large, not JSON, or refused by ``check``.
     """
+    found: dict[str, Any] = check(parse_document(body, max_bytes))
+    return found
+
+
+def parse_document(body: bytes | None, max_bytes: int) -> Any:
+    """Return a parsed JSON document, for one ``check`` or several.
+
+    Raises
+    ------
+    RefusedError
+        Empty, too large, or not JSON.
+    """
     if body is None:
         raise RefusedError("empty")
     if len(body) > max_bytes:
         raise RefusedError("too_large")
-    found: dict[str, Any] = check(_parse(body))
-    return found
+    return _parse(body)
 
 
 # --- JSON ---
@@ -117,9 +128,11 @@ def number(low: float, high: float, types: tuple[type, ...] = (int,)) -> Check:
     return check
 
 
-def optional(inner: Check) -> Check:
-    """Return the check of a value that may be null."""
-    return lambda value: None if value is None else inner(value)
+def boolean(value: Any) -> bool:
+    """Check a truth value."""
+    if type(value) is not bool:
+        raise RefusedError("invalid_field")
+    return value
 
 
 def choice(*names: str) -> Check:
@@ -145,15 +158,22 @@ def array(inner: Check, high: int) -> Check:
 
 
 def struct(required: dict[str, Check], others: dict[str, Check]) -> Check:
-    """Return the check of an object; it returns the fields that are named here and present, by name."""
+    """Return the check of an object; it returns the fields that are named here and present, by name.
+
+    One of ``others`` that is null is absent.
+    """
     checks = {**required, **others}
 
     def check(value: Any) -> dict[str, Any]:
         if type(value) is not _Object:
             raise RefusedError("invalid_field")
-        found = {name: checks[name](content) for name, content in value if name in checks}
+        found = {
+            name: None if content is None and name in others else checks[name](content)
+            for name, content in value
+            if name in checks
+        }
         if not required.keys() <= found.keys():
             raise RefusedError("missing_field")
-        return found
+        return {name: content for name, content in found.items() if content is not None}
 
     return check

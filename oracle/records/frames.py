@@ -11,7 +11,10 @@ import polars as pl
 
 from headrace.oracle.records.siphash import siphash13
 
-#: Raw records, as they are in a topic.
+#: Header of a record that was sent on to its partition: ``<topic>/<partition>/<offset>`` of the original.
+FORWARDED: Final = "headrace-from"
+#: Raw records, as they are in a topic. ``origin`` is the header ``FORWARDED``; ``place`` is "" or the verdict
+#: of ``Places``: why the record does not count where it is.
 RAW: Final = pl.Schema(
     {
         "topic": pl.String,
@@ -20,6 +23,8 @@ RAW: Final = pl.Schema(
         "timestamp": pl.Int64,
         "key": pl.Binary,
         "value": pl.Binary,
+        "origin": pl.String,
+        "place": pl.String,
     }
 )
 #: Partition and offset of a record, and its own timestamp (ms).
@@ -39,9 +44,12 @@ EVENTS: Final = pl.Schema(
         "dwell_s": pl.Int64,
         "country": pl.UInt64,
         "country_id": pl.String,
+        "request": pl.UInt64,  # key of the request_id, 0 without one
+        "dwell_ms": pl.Int64,
+        "moves_time": pl.Boolean,  # whether its timestamp counts for the stream time of its partition
     }
 )
-#: Records of `impressions`.
+#: Records of `impressions`. The columns after ``item_ids`` are null where it is not joined with events.
 SHOWN: Final = pl.Schema(
     {
         **PLACE,
@@ -53,11 +61,53 @@ SHOWN: Final = pl.Schema(
         "country_id": pl.String,
         "items": pl.List(pl.UInt64),
         "item_ids": pl.List(pl.String),
+        "online": pl.String,
+        "request": pl.UInt64,
+        "propensities": pl.List(pl.Float64),
+        "features": pl.List(pl.UInt64),  # digest of the features of each slot
+        "rest": pl.List(pl.UInt64),  # digest of what else an example repeats
     }
 )
 #: Records of `items`; category and creator are null where the record withdraws the item.
 ITEMS: Final = pl.Schema(
     {**PLACE, "verdict": pl.String, "item": pl.UInt64, "category": pl.UInt64, "creator": pl.UInt64}
+)
+#: Records of `users`: profiles, and tombstones (``gone``), whose profile columns are null. ``named`` is the
+#: 64-bit key of the record's own key, also where the record is refused.
+USERS: Final = pl.Schema(
+    {
+        **PLACE,
+        "verdict": pl.String,
+        "user": pl.UInt64,
+        "user_id": pl.String,
+        "gone": pl.Boolean,
+        "country": pl.UInt64,
+        "age": pl.Int64,
+        "preferred": pl.List(pl.UInt64),
+        "followed": pl.List(pl.UInt64),
+        "named": pl.UInt64,
+        "sent_on": pl.Boolean,  # it has the header ``FORWARDED``
+    }
+)
+#: Records of `examples`: one labelled slot each.
+EXAMPLES: Final = pl.Schema(
+    {
+        **PLACE,
+        "verdict": pl.String,
+        "user": pl.UInt64,
+        "user_id": pl.String,
+        "request": pl.UInt64,
+        "ts": pl.Int64,
+        "position": pl.Int64,
+        "item": pl.UInt64,
+        "propensity": pl.Float64,
+        "features": pl.UInt64,
+        "rest": pl.UInt64,
+        "clicked": pl.Boolean,
+        "dwell_ms": pl.Int64,
+        "liked": pl.Boolean,
+        "hidden": pl.Boolean,
+    }
 )
 
 
@@ -83,8 +133,13 @@ def use_secret(secret: str) -> None:
 use_secret("")
 
 
+def digest(content: bytes) -> int:
+    """Return 64 bits that stand for ``content`` in a comparison."""
+    return int(xxhash.xxh3_64_intdigest(content))
+
+
 def raw_records(topic: str, partition: int, records: Iterable[Any]) -> pl.DataFrame:
-    """Return Kafka records of one partition (key, value, offset, timestamp) as ``RAW``."""
+    """Return Kafka records of one partition (key, value, offset, timestamp, headers) as ``RAW``."""
     kept = list(records)
     return pl.DataFrame(
         {
@@ -94,6 +149,14 @@ def raw_records(topic: str, partition: int, records: Iterable[Any]) -> pl.DataFr
             "timestamp": [r.timestamp for r in kept],
             "key": [r.key for r in kept],
             "value": [r.value for r in kept],
+            "origin": [_origin(r.headers) if r.headers else None for r in kept],
+            "place": [""] * len(kept),
         },
         RAW,
     )
+
+
+def _origin(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
+    found = (value for name, value in headers if name == FORWARDED)
+    value = next(found, None)
+    return None if value is None else value.decode("ascii", "replace")

@@ -106,6 +106,8 @@ class EventBatch:
         Timestamps of their records, int64, ms.
     verdict
         Of ``streams/messages/event_fields``: ``RIGHT`` (0) or why it must not be applied, uint8.
+    placed
+        Whether the record is in the partition of its key, bool.
     sent_on
         Whether the record was sent on from another partition, bool.
     """
@@ -114,6 +116,7 @@ class EventBatch:
     event_id: U64
     timestamp: I64
     verdict: npt.NDArray[np.uint8]
+    placed: npt.NDArray[np.bool_]
     sent_on: npt.NDArray[np.bool_]
 
     @property
@@ -157,21 +160,23 @@ def read_events(
     now_ms
         The worker's clock, ms since the epoch.
     """
-    user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, sent_on = event_fields(
-        events,
-        records,
-        KIND,
-        partition=partition,
-        partitions=limits.partitions,
-        lateness_ms=limits.lateness_ms,
-        future_ms=limits.future_ms,
-        newest_ms=now_ms + CLOCK_SLACK_MS,
-        key_words=words(),
-        sent_on_header=FORWARDED,
+    user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, placed, sent_on = (
+        event_fields(
+            events,
+            records,
+            KIND,
+            partition=partition,
+            partitions=limits.partitions,
+            lateness_ms=limits.lateness_ms,
+            future_ms=limits.future_ms,
+            newest_ms=now_ms + CLOCK_SLACK_MS,
+            key_words=words(),
+            sent_on_header=FORWARDED,
+        )
     )
     nothing = np.zeros(len(events), np.uint64)
     columns = EventColumns(user, item, kind, ts, dwell_s, country, offset, nothing, nothing)
-    return EventBatch(columns, event_id, timestamp, verdict, sent_on)
+    return EventBatch(columns, event_id, timestamp, verdict, placed, sent_on)
 
 
 #: The largest time the public messages allow (the year 2100), ms.

@@ -27,13 +27,14 @@ def event_fields(
     cdef int dwell_kind = kinds["dwell"]
     cdef const char *user_text
     cdef uint8_t verdict
+    cdef bint keyed
     if len(records) != n or partitions < 1:
         raise ValueError(f"{len(records)} records of {n} events, {partitions} partitions")
     user, item, event_id = np.empty(n, np.uint64), np.empty(n, np.uint64), np.empty(n, np.uint64)
     country = np.empty(n, np.uint64)
     kind, ts, dwell_s = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.float32)
     offset, timestamp, verdicts = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
-    sent_on = np.zeros(n, np.bool_)
+    placed, sent_on = np.empty(n, np.bool_), np.zeros(n, np.bool_)
     cdef uint64_t[::1] to_user = user
     cdef uint64_t[::1] to_item = item
     cdef uint64_t[::1] to_id = event_id
@@ -44,6 +45,7 @@ def event_fields(
     cdef int64_t[::1] to_offset = offset
     cdef int64_t[::1] to_timestamp = timestamp
     cdef uint8_t[::1] to_verdict = verdicts
+    cdef uint8_t[::1] to_placed = placed.view(np.uint8)
     cdef uint8_t[::1] to_sent_on = sent_on.view(np.uint8)
     for i in range(n):
         event, record = events[i], records[i]
@@ -62,10 +64,12 @@ def event_fields(
         to_dwell[i] = <float> ((dwell + 500) // 1000)
         verdict = _RIGHT
         key = record.key
+        keyed = key is not None and PyBytes_GET_SIZE(<bytes?> key) > 0
+        to_placed[i] = keyed and <int> partition_of(
+            <const uint8_t *> PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), partitions
+        ) == partition
         late = written - at
-        if key is not None and PyBytes_GET_SIZE(<bytes?> key) and (
-            PyBytes_GET_SIZE(key) != size or memcmp(PyBytes_AS_STRING(key), user_text, size)
-        ):
+        if keyed and (PyBytes_GET_SIZE(key) != size or memcmp(PyBytes_AS_STRING(key), user_text, size)):
             verdict = _WRONG_KEY
         elif to_kind[i] == dwell_kind and length is None:
             verdict = _MISSING
@@ -75,12 +79,10 @@ def event_fields(
             verdict = _FUTURE
         elif written > newest_ms:
             verdict = _CLOCK
-        elif key is None or not PyBytes_GET_SIZE(key) or <int> partition_of(
-            <const uint8_t *> user_text, size, partitions
-        ) != partition:
+        elif not to_placed[i]:
             verdict = _MISPLACED
         to_verdict[i] = verdict
         for name, _ in record.headers:
             if name == sent_on_header:
                 to_sent_on[i] = True
-    return user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdicts, sent_on
+    return user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdicts, placed, sent_on

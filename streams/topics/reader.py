@@ -221,7 +221,7 @@ async def read_to(
                     reader.pause(part.tp)
         for tp in [tp for tp, end in missing.items() if reader.nothing_before(tp, end)]:
             end = missing.pop(tp)
-            yield Fetched(tp, [], end, end)
+            yield Fetched(tp, [], end, end, absent=end - reader.position(tp))
         if missing and time.monotonic() > deadline:
             where = ", ".join(f"{tp.topic}-{tp.partition} before {end}" for tp, end in missing.items())
             raise UnavailableError(f"no records arrive of {where}")

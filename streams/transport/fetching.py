@@ -33,13 +33,15 @@ class Fetched(NamedTuple):
     """Records of one partition, the position after them, and the partition's end offset (high watermark).
 
     ``records`` is empty when the fetched part of the log has no records for readers: transaction markers,
-    aborted transactions, batches emptied by compaction.
+    aborted transactions, batches emptied by compaction. ``absent`` is the number of offsets whose records
+    compaction has removed.
     """
 
     tp: TopicPartition
     records: list[Any]
     position: int
     highwater: int
+    absent: int = 0
 
 
 def take_records(result: Any, max_records: int) -> list[Any]:
@@ -60,15 +62,18 @@ def take_records(result: Any, max_records: int) -> list[Any]:
     position, size = part.next_fetch_offset, 0
     while len(records) < max_records and size < MAX_LIST_BYTES and part._records.has_next():
         batch = part._records.next_batch()
+        absent = max(0, batch.base_offset - max(position, result.__dict__.get("_parsed_to", 0)))
         if part._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
         if not _is_left_out(part, batch):
             chunk = list(batch)
+            absent += batch.next_offset - batch.base_offset - len(chunk)
             if chunk and chunk[0].offset < position:  # the broker sends whole batches
                 chunk = [record for record in chunk if record.offset >= position]
             records.extend(chunk)
             size += _estimated_bytes(chunk)
         result._parsed_to = batch.next_offset
+        result._absent = result.__dict__.get("_absent", 0) + absent
     if len(records) > max_records:
         result._parsed = records[max_records:]
         records = records[:max_records]
@@ -162,7 +167,8 @@ def drain(
         state = subscriptions.subscription.assignment.state_value(tp)
         if state is not None:
             position = state.position if state.has_valid_position else -1
-            fetched.append(Fetched(tp, records, position, state.highwater or 0))
+            absent = result.__dict__.pop("_absent", 0)
+            fetched.append(Fetched(tp, records, position, state.highwater or 0, absent))
     return fetched
 
 

@@ -48,6 +48,9 @@ def event_frame(rows: Sequence[Any]) -> pl.DataFrame:
                 s,
                 c,
                 f"c{c}",
+                0,
+                1000 * s,
+                True,
             )
             for i, (u, item, kind, ts, s, c) in enumerate(rows)
         ],
@@ -59,7 +62,7 @@ def event_frame(rows: Sequence[Any]) -> pl.DataFrame:
 def shown_frame(rows: Sequence[Any]) -> pl.DataFrame:
     return pl.DataFrame(
         [
-            (0, i, ts, "", u, f"user-{u}", ts, c, f"c{c}", items, [f"item-{k}" for k in items])
+            (0, i, ts, "", u, f"user-{u}", ts, c, f"c{c}", items, [f"item-{k}" for k in items], *[None] * 5)
             for i, (u, items, ts, c) in enumerate(rows)
         ],
         SHOWN,

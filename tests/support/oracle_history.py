@@ -14,6 +14,7 @@ from headrace.console.verification.live import LiveItems, LiveUsers
 from headrace.models.state import items as item_state
 from headrace.models.state import users as user_state
 from headrace.models.state.items import ItemState
+from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import UserState, item_events
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.compare.items import compare_items
@@ -23,7 +24,8 @@ from headrace.oracle.features.items import items_of
 from headrace.oracle.features.judge import accepted, judge
 from headrace.oracle.features.users import users_of
 from headrace.oracle.records.frames import raw_records
-from headrace.oracle.records.readers import read_events, read_items, read_shown
+from headrace.oracle.records.readers import read_events, read_items
+from headrace.oracle.records.shown import read_shown
 from headrace.streams.dedup import NO_TIME, DedupWindow, stream_times
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, event_columns
@@ -49,6 +51,7 @@ class Live:
     def __init__(self) -> None:
         self.users = UserState(RowTable(user_state.ROW, user_state.BLANK[()]), 30 * MINUTE_MS)
         self.items = ItemState()
+        self.neighbours = Neighbours()
         self._dedup = DedupWindow(DEDUP)
         self._newest = NO_TIME
         self._decoder = Decoder(Event, 5000, check_live)
@@ -77,10 +80,11 @@ class Live:
         self._to_items(out)
 
     def _to_items(self, out: np.ndarray[Any, Any]) -> None:
-        out = out[out["kind"] != KIND["pair"]]
+        pairs = out["kind"] == KIND["pair"]
         offsets = np.full(len(out), self._written, np.int64)
         self._written += 1
-        self.items.apply(out, offsets)
+        self.items.apply(out[~pairs], offsets[~pairs])
+        self.neighbours.apply(out[pairs], offsets[pairs])
 
     def user_values(self) -> LiveUsers:
         return LiveUsers(rows_of(self.users.table))

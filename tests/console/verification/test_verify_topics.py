@@ -152,7 +152,9 @@ async def test_rows_are_what_a_batch_job_computes_and_a_changed_one_is_named(
     assert result.impressions == 200
     assert (result.users, result.items) == (USERS, ITEMS)
     assert result.countries == 2 * ITEMS
-    assert result.redis_rows == USERS + ITEMS
+    assert result.redis_rows == USERS + 2 * ITEMS
+    assert (result.compared["profiles"], result.compared["neighbour rows"]) == (1, ITEMS)
+    assert result.compared["event ids in dedup windows"] > 50
     assert result.values_compared > (USERS * 9 + ITEMS * 5) * 5 * len(result.at) / 2
     assert result.not_compared == 0
 
@@ -209,7 +211,7 @@ async def command(settings: Settings, path: Path) -> tuple[int, str, dict[str, A
     return process.returncode or 0, out.decode(), json.loads(path.read_text("utf-8"))
 
 
-async def test_forgotten_users_are_left_out(installation: tuple[Settings, History, BatchSender]) -> None:
+async def test_forgotten_users_are_compared(installation: tuple[Settings, History, BatchSender]) -> None:
     settings, _, sender = installation
     async with worker(settings, ["ingest", "aggregate"]):
         assert (await until_equal(settings)).exit_code == 0
@@ -220,7 +222,8 @@ async def test_forgotten_users_are_left_out(installation: tuple[Settings, Histor
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
         result = await until_equal(settings)
-    assert (result.exit_code, result.users, result.forgotten) == (0, USERS - 1, 1)
+    assert (result.exit_code, result.users, result.forgotten) == (0, USERS, 1)
+    assert result.compared["guard rows of forgotten users"] == 1
     # Their row must not come back to the store.
     await store.put("u", PackedRows.of([hash64("user-2")], [bytes(user_state.ROW.itemsize)]))
     await store.close()
@@ -258,4 +261,5 @@ async def test_what_cannot_be_told(settings: Settings) -> None:
     away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     with pytest.raises(UnavailableError, match="Redis"):
         await verify(away)
-    assert (await verify(away, redis=False)).exit_code == 2
+    result = await verify(away, redis=False)
+    assert [(d["row"], d["feature"]) for d in result.first] == [("user somebody", "guard row")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,10 +44,3 @@ def test_features_of_users_are_those_of_brute_force(did: Any, saw: Any, at: int)
         assert newest[row] == max(ts for _, ts, _ in acts)
         assert n_clicks[row] == len(clicks)
         assert recent[row].tolist() == (clicks + [-1] * 20)[:20]
-
-
-def test_forgotten_users_are_left_out_and_keep_nobody_else_from_counting() -> None:
-    did = [(1, 1, "click", T0, 0, 0), (2, 1, "click", T0, 0, 0)]
-    gone = pl.DataFrame({"user": [1]}, {"user": pl.UInt64})
-    known = users_of(event_frame(did), shown_frame([]), gone)
-    assert known.keys["user"].to_list() == [2]

@@ -14,7 +14,9 @@ from strategies import T0, record
 from headrace.agents.follow_catalog import check_item
 from headrace.oracle.records import readers
 from headrace.oracle.records.frames import raw_records
-from headrace.oracle.records.readers import read_forgotten, read_items, read_shown
+from headrace.oracle.records.profiles import read_users
+from headrace.oracle.records.readers import read_items
+from headrace.oracle.records.shown import read_shown
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.ids import hash64
@@ -222,4 +224,6 @@ def test_a_withdrawn_item_and_a_forgotten_user() -> None:
     items = read_items(raw, max_bytes=MAX_BYTES)
     assert items["verdict"].to_list() == ["", "empty", "empty", "missing_field"]
     assert items.row(0)[-3:] == (hash64("a"), None, None)
-    assert read_forgotten(raw)["user_id"].to_list() == ["a"]
+    users = read_users(raw, max_bytes=MAX_BYTES)
+    assert users["verdict"].to_list() == ["", "empty", "empty", "missing_field"]
+    assert users.row(0, named=True) | {"gone": True, "user_id": "a"} == users.row(0, named=True)

@@ -91,6 +91,17 @@ async def test_records_compacted_away_at_the_end_of_a_batch_move_the_position():
     assert log.drain() == {"a": (0, 150)}, "a batch of which nothing is left"
 
 
+async def test_what_compaction_has_removed_is_counted_and_markers_are_not():
+    log = Log(a=log_batch(0, 5) + log_batch(5, 1, control=True) + log_batch(8, 2, last=12))
+    (part,) = drain(log.fetcher, set(log.tps.values()), 6)
+    assert (len(part.records), part.absent) == (6, 2 + 3), "6 and 7, and three of the last batch"
+    (part,) = drain(log.fetcher, set(log.tps.values()), 6)
+    assert (len(part.records), part.absent) == (1, 0), "counted once, though one record was left for later"
+    log.arrives("a", log_batch(10, 5), 12)
+    (part,) = drain(log.fetcher, set(log.tps.values()), 100)
+    assert (len(part.records), part.absent) == (3, 0)
+
+
 async def test_a_batch_is_taken_from_its_middle():
     log = Log(a=b"")
     log.arrives("a", log_batch(0, 10) + log_batch(10, 5), 7)

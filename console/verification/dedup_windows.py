@@ -1,0 +1,86 @@
+"""The dedup window of a partition as a worker rebuilds it when it takes the partition over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from headrace.agents.partitions.origins import Origins
+from headrace.agents.partitions.users import UserPartition
+from headrace.agents.stage.placing import sent_on_again
+from headrace.models.state.users import new_table
+from headrace.streams.clock import now_ms
+from headrace.streams.dedup import I64, U64, Bool, DedupWindow
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.columns import Limits, read_events
+from headrace.streams.messages.schemas import Event
+from headrace.streams.settings import Settings
+from headrace.streams.tables.partition import StatePartition
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.reader import read_since
+from headrace.streams.transport.batches import RecordBatch
+
+
+class _Noted(DedupWindow):
+    """A dedup window that also notes what is put into it."""
+
+    def __init__(self, window_ms: int) -> None:
+        super().__init__(window_ms)
+        self.seen: dict[int, int] = {}
+
+    def fresh(self, ids: U64, stream_time: I64) -> Bool:
+        self.seen.update(zip(ids.tolist(), stream_time.tolist(), strict=True))
+        return super().fresh(ids, stream_time)
+
+
+class RebuiltWindow:
+    """Reads events as a worker does after a take-over, and tells which ids its dedup window has."""
+
+    def __init__(self, settings: Settings, partition: int) -> None:
+        self._window_ms = settings.dedup_window_ms
+        self._part = UserPartition([StatePartition(partition, new_table())], settings)
+        self._window = self._part.dedup = _Noted(settings.dedup_window_ms)
+        self._decoder = Decoder(Event, settings.max_event_bytes)
+        self._limits = Limits(settings.partitions, settings.lateness_ms, settings.future_ms)
+        self._origins = Origins({})
+        self._topic = Topics(settings).events
+
+    def read(self, records: Sequence[Any]) -> None:
+        """Note records of `events`, in their order."""
+        decoded = self._decoder.batch(records)
+        events = read_events(decoded.values, decoded.records, self._part.number, self._limits, now_ms())
+        sent_on_again(self._topic, decoded.records, events, self._origins)
+        self._part.duplicates(records, events)
+
+    def held(self, newest: int) -> dict[int, int]:
+        """Return the ids held at the stream time ``newest`` (ms), and when each was last seen (ms).
+
+        An id that was put into the window, but is not found there, is left out. The window is used up.
+        """
+        seen = {key: at for key, at in self._window.seen.items() if at >= newest - self._window_ms}
+        keys = sorted(seen, key=seen.__getitem__)
+        last = np.array([seen[key] for key in keys], np.int64) + self._window_ms
+        fresh = self._window.fresh(np.array(keys, np.uint64), last)
+        return {key: seen[key] for key, new in zip(keys, fresh.tolist(), strict=True) if not new}
+
+
+async def rebuilt_window(settings: Settings, partition: int, newest: int, end: int) -> dict[int, int]:
+    """Return the ids remembered after a take-over of a partition now, and when each was last seen (ms).
+
+    Parameters
+    ----------
+    newest
+        Stream time at the end of the partition, ms.
+    end
+        Offset after its last record.
+    """
+    window = RebuiltWindow(settings, partition)
+
+    def remember(batch: RecordBatch) -> None:
+        window.read(batch.records)
+
+    since = max(0, newest - settings.dedup_window_ms)
+    await read_since(settings, Topics(settings).events, partition, since, end, remember)
+    return window.held(newest)

@@ -1,0 +1,97 @@
+"""Comparing dedup windows, versions of the online model, and records sent on to another partition."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from headrace.oracle.compare.findings import Difference, Findings
+from headrace.oracle.records.places import MOVED, At
+
+#: Names of the kinds in ``Findings.by_kind``.
+IDS: Final = "event ids in dedup windows"
+VERSIONS: Final = "versions of the online model"
+NAMED: Final = "impressions that name a version"
+SENT_ON: Final = "records sent on"
+
+
+def compare_windows(
+    findings: Findings, partition: int, expected: Mapping[int, int], found: Mapping[int, int]
+) -> None:
+    """Compare the dedup window of a partition: key of each event_id -> last stream time it was seen at."""
+    keys = sorted(expected.keys() | found.keys())
+    findings.compared += len(keys)
+    findings.count(IDS, len(expected))
+    wrong = [key for key in keys if expected.get(key) != found.get(key)]
+
+    def make(k: int) -> Difference:
+        key = wrong[k]
+        row = f"dedup window of partition {partition}"
+        return Difference(row, f"{key:016x}", "last seen", None, expected.get(key), found.get(key))
+
+    findings.add("event_id", np.array(wrong, np.uint64), make)
+
+
+def compare_versions(findings: Findings, versions: pl.DataFrame, named: pl.DataFrame) -> None:
+    """Check that every published version is finite, and that impressions name a version new enough.
+
+    Parameters
+    ----------
+    versions
+        ``VERSIONS``.
+    named
+        The result of ``named_versions``.
+    """
+    findings.compared += len(versions)
+    findings.count(VERSIONS, len(versions))
+    bad = versions.filter(~pl.col("finite"))
+
+    def infinite(k: int) -> Difference:
+        version, offset = bad.select("version", "offset").row(k)
+        return Difference(
+            f"online model {version}", f"{offset:016x}", "weights", None, "finite", "not finite"
+        )
+
+    findings.add("online model", bad["offset"].to_numpy().astype(np.uint64), infinite)
+    sure = named.filter("sure")
+    findings.compared += len(sure)
+    findings.count(NAMED, len(sure), len(named) - len(sure))
+    old = sure.filter(~pl.col("right"))
+
+    def named_old(k: int) -> Difference:
+        name, user, ts, version, online = old.select("user_id", "user", "ts", "version", "online").row(k)
+        return Difference(
+            f"list shown to {name}", f"{user:016x}", "online", ts, f"{version} or newer", online
+        )
+
+    findings.add("list", old["user"].to_numpy(), named_old)
+
+
+def compare_sent_on(
+    findings: Findings, topic: str, records: pl.DataFrame, copied: Container[At], letters: Container[At]
+) -> None:
+    """Check that every record in the wrong partition has a copy that counts, or a dead letter.
+
+    Parameters
+    ----------
+    topic
+        Full name.
+    records
+        Its decoded records, with their verdicts.
+    copied, letters
+        Origins of the copies that count, and of the dead letters.
+    """
+    moved = records.filter(pl.col("verdict") == MOVED).select("partition", "offset").rows()
+    lost = [at for at in moved if (topic, *at) not in copied and (topic, *at) not in letters]
+    findings.compared += len(moved)
+    findings.count(SENT_ON, len(moved))
+
+    def make(k: int) -> Difference:
+        partition, offset = lost[k]
+        row = f"record {topic}/{partition}/{offset}"
+        return Difference(row, f"{offset:016x}", "sent on", None, "a copy that counts", "none")
+
+    findings.add(topic, np.array([offset for _, offset in lost], np.uint64), make)

@@ -1,0 +1,128 @@
+"""Reading records of `impressions`, and of `examples`: what was shown, and the outcome of each slot."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from typing import Any
+
+import polars as pl
+
+from headrace.oracle.records.columns import columns_of
+from headrace.oracle.records.documents import (
+    RefusedError,
+    array,
+    boolean,
+    number,
+    parse_document,
+    read_document,
+    string,
+    struct,
+)
+from headrace.oracle.records.frames import EXAMPLES, SHOWN, digest, key_of
+from headrace.oracle.times import DAY_MS, MAX_TS, MIN_TS
+
+_text, _millis = string(), number(MIN_TS, MAX_TS)
+_real = number(-math.inf, math.inf, (int, float))
+_place: dict[str, Any] = {
+    "request_id": _text,
+    "user_id": _text,
+    "surface": _text,
+    "ts": _millis,
+    "country": _text,
+    "device": _text,
+    "ranker": _text,
+    "spec": _text,
+    "features": _text,
+}
+_counted = struct(
+    {"user_id": string(1, 64), "ts": _millis, "country": _text, "item_ids": array(string(1, 64), 512)}, {}
+)
+_joined = struct(
+    {
+        **_place,
+        "online": _text,
+        "item_ids": array(_text, 500),
+        "propensities": array(_real, 500),
+        "explored": array(boolean, 500),
+        "scores": array(_real, 500),
+    },
+    {"sources": array(array(_text, 500), 500)},
+)
+_example = struct(
+    {
+        **_place,
+        "item_id": _text,
+        "position": number(0, 10_000),
+        "propensity": _real,
+        "explored": boolean,
+        "score": _real,
+        "clicked": boolean,
+        "dwell_ms": number(0, DAY_MS),
+        "liked": boolean,
+        "hidden": boolean,
+    },
+    {},
+)
+
+
+def read_shown(raw: pl.DataFrame, *, max_bytes: int, spec: str = "", width: int = 0) -> pl.DataFrame:
+    """Return records of `impressions` as ``SHOWN``, a row for every row of ``raw``.
+
+    The verdict is about counting the slots. An impression is joined with events when it was made for the
+    feature list ``spec`` with ``width`` features, and its arrays have an entry for each slot.
+    """
+
+    def read(_key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
+        document = parse_document(value, max_bytes)
+        i = _counted(document)
+        user, country, items = i["user_id"], i["country"], i["item_ids"]
+        counted = key_of(user), user, i["ts"], key_of(country), country, list(map(key_of, items)), items
+        return *counted, *_join(document, spec, width)
+
+    return columns_of(raw, SHOWN, read)
+
+
+def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
+    """Return the columns of ``SHOWN`` after ``item_ids``."""
+    try:
+        i = _joined(document)
+        features = _floats(i["features"])
+    except RefusedError:
+        return (None,) * 5
+    n, online = len(i["item_ids"]), i["online"]
+    fits = i["spec"] == spec and len(features) == 4 * n * width
+    if not fits or not n == len(i["propensities"]) == len(i["explored"]) == len(i["scores"]):
+        return online, None, None, None, None
+    slots = [digest(features[4 * width * k : 4 * width * (k + 1)]) for k in range(n)]
+    rest = [_rest(i, explored, score) for explored, score in zip(i["explored"], i["scores"], strict=True)]
+    return online, key_of(i["request_id"]), i["propensities"], slots, rest
+
+
+def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
+    """Return records of `examples` as ``EXAMPLES``, a row for every row of ``raw``."""
+
+    def read(_key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
+        e = read_document(value, max_bytes, _example)
+        user = e["user_id"]
+        return (
+            *(key_of(user), user, key_of(e["request_id"]), e["ts"], e["position"], key_of(e["item_id"])),
+            *(e["propensity"], digest(_floats(e["features"])), _rest(e, e["explored"], e["score"])),
+            *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"]),
+        )
+
+    return columns_of(raw, EXAMPLES, read)
+
+
+def _floats(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise RefusedError("invalid_field") from None
+
+
+def _rest(i: dict[str, Any], explored: bool, score: float) -> int:
+    """Return the digest of what an example repeats of its impression, without its place and features."""
+    told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score)
+    return digest(repr(told).encode())

@@ -1,0 +1,77 @@
+"""Impressions, events and examples for the oracle, made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from strategies import T0, record
+
+from headrace.models.features.spec import SPEC
+from headrace.oracle.compare.examples import compare_examples
+from headrace.oracle.compare.findings import Findings
+from headrace.oracle.features.judge import judge, valid
+from headrace.oracle.features.outcomes import slots_of
+from headrace.oracle.records.frames import raw_records
+from headrace.oracle.records.readers import read_events
+from headrace.oracle.records.shown import read_examples, read_shown
+from headrace.streams.messages.schemas import Event, Example, Impression
+from headrace.streams.settings import HOUR_MS, MINUTE_MS
+
+WAIT = 10 * MINUTE_MS
+encode = msgspec.json.encode
+
+
+def impression(
+    request: str = "r", items: Sequence[str] = ("a", "b"), ts: int = T0, *, user: str = "u", online: str = ""
+) -> Impression:
+    n = len(items)
+    x = np.random.default_rng(ts % 1000).normal(size=(n, len(SPEC))).astype("<f4")
+    told = [round(1 / (k + 2), 3) for k in range(n)]
+    return Impression(
+        request, user, "home", ts, "BR", "tv", "v1", online, SPEC.version, list(items), told,
+        [k % 2 == 1 for k in range(n)], told, x.tobytes(), [],
+    )  # fmt: skip
+
+
+def event(kind: Any, item: str, ts: int, *, request: str = "r", user: str = "u", **more: Any) -> Event:
+    return Event(f"{kind}-{item}-{ts}", kind, user, item, ts, request_id=request, **more)
+
+
+def examples_of(shown: Impression, *outcomes: dict[str, Any]) -> list[Example]:
+    """Return the examples of a list, with the outcomes (the fields that are not 0) of its first slots."""
+    width, out = 4 * len(SPEC), []
+    for k, item in enumerate(shown.item_ids):
+        told = {"clicked": False, "dwell_ms": 0, "liked": False, "hidden": False}
+        told |= outcomes[k] if k < len(outcomes) else {}
+        made = Example(
+            shown.request_id, shown.user_id, item, shown.surface, k, shown.ts, shown.country, shown.device,
+            shown.ranker, shown.spec, shown.propensities[k], shown.explored[k], shown.scores[k], **told,
+            features=shown.features[width * k : width * (k + 1)],
+        )  # fmt: skip
+        out.append(made)
+    return out
+
+
+def slots(shown: Sequence[tuple[Impression, int]], events: Sequence[tuple[Event, int]]) -> pl.DataFrame:
+    """Return the oracle's slots of records with these timestamps."""
+    seen = [record(encode(i), offset=n, timestamp=at) for n, (i, at) in enumerate(shown)]
+    did = [
+        record(encode(e), key=e.user_id.encode(), offset=n, timestamp=at) for n, (e, at) in enumerate(events)
+    ]
+    read = read_shown(raw_records("i", 0, seen), max_bytes=10**6, spec=SPEC.version, width=len(SPEC))
+    told = read_events(raw_records("e", 0, did), max_bytes=10**6, lateness_ms=HOUR_MS, future_ms=MINUTE_MS)
+    return slots_of(read, valid(judge(told, MINUTE_MS)), WAIT)
+
+
+def compare(expected: pl.DataFrame, examples: Sequence[Example], *, read_at: int = T0 + HOUR_MS) -> Findings:
+    """Compare examples with slots."""
+    written = [record(encode(e), offset=n, timestamp=T0 + WAIT) for n, e in enumerate(examples)]
+    findings = Findings()
+    compare_examples(
+        findings, expected, read_examples(raw_records("x", 0, written), max_bytes=10**6), read_at=read_at
+    )
+    return findings
