@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import polars as pl
+import xxhash
 
 from headrace.oracle.records.siphash import siphash13
 

@@ -52,7 +52,7 @@ class TopicSpec:
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(-1 if self.compacted else self.retention_ms),
             "max.message.bytes": str(max(settings.max_message_bytes, self.least_bytes) + self.room),
-            # `ts` of an event is compared with the time at which its producer sent it: that time must be kept.
+            # `ts` of an event is compared with the time of sending, so that time must be kept.
             "message.timestamp.type": "LogAppendTime" if self.state else "CreateTime",
             # A record dated years ahead is refused at once, by the broker's clock.
             "message.timestamp.after.max.ms": str(settings.future_ms),

@@ -24,7 +24,7 @@ SETTINGS = Settings(lateness_ms=LATENESS, future_ms=FUTURE, dedup_window_ms=DEDU
 def rebuilt(records: list[Any], newest: int, cuts: list[int]) -> dict[int, int]:
     """Read the records from the first one dated a window before ``newest``, as a worker does."""
     since = next((i for i, r in enumerate(records) if r.timestamp >= newest - DEDUP), len(records))
-    window = RebuiltWindow(SETTINGS)
+    window = RebuiltWindow(SETTINGS, 0)
     edges = sorted({since, len(records), *(since + c % (len(records) - since + 1) for c in cuts)})
     for a, b in pairwise(edges):
         window.read(records[a:b])
