@@ -148,7 +148,7 @@ class JoinPartition:
         if not lists:
             return
         ts = np.fromiter((shown.ts for shown in lists), np.int64, len(lists))
-        at = self._times(np.maximum(ts, times), now)
+        at = self._times(ts, np.asarray(times, np.int64), now)
         rows = np.zeros(len(lists), OPEN)
         rows["offset"], rows["since"], rows["ts"], rows["closes"] = (
             offsets,
@@ -169,11 +169,13 @@ class JoinPartition:
         self._lists.add(keys, numbers)
         self._note_reused(keys)
 
-    def _times(self, told: I64, now: int) -> I64:
+    def _times(self, ts: I64, times: I64, now: int) -> I64:
         """Return the times of lists, from what they and their records say; never falling."""
-        # Neither a list dated ahead nor one dated back may close early.
-        at = np.maximum.accumulate(np.minimum(np.maximum(told, self.shown.floor), now))
-        at = np.maximum(at, self.newest)
+        # Neither a list dated ahead nor one dated back may close early. What is far ahead does not count.
+        credible = now + self._clocks_differ_ms
+        told = np.maximum(np.where(ts <= credible, ts, 0), np.where(times <= credible, times, 0))
+        at = np.minimum(np.maximum(told, max(self.shown.floor, self.newest)), now)
+        at = np.maximum(np.maximum.accumulate(at), self.newest)
         self.newest = int(at[-1])
         return at
 
