@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -106,12 +107,41 @@ async def test_a_worker_that_is_killed_writes_no_slot_twice(make_settings: Make)
             finally:
                 process.kill()
                 process.wait()
-        before = len(await examples(settings))
+        last = lists(USERS, len(shown), PARTITIONS)  # comes after all that is delivered again
+        shown += last
+        await write(sender, topics.impressions, last)
         async with joining(settings, consumer_group_instance_id="w"):
             found = await written(settings, 3 * len(shown))
     await sender.stop()
-    assert before < 3 * len(shown), "killed in the middle"
     assert counted(found) == slots_of(shown)
+
+
+async def test_a_worker_that_was_paused_while_another_took_over_writes_no_slot_again(
+    make_settings: Make, short_session_s: float, real_kafka: bool
+) -> None:
+    if not real_kafka:
+        pytest.skip("the embedded broker never removes a member from its group")
+    settings = make_settings(partitions=PARTITIONS, outcome_wait_ms=1500, session_timeout_s=short_session_s)
+    await make_topics(settings)
+    topics, shown = Topics(settings), lists(USERS, 0, 200)
+    process = start_process(settings, member="")
+    try:
+        async with producer(settings) as sender, asyncio.timeout(120):
+            for start in range(0, 100, 10):
+                await write(sender, topics.impressions, shown[start : start + 10])
+            await written(settings, 3 * 20)
+            process.send_signal(signal.SIGSTOP)
+            await write(sender, topics.impressions, shown[100:])
+            async with joining(settings):
+                await written(settings, 3 * 200)
+                process.send_signal(signal.SIGCONT)
+                more = lists(USERS, 200, 20)
+                await write(sender, topics.impressions, more)
+                found = await written(settings, 3 * 220)
+    finally:
+        process.kill()
+        process.wait()
+    assert counted(found) == slots_of([*shown, *more])
 
 
 async def test_a_group_that_is_moved_back_writes_nothing_again(

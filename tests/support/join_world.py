@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from headrace.streams.messages.schemas import Event, Example, Impression
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.sender import BatchSender
+from headrace.streams.topics.sender import BatchSender, partition_of
 
 #: What names a slot: user, request, time of the list, position.
 Slot = tuple[str, str, int, int]
@@ -35,8 +36,6 @@ encode = msgspec.json.Encoder().encode
 
 def user_of(partition: int, partitions: int, n: int = 0) -> str:
     """Return the n-th user of a partition."""
-    from headrace.streams.topics.sender import partition_of
-
     users = (f"user-{i}" for i in range(10**6))
     mine = (u for u in users if partition_of(u.encode(), partitions) == partition)
     return next(u for i, u in enumerate(mine) if i == n)
@@ -83,8 +82,6 @@ def clicked(found: Iterable[Example]) -> set[Slot]:
 @asynccontextmanager
 async def joining(settings: Settings, **options: Any) -> AsyncIterator[Any]:
     """Run a process that only joins; yield its app."""
-    import asyncio
-
     sender, replier = BatchSender(settings), BatchSender(settings)
     wiring = Wiring(settings, sender, replier, MemoryStore())
     app = make_app(settings, "learn", **{"broker_commit_interval": 0.1, **options})
@@ -113,18 +110,19 @@ from headrace.streams.process import run
 from headrace.streams.settings import Settings
 
 async def main(settings):
-    async with joining(settings, consumer_group_instance_id="w"):
+    member = {"consumer_group_instance_id": sys.argv[3]} if sys.argv[3] else {}
+    async with joining(settings, **member):
         await asyncio.Event().wait()
 
 run(main(Settings.model_validate_json(sys.argv[2])))
 """
 
 
-def start_process(settings: Settings) -> subprocess.Popen[bytes]:
-    """Start a process that joins: a static member, which gets its partitions back at once when restarted."""
+def start_process(settings: Settings, member: str = "w") -> subprocess.Popen[bytes]:
+    """Start a process that joins. A static member gets its partitions back at once when it is restarted."""
     support = str(ROOT / "tests" / "support")
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, support, settings.model_dump_json()],
+        [sys.executable, "-c", WORKER, support, settings.model_dump_json(), member],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
