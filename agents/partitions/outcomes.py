@@ -249,4 +249,4 @@ class JoinPartition:
             self._items.forget(self._ends(end - 1))
             self._open.forget(end)
             self._lists.forget(end)
-        self._outcomes.forget(self.read_to)
+        self._outcomes.forget(self.closed_to)

@@ -68,8 +68,8 @@ async def test_every_slot_of_two_workers_becomes_one_example_with_its_click(
         for turn in range(2):
             some = lists(USERS, len(shown), 40)
             shown += some
-            await write(sender, topics.impressions, some)
             await write(sender, topics.events, [click(s, 1) for s in some[::4]])
+            await write(sender, topics.impressions, some)
             if not turn:
                 await written(settings, 3 * 20)
         async with joining(settings) as second:
@@ -80,8 +80,8 @@ async def test_every_slot_of_two_workers_becomes_one_example_with_its_click(
             )
             some = lists(USERS, len(shown), 40)
             shown += some
-            await write(sender, topics.impressions, some)
             await write(sender, topics.events, [click(s, 1) for s in some[::4]])
+            await write(sender, topics.impressions, some)
             found = await written(settings, 3 * len(shown))
     assert counted(found) == slots_of(shown)
     wanted = {
@@ -233,10 +233,11 @@ async def test_an_event_in_the_wrong_partition_labels_nothing_until_it_is_sent_o
     await write(sender, topics.impressions, shown)
     stray, sent_on = (encode(click(s, 0)) for s in shown)
     key = USERS[0].encode()
-    await sender.send_many(topics.events, [(key, stray, None, ())], partition=1)
-    await sender.send_many(topics.events, [(None, stray, None, ()), (b"other", stray, None, ())], partition=0)
+    await sender.send_many(topics.events, [(key, stray, shown[0].ts, ())], partition=1)
+    wrong = [(other, stray, shown[0].ts, ()) for other in (None, b"other")]
+    await sender.send_many(topics.events, wrong, partition=0)
     header = [("headrace-from", b"events/1/0")]
-    await sender.send_many(topics.events, [(key, sent_on, None, header)], partition=0)
+    await sender.send_many(topics.events, [(key, sent_on, shown[1].ts, header)], partition=0)
     async with joining(settings):
         found = await written(settings, 6)
     assert clicked(found) == {(USERS[0], "r1", shown[1].ts, 0)}
@@ -249,7 +250,7 @@ async def test_a_record_of_any_timestamp_closes_its_list_and_no_other_early(
     if real_kafka and stamp > now_ms():
         pytest.skip("this broker refuses such a record")
     topics, shown = Topics(settings), lists([USERS[0]], 0, 5)
-    out = [(s.user_id.encode(), encode(s), stamp if i == 2 else None, ()) for i, s in enumerate(shown)]
+    out = [(s.user_id.encode(), encode(s), stamp if i == 2 else s.ts, ()) for i, s in enumerate(shown)]
     bad = encode(click(shown[4], 2, ts=min(stamp, 4_000_000_000_000)))
     await sender.send_many(topics.events, [(USERS[0].encode(), bad, stamp, ())], partition=0)
     await sender.send_many(topics.impressions, out, partition=0)

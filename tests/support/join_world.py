@@ -57,7 +57,8 @@ def click(impression: Impression, position: int, event_id: str = "e", ts: int | 
 
 
 async def write(sender: BatchSender, topic: str, messages: Iterable[Impression | Event]) -> None:
-    await sender.send_keyed(topic, [(m.user_id.encode(), encode(m), None, ()) for m in messages])
+    """Write messages; the timestamp of a record is the time of its message, however slow the broker is."""
+    await sender.send_keyed(topic, [(m.user_id.encode(), encode(m), m.ts, ()) for m in messages])
 
 
 def slots_of(impressions: Iterable[Impression]) -> Counter[Slot]:

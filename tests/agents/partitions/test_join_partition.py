@@ -145,6 +145,20 @@ def test_a_batch_of_closing_lists_is_bounded_by_its_slots() -> None:
     assert [join.part.due(slots) for slots in (1, 20, 50, 10_000)] == [1, 1, 2, 10]
 
 
+def test_lists_that_close_in_several_turns_after_an_outage_keep_their_events() -> None:
+    join = Join()
+    for i in range(10):
+        join.show(shown(f"r{i}", ts=i), i)
+        join.happen(event("a", request=f"r{i}", ts=i), at=i)
+    join.read(100 * WAIT)
+    seen = []
+    while n := join.part.due(4):
+        closing = join.part.closing(n)
+        seen += [c.outcomes[0].clicked for c in closing]
+        join.part.close(closing)
+    assert seen == [True] * 10
+
+
 def test_an_open_list_of_20_slots_costs_less_than_2_kb() -> None:
     """Measured with an event for every list, and everything the allocators hold."""
     lists, slots, chunk = 8000, 20, 16
