@@ -37,12 +37,13 @@ log = logging.getLogger(__name__)
 MINI_BATCH = 512
 #: How often a worker looks whether it is the one that learns, s.
 LOOK_S = 0.25
+_VERSION, _WIDTH = SPEC.version, 4 * len(SPEC)  # read here once: an example is checked often
 
 
 def check_example(example: Example, _record: Any) -> None:
     """Raise ``RejectedError`` when an example has another feature list than this code."""
-    if example.spec != SPEC.version or len(example.features) != 4 * len(SPEC):
-        raise RejectedError("other_features", "spec", f"spec {example.spec}, this code has {SPEC.version}")
+    if example.spec != _VERSION or len(example.features) != _WIDTH:
+        raise RejectedError("other_features", "spec", f"spec {example.spec}, this code has {_VERSION}")
 
 
 class LearnStage:
@@ -99,6 +100,7 @@ class LearnStage:
                         if epoch == self._epoch:
                             self.learn(self.decoder.batch(part.records).values)
                             self.read[part.tp.partition] = part.position
+                        await asyncio.sleep(0)  # learning one part takes long enough
         except (KafkaError, UnavailableError) as exc:
             log.warning("learning waits for the broker: %s", exc, extra={"action": "broker_away"})
         finally:

@@ -38,6 +38,7 @@ CLICKED, LIKED, HIDDEN, DWELT = 1, 2, 4, 8
 _WHAT = {"click": CLICKED, "like": LIKED, "save": LIKED, "hide": HIDDEN, "dwell": DWELT}
 
 _MASK = (1 << 64) - 1
+_WIDTH = 4 * len(SPEC)  # bytes of one slot's features
 
 
 def request_key(user_id: str, request_id: str) -> int:
@@ -148,7 +149,6 @@ def examples_of(impression: Impression, outcomes: Mapping[int, SlotOutcome], fir
 
 
 def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Example:
-    width = 4 * len(SPEC)
     return Example(
         request_id=impression.request_id,
         user_id=impression.user_id,
@@ -167,5 +167,5 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         dwell_ms=outcome.dwell_ms,
         liked=outcome.liked,
         hidden=outcome.hidden,
-        features=impression.features[position * width : (position + 1) * width],
+        features=impression.features[position * _WIDTH : (position + 1) * _WIDTH],
     )

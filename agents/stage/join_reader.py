@@ -16,6 +16,8 @@ from headrace.streams.topics.reader import Reader, open_reader, read_to
 
 #: Bytes fetched at once from a partition. More would often be fetched in vain: few lists close at a time.
 FETCH_BYTES = 256 * 1024
+#: Records decoded at once from a partition, for the same reason.
+RECORDS = 100
 #: Longest time without a record, s; then the caller tries again later.
 PATIENCE_S = 5.0
 
@@ -39,7 +41,8 @@ class JoinReader(Service):
     async def on_start(self) -> None:
         """Connect to the broker."""
         topics = [self._topics.impressions, self._topics.examples]
-        opened = open_reader(self._settings, topics, fetch_bytes=FETCH_BYTES)
+        few = self._settings.model_copy(update={"batch_max_records": RECORDS})
+        opened = open_reader(few, topics, fetch_bytes=FETCH_BYTES)
         self._reader = await self._open.enter_async_context(opened)
 
     async def on_stop(self) -> None:

@@ -23,7 +23,7 @@ from headrace.streams.topics.sender import BatchSender, OutRecord
 log = logging.getLogger(__name__)
 
 #: Most slots of a partition written at once (or one list), and most of all partitions together.
-SLOTS, ALL_SLOTS = 1000, 4000
+SLOTS, ALL_SLOTS = 2000, 8000
 #: Records at the end of `examples` that are looked at after a take-over: more than one late write of a paused
 #: worker can put there.
 LAST_EXAMPLES = 5000
