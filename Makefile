@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -78,6 +78,9 @@ bench-transport: $(READY) ## Events per second of stock Faust and of the batch t
 
 bench-store: $(READY) ## Cost of writing rows to Redis, by several methods
 	@$(BIN)/python bench/bench_store.py
+
+bench-join: $(READY) ## Memory and CPU of the outcome join, for a list of 20 slots
+	@$(BIN)/python bench/bench_join.py
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

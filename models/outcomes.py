@@ -1,124 +1,132 @@
-"""Joins impressions and the events about them into labelled examples. Pure: time is passed in.
+"""What became of the slots of shown lists: whose an event is, and the labelled examples. Pure.
 
     shown at t    click     |  closes at t + wait
     |---------------x-------|          one example a slot, clicked or not
         wait
 
-Impressions and events are joined by (user_id, request_id) and may be read in any order. The user is part
-of the key because two callers may use the same request id.
+Lists and events are joined by user and request id; two callers may use the same request id. A caller may
+use one again: then an event belongs to the newest list that holds its item and is dated at or before it::
+
+    list 1 (a b)      list 2 (b c)
+    |------- a b -----|------- a b c -------|
+             1 1               1 2 2             the list that each click belongs to
+
+The clocks that date lists and events may differ. So where a request id was used once, the list may be dated a
+little after the event, if its record was written before that of the event.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.schemas import Event, Example, Impression
 
-Key = tuple[str, str]
+U64 = npt.NDArray[np.uint64]
+
+#: One event about a shown item: item, its time, the time of its record, when it is forgotten, what happened.
+OUTCOME = np.dtype(
+    [("item", "u8"), ("ts", "i8"), ("at", "i8"), ("until", "i8"), ("dwell_ms", "i4"), ("what", "u1")]
+)
+CLICKED, LIKED, HIDDEN, DWELT = 1, 2, 4, 8
+_WHAT = {"click": CLICKED, "like": LIKED, "save": LIKED, "hide": HIDDEN, "dwell": DWELT}
+
+_MASK = (1 << 64) - 1
+_WIDTH = 4 * len(SPEC)  # bytes of one slot's features
+
+
+def request_key(user_id: str, request_id: str) -> int:
+    """Return a 64-bit key of a request.
+
+    It differs from process to process: nobody can choose ids whose keys are equal.
+    """
+    return hash((user_id, request_id)) & _MASK
+
+
+def item_key(item_id: str) -> int:
+    """Return a 64-bit key of an item, of this process."""
+    return hash(item_id) & _MASK
+
+
+def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int) -> tuple[U64, npt.NDArray[Any]]:
+    """Return the request keys, ``(n,)``, and the rows of ``OUTCOME``, ``(n,)``, of events that say something.
+
+    Parameters
+    ----------
+    events
+        Events and the times of their records, ms. Those without a request id, and those that change no
+        label, are left out.
+    keep_ms
+        How long after its record's time an event is kept.
+    """
+    told = [(e, at, what) for e, at in events if e.request_id and (what := _WHAT.get(e.type))]
+    keys = np.fromiter((request_key(e.user_id, e.request_id) for e, _, _ in told), np.uint64, len(told))
+    rows = [(item_key(e.item_id), e.ts, at, at + keep_ms, e.dwell_ms or 0, what) for e, at, what in told]
+    return keys, np.array(rows, OUTCOME)
+
+
+class ShownList(NamedTuple):
+    """What decides whose an event is: a list and its number, the larger the later it was written.
+
+    Times are ms: ``ts`` is its own, ``at`` that of its record; events of records from ``closes`` on are too
+    late. ``reused``: another list has its request id.
+    """
+
+    ts: int
+    number: int
+    at: int
+    closes: int
+    reused: bool
+    items: frozenset[int]
+
+
+def list_of(
+    item: int, ts: int, at: int, lists: Iterable[ShownList], clocks_differ_ms: int
+) -> ShownList | None:
+    """Return the list of one request that an event belongs to, None when there is none.
+
+    Parameters
+    ----------
+    item, ts, at
+        Item of the event, its time, and the time of its record.
+    lists
+        The known lists of the request.
+    clocks_differ_ms
+        How much later than the event the only list of a request may be dated.
+    """
+    holding = [shown for shown in lists if item in shown.items]
+    before = [shown for shown in holding if shown.ts <= ts]
+    if not before:
+        before = [s for s in holding if not s.reused and s.ts <= ts + clocks_differ_ms and s.at <= at]
+    found = max(before, default=None)
+    return found if found is not None and at < found.closes else None
 
 
 @dataclass(slots=True)
-class _SlotOutcome:
+class SlotOutcome:
+    """What happened to one shown slot."""
+
     clicked: bool = False
     dwell_ms: int = 0
     liked: bool = False
     hidden: bool = False
 
-    def add(self, event: Event) -> None:
-        """Note one event on the slot."""
-        match event.type:
-            case "click":
-                self.clicked = True
-            case "dwell":
-                self.dwell_ms = max(self.dwell_ms, event.dwell_ms or 0)
-            case "like" | "save":
-                self.liked = True
-            case "hide":
-                self.hidden = True
-            case _:
-                pass
+    def add(self, what: int, dwell_ms: int) -> None:
+        """Note one event on the slot; noting it twice changes nothing."""
+        self.clicked |= bool(what & CLICKED)
+        self.liked |= bool(what & LIKED)
+        self.hidden |= bool(what & HIDDEN)
+        self.dwell_ms = max(self.dwell_ms, dwell_ms)
 
 
-@dataclass(slots=True)
-class _Pending:
-    impression: Impression
-    closes: int
-
-
-@dataclass(slots=True)
-class OutcomeJoin:
-    """The open impressions of one partition: those whose slots still wait for events.
-
-    Parameters
-    ----------
-    wait_ms
-        How long a shown slot may wait for its outcome.
-    """
-
-    wait_ms: int
-    _open: dict[Key, _Pending] = field(default_factory=dict)
-    _closing: list[tuple[int, Key]] = field(default_factory=list)
-    _outcomes: dict[Key, dict[str, _SlotOutcome]] = field(default_factory=dict)
-    _expiring: list[tuple[int, Key]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def shown(self, impression: Impression, at: int) -> None:
-        """Open an impression logged at ``at`` (ms). An impression that is already open is not changed.
-
-        Raises
-        ------
-        RejectedError
-            Its arrays differ in length, or it was made for another feature list.
-        """
-        _check(impression)
-        key = (impression.user_id, impression.request_id)
-        if key not in self._open:
-            self._open[key] = _Pending(impression, at + self.wait_ms)
-            heapq.heappush(self._closing, (at + self.wait_ms, key))
-
-    def happened(self, events: Iterable[Event], at: int) -> None:
-        """Note events read at ``at`` (ms); those without a request id are ignored."""
-        for event in events:
-            if not event.request_id:
-                continue
-            key = (event.user_id, event.request_id)
-            of_request = self._outcomes.get(key)
-            if of_request is None:
-                of_request = self._outcomes[key] = {}
-                # Kept until every impression logged up to now has closed.
-                heapq.heappush(self._expiring, (at + 2 * self.wait_ms, key))
-            of_request.setdefault(event.item_id, _SlotOutcome()).add(event)
-
-    def close(self, events_to: int, shown_to: int) -> list[Example]:
-        """Return the examples of the impressions whose time to wait is over.
-
-        Parameters
-        ----------
-        events_to
-            Events were read up to this time (ms). An impression closes only when all its events can have been
-            read.
-        shown_to
-            Impressions were read up to this time (ms). Events are kept until the impression they answer can
-            have been read.
-        """
-        out: list[Example] = []
-        while self._closing and self._closing[0][0] <= events_to:
-            _, key = heapq.heappop(self._closing)
-            pending = self._open.pop(key, None)
-            if pending is not None:
-                out.extend(_examples(pending.impression, self._outcomes.pop(key, {})))
-        while self._expiring and self._expiring[0][0] <= min(events_to, shown_to):
-            self._outcomes.pop(heapq.heappop(self._expiring)[1], None)
-        return out
-
-
-def _check(impression: Impression) -> None:
+def check(impression: Impression, _record: Any = None) -> None:
+    """Raise ``RejectedError`` when an impression's arrays differ in length, or for another feature list."""
     n = len(impression.item_ids)
     if impression.spec != SPEC.version:
         raise RejectedError("other_features", "spec", f"spec {impression.spec}, this code has {SPEC.version}")
@@ -131,16 +139,16 @@ def _check(impression: Impression) -> None:
         )
 
 
-def _examples(impression: Impression, outcomes: dict[str, _SlotOutcome]) -> list[Example]:
-    nothing = _SlotOutcome()
+def examples_of(impression: Impression, outcomes: Mapping[int, SlotOutcome], first: int = 0) -> list[Example]:
+    """Return the examples of the slots from position ``first`` on; ``outcomes`` are by position."""
+    nothing = SlotOutcome()
     return [
-        _example(impression, position, outcomes.get(item_id, nothing))
-        for position, item_id in enumerate(impression.item_ids)
+        _example(impression, position, outcomes.get(position, nothing))
+        for position in range(first, len(impression.item_ids))
     ]
 
 
-def _example(impression: Impression, position: int, outcome: _SlotOutcome) -> Example:
-    width = 4 * len(SPEC)
+def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Example:
     return Example(
         request_id=impression.request_id,
         user_id=impression.user_id,
@@ -159,5 +167,5 @@ def _example(impression: Impression, position: int, outcome: _SlotOutcome) -> Ex
         dwell_ms=outcome.dwell_ms,
         liked=outcome.liked,
         hidden=outcome.hidden,
-        features=impression.features[position * width : (position + 1) * width],
+        features=impression.features[position * _WIDTH : (position + 1) * _WIDTH],
     )

@@ -1,64 +1,252 @@
-"""Open impressions of one partition, and the time up to which its two topics were read."""
+"""Open lists of one partition and the events about them, in columns; and when they close. Pure.
+
+An open list of 20 slots takes a few hundred bytes: keys and times. Its impression is read again when it
+closes. Lists close in the order of their offsets, so the examples of a partition are in that order too.
+"""
 
 from __future__ import annotations
 
-from headrace.models.outcomes import OutcomeJoin
-from headrace.streams.messages.schemas import Example
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
 
-#: The time of a topic moves without records only when it was read to its end and nothing came for this long.
-IDLE_MS = 1000
+import numpy as np
+import numpy.typing as npt
+
+from headrace.agents.partitions.keyed_rows import KeyedRows
+from headrace.agents.partitions.progress import Progress
+from headrace.agents.partitions.row_queue import RowQueue
+from headrace.agents.partitions.written import Written
+from headrace.models.outcomes import (
+    OUTCOME,
+    ShownList,
+    SlotOutcome,
+    item_key,
+    list_of,
+    outcome_rows,
+    request_key,
+)
+from headrace.streams.messages.schemas import Event, Impression
+
+I64 = npt.NDArray[np.int64]
+
+#: An open list: offset of its impression; first offset that was read without a gap before it; when it closes;
+#: its time; request key; number of the item after its last one; whether its request id was used again.
+OPEN = np.dtype(
+    [
+        ("offset", "i8"),
+        ("since", "i8"),
+        ("closes", "i8"),
+        ("ts", "i8"),
+        ("key", "u8"),
+        ("items_end", "i8"),
+        ("reused", "?"),
+    ]
+)
+_NUMBER = np.dtype([("number", "i8")])
 
 
-class Progress:
-    """The time up to which one topic of a partition was read, in record timestamps (ms). Pure.
+class Closing(NamedTuple):
+    """A list that closes: see ``OPEN``; its number of slots, and its outcomes by position."""
+
+    offset: int
+    since: int
+    key: int
+    slots: int
+    outcomes: dict[int, SlotOutcome]
+
+
+class JoinPartition:
+    """Open lists of one partition, and the events they wait for. The time is an argument.
 
     Parameters
     ----------
+    wait_ms
+        How long a list stays open, ms.
+    clocks_differ_ms
+        How far the clocks that date events and lists may differ, ms.
     now
         Present time, ms since the epoch.
 
     Attributes
     ----------
-    read_to
-        Every record with an earlier timestamp was read.
+    events, shown
+        Progress of the two topics.
+    newest
+        Time of the newest list, ms.
+    written
+        What is in `examples`; None as long as nobody has looked.
     """
 
-    def __init__(self, now: int) -> None:
-        self.read_to = 0
-        self._heard = now
+    def __init__(self, wait_ms: int, clocks_differ_ms: int, now: int) -> None:
+        self._wait_ms, self._clocks_differ_ms = wait_ms, clocks_differ_ms
+        self.events, self.shown = Progress(now), Progress(now)
+        self.newest = 0
+        self.written: Written | None = None
+        self._open = RowQueue(OPEN)
+        self._items = RowQueue(np.uint64)
+        self._lists = KeyedRows(_NUMBER, "number")  # request key -> numbers of open lists
+        self._outcomes = KeyedRows(OUTCOME, "until")
+        self._since = self._next = -1
 
-    def read(self, last_ts: int, now: int) -> None:
-        """Note that records up to ``last_ts`` were read; a timestamp in the future counts as ``now``."""
-        self.read_to = max(self.read_to, min(last_ts, now))
-        self._heard = now
+    def __len__(self) -> int:
+        """Return the number of open lists."""
+        return len(self._open)
 
-    def idle(self, now: int, at_end: bool) -> None:
-        """Move the time of a topic that was read to its end and has been without records for ``IDLE_MS``."""
-        if at_end and now - self._heard > IDLE_MS:
-            self.read_to = max(self.read_to, now - IDLE_MS)
-
-
-class JoinPartition:
-    """Open impressions of one partition. Pure: the time is an argument.
-
-    Parameters
-    ----------
-    wait_ms
-        How long an impression stays open, ms.
-    now
-        Present time, ms since the epoch.
-    """
-
-    def __init__(self, wait_ms: int, now: int) -> None:
-        self.join = OutcomeJoin(wait_ms)
-        self.events = Progress(now)
-        self.shown = Progress(now)
-
-    def advance(self) -> list[Example]:
-        """Close the impressions whose wait has passed in both topics; return their examples."""
-        return self.join.close(self.events.read_to, self.shown.read_to)
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes allocated for lists and events."""
+        return sum(part.nbytes for part in (self._open, self._items, self._lists, self._outcomes))
 
     @property
     def read_to(self) -> int:
         """Time (ms) up to which both topics were read."""
         return min(self.events.read_to, self.shown.read_to)
+
+    @property
+    def closed_to(self) -> int:
+        """Time (ms) up to which every list has closed."""
+        head = self._open.rows()
+        return min(self.read_to, int(head["closes"][0]) - 1) if len(head) else self.read_to
+
+    # -- reading
+
+    def arrive(self, first: int, end: int) -> None:
+        """Note that the impressions from offset ``first`` up to ``end`` are read now.
+
+        When the consumer went back, the lists from there on are read again: the first reading is forgotten.
+        """
+        if first > self._next or (first < self._next and self._cut(first) > first):
+            self._since = first
+        self._next = end
+
+    def _cut(self, offset: int) -> int:
+        """Forget the lists from an offset on; return from where on everything up to there was read."""
+        self.written = None  # the topic may be another one now
+        end = self._open.first + int(self._open.rows()["offset"].searchsorted(offset))
+        if end < self._open.end:
+            self._since = int(self._open.rows(end, end + 1)["since"][0])
+            self._items.cut(self._begins(end))
+            self._open.cut(end)
+            self._lists.cut(end)
+        return self._since
+
+    def show(
+        self, lists: Sequence[Impression], offsets: Sequence[int], times: Sequence[int], now: int
+    ) -> None:
+        """Open lists.
+
+        Parameters
+        ----------
+        lists
+            Impressions that are valid.
+        offsets, times
+            Offset and timestamp (ms) of their records.
+        now
+            Present time, ms since the epoch.
+        """
+        if not lists:
+            return
+        ts = np.fromiter((shown.ts for shown in lists), np.int64, len(lists))
+        at = self._times(ts, np.asarray(times, np.int64), now)
+        rows = np.zeros(len(lists), OPEN)
+        rows["offset"], rows["since"], rows["ts"], rows["closes"] = (
+            offsets,
+            self._since,
+            ts,
+            at + self._wait_ms,
+        )
+        keys = np.fromiter(
+            (request_key(shown.user_id, shown.request_id) for shown in lists), np.uint64, len(lists)
+        )
+        rows["key"] = keys
+        items = [item_key(item) for shown in lists for item in shown.item_ids]
+        rows["items_end"] = self._items.end + np.cumsum([len(shown.item_ids) for shown in lists])
+        numbers = np.zeros(len(lists), _NUMBER)
+        numbers["number"] = np.arange(self._open.end, self._open.end + len(lists))
+        self._open.push(rows)
+        self._items.push(np.array(items, np.uint64))
+        self._lists.add(keys, numbers)
+        self._note_reused(keys)
+
+    def _times(self, ts: I64, times: I64, now: int) -> I64:
+        """Return the times of lists, from what they and their records say; never falling."""
+        # Neither a list dated ahead nor one dated back may close early. What is far ahead does not count.
+        credible = now + self._clocks_differ_ms
+        told = np.maximum(np.where(ts <= credible, ts, 0), np.where(times <= credible, times, 0))
+        at = np.minimum(np.maximum(told, max(self.shown.floor, self.newest)), now)
+        at = np.maximum(np.maximum.accumulate(at), self.newest)
+        self.newest = int(at[-1])
+        return at
+
+    def _note_reused(self, keys: npt.NDArray[np.uint64]) -> None:
+        found, rows = self._lists.find(keys)
+        _, where, count = np.unique(found, return_inverse=True, return_counts=True)
+        self._open.set("reused", rows["number"][count[where] > 1], True)
+
+    def happen(self, events: Sequence[tuple[Event, int]], now: int) -> int:
+        """Note events and the timestamps (ms) of their records; return how many of them matter."""
+        given = [(event, min(at, now)) for event, at in events]
+        # Kept until every list that was written up to now has closed.
+        keys, rows = outcome_rows(given, 2 * self._wait_ms)
+        self._outcomes.add(keys, rows)
+        return len(keys)
+
+    # -- closing
+
+    def due(self, slots: int) -> int:
+        """Return how many lists have waited long enough in both topics: one, or as ``slots`` allows."""
+        rows = self._open.rows()[: slots + 1]
+        n = int(rows["closes"].searchsorted(self.read_to, "right"))
+        most = int(rows["items_end"].searchsorted(self._items.first + slots, "right"))
+        return min(n, max(1, most))
+
+    def closing(self, n: int) -> list[Closing]:
+        """Return the first ``n`` open lists with their outcomes; they stay open until ``close``."""
+        head, first = self._open.rows()[:n], self._open.first
+        outcomes: list[dict[int, SlotOutcome]] = [defaultdict(SlotOutcome) for _ in range(n)]
+        keys, events = self._outcomes.find(head["key"])
+        lists = self._lists_of(keys)
+        for key, (item, ts, at, _, dwell_ms, what) in zip(keys.tolist(), events.tolist(), strict=True):
+            found = list_of(item, ts, at, lists[key], self._clocks_differ_ms)
+            if found is not None and found.number < first + n:
+                for position in np.flatnonzero(self._items_of(found.number) == item).tolist():
+                    outcomes[found.number - first][position].add(what, dwell_ms)
+        slots = np.diff(head["items_end"], prepend=self._items.first).tolist()
+        columns = head[["offset", "since", "key"]].tolist()
+        return [
+            Closing(offset, since, key, count, of)
+            for (offset, since, key), count, of in zip(columns, slots, outcomes, strict=True)
+        ]
+
+    def _lists_of(self, keys: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
+        """Return the open lists of requests, by key."""
+        out: dict[int, list[ShownList]] = defaultdict(list)
+        found, rows = self._lists.find(keys)
+        numbers = rows["number"]
+        columns = self._open.at(numbers)[["ts", "closes", "reused"]].tolist()
+        for key, number, (ts, closes, reused) in zip(found.tolist(), numbers.tolist(), columns, strict=True):
+            items = frozenset(self._items_of(number).tolist())
+            out[key].append(ShownList(ts, number, closes - self._wait_ms, closes, reused, items))
+        return out
+
+    def _items_of(self, number: int) -> npt.NDArray[np.uint64]:
+        return self._items.rows(self._begins(number), self._ends(number))
+
+    def _begins(self, number: int) -> int:
+        return self._items.first if number == self._open.first else self._ends(number - 1)
+
+    def _ends(self, number: int) -> int:
+        return int(self._open.rows(number, number + 1)["items_end"][0])
+
+    def close(self, closed: Sequence[Closing]) -> None:
+        """Forget lists that ``closing`` returned, and the events that no list waits for any more."""
+        # The consumer may have gone back since `closing`: then fewer of them are open.
+        last = closed[-1].offset if closed else -1
+        n = int((self._open.rows()[: len(closed)]["offset"] <= last).sum())
+        if n:
+            end = self._open.first + n
+            self._items.forget(self._ends(end - 1))
+            self._open.forget(end)
+            self._lists.forget(end)
+        self._outcomes.forget(self.closed_to)

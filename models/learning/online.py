@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES
 from headrace.models.learning import artefact
@@ -40,6 +40,16 @@ class OnlineWeights:
         z = np.clip((x[:, ONLINE_COLUMNS] - self.mean) / self.scale, -CLIP, CLIP) @ self.weights + self.bias
         out: F32 = (1 / (1 + np.exp(-np.clip(z, -30, 30)))).astype(np.float32)  # past 30, exp may overflow
         return out
+
+
+def sound(weights: OnlineWeights) -> bool:
+    """Return whether all numbers are finite and every scale is positive: whether a model can be used."""
+    arrays = (weights.mean, weights.scale, weights.weights)
+    return (
+        math.isfinite(weights.bias)
+        and all(bool(np.isfinite(array).all()) for array in arrays)
+        and bool((weights.scale > 0).all())
+    )
 
 
 class OnlineLearner:
@@ -146,16 +156,26 @@ class _Body(msgspec.Struct):
     scale: list[float]
     weights: list[float]
     bias: float
+    read: dict[int, int] = {}
 
 
-def encode(weights: OnlineWeights, created_ts: int, quality: dict[str, float]) -> tuple[bytes, str]:
-    """Return the `models` record of the online model and its version."""
-    body = orjson.dumps(
+def encode(
+    weights: OnlineWeights, created_ts: int, quality: dict[str, float], read: Mapping[int, int] | None = None
+) -> tuple[bytes, str]:
+    """Return the `models` record of the online model and its version.
+
+    Parameters
+    ----------
+    read
+        By partition of `examples`, the offset after the last example that the weights have learnt.
+    """
+    body = msgspec.json.encode(
         {
             "mean": weights.mean.tolist(),
             "scale": weights.scale.tolist(),
             "weights": weights.weights.tolist(),
             "bias": weights.bias,
+            "read": read or {},
         }
     )
     return artefact.encode(NAME, "logistic", body, ONLINE_NAMES, created_ts, quality)
@@ -180,6 +200,15 @@ def decode(value: bytes) -> OnlineWeights:
     if not (arrays["scale"] > 0).all():
         raise ArtefactError(f"online {document['version']}: scale must be positive")
     return OnlineWeights(bias=body.bias, version=document["version"], **arrays)
+
+
+def read_up_to(value: bytes) -> tuple[dict[int, int], int]:
+    """Return which examples a published online model has learnt, and when it was published (ms).
+
+    The offset after the last example by partition of `examples`; empty when the model does not say.
+    """
+    document = artefact.decode(value)
+    return msgspec.json.decode(document["body"], type=_Body).read, int(document["created_ts"])
 
 
 def learnt(value: bytes) -> tuple[int, int]:

@@ -1,91 +1,98 @@
-"""Joining impressions and events."""
+"""Whose an event is, and the examples of a list."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from shown_lists import event, shown
 
-from headrace.agents.partitions.outcomes import IDLE_MS, JoinPartition
-from headrace.agents.stage.hold import AckHold, release
 from headrace.models.features.spec import SPEC
-from headrace.models.outcomes import OutcomeJoin
+from headrace.models.outcomes import (
+    ShownList,
+    SlotOutcome,
+    check,
+    examples_of,
+    item_key,
+    list_of,
+    outcome_rows,
+    request_key,
+)
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.schemas import Event, Impression
 
 WAIT = 1000
 
 
-def shown(
-    request: str = "r", user: str = "u", items: tuple[str, ...] = ("a", "b"), ts: int = 0
-) -> Impression:
-    n = len(items)
-    features = np.arange(n * len(SPEC), dtype="<f4")
-    return Impression(
-        request, user, "home", ts, "BR", "tv", "v1", "o1", SPEC.version, list(items),
-        [0.9] * n, [False] * n, [0.5] * n, features.tobytes(),
-    )  # fmt: skip
+def listed(ts: int, items: str, number: int = 0, at: int | None = None, reused: bool = True) -> ShownList:
+    """Return a list shown at ``ts``; its record is written at ``at``."""
+    at = ts if at is None else at
+    return ShownList(ts, number, at, at + WAIT, reused, frozenset(map(item_key, items)))
 
 
-def event(item: str, kind: str = "click", user: str = "u", request: str = "r", **extra: int) -> Event:
-    return Event("e", kind, user, item, 0, request_id=request, **extra)  # type: ignore[arg-type]
+def owner(item: str, ts: int, *lists: ShownList, at: int | None = None, differ: int = 100) -> int | None:
+    """Return the number of the list that a click belongs to."""
+    found = list_of(item_key(item), ts, ts if at is None else at, lists, differ)
+    return None if found is None else found.number
 
 
-def test_every_slot_becomes_one_example_with_its_own_features_and_outcome() -> None:
-    join = OutcomeJoin(WAIT)
-    join.shown(shown(), 0)
-    join.happened([event("b"), event("b", "dwell", dwell_ms=1500), event("b", "save")], 10)
-    join.happened([event("a", "hide")], 20)
-    assert join.close(WAIT - 1, WAIT) == []
-    first, second = join.close(WAIT, WAIT)
-    assert (first.clicked, first.hidden, second.clicked, second.liked, second.dwell_ms) == (
-        False,
-        True,
-        True,
-        True,
-        1500,
-    )
+def test_every_slot_becomes_an_example_with_its_own_features_and_outcome() -> None:
+    first, second = examples_of(shown(), {1: SlotOutcome(clicked=True, dwell_ms=1500)})
+    assert (first.clicked, second.clicked, second.dwell_ms) == (False, True, 1500)
     assert [first.position, second.position] == [0, 1]
     assert np.frombuffer(second.features, "<f4")[0] == len(SPEC)
-    assert join.close(10**6, 10**6) == []
+    assert [e.position for e in examples_of(shown(), {}, first=1)] == [1]
 
 
-def test_events_may_be_read_before_their_impression() -> None:
-    join = OutcomeJoin(WAIT)
-    join.happened([event("a")], 50)
-    join.shown(shown(), 0)
-    assert [e.clicked for e in join.close(WAIT, WAIT)] == [True, False]
+def test_an_outcome_holds_everything_that_happened_and_nothing_twice() -> None:
+    events = [event("a"), event("a", "dwell", dwell_ms=1500), event("a", "save"), event("a", "hide")]
+    _, rows = outcome_rows([(e, 0) for e in (*events, *events)], WAIT)
+    outcome = SlotOutcome()
+    for *_, dwell_ms, what in rows.tolist():
+        outcome.add(what, dwell_ms)
+    assert outcome == SlotOutcome(True, 1500, True, True)
 
 
-def test_events_wait_for_an_impression_that_is_read_late() -> None:
-    """Impressions lag behind events by far more than the wait: the outcome must still be there."""
-    join = OutcomeJoin(WAIT)
-    join.happened([event("a")], 50)
-    assert join.close(events_to=100 * WAIT, shown_to=0) == []
-    join.shown(shown(), 0)
-    assert [e.clicked for e in join.close(100 * WAIT, 100)] == [True, False]
+def test_events_that_change_no_label_are_not_kept() -> None:
+    events = [event("a", "skip"), event("a", "follow"), event("a", request="")]
+    keys, rows = outcome_rows([(e, 0) for e in events], WAIT)
+    assert len(keys) == len(rows) == 0
 
 
 def test_two_users_may_use_the_same_request_id() -> None:
-    join = OutcomeJoin(WAIT)
-    join.shown(shown("1", "u"), 0)
-    join.happened([event("a", user="other", request="1")], 10)
-    assert [e.clicked for e in join.close(WAIT, WAIT)] == [False, False]
+    assert request_key("u", "1") != request_key("other", "1")
+    assert request_key("u", "1") == request_key("u", "1")
 
 
-def test_a_replayed_impression_is_opened_once() -> None:
-    join = OutcomeJoin(WAIT)
-    join.shown(shown(), 0)
-    join.shown(shown(), 0)
-    assert len(join.close(WAIT, WAIT)) == 2
+def test_with_a_reused_id_an_event_belongs_to_the_newest_list_before_it_that_holds_the_item() -> None:
+    """one: a b at 100; two: b c at 200; three: a b at 300."""
+    one, two, three = listed(100, "ab", 1), listed(200, "bc", 2), listed(300, "ab", 3)
+    told = {
+        ("a", 150): 1, ("b", 150): 1, ("c", 150): None,
+        ("a", 250): 1, ("b", 250): 2, ("c", 250): 2,
+        ("a", 350): 3, ("b", 350): 3, ("c", 350): 2,
+        ("b", 200): 2, ("b", 99): None,
+    }  # fmt: skip
+    assert {(item, ts): owner(item, ts, three, one, two) for item, ts in told} == told
 
 
-def test_outcomes_nobody_asked_for_are_forgotten() -> None:
-    join = OutcomeJoin(WAIT)
-    for i in range(100):
-        join.happened([event("a", request=f"r{i}")], i)
-    join.close(10 * WAIT, 10 * WAIT)
-    join.shown(shown("r5"), 10 * WAIT)
-    assert [e.clicked for e in join.close(20 * WAIT, 20 * WAIT)] == [False, False]
+def test_of_two_lists_with_the_same_time_the_one_written_last_counts() -> None:
+    assert owner("a", 150, listed(100, "a", 1), listed(100, "a", 2)) == 2
+
+
+def test_the_only_list_of_a_request_may_be_dated_a_little_after_its_event() -> None:
+    """The clock of a phone is slow: it dates a click before the list."""
+    only = listed(1000, "a", reused=False)
+    assert owner("a", 950, only, at=1010) == 0
+    assert owner("a", 899, only, at=1010) is None, "clocks differ by less"
+    assert owner("a", 950, only, at=990) is None, "sent before the list was shown"
+    assert owner("a", 950, only._replace(reused=True), at=1010) is None, "it may be of a list before"
+
+
+def test_an_event_sent_after_its_list_has_closed_labels_nothing() -> None:
+    only = listed(0, "a")
+    assert owner("a", 10, only, at=WAIT - 1) == 0
+    assert owner("a", 10, only, at=WAIT) is None
+    late = listed(900, "a", 1)
+    assert owner("a", 10, only, late, at=1500) is None, "it does not go to a later list"
 
 
 @pytest.mark.parametrize(
@@ -97,45 +104,5 @@ def test_an_impression_that_does_not_fit_is_rejected(change: dict[str, object], 
     for name, value in change.items():
         setattr(impression, name, value)
     with pytest.raises(RejectedError) as caught:
-        OutcomeJoin(WAIT).shown(impression, 0)
+        check(impression)
     assert caught.value.field == field
-
-
-# -- when time moves on
-
-
-def test_after_an_outage_nothing_closes_before_its_events_were_read() -> None:
-    """Records of ten minutes ago, read now: wall time must wait until both topics are at their end."""
-    then, now = 0, 600_000
-    part = JoinPartition(WAIT, now)
-    part.join.shown(shown(), then)
-    part.shown.read(then, now)
-    part.events.idle(now + 5 * IDLE_MS, at_end=False)
-    assert part.advance() == []
-    part.join.happened([event("a")], then + 10)
-    part.events.read(then + 10, now + 5 * IDLE_MS)
-    assert part.advance() == []
-    part.events.idle(now + 7 * IDLE_MS, at_end=True)
-    assert [e.clicked for e in part.advance()] == [True, False]
-
-
-def test_a_producer_whose_clock_is_ahead_closes_nothing_early() -> None:
-    now = 50_000
-    part = JoinPartition(WAIT, now)
-    part.events.read(now + 30 * 60_000, now)
-    part.join.shown(shown(), now)
-    part.join.happened([event("a")], now + 10)
-    assert part.advance() == []
-    part.events.read(now + WAIT, now + WAIT)
-    assert [e.clicked for e in part.advance()] == [True, False]
-
-
-def test_batches_are_acked_only_when_both_topics_are_past_them() -> None:
-    acked: list[str] = []
-    part, held = JoinPartition(WAIT, 0), AckHold()
-    held.add(lambda: acked.append("a"), 3, until=100 + WAIT)
-    part.events.read(100 + WAIT, 100 + WAIT)
-    assert held.take([3], until=part.read_to) == {}
-    part.shown.read(100 + WAIT, 100 + WAIT)
-    release(held.take([3], until=part.read_to))
-    assert acked == ["a"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -184,12 +185,14 @@ def test_no_rows_to_score(learner: OnlineLearner) -> None:
 
 def test_weights_survive_the_topic(learner: OnlineLearner) -> None:
     weights = learner.weights()
-    value, version = online.encode(weights, 5, learner.quality())
+    value, version = online.encode(weights, 5, learner.quality(), {0: 7, 3: 9})
     loaded = online.decode(value)
+    assert online.read_up_to(value) == ({0: 7, 3: 9}, 5)
     x, _ = toy(100, 8)
     np.testing.assert_array_equal(loaded.predict(x), weights.predict(x))
     assert loaded.version == version
-    assert online.encode(loaded, 9, {})[1] == version
+    assert online.encode(loaded, 9, {}, {0: 7, 3: 9})[1] == version
+    assert online.read_up_to(online.encode(loaded, 9, {})[0]) == ({}, 9), "an older version does not say it"
 
 
 def body(**changes: Any) -> bytes:
@@ -244,3 +247,17 @@ def test_a_restarted_learner_goes_on_where_the_published_weights_are() -> None:
     change = np.abs(second.weights().predict(x) - first.weights().predict(x)).mean()
     assert change < 0.1, "five examples must not undo two thousand"
     assert len(ONLINE_NAMES) == len(second.weights().weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "fine"),
+    [
+        ({}, True),
+        ({"bias": float("nan")}, False),
+        ({"weights": np.full(len(ONLINE_NAMES), np.inf, np.float32)}, False),
+        ({"mean": np.full(len(ONLINE_NAMES), np.nan, np.float32)}, False),
+        ({"scale": np.zeros(len(ONLINE_NAMES), np.float32)}, False),
+    ],
+)
+def test_only_finite_weights_are_sound(learner: OnlineLearner, change: dict[str, Any], fine: bool) -> None:
+    assert online.sound(dataclasses.replace(learner.weights(), **change)) is fine

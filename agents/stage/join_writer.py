@@ -1,0 +1,203 @@
+"""Writes the examples of lists that close: each slot once, also after a crash or when the group was moved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from headrace.agents.partitions.outcomes import Closing, JoinPartition
+from headrace.agents.partitions.written import Written, joined, marks_of, read_mark
+from headrace.agents.stage.drive import all_of
+from headrace.agents.stage.group import Member
+from headrace.agents.stage.join_reader import JoinReader
+from headrace.models.outcomes import examples_of, request_key
+from headrace.streams.errors import UnavailableError
+from headrace.streams.messages.schemas import Impression
+from headrace.streams.topics.sender import BatchSender, OutRecord
+
+log = logging.getLogger(__name__)
+
+#: Most slots of a partition written at once (or one list), and most of all partitions together.
+SLOTS, ALL_SLOTS = 2000, 8000
+#: Records at the end of `examples` that are looked at after a take-over: more than one late write of a paused
+#: worker can put there.
+LAST_EXAMPLES = 5000
+
+
+class _Shown(msgspec.Struct):
+    """What an impression and its examples have in common, and no other impression has."""
+
+    request_id: str
+    user_id: str
+    ts: int
+
+
+class JoinWriter:
+    """Writes examples to one topic.
+
+    Parameters
+    ----------
+    partitions
+        The partitions that this worker owns, by number; whoever gives one away removes it.
+    member
+        Says whether this worker may write.
+    """
+
+    def __init__(
+        self,
+        partitions: Mapping[int, JoinPartition],
+        reader: JoinReader,
+        sender: BatchSender,
+        topic: str,
+        member: Member,
+    ) -> None:
+        self._partitions = partitions
+        self._reader, self._sender, self._topic, self._member = reader, sender, topic, member
+        self._decoder = msgspec.json.Decoder(Impression)
+        self._encoder = msgspec.json.Encoder()
+        self._turn = asyncio.Lock()
+
+    async def write(self) -> None:
+        """Write the examples of all lists that have waited long enough.
+
+        Returns early when the broker cannot be reached, or this worker may not write: then call it again.
+
+        Raises
+        ------
+        KafkaError
+            When a write fails. What was written of it is found in the topic the next time.
+        """
+        async with self._turn:
+            while self._member.may_write() and (due := self._due()):
+                try:
+                    records = await self._read(due)
+                except (KafkaError, UnavailableError) as exc:
+                    log.warning("examples wait for the broker: %s", exc, extra={"action": "broker_away"})
+                    return
+                with self._member.writing():
+                    if self._member.may_write():
+                        await all_of(*(self._write(n, *due[n], records.get(n, {})) for n in due))
+            for part in self._partitions.values():
+                part.close([])
+
+    def _due(self) -> dict[int, tuple[JoinPartition, list[Closing]]]:
+        due, slots = {}, 0
+        for number, part in self._partitions.items():
+            n = part.due(SLOTS) if slots < ALL_SLOTS else 0
+            if n:
+                closing = part.closing(n)
+                due[number] = part, closing
+                slots += sum(c.slots for c in closing)
+        return due
+
+    async def _read(
+        self, due: Mapping[int, tuple[JoinPartition, list[Closing]]]
+    ) -> dict[int, dict[int, Any]]:
+        """Return the impressions of lists whose examples are not all written, by partition and offset."""
+        wanted = {}
+        for number, (part, closing) in due.items():
+            if part.written is None:
+                part.written = await what_is_written(self._reader, number)
+            slots = part.written.slots
+            wanted[number] = {c.offset for c in closing if slots(c.offset, c.slots) < c.slots}
+        return await self._reader.impressions(wanted)
+
+    async def _write(
+        self, number: int, part: JoinPartition, closing: list[Closing], records: Mapping[int, Any]
+    ) -> None:
+        written = part.written
+        if written is None or self._partitions.get(number) is not part:
+            return  # the partition was revoked, or its topic has gone back: the lists are read again
+        try:
+            out = self._examples(number, written, closing, records)
+            if out:
+                await self._sender.send_many(self._topic, out, partition=number)
+        except BaseException:
+            part.written = None  # a part of it may be written
+            raise
+        for c in closing:
+            written.complete(c.since, c.offset + 1)
+        part.close(closing)
+
+    def _examples(
+        self, number: int, written: Written, closing: list[Closing], records: Mapping[int, Any]
+    ) -> list[OutRecord]:
+        out: list[OutRecord] = []
+        done, gone = written.done, 0
+        for c in closing:
+            done = joined(done, c.since, c.offset)
+            first = written.slots(c.offset, c.slots)
+            if first == c.slots:
+                continue
+            impression = self._impression(records.get(c.offset), c)
+            if impression is None:
+                gone += 1
+                continue
+            marks = marks_of(c.offset, range(first, c.slots), done, written.log)
+            for example, mark in zip(examples_of(impression, c.outcomes, first), marks, strict=True):
+                out.append((example.user_id.encode(), self._encoder.encode(example), None, mark))
+        if gone:
+            log.error(
+                "%d impressions of partition %d are not in their topic any more: no examples of them",
+                gone,
+                number,
+                extra={"action": "impressions_gone", "partition": number, "count": gone},
+            )
+        return out
+
+    def _impression(self, record: Any, closing: Closing) -> Impression | None:
+        """Return the impression in a record; None when the topic has another one there, or none."""
+        if record is None or not record.value:
+            return None
+        try:
+            found = self._decoder.decode(record.value)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        same = request_key(found.user_id, found.request_id) == closing.key
+        return found if same and len(found.item_ids) == closing.slots else None
+
+
+async def what_is_written(reader: JoinReader, number: int) -> Written:
+    """Return what the end of a partition of `examples` says is written.
+
+    When `impressions` was deleted and made again, or has lost its end, it has other impressions at the same
+    offsets. What is said of those does not count.
+    """
+    records = await reader.last_examples(number, LAST_EXAMPLES)
+    marked = [(mark, r) for r in records if (mark := read_mark(r.headers)) is not None]
+    written = Written(mark for mark, _ in marked)
+    examples = {mark.offset: r for mark, r in marked if mark.log == written.log}
+    replaced = await _replaced_from(reader, number, examples) if examples else None
+    if replaced is not None:
+        log.warning(
+            "impressions-%d has other records from offset %d on: it was deleted, or lost its end",
+            number,
+            replaced,
+            extra={"action": "impressions_replaced", "partition": number, "offset": replaced},
+        )
+        written.only_before(replaced)
+    return written
+
+
+async def _replaced_from(reader: JoinReader, number: int, examples: Mapping[int, Any]) -> int | None:
+    """Return the offset from which `impressions` has others than those of ``examples``; None: the same."""
+    first = await reader.first_impression(number)
+    for offset in sorted(examples, reverse=True):
+        found = (await reader.impressions({number: {offset}}))[number].get(offset)
+        if offset < first or _same(found, examples[offset]):  # an old one is deleted for its age
+            return None if offset == max(examples) else offset + 1
+    return 0
+
+
+def _same(*records: Any) -> bool:
+    """Return whether records are an impression and its example."""
+    try:
+        one, other = (msgspec.json.decode(record.value, type=_Shown) for record in records if record)
+    except (ValueError, TypeError):  # msgspec's errors are ValueErrors
+        return False
+    return one == other

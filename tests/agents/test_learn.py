@@ -1,0 +1,160 @@
+"""The online learner on a broker: one worker learns every example once, and publishes only finite weights."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from installation import producer, read_all, until
+from join_world import encode
+from shown_lists import shown
+
+from headrace.agents import learn
+from headrace.agents.learn import LearnStage
+from headrace.agents.stage.group import AppMember
+from headrace.agents.wiring import Wiring
+from headrace.models.features.spec import SPEC
+from headrace.models.learning import online
+from headrace.models.outcomes import SlotOutcome, examples_of
+from headrace.serving.store.memory import MemoryStore
+from headrace.streams.app import make_app
+from headrace.streams.messages.schemas import Example
+from headrace.streams.process import run_apps
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.sender import BatchSender
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def quick(topics_made: Settings) -> Settings:
+    return topics_made.model_copy(update={"publish_every_s": 0.2})
+
+
+def some(n: int, seed: int) -> list[Example]:
+    """Return examples of lists with one slot, every third clicked, with random features."""
+    rng, out = np.random.default_rng(seed), list[Example]()
+    for i in range(n):
+        one = shown(f"r{seed}-{i}", items=["a"])
+        one.features = rng.standard_normal(len(SPEC)).astype("<f4").tobytes()
+        out += examples_of(one, {0: SlotOutcome(clicked=i % 3 == 0)})
+    return out
+
+
+async def write(sender: BatchSender, settings: Settings, found: list[Example]) -> None:
+    """Write examples to all partitions in turn."""
+    for number in range(settings.partitions):
+        part = [(b"u", encode(e), None, ()) for e in found[number :: settings.partitions]]
+        await sender.send_many(Topics(settings).examples, part, partition=number)
+
+
+@asynccontextmanager
+async def learning(settings: Settings) -> AsyncIterator[Any]:
+    sender = BatchSender(settings)
+    app = make_app(settings, "learn", broker_commit_interval=0.1)
+    learn.attach(app, Wiring(settings, sender, sender, MemoryStore()))
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(run_apps([app], settings=settings, services=[sender], ready=ready, stop=stop))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, waiting}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    assert ready.is_set()
+    try:
+        yield app
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 30)
+
+
+async def published(settings: Settings) -> list[tuple[int, int]]:
+    """Return how many examples and clicks each published model has learnt."""
+    records = await read_all(settings, Topics(settings).models)
+    return [online.learnt(record.value) for record in records]
+
+
+async def test_two_workers_learn_every_example_once_whoever_of_them_goes(quick: Settings) -> None:
+    async def last() -> tuple[int, int]:
+        return (await published(quick) or [(0, 0)])[-1]
+
+    async with producer(quick) as sender:
+        await write(sender, quick, some(120, 1))
+        async with learning(quick) as second:
+            async with learning(quick) as first:
+                await until(last, lambda got: got == (120, 40), 40)
+                await until(
+                    lambda: asyncio.sleep(0, {len(a.consumer.assignment()) for a in (first, second)}),
+                    lambda owned: owned == {2},
+                    30,
+                )
+                await write(sender, quick, some(90, 2))
+                await until(last, lambda got: got == (210, 70), 40)
+            await write(sender, quick, some(60, 3))
+            await until(last, lambda got: got == (270, 90), 40)
+        await write(sender, quick, some(30, 4))
+        async with learning(quick):
+            await until(last, lambda got: got == (300, 100), 40)
+    seen = await published(quick)
+    assert seen == sorted(seen), "no worker overwrote what another one had learnt"
+
+
+class First(AppMember):
+    """The only member of a group."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.first = True
+
+    def owns(self, topic: str, partition: int) -> bool:
+        return self.first
+
+    def writing(self) -> Any:
+        return contextlib.nullcontext()
+
+
+async def test_weights_that_are_not_finite_are_not_published_and_learning_goes_on(
+    quick: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender, member = BatchSender(quick), First()
+    await sender.start()
+    stage = LearnStage(Wiring(quick, sender, sender, MemoryStore()), member)
+    task = asyncio.create_task(stage.lead())
+    try:
+        await write(sender, quick, some(30, 1))
+        await until(lambda: asyncio.sleep(0, sum(stage.read.values())), lambda n: n == 30)
+        await stage.publish()
+        broken = dataclasses.replace(stage.learner.weights(), bias=float("nan"))
+        stage.learner.restore(broken, 30, 10)
+        stage.learn(some(9, 2))
+        await stage.publish()
+        assert "not finite" in caplog.text
+        stage.learn(some(6, 3))
+        await stage.publish()
+    finally:
+        member.first = False
+        await task
+    records = await read_all(quick, Topics(quick).models)
+    assert [online.learnt(r.value) for r in records] == [(30, 10), (36, 12)]
+    assert all(online.sound(online.decode(r.value)) for r in records)
+    await sender.stop()
+
+
+async def test_a_worker_that_lost_the_first_partition_publishes_nothing(quick: Settings) -> None:
+    sender, member = BatchSender(quick), First()
+    await sender.start()
+    stage = LearnStage(Wiring(quick, sender, sender, MemoryStore()), member)
+    task = asyncio.create_task(stage.lead())
+    await write(sender, quick, some(30, 1))
+    await until(lambda: asyncio.sleep(0, sum(stage.read.values())), lambda n: n == 30)
+    stage.revoked()
+    await stage.publish()
+    assert await published(quick) == []
+    await task
+    await sender.stop()

@@ -1,0 +1,26 @@
+"""Impressions and events about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from headrace.models.features.spec import SPEC
+from headrace.streams.messages.schemas import Event, Impression
+
+
+def shown(request: str = "r", user: str = "u", items: Sequence[str] = ("a", "b"), ts: int = 0) -> Impression:
+    n = len(items)
+    features = np.arange(n * len(SPEC), dtype="<f4")
+    return Impression(
+        request, user, "home", ts, "BR", "tv", "v1", "o1", SPEC.version, list(items),
+        [0.9] * n, [False] * n, [0.5] * n, features.tobytes(),
+    )  # fmt: skip
+
+
+def event(
+    item: str, kind: str = "click", user: str = "u", request: str = "r", ts: int = 0, **extra: Any
+) -> Event:
+    return Event("e", kind, user, item, ts, request_id=request, **extra)  # type: ignore[arg-type]
