@@ -191,7 +191,8 @@ class RecClient:
         taken = False
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                await asyncio.wait({sending, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                either: set[asyncio.Future[Any]] = {sending, waiting}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if not waiting.done():
                     sending.result()
                     taken = True
