@@ -8,6 +8,7 @@ worse and the reply says so (``degraded``); the request is still answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import faust
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents import follow_catalog
@@ -31,16 +33,18 @@ from headrace.serving.mirrors import Mirrors
 from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
+from headrace.serving.requests.misplaced import MisplacedRequests
 from headrace.serving.requests.read import Job, RequestReader
 from headrace.serving.requests.replies import ReplySender
 from headrace.serving.sources.neighbours import Anchors
+from headrace.serving.store.freshness import LOOK_S, Freshness
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
-from headrace.streams.topics.sender import OutRecord
+from headrace.streams.topics.sender import OutRecord, partition_of
 from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
@@ -87,6 +91,8 @@ class ServeStage:
         self._json = msgspec.json.Encoder()
         self._store_down = False
         self._replies = ReplySender(wiring.replier)
+        self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
+        self.freshness = Freshness(wiring.store, {"u": s.partitions, "n": s.partitions}, wiring.clock)
 
     # -- mirrors
 
@@ -109,7 +115,8 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
-        jobs, rejects = self._requests.read(batch)
+        partitions = self.wiring.sender.known_partitions(batch.topic)
+        jobs, rejects = self._requests.read(batch, self.misplaced.refused(batch, partitions))
         sent = [
             Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
             for record, address, error in rejects
@@ -164,10 +171,21 @@ class ServeStage:
                 answer = self._popular(request, user, at, "deadline")
             else:
                 answer = self._one(request, user, Anchors(items, _stack(items, by_item)), at)
-            answer.reply.degraded += [*missing, *missing_n]
+            lacking = [*missing, *missing_n, *self._outdated(request, items)]
+            answer.reply.degraded += dict.fromkeys(lacking)
             answer.reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             out.append(answer)
         rec.hot.expire(min(now, max(record.timestamp for _, record, _ in chunk)))
+        return out
+
+    def _outdated(self, request: RecRequest, anchors: list[int]) -> list[str]:
+        """Return what the online store may have no or old rows of: of this user, of some of the anchors."""
+        users, neighbour_rows = self.freshness.stale["u"], self.freshness.stale["n"]
+        out = []
+        if users and partition_of(request.user_id.encode(), self.freshness.partitions["u"]) in users:
+            out.append("user")
+        if neighbour_rows and anchors:
+            out.append("neighbours")
         return out
 
     def _one(self, request: RecRequest, user: npt.NDArray[Any] | None, anchors: Anchors, at: int) -> Answer:
@@ -234,6 +252,31 @@ class ServeStage:
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
 
 
+class StoreWatch(Service):
+    """Looks once a second whether the rows in the online store are up to date."""
+
+    mundane_level = "debug"
+
+    def __init__(self, wiring: Wiring, freshness: Freshness, **kwargs: Any) -> None:
+        self._wiring = wiring
+        self._freshness = freshness
+        self.looked = asyncio.Event()
+        super().__init__(**kwargs)
+
+    @Service.task
+    async def _watch(self) -> None:
+        topics = self._wiring.topics
+        with contextlib.suppress(KafkaError, TimeoutError):  # then the settings have the right number
+            found = await self._wiring.sender.list_topics()
+            counts = self._freshness.partitions
+            counts["u"] = found.get(topics.user_state) or counts["u"]
+            counts["n"] = found.get(topics.neighbours) or counts["n"]
+        while not self.should_stop:
+            await self._freshness.look()
+            self.looked.set()
+            await self.sleep(LOOK_S)
+
+
 def _stack(items: list[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
     out = np.full(len(items), neighbours.BLANK, neighbours.ROW)
     for i, item in enumerate(items):
@@ -254,13 +297,17 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
 
+    watch = StoreWatch(wiring, stage.freshness)
+
     @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)
     async def recommend(stream: Any) -> None:
-        mirrors = asyncio.gather(*(t.caught_up.wait() for t in (items, rows, models)))
+        mirrors = asyncio.gather(*(t.caught_up.wait() for t in (items, rows, models)), watch.looked.wait())
         try:
             await asyncio.wait_for(mirrors, WARM_UP_S)
         except TimeoutError:
             log.warning("answering before the mirrors have caught up", extra={"action": "cold_start"})
+        with contextlib.suppress(KafkaError):
+            await wiring.sender.partitions_of(topics.requests)  # from now on the number is kept up to date
         held = AckHold()
         try:
             async for batch, ack in manual(stream):
@@ -277,4 +324,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         finally:
             held.cancel()
 
-    return [items, rows, models]
+    return [items, rows, models, watch]

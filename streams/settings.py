@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     dedup_window_ms: int = Field(
         10 * MINUTE_MS, ge=0, description="an event_id seen again within it is a retry"
     )
+    wrong_partition: Literal["forward", "refuse"] = Field(
+        "forward", description="a record in another partition than its key's is sent on, or is a dead letter"
+    )
 
     # State
     flush_every_ms: int = Field(

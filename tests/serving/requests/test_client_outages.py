@@ -166,7 +166,7 @@ async def test_a_broker_that_is_killed_and_started_again(
             await make_topic(settings, settings.name("rec-requests"), 1)
         async with responder(settings):
             await eventually(lambda: works(client, "after"), 30)
-            replies = await asyncio.gather(*(client.recommend(request(f"u{n}"), 5) for n in range(100)))
+            replies = await asyncio.gather(*(client.recommend(request(f"u{n}"), 60) for n in range(100)))
             assert [r.request_id for r in replies] == [f"u{n}" for n in range(100)]
 
 
