@@ -44,6 +44,7 @@ from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
+from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.sender import OutRecord, partition_of
 from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
@@ -118,8 +119,7 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
-        partitions = self.wiring.sender.known_partitions(batch.topic)
-        jobs, rejects = self._requests.read(batch, self.misplaced.refused(batch, partitions))
+        jobs, rejects = self._requests.read(batch, self._refused(batch))
         sent = [
             Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
             for record, address, error in rejects
@@ -141,6 +141,14 @@ class ServeStage:
         await self._log(impressions)
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
         return sent
+
+    def _refused(self, batch: RecordBatch) -> set[int]:
+        """Count the requests in the wrong partition; return the offsets of those to refuse."""
+        partitions = self.wiring.sender.known_partitions(batch.topic)
+        if not partitions:
+            return set()
+        wrong = misplaced(batch.records, batch.partition, partitions)
+        return self.misplaced.refused(batch.records, wrong, f"{batch.topic}-{batch.partition}")
 
     async def finish(self, batch: RecordBatch, sent: list[Sent]) -> None:
         """Wait until replies are acknowledged; a request whose reply was refused becomes a dead letter."""
@@ -268,13 +276,12 @@ class StoreWatch(Service):
 
     @Service.task
     async def _watch(self) -> None:
-        topics = self._wiring.topics
-        with contextlib.suppress(KafkaError, TimeoutError):  # then the settings have the right number
-            found = await self._wiring.sender.list_topics()
-            counts = self._freshness.partitions
-            counts["u"] = found.get(topics.user_state) or counts["u"]
-            counts["n"] = found.get(topics.neighbours) or counts["n"]
+        topic, sender = self._wiring.topics.requests, self._wiring.sender
+        with contextlib.suppress(KafkaError):  # until it is known, the settings have the right number
+            await sender.partitions_of(topic)  # from now on it is kept up to date
         while not self.should_stop:
+            if count := sender.known_partitions(topic):  # all topics have as many
+                self._freshness.partitions = dict.fromkeys(self._freshness.partitions, count)
             await self._freshness.look()
             self.looked.set()
             await self.sleep(LOOK_S)
@@ -309,8 +316,6 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
             await asyncio.wait_for(mirrors, WARM_UP_S)
         except TimeoutError:
             log.warning("answering before the mirrors have caught up", extra={"action": "cold_start"})
-        with contextlib.suppress(KafkaError):
-            await wiring.sender.partitions_of(topics.requests)  # from now on the number is kept up to date
         held = AckHold()
         try:
             async for batch, ack in manual(stream):

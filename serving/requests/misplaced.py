@@ -7,12 +7,13 @@ partitioner than Kafka's default (murmur2) most likely has producers with the sa
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.streams.clock import SYSTEM, Clock
-from headrace.streams.topics.placement import misplaced
-from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 
@@ -43,32 +44,35 @@ class MisplacedRequests:
         self._said = 0
         self._said_at = -QUIET_S
 
-    def refused(self, batch: RecordBatch, partitions: int) -> set[int]:
-        """Count the misplaced requests of a batch; return the offsets of those to refuse.
+    def refused(self, records: Sequence[Any], wrong: npt.NDArray[np.bool_], where: str) -> set[int]:
+        """Count the misplaced ones of ``records``; return the offsets of those to refuse.
 
-        ``partitions`` is the number of partitions of the topic; 0, not known, finds none.
+        Parameters
+        ----------
+        records
+            Records of one partition.
+        wrong
+            Which of them are misplaced, bool ``(n,)``; see streams/topics/placement.py.
+        where
+            Topic and partition, for the log.
         """
-        if partitions <= 0:
-            return set()
-        wrong = misplaced(batch.records, batch.partition, partitions)
         if not wrong.any():
             return set()
         self.count += int(wrong.sum())
-        self._say(batch)
+        self._say(where)
         if not self._refuse:
             return set()
-        return {batch.records[i].offset for i in np.flatnonzero(wrong).tolist()}
+        return {records[i].offset for i in np.flatnonzero(wrong).tolist()}
 
-    def _say(self, batch: RecordBatch) -> None:
+    def _say(self, where: str) -> None:
         now = self._clock.monotonic()
         if now - self._said_at < QUIET_S:
             return
         new, self._said, self._said_at = self.count - self._said, self.count, now
         log.warning(
-            "%d requests in the wrong partition (the last ones in %s-%d) or without a key: "
+            "%d requests in the wrong partition or without a key, the last ones in %s: "
             "a caller does not use Kafka's default partitioner",
             new,
-            batch.topic,
-            batch.partition,
-            extra={"action": "misplaced", "topic": batch.topic, "count": new},
+            where,
+            extra={"action": "misplaced", "count": new},
         )

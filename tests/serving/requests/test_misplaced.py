@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -15,23 +14,25 @@ from headrace.streams.clock import ManualClock
 from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.sender import BatchSender, partition_of
-from headrace.streams.transport.batches import RecordBatch
 
 
-class Rec:
+class Rec(NamedTuple):
     """A record as it is read."""
 
-    def __init__(self, key: bytes | None, offset: int) -> None:
-        self.key, self.offset = key, offset
-
-
-def batch(*keys: bytes | None, partition: int = 0) -> RecordBatch:
-    return RecordBatch("rec-requests", partition, [Rec(key, 10 + n) for n, key in enumerate(keys)])
+    key: bytes | None
+    offset: int
 
 
 #: murmur2 of Kafka's Java client, with 4 partitions.
 IN_0, IN_2 = b"21", b"foobar"
+
+
+def refused(found: MisplacedRequests, *keys: bytes | None) -> set[int]:
+    """Pass requests with these keys that were read from partition 0 of 4."""
+    records = [Rec(key, 10 + n) for n, key in enumerate(keys)]
+    return found.refused(records, misplaced(records, 0, 4), "rec-requests-0")
 
 
 def test_where_keys_belong() -> None:
@@ -41,23 +42,21 @@ def test_where_keys_belong() -> None:
 async def test_they_are_counted_and_said_at_most_every_half_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     found = MisplacedRequests(refuse=False, clock=clock)
-    assert found.refused(batch(IN_0, IN_0), 4) == set()
-    assert found.refused(batch(IN_2), 0) == set(), "how many partitions there are is not known"
+    assert refused(found, IN_0, IN_0) == set()
     assert found.count == 0
     for _ in range(5):
-        assert found.refused(batch(IN_0, IN_2, None), 4) == set()
+        assert refused(found, IN_0, IN_2, None) == set()
     await clock.advance(QUIET_S)
-    found.refused(batch(IN_2), 4)
+    refused(found, IN_2)
     assert found.count == 11
-    assert [(r.action, r.count) for r in caplog.records if r.levelno == logging.WARNING] == [
-        ("misplaced", 2),
-        ("misplaced", 9),
-    ]
+    said = [(r.action, r.count) for r in caplog.records]  # type: ignore[attr-defined]
+    assert said == [("misplaced", 2), ("misplaced", 9)]
+    assert "rec-requests-0" in caplog.text
 
 
 def test_they_are_refused_when_the_settings_say_so() -> None:
     found = MisplacedRequests(refuse=True, clock=ManualClock())
-    assert found.refused(batch(IN_0, IN_2, None, b""), 4) == {11, 12, 13}
+    assert refused(found, IN_0, IN_2, None, b"") == {11, 12, 13}
     assert found.count == 3
 
 
