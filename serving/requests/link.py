@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
+from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -192,7 +193,7 @@ class Link:
         # A stop that fails leaves the client behind it open: so that is closed too.
         if (producer := self._producer) is not None:
             # Without these a stop waits until everything is delivered: for ever while no broker answers.
-            producer._message_accumulator.fail_all(KafkaError("the connection was closed"))
+            _fail_undelivered(producer._message_accumulator)
             if producer._sender.sender_task is not None:
                 producer._sender.sender_task.cancel()
             await _in_time(producer.client.close())
@@ -201,6 +202,14 @@ class Link:
         if (consumer := self._consumer) is not None:
             await _in_time(consumer.stop())
             await _in_time(consumer._client.close())
+
+
+def _fail_undelivered(waiting: Any) -> None:
+    batches = [*chain.from_iterable(waiting._batches.values()), *waiting._pending_batches]
+    waiting.fail_all(KafkaError("the connection was closed"))
+    for batch in batches:
+        if batch._drain_waiter.done():
+            batch._drain_waiter.exception()  # else asyncio logs it
 
 
 async def _in_time(closing: Awaitable[None]) -> None:
