@@ -6,6 +6,8 @@ beginning and delivers the batches.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import faust
@@ -17,10 +19,12 @@ from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.schemas import Item
 from headrace.streams.topics import flow
+from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.tail import Tail, broadcast_channel
 from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("follow_catalog")
+log = logging.getLogger(__name__)
 
 
 def check_item(item: Item, record: Any) -> None:
@@ -39,6 +43,12 @@ class CatalogFollower:
         The hot index, or None.
     max_bytes
         Larger records are skipped.
+
+    Attributes
+    ----------
+    partitions
+        Number of partitions of `items`. Records in another partition than their key's, and records without a
+        key, are skipped: track_users sends them on to the right one. 0: not known yet, none is skipped.
     """
 
     def __init__(
@@ -47,27 +57,49 @@ class CatalogFollower:
         self.catalog = Catalog() if catalog is None else catalog
         self._hot = hot
         self._decoder = Decoder(Item, max_bytes, check_item)
+        self.partitions = 0
 
     def apply(self, batch: RecordBatch) -> None:
         """Apply a batch, in order. A tombstone deletes its item; bad records are skipped."""
-        for record in batch:
-            if record.value is None:
-                if record.key:
-                    key = self.catalog.drop(record.key.decode("utf-8", "replace"))
-                    if self._hot is not None:
-                        self._hot.drop(key)
-                continue
+        records: Sequence[Any] = batch.records
+        if self.partitions:
+            wrong = misplaced(records, batch.partition, self.partitions)
+            if wrong.any():
+                records = [r for r, skip in zip(records, wrong.tolist(), strict=True) if not skip]
+        for record in records:
             try:
-                item = self._decoder.one(record)
-            except RejectedError:
-                continue
-            key = self.catalog.put(item)
-            if self._hot is not None:
-                vector = self.catalog.vector(key)
-                if vector is None:
+                self._apply(record)
+            except RejectedError as exc:
+                if exc.reason == "id_collision":
+                    log.warning("item skipped: %s", exc, extra={"action": "id_collision"})
+
+    def _apply(self, record: Any) -> None:
+        if record.value is None:
+            if record.key:
+                key = self.catalog.drop(record.key.decode("utf-8", "replace"))
+                if self._hot is not None:
                     self._hot.drop(key)
-                else:
-                    self._hot.put(key, vector, item.published_ts, max(record.timestamp, item.published_ts))
+            return
+        item = self._decoder.one(record)
+        key = self.catalog.put(item)
+        if self._hot is not None:
+            vector = self.catalog.vector(key)
+            if vector is None:
+                self._hot.drop(key)
+            else:
+                self._hot.put(key, vector, item.published_ts, max(record.timestamp, item.published_ts))
+
+    async def follow(self, batch: RecordBatch, wiring: Wiring) -> None:
+        """Apply a batch; before the first one, ask how many partitions the topic has.
+
+        Raises
+        ------
+        KafkaError
+            When the broker does not answer.
+        """
+        if not self.partitions:
+            self.partitions = await wiring.sender.partitions_of(batch.topic)
+        self.apply(batch)
 
 
 def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIndex) -> Tail:
@@ -82,7 +114,7 @@ def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIn
     @app.agent(channel, name=FLOW.name)
     async def follow_catalog(stream: Any) -> None:
         async for batch in stream:
-            follower.apply(batch)
+            await follower.follow(batch, wiring)
             # A record timestamp in the future must not expire other items.
             hot.expire(min(wiring.clock.now_ms(), max(r.timestamp for r in batch)))
 

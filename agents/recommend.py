@@ -8,6 +8,7 @@ worse and the reply says so (``degraded``); the request is still answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import faust
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents import follow_catalog
@@ -27,20 +29,23 @@ from headrace.agents.wiring import Wiring
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
 from headrace.serving.answering import Answer
-from headrace.serving.mirrors import Mirrors
+from headrace.serving.mirrors import CountryRows, Mirrors
 from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
+from headrace.serving.requests.misplaced import MisplacedRequests
 from headrace.serving.requests.read import Job, RequestReader
 from headrace.serving.requests.replies import ReplySender
 from headrace.serving.sources.neighbours import Anchors
+from headrace.serving.store.freshness import LOOK_S, Freshness
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
-from headrace.streams.topics.sender import OutRecord
+from headrace.streams.topics.placement import misplaced
+from headrace.streams.topics.sender import OutRecord, partition_of
 from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
@@ -85,16 +90,21 @@ class ServeStage:
         self.recommender = Recommender(Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS))
         self._requests = RequestReader(s)
         self._json = msgspec.json.Encoder()
+        self._country_rows = CountryRows()
         self._store_down = False
         self._replies = ReplySender(wiring.replier)
+        self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
+        self.freshness = Freshness(wiring.store, {"u": s.partitions, "n": s.partitions}, wiring.clock)
 
     # -- mirrors
 
     def on_rows(self, batch: RecordBatch) -> None:
         """Apply rows of items, or of items by country, to the mirror."""
-        mirrors = Mirrors(self.recommender)
-        of_countries = batch.topic == self.wiring.topics.item_countries
-        (mirrors.item_countries if of_countries else mirrors.item_features)(batch.records)
+        mirrors = Mirrors(self.recommender, self._country_rows)
+        if batch.topic == self.wiring.topics.item_countries:
+            mirrors.item_countries(batch.records, self.wiring.clock.now_ms())
+        else:
+            mirrors.item_features(batch.records)
 
     def on_models(self, batch: RecordBatch) -> None:
         """Use the newest model of each name that fits this code."""
@@ -109,7 +119,7 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
-        jobs, rejects = self._requests.read(batch)
+        jobs, rejects = self._requests.read(batch, self._refused(batch))
         sent = [
             Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
             for record, address, error in rejects
@@ -131,6 +141,14 @@ class ServeStage:
         await self._log(impressions)
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
         return sent
+
+    def _refused(self, batch: RecordBatch) -> set[int]:
+        """Count the requests in the wrong partition; return the offsets of those to refuse."""
+        partitions = self.wiring.sender.known_partitions(batch.topic)
+        if not partitions:
+            return set()
+        wrong = misplaced(batch.records, batch.partition, partitions)
+        return self.misplaced.refused(batch.records, wrong, f"{batch.topic}-{batch.partition}")
 
     async def finish(self, batch: RecordBatch, sent: list[Sent]) -> None:
         """Wait until replies are acknowledged; a request whose reply was refused becomes a dead letter."""
@@ -164,10 +182,21 @@ class ServeStage:
                 answer = self._popular(request, user, at, "deadline")
             else:
                 answer = self._one(request, user, Anchors(items, _stack(items, by_item)), at)
-            answer.reply.degraded += [*missing, *missing_n]
+            lacking = [*missing, *missing_n, *self._outdated(request, items)]
+            answer.reply.degraded += dict.fromkeys(lacking)
             answer.reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             out.append(answer)
         rec.hot.expire(min(now, max(record.timestamp for _, record, _ in chunk)))
+        return out
+
+    def _outdated(self, request: RecRequest, anchors: list[int]) -> list[str]:
+        """Return what the online store may have no or old rows of: of this user, of some of the anchors."""
+        users, neighbour_rows = self.freshness.stale["u"], self.freshness.stale["n"]
+        out = []
+        if users and partition_of(request.user_id.encode(), self.freshness.partitions["u"]) in users:
+            out.append("user")
+        if neighbour_rows and anchors:
+            out.append("neighbours")
         return out
 
     def _one(self, request: RecRequest, user: npt.NDArray[Any] | None, anchors: Anchors, at: int) -> Answer:
@@ -234,6 +263,30 @@ class ServeStage:
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
 
 
+class StoreWatch(Service):
+    """Looks once a second whether the rows in the online store are up to date."""
+
+    mundane_level = "debug"
+
+    def __init__(self, wiring: Wiring, freshness: Freshness, **kwargs: Any) -> None:
+        self._wiring = wiring
+        self._freshness = freshness
+        self.looked = asyncio.Event()
+        super().__init__(**kwargs)
+
+    @Service.task
+    async def _watch(self) -> None:
+        topic, sender = self._wiring.topics.requests, self._wiring.sender
+        with contextlib.suppress(KafkaError):  # until it is known, the settings have the right number
+            await sender.partitions_of(topic)  # from now on it is kept up to date
+        while not self.should_stop:
+            if count := sender.known_partitions(topic):  # all topics have as many
+                self._freshness.partitions = dict.fromkeys(self._freshness.partitions, count)
+            await self._freshness.look()
+            self.looked.set()
+            await self.sleep(LOOK_S)
+
+
 def _stack(items: list[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
     out = np.full(len(items), neighbours.BLANK, neighbours.ROW)
     for i, item in enumerate(items):
@@ -254,9 +307,11 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
 
+    watch = StoreWatch(wiring, stage.freshness)
+
     @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)
     async def recommend(stream: Any) -> None:
-        mirrors = asyncio.gather(*(t.caught_up.wait() for t in (items, rows, models)))
+        mirrors = asyncio.gather(*(t.caught_up.wait() for t in (items, rows, models)), watch.looked.wait())
         try:
             await asyncio.wait_for(mirrors, WARM_UP_S)
         except TimeoutError:
@@ -277,4 +332,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         finally:
             held.cancel()
 
-    return [items, rows, models]
+    return [items, rows, models, watch]

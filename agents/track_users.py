@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any
 
 import faust
@@ -189,6 +190,8 @@ class UserStage:
         named += [(r, r.key.decode("utf-8", "replace")) for r in batch if r.value is None and r.key]
         for record, name in sorted(named, key=lambda pair: pair[0].offset):
             try:
+                if record.value is not None:
+                    self.catalog.catalog.check_id(name)
                 self._placing.here(batch, record, name, "item_id", None)
             except RejectedError as exc:
                 rejects.append((record, exc))
@@ -240,6 +243,6 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
     catalog = CatalogFollower(max_bytes=wiring.settings.max_event_bytes)
     stage = UserStage(app, wiring, catalog)
-    items = Tail(wiring.settings, [wiring.topics.items], catalog.apply, name="items")
+    items = Tail(wiring.settings, [wiring.topics.items], partial(catalog.follow, wiring=wiring), name="items")
     drive(app, wiring, FLOW, stage, ready=items.caught_up.wait)
     return [items, *stage.store.services(), AssignmentKeeper(stage.partitions)]

@@ -85,10 +85,15 @@ def impression(request: RecRequest, ranked: Ranked, reply: RecReply, now: int) -
 
 
 def popular_items(catalog: Catalog, request: RecRequest, pool: Pool, now: int) -> list[RecItem]:
-    """Return a pool's items, those with the most clicks of the last hour first, then of all time."""
+    """Return a pool's items, those with the most clicks of the last hour first, then of all time.
+
+    Items that the user clicked lately come last.
+    """
     stats = pool.candidates.stats
     clicks = item_state.WINDOWS.read_one(stats, now, "1h", "click")
     ever = item_state.COUNTS.totals(stats, "click").astype(np.int64)
+    order = np.lexsort((-ever, -clicks))
+    order = np.concatenate([order[~np.isin(order, pool.repeated)], pool.repeated])
     nothing = Anchors()
     return [
         RecItem(
@@ -100,5 +105,5 @@ def popular_items(catalog: Catalog, request: RecRequest, pool: Pool, now: int) -
             propensity=1.0,
             why=explain.why(pool, i, False, nothing, catalog, set()) if request.explain else None,
         )
-        for i in np.lexsort((-ever, -clicks)).tolist()
+        for i in order.tolist()
     ]

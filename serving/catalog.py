@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM, item_vector
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Item
 from headrace.streams.tables.rows import RowTable
@@ -44,8 +46,15 @@ class Catalog:
         return len(self.table)
 
     def put(self, item: Item) -> int:
-        """Add or replace an item; return its key."""
+        """Add or replace an item; return its key.
+
+        Raises
+        ------
+        RejectedError
+            ``id_collision``, when another item has the same key. That one stays.
+        """
         key = hash64(item.item_id)
+        self.check_id(key, item.item_id)
         row = int(self.table.take([key])[0])
         data = self.table.data
         data["category"][row] = hash64(item.category)
@@ -63,14 +72,28 @@ class Catalog:
         self._allowed.pop(key, None)
         self._blocked.pop(key, None)
         if item.countries:
-            self._allowed[key] = frozenset(map(hash64, item.countries))
+            self._allowed[key] = frozenset(map(country_id, item.countries))
         if item.blocked_countries:
-            self._blocked[key] = frozenset(map(hash64, item.blocked_countries))
+            self._blocked[key] = frozenset(map(country_id, item.blocked_countries))
         return key
 
+    def check_id(self, key: int, item_id: str) -> None:
+        """Raise ``RejectedError`` ``id_collision`` when ``key`` is the key of another item than this one."""
+        if self._ids.get(key, item_id) != item_id:
+            raise RejectedError(
+                "id_collision", "item_id", f"the 64-bit hash of {item_id!r} is that of {self._ids[key]!r}"
+            )
+
     def drop(self, item_id: str) -> int:
-        """Remove a withdrawn item; return its key."""
+        """Remove a withdrawn item; return its key.
+
+        Raises
+        ------
+        RejectedError
+            ``id_collision``, when the item here is another one with the same key. It stays.
+        """
         key = hash64(item_id)
+        self.check_id(key, item_id)
         self.table.drop([key])
         for held in (self._ids, self._titles, self._allowed, self._blocked):
             held.pop(key, None)
@@ -106,7 +129,7 @@ class Catalog:
         return vector if vector.any() else None
 
     def allowed_in(self, key: int, country: int) -> bool:
-        """Return whether the country rules of an item allow ``country`` (its hash; 0 is unknown).
+        """Return whether the country rules of an item allow ``country`` (``country_id``; 0 is unknown).
 
         An item with country rules is not allowed in an unknown country.
         """

@@ -51,15 +51,25 @@ def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
     return country or int(user_state.country_of(user)[0]), int(user[0]["age"])
 
 
-def excluded(request: RecRequest, user: UserRow | None, now: int, repeat_after_ms: int) -> list[int]:
-    """Return the items that must not be shown: excluded by the request, or clicked lately."""
+def excluded(request: RecRequest) -> list[int]:
+    """Return the items that must not be shown: those the request excludes, and the open item."""
     out = [hash64(i) for i in request.exclude]
     if request.item_id:
         out.append(hash64(request.item_id))
-    if user is not None:
-        recent, times = user_state.recent_items(user[0])
-        out += [i for i, t in zip(recent, times, strict=True) if now - t < repeat_after_ms]
     return out
+
+
+def clicked_lately(user: UserRow | None, now: int, repeat_after_ms: int) -> list[int]:
+    """Return the items that the user clicked less than ``repeat_after_ms`` ago, each once.
+
+    The item whose last click is longest ago comes first.
+    """
+    if user is None:
+        return []
+    last: dict[int, int] = {}
+    for item, time in zip(*user_state.recent_items(user[0]), strict=True):
+        last[item] = max(time, last.get(item, time))
+    return sorted((i for i, t in last.items() if now - t < repeat_after_ms), key=last.__getitem__)
 
 
 def request_context(

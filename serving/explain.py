@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from headrace.serving.catalog import Catalog
 from headrace.serving.retriever import Pool
-from headrace.serving.sources.names import COUNTRY, HOT, NEW, NEXT, POPULAR, RISING, TOGETHER, TRENDING
+from headrace.serving.sources.names import (
+    COUNTRY,
+    HOT,
+    NEW,
+    NEXT,
+    POPULAR,
+    REPEATED,
+    RISING,
+    TOGETHER,
+    TRENDING,
+)
 from headrace.serving.sources.neighbours import Anchors
 
 _PAIRED = ((NEXT, "seq", "often opened after {}"), (TOGETHER, "co", "read together with {}"))
-_POPULAR = {
+_PLAIN = {
     TRENDING: "popular in the last hour",
     RISING: "rising in the last minutes",
     COUNTRY: "popular in your country",
     NEW: "just published",
     POPULAR: "popular with everybody",
+    REPEATED: "you opened it before",
 }
 
 
@@ -48,5 +59,5 @@ def why(pool: Pool, i: int, explored: bool, anchors: Anchors, catalog: Catalog, 
         out.append(f"you like {catalog.name_of(category)}")
     if mask >> HOT & 1:
         out.append("similar to what you opened lately")
-    out.extend(text for bit, text in _POPULAR.items() if mask >> bit & 1)
+    out.extend(text for bit, text in _PLAIN.items() if mask >> bit & 1)
     return out or ["part of today's selection"]

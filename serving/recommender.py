@@ -16,7 +16,7 @@ from headrace.serving.context import UserRow
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.policy import Policy
 from headrace.serving.ranking import Ranked, boosted, score
-from headrace.serving.rerank.slate import rerank
+from headrace.serving.rerank.slate import Slate, rerank
 from headrace.serving.retriever import Budget, Pool, Retriever
 from headrace.serving.sources.neighbours import Anchors
 from headrace.serving.sources.trending import Trending
@@ -25,6 +25,7 @@ from headrace.streams.messages.schemas import ModelInfo, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 
 class Recommender:
@@ -94,15 +95,23 @@ class Recommender:
         scores, degraded = score(features, self.ranker, self.online)
         boost = self.catalog.table.data["boost"][pool.catalog_rows].astype(np.float64)
         scores = boosted(scores, boost)
+        if len(pool.repeated):
+            degraded = [*degraded, "repeated"]
+        return Ranked(pool, features, scores, self._slate(request, pool, scores), anchors, degraded)
+
+    def _slate(self, request: RecRequest, pool: Pool, scores: F64) -> Slate:
+        """Return the list: the best candidates first, then those the user clicked lately."""
+        vectors, how = pool.candidates.vectors, self.policy
+        fresh = np.delete(np.arange(len(scores)), pool.repeated) if len(pool.repeated) else None
         slate = rerank(
-            scores,
-            pool.candidates.vectors,
+            scores if fresh is None else scores[fresh],
+            vectors if fresh is None else vectors[fresh],
             request.n,
-            mmr_lambda=p.mmr_lambda,
-            epsilon=p.epsilon,
+            mmr_lambda=how.mmr_lambda,
+            epsilon=how.epsilon,
             rng=np.random.default_rng(hash64(request.request_id)),  # the same request gets the same list
         )
-        return Ranked(pool, features, scores, slate, anchors, degraded)
+        return slate if fresh is None else slate.followed_by(pool.repeated, fresh)
 
     def _gather(
         self,
@@ -117,7 +126,8 @@ class Recommender:
         return self.retriever.gather(
             anchors,
             interests,
-            exclude=context.excluded(request, user, now, self.policy.repeat_after_ms),
+            exclude=context.excluded(request),
+            clicked=context.clicked_lately(user, now, self.policy.repeat_after_ms),
             country=country,
             age=age,
             now=now,
@@ -126,7 +136,11 @@ class Recommender:
         )
 
     def answer(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Answer:
-        """Return the reply and its impression. With an empty catalogue, ``degraded`` has "candidates"."""
+        """Return the reply and its impression.
+
+        ``degraded`` has "candidates" when no item may be shown. It has "repeated" when the list ends with
+        items that the user clicked lately, because there were too few others.
+        """
         ranked = self.rank(request, user, anchors, now)
         model = ModelInfo(
             ranker=self.ranker.version if self.ranker else "",
@@ -154,5 +168,5 @@ class Recommender:
         """
         pool = self._gather(request, user, Anchors(), [], now, request.n)
         items = popular_items(self.catalog, request, pool, now)
-        degraded = [reason] if items else [reason, "candidates"]
+        degraded = [reason, *(["repeated"] if len(pool.repeated) else []), *([] if items else ["candidates"])]
         return Answer(RecReply(request.request_id, items, ModelInfo(), degraded), None)

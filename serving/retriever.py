@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,17 @@ from headrace.serving.filters.audience import allowed
 from headrace.serving.filters.excluded import not_excluded
 from headrace.serving.filters.published import published
 from headrace.serving.index.hot import HotIndex
-from headrace.serving.sources.names import CATALOG, COUNTRY, HOT, NEW, POPULAR, RISING, TRENDING, names_in
+from headrace.serving.sources.names import (
+    CATALOG,
+    COUNTRY,
+    HOT,
+    NEW,
+    POPULAR,
+    REPEATED,
+    RISING,
+    TRENDING,
+    names_in,
+)
 from headrace.serving.sources.neighbours import Anchors, Pairs
 from headrace.serving.sources.newest import Newest, newest
 from headrace.serving.sources.proposals import Proposals
@@ -28,6 +38,7 @@ I64 = npt.NDArray[np.int64]
 U16 = npt.NDArray[np.uint16]
 U64 = npt.NDArray[np.uint64]
 
+_NONE = np.zeros(0, np.uint64)
 #: The newest items that may be added when the sources propose too few candidates.
 _FILL = 1000
 
@@ -48,13 +59,23 @@ class Budget:
 class Pool:
     """The candidates of one request.
 
-    ``mask`` has the sources that proposed each one, uint16 ``(n,)``; ``catalog_rows`` are their rows in the
-    catalogue, int64 ``(n,)``.
+    Attributes
+    ----------
+    candidates
+        The candidates and their data, arrays ``(n,)``, in ascending order of the key.
+    mask
+        The sources that proposed each one, uint16 ``(n,)``.
+    catalog_rows
+        Their rows in the catalogue, int64 ``(n,)``.
+    repeated
+        Places of the candidates that the user clicked lately, int64 ``(m,)``: they come last on the list, in
+        this order.
     """
 
     candidates: Candidates
     mask: U16
     catalog_rows: I64
+    repeated: I64
 
     def sources(self, i: int) -> list[str]:
         """Return the names of the sources of candidate ``i``."""
@@ -121,6 +142,7 @@ class Retriever:
         now: int,
         limit: int,
         wanted: int = 0,
+        clicked: Sequence[int] = (),
     ) -> Pool:
         """Return at most ``limit`` candidates that may be shown.
 
@@ -141,18 +163,36 @@ class Retriever:
         wanted
             When there are fewer candidates than this, the items with the most clicks of all time and the
             newest items of the catalogue are added.
+        clicked
+            Items that are candidates only while there are fewer than ``wanted`` without them; the first ones
+            first.
         """
-        viewer = _Viewer(exclude, country, age, now)
+        viewer = _Viewer([*exclude, *clicked], country, age, now)
         pairs = Pairs.of(anchors.rows)
         proposals = self._ask_sources(pairs, interests, country, now)
         found = self._showable(proposals, viewer)
         if len(found.keys) < wanted:
             proposals.add(POPULAR, self._trending.ever[0])
-            proposals.add(CATALOG, newest(self._catalog, now, _FILL))
+            proposals.add(CATALOG, newest(self._catalog, now, _FILL + len(viewer.exclude)))
             found = self._showable(proposals, viewer)
+        again = _NONE
+        if len(found.keys) < wanted and len(clicked):
+            again = self._again(clicked, replace(viewer, exclude=exclude), wanted - len(found.keys))
+            proposals.add(REPEATED, again)
+            left_out = [*exclude, *(set(clicked) - set(again.tolist()))]
+            found = self._showable(proposals, replace(viewer, exclude=left_out))
         if len(found.keys) > limit:
             found = found.where(np.sort(np.argpartition(-found.strength, limit)[:limit]))
-        return Pool(self._candidates(found, pairs, country, now), found.mask, found.rows)
+        candidates = self._candidates(found, pairs, country, now)
+        return Pool(candidates, found.mask, found.rows, np.searchsorted(found.keys, again))
+
+    def _again(self, clicked: Sequence[int], viewer: _Viewer, count: int) -> U64:
+        """Return the first ``count`` of ``clicked`` that may be shown, uint64 ``(<=count,)``."""
+        keys = np.array(clicked, np.uint64)
+        proposals = Proposals()
+        proposals.add(REPEATED, keys)
+        out: U64 = keys[np.isin(keys, self._showable(proposals, viewer).keys)][:count]
+        return out
 
     def _ask_sources(self, pairs: Pairs, interests: list[F32], country: int, now: int) -> Proposals:
         b = self._budget

@@ -10,6 +10,10 @@ which the store has all rows. After a failure the rows after the mark are read f
     the store lost its data             the mark is missing (checked every 1 s)         everything
     it restarted with older rows        the run id has changed, so the mark is void     everything
     the former owner crashed            the mark is behind the end of the changelog     from the mark
+
+While the store has all rows of a partition, a beat says so to its readers once a second (see
+serving/store/protocol.py). Marks and a beat are written also when no row changes, so a store that has begun
+to refuse writes is noticed at once, and readers know within ``BEAT_S``.
 """
 
 from __future__ import annotations
@@ -227,13 +231,14 @@ class OnlineCopy(Service):
         return not self._away
 
     async def look(self) -> None:
-        """Compare the marks with those in the store, move them, and start the refills that are due."""
+        """Compare the marks with the store, move them, write beats; start the refills that are due."""
         parts = {n: part for n, part in self.parts.items() if self.owned(n)}
         try:
             async with self.marking:
                 found = await self.store.read_marks(self.kind, list(parts))
                 if self._back():
                     await self._move({n: p for n, p in parts.items() if p.fresh is None}, found)
+                    await self.store.beat(self.kind, [n for n, p in parts.items() if p.complete])
         except UnavailableError as exc:
             self.went_away(exc)
         if not self._away and any(part.owed for part in parts.values()):
@@ -245,8 +250,8 @@ class OnlineCopy(Service):
         for n, part in parts.items():
             if part.mark is None or found[n] != part.mark:
                 part.owed = True
-            elif part.safe > part.mark and not part.owed:
-                marks[n], seen[n] = part.safe, part.mark
+            elif not part.owed:  # also a mark that does not move: its writing is a test of the store
+                marks[n], seen[n] = max(part.safe, part.mark), part.mark
         if marks:
             done = await self.store.set_marks(self.kind, marks, seen)
             for n, position in marks.items():

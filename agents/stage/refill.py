@@ -112,6 +112,11 @@ class CopiedPartition:
     recent: dict[int, bytes | None] = field(default_factory=dict)
     before: dict[int, bytes | None] = field(default_factory=dict)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the online store has all rows, as far as is known."""
+        return self.mark is not None and not self.owed and self.fresh is None
+
     def undurable(self) -> dict[int, bytes | None]:
         """Return keys whose last change may not be in the changelog yet: ``HELD``, or None when removed."""
         return {**self.before, **self.recent}

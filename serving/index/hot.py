@@ -80,6 +80,10 @@ class HotIndex:
         elif self._alive.data["published"][row] != published:
             heapq.heappush(self._by_age, (published, key))
         self._alive.data["published"][row] = published
+        if len(self._by_age) > 2 * len(self._alive) + _FEW:  # items that were dropped or got another time
+            rows = self._alive.rows()
+            ages = zip(*(self._alive.data[name][rows].tolist() for name in ("published", "key")), strict=True)
+            self._by_age = sorted(ages)  # a sorted list is a heap
         return True
 
     def _add(self, key: int, point: int, vector: F32) -> None:

@@ -7,26 +7,29 @@ import contextlib
 import logging
 import secrets
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
+from headrace.serving.requests.link import Link
 from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import RecReply, RecRequest
-from headrace.streams.settings import HOUR_MS, Settings
+from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.fetching import ISOLATION
-from headrace.streams.transport.patience import be_patient
 
 log = logging.getLogger(__name__)
+
+#: Bounds of the pause between two attempts to connect again.
+MIN_PAUSE_S, MAX_PAUSE_S = 0.1, 2.0
 
 
 class RecClient:
     """Sends requests and matches replies to them. An asynchronous context manager, for one event loop.
+
+    After an outage of the broker, and when the reply topic was deleted, the client connects again by itself
+    (and makes the topic again). Replies that were written meanwhile are read.
 
     Parameters
     ----------
@@ -53,91 +56,101 @@ class RecClient:
         self._count = 0
         self._pending: dict[bytes, asyncio.Future[bytes]] = {}
         self._decoder = msgspec.json.Decoder(RecReply)
+        self._link: Link | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._producer: AIOKafkaProducer | None = None
-        self._consumer: AIOKafkaConsumer | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._trouble = ""  # why there is no connection; empty when there is one
 
     async def start(self) -> Self:
-        """Connect; on return, the client reads the reply topic.
+        """Connect; on return, the client reads the reply topic. After an error nothing is left open.
 
         Raises
         ------
         UnavailableError
-            When no broker answers.
+            When no broker answers, or the reply topic cannot be made.
+        HeadraceError
+            When the client is running already, or is stopped meanwhile.
         """
-        bootstrap = self._settings.brokers.split(",")
+        if self._reading is not None or self._opening is not None:
+            raise HeadraceError("the client is started already")
+        if self._stopping is not None and not self._stopping.done():
+            await asyncio.shield(self._stopping)
+        self._stopping, self._trouble = None, ""
+        self._link = Link(self._settings, self.reply_topic)
+        self._opening = asyncio.create_task(self._link.open())
         try:
-            await self._create_topic(bootstrap)
-            self._producer = AIOKafkaProducer(
-                bootstrap_servers=bootstrap, max_request_size=self._settings.max_message_bytes + 65_536
-            )
-            await self._producer.start()
-            self._consumer = AIOKafkaConsumer(
-                bootstrap_servers=bootstrap,
-                fetch_max_wait_ms=self._settings.fetch_max_wait_ms,
-                isolation_level=ISOLATION,
-            )
-            await self._consumer.start()
-            be_patient(self._consumer)
-            await self._join_end(self._consumer)
-        except KafkaError as exc:
-            await self.stop()
-            raise UnavailableError(f"no Kafka broker answers at {self._settings.brokers}: {exc}") from exc
-        self._reading = asyncio.create_task(self._read(self._consumer))
+            await self._opening
+        except asyncio.CancelledError:
+            if self._stopping is not None:
+                raise HeadraceError("the client was stopped while it was starting") from None
+            raise
+        finally:
+            self._opening = None
+        if self._stopping is not None:
+            raise HeadraceError("the client was stopped while it was starting")
+        self._reading = asyncio.create_task(self._read(self._link))
         return self
 
-    async def _create_topic(self, bootstrap: list[str]) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        try:
-            await admin.start()
-            if self.reply_topic not in await admin.list_topics():
-                config = {"retention.ms": str(HOUR_MS)}
-                replication = self._settings.replication
-                await admin.create_topics([NewTopic(self.reply_topic, 1, replication, topic_configs=config)])
-        finally:
-            await admin.close()
+    async def _read(self, link: Link) -> None:
+        """Pass on replies, for ever; connect again after an error, whatever it is."""
+        while True:
+            try:
+                while True:
+                    for record in await link.receive():
+                        self._take(record)
+            except (KafkaError, OSError, UnavailableError) as exc:
+                self._trouble = str(exc) or type(exc).__name__
+                log.warning("connecting again: %s", self._trouble, extra={"action": "broker_away"})
+            except Exception as exc:
+                self._trouble = f"reading replies failed: {exc!r}"
+                log.exception("connecting again", extra={"action": "broker_away"})
+            await link.close()
+            self._link = link = await self._again(link.positions)
+            self._trouble = ""
+            log.info("connected again", extra={"action": "broker_back"})
 
-    async def _join_end(self, consumer: AIOKafkaConsumer) -> None:
-        for _ in range(100):  # metadata of a topic just created may come late
-            await consumer._client.add_topic(self.reply_topic)
-            if found := consumer._client.cluster.partitions_for_topic(self.reply_topic):
-                break
-            await asyncio.sleep(0.02)
-            await consumer._client.force_metadata_update()
-        else:
-            raise UnavailableError(f"reply topic {self.reply_topic} could not be made")
-        tps = [TopicPartition(self.reply_topic, partition) for partition in found]
-        consumer.assign(tps)
-        for tp, end in (await consumer.end_offsets(tps)).items():
-            consumer.seek(tp, end)
+    def _take(self, record: Any) -> None:
+        waiting = self._pending.pop(dict(record.headers).get(PLAIN_ID, b""), None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(record.value or b"")
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        try:
-            while True:
-                for records in (await consumer.getmany(timeout_ms=1000)).values():
-                    for record in records:
-                        waiting = self._pending.pop(dict(record.headers).get(PLAIN_ID, b""), None)
-                        if waiting is not None and not waiting.done():
-                            waiting.set_result(record.value or b"")
-        except KafkaError as exc:
-            for waiting in self._pending.values():
-                if not waiting.done():
-                    waiting.set_exception(UnavailableError(f"reading replies failed: {exc}"))
+    async def _again(self, positions: dict[int, int]) -> Link:
+        """Open new connections; try until a broker answers."""
+        pause = MIN_PAUSE_S
+        while True:
+            link = Link(self._settings, self.reply_topic)
+            try:
+                await link.open(positions)
+            except UnavailableError as exc:
+                self._trouble = str(exc)
+            except Exception as exc:
+                self._trouble = f"connecting failed: {exc!r}"
+                log.exception("connecting failed", extra={"action": "broker_away"})
+            else:
+                return link
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_PAUSE_S)
 
     async def stop(self) -> None:
-        """Disconnect; calls that still wait raise ``CancelledError``."""
-        if self._reading is not None:
-            self._reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
-            self._reading = None
+        """Disconnect; calls that still wait raise ``CancelledError``. It may be called at any moment."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
+        await asyncio.shield(self._stopping)  # it goes on when the caller is cancelled
+
+    async def _stop(self) -> None:
+        for task in (self._opening, self._reading):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, HeadraceError):
+                    await task
+        self._reading = None
         for waiting in self._pending.values():
             waiting.cancel()
         self._pending.clear()
-        for part in (self._producer, self._consumer):
-            if part is not None:
-                await part.stop()
-        self._producer = self._consumer = None
+        if self._link is not None:
+            await self._link.close()
+            self._link = None
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -155,9 +168,9 @@ class RecClient:
         TimeoutError
             When no reply came in time.
         UnavailableError
-            When the broker does not accept the request, or reading replies failed.
+            When no broker takes the request. While the client is connecting again, it is raised at once.
         HeadraceError
-            When too many requests are waiting already.
+            When the client is not started or was stopped, or too many requests are waiting already.
         """
         body = await self.request(msgspec.json.encode(request), request.user_id.encode(), timeout_s=timeout_s)
         return self._decoder.decode(body)
@@ -166,25 +179,56 @@ class RecClient:
         self, value: bytes | None, key: bytes | None = None, *, timeout_s: float | None = None
     ) -> bytes:
         """Send any body to the request topic and return the reply's body. Raises as ``recommend``."""
-        if self._producer is None or self._reading is None:
-            raise HeadraceError("the client is not started")
-        if len(self._pending) >= self._max_pending:
-            raise HeadraceError(f"{len(self._pending)} requests are waiting for replies already")
+        link = self._ready()
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
         self._count += 1
         correlation_id = f"{self._tag}-{self._count}".encode()
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = waiting  # before the send: the reply may arrive before it returns
         headers = [(PLAIN_TOPIC, self.reply_topic.encode()), (PLAIN_ID, correlation_id)]
+        sending = asyncio.create_task(link.send(self._request_topic, value, key, headers))
+        sending.add_done_callback(_seen)
+        taken = False
         try:
-            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
-                await self._producer.send(self._request_topic, value, key=key, headers=headers)
+            async with asyncio.timeout(timeout_s) as limit:
+                either: set[asyncio.Future[Any]] = {sending, waiting}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    sending.result()
+                    taken = True
                 return await waiting
-        except KafkaError as exc:
-            raise UnavailableError(f"the request was not taken: {exc}") from exc
+        except (KafkaError, TimeoutError) as exc:
+            if taken:
+                raise TimeoutError(f"no reply within {timeout_s:g} s{self._because()}") from None
+            if limit.expired():
+                text = f"no broker took the request within {timeout_s:g} s{self._because()}"
+                raise UnavailableError(text) from None
+            raise UnavailableError(f"the request was not taken: {exc!r}{self._because()}") from exc
         finally:
+            sending.cancel()
             self._pending.pop(correlation_id, None)
+
+    def _ready(self) -> Link:
+        """Return the connections; raise when no request can be sent now."""
+        if self._stopping is not None:
+            raise HeadraceError("the client was stopped")
+        if self._link is None or self._reading is None:
+            raise HeadraceError("the client is not started")
+        if self._trouble:
+            raise UnavailableError(self._trouble)
+        if len(self._pending) >= self._max_pending:
+            raise HeadraceError(f"{len(self._pending)} requests are waiting for replies already")
+        return self._link
+
+    def _because(self) -> str:
+        return f" ({self._trouble})" if self._trouble else ""
 
     @property
     def pending(self) -> int:
         """Number of requests that wait for their replies."""
         return len(self._pending)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # else asyncio logs the error of a request whose caller has given up

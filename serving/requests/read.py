@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,12 @@ log = logging.getLogger(__name__)
 
 #: A request with a ``ts`` further behind its record is refused: the unit is wrong (seconds, not ms).
 MAX_BEHIND_MS = DAY_MS
+
+WRONG_PARTITION = (
+    "wrong_partition",
+    "",
+    "the key of a request decides its partition, by Kafka's default partitioner (murmur2)",
+)
 
 #: A request to answer, its record, and its reply address.
 Job = tuple[RecRequest, Any, ReplyAddress]
@@ -69,14 +75,20 @@ class RequestReader:
                 f"ts is {ts - record.timestamp} ms past the record's timestamp",
             )
 
-    def read(self, records: Iterable[Any]) -> tuple[list[Job], list[Reject]]:
-        """Return the requests to answer and the refused records, each in the order of ``records``."""
+    def read(self, records: Iterable[Any], misplaced: Collection[int] = ()) -> tuple[list[Job], list[Reject]]:
+        """Return the requests to answer and the refused records, each in the order of ``records``.
+
+        ``misplaced`` holds the offsets of records to refuse because they are in the wrong partition.
+        """
         jobs: list[Job] = []
         rejects: list[Reject] = []
         for record in records:
             address: ReplyAddress | None = None
             try:
                 address = self._address(record)
+                if record.offset in misplaced:
+                    rejects.append((record, address, RejectedError(*WRONG_PARTITION)))
+                    continue
                 jobs.append((self._decoder.one(Unwrapped(record, self._max_bytes)), record, address))
             except RejectedError as exc:
                 rejects.append((record, address, exc))

@@ -26,6 +26,17 @@ class Slate:
     propensity: npt.NDArray[np.float64]
     explored: npt.NDArray[np.bool_]
 
+    def followed_by(self, last: I64, places: I64) -> Slate:
+        """Return the list with the candidates ``last`` at its end, in this order and certain.
+
+        ``places`` are the places in the candidate arrays of the candidates that this list was made from.
+        """
+        return Slate(
+            np.concatenate([places[self.chosen], last]),
+            np.concatenate([self.propensity, np.ones(len(last))]),
+            np.concatenate([self.explored, np.zeros(len(last), bool)]),
+        )
+
 
 def rerank(
     score: npt.NDArray[np.float64],

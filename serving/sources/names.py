@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 #: Bit i of a candidate's mask is set when ``SOURCES[i]`` proposed it. New sources are added at the end.
-SOURCES = ("next", "together", "hot", "trending", "rising", "country", "new", "popular", "catalog")
-NEXT, TOGETHER, HOT, TRENDING, RISING, COUNTRY, NEW, POPULAR, CATALOG = range(len(SOURCES))
+SOURCES = (
+    "next", "together", "hot", "trending", "rising", "country", "new", "popular", "catalog", "repeated",
+)  # fmt: skip
+NEXT, TOGETHER, HOT, TRENDING, RISING, COUNTRY, NEW, POPULAR, CATALOG, REPEATED = range(len(SOURCES))
 
 
 def names_in(mask: int) -> list[str]:

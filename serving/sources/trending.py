@@ -69,6 +69,10 @@ class Trending:
         self._ever = None
         self._by_country, self._country_rows = {}, None
 
+    def forget(self) -> None:
+        """Compute the lists again at the next ``refresh``: rows were dropped, others may take their place."""
+        self._at = -1
+
     @property
     def ever(self) -> tuple[U64, F32]:
         """The items with the most clicks of all time, and those clicks; computed when asked for."""

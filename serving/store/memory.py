@@ -5,42 +5,55 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
-from headrace.serving.store.protocol import Keys, Kind
+from headrace.serving.store.protocol import BEAT_S, Keys, Kind
+from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.tables.rows import PackedRows
 
 
 class MemoryStore:
-    """An online store in memory. Nothing expires; an outage, a loss and a restart can be simulated.
+    """An online store in memory. Rows do not expire; an outage, a loss and a restart can be simulated.
+
+    Parameters
+    ----------
+    clock
+        Beats expire by it.
 
     Attributes
     ----------
     away
         True: every call raises ``UnavailableError``.
+    read_only
+        True: every call that writes raises ``UnavailableError``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._beats: dict[tuple[Kind, int], float] = {}
         self._rows: dict[tuple[Kind, int], bytes] = {}
         self._marks: dict[tuple[Kind, int], tuple[str, int]] = {}
         self._run_id = self._seen_run_id = secrets.token_hex(8)
-        self.away = False
+        self.away = self.read_only = False
 
     def lose(self) -> None:
         """Delete all data, as ``FLUSHALL`` does."""
         self._rows.clear()
         self._marks.clear()
+        self._beats.clear()
 
     def restart(self) -> None:
         """Change the run id; the data stays."""
         self._run_id = secrets.token_hex(8)
 
-    def _answer(self) -> None:
+    def _answer(self, *, write: bool = False) -> None:
         if self.away:
             raise UnavailableError("the store is away")
+        if write and self.read_only:
+            raise UnavailableError("the store takes no writes")
 
     async def put(self, kind: Kind, rows: PackedRows) -> None:
         """Write packed rows."""
-        self._answer()
+        self._answer(write=True)
         self._rows.update(zip([(kind, k) for k in rows.keys.tolist()], rows, strict=True))
 
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
@@ -50,7 +63,7 @@ class MemoryStore:
 
     async def drop(self, kind: Kind, keys: Keys) -> None:
         """Remove rows."""
-        self._answer()
+        self._answer(write=True)
         for key in keys:
             self._rows.pop((kind, int(key)), None)
 
@@ -68,10 +81,21 @@ class MemoryStore:
         self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
     ) -> set[int]:
         """Write marks."""
-        self._answer()
+        self._answer(write=True)
         done = {p for p in marks if seen is None or self._mark(kind, p, self._seen_run_id) == seen[p]}
         self._marks.update({(kind, p): (self._seen_run_id, marks[p]) for p in done})
         return done
+
+    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
+        """Note the time of the beats."""
+        self._answer(write=True)
+        self._beats.update(dict.fromkeys([(kind, p) for p in partitions], self._clock.monotonic()))
+
+    async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
+        """Return the partitions that have a beat."""
+        self._answer()
+        since = self._clock.monotonic() - BEAT_S
+        return {p for p in partitions if self._beats.get((kind, p), since) > since}
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -7,11 +7,16 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
     <prefix>n:<16 hex digits>   string   packed neighbours.ROW    item_ttl_s after it was last written
     <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
     <prefix>m:<u|n|i>           hash     partition -> mark        never
+    <prefix>w:<u|n|i>:<number>  string   "1"                      BEAT_S after it was last written
 
 A *mark* is "<run id> <position>", one for each partition of a kind: all records of the partition's changelog
 before ``position`` have been written here. When Redis loses its data, the marks are lost with the rows. A
 mark is void when its run id is not the server's present one (``INFO server``): a restart may have restored
 older rows. If a hosted Redis does not return a run id, it is empty, and only a missing mark shows a loss.
+
+A *beat* (``w:``) is written once a second, for each partition, by the worker that writes its rows, while the
+store has all of them. Readers need no clock: a beat that is missing says that rows may be missing or old. The
+worker may be down, the store may take no writes or have lost data, or a refill is not done yet.
 
 Each row is written with one ``SET``, so any cluster node, proxy or Redis without scripts takes it. The marks
 of a kind are one key: several nodes that lose their data one by one would need one key each.
@@ -31,6 +36,8 @@ from headrace.streams.tables.rows import PackedRows
 Kind = Literal["u", "n", "i"]
 Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
 
+#: A beat expires after this time, s.
+BEAT_S = 5
 #: An unreachable store is probed this often.
 PROBE_S = 0.25
 
@@ -68,6 +75,12 @@ class OnlineStore(Protocol):
         -------
         The partitions whose mark was written.
         """
+
+    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
+        """Say for the next ``BEAT_S`` that the store has all rows of these partitions; see above."""
+
+    async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
+        """Return the partitions for which ``beat`` was called in the last ``BEAT_S``."""
 
     async def close(self) -> None:
         """Close the connections."""

@@ -15,8 +15,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from headrace.serving.store.connections import abort, within
 from headrace.serving.store.marks import SET_MARKS, position_in, set_marks_arguments
-from headrace.serving.store.protocol import PROBE_S, Keys, Kind
-from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_rows
+from headrace.serving.store.protocol import BEAT_S, PROBE_S, Keys, Kind
+from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_beats, set_rows
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
@@ -109,15 +109,15 @@ class RedisStore:
                     self._redis.mget([f"{start}{key:016x}" for key in keys]), self._read_timeout_s
                 )
         except UnavailableError:
-            self._probe = asyncio.create_task(self._until_back())
+            self._probe = asyncio.create_task(self._until_back(f"{start}{0:016x}"))
             raise
         return [row if isinstance(row, bytes) else None for row in rows]
 
-    async def _until_back(self) -> None:
+    async def _until_back(self, key: str) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
             with contextlib.suppress(TimeoutError, RedisError, OSError, EOFError, RuntimeError):
-                await self._redis.ping()
+                await self._redis.mget([key])  # not a ping: that may be allowed when reading is not
                 log.info("Redis answers again", extra={"action": "store_up"})
                 return
 
@@ -145,6 +145,22 @@ class RedisStore:
             call = self._redis.eval(SET_MARKS, 1, self._marks(kind), *args)
             done = await within(call, self._timeout_s)
         return {int(partition) for partition in done}
+
+    def _beats(self, kind: Kind) -> str:
+        return f"{self._prefix}w:{kind}:"
+
+    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
+        """Write beats, in the way in which rows are written: a store that refuses rows refuses these."""
+        if partitions:
+            packed = set_beats(self._beats(kind).encode(), BEAT_S, partitions)
+            await self._write(packed, SET_REPLY * len(partitions))
+
+    async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
+        """Read beats in one round trip."""
+        keys = [f"{self._beats(kind)}{partition}" for partition in partitions]
+        with _unavailable():
+            found = await within(self._redis.mget(keys), self._timeout_s) if keys else []
+        return {p for p, beat in zip(partitions, found, strict=True) if beat is not None}
 
     async def close(self) -> None:
         """Close the connections."""

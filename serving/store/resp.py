@@ -25,6 +25,13 @@ def set_rows(start: bytes, ttl_s: int, rows: PackedRows) -> memoryview:
     return set_commands(before, after, np.ascontiguousarray(rows.keys), rows.blob, rows.bounds)
 
 
+def set_beats(start: bytes, ttl_s: int, partitions: Sequence[int]) -> bytes:
+    """Return ``SET <start><partition> 1 EX <ttl_s>`` for every partition."""
+    keys = [b"%b%d" % (start, partition) for partition in partitions]
+    command = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$1\r\n1\r\n$2\r\nEX\r\n$%d\r\n%d\r\n"
+    return b"".join(command % (len(key), key, len(str(ttl_s)), ttl_s) for key in keys)
+
+
 def delete_rows(start: bytes, keys: Keys) -> bytes:
     """Return ``DEL <start><key as 16 hex digits>`` for every key."""
     before = b"*2\r\n$3\r\nDEL\r\n$%d\r\n%b" % (len(start) + 16, start)

@@ -29,6 +29,7 @@ PURE = (
 MAY_WIRE = {
     "headrace.serving.store.redis",
     "headrace.serving.requests.client",
+    "headrace.serving.requests.link",
     "headrace.serving.requests.replies",
 }
 #: Our packages that the oracle may import: it shares no code with the live system.

@@ -15,7 +15,7 @@ from headrace.models.learning import online as online_model
 from headrace.models.learning import ranker
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
-from headrace.serving.mirrors import Mirrors
+from headrace.serving.mirrors import COUNTRY_MS, CountryRows, Mirrors
 from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
@@ -108,3 +108,45 @@ def test_of_each_model_the_newest_that_fits_is_used(
     assert recommender.ranker is not None
     assert recommender.ranker.version == ranker_version
     assert [r.action for r in caplog.records] == ["model_refused"]  # type: ignore[attr-defined]
+
+
+def clicked(countries: range, ts: int) -> tuple[ItemState, list[Any]]:
+    """Return records of the country rows of one item, clicked once from each country at ``ts``."""
+    source = ItemState()
+    clicks = np.zeros(len(countries), ITEM_EVENT)
+    clicks["item"], clicks["ts"], clicks["amount"], clicks["kind"] = 1, ts, 1, KIND["click"]
+    clicks["country"] = list(countries)
+    source.apply(clicks, np.arange(len(clicks)))
+    rows = source.countries.rows()
+    keys = source.countries.data["key"][rows].tolist()
+    packed = source.countries.pack(rows)
+    return source, [record(row_key(k), v) for k, v in zip(keys, packed, strict=True)]
+
+
+def test_countries_that_producers_make_up_take_a_bounded_space() -> None:
+    recommender = Recommender(Policy())
+    mirrors = Mirrors(recommender, CountryRows(most=4000))
+    table = recommender.stats.countries
+    for n in range(20):
+        mirrors.item_countries(clicked(range(1000 * n + 1, 1000 * n + 1001), T0 + n)[1], T0 + n)
+        assert len(table) <= 4000
+        recommender.trending.refresh(T0 + n)
+    assert table.nbytes < 6_000_000
+    newest = np.array([1], np.uint64)
+    assert recommender.stats.country_clicks(newest, 20_000, T0 + 20).tolist() == [1.0]
+    assert recommender.trending.country(20_000)[0].tolist() == [1]
+
+
+def test_country_rows_that_count_for_no_request_any_more_are_dropped() -> None:
+    recommender = Recommender(Policy())
+    mirrors = Mirrors(recommender)
+    old, new = T0 - COUNTRY_MS - 1, T0 - COUNTRY_MS
+    mirrors.item_countries(clicked(range(1, 1001), old)[1], old)
+    mirrors.item_countries(clicked(range(2001, 2801), new)[1], old)
+    assert len(recommender.stats.countries) == 1800
+    mirrors.item_countries(clicked(range(5001, 7001), T0)[1], T0)
+    table = recommender.stats.countries
+    assert len(table) == 2800
+    assert set(table.data["last_click"][table.rows()].tolist()) == {new, T0}
+    again = clicked(range(1, 2), T0)[1]
+    assert mirrors.item_countries(again, T0) == 1, "a dropped row comes back whole with its next click"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import item
+from worlds import World, here, item, request
 
 from headrace.serving.catalog import Catalog
 from headrace.serving.filters import audience
@@ -36,3 +36,27 @@ def test_rules_of_many_rows_at_once() -> None:
     assert audience.allowed(catalog, rows, hash64("US"), 20).tolist() == [n % 2 == 0 for n in range(30)]
     assert audience.allowed(catalog, rows, hash64("BR"), 5).tolist() == [n % 3 != 0 for n in range(30)]
     assert audience.allowed(catalog, rows[:0], 0, -1).shape == (0,)
+
+
+@given(
+    st.sampled_from(["DE", "de", "De", "dE"]),
+    st.sampled_from(["DE", "de", "De", "dE"]),
+    st.sampled_from(["DE", "de", "De", "dE"]),
+)
+def test_codes_of_two_letters_match_in_any_case(rule: str, profile: str, context: str) -> None:
+    world = World()
+    world.publish(item("only", countries=[rule]))
+    world.publish(item("never", blocked_countries=[rule]))
+    world.profile("me", country=profile)
+    assert world.shown(request("me")) == ["ionly"]
+    assert world.shown(request("nobody", context=here(context))) == ["ionly"]
+    assert world.shown(request("me", context=here("fr"))) == ["inever"]
+
+
+def test_other_texts_match_as_they_are_written() -> None:
+    catalog, texts = Catalog(), ["BRA", "bra", "d\u017f"]
+    keys = [catalog.put(item(n, countries=[text])) for n, text in enumerate(texts)]
+    rows = catalog.table.find(keys)
+    for n, text in enumerate(texts):
+        assert np.flatnonzero(audience.allowed(catalog, rows, hash64(text), -1)).tolist() == [n]
+    assert not audience.allowed(catalog, rows, hash64("DS"), -1).any()

@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio as redis
 
 from headrace.demo.embedded import EmbeddedRedis
+from headrace.serving.store.protocol import BEAT_S
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
@@ -22,11 +23,14 @@ from headrace.streams.tables.rows import PackedRows
 async def test_rows_expire_and_marks_do_not(redis_settings: Settings, in_redis: RedisStore) -> None:
     await in_redis.put("u", PackedRows.of([255, 254], [b"row", b"another"]))
     await in_redis.set_marks("u", {0: 1})
+    await in_redis.beat("u", [0, 11])
     async with redis.from_url(redis_settings.redis_url) as client:
         prefix = redis_settings.topic_prefix
         assert 990 <= await client.ttl(f"{prefix}u:00000000000000ff") <= 1000
         assert 990 <= await client.ttl(f"{prefix}u:00000000000000fe") <= 1000
         assert await client.ttl(f"{prefix}m:u") == -1
+        for partition in (0, 11):
+            assert 0 < await client.pttl(f"{prefix}w:u:{partition}") <= 1000 * BEAT_S
 
 
 async def test_a_mark_of_another_run_id_is_void() -> None:

@@ -73,3 +73,13 @@ async def test_a_mark_moves_only_from_where_it_was_seen(store: OnlineStore) -> N
 async def test_marks_can_be_written_before_any_is_read(store: OnlineStore) -> None:
     assert await store.set_marks("u", {0: 4}, {0: None}) == {0}
     assert await store.read_marks("u", [0]) == {0: 4}
+
+
+async def test_beats_are_kept_by_kind_and_partition(store: OnlineStore) -> None:
+    await store.beat("u", [])
+    assert await store.beating("u", [0, 1]) == set()
+    await store.beat("u", [0, 12])
+    await store.beat("n", [1])
+    assert await store.beating("u", [0, 1, 12]) == {0, 12}
+    assert await store.beating("n", range(3)) == {1}
+    assert await store.beating("u", []) == set()
