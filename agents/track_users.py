@@ -60,6 +60,7 @@ class UserStage:
             dtype=user_state.ROW,
             blank=user_state.BLANK[()],
             order=("offset", "shown_offset"),
+            lasting="has_profile",
         )
         self.partitions = StagePartitions([self.store], lambda states: UserPartition(states, s))
         self._out: list[npt.NDArray[np.void]] = []  # item-events not sent yet, in order

@@ -1,4 +1,4 @@
-"""A spill file on a disk that is full, read-only or loses rows: they stay in memory, and it heals by itself."""
+"""A spill file on a disk that is full, read-only or loses rows: rows stay in memory until it works again."""
 
 from __future__ import annotations
 
