@@ -59,7 +59,7 @@ class EvictedRows:
     @property
     def nbytes(self) -> int:
         """Return the bytes allocated in memory."""
-        return self._table.nbytes
+        return self._table.nbytes + self._spill.index_bytes
 
     @property
     def spill_bytes(self) -> int:

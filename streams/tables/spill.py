@@ -115,6 +115,11 @@ class Spill:
         return len(self._live) * SEGMENT_BYTES
 
     @property
+    def index_bytes(self) -> int:
+        """Bytes in memory of the keys written to each segment."""
+        return sum(keys.nbytes for some in self._keys for keys in some)
+
+    @property
     def live_bytes(self) -> int:
         """Bytes of the rows in the file."""
         return int(self._live.sum())
