@@ -129,40 +129,42 @@ class EvictedRows:
         """
         bad = [_NO_KEYS]
         for start in range(0, len(keys), _STEP):
-            part = keys[start : start + _STEP]
-            packed, sound = self._read(part)
-            rows.load([packed[i] for i in np.flatnonzero(sound).tolist()])
+            part, packed, sound = self._read(keys[start : start + _STEP])
+            rows.load(packed if sound.all() else [packed[i] for i in np.flatnonzero(sound).tolist()])
             if self._notes is not None:
                 self._notes.append(part[sound])
             self.drop(part[sound])
             bad.append(part[~sound])
         return np.concatenate(bad)
 
-    def _read(self, keys: U64) -> tuple[list[bytes], Bool]:
-        """Return packed rows, and which of them were read as they had been written, ``(n,)``."""
+    def _read(self, keys: U64) -> tuple[U64, list[bytes], Bool]:
+        """Return the keys in the order of the file, their packed rows, and which are as they were written."""
         here = self._table.data[self._table.find(keys)]
+        order = np.argsort(here["at"])
+        here = here[order]
         packed = self._spill.read(here["at"], here["size"].astype(np.int64))
-        sound = here["crc"] == np.array([zlib.crc32(row) for row in packed], np.uint32)
+        sound: Bool = here["crc"] == np.array([zlib.crc32(row) for row in packed], np.uint32)
         if not sound.all():
             self._spill.folder.broken(f"{np.count_nonzero(~sound)} rows cannot be read back")
-        return packed, sound
+        return here["key"], packed, sound
 
     def read(self, keys: U64) -> PackedRows:
-        """Return packed rows of evicted keys.
+        """Return packed rows of evicted keys, in any order.
 
         Raises
         ------
         LostRowsError
             When a row cannot be read.
         """
-        packed, sound = self._read(keys)
+        keys, packed, sound = self._read(keys)
         if not sound.all():
             raise LostRowsError(f"{np.count_nonzero(~sound)} evicted rows cannot be read from the disk")
         return PackedRows.of(keys, packed)
 
     def unreadable(self, keys: U64) -> U64:
-        """Return those of ``keys`` (evicted ones) whose rows cannot be read."""
-        return keys[~self._read(keys)[1]]
+        """Return those of ``keys`` (evicted ones) whose rows cannot be read, in any order."""
+        keys, _, sound = self._read(keys)
+        return keys[~sound]
 
     def same(self, keys: U64, packed: Sequence[bytes]) -> Bool:
         """Return which of ``packed`` are the very bytes of the evicted row of their key, bool ``(n,)``."""

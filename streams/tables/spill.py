@@ -181,22 +181,22 @@ class Spill:
             self.clear()
 
     def read(self, at: I64, sizes: I64) -> list[bytes]:
-        """Return rows by position and size; fewer bytes than that where the disk does not give them."""
+        """Return rows by position and size; fewer bytes than that where the disk does not give them.
+
+        Positions must be ascending.
+        """
         if not len(at):
             return []
-        order = np.argsort(at)
-        starts, ends = at[order], (at + sizes)[order]
-        cuts = np.flatnonzero(starts[1:] - ends[:-1] > GAP_BYTES) + 1
+        ends = at + sizes
+        cuts = np.flatnonzero(at[1:] - ends[:-1] > GAP_BYTES) + 1
         firsts, lasts = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(at)]])
-        begins = starts[firsts]
-        rows = spans = self._read(begins.tolist(), (ends[lasts - 1] - begins).tolist())
-        if len(spans) < len(at):
-            span = np.repeat(np.arange(len(spans)), lasts - firsts)
-            inside = np.stack([span, starts - begins[span], ends - begins[span]], axis=1).tolist()
-            rows = [spans[n][start:end] for n, start, end in inside]
-        sorted_back = np.empty(len(at), np.int64)
-        sorted_back[order] = np.arange(len(at))
-        return [rows[i] for i in sorted_back.tolist()]
+        begins = at[firsts]
+        spans = self._read(begins.tolist(), (ends[lasts - 1] - begins).tolist())
+        if len(spans) == len(at):
+            return spans
+        span = np.repeat(np.arange(len(spans)), lasts - firsts)
+        inside = np.stack([span, at - begins[span], ends - begins[span]], axis=1).tolist()
+        return [spans[n][start:end] for n, start, end in inside]
 
     def _read(self, begins: list[int], sizes: list[int]) -> list[bytes]:
         try:
