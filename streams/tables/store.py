@@ -117,7 +117,7 @@ class StateStore(FaustCollection):
     Raises
     ------
     TypeError
-        When ``dtype`` lacks one of the four fields, or ``lasting`` is not a bool field of it.
+        When ``dtype`` lacks one of the four fields or ``lasting``.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class StateStore(FaustCollection):
         merge_meta: MergeMeta = larger_mark,
         **options: Any,
     ) -> None:
-        missing = {"key", "offset", "updated", "layout"} - set(dtype.names or ())
+        missing = {"key", "offset", "updated", "layout", lasting or "key"} - set(dtype.names or ())
         if missing:
             raise TypeError(f"state store {name}: its rows lack the fields {sorted(missing)}")
         self.settings: Settings = app.headrace_settings
