@@ -63,10 +63,7 @@ ROW = np.dtype(
         ("followed", "<u8", (FOLLOWED,)),
         ("profile_offset", "<i8"),  # of the last record of `users` applied
         ("profile_ts", "<i8"),  # timestamp of that record, ms
-        (
-            "since",
-            "<i8",
-        ),  # the row counts events after this offset: the ``offset`` when it was last forgotten
+        ("since", "<i8"),  # the row counts events after this offset: the ``offset`` when it was last forgotten
         ("shown_since", "<i8"),  # the same for impressions
         *COUNTS.cells(),
     ]
