@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -81,6 +81,9 @@ bench-store: $(READY) ## Cost of writing rows to Redis, by several methods
 
 bench-join: $(READY) ## Memory and CPU of the outcome join, for a list of 20 slots
 	@$(BIN)/python bench/bench_join.py
+
+bench-evictions: $(READY) ## Cost of an event while half of the users of every batch are evicted (EVENTS=n, RUNS=n)
+	@$(BIN)/python bench/bench_evictions.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

@@ -36,7 +36,7 @@ from headrace.models.state.users import known
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoded, Decoder
 from headrace.streams.messages.columns import EventBatch, Limits, read_events
-from headrace.streams.messages.ids import hash_many
+from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Event, Item, UserProfile
 from headrace.streams.tables.partition import Changes
 from headrace.streams.tables.rows import PackedRows
@@ -66,6 +66,7 @@ class UserStage:
             dtype=user_state.ROW,
             blank=user_state.BLANK[()],
             order=user_state.ORDER,
+            lasting="has_profile",
         )
         self.partitions = StagePartitions([self.store], lambda states: UserPartition(states, s))
         self.forwarding = Forwarding(wiring)
@@ -191,7 +192,7 @@ class UserStage:
         for record, name in sorted(named, key=lambda pair: pair[0].offset):
             try:
                 if record.value is not None:
-                    self.catalog.catalog.check_id(name)
+                    self.catalog.catalog.check_id(hash64(name), name)
                 self._placing.here(batch, record, name, "item_id", None)
             except RejectedError as exc:
                 rejects.append((record, exc))

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     # Where things are
     brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port, comma-separated")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="online store")
-    data_dir: Path = Field(Path("var"), description="Parquet log")
+    data_dir: Path = Field(Path("var"), description="Parquet log, snapshots, evicted rows")
     topic_prefix: str = Field("", description="put before every topic, group and Redis key name")
 
     # Topics
@@ -91,12 +91,12 @@ class Settings(BaseSettings):
     memory_rows: int = Field(
         2_000_000,
         ge=1000,
-        description="rows of one table and partition kept in memory; idle ones are evicted",
+        description="rows of one table and partition kept in memory; others are in data_dir/spill",
     )
     state_ttl_s: int = Field(
         90 * 24 * 3600,
         ge=8 * 24 * 3600,
-        description="rows idle for longer, in event time, are deleted for good",
+        description="rows idle for longer, by event time and by the clock, are deleted for good",
     )
 
     # Features and retrieval

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import faust
 import numpy as np
@@ -18,6 +19,7 @@ from headrace.agents.stage.refill import Visible, changelog_reader, everything
 from headrace.agents.wiring import Wiring
 from headrace.serving.store.protocol import Kind
 from headrace.streams.errors import FencedError, UnavailableError
+from headrace.streams.tables.expiry import Expiry
 from headrace.streams.tables.partition import U64, StatePartition
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.tables.store import StateStore
@@ -25,8 +27,6 @@ from headrace.streams.tables.store import StateStore
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: Time between two searches for rows older than ``state_ttl_s``.
-EXPIRE_EVERY_MS = 60_000
 #: Pause before a failed read from the broker is tried again.
 RETRY_S = 1.0
 
@@ -44,7 +44,7 @@ def packed(state: StatePartition, keys: U64) -> list[bytes | None]:
 class CopiedStore:
     """A state store and, if it has one, its copy in the online store.
 
-    Changed rows are written to the copy; evicted rows are read back from it.
+    Changed rows are written to the copy. Evicted rows do not need it: they are on the local disk.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class CopiedStore:
     visible
         Says which packed rows readers of the online store may see.
     options
-        Options of ``StateStore``: dtype, blank, order.
+        Options of ``StateStore``: dtype, blank, order, lasting.
 
     Attributes
     ----------
@@ -76,14 +76,12 @@ class CopiedStore:
         **options: Any,
     ) -> None:
         self._wiring = wiring
-        self._kind = kind
-        self._expired: dict[int, int] = {}  # time of the last search for old rows (ms), by partition
+        self._expiry = WeakKeyDictionary[StatePartition, Expiry]()
         self.state_store = StateStore(
             app,
             topic,
             changelog=topic,
             sender=wiring.sender,
-            fetch=self._fetch if kind is not None else None,
             max_rows=wiring.settings.memory_rows,
             **options,
         )
@@ -99,14 +97,6 @@ class CopiedStore:
             if kind is not None
             else None
         )
-
-    async def _fetch(self, _partition: int, keys: U64) -> Sequence[bytes | None]:
-        if self._kind is None:
-            return []
-        try:
-            return await self._wiring.store.get(self._kind, keys.tolist())
-        except UnavailableError:
-            return []  # then they are read from the changelog
 
     def _owned(self, partition: int) -> bool:
         try:
@@ -140,23 +130,23 @@ class CopiedStore:
             self.copy.durable(state.number, state.position)
 
     async def make_room(self, state: StatePartition) -> None:
-        """Evict idle rows when there are more than ``memory_rows``; expire rows older than ``state_ttl_s``.
+        """Evict rows when there are more than ``memory_rows``; delete those idle for ``state_ttl_s``.
 
         Call it before ``restore``: between ``restore`` and the use of the rows, none may be evicted.
         """
-        state.evict(max_rows=self._wiring.settings.memory_rows)
-        settings, now = self._wiring.settings, self._wiring.clock.now_ms()
-        if now - self._expired.get(state.number, 0) >= EXPIRE_EVERY_MS and len(state.rows):
-            self._expired[state.number] = now
-            newest = int(state.rows.view()["updated"].max())
-            await self.hide(state.number, state.expire(newest - settings.state_ttl_s * 1000))
+        settings, clock = self._wiring.settings, self._wiring.clock
+        state.evict(max_rows=settings.memory_rows)
+        expiry = self._expiry.get(state)
+        if expiry is None:
+            expiry = self._expiry[state] = Expiry(settings.state_ttl_s * 1000, clock.monotonic())
+        await self.hide(state.number, expiry.look(state, clock.now_ms(), clock.monotonic()))
 
     async def restore(self, state: StatePartition, keys: Callable[[], U64]) -> None:
         """Bring the evicted ones of ``keys()`` into memory again; called only when rows are evicted."""
         if state.evicted_count:
             away = state.evicted(keys())
             if len(away):
-                await persist(lambda: self.state_store.restore(state.number, np.unique(away)))
+                await persist(lambda: self.state_store.restore(state.number, away))
 
 
 async def persist(read: Callable[[], Awaitable[T]]) -> T:

@@ -64,7 +64,7 @@ class ChangelogCopy:
     def reserve(self) -> None:
         """Allocate room for all rows that may come: growing step by step costs more than reading."""
         rows = min(self.end - self.part.position, MAX_ROOM_BYTES // self.part.rows.row_bytes)
-        self.part.reserve(rows if self.max_rows is None else min(rows, self.max_rows + APPLY_ROWS))
+        self.part.rows.reserve(rows if self.max_rows is None else min(rows, self.max_rows + APPLY_ROWS))
 
     def take(self, reader: Reader, fetched: Fetched) -> int:
         """Apply fetched records; return how many.
@@ -143,7 +143,7 @@ async def read_to_end(reader: Reader, copies: Iterable[ChangelogCopy]) -> int:
         count += pending[part.tp].take(reader, part)
         await asyncio.sleep(0)  # lets the consumer request the next records
     for copy in pending.values():
-        copy.part.trim()
+        copy.part.rows.trim()
     return count
 
 

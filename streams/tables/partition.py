@@ -1,26 +1,25 @@
-"""One partition of a state store: rows, meta records, which of them are dirty, which are evicted. Pure.
+"""One partition of a state store: rows, meta records, which of them are dirty, which are evicted.
 
 The states of a row::
 
     clean  --touch-->  dirty  --take-->  in flight  --written-->  clean  --evict-->  evicted
-                         ^-----put_back------'                      ^-----revive-----'
+                         ^-----put_back------'                      ^-----restore----'
 
-A *clean* row is in the changelog as it is in memory. Of an *evicted* row only the key, the offset, the time
-and a checksum stay in memory.
+A *clean* row is in the changelog as it is in memory. An *evicted* row is in a spill file on the local disk;
+only its key, its offset, its time and its place there are in memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from headrace.streams.tables.changes import (
     KEY_BYTES,
     U64,
+    Bool,
     Changes,
     MergeMeta,
     Rows,
@@ -29,14 +28,18 @@ from headrace.streams.tables.changes import (
     larger_mark,
     record_crc,
 )
-from headrace.streams.tables.evicted import EVICTED, EvictedRows
+from headrace.streams.tables.evicted import EvictedRows
+from headrace.streams.tables.late_writes import LateWrites
 from headrace.streams.tables.row_records import row_records
-from headrace.streams.tables.rows import RowTable, unpack
+from headrace.streams.tables.rows import WHOLE, PackedRows, RowTable, unpack
+from headrace.streams.tables.second_chance import SecondChance
+from headrace.streams.tables.spill import Spill, SpillFolder
 
-__all__ = ["EVICTED", "U64", "Changes", "Rows", "StatePartition", "key_bytes", "larger_mark", "record_crc"]
+__all__ = ["U64", "Changes", "Rows", "StatePartition", "key_bytes", "larger_mark", "record_crc"]
 
-#: When there are more rows than the limit, rows are evicted down to this share of it: so evictions are rare.
-EVICT_TO = 0.99
+#: When there are more rows than the limit, rows are evicted down to this share of it, but not many at once: a
+#: batch waits for it.
+EVICT_TO, EVICT_ROWS = 0.99, 4096
 _NO_KEYS: U64 = np.zeros(0, np.uint64)
 
 
@@ -64,6 +67,10 @@ class StatePartition:
         Chooses between two values of a meta record.
     order
         Names of the int64 fields that say which of two states of a row is newer, the most important first.
+    lasting
+        Name of a bool field; rows in which it is true never expire.
+    spills
+        Folder of the spill file of evicted rows; default: the system's folder of temporary files.
 
     Attributes
     ----------
@@ -77,6 +84,8 @@ class StatePartition:
         Changelog offset after the last record that ``rows`` and ``meta`` reflect. Own writes count.
     refused
         Number of changelog records that are not rows of this layout.
+    away
+        The evicted rows.
     """
 
     def __init__(
@@ -85,10 +94,18 @@ class StatePartition:
         rows: RowTable,
         merge_meta: MergeMeta = larger_mark,
         order: Sequence[str] = ("offset",),
+        *,
+        lasting: str | None = None,
+        spills: SpillFolder | None = None,
     ) -> None:
+        if lasting is not None and (
+            lasting not in (rows.dtype.names or ()) or rows.dtype[lasting] != np.bool_
+        ):
+            raise TypeError(f"rows have no bool field {lasting!r}")
         self.number = number
         self.rows = rows
         self.meta: dict[bytes, bytes] = {}
+        self.away = EvictedRows(Spill(spills or SpillFolder()), order[0], lasting)
         self.position = 0
         #: crc32 of the record before ``position``, -1 when not known. A snapshot stores it, to check later
         #: that the changelog is still the same one.
@@ -98,17 +115,15 @@ class StatePartition:
         #: Whether this worker owns the partition, or was its last owner.
         self.owned = False
         self._merge_meta = merge_meta
-        self._order = tuple(order)
+        self._lasting = lasting
         self._dirty = RowSet()
         self._deleted: set[int] = set()
         self._dirty_meta: set[bytes] = set()
         self._takes = self._put_back = 0
-        self._in_flight: dict[int, Changes] = {}  # taken, not known to be in the changelog
-        self._evicted = EvictedRows()
-        # Keys whose last changelog record is older than the row in memory: a worker wrote it that no longer
-        # owned the partition. Compaction would keep that record and drop the newer one.
-        self._overwritten: set[int] = set()
-        self._overwritten_meta: set[bytes] = set()
+        # Taken, not known to be in the changelog: the changes, and the numbers of their rows.
+        self._in_flight: dict[int, tuple[Changes, RowSet]] = {}
+        self._chance = SecondChance()
+        self._late = LateWrites(order)
 
     @property
     def refused(self) -> int:
@@ -128,22 +143,23 @@ class StatePartition:
     @property
     def evicted_count(self) -> int:
         """Number of evicted rows."""
-        return len(self._evicted)
+        return len(self.away)
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated for rows, their index and the evicted keys."""
-        return self.rows.nbytes + self._evicted.nbytes
+        """Bytes allocated in memory for rows, their index and the evicted keys."""
+        return self.rows.nbytes + self.away.nbytes
 
     # -- changing
 
     def touch(self, rows: Rows) -> None:
         """Mark rows as dirty (row numbers, int64 ``(n,)``; repeated ones are fine)."""
         self._dirty.add(rows, len(self.rows.data))
+        self._chance.use(rows, len(self.rows.data))
 
     def delete(self, keys: U64 | Sequence[int]) -> None:
         """Delete keys, evicted ones too; the next ``take`` contains their tombstones."""
-        wanted = np.asarray(keys, np.uint64)
+        wanted = np.unique(np.asarray(keys, np.uint64))
         self._forget(wanted)
         self._deleted.update(wanted.tolist())
 
@@ -151,7 +167,7 @@ class StatePartition:
         rows = self.rows.find(keys)
         self._dirty.discard(rows[rows >= 0])
         self.rows.drop(keys)
-        self._evicted.drop(keys)
+        self.away.drop(keys)
 
     def set_meta(self, key: bytes, value: bytes) -> None:
         """Set a meta record.
@@ -172,23 +188,19 @@ class StatePartition:
 
         Give them to ``StateStore.write`` or to ``put_back``: until then their rows cannot be evicted.
         """
-        rows = self._dirty.rows()
-        self._dirty.clear()
+        taken, self._dirty = self._dirty, RowSet()
         deleted, self._deleted = self._deleted, set()
+        gone = np.fromiter(deleted, np.uint64, len(deleted))
         if deleted:
-            gone = np.fromiter(deleted, np.uint64, len(deleted))
             back = self.rows.find(gone)
-            if (back >= 0).any():  # deleted, then made again: write the row, and no tombstone after it
-                rows = np.union1d(rows, back[back >= 0])
-                gone = gone[back < 0]
-        else:
-            gone = _NO_KEYS
+            taken.add(back[back >= 0], len(self.rows.data))  # deleted, then made again: no tombstone after it
+            gone = gone[back < 0]
         meta = {key: self.meta[key] for key in sorted(self._dirty_meta)}
         self._dirty_meta = set()
-        changes = Changes(self, self._takes + 1, self.rows.pack(rows), gone, meta)
+        changes = Changes(self, self._takes + 1, self.rows.pack(taken.rows()), gone, meta)
         if changes:
             self._takes += 1
-            self._in_flight[changes.number] = changes
+            self._in_flight[changes.number] = changes, taken
         return changes
 
     def written(self, changes: Changes) -> None:
@@ -222,78 +234,97 @@ class StatePartition:
     # -- memory
 
     def evict(self, before_ms: int | None = None, max_rows: int | None = None) -> U64:
-        """Drop clean rows from memory and remember their keys.
+        """Move clean rows from memory to the disk. When the disk cannot be written, they stay in memory.
 
         Parameters
         ----------
         before_ms
             Evict rows whose ``updated`` is before this time (ms).
         max_rows
-            When there are more rows than this, evict the longest idle ones, down to ``EVICT_TO`` of it.
+            When there are more rows than this, evict rows that were not used lately. When there are many
+            more, only a part of them is evicted: call it again later.
 
         Returns
         -------
         Keys of the evicted rows, uint64 ``(n,)``.
         """
-        keys = self._clean(self.rows.idle(before_ms)) if before_ms is not None else _NO_KEYS
-        self._evicted.move(self.rows, keys)
-        surplus = (
-            0 if max_rows is None or len(self.rows) <= max_rows else len(self.rows) - int(max_rows * EVICT_TO)
-        )
-        if surplus:
-            every = self._clean(self.rows.keys())
-            updated = self.rows.data["updated"][self.rows.find(every)]
-            if surplus < len(every):
-                every = every[np.argpartition(updated, surplus)[:surplus]]
-            self._evicted.move(self.rows, every)
-            keys = np.concatenate([keys, every])
-        return keys
+        moved = [_NO_KEYS]
+        if before_ms is not None:
+            moved.append(self.away.move(self.rows, self._clean(self.rows.idle(before_ms))))
+        if max_rows is not None and len(self.rows) > max_rows:
+            surplus = len(self.rows) - max_rows
+            wanted = max(min(surplus, EVICT_ROWS), surplus // 16)
+            wanted += min(max_rows - int(max_rows * EVICT_TO), EVICT_ROWS)
+            for keys in self._chance.candidates(self.rows, wanted, self._held):
+                moved.append(self.away.move(self.rows, keys))
+                if len(moved[-1]) < len(keys):
+                    break
+        return np.concatenate(moved)
+
+    def _held(self, rows: Rows) -> Bool:
+        """Return which rows (numbers) are not clean, bool ``(n,)``."""
+        held = self._dirty.has(rows)
+        for _, taken in self._in_flight.values():
+            held |= taken.has(rows)
+        return held
 
     def _clean(self, keys: U64) -> U64:
         """Return those of ``keys`` whose rows are clean; all of ``keys`` must be in memory."""
-        if self._dirty:
-            keys = keys[~self._dirty.has(self.rows.find(keys))]
-        for changes in self._in_flight.values():
-            keys = keys[~np.isin(keys, changes.rows.keys)]
-        return keys
+        return keys[~self._held(self.rows.find(keys))]
 
     def evicted(self, keys: U64 | None = None) -> U64:
         """Return the evicted ones among ``keys`` (None: all evicted keys)."""
-        return self._evicted.keys(keys)
+        return self.away.keys(keys)
+
+    def restore(self, keys: U64) -> U64:
+        """Bring evicted rows back into memory.
+
+        Returns
+        -------
+        Keys whose rows cannot be read from the disk, uint64 ``(m,)``. They stay evicted; see ``revive``.
+        """
+        return self.away.restore(self.rows, np.unique(self.evicted(keys)))
 
     def revive(self, packed: Sequence[bytes]) -> int:
-        """Bring evicted rows back into memory; return how many.
+        """Bring evicted rows that were read from the changelog back into memory; return how many.
 
-        A row is skipped when its bytes are not those of the evicted row: the online store may have an older
-        row, or one that never reached the changelog because a worker crashed.
+        A row is skipped when its bytes are not those of the evicted row: it is an older state of it.
         """
-        before = len(self._evicted)
         keys = unpack(packed, self.rows.dtype)[0]["key"]
-        same = self._evicted.same(keys, packed)
-        self._load(keys[same], [packed[i] for i in same.tolist()])
-        return before - len(self._evicted)
+        same = self.away.same(keys, packed)
+        self.rows.load([packed[i] for i in np.flatnonzero(same).tolist()])
+        before = len(self.away)
+        self.away.drop(np.unique(keys[same]))
+        return before - len(self.away)
 
-    def noting_evictions(self) -> contextlib.AbstractContextManager[list[npt.NDArray[Any]]]:
-        """Collect what is evicted meanwhile (dtype ``EVICTED``), also of rows that are restored again."""
-        return self._evicted.noting()
+    def packed(self, keys: U64) -> PackedRows:
+        """Return the packed rows of those of ``keys`` that have one, in memory or evicted, in any order.
 
-    def evicted_rows(self) -> npt.NDArray[Any]:
-        """Return a copy of what is known of evicted rows, dtype ``EVICTED``, ``(n,)``."""
-        return self._evicted.copy()
+        Raises
+        ------
+        LostRowsError
+            When an evicted row cannot be read.
+        """
+        rows = self.rows.find(keys)
+        away = self.away.keys(keys[rows < 0])
+        return PackedRows.joined([self.rows.pack(rows[rows >= 0]), self.away.read(away)])
 
-    def set_evicted_rows(self, evicted: npt.NDArray[Any]) -> None:
-        """Add evicted rows (dtype ``EVICTED``, ``(n,)``), except those whose rows are in memory."""
-        self._evicted.load(evicted[self.rows.find(evicted["key"]) < 0])
+    def add(self, packed: PackedRows, max_rows: int | None = None) -> None:
+        """Add rows that ``packed`` returned; those beyond ``max_rows`` are evicted at once."""
+        self.rows.load(list(packed))
+        self.away.settle(self.rows, packed.keys)
+        if max_rows is not None and len(self.rows) > max_rows:
+            self.away.move(self.rows, np.unique(packed.keys[self.rows.find(packed.keys) >= 0]))
 
-    def forget_evicted(self, keys: U64) -> None:
-        """Forget evicted keys whose rows were found nowhere."""
-        self._evicted.drop(keys)
+    def expire(self, before_ms: int, share: tuple[float, float] = WHOLE) -> U64:
+        """Delete clean and evicted rows with ``updated`` before ``before_ms``; return their keys.
 
-    def expire(self, before_ms: int) -> U64:
-        """Delete clean and evicted rows with ``updated`` before ``before_ms``; return their keys."""
-        old = self._clean(self.rows.idle(before_ms))
-        if len(self._evicted):
-            old = np.concatenate([old, self._evicted.idle(before_ms)])
+        Only the rows between two shares of all are looked at; see ``RowTable.part``.
+        """
+        old = self._clean(self.rows.idle(before_ms, share))
+        if self._lasting is not None:
+            old = old[~self.rows.data[self._lasting][self.rows.find(old)]]
+        old = np.concatenate([old, self.away.idle(before_ms, share)])
         if len(old):
             self.delete(old)
         return old
@@ -303,22 +334,10 @@ class StatePartition:
     def reset(self) -> None:
         """Forget everything: the state is that before the first changelog record."""
         self.rows.drop(self.rows.keys())
-        self._evicted.drop(self._evicted.keys())
+        self.away.clear()
         self.meta.clear()
-        self._overwritten.clear()
-        self._overwritten_meta.clear()
+        self._late.take()
         self.position, self.last_crc, self.from_file = 0, -1, False
-
-    def reserve(self, rows: int) -> None:
-        """Allocate room for rows in an empty partition. Unused room costs address space, not memory."""
-        if rows > len(self.rows.data) and not len(self.rows.view()):
-            with contextlib.suppress(MemoryError):
-                self.rows.data = np.zeros(rows, self.rows.dtype)
-
-    def trim(self) -> None:
-        """Free the room that is not used."""
-        with contextlib.suppress(ValueError):  # the array is referenced elsewhere
-            self.rows.data.resize(max(1, len(self.rows.view())))
 
     def apply(self, records: Sequence[ChangelogRecord], position: int) -> None:
         """Apply changelog records, in offset order; ``position`` is the changelog offset after them.
@@ -332,7 +351,7 @@ class StatePartition:
                 self._read_meta(key, value)
             if len(split.deleted):
                 self._forget(split.deleted)
-                self._overwritten.difference_update(split.deleted.tolist())
+                self._late.deleted(split.deleted)
             if split.rows:
                 self._load(split.keys, split.rows)
             last = records[-1]
@@ -348,42 +367,22 @@ class StatePartition:
             return
         kept = value if known is None else self._merge_meta(key, known, value)
         self.meta[key] = kept
-        (self._overwritten_meta.discard if kept == value else self._overwritten_meta.add)(key)
+        self._late.compare_meta(key, value, kept)
 
     def _load(self, keys: U64, values: list[bytes]) -> None:
         taken = self.rows.load(values)
-        if taken < len(values) or self._overwritten:
-            self._compare(values)
-        if len(self._evicted):
-            self._evicted.settle(keys, self.rows)
-
-    def _compare(self, values: list[bytes]) -> None:
-        """Note the keys whose last record in ``values`` is older than the row in memory."""
-        written, sound = unpack(values, self.rows.dtype)
-        written = written[sound]
-        # Keep the last record of each key: `unique` finds the first one of the reversed array.
-        _, at = np.unique(written["key"][::-1], return_index=True)
-        written = written[len(written) - 1 - at]
-        rows = self.rows.find(written["key"])
-        written, rows = written[rows >= 0], rows[rows >= 0]
-        older, equal = np.zeros(len(rows), bool), np.ones(len(rows), bool)
-        for name in self._order:
-            there, here = written[name], self.rows.data[name][rows]
-            older |= equal & (there < here)
-            equal &= there == here
-        self._overwritten.difference_update(written["key"][~older].tolist())
-        self._overwritten.update(written["key"][older].tolist())
+        if self.away.settle(self.rows, keys) or taken < len(values) or self._late:
+            self._late.compare(values, self.rows)
 
     def own(self) -> None:
         """Become the owner; mark as dirty what is newer in memory than its last changelog record.
 
         A former owner wrote those records too late.
         """
-        keys = np.fromiter(self._overwritten, np.uint64, len(self._overwritten))
+        keys, meta = self._late.take()
         rows = self.rows.find(keys)
         self.touch(rows[rows >= 0])
-        self._dirty_meta.update(self._overwritten_meta & self.meta.keys())
-        self._overwritten, self._overwritten_meta = set(), set()
+        self._dirty_meta.update(meta & self.meta.keys())
 
     def successor(self) -> StatePartition:
         """Return a new partition object with the same state; this one must not be used any more."""

@@ -252,8 +252,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         if part is None:
             part = table.new_partition(tp.partition)
             if table.snapshots is not None:
-                await asyncio.to_thread(read_snapshot, part, table.snapshots, table.changelog, begin, end)
-                part.evict(max_rows=table.max_rows)
+                where = table.snapshots, table.changelog, begin, end, table.max_rows
+                await asyncio.to_thread(read_snapshot, part, *where)
             self._held[tp] = part
         return ChangelogCopy(tp, part, begin, end, table.max_rows)
 

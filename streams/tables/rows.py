@@ -12,6 +12,7 @@ newer (``offset``).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
@@ -29,6 +30,8 @@ Rows = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
+#: All rows, as a share.
+WHOLE = (0.0, 1.0)
 _FIRST_CAPACITY = 64
 #: Most bytes by which an array grows at once.
 _STEP_BYTES = 16 * 1024 * 1024
@@ -235,9 +238,17 @@ class RowTable:
         self.data["key"][rows] = 0
         return len(rows)
 
-    def idle(self, before_ms: int) -> U64:
-        """Return the keys of rows whose ``updated`` is before ``before_ms``, uint64 ``(n,)``."""
-        view = self.view()
+    def part(self, share: tuple[float, float] = WHOLE) -> npt.NDArray[Any]:
+        """Return the rows ever used between two shares of all, such as 0.25 and 0.5; see ``view``."""
+        used = self._index.used
+        return self.data[int(used * share[0]) : int(used * share[1])]
+
+    def idle(self, before_ms: int, share: tuple[float, float] = WHOLE) -> U64:
+        """Return the keys of rows whose ``updated`` is before ``before_ms``, uint64 ``(n,)``.
+
+        Only the rows between two shares of all are looked at; see ``part``.
+        """
+        view = self.part(share)
         keys: U64 = view["key"][(view["updated"] < before_ms) & (view["key"] != 0)]
         return keys
 
@@ -259,6 +270,17 @@ class RowTable:
         rows, new = self._index.take(given.keys)
         self._grow()
         return given.put(self.data, rows, new, self._order_at)
+
+    def reserve(self, rows: int) -> None:
+        """Allocate room for rows in an empty table. Unused room costs address space, not memory."""
+        if rows > len(self.data) and not self._index.used:
+            with contextlib.suppress(MemoryError):
+                self.data = np.zeros(rows, self.dtype)
+
+    def trim(self) -> None:
+        """Free the room that is not used."""
+        with contextlib.suppress(ValueError):  # the array is referenced elsewhere
+            self.data.resize(max(1, self._index.used))
 
     def _grow(self) -> None:
         """Grow ``data`` to hold all row numbers in use, and some more."""

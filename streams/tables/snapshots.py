@@ -1,8 +1,9 @@
 """Snapshots: the rows of a partition in a file, so that a start reads only the rest of the changelog.
 
-A file is ``header (1 KiB) | rows | evicted rows | meta records``. The header has the size of each part and
-the changelog offset that the file reflects. A file that does not fit in every respect is refused: reading the
-changelog from its beginning is always right, only slower.
+A file is ``header (1 KiB) | rows | evicted rows | meta records``. Rows in memory are copied as they are,
+evicted rows are packed, in pieces (``_piece``). The header has the size of each part and the changelog offset
+that the file reflects. A file that does not fit in every respect is refused: reading the changelog from its
+beginning is always right, only slower.
 
 Rows are copied in pieces while agents change them. So a row in the file is as of the file's offset *or
 newer*. Therefore the file gets its final name only when the changelog has everything that the file may hold.
@@ -24,14 +25,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from headrace.streams.clock import now_ms
-from headrace.streams.tables.partition import EVICTED, StatePartition
+from headrace.streams.tables.changes import U64
+from headrace.streams.tables.partition import StatePartition
+from headrace.streams.tables.rows import PackedRows
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 1024
 #: Bytes of rows copied at once. This blocks the event loop for 1-2 ms.
 CHUNK_BYTES = 4 * 1024 * 1024
+#: Evicted rows read from the disk at once.
+CHUNK_ROWS = 1000
 #: An older file is not used: compaction keeps a tombstone for a day (delete.retention.ms). When the tombstone
 #: is gone, a row deleted after the snapshot would come back.
 MAX_AGE_S = 12 * 3600
@@ -110,6 +115,13 @@ async def write_snapshot(
     durable
         Called with ``part.promise()``. Waits until the changelog has that state and returns True, or returns
         False when that will not happen.
+
+    Raises
+    ------
+    LostRowsError
+        When an evicted row cannot be read from the disk.
+    OSError
+        When the file cannot be written.
     """
     header: dict[str, Any] = {
         "version": VERSION,
@@ -123,18 +135,15 @@ async def write_snapshot(
     }
     file = await asyncio.to_thread(_File, snapshot_path(folder, topic, part.number))
     try:
-        # A row that is evicted or restored meanwhile may be missing among the rows. So the file has all that
-        # was evicted before, meanwhile, and afterwards: a restored row may lie in a place that was copied
-        # before.
-        with part.noting_evictions() as meanwhile:
-            before = part.evicted_rows()
+        # A row that is evicted while rows are copied is among the evicted ones afterwards. Only a row that is
+        # brought back, to a place that was copied before, is nowhere: so these are noted.
+        with part.away.noting() as back:
             header["rows"] = await _append_rows(part, file)
-            evicted = np.concatenate([before, *meanwhile, part.evicted_rows()])
-        evicted = evicted[np.unique(evicted["key"], return_index=True)[1]]
+            keys = [part.evicted(), *back]
+        header["spilled_bytes"] = await _append_spilled(part, file, np.concatenate(keys))
         meta = json.dumps({key.hex(): value.hex() for key, value in part.meta.items()}).encode()
         promise = part.promise()
-        header["cold"], header["meta_bytes"] = len(evicted), len(meta)
-        await asyncio.to_thread(file.append, evicted.view(np.uint8))
+        header["meta_bytes"] = len(meta)
         await asyncio.to_thread(file.append, meta)
         await asyncio.to_thread(file.finish, header)
         if not await durable(promise):
@@ -157,13 +166,36 @@ async def _append_rows(part: StatePartition, file: _File) -> int:
     return count
 
 
-def read_snapshot(part: StatePartition, folder: Path, topic: str, begin: int, end: int) -> bool:
+async def _append_spilled(part: StatePartition, file: _File, keys: U64) -> int:
+    """Copy the rows of ``keys`` that still have one into the file; return how many bytes that are."""
+    size = 0
+    for start in range(0, len(keys), CHUNK_ROWS):
+        piece = _piece(part.packed(keys[start : start + CHUNK_ROWS]))
+        size += len(piece)
+        await asyncio.to_thread(file.append, piece)
+    return size
+
+
+def _piece(packed: PackedRows) -> bytes:
+    """Return packed rows as bytes: how many, their keys, where each ends (8 bytes each), the rows."""
+    start, end = packed.bounds[0], packed.bounds[-1]
+    ends = packed.bounds[1:] - start
+    return b"".join(
+        [len(packed).to_bytes(8, "little"), packed.keys.tobytes(), ends.tobytes(), packed.blob[start:end]]
+    )
+
+
+def read_snapshot(
+    part: StatePartition, folder: Path, topic: str, begin: int, end: int, max_rows: int | None = None
+) -> bool:
     """Fill an empty partition from its snapshot.
 
     Parameters
     ----------
     begin, end
         First offset and end offset of the changelog partition now.
+    max_rows
+        Most rows in memory; the others are evicted. None: all are in memory.
 
     Returns
     -------
@@ -173,7 +205,7 @@ def read_snapshot(part: StatePartition, folder: Path, topic: str, begin: int, en
     try:
         with path.open("rb") as file:
             header = _read_header(file, part, topic, begin, end, path.stat().st_size)
-            _read_body(file, part, header)
+            _read_body(_Body(file), part, header, max_rows)
     except FileNotFoundError:
         return False
     except (_MisfitError, OSError) as exc:
@@ -192,7 +224,7 @@ def _read_header(
 ) -> dict[str, Any]:
     try:
         header = json.loads(file.read(HEADER_BYTES))
-        whole = HEADER_BYTES + header["rows"] * header["row_bytes"] + header["cold"] * EVICTED.itemsize
+        whole = HEADER_BYTES + header["rows"] * header["row_bytes"] + header["spilled_bytes"]
         whole += header["meta_bytes"]
         position, version = int(header["position"]), header["version"]
         age = now_ms() / 1000 - int(header["written_s"])
@@ -208,7 +240,7 @@ def _read_header(
     for name, value in wanted.items():
         if header.get(name) != value:
             raise _MisfitError(f"its {name} is {header.get(name)!r}, not {value!r}")
-    if size != whole or min(header["rows"], header["cold"], header["meta_bytes"]) < 0:
+    if size != whole or min(header["rows"], header["spilled_bytes"], header["meta_bytes"]) < 0:
         raise _MisfitError(f"version {version} of it has {size} bytes, not {whole}")
     if not -60 <= age <= MAX_AGE_S:
         raise _MisfitError(f"it is {age / 3600:.1f} hours old, at most {MAX_AGE_S // 3600} are allowed")
@@ -217,21 +249,56 @@ def _read_header(
     return dict(header)
 
 
-def _read_body(file: BinaryIO, part: StatePartition, header: dict[str, Any]) -> None:
-    step, left, crc = max(1, CHUNK_BYTES // part.rows.row_bytes), header["rows"], 0
-    part.reserve(left)
+class _Body:
+    """The part of a file after its header, while it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.crc = 0
+
+    def into(self, content: memoryview) -> None:
+        """Fill ``content``."""
+        if self._file.readinto(content) != len(content):  # type: ignore[attr-defined]
+            raise _MisfitError("it ends early")
+        self.crc = zlib.crc32(content, self.crc)
+
+    def read(self, size: int) -> bytes:
+        """Return the next ``size`` bytes."""
+        content = self._file.read(size)
+        if len(content) != size:
+            raise _MisfitError("it ends early")
+        self.crc = zlib.crc32(content, self.crc)
+        return content
+
+
+def _read_body(body: _Body, part: StatePartition, header: dict[str, Any], max_rows: int | None) -> None:
+    step, left = max(1, CHUNK_BYTES // part.rows.row_bytes), header["rows"]
+    part.rows.reserve(left if max_rows is None else min(left, max_rows + step))
     chunk = np.empty(min(step, left), part.rows.dtype)
     while left:
         rows = chunk[: min(step, left)]
-        content = rows.view(np.uint8).data
-        if file.readinto(content) != len(content):  # type: ignore[attr-defined]
-            raise _MisfitError("it ends early")
-        crc = zlib.crc32(content, crc)
+        body.into(rows.view(np.uint8).data)
         part.rows.load(rows)
+        part.evict(max_rows=max_rows)
         left -= len(rows)
-    evicted = file.read(header["cold"] * EVICTED.itemsize)
-    meta = file.read()
-    if _header_crc(header, zlib.crc32(meta, zlib.crc32(evicted, crc))) != header["crc"]:
+    left = header["spilled_bytes"]
+    while left:
+        packed = _read_piece(body, left)
+        part.add(packed, max_rows)
+        left -= 8 + 16 * len(packed) + len(packed.blob)
+    meta = body.read(header["meta_bytes"])
+    if _header_crc(header, body.crc) != header["crc"]:
         raise _MisfitError("its checksum is wrong")
-    part.set_evicted_rows(np.frombuffer(evicted, EVICTED))
     part.meta.update({bytes.fromhex(key): bytes.fromhex(value) for key, value in json.loads(meta).items()})
+
+
+def _read_piece(body: _Body, left: int) -> PackedRows:
+    """Read a piece of at most ``left`` bytes."""
+    count = int.from_bytes(body.read(8), "little")
+    if 8 + 16 * count > left:
+        raise _MisfitError("its evicted rows cannot be read")
+    keys, ends = np.frombuffer(body.read(8 * count), "<u8"), np.frombuffer(body.read(8 * count), "<i8")
+    bounds = np.concatenate([np.zeros(1, np.int64), ends])
+    if (np.diff(bounds) < 0).any() or 8 + 16 * count + bounds[-1] > left:
+        raise _MisfitError("its evicted rows cannot be read")
+    return PackedRows(keys, body.read(int(bounds[-1])), bounds)

@@ -44,9 +44,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import faust
 import numpy as np
@@ -57,20 +57,19 @@ from mode import Service
 from headrace.streams.errors import FencedError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.changes import U64, Changes, MergeMeta, Rows, larger_mark, record_crc
+from headrace.streams.tables.evicted import LostRowsError
 from headrace.streams.tables.faust_collection import FaustCollection
+from headrace.streams.tables.lost_rows import restore_lost
 from headrace.streams.tables.partition import StatePartition
-from headrace.streams.tables.row_records import row_records
 from headrace.streams.tables.rows import RowTable
 from headrace.streams.tables.snapshots import write_snapshot
+from headrace.streams.tables.spill import SpillFolder
 from headrace.streams.topics.reader import read_partition
 from headrace.streams.topics.sender import BatchSender, Written
 
-__all__ = ["Changes", "Fetch", "StatePartition", "StateStore", "larger_mark"]
+__all__ = ["Changes", "StatePartition", "StateStore", "larger_mark"]
 
 log = logging.getLogger(__name__)
-
-#: Called with a partition and keys ``(n,)``; returns a packed row, or None, for each.
-Fetch: TypeAlias = Callable[[int, U64], Awaitable[Sequence[bytes | None]]]
 
 #: A snapshot waits until its rows are in the changelog: seconds between two checks, and how many checks.
 _LOOK_S, _LOOKS = 0.1, 300
@@ -99,9 +98,8 @@ class StateStore(FaustCollection):
         the larger values is newer.
     sender
         Writes the changelog.
-    fetch
-        Reads evicted rows from the online store: called with (partition, keys), returns a packed row or None
-        for each. Rows that it does not have are read from the changelog.
+    lasting
+        Name of a bool field; rows in which it is true never expire.
     max_rows
         Most rows of a partition in memory during recovery and on standbys; None: all. Later the owner evicts.
     merge_meta
@@ -113,11 +111,13 @@ class StateStore(FaustCollection):
         Partitions that this worker owns, by number.
     standby
         Standby partitions of this worker, by number.
+    scans
+        How often a changelog was read because evicted rows could not be read from the disk.
 
     Raises
     ------
     TypeError
-        When ``dtype`` lacks one of the four fields.
+        When ``dtype`` lacks one of the four fields or ``lasting``.
     """
 
     def __init__(
@@ -130,19 +130,21 @@ class StateStore(FaustCollection):
         blank: npt.NDArray[Any] | np.void | None = None,
         order: Sequence[str] = ("offset",),
         sender: BatchSender,
-        fetch: Fetch | None = None,
+        lasting: str | None = None,
         max_rows: int | None = None,
         merge_meta: MergeMeta = larger_mark,
         **options: Any,
     ) -> None:
-        missing = {"key", "offset", "updated", "layout"} - set(dtype.names or ())
+        missing = {"key", "offset", "updated", "layout", lasting or "key"} - set(dtype.names or ())
         if missing:
             raise TypeError(f"state store {name}: its rows lack the fields {sorted(missing)}")
         self.settings: Settings = app.headrace_settings
         self.dtype = dtype
         self.max_rows = max_rows
         self._blank, self._order, self._merge_meta = blank, tuple(order), merge_meta
-        self._sender, self._fetch = sender, fetch
+        self._sender, self._lasting = sender, lasting
+        self._spills = SpillFolder(self.settings.data_dir / "spill")
+        self.scans = 0
         self._suspended = True
         self._writing: set[asyncio.Future[Any]] = set()
         self._snapshot_at: dict[int, int] = {}
@@ -294,35 +296,14 @@ class StateStore(FaustCollection):
             When the changelog had to be read and the broker did not answer.
         """
         part = self.partition(number)
-        wanted = np.unique(part.evicted(keys))
-        if not len(wanted):
-            return 0
-        came = 0
-        if self._fetch is not None:
-            found = await self._fetch(number, wanted)
-            came = part.revive([row for row in found if row is not None])
-        left = part.evicted(wanted)
-        if len(left):
-            came += await self._restore_from_changelog(part, left)
-        return came
+        before = part.evicted_count
+        if len(part.restore(keys)):
+            await self._read_lost(part)
+        return before - part.evicted_count
 
-    async def _restore_from_changelog(self, part: StatePartition, wanted: U64) -> int:
-        found = dict[int, list[bytes]]()
-
-        def look(batch: Any) -> None:
-            split = row_records(batch.records)
-            for key in split.deleted.tolist():
-                found.pop(key, None)
-            for at in np.flatnonzero(np.isin(split.keys, wanted)).tolist():
-                found.setdefault(int(split.keys[at]), []).append(split.rows[at])
-
-        await read_partition(self.settings, self.changelog, part.number, look)
-        came = part.revive([row for rows in found.values() for row in rows])
-        lost = part.evicted(wanted)
-        if len(lost):
-            log.error("%s-%d lacks %d rows that were evicted", self.changelog, part.number, len(lost))
-            part.forget_evicted(lost)
-        return came
+    async def _read_lost(self, part: StatePartition) -> None:
+        self.scans += 1
+        await restore_lost(part, self.settings, self.changelog)
 
     # -- assignment; called by ``recovery`` and the app
 
@@ -334,7 +315,9 @@ class StateStore(FaustCollection):
     def new_partition(self, number: int) -> StatePartition:
         """Return an empty partition."""
         rows = RowTable(self.dtype, self._blank, self._order)
-        return StatePartition(number, rows, self._merge_meta, self._order)
+        return StatePartition(
+            number, rows, self._merge_meta, self._order, lasting=self._lasting, spills=self._spills
+        )
 
     async def suspend(self) -> None:
         """Refuse new writes and wait for running ones: then other workers may get the partitions."""
@@ -381,10 +364,19 @@ class StateStore(FaustCollection):
                 done = await write_snapshot(part, folder, self.changelog, durable)
             except OSError as exc:
                 log.warning("no snapshot of %s-%d: %s", self.changelog, part.number, exc)
+                if isinstance(exc, LostRowsError):
+                    await self._repair(part)
                 return False
             if done:
                 self._snapshot_at[part.number] = position
             return done
+
+    async def _repair(self, part: StatePartition) -> None:
+        """Bring evicted rows that the disk has lost back into memory, so that the next snapshot has them."""
+        try:
+            await self._read_lost(part)
+        except (KafkaError, UnavailableError, OSError) as exc:
+            log.warning("%s-%d could not be read again: %s", self.changelog, part.number, exc)
 
     async def on_stop(self) -> None:
         """Write a last snapshot of every partition whose rows are all in the changelog."""

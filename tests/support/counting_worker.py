@@ -34,13 +34,18 @@ def keys(*values: int) -> np.ndarray:
 
 
 class Worker:
-    """Counts events per key (4 decimal digits) in a table, one row for each key."""
+    """Counts events per key (4 decimal digits) in a table, one row for each key.
 
-    def __init__(self, settings: Settings, name: str = "w", **options) -> None:
+    ``member`` makes it a static member of its group: the embedded broker never removes a dead one, but lets
+    it come back.
+    """
+
+    def __init__(self, settings: Settings, name: str = "w", member: str = "", **options) -> None:
         topics = Topics(settings)
         self.settings, self.name = settings, name
         self.sender = BatchSender(settings)
-        self.app = quick_app(settings, "clicks")
+        static = {"consumer_group_instance_id": member} if member else {}
+        self.app = quick_app(settings, "clicks", **static)
         self.table = StateStore(
             self.app, "clicks", changelog=topics.user_state, dtype=ROW, sender=self.sender, **options
         )

@@ -171,66 +171,6 @@ def test_a_late_writer_overwritten_by_the_owner_is_no_concern():
     assert contents(part) == {}
 
 
-def test_evicted_rows_leave_memory_and_are_remembered():
-    part = partition()
-    for key in range(1, 11):
-        put(part, key, offset=key, count=key, updated=key * 10)
-    changes = part.take()
-    assert not len(part.evict(before_ms=1000)), "not yet in the changelog"
-    part.written(changes)
-    put(part, 1, offset=20, count=2, updated=5)
-    assert sorted(part.evict(before_ms=50).tolist()) == [2, 3, 4]  # 1 is dirty
-    assert len(part.rows) == 7
-    assert part.evicted(keys(1, 2, 5, 99)).tolist() == [2]
-    assert part.evicted_count == 3
-    part.written(part.take())
-    assert sorted(part.evict(max_rows=4).tolist()) == [1, 5, 6, 7]  # the longest idle ones
-    assert len(part.rows) == 3
-    assert not len(part.evict(max_rows=4))
-
-
-def test_evicted_rows_come_back():
-    part = partition()
-    for key in (1, 2, 3):
-        put(part, key, offset=10, count=key)
-    part.written(part.take())
-    part.evict(before_ms=1)
-    assert (
-        part.revive([packed(1, 10, 1), packed(2, 9, 0), packed(3, 11, 4), packed(7, 1, 1), b"rubbish"]) == 1
-    )
-    assert contents(part) == {1: (10, 1)}, "2 is an old copy, 3 one that a crash undid, 7 was never here"
-    assert part.evicted(keys(1, 2, 3)).tolist() == [2, 3]
-    part.forget_evicted(keys(3))
-    assert part.evicted_count == 1
-
-
-def test_an_evicted_row_read_from_the_changelog_is_in_memory_again():
-    part = partition()
-    put(part, 1, 10, 1)
-    put(part, 2, 10, 1)
-    part.written(part.take())
-    part.evict(before_ms=1)
-    feed(part, log((1, packed(1, 11, 2)), (2, packed(2, 9, 0)), start=2))
-    assert contents(part) == {1: (11, 2)}
-    assert part.evicted().tolist() == [2]
-    feed(part, log((2, None), start=4))
-    assert part.evicted_count == 0
-
-
-def test_expired_rows_get_tombstones_in_memory_or_not():
-    part = partition()
-    for key, updated in ((1, 10), (2, 20), (3, 30), (4, 10)):
-        put(part, key, 1, 1, updated)
-    part.written(part.take())
-    part.evict(before_ms=15)
-    assert sorted(part.expire(25).tolist()) == [1, 2, 4]
-    changes = part.take()
-    assert sorted(changes.deleted.tolist()) == [1, 2, 4]
-    assert not changes.rows
-    assert part.evicted_count == 0
-    assert contents(part) == {3: (1, 1)}
-
-
 def test_a_promise_is_kept_when_all_of_it_was_written():
     part = partition()
     assert part.kept(part.promise()) is True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from pathlib import Path
 
@@ -42,14 +43,15 @@ async def test_round_trip(tmp_path: Path, monkeypatch):
     part = filled()
     part.rows.drop([3, 50])
     part.rows.data["updated"][part.rows.find(keys(10, 11))] = -5
-    part.evict(before_ms=0)
+    assert sorted(part.evict(before_ms=0).tolist()) == [10, 11]
     assert await write_snapshot(part, tmp_path, TOPIC, kept)
     assert [p.name for p in tmp_path.iterdir()] == [f"{TOPIC}-0.snapshot"]
     back = partition()
     assert read_snapshot(back, tmp_path, TOPIC, 0, 105)
+    assert len(part.rows) == 96
+    assert len(back.rows) == 98, "evicted rows are in the file too"
+    part.restore(keys(10, 11))
     assert contents(back) == contents(part)
-    assert len(back.rows) == 96
-    assert sorted(back.evicted().tolist()) == [10, 11]
     assert (back.position, back.last_crc, back.meta) == (105, 1234, part.meta)
     assert not back.dirty
 
@@ -151,8 +153,7 @@ async def test_rows_that_change_while_it_is_written(tmp_path: Path, monkeypatch,
     def step(offset: int) -> None:
         key = rng.randrange(1, 120)
         if len(part.evicted(keys(key))):
-            last = [r.value for r in changelog if r.key == key.to_bytes(8, "little")][-1]
-            assert part.revive([last]) == 1
+            assert not len(part.restore(keys(key)))
         what = rng.random()
         if what < 0.08:
             part.delete([key])
@@ -194,10 +195,7 @@ async def test_rows_that_change_while_it_is_written(tmp_path: Path, monkeypatch,
     assert read_snapshot(back, tmp_path, TOPIC, 0, len(crashed))
     assert back.position == position
     back.apply([r for r in crashed if r.offset >= position], len(crashed))
-    missing = back.evicted()
-    last = {r.key: r.value for r in crashed}
-    rows = [last.get(int(k).to_bytes(8, "little")) for k in missing]
-    assert back.revive([row for row in rows if row is not None]) == len(missing)
+    assert not back.evicted_count, "nothing is needed of the changelog before the snapshot's offset"
     assert contents(back) == contents(whole)
     assert back.meta == whole.meta
     assert not back.dirty
@@ -213,7 +211,6 @@ async def test_a_row_evicted_and_restored_into_a_copied_place_is_not_lost(
         put(part, key, offset=key, count=1, updated={20: 0, 1: 1}.get(key, 100))
     part.written(part.take())
     part.position = 20
-    last = part.rows.pack(part.rows.find(keys(20)))[0]
     monkeypatch.setattr(snapshots, "CHUNK_BYTES", 5 * ROW.itemsize)
     append, copied = snapshots._File.append, []
 
@@ -223,11 +220,38 @@ async def test_a_row_evicted_and_restored_into_a_copied_place_is_not_lost(
         if len(copied) == 1:  # places 0 to 4
             part.evict(before_ms=1)  # key 20, in place 19: not copied yet
             part.evict(before_ms=2)  # key 1: place 0 is free
-            assert part.revive([last]) == 1
+            assert not len(part.restore(keys(20)))
             assert part.rows.find(keys(20)).tolist() == [0]
 
     monkeypatch.setattr(snapshots._File, "append", and_move)
     assert await write_snapshot(part, tmp_path, TOPIC, kept)
     back = StatePartition(0, RowTable(ROW))
     assert read_snapshot(back, tmp_path, TOPIC, 0, 20)
-    assert set(back.rows.keys().tolist()) | set(back.evicted().tolist()) == set(range(1, 21))
+    assert set(back.rows.keys().tolist()) == set(range(1, 21))
+
+
+async def test_rows_beyond_the_limit_are_evicted_when_it_is_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(snapshots, "CHUNK_BYTES", 7 * ROW.itemsize)
+    monkeypatch.setattr(snapshots, "CHUNK_ROWS", 9)
+    part = filled()
+    part.rows.data["updated"][part.rows.find(np.arange(1, 61, dtype=np.uint64))] = -5
+    part.evict(before_ms=0)
+    assert (len(part.rows), part.evicted_count) == (40, 60)
+    assert await write_snapshot(part, tmp_path, TOPIC, kept)
+    for most in (10, 40, 55, 1000):
+        back = partition()
+        assert read_snapshot(back, tmp_path, TOPIC, 0, 105, max_rows=most)
+        assert len(back.rows) <= most
+        assert len(back.rows) + back.evicted_count == 100
+        assert not len(back.restore(back.evicted()))
+        assert contents(back) == {key: (key - 1, 7) for key in range(1, 101)}
+        assert not back.dirty
+
+
+async def test_an_evicted_row_that_cannot_be_read_makes_no_snapshot(tmp_path: Path) -> None:
+    part = filled()
+    part.evict(max_rows=10)
+    os.pwrite(part.away._spill._fd, b"rubbish", 50)
+    with pytest.raises(OSError, match="cannot be read from the disk"):
+        await write_snapshot(part, tmp_path, TOPIC, kept)
+    assert not list(tmp_path.iterdir())
