@@ -73,7 +73,7 @@ class LiveUsers(LiveCounts):
             "has_profile",
             "profile_ts",
         )
-        told = {name: self._rows[name] for name in (*names, "country")}
+        told = {name: self._rows[name] for name in (*names, "home", "country")}
         return pl.DataFrame({"user": self._rows["key"], **told, "age": self._rows["age"].astype(np.int64)})
 
     def labels(self, what: str) -> U64:

@@ -129,9 +129,7 @@ def compare_profiles(
 ) -> None:
     """Compare profiles, and the countries of users.
 
-    A row has the last valid record of `users`. Its country is the profile's, without a profile that of the
-    last event with a country. With a profile that has no country it is not compared: `users` and `events` are
-    not ordered against each other.
+    A row has the last valid record of `users`, and the country of the last event with one.
 
     Parameters are as in ``compare_marks``; ``stories`` has only what the rows count (``Stories.after``).
     """
@@ -160,22 +158,21 @@ def compare_profiles(
         there = rows.found(live.labels(name))
         check_keys(findings, rows, _numbered(name), lists, there, where=sure)
     findings.count(PROFILES, int((sure & has).sum()), int((~sure).sum()))
-    _check_country(findings, rows, told, found("country"), has, sure, covered_from)
+    home = np.where(has, told["country"].fill_null(0).to_numpy(), 0)
+    check_keys(findings, rows, lambda _: "home", home, found("home"), where=sure)
+    _check_country(findings, rows, told["seen"].fill_null(0).to_numpy(), found("country"), covered_from)
 
 
 def _check_country(
     findings: Findings,
     rows: Aligned,
-    told: pl.DataFrame,
+    seen: U64,
     found: U64,
-    has: Bool,
-    sure: Bool,
     covered_from: int,
 ) -> None:
-    profile, seen = (told[name].fill_null(0).to_numpy() for name in ("country", "seen"))
     # Deleted events may have had the last country of a user whose other events have none.
-    exact = sure & np.where(has, profile != 0, (seen != 0) | (covered_from == 0))
-    check_keys(findings, rows, lambda _: "country", np.where(has, profile, seen), found, where=exact)
+    exact = (seen != 0) | (covered_from == 0)
+    check_keys(findings, rows, lambda _: "country", seen, found, where=exact)
     findings.count(COUNTRIES, int(exact.sum()), int((~exact).sum()))
 
 

@@ -68,8 +68,8 @@ class UserMarks(Protocol):
         """A row for every live row.
 
         user; offset, shown_offset, profile_offset (of the last record applied of `events`, `impressions` and
-        `users`, -1: none); since, shown_since (where counting begins); has_profile, profile_ts (ms), country,
-        age (-1: unknown).
+        `users`, -1: none); since, shown_since (where counting begins); has_profile, profile_ts (ms), home,
+        country, age (-1: unknown).
         """
         ...
 

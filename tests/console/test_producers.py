@@ -15,8 +15,8 @@ from rich.console import Console
 from headrace.console import producers
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.topics.names import Topics
-from headrace.streams.topics.partitioners import FORWARDED, crc32_partition, right_partition
+from headrace.streams.topics.names import FORWARDED, Topics
+from headrace.streams.topics.partitioners import crc32_partition, right_partition
 from headrace.streams.topics.producers import Placement, placements
 from headrace.streams.topics.sender import BatchSender
 

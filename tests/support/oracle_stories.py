@@ -67,7 +67,7 @@ class Story:
             keys = hash_many(fields.get(field, []))[: data[name].shape[1]]
             data[name][row] = 0
             data[name][row, : len(keys)] = keys
-        data["country"][row] = hash64(fields.get("country", "")) or data["country"][row]
+        data["home"][row] = hash64(fields.get("country", ""))
         return self
 
     def forget(self, user: str) -> Story:

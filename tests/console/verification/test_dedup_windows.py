@@ -18,7 +18,9 @@ from headrace.oracle.features.judge import remembered
 from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import dead_letter
 
-SETTINGS = Settings(lateness_ms=LATENESS, future_ms=FUTURE, dedup_window_ms=DEDUP, max_event_bytes=5000)
+SETTINGS = Settings(
+    partitions=1, lateness_ms=LATENESS, future_ms=FUTURE, dedup_window_ms=DEDUP, max_event_bytes=5000
+)
 
 
 def rebuilt(records: list[Any], newest: int, cuts: list[int]) -> dict[int, int]:

@@ -115,7 +115,7 @@ def a_hub(others: int) -> tuple[Neighbours, LiveState]:
     ts = T0 + MINUTE_MS * np.arange(others)
     events = np.zeros(others, ITEM_EVENT)
     events["item"], events["other"], events["ts"], events["kind"] = 1, items, ts, KIND["pair"]
-    events["seq_weight"] = events["co_weight"] = 1
+    events["seq_weight"] = events["amount"] = 1
     live = LiveState()
     live.apply(events, np.arange(others))
     frame = pl.DataFrame({"item": [1] * others, "other": items, "ts": ts, "back": [0] * others}, PAIR)
@@ -154,7 +154,7 @@ def test_totals_of_a_busy_item_are_within_the_rounding_of_float32() -> None:
     events = np.zeros(n, ITEM_EVENT)
     events["item"], events["other"], events["kind"], events["ts"] = 1, 2 + np.arange(n) % 5, KIND["pair"], ts
     back = np.arange(n) % 5
-    events["seq_weight"], events["co_weight"] = 1 / (back + 1), 1
+    events["seq_weight"], events["amount"] = 1 / (back + 1), 1
     live = LiveState()
     live.apply(events, np.arange(n))
     frame = pl.DataFrame({"item": [1] * n, "other": events["other"], "ts": ts, "back": back}, PAIR)
