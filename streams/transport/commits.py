@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.1
 
 
-async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
+async def commit_offsets(coordinator: Any, offsets: Mapping[Any, tuple[int, str]]) -> bool:
     """Commit offsets; return False when a rebalance or a lost membership prevented the commit.
 
     It replaces aiokafka's commit. When a rebalance has begun, aiokafka's forgets its member id and joins as a
@@ -34,7 +34,7 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
     coordinator
         An aiokafka ``GroupCoordinator``.
     offsets
-        (topic, partition) -> next offset to be read.
+        (topic, partition) -> next offset to be read, and its metadata.
 
     Raises
     ------
@@ -42,8 +42,8 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
         When the error is one that a retry does not solve.
     """
     by_topic: dict[str, list[tuple[int, int, str]]] = {}
-    for (topic, partition), offset in offsets.items():
-        by_topic.setdefault(topic, []).append((partition, offset, ""))
+    for (topic, partition), (offset, metadata) in offsets.items():
+        by_topic.setdefault(topic, []).append((partition, offset, metadata))
     generation = coordinator.generation
     if generation == OffsetCommitRequest.DEFAULT_GENERATION_ID:
         # While a group is empty, the broker accepts a commit without a generation from any client.
