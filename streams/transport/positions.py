@@ -213,7 +213,7 @@ class Positions:
     def doubtful(self) -> set[TP]:
         """Return the partitions of which nothing may be delivered before ``settle``."""
         doubts = self._doubts()
-        return {ensure_TP(tp) for tp in doubts if tp in self._places} if doubts else set()
+        return {TP(*tp) for tp in doubts if tp in self._places} if doubts else set()
 
     async def settle(self) -> None:
         """Compare the partitions in doubt with their logs; go on where they go on."""
