@@ -15,12 +15,23 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
     RebalanceInProgressError,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
+#: Error code of a topic that does not exist, or not yet on this broker.
+_NO_TOPIC = UnknownTopicOrPartitionError.errno
+
+
+def _errors(answer: Any) -> set[int]:
+    """Return the error codes of an answer; a topic that does not exist any more is none."""
+    codes = {code for _, partitions in answer.topics for _, code in partitions}
+    if _NO_TOPIC in codes:
+        log.info("Offsets of a topic that does not exist were not committed")
+    return codes - {0, _NO_TOPIC}
 
 
 async def commit_offsets(coordinator: Any, offsets: Mapping[Any, tuple[int, str]]) -> bool:
@@ -57,7 +68,7 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, tuple[int, str]
         )  # fmt: skip
         try:
             answer = await coordinator._send_req(request)
-            for code in {code for _, partitions in answer.topics for _, code in partitions} - {0}:
+            for code in _errors(answer):
                 raise for_code(code)
         except (RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError) as exc:
             # The next owner of the partitions starts at the previous commit.

@@ -177,7 +177,7 @@ def _by_leader(client: Any, tps: Mapping[Tp, Any]) -> dict[int, dict[str, list[T
 
 
 async def _topic_ids(client: Any, topics: set[str]) -> dict[str, bytes]:
-    """Return the ids of topics, of those for which the broker says it."""
+    """Return the ids of topics; of none when the broker has no ids."""
     node = client.get_random_node()
     try:
         answer = await client.send(node, _TopicsRequest(sorted(topics)))
@@ -185,7 +185,8 @@ async def _topic_ids(client: Any, topics: set[str]) -> dict[str, bytes]:
         return {}
     out = {}
     for code, name, high, low, *_ in answer.topics:
-        if code == 0 and (high or low):
+        _check(client, code, name)
+        if high or low:
             out[name] = high.to_bytes(8, "big", signed=True) + low.to_bytes(8, "big", signed=True)
     return out
 
@@ -197,7 +198,7 @@ async def _offsets(client: Any, tps: Mapping[Tp, Any], which: int) -> dict[Tp, i
         answer = await client.send(node, OffsetRequest(-1, 0, asked))
         for topic, partitions in answer.topics:
             for partition, code, _, offset in partitions:
-                _check(client, code, topic, partition)
+                _check(client, code, f"{topic}-{partition}")
                 out[Tp(topic, partition)] = offset
     return out
 
@@ -227,7 +228,7 @@ async def _peek(client: Any, node: int, wanted: Mapping[Tp, int]) -> dict[Tp, tu
             if for_code(code) is OffsetOutOfRangeError:
                 out[tp] = None
                 continue
-            _check(client, code, topic, partition)
+            _check(client, code, f"{topic}-{partition}")
             records = MemoryRecords(rest[-1] or b"")
             if records.has_next():
                 out[tp] = _first_from(records, wanted[tp])
@@ -264,7 +265,7 @@ async def _epoch_ends(client: Any, epochs: Mapping[Tp, int]) -> dict[Tp, int]:
     return out
 
 
-def _check(client: Any, code: int, topic: str, partition: int) -> None:
+def _check(client: Any, code: int, what: str) -> None:
     if code:
         client.force_metadata_update()
-        raise for_code(code)(f"{topic}-{partition}")
+        raise for_code(code)(what)

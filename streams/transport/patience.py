@@ -13,8 +13,10 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
-#: Pause after a metadata request that no broker answered, and after one without a topic that was asked for.
+#: Pause after a metadata request that no broker answered.
 RECONNECT_S = 0.1
+#: Longest pause while a topic is missing; the first one is ``RECONNECT_S``.
+MISSING_S = 1.0
 #: Pause after a fetch that was refused, so that a topic that is gone is not asked for in a busy loop.
 REFUSED_PAUSE_S = 0.05
 #: Bounds of the pause after an empty fetch that the broker did not hold. A single record may wait this long.
@@ -173,12 +175,18 @@ def calm(client: Any) -> None:
     processes, for example of a broker that is starting. The same is true while a topic is missing that it
     wants to fetch from.
     """
-    update = client._metadata_update
+    update, pause = client._metadata_update, RECONNECT_S
 
     async def patiently(cluster: Any, topics: Any) -> bool:
+        nonlocal pause
         found: bool = await update(cluster, topics)
-        if not found or not all(map(cluster.partitions_for_topic, topics or ())):
+        if not found:
             await asyncio.sleep(RECONNECT_S)
+        elif all(map(cluster.partitions_for_topic, topics or ())):
+            pause = RECONNECT_S
+        else:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MISSING_S)
         return found
 
     client._metadata_update = patiently

@@ -157,7 +157,8 @@ class Positions:
     def _begin(self, tp: TP, start: Start, view: View, known: list[Place]) -> None:
         self._tell(tp, start)
         fits = [place for place in known if place.next == start.offset and place.base == start.base]
-        self._places[tp] = fits[0] if fits else Place(start.offset, start.base, topic_id=view.topic_id)
+        place = fits[0] if fits else Place(start.offset, start.base)
+        self._places[tp] = place._replace(topic_id=view.topic_id)
         self._next[tp] = start.offset
         self._turned.pop(tp, None)
         self._turns.pop(tp, None)
