@@ -59,6 +59,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.changes import U64, Changes, MergeMeta, Rows, larger_mark, record_crc
 from headrace.streams.tables.faust_collection import FaustCollection
 from headrace.streams.tables.partition import StatePartition
+from headrace.streams.tables.rewrite import LostChangelogs
 from headrace.streams.tables.row_records import row_records
 from headrace.streams.tables.rows import RowTable
 from headrace.streams.tables.snapshots import write_snapshot
@@ -113,6 +114,8 @@ class StateStore(FaustCollection):
         Partitions that this worker owns, by number.
     standby
         Standby partitions of this worker, by number.
+    lost
+        Partitions whose changelog has lost records.
 
     Raises
     ------
@@ -145,6 +148,7 @@ class StateStore(FaustCollection):
         self._sender, self._fetch = sender, fetch
         self._suspended = True
         self._writing: set[asyncio.Future[Any]] = set()
+        self.lost = LostChangelogs(self, sender)
         self._snapshot_at: dict[int, int] = {}
         self._snapshotting = asyncio.Lock()
         super().__init__(app, name, changelog, **options)
@@ -250,11 +254,13 @@ class StateStore(FaustCollection):
             part.put_back(changes)
             raise
         part.written(changes)
-        if written == Written(part.position, part.position + len(changes)):
+        lost = self.lost.note(part, written)
+        if lost or written == Written(part.position, part.position + len(changes)):
             part.position = written.end
             part.last_crc = record_crc(*changes.last())
         else:
             await self._read_others(part)
+        await self.lost.write_again()
 
     async def _read_others(self, part: StatePartition) -> None:
         """Read what another writer wrote between our writes; mark our rows that are newer as dirty."""

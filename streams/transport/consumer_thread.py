@@ -125,11 +125,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _watch_group(self) -> None:
-        """Crash on group errors that aiokafka raises only in a fetch: not authorised, bad session timeout."""
+        """Crash on group errors that aiokafka raises only in a fetch: not authorised, bad session timeout.
+
+        Also look for topics that are missing: one that was just created, or that is made again. When it is
+        there, the group rebalances. (aiokafka would look for it every five minutes.)
+        """
         while not self.should_stop:
             await self.sleep(1.0)
             if self._consumer is not None:
                 self._consumer._coordinator.check_errors()
+                client = self._consumer._client
+                if not all(map(client.cluster.partitions_for_topic, client._topics)):
+                    client.force_metadata_update()
 
     def set_shutdown(self) -> None:
         """Signal the end of this thread to the main loop, if that still runs."""

@@ -36,7 +36,7 @@ class CountStage:
 
     def __init__(self, app: Any, wiring: Wiring) -> None:
         topic = wiring.topics.user_state
-        self.store = CopiedStore(app, wiring, topic, None, dtype=ROW)
+        self.store = CopiedStore(app, wiring, topic, "u", dtype=ROW)
         self.partitions = StagePartitions([self.store], StagePartition)
         seconds = wiring.settings.durable_every_ms / 1000
         self.flushes = Flushes(self._show, self._save, seconds, seconds, app.crash)
@@ -51,6 +51,7 @@ class CountStage:
     async def apply(self, batch: RecordBatch) -> None:
         part = self.partitions.get(batch.partition)
         self.seen.extend((batch.partition, record.offset) for record in batch)
+        await self.store.restore(part.states[0], lambda: np.array([int(r.key) for r in batch], np.uint64))
         rows = part.states[0].rows
         for record in part.unseen(batch):
             (row,) = rows.take(np.array([int(record.key)], np.uint64)).tolist()
@@ -64,10 +65,14 @@ class CountStage:
         part.seen(batch)
 
     async def _show(self, durable: Durable) -> dict[int, Changes]:
-        return {part.number: part.states[0].take() for part in self.partitions if durable(part.number)}
+        states = [part.states[0] for part in self.partitions]
+        await self.store.show({state.number: state.rows.pack(state.rows.rows()) for state in states})
+        return {state.number: state.take() for state in states if durable(state.number)}
 
     async def _save(self, changes: dict[int, Changes]) -> None:
         await self.store.state_store.write(changes)
+        for change in changes.values():
+            self.store.written(change.partition)
 
 
 class CountWorker:
@@ -76,7 +81,7 @@ class CountWorker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.sender = BatchSender(settings)
-        self.app = quick_app(settings, "count", consumer_metadata_max_age_ms=1000)
+        self.app = quick_app(settings, "count")
         wiring = Wiring(settings, self.sender, self.sender, MemoryStore())
         self.stage = CountStage(self.app, wiring)
         drive(self.app, wiring, FLOW, self.stage, partitions=self.stage.partitions)
@@ -86,7 +91,7 @@ class CountWorker:
 
     async def __aenter__(self) -> CountWorker:
         ready = asyncio.Event()
-        services = [self.sender, self._keeper]
+        services = [self.sender, self._keeper, *self.stage.store.services()]
         running = run_apps([self.app], settings=self.settings, services=services, ready=ready, stop=self._stop)
         self._task = asyncio.create_task(running)
         waiting = asyncio.create_task(ready.wait())

@@ -11,6 +11,7 @@ from counting_stage import (
     move_group,
     produce,
 )
+from fresh_topics import make_topic
 from transport_worker import committed
 
 from headrace.streams.settings import Settings
@@ -75,6 +76,20 @@ async def test_a_topic_made_again_under_a_running_worker(topics_made, eventually
         assert worker.counts() == sent
         sent += await produce(settings, topic, KEYS)
         await eventually(lambda: worker.counts() == sent)
+
+
+async def test_a_worker_that_starts_before_its_topic_reads_it_when_it_is_there(
+    settings, eventually, real_kafka
+):
+    if not real_kafka:
+        pytest.skip("the embedded broker makes a topic of everything that is asked for")
+    topics = Topics(settings)
+    await make_topic(settings, topics.user_state, cleanup_policy="compact")
+    async with CountWorker(settings) as worker:
+        await eventually(lambda: len(worker.app.consumer.assignment()) == 4)
+        await make_topic(settings, topics.events)
+        sent = await produce(settings, topics.events, KEYS)
+        await eventually(lambda: worker.counts() == sent, 20)
 
 
 async def test_the_base_of_a_new_log_is_durable_before_its_first_number(topics_made, eventually):
