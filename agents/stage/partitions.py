@@ -16,8 +16,8 @@ from headrace.streams.transport.places import NOTHING, Place
 
 P = TypeVar("P", bound="StagePartition")
 
-#: Key prefix of the meta records with the place up to which the state has everything, by topic. (With any name
-#: of a topic the key is longer than that of a row.)
+#: Key prefix of the meta records with the place up to which the state has everything, by topic. Such a key is
+#: longer than that of a row.
 PLACE = b"place-in:"
 #: How often the assignment is checked.
 KEEP_EVERY_S = 0.5
@@ -31,8 +31,8 @@ def place_key(topic: str) -> bytes:
 class StagePartition:
     """Base of a stage's partition: its states, and the offsets that were applied. Pure: no broker, no clock.
 
-    All offsets are effective ones: offset of the log + ``batch.base``. The first state keeps, as meta records,
-    the place up to which every topic was applied.
+    All offsets are effective ones: offset of the log + ``batch.base``. The first state keeps the place up to
+    which every topic was applied, as meta records.
 
     Attributes
     ----------
@@ -60,7 +60,9 @@ class StagePartition:
     def turn(self, batch: RecordBatch) -> None:
         """Note the base of a log that begins with ``batch``."""
         first = Place(batch.first_offset, batch.base)
-        self._places[batch.topic] = first if batch.place is None else first._replace(topic_id=batch.place.topic_id)
+        self._places[batch.topic] = (
+            first if batch.place is None else first._replace(topic_id=batch.place.topic_id)
+        )
         self.states[0].set_meta(place_key(batch.topic), self._places[batch.topic].encode())
 
     def unseen(self, batch: RecordBatch) -> Sequence[Any]:

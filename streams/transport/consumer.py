@@ -148,7 +148,8 @@ class BatchConsumer(driver.Consumer):
     @property
     def unread(self) -> Mapping[TP, int]:
         """Number of records that were deleted before they were read, by partition."""
-        return self._thread.positions.unread
+        unread: Mapping[TP, int] = self._thread.positions.unread
+        return unread
 
     def _interrupted(self, epoch: int) -> bool:
         # True when a rebalance or a shutdown has begun: records that were not delivered are read again from

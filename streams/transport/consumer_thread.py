@@ -271,7 +271,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             tp = ensure_TP(part.tp)
             if part.records or self.taken.get(tp, -1) != part.position:
                 self.taken[tp] = part.position
-                taken += self.positions.take(part, self._seeks[tp], fetcher._client.epoch(*tp))
+                taken += self.positions.take(
+                    part._replace(tp=tp), self._seeks[tp], fetcher._client.epoch(*tp)
+                )
         return taken
 
     # -- positions
@@ -323,7 +325,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # One request; aiokafka's own seek_to_committed sends one per partition.
         found = await consumer._coordinator.fetch_committed_offsets(list(assignment.tps))
         committed = {ensure_TP(tp): (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0}
-        in_bulk = [tp for tp in assignment.tps if tp.topic in self.consumer.batch_topics]
+        in_bulk = [ensure_TP(tp) for tp in assignment.tps if tp.topic in self.consumer.batch_topics]
         starts = await persist(
             lambda: self.positions.starts(in_bulk, committed, self.states), lambda: assignment.active
         )

@@ -45,7 +45,7 @@ _EARLIEST, _LATEST = -2, -1
 Tp: TypeAlias = TopicPartition
 
 
-class _TopicsAnswer(Response):
+class _TopicsAnswer(Response):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 10
     SCHEMA = Schema(
@@ -71,7 +71,7 @@ class _TopicsAnswer(Response):
     )  # fmt: skip
 
 
-class _TopicsStruct(RequestStruct):
+class _TopicsStruct(RequestStruct):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 10
     FLEXIBLE_VERSION = True
@@ -85,7 +85,7 @@ class _TopicsStruct(RequestStruct):
     )  # fmt: skip
 
 
-class _TopicsRequest(Request[_TopicsStruct]):
+class _TopicsRequest(Request[_TopicsStruct]):  # type: ignore[misc]
     """Metadata of some topics, with their ids. It creates none."""
 
     API_KEY = 3
@@ -94,11 +94,11 @@ class _TopicsRequest(Request[_TopicsStruct]):
         self._topics = topics
 
     def build(self, request_struct_class: type[_TopicsStruct]) -> _TopicsStruct:
-        named = [(0, 0, topic, {}) for topic in self._topics]
+        named: list[tuple[int, int, str, dict[int, bytes]]] = [(0, 0, topic, {}) for topic in self._topics]
         return request_struct_class(named, False, False, False, {})
 
 
-class _EpochsAnswer(Response):
+class _EpochsAnswer(Response):  # type: ignore[misc]
     API_KEY = 23
     API_VERSION = 3
     SCHEMA = Schema(
@@ -109,7 +109,7 @@ class _EpochsAnswer(Response):
     )  # fmt: skip
 
 
-class _EpochsStruct(RequestStruct):
+class _EpochsStruct(RequestStruct):  # type: ignore[misc]
     API_KEY = 23
     API_VERSION = 3
     RESPONSE_TYPE = _EpochsAnswer
@@ -121,7 +121,7 @@ class _EpochsStruct(RequestStruct):
     )  # fmt: skip
 
 
-class _EpochsRequest(Request[_EpochsStruct]):
+class _EpochsRequest(Request[_EpochsStruct]):  # type: ignore[misc]
     """The ends of leader epochs."""
 
     API_KEY = 23

@@ -1,4 +1,4 @@
-"""Pauses between requests to a broker that is down, or that answers empty fetches at once; notes failed fetches.
+"""Pauses between requests to a broker that is down or answers empty fetches at once; notes failed fetches.
 
 Apache Kafka holds a fetch until there is data. The embedded broker of the demo and the tests does not.
 """
@@ -90,7 +90,7 @@ class _PatientClient:
         self.doubts: set[tuple[str, int]] = set()
 
     def epoch(self, topic: str, partition: int) -> int:
-        """Return the leader epoch of the first record batch in the last answer for a partition; -1 unknown."""
+        """Return the leader epoch of the first record batch in the last answer; -1 unknown."""
         return self._epochs.get((topic, partition), -1)
 
     def empty_from(self, topic: str, partition: int) -> int:

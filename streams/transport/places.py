@@ -56,7 +56,7 @@ class Place(NamedTuple):
     base
         Effective offset minus offset.
     at, timestamp, crc
-        Offset, timestamp (ms) and crc32 of key and value of the last record before ``next``; -1, 0, 0 unknown.
+        Offset, timestamp (ms), crc32 of key and value of the last record before ``next``; -1, 0, 0 unknown.
     epoch, topic_id
         As in ``Source``.
     """
@@ -83,8 +83,8 @@ class Place(NamedTuple):
         """Return the place that ``encode`` packed, None when the bytes are something else."""
         if len(packed) != _PACKED.size:
             return None
-        *numbers, topic_id = _PACKED.unpack(packed)
-        return cls(*numbers, b"" if topic_id == bytes(16) else topic_id)
+        place = cls._make(_PACKED.unpack(packed))
+        return place._replace(topic_id=b"") if place.topic_id == bytes(16) else place
 
     def text(self) -> str:
         """Return the place as the metadata of a committed offset."""
@@ -119,6 +119,6 @@ def record_crc(key: bytes | None, value: bytes | None) -> int:
 
 
 def known_places(app: Any) -> dict[str, Known]:
-    """Return, by topic, the function that returns the place of an agent's state; changes to the dict count."""
+    """Return, by topic, the function that returns the place of a state; changes to the dict count."""
     places: dict[str, Known] = app.__dict__.setdefault("known_places", {})
     return places

@@ -12,17 +12,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
-from faust.transport.consumer import ensure_TP
-from faust.types import TP
 
 from .fetching import Fetched
 from .log_view import look
 from .places import NOTHING, Place, Source, place_after
 from .starts import SAME, Start, Verdict, View, compare, decide
+
+#: Faust's compare equal.
+TP: TypeAlias = TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +71,23 @@ class Positions:
         Returns the running ``AIOKafkaConsumer``.
     seek
         Moves a partition to an offset, and drops what was fetched of it.
+    turned
+        Called with (partition, offset, end) when a running reader goes on at ``offset`` of another log, or of
+        one that has lost its last records; ``end`` is its end offset.
 
     Attributes
     ----------
     unread
-        Number of records that were deleted before they were read, by partition, since the start of the worker.
+        Number of records that were deleted before they were read, by partition, since the worker started.
     """
 
-    def __init__(self, consumer: Callable[[], Any], seek: Callable[[TP, int], None]) -> None:
-        self._consumer, self._seek = consumer, seek
+    def __init__(
+        self,
+        consumer: Callable[[], Any],
+        seek: Callable[[TP, int], None],
+        turned: Callable[[TP, int, int], None] = lambda tp, offset, end: None,
+    ) -> None:
+        self._consumer, self._seek, self._on_turn = consumer, seek, turned
         self._places: dict[TP, Place] = {}  # after the records taken last
         self._next: dict[TP, int] = {}  # the offset to be taken next
         self._turns: dict[TP, tuple[int, int]] = {}  # (offset, base) that is still to come
@@ -97,15 +106,22 @@ class Positions:
         return doubts
 
     async def _look(self, places: Mapping[TP, Place]) -> dict[TP, View]:
-        found = await look(self._consumer()._client, {TopicPartition(*tp): at for tp, at in places.items()})
-        return {ensure_TP(tp): view for tp, view in found.items()}
+        return await look(self._consumer()._client, places)
 
     # -- the start of an assignment
 
+    async def read_from(self, offsets: Mapping[TP, int]) -> None:
+        """Note where a reader without a group starts."""
+        wanted = {tp: Place(offset) for tp, offset in offsets.items()}
+        views = await persist(lambda: self._look(wanted), lambda: True)
+        for tp, place in wanted.items():
+            self._places[tp] = place._replace(topic_id=views[tp].topic_id)
+            self._next[tp] = place.next
+
     async def starts(
-        self, tps: Iterable[Any], committed: Mapping[TP, tuple[int, str]], states: Mapping[TP, Place]
+        self, tps: Iterable[TP], committed: Mapping[TP, tuple[int, str]], states: Mapping[TP, Place]
     ) -> dict[TP, int]:
-        """Return the offset to read each partition from; a partition about which nothing is known is left out.
+        """Return the offset to read each partition from; without those of which nothing is known.
 
         Parameters
         ----------
@@ -122,7 +138,7 @@ class Positions:
         kept = {
             tp: place for tp, (_, text) in committed.items() if (place := Place.of_text(text)) is not None
         }
-        known = [tp for tp in map(ensure_TP, tps) if tp in committed or tp in states]
+        known = [tp for tp in tps if tp in committed or tp in states]
         self._doubts().difference_update(known)
         first = {tp: states.get(tp) or kept.get(tp) or NOTHING for tp in known}
         views = await self._look(first)
@@ -190,7 +206,7 @@ class Positions:
 
     def take(self, part: Fetched, seeks: int, epoch: int) -> list[Taken]:
         """Note what was taken of a partition; return it, in two parts when a turn lies within."""
-        tp = ensure_TP(part.tp)
+        tp = part.tp
         place = self._places.get(tp)
         if place is None:
             return [Taken(tp, part.records, part.position, part.highwater, seeks, Source())]
@@ -243,6 +259,7 @@ class Positions:
             self._places[tp] = Place(start.offset, start.base, topic_id=view.topic_id)
             self._turned[tp] = start.offset
             self._turns.pop(tp, None)
+            self._on_turn(tp, start.offset, view.end)
         self._next[tp] = start.offset
         try:
             self._seek(tp, start.offset)

@@ -92,7 +92,9 @@ class CountWorker:
     async def __aenter__(self) -> CountWorker:
         ready = asyncio.Event()
         services = [self.sender, self._keeper, *self.stage.store.services()]
-        running = run_apps([self.app], settings=self.settings, services=services, ready=ready, stop=self._stop)
+        running = run_apps(
+            [self.app], settings=self.settings, services=services, ready=ready, stop=self._stop
+        )
         self._task = asyncio.create_task(running)
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({self._task, waiting}, timeout=20, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,7 @@ LENGTH_AT, HEAD = 8, 12
 
 
 def cut_log(data: Path, topic: str, partition: int, keep: int) -> int:
-    """Remove the record batches of a partition from offset ``keep`` on (a batch is kept or removed as a whole).
+    """Remove the record batches of a partition from offset ``keep`` on; a batch goes as a whole.
 
     Returns
     -------

@@ -49,7 +49,9 @@ async def test_while_the_workers_are_down_everything_is_counted_again(topics_mad
     sent += await produce(settings, topics.events, KEYS)
     async with CountWorker(settings) as worker:
         await eventually(lambda: worker.counts() == sent)
-        assert {n: found[:20] for n, found in worker.stage.numbers.items()} == numbers, "with the same numbers"
+        assert {n: found[:20] for n, found in worker.stage.numbers.items()} == numbers, (
+            "with the same numbers"
+        )
     assert f"{topics.events}-2 the state has nothing of it: it is read from its beginning" in caplog.text
 
 
@@ -73,7 +75,9 @@ async def test_under_a_running_worker_all_rows_are_written_again(
         if noticed == "by a write":
             sent += await produce(settings, topics.events, range(1, 5))  # one key of each partition
         else:
-            worker.app.consumer._thread._soon(worker.app.consumer._thread._consumer._coordinator.request_rejoin)
+            worker.app.consumer._thread._soon(
+                worker.app.consumer._thread._consumer._coordinator.request_rejoin
+            )
         await eventually(lambda: caplog.text.count("all rows are written again") == 4, 30)
         await eventually(partial(_as, settings, sent), 30)
         sent += await produce(settings, topics.events, KEYS)

@@ -1,4 +1,4 @@
-"""A broker loses the last records of a log in a power cut: what is left is counted once, also what comes then."""
+"""A broker loses the last records of a log in a power cut: what is left, and what comes then, counts once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from counting_stage import CountWorker, produce
 from fresh_topics import make_topics
-from ops.kafka.run import KafkaServer
 from torn_log import cut_log
+from transport_worker import committed
 
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.tail import Tail
+from ops.kafka.run import KafkaServer
 
 pytestmark = pytest.mark.broker
 
@@ -107,7 +109,9 @@ async def test_the_source_loses_its_tail_under_a_running_worker(lossy, kafka, ev
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["changelog", "changelog and source"])
-async def test_the_changelog_loses_its_tail_while_the_workers_are_down(lossy, kafka, eventually, caplog, both):
+async def test_the_changelog_loses_its_tail_while_the_workers_are_down(
+    lossy, kafka, eventually, caplog, both
+):
     settings, topics = lossy, Topics(lossy)
     sent = await send(settings, 2)
     async with CountWorker(settings) as worker:
@@ -116,7 +120,10 @@ async def test_the_changelog_loses_its_tail_while_the_workers_are_down(lossy, ka
         ends = [worker.stage.store.state_store.active[n].position for n in range(4)]
         more = await send(settings, 3)
         await eventually(lambda: worker.counts() == sent + more, 20)
-        first = {n: dict(zip(numbers, range(len(numbers)), strict=True)) for n, numbers in worker.stage.numbers.items()}
+        first = {
+            n: dict(zip(numbers, range(len(numbers)), strict=True))
+            for n, numbers in worker.stage.numbers.items()
+        }
     await kafka.kill()
     for partition in range(4):
         assert cut_log(kafka.data, topics.user_state, partition, ends[partition]) == ends[partition]
@@ -128,7 +135,7 @@ async def test_the_changelog_loses_its_tail_while_the_workers_are_down(lossy, ka
         more += await send(settings, 1)
     async with CountWorker(settings) as worker:
         await eventually(lambda: worker.counts() == sent + more, 20)
-        again = {n: numbers for n, numbers in worker.stage.numbers.items()}
+        again = dict(worker.stage.numbers)
     assert f"{topics.events}-0 is read from offset 20, not 50" in caplog.text or both
     for number, numbers in again.items():
         known = [n for n in numbers if n < 40]
@@ -136,6 +143,19 @@ async def test_the_changelog_loses_its_tail_while_the_workers_are_down(lossy, ka
         if both:  # the numbers 40..49 were given to events that are lost
             assert min(n for n in numbers if n >= 40) == 50
             assert not set(numbers) & (set(first[number]) - set(known))
+
+
+async def test_a_tail_goes_on_where_the_lost_records_were(lossy, kafka, eventually):
+    settings, topic = lossy, Topics(lossy).events
+    got: list[tuple[int, int]] = []
+    sent = await send(settings, 3)
+    tail = Tail(settings, topic, lambda batch: got.extend((batch.partition, r.offset) for r in batch))
+    async with tail:
+        await eventually(lambda: len(got) == sum(sent.values()), 20)
+        assert await cut(kafka, topic, 20) == [20] * 4
+        await send(settings, 3)  # the log is longer than before when the tail is back
+        await eventually(lambda: len(got) == 240, 40)
+    assert sorted(got[120:]) == [(partition, offset) for partition in range(4) for offset in range(20, 50)]
 
 
 async def test_the_offsets_of_the_group_are_lost(lossy, kafka, eventually):
@@ -148,6 +168,7 @@ async def test_the_offsets_of_the_group_are_lost(lossy, kafka, eventually):
         with contextlib.suppress(ValueError):  # the coordinator of the group uses one of them
             cut_log(kafka.data, "__consumer_offsets", partition, 1)
     await kafka.start()
+    assert max((await committed(settings, "count", Topics(settings).events)).values(), default=-1) < 0
     sent += await send(settings, 1)
     async with CountWorker(settings) as worker:
         await eventually(lambda: worker.counts() == sent, 20)

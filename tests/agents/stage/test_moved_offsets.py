@@ -65,10 +65,12 @@ async def test_a_topic_made_again_under_a_running_worker(topics_made, eventually
         for gone_for_long in (False, True):
             await delete_topic(settings, topic)
             if gone_for_long:  # the group rebalances without the topic
-                await eventually(lambda: not any(tp.topic == topic for tp in worker.app.consumer.assignment()), 20)
+                await eventually(
+                    lambda: not any(tp.topic == topic for tp in worker.app.consumer.assignment()), 20
+                )
             await make_again(settings, topic)
             sent += await produce(settings, topic, KEYS)
-            await eventually(lambda: worker.counts() == sent, 30)
+            await eventually(lambda sent=sent: worker.counts() == sent, 30)
         assert growing(worker)
         await eventually(worker.durable)
     assert "was deleted and made again" in caplog.text
@@ -104,7 +106,7 @@ async def test_the_base_of_a_new_log_is_durable_before_its_first_number(topics_m
     worker = CountWorker(slow)
     async with worker:
         await eventually(lambda: worker.counts() == sent)
-        first = {number: numbers for number, numbers in worker.stage.numbers.items()}
+        first = dict(worker.stage.numbers)
         await worker.stop(crash=True)
     worker = CountWorker(slow)
     async with worker:
@@ -122,7 +124,9 @@ async def test_a_group_moved_by_an_operator(topics_made, eventually, caplog):
     async with CountWorker(settings) as worker:
         await eventually(lambda: worker.counts() == sent)
         assert min(offset for partition, offset in worker.stage.seen if partition == 0) == 0, "as he wished"
-        assert min(offset for partition, offset in worker.stage.seen if partition == 1) == 20, "none is left out"
+        assert min(offset for partition, offset in worker.stage.seen if partition == 1) == 20, (
+            "none is left out"
+        )
         sent += await produce(settings, topic, KEYS)
         await eventually(lambda: worker.counts() == sent)
     assert f"{topic}-1 is read from offset 20, not 30" in caplog.text
