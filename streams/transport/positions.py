@@ -92,12 +92,13 @@ class Positions:
         self._next: dict[TP, int] = {}  # the offset to be taken next
         self._turns: dict[TP, tuple[int, int]] = {}  # (offset, base) that is still to come
         self._turned: dict[TP, int] = {}  # turns that the next `Taken` must tell
+        self._new: dict[TP, bytes] = {}  # topic ids of partitions that start where a new group does
         self._again = 0.0
         self.unread: dict[TP, int] = {}
 
     def reset(self) -> None:
         """Forget all partitions: there is another assignment."""
-        for known in (self._places, self._next, self._turns, self._turned):
+        for known in (self._places, self._next, self._turns, self._turned, self._new):
             known.clear()
         self._doubts().clear()
 
@@ -138,10 +139,14 @@ class Positions:
         kept = {
             tp: place for tp, (_, text) in committed.items() if (place := Place.of_text(text)) is not None
         }
-        known = [tp for tp in tps if tp in committed or tp in states]
+        every = list(tps)
+        known = [tp for tp in every if tp in committed or tp in states]
         self._doubts().difference_update(known)
-        first = {tp: states.get(tp) or kept.get(tp) or NOTHING for tp in known}
+        first = {tp: states.get(tp) or kept.get(tp) or NOTHING for tp in every}
         views = await self._look(first)
+        self._new = {tp: views[tp].topic_id for tp in every if tp not in known}
+        for tp in self._new:
+            self._places.pop(tp, None)
         verdicts = {tp: compare(first[tp], views[tp]) for tp in known}
         # A second place tells more only when it is after the first one, or that one does not fit.
         second = {
@@ -207,6 +212,9 @@ class Positions:
     def take(self, part: Fetched, seeks: int, epoch: int) -> list[Taken]:
         """Note what was taken of a partition; return it, in two parts when a turn lies within."""
         tp = part.tp
+        if tp in self._new:
+            first = part.records[0].offset if part.records else part.position
+            self._places[tp] = Place(first, topic_id=self._new.pop(tp))
         place = self._places.get(tp)
         if place is None:
             return [Taken(tp, part.records, part.position, part.highwater, seeks, Source())]

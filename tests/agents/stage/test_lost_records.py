@@ -13,8 +13,10 @@ import pytest
 from counting_stage import CountWorker, produce
 from fresh_topics import make_topics
 from torn_log import cut_log
+from transport_probes import collecting, quick_app
 from transport_worker import committed
 
+from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.tail import Tail
@@ -143,6 +145,23 @@ async def test_the_changelog_loses_its_tail_while_the_workers_are_down(
         if both:  # the numbers 40..49 were given to events that are lost
             assert min(n for n in numbers if n >= 40) == 50
             assert not set(numbers) & (set(first[number]) - set(known))
+
+
+async def test_a_group_without_state_goes_on_where_the_lost_records_were(lossy, kafka, eventually):
+    settings, topic = lossy, Topics(lossy).events
+    got: list[tuple[int, int]] = []
+    sent = await send(settings, 3)
+    for first in (0, 20):
+        app, stop, ready = quick_app(settings, "collect"), asyncio.Event(), asyncio.Event()
+        collecting(app, topic, got)
+        running = asyncio.create_task(run_apps([app], settings=settings, ready=ready, stop=stop))
+        await eventually(lambda sent=sent: len(got) == sum(sent.values()), 40)
+        stop.set()
+        await running
+        assert sorted(got) == [(partition, offset) for partition in range(4) for offset in range(first, 30)]
+        got.clear()
+        assert await cut(kafka, topic, 20) == [20] * 4
+        sent = await send(settings, 1)
 
 
 async def test_a_tail_goes_on_where_the_lost_records_were(lossy, kafka, eventually):

@@ -11,7 +11,9 @@ from counting_stage import (
     move_group,
     produce,
 )
+from faust.types import TP
 from fresh_topics import make_topic
+from transport_probes import Asked
 from transport_worker import committed
 
 from headrace.streams.settings import Settings
@@ -149,3 +151,22 @@ async def test_records_deleted_unread_are_said_and_counted(topics_made, eventual
         assert dict(worker.app.consumer.unread) == {(topic, 2): 18}
     assert caplog.text.count("were deleted unread") == 1
     assert f"records 10..27 of {topic}-2 were deleted unread" in caplog.text
+
+
+async def test_records_deleted_under_a_running_worker(topics_made, eventually, caplog):
+    settings, topic = topics_made, Topics(topics_made).events
+    sent = await produce(settings, topic, KEYS)
+    async with CountWorker(settings) as worker:
+        await eventually(lambda: worker.counts() == sent)
+        worker.app.consumer.pause_partitions({TP(topic, 2)})
+        asked = Asked(worker.app)
+        await eventually(lambda: asked.leaves_out(topic, 2))
+        sent += await produce(settings, topic, KEYS)  # offsets 10..19 of every partition
+        await delete_records(settings, topic, 2, 14)
+        worker.app.consumer.resume_partitions({TP(topic, 2)})
+        await eventually(lambda: sum(worker.counts().values()) == 76)
+        assert [offset for partition, offset in worker.stage.seen if partition == 2] == [
+            *range(10),
+            *range(14, 20),
+        ]
+    assert f"records 10..13 of {topic}-2 were deleted unread" in caplog.text
