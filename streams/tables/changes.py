@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.transport.places import Place
 
 if TYPE_CHECKING:
     from headrace.streams.tables.partition import StatePartition
@@ -26,15 +25,12 @@ KEY_BYTES = 8
 
 
 def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:
-    """Return the larger of two high-water marks (8 bytes, little-endian, signed), the later of two places.
+    """Return the larger of two high-water marks: their first 8 bytes, little-endian, signed.
 
-    When the values are something else, return ``new``.
+    When the values differ in length or are shorter, return ``new``.
     """
-    if len(known) == len(new) == 8:
-        return max(known, new, key=lambda v: int.from_bytes(v, "little", signed=True))
-    before, after = Place.decode(known), Place.decode(new)
-    if before is not None and after is not None and before.seen > after.seen:
-        return known
+    if len(known) == len(new) >= 8:
+        return max(new, known, key=lambda v: int.from_bytes(v[:8], "little", signed=True))
     return new
 
 

@@ -75,16 +75,16 @@ class Place(NamedTuple):
         return self.next + self.base
 
     def encode(self) -> bytes:
-        """Return the place as 56 bytes."""
-        return _PACKED.pack(*self)
+        """Return the place as 56 bytes. The first 8 are ``seen``, little-endian, so that places have an order."""
+        return _PACKED.pack(self.seen, *self[1:])
 
     @classmethod
     def decode(cls, packed: bytes) -> Place | None:
         """Return the place that ``encode`` packed, None when the bytes are something else."""
         if len(packed) != _PACKED.size:
             return None
-        place = cls._make(_PACKED.unpack(packed))
-        return place._replace(topic_id=b"") if place.topic_id == bytes(16) else place
+        seen, base, *rest, topic_id = _PACKED.unpack(packed)
+        return cls(seen - base, base, *rest, topic_id=b"" if topic_id == bytes(16) else topic_id)
 
     def text(self) -> str:
         """Return the place as the metadata of a committed offset."""
