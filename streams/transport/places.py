@@ -75,7 +75,7 @@ class Place(NamedTuple):
         return self.next + self.base
 
     def encode(self) -> bytes:
-        """Return the place as 56 bytes. The first 8 are ``seen``, little-endian, so that places have an order."""
+        """Return the place as 56 bytes. The first 8 are ``seen``, little-endian: they order places."""
         return _PACKED.pack(self.seen, *self[1:])
 
     @classmethod
@@ -83,8 +83,9 @@ class Place(NamedTuple):
         """Return the place that ``encode`` packed, None when the bytes are something else."""
         if len(packed) != _PACKED.size:
             return None
-        seen, base, *rest, topic_id = _PACKED.unpack(packed)
-        return cls(seen - base, base, *rest, topic_id=b"" if topic_id == bytes(16) else topic_id)
+        place = cls._make(_PACKED.unpack(packed))
+        known = b"" if place.topic_id == bytes(16) else place.topic_id
+        return place._replace(next=place.next - place.base, topic_id=known)
 
     def text(self) -> str:
         """Return the place as the metadata of a committed offset."""
