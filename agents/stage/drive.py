@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any, Protocol
 
 import faust
 from faust.types import TP
 
 from headrace.agents.stage.flushes import Flushes
+from headrace.agents.stage.partitions import StagePartitions
 from headrace.agents.wiring import Wiring
 from headrace.streams.errors import FencedError
 from headrace.streams.topics.flow import AgentFlow
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
+from headrace.streams.transport.places import known_places
 
 log = logging.getLogger(__name__)
+
+#: Pause before a flush is tried again that was refused.
+RETRY_S = 0.5
 
 
 class Stage(Protocol):
@@ -41,6 +47,8 @@ def drive(
     flow: AgentFlow,
     stage: Stage,
     ready: Callable[[], Awaitable[Any]] = _ready,
+    partitions: StagePartitions[Any] | None = None,
+    stateless: Collection[str] = (),
 ) -> None:
     """Add an agent to the app that applies every batch of its topics to ``stage``.
 
@@ -52,12 +60,20 @@ def drive(
         Applies the batches.
     ready
         Awaited before the first batch.
+    partitions
+        The partitions of a stage with state: it says up to where every topic was applied.
+    stateless
+        Full names of topics of which a stage with state keeps nothing.
     """
+    topics = flow.input_topics(wiring.topics)
+    if partitions is not None:
+        for topic in set(topics).difference(stateless):
+            known_places(app)[topic] = partial(partitions.place, topic)
 
-    @app.agent(batch_topic(app, *flow.input_topics(wiring.topics)), name=flow.name)
+    @app.agent(batch_topic(app, *topics), name=flow.name)
     async def _agent(stream: Any) -> None:
         await ready()
-        await work(app, stream, stage)
+        await work(app, stream, stage, partitions)
 
     app.last_writes.append(stage.flushes.finish)
     forget_when_revoked(app, stage.revoked)
@@ -71,10 +87,14 @@ def forget_when_revoked(app: faust.App, revoked: Callable[[], None]) -> None:
         revoked()
 
 
-async def work(app: faust.App, stream: Any, stage: Stage) -> None:
+async def work(
+    app: faust.App, stream: Any, stage: Stage, partitions: StagePartitions[Any] | None = None
+) -> None:
     """Apply every batch of a stream; each is acknowledged when its effects are durable."""
     async for batch, ack in manual(stream):
         try:
+            if batch.base and partitions is not None:
+                await turn(stage.flushes, partitions, batch)
             await stage.apply(batch)
         except FencedError as exc:
             # The partition is not assigned here, or a rebalance has begun: the batch is not acknowledged, and
@@ -84,6 +104,30 @@ async def work(app: faust.App, stream: Any, stage: Stage) -> None:
         more = behind(app, batch)
         batch.records = ()  # frees the records: only the ack is held until the durable flush
         await stage.flushes.hold(ack, batch.partition, behind=more)
+
+
+async def turn(flushes: Flushes[Any], partitions: StagePartitions[Any], batch: RecordBatch) -> None:
+    """Before the first batch of another log is applied, make all before it and the new base durable.
+
+    Rows and derived records of the batch have numbers with that base. After a crash it must be found again,
+    not computed anew from less.
+
+    Raises
+    ------
+    FencedError
+        When another worker owns the partition.
+    """
+
+    async def durable() -> None:
+        await flushes.flush({batch.partition})
+        while not all(state.clean for state in partitions.get(batch.partition).states):
+            await asyncio.sleep(RETRY_S)
+            await flushes.flush({batch.partition})
+
+    if partitions.get(batch.partition).base(batch.topic) != batch.base:
+        await durable()
+        partitions.get(batch.partition).turn(batch)
+        await durable()
 
 
 def behind(app: faust.App, batch: RecordBatch) -> bool:

@@ -12,15 +12,27 @@ from headrace.agents.stage.copied_store import CopiedStore
 from headrace.streams.errors import FencedError
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.transport.batches import RecordBatch
+from headrace.streams.transport.places import NOTHING, Place
 
 P = TypeVar("P", bound="StagePartition")
 
+#: Key prefix of the meta records with the place up to which the state has everything, by topic. Such a key is
+#: longer than that of a row.
+PLACE = b"place-in:"
 #: How often the assignment is checked.
 KEEP_EVERY_S = 0.5
 
 
+def place_key(topic: str) -> bytes:
+    """Return the key of the meta record with the place in a topic."""
+    return PLACE + topic.encode()
+
+
 class StagePartition:
     """Base of a stage's partition: its states, and the offsets that were applied. Pure: no broker, no clock.
+
+    All offsets are effective ones: offset of the log + ``batch.base``. The first state keeps the place up to
+    which every topic was applied, as meta records.
 
     Attributes
     ----------
@@ -35,6 +47,23 @@ class StagePartition:
         self.number = states[0].number
         self._applied: dict[str, int] = {}
         self._resumed: set[str] = set()
+        self._places: dict[str, Place] = {}
+        for key, value in states[0].meta.items():
+            if key.startswith(PLACE) and (place := Place.decode(value)) is not None:
+                self._places[key[len(PLACE) :].decode()] = place
+
+    def base(self, topic: str) -> int:
+        """Return the base of the effective offsets of a topic."""
+        place = self._places.get(topic)
+        return 0 if place is None else place.base
+
+    def turn(self, batch: RecordBatch) -> None:
+        """Note the base of a log that begins with ``batch``."""
+        first = Place(batch.first_offset, batch.base)
+        self._places[batch.topic] = (
+            first if batch.place is None else first._replace(topic_id=batch.place.topic_id)
+        )
+        self.states[0].set_meta(place_key(batch.topic), self._places[batch.topic].encode())
 
     def unseen(self, batch: RecordBatch) -> Sequence[Any]:
         """Return the records of a batch that were not applied yet.
@@ -42,7 +71,7 @@ class StagePartition:
         After a rebalance, records are delivered again from the committed offset. State that stayed on this
         worker may have applied some of them.
         """
-        last = self._applied.get(batch.topic, -1)
+        last = self._applied.get(batch.topic, -1) - batch.base
         if batch.first_offset > last:
             return batch.records
         return [r for r in batch.records if r.offset > last]
@@ -58,11 +87,16 @@ class StagePartition:
         """
         resumed = batch.topic in self._resumed
         self._resumed.discard(batch.topic)
-        return not resumed or batch.first_offset <= self._applied[batch.topic] + 1
+        return not resumed or batch.first_offset + batch.base <= self._applied[batch.topic] + 1
 
     def seen(self, batch: RecordBatch) -> None:
-        """Note that a batch was applied."""
-        self._applied[batch.topic] = max(self._applied.get(batch.topic, -1), batch.last_offset)
+        """Note that a batch was applied; a durable flush writes its place after the rows."""
+        last = batch.last_offset + batch.base
+        self._applied[batch.topic] = max(self._applied.get(batch.topic, -1), last)
+        place, known = batch.place, self._places.get(batch.topic)
+        if place is not None and (known is None or place.seen > known.seen):
+            self._places[batch.topic] = place
+            self.states[0].set_meta(place_key(batch.topic), place.encode())
 
 
 class StagePartitions(Generic[P]):
@@ -91,6 +125,20 @@ class StagePartitions(Generic[P]):
             for store, state in zip(self._stores, states, strict=True):
                 store.attach(state)
         return part
+
+    def place(self, topic: str, number: int) -> Place | None:
+        """Return the place up to which a partition has everything of a topic.
+
+        ``NOTHING`` for an empty state; None when the state does not say it (an older version wrote it), or
+        another worker owns it.
+        """
+        state = self._stores[0].state_store.active.get(number)
+        if state is None:
+            return None
+        packed = state.meta.get(place_key(topic))
+        if packed is not None:
+            return Place.decode(packed)
+        return None if len(state.rows) or state.evicted_count or state.meta else NOTHING
 
     def __iter__(self) -> Iterator[P]:
         """Yield the partitions that this worker still owns; drop the others."""

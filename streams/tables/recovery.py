@@ -26,7 +26,7 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.types import TP
 
-from headrace.streams.errors import NoTopicError, UnavailableError
+from headrace.streams.errors import FencedError, NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.changelog import RETRY_S, ChangelogCopy, follow, open_changelogs, read_to_end
 from headrace.streams.tables.partition import StatePartition
@@ -100,6 +100,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         self.app.consumer.stop_flow()
         if self._columnar_tables():
             await self._recover(epoch)
+            await self._write_lost(epoch)
         if epoch == self._epoch:
             resuming = self._resuming = asyncio.ensure_future(super().on_recovery_completed(generation_id))
             try:
@@ -194,7 +195,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
                 begins, ends = await reader.bounds()
                 moved = {tp.partition for tp in active if not self._stayed(tp, ends[tp])}
                 for tp, table in every.items():
-                    self._keep(tp, tp in active and tp.partition not in moved, ends[tp])
+                    if self._keep(tp, tp in active and tp.partition not in moved, ends[tp]):
+                        table.lost.add(tp.partition)
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
                 self.last_read = await read_to_end(reader, [copies[tp] for tp in active])
         if epoch != self._epoch:
@@ -216,13 +218,28 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             self._follower = asyncio.create_task(following)
             self._follower.add_done_callback(_follower_ended)
 
-    def _stayed(self, tp: TopicPartition, end: int) -> bool:
-        """Return whether this worker was the last one that wrote to the changelog of a partition."""
-        part = self._held.get(tp)
-        return part is not None and part.owned and part.position == end
+    async def _write_lost(self, epoch: int) -> None:
+        """Write rows again that changelogs have lost, before any stream resumes."""
+        try:
+            if epoch == self._epoch:
+                for table in self._columnar_tables():
+                    await table.lost.write_again()
+        except (FencedError, KafkaError, OSError, UnavailableError) as exc:
+            log.warning("Rows could not be written again, the next write tries it: %r", exc)
 
-    def _keep(self, tp: TopicPartition, stayed: bool, end: int) -> None:
+    def _stayed(self, tp: TopicPartition, end: int) -> bool:
+        """Return whether this worker was the last one that wrote to the changelog of a partition.
+
+        A changelog that is shorter than what was written to it has lost records: nobody else is known to have
+        written then.
+        """
+        part = self._held.get(tp)
+        return part is not None and part.owned and part.position >= end
+
+    def _keep(self, tp: TopicPartition, stayed: bool, end: int) -> bool:
         """Decide whether a partition in memory is kept, replaced by a successor, or dropped.
+
+        Returns True when it is kept and has to be written again: its changelog has lost records.
 
         ``stayed`` is true when this worker owns the partition and no other wrote to it, nor to the
         partitions of the same number of the other state stores. They are changed together: rows that are not
@@ -230,7 +247,10 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         """
         part = self._held.get(tp)
         if part is None:
-            return
+            return False
+        if stayed and part.position > end:
+            part.position, part.last_crc = 0, -1  # what the changelog has now is read; newer rows stay
+            return True
         if part.position > end:
             log.warning(
                 "changelog %s-%d ends before the offset it was read to: it is read again",
@@ -245,6 +265,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             # The rows are right, but objects built on the partition object (of a stage) are out of date.
             self._held[tp] = part.successor()
             self._held[tp].owned = False
+        return False
 
     async def _copy(self, tp: TopicPartition, table: StateStore, begin: int, end: int) -> ChangelogCopy:
         """Return the partition to read into: that in memory, else from a snapshot, else an empty one."""

@@ -61,6 +61,7 @@ from headrace.streams.tables.evicted import LostRowsError
 from headrace.streams.tables.faust_collection import FaustCollection
 from headrace.streams.tables.lost_rows import restore_lost
 from headrace.streams.tables.partition import StatePartition
+from headrace.streams.tables.rewrite import LostChangelogs
 from headrace.streams.tables.rows import RowTable
 from headrace.streams.tables.snapshots import write_snapshot
 from headrace.streams.tables.spill import SpillFolder
@@ -113,6 +114,8 @@ class StateStore(FaustCollection):
         Standby partitions of this worker, by number.
     scans
         How often a changelog was read because evicted rows could not be read from the disk.
+    lost
+        Partitions whose changelog has lost records.
 
     Raises
     ------
@@ -147,6 +150,7 @@ class StateStore(FaustCollection):
         self.scans = 0
         self._suspended = True
         self._writing: set[asyncio.Future[Any]] = set()
+        self.lost = LostChangelogs(self, sender)
         self._snapshot_at: dict[int, int] = {}
         self._snapshotting = asyncio.Lock()
         super().__init__(app, name, changelog, **options)
@@ -252,11 +256,13 @@ class StateStore(FaustCollection):
             part.put_back(changes)
             raise
         part.written(changes)
-        if written == Written(part.position, part.position + len(changes)):
+        lost = self.lost.note(part, written)
+        if lost or written == Written(part.position, part.position + len(changes)):
             part.position = written.end
             part.last_crc = record_crc(*changes.last())
         else:
             await self._read_others(part)
+        await self.lost.write_again()
 
     async def _read_others(self, part: StatePartition) -> None:
         """Read what another writer wrote between our writes; mark our rows that are newer as dirty."""

@@ -17,7 +17,10 @@ from headrace.streams.settings import Settings
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import ISOLATION, REQUEST_TIMEOUT_S, Fetched, drain, poke
 from headrace.streams.transport.patience import be_patient
+from headrace.streams.transport.positions import Positions
 
+#: How often partitions in doubt are looked at again.
+RETRY_S = 0.2
 #: After this long without a record, ``read_to`` checks whether any record is left.
 EMPTY_S = 0.5
 
@@ -31,6 +34,30 @@ class Reader:
         self._consumer = consumer
         self._settings = settings
         self.partitions = tps
+        #: Compares partitions with their logs after failed fetches; None: such logs are read as they are.
+        self.positions: Positions | None = None
+        #: End offsets of logs that turned out to be others, or to have lost their last records.
+        self.turned: dict[TopicPartition, int] = {}
+
+    async def watch(
+        self, start: Mapping[TopicPartition, int], turned: Callable[[Any, int, int], None]
+    ) -> None:
+        """From now on, notice a topic that is made again and lost records; go on in the log that there is.
+
+        Parameters
+        ----------
+        start
+            Where every partition will be read from.
+        turned
+            Called with (partition, offset, end offset) where reading goes on.
+        """
+
+        def note(tp: Any, offset: int, end: int) -> None:
+            self.turned[TopicPartition(*tp)] = end
+            turned(tp, offset, end)
+
+        self.positions = Positions(lambda: self._consumer, self.seek, note)
+        await self.positions.read_from(start)
 
     async def bounds(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         """Return the first offset and the end offset (next to be written) of every partition now."""
@@ -86,6 +113,13 @@ class Reader:
             and (self._state(tp).highwater or 0) >= end
         )
 
+    async def _sure(self, positions: Positions) -> list[TopicPartition]:
+        """Return the partitions that are not in doubt."""
+        if positions.doubtful():
+            await positions.settle()
+        doubtful = positions.doubtful()
+        return [tp for tp in self.partitions if tp not in doubtful] if doubtful else self.partitions
+
     async def fetch(self, timeout: float) -> list[Fetched]:
         """Return what was fetched, one entry per partition; an empty list after ``timeout`` seconds.
 
@@ -96,10 +130,16 @@ class Reader:
         while True:
             if self._consumer._closed:
                 raise ConsumerStoppedError
-            fetched = drain(fetcher, self.partitions, self._settings.batch_max_records)
+            partitions = self.partitions if self.positions is None else await self._sure(self.positions)
+            fetched = drain(fetcher, partitions, self._settings.batch_max_records)
+            if self.positions is not None:
+                for part in fetched:
+                    self.positions.take(part, 0, fetcher._client.epoch(*part.tp))
             remaining = deadline - time.monotonic()
             if fetched or remaining <= 0:
                 return fetched
+            if len(partitions) < len(self.partitions):
+                remaining = min(remaining, RETRY_S)
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=remaining)
             if not done:
@@ -207,6 +247,8 @@ async def read_to(
     deadline = time.monotonic() + timeout_s
     while missing:
         fetched = await reader.fetch(EMPTY_S)
+        for tp in reader.turned.keys() & missing.keys():
+            missing[tp] = reader.turned.pop(tp)
         if follow:
             # Partitions at their end may get records all the time. Only an answer without any says that there
             # are none: so the missing ones are asked for alone while nothing comes from them.

@@ -48,6 +48,8 @@ class Tail(Service):
     """A service that reads all partitions of some topics, for ever, and delivers ``RecordBatch``.
 
     Batches of one partition come in order, one at a time. An exception in ``deliver`` crashes the service.
+    When a topic is deleted and made again, the new one is read from its beginning. When a log has lost its
+    last records, reading goes on where they were.
 
     Parameters
     ----------
@@ -109,12 +111,16 @@ class Tail(Service):
             start = ends if self._from_end else begins
             self.position.update({tuple(tp): offset for tp, offset in start.items()})
             self._highwater.update({tuple(tp): offset for tp, offset in ends.items()})
+            await reader.watch(start, self._turned)
             async for part in read_to(reader, start, ends, follow=True, timeout_s=math.inf):
                 await self._take(part)
             self.caught_up.set()
             while not self.should_stop:
                 for part in await reader.fetch(1.0):
                     await self._take(part)
+
+    def _turned(self, tp: tuple[str, int], offset: int, end: int) -> None:
+        self.position[tp[0], tp[1]], self._highwater[tp[0], tp[1]] = offset, end
 
     async def _take(self, part: Fetched) -> None:
         await deliver(self._deliver, part)

@@ -19,6 +19,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
 from .ledger import Ticket
+from .places import Place
 
 #: Batches queued for an agent before its partitions are paused.
 QUEUED_BATCHES = 4
@@ -33,14 +34,35 @@ class RecordBatch:
 
     Records have ``key`` and ``value`` (bytes or None), ``offset`` (int), ``timestamp`` (int, ms) and
     ``headers`` (a sequence of ``(str, bytes)``). In a compacted topic, offsets may be missing.
+
+    Attributes
+    ----------
+    topic, partition
+        Where the records are from.
+    records
+        The records.
+    base
+        Added to an offset of the log, it gives the *effective* offset. Effective offsets only grow, also when
+        the topic was deleted and made again. Keep these in rows, never the offsets of the log.
+    place
+        The place after the last record; None in a batch that was not read by a group.
     """
 
-    __slots__ = ("partition", "records", "topic")
+    __slots__ = ("base", "partition", "place", "records", "topic")
 
-    def __init__(self, topic: str, partition: int, records: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[Any],
+        base: int = 0,
+        place: Place | None = None,
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.records = records
+        self.base = base
+        self.place = place
 
     @property
     def first_offset(self) -> int:
@@ -74,6 +96,16 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc]
     ticket: Ticket | None = None
     on_acked: Callable[[], None] | None = None
     _acked = False
+
+    @classmethod
+    def around(cls, batch: RecordBatch, tp: Any, generation: int) -> BatchMessage:
+        """Return the message of a batch."""
+        last = batch.records[-1]
+        seconds, kind = last.timestamp / 1000.0, last.timestamp_type
+        return cls(
+            tp.topic, tp.partition, last.offset, seconds, kind, None, None, batch, None, 0, 0, tp,
+            generation_id=generation,
+        )  # fmt: skip
 
     @property
     def acked(self) -> bool:

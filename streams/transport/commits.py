@@ -15,15 +15,26 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
     RebalanceInProgressError,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
+#: Error code of a topic that does not exist, or not yet on this broker.
+_NO_TOPIC = UnknownTopicOrPartitionError.errno
 
 
-async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
+def _errors(answer: Any) -> set[int]:
+    """Return the error codes of an answer; a topic that does not exist any more is none."""
+    codes = {code for _, partitions in answer.topics for _, code in partitions}
+    if _NO_TOPIC in codes:
+        log.info("Offsets of a topic that does not exist were not committed")
+    return codes - {0, _NO_TOPIC}
+
+
+async def commit_offsets(coordinator: Any, offsets: Mapping[Any, tuple[int, str]]) -> bool:
     """Commit offsets; return False when a rebalance or a lost membership prevented the commit.
 
     It replaces aiokafka's commit. When a rebalance has begun, aiokafka's forgets its member id and joins as a
@@ -34,7 +45,7 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
     coordinator
         An aiokafka ``GroupCoordinator``.
     offsets
-        (topic, partition) -> next offset to be read.
+        (topic, partition) -> next offset to be read, and its metadata.
 
     Raises
     ------
@@ -42,8 +53,8 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
         When the error is one that a retry does not solve.
     """
     by_topic: dict[str, list[tuple[int, int, str]]] = {}
-    for (topic, partition), offset in offsets.items():
-        by_topic.setdefault(topic, []).append((partition, offset, ""))
+    for (topic, partition), (offset, metadata) in offsets.items():
+        by_topic.setdefault(topic, []).append((partition, offset, metadata))
     generation = coordinator.generation
     if generation == OffsetCommitRequest.DEFAULT_GENERATION_ID:
         # While a group is empty, the broker accepts a commit without a generation from any client.
@@ -57,7 +68,7 @@ async def commit_offsets(coordinator: Any, offsets: Mapping[Any, int]) -> bool:
         )  # fmt: skip
         try:
             answer = await coordinator._send_req(request)
-            for code in {code for _, partitions in answer.topics for _, code in partitions} - {0}:
+            for code in _errors(answer):
                 raise for_code(code)
         except (RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError) as exc:
             # The next owner of the partitions starts at the previous commit.

@@ -29,8 +29,10 @@ from .batches import (
     batch_topics,
     option,
 )
-from .consumer_thread import BatchConsumerThread, RebalanceListener, Taken
+from .consumer_thread import BatchConsumerThread, RebalanceListener
 from .ledger import OffsetLedger
+from .places import Place, Source, known_places, place_after
+from .positions import Taken
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +125,12 @@ class BatchConsumer(driver.Consumer):
         """Seek every partition to its committed offset; batches delivered before are forgotten.
 
         Delivery stops meanwhile, because Faust resumes partitions before it seeks at the end of a recovery.
+        A partition starts elsewhere when its log is not the one that was read, or when the state of an agent
+        has less than the commit says.
         """
         was_active = self.flow_active
         self.stop_flow()
+        self._thread.states = self._known()
         try:
             await super().perform_seek()
         finally:
@@ -133,6 +138,18 @@ class BatchConsumer(driver.Consumer):
             self.ledger.forget(self.ledger.partitions())
             if was_active:
                 self.resume_flow()
+
+    def _known(self) -> dict[TP, Place]:
+        """Return the places of the states of agents."""
+        known = known_places(self.app)
+        found = ((tp, known[tp.topic](tp.partition)) for tp in self.assignment() if tp.topic in known)
+        return {ensure_TP(tp): place for tp, place in found if place is not None}
+
+    @property
+    def unread(self) -> Mapping[TP, int]:
+        """Number of records that were deleted before they were read, by partition."""
+        unread: Mapping[TP, int] = self._thread.positions.unread
+        return unread
 
     def _interrupted(self, epoch: int) -> bool:
         # True when a rebalance or a shutdown has begun: records that were not delivered are read again from
@@ -142,6 +159,8 @@ class BatchConsumer(driver.Consumer):
     async def _deliver_list(self, taken: Taken, epoch: int) -> bool:
         """Deliver in batches of ``batch_max_records``; return False when a rebalance has begun."""
         tp, records, size = taken.tp, taken.records, option(self.app, "batch_max_records")
+        if taken.turn is not None and taken.seeks == self._seeks[tp] and not self._interrupted(epoch):
+            self._turn(tp, taken.turn, taken.source)
         for start in range(0, len(records), size):
             if self._interrupted(epoch):
                 return False
@@ -151,7 +170,7 @@ class BatchConsumer(driver.Consumer):
             if tp not in self._active_partitions and tp not in self._buffered_partitions:
                 self._thread.give_back(taken._replace(records=records[start:]))
                 return True
-            await self._hand_over(self._batch_message(tp, chunk))
+            await self._hand_over(self._batch_message(tp, chunk, taken.source))
         if taken.seeks == self._seeks[tp]:
             self.ledger.skip(tp, taken.position)
             self._delivered[tp] = taken.position
@@ -166,7 +185,12 @@ class BatchConsumer(driver.Consumer):
         else:  # without waiting: this saves four tasks per batch and their turns of the event loop
             await self.callback(message)
 
-    def _batch_message(self, tp: TP, records: list[Any]) -> BatchMessage:
+    def _turn(self, tp: TP, offset: int, source: Source) -> None:
+        """Go on in another log, or after the records that a log has lost."""
+        self.ledger.turn(tp, Place(offset, source.base, topic_id=source.topic_id))
+        self._committed_offset[tp] = self._read_offset[tp] = None
+
+    def _batch_message(self, tp: TP, records: list[Any], source: Source) -> BatchMessage:
         first, last = records[0].offset, records[-1].offset
         read = self._read_offset[tp]
         if read is not None and first < read:
@@ -174,23 +198,11 @@ class BatchConsumer(driver.Consumer):
             self.ledger.forget([tp])
             self._committed_offset[tp] = None
         self._read_offset[tp] = last + 1
-        message = BatchMessage(
-            tp.topic,
-            tp.partition,
-            last,
-            records[-1].timestamp / 1000.0,
-            records[-1].timestamp_type,
-            None,
-            None,
-            RecordBatch(tp.topic, tp.partition, records),
-            None,
-            0,
-            0,
-            tp,
-            generation_id=self.app.consumer_generation_id,
-        )
+        place = place_after(records[-1], source)
+        batch = RecordBatch(tp.topic, tp.partition, records, source.base, place)
+        message = BatchMessage.around(batch, tp, self.app.consumer_generation_id)
         message.consumer = self
-        message.ticket = self.ledger.open(tp, last)
+        message.ticket = self.ledger.open(tp, last, place)
         message.on_acked = self._on_batch_acked
         return message
 
@@ -371,6 +383,8 @@ class BatchConsumer(driver.Consumer):
 
     async def _commit_offsets(self, offsets: dict[TP, int], start_new_transaction: bool = True) -> bool:
         before = {tp: (self._committed_offset[tp], self._seeks[tp]) for tp in offsets}
+        places = {tp: self.ledger.place(tp, offset) for tp, offset in offsets.items()}
+        self._thread.committing = {tp: place.text() for tp, place in places.items() if place is not None}
         done = bool(await super()._commit_offsets(offsets, start_new_transaction))
         for tp, (committed, seeks) in before.items():
             # Faust notes an offset as committed even when the commit failed, or when there was a seek

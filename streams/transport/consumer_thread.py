@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiokafka
 import uvloop
@@ -26,38 +26,18 @@ from .commits import commit_offsets
 from .fetching import ISOLATION, drain, plan_fetches, poke
 from .lease import Lease
 from .patience import be_patient
+from .places import Place
+from .positions import Positions, Taken, persist
 
 log = logging.getLogger(__name__)
 
 #: Longest wait of a thread for Python's interpreter lock (``sys.setswitchinterval``). This thread waits for
 #: it several times between an answer of the broker and its records in the main thread.
 SWITCH_S = 0.0005
+#: How often partitions in doubt are looked at again.
+RETRY_S = 0.2
 #: Most records taken at once from a partition whose records are delivered one by one.
 MAX_SINGLE = 100
-
-
-class Taken(NamedTuple):
-    """Records taken from a partition.
-
-    Attributes
-    ----------
-    tp
-        The partition.
-    records
-        Its next records; may be empty.
-    position
-        Offset after them.
-    highwater
-        End offset of the partition.
-    seeks
-        Number of seeks of the partition before they were taken: shows whether they are from before a seek.
-    """
-
-    tp: TP
-    records: list[Any]
-    position: int
-    highwater: int
-    seeks: int
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
@@ -66,6 +46,7 @@ class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Pause the partitions; called in the consumer's thread."""
         self._thread.taken.clear()
+        self._thread.positions.reset()
         self._thread.pause_now(assigned)
         await super().on_partitions_assigned(assigned)
 
@@ -90,6 +71,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         When the group last confirmed this worker.
     taken
         Position after the records taken last, per partition of this assignment.
+    positions
+        Compares the partitions that are read as batches with their logs.
+    states
+        Place up to which the state of an agent has everything, per partition; set before a seek to the
+        committed offsets.
+    committing
+        Metadata of the offsets that are being committed.
     """
 
     Worker = _DaemonThread
@@ -101,6 +89,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._close_thread_loop_on_stop = True
         self.lease = Lease()
         self.taken: dict[TP, int] = {}
+        self.positions = Positions(self._ensure_consumer, self._seek_now)
+        self.states: dict[TP, Place] = {}
+        self.committing: dict[TP, str] = {}
         self._seeks: Counter[TP] = Counter()
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
@@ -135,11 +126,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _watch_group(self) -> None:
-        """Crash on group errors that aiokafka raises only in a fetch: not authorised, bad session timeout."""
+        """Crash on group errors that aiokafka raises only in a fetch: not authorised, bad session timeout.
+
+        Also look for topics that are missing: one that was just created, or that is made again. When it is
+        there, the group rebalances. (aiokafka would look for it every five minutes.)
+        """
         while not self.should_stop:
             await self.sleep(1.0)
             if self._consumer is not None:
                 self._consumer._coordinator.check_errors()
+                client = self._consumer._client
+                if not all(map(client.cluster.partitions_for_topic, client._topics)):
+                    client.force_metadata_update()
 
     def set_shutdown(self) -> None:
         """Signal the end of this thread to the main loop, if that still runs."""
@@ -242,10 +240,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if subscriptions.reassignment_in_progress or not self.consumer.flow_active:
                     await asyncio.sleep(0.01)
                     return []
-                taken = self._take(fetcher)
+                if doubtful := self.positions.doubtful():
+                    await self.positions.settle()
+                    doubtful = self.positions.doubtful()
+                taken = self._take(fetcher, doubtful)
                 remaining = deadline - time.monotonic()
                 if taken or remaining <= 0:
                     return taken
+                if doubtful:
+                    remaining = min(remaining, RETRY_S)
                 waiter = fetcher._create_fetch_waiter()
                 done, _ = await asyncio.wait([waiter], timeout=remaining)
                 if not done:
@@ -253,9 +256,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     return []
                 waiter.result()  # raises errors of the group
 
-    def _take(self, fetcher: Any) -> list[Taken]:
+    def _take(self, fetcher: Any, doubtful: set[TP]) -> list[Taken]:
         most = option(self.app, "batch_max_records")
         active, in_bulk = self.consumer._active_partitions, self.consumer.batch_topics
+        if doubtful:
+            active = active - doubtful
         # Faust's queue pauses partitions when four fifths are full, and a put into a full one blocks all
         # topics: so one fetch takes at most the last fifth.
         room = self.app.conf.stream_buffer_maxsize // 5
@@ -267,7 +272,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             tp = ensure_TP(part.tp)
             if part.records or self.taken.get(tp, -1) != part.position:
                 self.taken[tp] = part.position
-                taken.append(Taken(tp, part.records, part.position, part.highwater, self._seeks[tp]))
+                taken += self.positions.take(
+                    part._replace(tp=tp), self._seeks[tp], fetcher._client.epoch(*tp)
+                )
         return taken
 
     # -- positions
@@ -280,6 +287,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def _seek_here(self, tp: TP, offset: int) -> None:
         self._seeks[tp] += 1
+        self._seek_now(tp, offset)
+        self.positions.moved(tp, offset)
+
+    def _seek_now(self, tp: TP, offset: int) -> None:
         self.taken.pop(tp, None)
         self._ensure_consumer().seek(tp, offset)
 
@@ -291,15 +302,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         tp = taken.tp
         if taken.records and self._seeks[tp] == taken.seeks and self.taken.get(tp) == taken.position:
             with contextlib.suppress(IllegalStateError):  # the partition was revoked meanwhile
-                self._ensure_consumer().seek(tp, taken.records[0].offset)
-                self.taken.pop(tp, None)
+                self._seek_now(tp, taken.records[0].offset)
+                self.positions.moved(tp, taken.records[0].offset)
 
     async def seek_to_committed(self) -> Mapping[TP, int | None]:
         """Seek every partition to its committed offset; those without one to where a new group starts.
 
+        A partition that is read as batches is compared with its log first, and with the states of agents;
+        then it may start elsewhere.
+
         Returns
         -------
-        Committed offset of every assigned partition, None where there is none.
+        Offset at which every assigned partition starts, None where a new group starts.
         """
         offsets: Mapping[TP, int | None] = await self.call_thread(self._seek_to_committed)
         return offsets
@@ -311,15 +325,20 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return {}
         # One request; aiokafka's own seek_to_committed sends one per partition.
         found = await consumer._coordinator.fetch_committed_offsets(list(assignment.tps))
+        committed = {ensure_TP(tp): (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0}
+        in_bulk = [ensure_TP(tp) for tp in assignment.tps if tp.topic in self.consumer.batch_topics]
+        starts = await persist(
+            lambda: self.positions.starts(in_bulk, committed, self.states), lambda: assignment.active
+        )
         offsets: dict[TP, int | None] = {}
         moved = []
         changelogs = self.app.tables.changelog_topics
         for tp in assignment.tps:
-            offset = found[tp].offset if tp in found and found[tp].offset >= 0 else None
+            offset = starts.get(tp, committed[tp][0] if tp in committed else None)
             offsets[ensure_TP(tp)] = offset
             if not assignment.active:
                 raise IllegalStateError("The partitions were revoked meanwhile")
-            if offset:
+            if offset or tp in starts:
                 consumer.seek(tp, offset)
             elif tp.topic not in changelogs and assignment.state_value(tp).has_valid_position:
                 # aiokafka does not move these partitions: records that were fetched and dropped would be
@@ -339,8 +358,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         try:
             consumer = self._ensure_consumer()
             mine = consumer.assignment()
+            places = self.committing
             done = await commit_offsets(
-                consumer._coordinator, {tp: offset for tp, offset in offsets.items() if tp in mine}
+                consumer._coordinator,
+                {tp: (offset, places.get(tp, "")) for tp, offset in offsets.items() if tp in mine},
             )
         except Exception as exc:
             log.exception("Commit failed")

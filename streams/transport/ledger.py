@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from .places import Place
+
 #: (topic, partition); Faust's and aiokafka's own named tuples compare equal to it.
 TopicPartition = tuple[str, int]
 
@@ -30,16 +32,19 @@ class Ticket:
         Offset that is committable when this batch and all before it are acked.
     acked
         Whether it was acked.
+    place
+        The place after its last record, committed together with the offset; None unknown.
     void
         Whether the partition was revoked, or moved to another offset: the batch needs no more work.
     """
 
-    __slots__ = ("acked", "last_offset", "next_offset", "partition", "void")
+    __slots__ = ("acked", "last_offset", "next_offset", "partition", "place", "void")
 
-    def __init__(self, partition: TopicPartition, last_offset: int) -> None:
+    def __init__(self, partition: TopicPartition, last_offset: int, place: Place | None = None) -> None:
         self.partition = partition
         self.last_offset = last_offset
         self.next_offset = last_offset + 1
+        self.place = place
         self.acked = False
         self.void = False
 
@@ -58,8 +63,9 @@ class OffsetLedger:
     def __init__(self) -> None:
         self._open: dict[TopicPartition, deque[Ticket]] = {}
         self._done: dict[TopicPartition, int] = {}
+        self._places: dict[TopicPartition, Place | None] = {}
 
-    def open(self, partition: TopicPartition, last_offset: int) -> Ticket:
+    def open(self, partition: TopicPartition, last_offset: int, place: Place | None = None) -> Ticket:
         """Register a delivered batch that ends at ``last_offset``.
 
         Raises
@@ -72,7 +78,7 @@ class OffsetLedger:
             raise ValueError(
                 f"{partition}: batch ends at {last_offset}, but {queue[-1].last_offset} is in flight"
             )
-        ticket = Ticket(partition, last_offset)
+        ticket = Ticket(partition, last_offset, place)
         queue.append(ticket)
         return ticket
 
@@ -91,8 +97,28 @@ class OffsetLedger:
         """Return the offset up to which all batches are acked, or None when none is acked yet."""
         queue = self._open.get(partition)
         while queue and queue[0].acked:
-            self._done[partition] = queue.popleft().next_offset
+            ticket = queue.popleft()
+            self._done[partition], self._places[partition] = ticket.next_offset, ticket.place
         return self._done.get(partition)
+
+    def place(self, partition: TopicPartition, offset: int) -> Place | None:
+        """Return the place to be committed together with ``offset``; None when it is not known."""
+        place = self._places.get(partition)
+        return place if place is not None and place.next <= offset else None
+
+    def turn(self, partition: TopicPartition, place: Place) -> None:
+        """Note that another log begins at ``place``, or the rest of one that has lost its last records.
+
+        Batches of the old log that are in flight go on to be processed. Their offsets mean nothing in the new
+        log: they make none after ``place.next`` committable.
+        """
+        for ticket in self._open.get(partition, ()):
+            if ticket.next_offset > place.next:
+                ticket.next_offset, ticket.place = place.next, place
+                ticket.last_offset = place.next - 1
+        if partition in self._done:
+            self._done[partition] = min(self._done[partition], place.next)
+            self._places[partition] = place
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Remove everything about ``partitions``; their open tickets become void."""
@@ -100,6 +126,7 @@ class OffsetLedger:
             for ticket in self._open.pop(partition, ()):
                 ticket.void = True
             self._done.pop(partition, None)
+            self._places.pop(partition, None)
 
     def restart(self, partition: TopicPartition, offset: int) -> None:
         """Forget the partition and make ``offset`` committable: it is read from there on."""

@@ -1,4 +1,4 @@
-"""Pauses between requests to a broker that is down, or that answers empty fetches at once.
+"""Pauses between requests to a broker that is down or answers empty fetches at once; notes failed fetches.
 
 Apache Kafka holds a fetch until there is data. The embedded broker of the demo and the tests does not.
 """
@@ -10,10 +10,15 @@ import time
 from io import BytesIO
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 #: Pause after a metadata request that no broker answered.
 RECONNECT_S = 0.1
+#: Longest pause while a topic is missing; the first one is ``RECONNECT_S``.
+MISSING_S = 1.0
+#: Pause after a fetch that was refused, so that a topic that is gone is not asked for in a busy loop.
+REFUSED_PAUSE_S = 0.05
 #: Bounds of the pause after an empty fetch that the broker did not hold. A single record may wait this long.
 MIN_PAUSE_S, MAX_PAUSE_S = 0.002, 0.004
 #: The pause when no record has arrived for ``QUIET_S``.
@@ -67,6 +72,12 @@ class _PatientClient:
     The embedded broker does that, and a consumer would then fetch in a busy loop. Here the same request is
     sent again after a pause; without data the pause grows. With a broker that holds fetches there are no
     pauses.
+
+    Attributes
+    ----------
+    doubts
+        (topic, partition) of every fetch that failed, or went to another broker than the one before: the log
+        may not be the one that was read. Whoever compares it removes them.
     """
 
     def __init__(self, fetcher: Any) -> None:
@@ -74,6 +85,13 @@ class _PatientClient:
         self._client = fetcher._client
         self._last_data = time.monotonic()
         self._empty_from: dict[tuple[str, int], int] = {}
+        self._epochs: dict[tuple[str, int], int] = {}
+        self._nodes: dict[tuple[str, int], int] = {}
+        self.doubts: set[tuple[str, int]] = set()
+
+    def epoch(self, topic: str, partition: int) -> int:
+        """Return the leader epoch of the first record batch in the last answer; -1 unknown."""
+        return self._epochs.get((topic, partition), -1)
 
     def empty_from(self, topic: str, partition: int) -> int:
         """Return the offset from which the broker has said that a partition has no records; -1 unknown.
@@ -90,6 +108,18 @@ class _PatientClient:
         """Send a request; return the answer."""
         if not isinstance(request, FetchRequest):
             return await self._client.send(node_id, request, **options)
+        tps = [(topic, partition) for topic, partitions in request.topics for partition, *_ in partitions]
+        for tp in tps:
+            if self._nodes.setdefault(tp, node_id) != node_id:
+                self._nodes[tp] = node_id
+                self.doubts.add(tp)
+        try:
+            return await self._fetch(node_id, request)
+        except KafkaError:
+            self.doubts.update(tps)
+            raise
+
+    async def _fetch(self, node_id: int, request: FetchRequest) -> Any:
         began, hold = time.monotonic(), request._max_wait_ms / 1000
         plan, again = self._fetcher._wait_consume_future, _Again(request)
         answer = await self._client.send(node_id, request)
@@ -107,7 +137,28 @@ class _PatientClient:
                 self._empty_from.update({(topic, partition): offset for partition, offset, _ in partitions})
             return answer
         self._last_data = now
+        if self._note(news):
+            await asyncio.sleep(REFUSED_PAUSE_S)
         return news
+
+    def _note(self, answer: Any) -> bool:
+        """Note the epochs of an answer and the partitions that were refused; return whether any was."""
+        refused = False
+        for topic, partitions in answer.topics:
+            for partition, code, *_, records in partitions:
+                if code:
+                    refused = True
+                    self.doubts.add((topic, partition))
+                elif records:
+                    self._epochs[topic, partition] = leader_epoch(records)
+        return refused
+
+
+def leader_epoch(records: bytes) -> int:
+    """Return the leader epoch in which the first record batch of an answer was written; -1 unknown."""
+    if len(records) < 17 or records[16] < 2:
+        return -1
+    return int.from_bytes(records[12:16], "big", signed=True)
 
 
 def pause_s(quiet: float) -> float:
@@ -121,14 +172,21 @@ def calm(client: Any) -> None:
     """Make a started ``AIOKafkaClient`` wait after a metadata request that no broker answered.
 
     While its brokers refuse connections, it would try thousands of times a second and take the CPU of other
-    processes, for example of a broker that is starting.
+    processes, for example of a broker that is starting. The same is true while a topic is missing that it
+    wants to fetch from.
     """
-    update = client._metadata_update
+    update, pause = client._metadata_update, RECONNECT_S
 
-    async def patiently(*args: Any) -> bool:
-        found: bool = await update(*args)
+    async def patiently(cluster: Any, topics: Any) -> bool:
+        nonlocal pause
+        found: bool = await update(cluster, topics)
         if not found:
             await asyncio.sleep(RECONNECT_S)
+        elif all(map(cluster.partitions_for_topic, topics or ())):
+            pause = RECONNECT_S
+        else:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MISSING_S)
         return found
 
     client._metadata_update = patiently

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.streams.transport.batches import BatchMessage, RecordBatch
 from headrace.streams.transport.ledger import OffsetLedger
+from headrace.streams.transport.places import Place
 
 P = ("events", 0)
 Q = ("events", 1)
@@ -194,3 +195,28 @@ def test_every_way_in_which_faust_acks_hands_the_ticket_in():
     inlined.acked = True  # the compiled stream iterator sets the attribute
     assert ledger.committable(P) == 20
     assert calls == [9, 19]
+
+
+def test_after_a_turn_old_batches_make_no_offset_of_the_new_log_committable():
+    ledger = OffsetLedger()
+    a, b = ledger.open(P, 49, Place(50)), ledger.open(P, 99, Place(100))
+    ledger.turn(P, Place(80, 20))
+    c = ledger.open(P, 89, Place(90, 20))
+    b.ack()
+    c.ack()
+    assert ledger.committable(P) is None
+    assert not b.void, "its records are processed all the same"
+    a.ack()
+    assert ledger.committable(P) == 90
+    assert ledger.place(P, 90) == Place(90, 20)
+    assert ledger.place(P, 89) is None
+
+
+def test_a_turn_takes_back_what_was_committable():
+    ledger = OffsetLedger()
+    ledger.open(P, 99, Place(100)).ack()
+    assert (ledger.committable(P), ledger.place(P, 100)) == (100, Place(100))
+    ledger.turn(P, Place(0, 100))
+    assert (ledger.committable(P), ledger.place(P, 0)) == (0, Place(0, 100))
+    ledger.forget([P])
+    assert ledger.place(P, 0) is None
