@@ -69,7 +69,7 @@ class ItemStage:
                 sound = ~np.isin(offsets, sorted(bad))
                 events, offsets = events[sound], offsets[sound]
             await self._restore(part, events)
-            part.apply(events, offsets)
+            part.apply(events, offsets + batch.base)
         part.seen(batch)
         if bad:
             wrong = RejectedError("undecodable", "", f"not packed item events of {size} bytes each")
@@ -114,6 +114,6 @@ class ItemStage:
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
     stage = ItemStage(app, wiring)
-    drive(app, wiring, FLOW, stage)
+    drive(app, wiring, FLOW, stage, partitions=stage.partitions)
     copies = [service for store in stage.stores for service in store.services()]
     return [*copies, AssignmentKeeper(stage.partitions)]

@@ -96,7 +96,7 @@ class UserStage:
         end = self._ends.get(TP(batch.topic, batch.partition), 0)
         for name in ("events", "impressions"):
             if batch.topic == getattr(topics, name):
-                part.met_end(name, max(end, batch.last_offset + 1))
+                part.met_end(name, max(end, batch.last_offset + 1) + batch.base)
         if not part.remembers and batch.topic == topics.events:
             await self._remember(part, batch)
         return part
@@ -144,7 +144,7 @@ class UserStage:
         elif batch.topic == topics.impressions:
             shown = self._shown.batch(records)
             await self._restore(part, [i.user_id for i in shown.values])
-            part.shown(shown.values, shown.records)
+            part.shown(shown.values, shown.records, batch.base)
             rejects = shown.rejects
         else:
             rejects = await self._apply_profiles(part, batch, records)
@@ -157,7 +157,7 @@ class UserStage:
         decoded, events = self._decode(batch, records)
         rejects = self._placing.events(batch, decoded, events, part.origins)
         await self.store.restore(part.state, lambda: events.columns.user)
-        part.events(records, events, self.catalog.catalog)
+        part.events(records, events, self.catalog.catalog, batch.base)
         return rejects
 
     async def _apply_profiles(
@@ -180,7 +180,7 @@ class UserStage:
             except RejectedError as exc:
                 rejects.append((record, exc))
                 continue
-            part.user_record(name, given.get(record.offset), record)
+            part.user_record(name, given.get(record.offset), record, batch.base)
         return rejects
 
     def _check_items(self, batch: RecordBatch) -> list[Reject]:
@@ -245,5 +245,13 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     catalog = CatalogFollower(max_bytes=wiring.settings.max_event_bytes)
     stage = UserStage(app, wiring, catalog)
     items = Tail(wiring.settings, [wiring.topics.items], partial(catalog.follow, wiring=wiring), name="items")
-    drive(app, wiring, FLOW, stage, ready=items.caught_up.wait)
+    drive(
+        app,
+        wiring,
+        FLOW,
+        stage,
+        ready=items.caught_up.wait,
+        partitions=stage.partitions,
+        stateless=[wiring.topics.items],
+    )
     return [items, *stage.store.services(), AssignmentKeeper(stage.partitions)]

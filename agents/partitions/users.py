@@ -117,8 +117,11 @@ class UserPartition(StagePartition):
             times = times[np.searchsorted(offsets, events.columns.offset)]
         return ~self.dedup.fresh(events.event_id[right], times[right])
 
-    def events(self, records: Sequence[Any], events: EventBatch, catalog: Catalog) -> None:
-        """Apply the right events that are not retries and were not sent on twice; make their item events."""
+    def events(self, records: Sequence[Any], events: EventBatch, catalog: Catalog, base: int = 0) -> None:
+        """Apply the right events that are not retries and were not sent on twice; make their item events.
+
+        ``base`` makes effective offsets of the offsets of the records.
+        """
         retry = self.duplicates(records, events)
         columns, right = events.columns, events.right
         if not right.all():
@@ -128,15 +131,16 @@ class UserPartition(StagePartition):
         if not len(columns):
             return
         columns.category, columns.creator = catalog.attributes(columns.item)
+        columns.offset = columns.offset + base
         applied = self.users.apply(columns)
         self._touch(applied.rows)
         self._put_out(item_events(applied, self.number), "events", int(columns.offset[0]))
 
-    def shown(self, impressions: list[Shown], records: Sequence[Any]) -> None:
+    def shown(self, impressions: list[Shown], records: Sequence[Any], base: int = 0) -> None:
         """Count impressions in the rows of users, and make item events of their slots."""
         if not impressions:
             return
-        offsets = np.array([r.offset for r in records], np.int64)
+        offsets = np.array([r.offset for r in records], np.int64) + base
         users = hash_many([i.user_id for i in impressions])
         slots = np.array([len(i.item_ids) for i in impressions], np.int64)
         ts = np.array([i.ts for i in impressions], np.int64)
@@ -160,7 +164,7 @@ class UserPartition(StagePartition):
 
     # -- profiles
 
-    def user_record(self, user_id: str, profile: UserProfile | None, record: Any) -> None:
+    def user_record(self, user_id: str, profile: UserProfile | None, record: Any, base: int = 0) -> None:
         """Apply a record of `users`: set the profile of a user, or, when it is None, delete the user's data.
 
         A record that was sent on is skipped when one with a later timestamp was applied already.
@@ -169,9 +173,9 @@ class UserPartition(StagePartition):
         if origin_of(record) is not None and self._superseded(key, record.timestamp):
             return
         if profile is None:
-            row = self.users.forget(key, record.offset, record.timestamp)
+            row = self.users.forget(key, record.offset + base, record.timestamp)
         else:
-            row = self.users.profile(profile, record.offset, record.timestamp)
+            row = self.users.profile(profile, record.offset + base, record.timestamp)
         if row >= 0:
             self._touch(np.array([row], np.int64))
             (self._forgotten.add if profile is None else self._forgotten.discard)(key)

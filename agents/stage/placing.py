@@ -53,7 +53,7 @@ class Placing:
             not record.key
             or partitions_of_keys([record.key], self._settings.partitions)[0] != batch.partition
         ):
-            self._forwarding.add(batch.topic, batch.partition, record, name, record.offset)
+            self._forwarding.add(batch.topic, batch.partition, record, name, record.offset + batch.base)
             return False
         origin = None if origins is None else origin_of(record)
         return origin is None or origin.topic != batch.topic or origins is None or origins.fresh(origin)
