@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import lightgbm as lgb
 import numpy as np
@@ -71,8 +72,14 @@ class Ranker:
         return {n: float(g) for n, g in pairs if g > 0}
 
 
+class Rows(Protocol):
+    """Feature rows that LightGBM reads in pieces (`training_set`); ``shape`` is ``(n, n_features)``."""
+
+    shape: tuple[int, int]
+
+
 def train(
-    x: F32,
+    x: F32 | Rows,
     y: F32,
     params: RankerParams,
     *,
@@ -84,7 +91,7 @@ def train(
     Parameters
     ----------
     x, y
-        float32 ``(n, len(SPEC))`` and labels ``(n,)``.
+        float32 ``(n, len(SPEC))``, or rows read in pieces, and labels ``(n,)``.
     weight
         Of each row ``(n,)``, for example inverse propensities.
     group

@@ -21,6 +21,13 @@ def example(i: int, rng: np.random.Generator, *, user: str = "u", request: str |
     )  # fmt: skip
 
 
-def write(folder: Path, examples: list[Example], first: int = 0, partition: int = 0) -> Path:
+def write(folder: Path, examples: list[Example], first: int = 0, partition: int = 0, ts: int = 1000) -> Path:
+    """Write a file; its records have the offsets from ``first`` on and all the timestamp ``ts``."""
     offsets = list(range(first, first + len(examples)))
-    return example_log.write(folder, example_log.table_of(examples, partition, offsets), partition)
+    table = example_log.table_of(examples, partition, offsets, [ts] * len(examples))
+    return example_log.write(folder, table, partition)
+
+
+def offsets_in(folder: Path) -> list[int]:
+    """Return the offsets of the records in a log, each once, in order."""
+    return sorted(example_log.read(folder).column("log_offset").to_pylist())
