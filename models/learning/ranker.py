@@ -31,7 +31,7 @@ class RankerParams:
     min_leaf: int = 40
     threads: int = 1
     seed: int = 7
-    extra: dict[str, object] = field(default_factory=dict)
+    extra: dict[str, bool | int | float | str] = field(default_factory=dict)
 
 
 class Ranker:

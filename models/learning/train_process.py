@@ -60,7 +60,7 @@ def main() -> None:
     """Train as the argument says; write the result to standard output."""
     os.nice(NICE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = msgspec.json.decode(sys.argv[1], type=TrainJob, dec_hook=lambda type_, text: type_(text))
+    job = msgspec.json.decode(sys.argv[1], type=TrainJob, dec_hook=lambda type_, text: type_(text))  # a path
     sys.stdout.buffer.write(msgspec.json.encode(train_from_log(job)))
 
 

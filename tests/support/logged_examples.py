@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +33,13 @@ def write(folder: Path, examples: list[Example], first: int = 0, partition: int 
 def offsets_in(folder: Path) -> list[int]:
     """Return the offsets of the records in a log, each once, in order."""
     return sorted(example_log.read(folder).column("log_offset").to_pylist())
+
+
+def processes_with(text: str) -> list[int]:
+    """Return the ids of the processes, other than this one, that have ``text`` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if text.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+    return found

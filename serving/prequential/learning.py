@@ -1,0 +1,98 @@
+"""The learning loop of an installation, in one process and in event time: from shown lists to new models.
+
+It is the code that ships: the join of outcomes, the online model, the Parquet log, and the trainer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from headrace.models.features.spec import SPEC
+from headrace.models.learning import examples as example_log
+from headrace.models.learning.online import OnlineLearner, OnlineWeights
+from headrace.models.learning.ranker import Ranker, RankerParams
+from headrace.models.learning.training import TrainJob, train_from_log
+from headrace.models.outcomes import OutcomeJoin
+from headrace.streams.messages.schemas import Event, Example, Impression
+from headrace.streams.settings import Settings
+
+#: Examples that the online model learns at once. (The agent also learns fewer of them, every few seconds.)
+MINI_BATCH = 512
+#: Examples in one file of the log.
+FILE_ROWS = 20_000
+
+
+class Learning:
+    """Takes shown lists and clicks, gives models.
+
+    Parameters
+    ----------
+    folder
+        Folder of the Parquet log.
+    settings
+        Wait for outcomes, and limits of the training.
+    params
+        Training settings of the ranker.
+
+    Attributes
+    ----------
+    online
+        The online model; None before it has seen a click.
+    trainings
+        Number of rankers trained.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, params: RankerParams) -> None:
+        self._join = OutcomeJoin(settings.outcome_wait_ms)
+        self._learner = OnlineLearner()
+        self._to_learn: list[Example] = []
+        self._to_log: list[Example] = []
+        self._logged = 0
+        self._folder = folder
+        s = settings
+        self._job = TrainJob(
+            folder, params, s.train_min_rows, s.train_min_clicks, s.train_max_rows, measure=False
+        )
+        self.online: OnlineWeights | None = None
+        self.trainings = 0
+
+    def shown(self, impression: Impression) -> None:
+        """Note a list that was shown."""
+        self._join.shown(impression, impression.ts)
+
+    def happened(self, event: Event) -> None:
+        """Note a click, with the id of the request whose list it is from."""
+        self._join.happened((event,), event.ts)
+
+    def advance(self, now: int) -> None:
+        """Learn the examples whose wait for an outcome is over at ``now`` (ms)."""
+        examples = self._join.close(now, now)
+        self._to_log += examples
+        self._to_learn += examples
+        if len(self._to_learn) >= MINI_BATCH:
+            x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
+            self._learner.learn(x, np.array([e.clicked for e in self._to_learn]))
+            self._to_learn = []
+            if self._learner.clicks:
+                self.online = self._learner.weights()
+        if len(self._to_log) >= FILE_ROWS:
+            self._write()
+
+    def train(self) -> Ranker | None:
+        """Return a ranker trained on the log; None while it has too few examples."""
+        self._write()
+        result = train_from_log(self._job)
+        if result is None:
+            return None
+        self.trainings += 1
+        return Ranker(result.text, SPEC.names, f"t{self.trainings}")
+
+    def _write(self) -> None:
+        rows, self._to_log = self._to_log, []
+        if rows:
+            offsets = range(self._logged, self._logged + len(rows))
+            self._logged += len(rows)
+            table = example_log.table_of(rows, 0, offsets, [e.ts for e in rows])
+            example_log.write(self._folder, table, 0)
