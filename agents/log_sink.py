@@ -1,7 +1,7 @@
 """log_sink: reads `examples`; writes the Parquet log for the trainer; keeps the rows of unfinished files.
 
-While the disk is full or read-only, nothing is acknowledged, the agent waits, and writing is tried again until
-it succeeds. No other agent of the process notices.
+While the disk is full or read-only, nothing is acknowledged, the agent waits, and the write is tried again
+until it succeeds. No other agent of the process notices.
 """
 
 from __future__ import annotations
@@ -127,9 +127,7 @@ class LogStage:
         now = self.wiring.clock.monotonic()
         if self._told is None or now >= self._told + TELL_EVERY_S:
             self._told = now
-            log.error(
-                "the training log cannot be written, and waits: %s", exc, extra={"action": "log_waits"}
-            )
+            log.error("the training log cannot be written, and waits: %s", exc, extra={"action": "log_waits"})
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:

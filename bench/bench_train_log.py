@@ -2,10 +2,10 @@
 
     python bench/bench_train_log.py [--rows 2000000] [--trees 120] [--folder LOG]    # prints one JSON object
 
-The log is synthetic, with the real schema: columns are counts, ranks, shares, flags, each distributed like the
-real ones. ``slots``: the first pass, which finds each shown slot once. ``training``: all of it, in a process as
-in production: that pass, a ranker without the newest fifth, its evaluation, and the ranker of all examples.
-``merge``: 200 small files become one. ``--folder`` keeps the log, and uses it again.
+The log is synthetic, with the real schema: columns are counts, ranks, shares, flags, each distributed like
+the real ones. ``slots``: the first pass, which finds each shown slot once. ``training``: all of it, in a
+process as in production: that pass, a ranker without the newest fifth, its evaluation, and the ranker of all
+examples. ``merge``: 200 small files become one. ``--folder`` keeps the log, and uses it again.
 """
 
 from __future__ import annotations

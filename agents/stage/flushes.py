@@ -65,7 +65,8 @@ class Flushes(Generic[T]):
     -----
     When ``show`` or ``save`` raises ``FencedError``, or ``save`` raises ``PutOffError``, nothing is
     acknowledged, and the flush is tried again, unless the partitions are revoked meanwhile. ``show`` must
-    raise it before it takes any changes; ``save`` must put back what was taken. After any other error nothing is written and acknowledged any more.
+    raise it before it takes any changes; ``save`` must put back what was taken. After any other error nothing
+    is written and acknowledged any more.
 
     The timers stop when the task ends that called ``hold`` (that of the agent). Batches that were not
     acknowledged are delivered again.

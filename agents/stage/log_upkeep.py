@@ -63,8 +63,11 @@ class LogUpkeep(Service):
             )
         except compaction.InterruptedMergeError:
             return
-        except Exception as exc:
-            log.exception("the upkeep of the training log failed: %s", exc, extra={"action": "upkeep_failed"})
+        except OSError as exc:
+            log.warning("the upkeep of the training log waits: %s", exc, extra={"action": "upkeep_waits"})
+            return
+        except Exception:
+            log.exception("the upkeep of the training log failed", extra={"action": "upkeep_failed"})
             return
         if done.merged or done.expired:
             log.info(

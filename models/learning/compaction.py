@@ -68,9 +68,9 @@ def tend(
     partitions
         Partitions that this process owns: files of others are not touched.
     keep_ms
-        Age at which a file is deleted, ms; 0 = never. One wrong clock deletes nothing: a file is as old as the
-        newest of its records, its examples and its writing; the present is the newest record of the log, or
-        ``now`` if that is earlier.
+        Age at which a file is deleted, ms; 0 = never. One wrong clock deletes nothing: a file is as old as
+        the newest of its records, its examples and its writing; the present is the newest record of the log,
+        or ``now`` if that is earlier.
     now
         The time, ms.
     stopping
@@ -103,7 +103,7 @@ def tend(
 
 
 def _older(file: LogFile, bound: int) -> bool:
-    """Return whether the newest record of a file, its newest example, and its writing are before ``bound``."""
+    """Return whether a file's newest record, its newest example, and its writing are before ``bound``."""
     return file.ts < bound and _modified(file) < bound and _newest_row(file) < bound
 
 
@@ -112,17 +112,15 @@ def _modified(file: LogFile) -> int:
 
 
 def _newest_row(file: LogFile) -> int:
-    """Return the largest time in a file by its statistics, ms. A file that cannot be read has none: 0."""
+    """Return the largest time in a file by its statistics, ms; 0 for a file that cannot be read."""
     try:
         footer = pq.read_metadata(file.path)
     except (pa.ArrowException, OSError):
         return 0
-    times = [0]
-    for group in (footer.row_group(g) for g in range(footer.num_row_groups)):
-        for column in (group.column(c) for c in range(group.num_columns)):
-            if column.path_in_schema in {"ts", "log_ts"} and column.is_stats_set:
-                times.append(column.statistics.max or 0)
-    return int(max(times))
+    groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
+    columns = [group.column(c) for group in groups for c in range(group.num_columns)]
+    times = [c.statistics.max for c in columns if c.path_in_schema in {"ts", "log_ts"} and c.is_stats_set]
+    return max((ts or 0 for ts in times), default=0)
 
 
 def _groups(files: Sequence[LogFile], present: int) -> Iterator[list[LogFile]]:

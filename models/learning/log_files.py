@@ -1,10 +1,10 @@
-"""The files of the Parquet log: where they are, what their names say, how one is written, who may delete them.
+"""The files of the Parquet log: where they are, what their names say, how one is written or deleted.
 
     <data_dir>/<topic prefix>examples/p<partition>-<first offset>-<last offset>-<time>[-<token>].parquet
 
 ``time`` is the timestamp (ms) of the first record in the file. So a file of a topic that was deleted and made
-again never has the name of an older one. A file that was merged from others (`compaction`) has a random token:
-it never replaces another file. Files of version 0.1.0 have neither time nor token.
+again never has the name of an older one. A file that was merged from others (`compaction`) has a random
+token: it never replaces another file. Files of version 0.1.0 have neither time nor token.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ def _mixed(x: U64) -> U64:
     """Return well mixed bits, uint64 ``(n,)`` (the finaliser of SplitMix64, Steele et al. 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    out: U64 = x ^ (x >> np.uint64(31))
+    return out
 
 
 def _hashes(texts: pa.ChunkedArray) -> U64:

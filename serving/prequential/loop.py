@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ class EvalSettings:
     #: Predictions between two trainings, fewer while there are few. The trainer of an installation trains
     #: by the clock, much more often: that would take hours here.
     retrain_every: int = 5_000
-    params: RankerParams = RankerParams()
+    params: RankerParams = field(default_factory=RankerParams)
 
 
 class _Watched(Recommender):
@@ -98,7 +98,8 @@ class Prequential:
         """Score the list for a click; return what was shown."""
         answer = self._answer(click, session)
         ids = [item.item_id for item in answer.reply.items]
-        self.score.in_pool += int(np.uint64(hash64(click.item)) in self.recommender.last.pool.candidates.items)
+        candidates = self.recommender.last.pool.candidates.items
+        self.score.in_pool += int(np.uint64(hash64(click.item)) in candidates)
         version = self.recommender.ranker.version if self.recommender.ranker else ""
         self.score.add(ids.index(click.item) + 1 if click.item in ids else 0, version)
         return answer.impression

@@ -126,13 +126,16 @@ async def test_tables_are_made_and_written_off_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, threads = Stage(tmp_path), set[int]()
-    for name in ("table_of", "write"):
 
-        def noted(*arguments: Any, real: Any = getattr(example_log, name)) -> Any:
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
             threads.add(threading.get_ident())
             return real(*arguments)
 
-        monkeypatch.setattr(example_log, name, noted)
+        return call
+
+    for name in ("table_of", "write"):
+        monkeypatch.setattr(example_log, name, noted(getattr(example_log, name)))
     await stage.take("a", 1, 3)
     await stage.flushes.finish()
     assert threads

@@ -1,4 +1,4 @@
-"""trainer: trains when the log has grown; a stop does not wait for a training, and publishes nothing of it."""
+"""trainer: trains when the log has grown; a stop waits for no training, and publishes nothing of it."""
 
 from __future__ import annotations
 
