@@ -35,6 +35,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         min_rows=s.train_min_rows,
         min_clicks=s.train_min_clicks,
         max_rows=s.train_max_rows,
+        sample_rows=s.train_sample_rows,
     )
     result = await train_apart(job)
     if result is None:

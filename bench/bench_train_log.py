@@ -1,6 +1,6 @@
 """Memory and time of a training on a large Parquet log; and of merging its small files.
 
-    python bench/bench_train_log.py [--rows 2000000] [--trees 120] [--folder LOG]    # prints one JSON object
+    python bench/bench_train_log.py [--rows 2000000] [--trees 120] [--folder LOG]    # prints a JSON object
 
 The log is synthetic, with the real schema: columns are counts, ranks, shares, flags, each distributed like
 the real ones. ``slots``: the first pass, which finds each shown slot once. ``training``: all of it, in a
@@ -30,7 +30,7 @@ from headrace.models.learning.log_files import files_in
 from headrace.models.learning.ranker import RankerParams
 from headrace.models.learning.train_process import train_apart
 from headrace.models.learning.training import TrainJob
-from headrace.streams.settings import DAY_MS
+from headrace.streams.settings import DAY_MS, Settings
 
 T0 = 1_790_000_000_000
 FILE_ROWS, SLOTS = 500_000, 20
@@ -142,11 +142,13 @@ async def main(rows: int, trees: int, folder: Path | None) -> dict[str, Any]:
         began = time.perf_counter()
         if not files_in(log):
             make_log(log, rows)
-        job = TrainJob(log, RankerParams(trees=trees), 1, 1, rows)
-        slots = TrainJob(log, job.params, 10**12, 1, rows)
+        sample = Settings().train_sample_rows
+        job = TrainJob(log, RankerParams(trees=trees), 1, 1, rows, sample)
+        slots = TrainJob(log, job.params, 10**12, 1, rows, sample)
         return {
             "rows": rows,
             "trees": trees,
+            "sample_rows": sample,
             "log_mb": round(sum(f.path.stat().st_size for f in files_in(log)) / 1e6),
             "log_seconds": round(time.perf_counter() - began, 1),
             "merge": merge(Path(own) / "small"),

@@ -115,7 +115,10 @@ class Settings(BaseSettings):
     )
     train_min_clicks: int = Field(50, ge=1)
     train_max_rows: int = Field(
-        5_000_000, ge=1000, description="a training reads about so many of the newest examples"
+        20_000_000, ge=1000, description="a training reads about so many of the newest examples"
+    )
+    train_sample_rows: int = Field(
+        2_000_000, ge=1000, description="of more, LightGBM gets every click and a weighted sample of the rest"
     )
 
     @field_validator("reply_topics", mode="before")

@@ -12,7 +12,7 @@ from headrace.models.learning import ranker, training_set
 from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.log_files import reading
 from headrace.models.learning.ranker import Ranker, RankerParams
-from headrace.models.learning.training_set import Examples, LoggedFeatures
+from headrace.models.learning.training_set import Examples, Part
 
 #: The newest share of the log is held out to measure on.
 HOLD_OUT = 0.2
@@ -30,6 +30,8 @@ class TrainJob:
         With fewer examples or clicks nothing is trained.
     max_rows
         About so many of the newest examples are read.
+    sample_rows
+        Of more examples than this, LightGBM gets every click, and a sample of the rest.
     measure
         Whether to train a second ranker, without the newest examples, and to measure it on those.
     """
@@ -39,12 +41,19 @@ class TrainJob:
     min_rows: int
     min_clicks: int
     max_rows: int
+    sample_rows: int
     measure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A trained ranker, and the metrics on the newest examples of a ranker trained without them."""
+    """A trained ranker, and the metrics on the newest examples of a ranker trained without them.
+
+    Attributes
+    ----------
+    rows, clicks
+        Number of examples in the log, and of clicks among them.
+    """
 
     text: str
     rows: int
@@ -56,31 +65,27 @@ def train_from_log(job: TrainJob) -> TrainResult | None:
     """Train on the log; None while it has too few examples.
 
     The examples carry the features that were logged when the list was shown; nothing is recomputed. Memory is
-    about 100 bytes an example, whatever the size of the log: features are read in pieces, and LightGBM keeps
-    one byte for each.
+    about 50 bytes for each example that is read, or 100 for each that LightGBM gets, whichever is more.
     """
     with reading(job.folder):
-        examples = training_set.find(job.folder, job.max_rows, HOLD_OUT)
-        rows, clicks = len(examples), int(examples.clicked.sum())
-        if rows < job.min_rows or clicks < job.min_clicks:
+        found = training_set.find(job.folder, job.max_rows, job.sample_rows, HOLD_OUT)
+        if found.count < job.min_rows or found.clicks < job.min_clicks:
             return None
-        metrics = {"rows": float(rows), "clicks": float(clicks)}
+        metrics = {"rows": float(found.count), "clicks": float(found.clicks)}
         if job.measure:
-            metrics |= _measured(examples, job.params)
-        features, labels = LoggedFeatures(examples.pieces, examples.rows), examples.clicked
-        text = ranker.train(features, labels.astype(np.float32), job.params)
-    return TrainResult(text, rows, clicks, metrics)
+            metrics |= _measured(found, job.params)
+        return TrainResult(_fit(found.train, job.params), found.count, found.clicks, metrics)
 
 
-def _measured(examples: Examples, params: RankerParams) -> dict[str, float]:
+def _fit(part: Part, params: RankerParams) -> str:
+    return ranker.train(part.features(), part.clicked.astype(np.float32), params, weight=part.weight)
+
+
+def _measured(found: Examples, params: RankerParams) -> dict[str, float]:
     """Train on all but the newest examples and evaluate on those; empty when either part lacks a class."""
-    newest, older = examples.held_out, ~examples.held_out
-    clicked = examples.clicked[newest]
-    if not examples.clicked[older].any() or not 0 < clicked.sum() < len(clicked):
+    older, newest = found.train.where(found.older), found.newest
+    if newest.lists is None or not older.clicked.any() or not 0 < newest.clicked.sum() < len(newest):
         return {}
-    features = LoggedFeatures(examples.pieces, examples.rows[older])
-    text = ranker.train(features, examples.clicked[older].astype(np.float32), params)
-    probe = Ranker(text, SPEC.names, "probe")
-    features = LoggedFeatures(examples.pieces, examples.rows[newest])
-    score = np.concatenate([probe.predict(batch) for batch in features.batches()])
-    return evaluate(score, clicked, examples.lists)
+    probe = Ranker(_fit(older, params), SPEC.names, "probe")
+    score = np.concatenate([probe.predict(batch) for batch in newest.features().batches()])
+    return evaluate(score, newest.clicked, newest.lists)

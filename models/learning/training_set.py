@@ -1,7 +1,8 @@
 """The examples to train on, read from the log in pieces: one for each shown slot, the newest of the log.
 
-A first pass reads only what identifies a slot, as numbers. Features are read later, when they are needed, one
-row group at a time. So memory is about 50 bytes an example in the first pass, and 6 afterwards.
+A first pass reads only what identifies a slot, as numbers: about 50 bytes an example. Features are read later,
+when they are needed, one row group at a time. Of many examples LightGBM gets a share: every click, and a
+sample of the rest, with weights, so that a probability stays what it is.
 """
 
 from __future__ import annotations
@@ -42,42 +43,78 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Examples:
-    """One example for each shown slot.
+class Part:
+    """Some examples of the log; every array is ``(n,)``.
 
     Attributes
     ----------
     pieces
         The row groups that have them.
     rows
-        Where each example is: its number among the rows of all pieces, uint32 ``(n,)``, ascending.
+        Where each example is: its number among the rows of all pieces, uint32, ascending.
     clicked
-        bool ``(n,)``
-    held_out
-        Which are the newest, to measure on, bool ``(n,)``. A list is held out as a whole.
+        bool
+    weight
+        float32; None: all the same.
     lists
-        The list on which each of those was shown, uint64: a hash of user, request and time (two callers may
-        use the same request id).
+        The list each was shown on, uint64: a hash of user, request and time (two callers may use the same
+        request id); None where nobody asks.
     """
 
     pieces: list[Piece]
     rows: U32
     clicked: Bool
-    held_out: Bool
-    lists: U64
+    weight: F32 | None = None
+    lists: U64 | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def where(self, mask: Bool) -> Part:
+        """Return the examples chosen by a mask ``(n,)``."""
+        weight = None if self.weight is None else self.weight[mask]
+        return Part(self.pieces, self.rows[mask], self.clicked[mask], weight)
 
-def find(folder: Path, most: int, hold_out: float) -> Examples:
-    """Read which examples there are: those of the newest files, about ``most`` rows.
+    def features(self) -> LoggedFeatures:
+        """Return the features, for LightGBM."""
+        return LoggedFeatures(self.pieces, self.rows)
+
+
+@dataclass(slots=True)
+class Examples:
+    """One example for each shown slot of the log.
+
+    Attributes
+    ----------
+    count, clicks
+        Number of examples, and of clicks among them.
+    train
+        Those to train on.
+    older
+        Which of these are older than ``newest``, bool ``(len(train),)``.
+    newest
+        The newest of all examples, to measure on. A list is held out as a whole.
+    """
+
+    count: int
+    clicks: int
+    train: Part
+    older: Bool
+    newest: Part
+
+
+def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
+    """Read which examples there are in the newest files.
 
     An example that was written twice (a join that was replayed after a crash) counts once. The caller holds
     ``log_files.reading``.
 
     Parameters
     ----------
+    most
+        About so many rows are read.
+    sample
+        Largest number of examples to train on, about.
     hold_out
         Share of the examples to hold out.
     """
@@ -95,9 +132,25 @@ def find(folder: Path, most: int, hold_out: float) -> Examples:
         lists[part] = _mixed(names + ts[part].astype(np.uint64) * _ODD[2])
         slots[part] = _mixed(lists[part] + table.column("position").to_numpy().astype(np.uint64))
     rows = np.sort(np.unique(slots, return_index=True)[1]).astype(np.uint32)
-    del slots
     held_out = _newest(ts[rows], hold_out)
-    return Examples(pieces, rows, clicked[rows], held_out, lists[rows[held_out]])
+    newest = Part(pieces, rows[held_out], clicked[rows[held_out]], lists=lists[rows[held_out]])
+    every = Part(pieces, rows, clicked[rows])
+    kept, every.weight = _thinned(slots[rows], every.clicked, sample)
+    return Examples(len(every), int(every.clicked.sum()), every.where(kept), ~held_out[kept], newest)
+
+
+def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
+    """Return which examples to keep, and their weights: about ``sample``, every click if half are no clicks.
+
+    The hash of the slot decides, so that each training keeps the same ones.
+    """
+    if len(slots) <= sample:
+        return np.ones(len(slots), bool), None
+    clicks = int(clicked.sum())
+    of_clicks = min(clicks, sample // 2)
+    share = np.array([(sample - of_clicks) / max(1, len(slots) - clicks), of_clicks / max(1, clicks)])
+    share = share[clicked.astype(np.int8)]
+    return (slots >> np.uint64(11)) < share * 2.0**53, (1 / share).astype(np.float32)
 
 
 def _newest(ts: I64, share: float) -> Bool:

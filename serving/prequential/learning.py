@@ -53,7 +53,13 @@ class Learning:
         self._folder = folder
         s = settings
         self._job = TrainJob(
-            folder, params, s.train_min_rows, s.train_min_clicks, s.train_max_rows, measure=False
+            folder,
+            params,
+            min_rows=s.train_min_rows,
+            min_clicks=s.train_min_clicks,
+            max_rows=s.train_max_rows,
+            sample_rows=s.train_sample_rows,
+            measure=False,
         )
         self.online: OnlineWeights | None = None
         self.trainings = 0

@@ -24,7 +24,9 @@ ENDLESS = RankerParams(trees=1_000_000)
 def job(folder: Path, params: RankerParams = SMALL, **options: Any) -> TrainJob:
     rng = np.random.default_rng(0)
     write(folder, [example(i, rng) for i in range(500)])
-    return TrainJob(folder, params, **{"min_rows": 1, "min_clicks": 1, "max_rows": 10**6, **options})
+    return TrainJob(
+        folder, params, **{"min_rows": 1, "min_clicks": 1, "max_rows": 10**6, "sample_rows": 10**6, **options}
+    )
 
 
 async def test_a_process_trains_what_a_call_trains(tmp_path: Path) -> None:

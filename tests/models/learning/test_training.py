@@ -22,7 +22,11 @@ PARAMS = RankerParams(trees=20, leaves=7, min_leaf=10)
 
 def train(folder: Path, **options: Any) -> TrainResult | None:
     return train_from_log(
-        TrainJob(folder, PARAMS, **{"min_rows": 10, "min_clicks": 1, "max_rows": 10**6, **options})
+        TrainJob(
+            folder,
+            PARAMS,
+            **{"min_rows": 10, "min_clicks": 1, "max_rows": 10**6, "sample_rows": 10**6, **options},
+        )
     )
 
 
@@ -82,7 +86,7 @@ def test_the_pieces_give_any_rows(tmp_path: Path) -> None:
     examples = some(300)
     for start in range(0, 300, 30):
         write(tmp_path, examples[start : start + 30], first=start)
-    found = training_set.find(tmp_path, 10**6, 0.2)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2).train
     rows = found.rows[::7]
     features = LoggedFeatures(found.pieces, rows)
     x = np.stack([np.frombuffer(e.features, "<f4") for e in examples])[rows]
@@ -96,10 +100,46 @@ def test_the_pieces_give_any_rows(tmp_path: Path) -> None:
 
 def test_whole_lists_of_the_newest_fifth_are_held_out(tmp_path: Path) -> None:
     write(tmp_path, some(1000))
-    found = training_set.find(tmp_path, 10**6, 0.2)
-    assert found.held_out.tolist() == [False] * 800 + [True] * 200
-    _, slots = np.unique(found.lists, return_counts=True)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    assert found.older.tolist() == [True] * 800 + [False] * 200
+    assert found.newest.rows.tolist() == list(range(800, 1000))
+    assert found.newest.lists is not None
+    _, slots = np.unique(found.newest.lists, return_counts=True)
     assert slots.tolist() == [5] * 40
+
+
+def test_of_many_examples_every_click_is_kept_and_the_rest_is_sampled(tmp_path: Path) -> None:
+    examples = some(20_000)
+    write(tmp_path, examples)
+    clicked = np.array([e.clicked for e in examples])
+    every = training_set.find(tmp_path, 10**6, 20_000, 0.2).train
+    assert every.weight is None
+    assert len(every) == 20_000
+    found = training_set.find(tmp_path, 10**6, 14_000, 0.2)
+    train = found.train
+    assert train.weight is not None
+    assert (found.count, found.clicks) == (20_000, clicked.sum())
+    assert train.clicked.sum() == clicked.sum() < 7000
+    assert len(train) == pytest.approx(14_000, rel=0.02)
+    assert set(train.weight[train.clicked].tolist()) == {1.0}
+    assert train.weight.sum() == pytest.approx(20_000, rel=0.02), "they stand for all"
+    assert len(found.newest) == 4000, "lists are measured as a whole"
+    again = training_set.find(tmp_path, 10**6, 14_000, 0.2).train
+    assert again.rows.tolist() == train.rows.tolist()
+    few = training_set.find(tmp_path, 10**6, 2000, 0.2).train
+    assert few.clicked.sum() == pytest.approx(1000, rel=0.1)
+    assert few.weight is not None
+    assert few.weight[few.clicked].sum() == pytest.approx(clicked.sum(), rel=0.1)
+
+
+def test_a_sample_is_as_well_calibrated_as_the_whole(tmp_path: Path) -> None:
+    write(tmp_path, some(20_000))
+    whole, sample = train(tmp_path), train(tmp_path, sample_rows=8000)
+    assert whole is not None
+    assert sample is not None
+    assert sample.rows == 20_000
+    assert sample.metrics["calibration"] == pytest.approx(whole.metrics["calibration"], abs=0.05)
+    assert sample.metrics["auc"] == pytest.approx(whole.metrics["auc"], abs=0.02)
 
 
 def test_only_the_newest_files_are_read_when_there_are_more_examples_than_asked_for(tmp_path: Path) -> None:
