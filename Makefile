@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-train-log lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -19,6 +19,8 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 CLICKS ?=
 LIMIT ?=
 RUNS ?=
+# make bench-train-log: how many examples.
+ROWS ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
 EVENTS ?=
@@ -76,6 +78,9 @@ bench-transport: $(READY) ## Events per second of stock Faust and of the batch t
 
 bench-store: $(READY) ## Cost of writing rows to Redis, by several methods
 	@$(BIN)/python bench/bench_store.py
+
+bench-train-log: $(READY) ## Memory and time of a training on a large Parquet log (ROWS=2000000)
+	@$(BIN)/python bench/bench_train_log.py $(if $(ROWS),--rows $(ROWS))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

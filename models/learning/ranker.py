@@ -22,16 +22,26 @@ KIND = "lightgbm"
 
 @dataclass(frozen=True, slots=True)
 class RankerParams:
-    """Training settings; the rest is LightGBM's default."""
+    """Training settings; the rest is LightGBM's default.
+
+    Small trees on parts of the data: a click is rare, and the first trainings have only a few hundred.
+    """
 
     objective: str = "binary"
     trees: int = 120
-    leaves: int = 31
-    learning_rate: float = 0.08
-    min_leaf: int = 40
+    leaves: int = 15
+    learning_rate: float = 0.06
+    min_leaf: int = 200
     threads: int = 1
     seed: int = 7
-    extra: dict[str, bool | int | float | str] = field(default_factory=dict)
+    extra: dict[str, bool | int | float | str] = field(
+        default_factory=lambda: {
+            "feature_fraction": 0.3,
+            "bagging_fraction": 0.5,
+            "bagging_freq": 1,
+            "lambda_l2": 20.0,
+        }
+    )
 
 
 class Ranker:

@@ -6,9 +6,8 @@ import asyncio
 import errno
 import logging
 import os
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 from logged_examples import offsets_in
+from small_disk import fill, mounted
 
 from headrace.agents import log_sink
 from headrace.agents.log_sink import LogStage
@@ -241,30 +241,14 @@ async def test_a_rebalance_ends_the_wait_for_a_full_disk(tmp_path: Path, disk: D
     assert (stage.acked, offsets_in(stage.folder)) == (["b"], [1, 2])
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a file system")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-async def test_a_disk_that_is_really_full(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    stage = Stage(small_disk)
-    filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space"):
-        filler.write_bytes(bytes(1024 * 1024))
-    await stage.take("a", 0, *range(100))
-    await stage.until(lambda: "cannot be written" in caplog.text)
-    await stage.until(lambda: stage.clock.monotonic() > 50)
-    assert stage.acked == []
-    filler.unlink()
-    await stage.until(lambda: bool(stage.acked))
-    assert offsets_in(stage.folder) == list(range(100))
-    assert list(stage.folder.glob("*.tmp")) == []
+async def test_a_disk_that_is_really_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with mounted(tmp_path / "small") as disk:
+        stage, filler = Stage(disk), fill(disk)
+        await stage.take("a", 0, *range(100))
+        await stage.until(lambda: "cannot be written" in caplog.text)
+        await stage.until(lambda: stage.clock.monotonic() > 50)
+        assert stage.acked == []
+        filler.unlink()
+        await stage.until(lambda: bool(stage.acked))
+        assert offsets_in(stage.folder) == list(range(100))
+        assert list(stage.folder.glob("*.tmp")) == []
