@@ -1,8 +1,8 @@
 """The examples to train on, read from the log in pieces: one for each shown slot, the newest of the log.
 
-A first pass reads only what identifies a slot, as numbers: about 50 bytes an example. Features are read later,
-when they are needed, one row group at a time. Of many examples LightGBM gets a share: every click, and a
-sample of the rest, with weights, so that a probability stays what it is.
+A first pass reads only what identifies a slot, as numbers: about 50 bytes an example. Features are read
+later, when they are needed, one row group at a time. Of many examples LightGBM gets a share: every click, and
+a sample of the rest, with weights, so that a probability stays what it is.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _mixed(x: U64) -> U64:
 def _hashes(texts: pa.ChunkedArray) -> U64:
     """Return the hash of each text, uint64 ``(n,)``; a text that comes often is hashed once."""
     coded = pc.dictionary_encode(texts.combine_chunks())
-    return hash_many(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
+    out: U64 = hash_many(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
+    return out
 
 
 def _read(piece: Piece, columns: list[str]) -> pa.Table:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from chaos_load import AGAIN, BAD, MARK
 from chaos_plan import role_of
 
-from headrace.models.learning.examples import FOLDER
+from headrace.models.learning.log_files import folder_of
 from headrace.serving.requests.address import PLAIN_ID
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
@@ -109,7 +109,7 @@ async def audit(settings: Settings) -> Audit:
         else:
             found.labelled.add(decode(record.value).request_id)
             found.examples.add((partition, record.offset))
-    folder = settings.data_dir / FOLDER
+    folder = folder_of(settings)
     if folder.is_dir():
         columns = ds.dataset(folder, format="parquet", exclude_invalid_files=True).to_table(
             columns=["log_partition", "log_offset"]
