@@ -8,30 +8,36 @@ import logging
 from mode import Service
 
 from headrace.agents.wiring import Wiring
-from headrace.models.learning import ranker
-from headrace.models.learning.examples import FOLDER
+from headrace.models.learning import log_files, ranker
 from headrace.models.learning.ranker import RankerParams
-from headrace.models.learning.training import TrainResult, train_from_log
+from headrace.models.learning.train_process import train_apart
+from headrace.models.learning.training import TrainJob, TrainResult
 
 log = logging.getLogger(__name__)
 
 
 async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tuple[TrainResult, str] | None:
-    """Train a ranker on the log and publish it.
+    """Train a ranker on the log, in a process of its own, and publish it.
 
     Returns
     -------
     The result and the version of the ranker; None while the log has too few rows or clicks.
+
+    Raises
+    ------
+    HeadraceError
+        The process failed.
     """
     s = wiring.settings
-    # LightGBM releases the GIL, so in a thread it does not block the event loop.
-    result = await asyncio.to_thread(
-        train_from_log,
-        s.data_dir,
+    job = TrainJob(
+        log_files.folder_of(s),
         params or RankerParams(),
         min_rows=s.train_min_rows,
         min_clicks=s.train_min_clicks,
+        max_rows=s.train_max_rows,
+        sample_rows=s.train_sample_rows,
     )
+    result = await train_apart(job)
     if result is None:
         return None
     value, version = ranker.encode(result.text, wiring.clock.now_ms(), result.metrics)
@@ -42,11 +48,12 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
 
 
 class Trainer(Service):
-    """Trains every ``train_every_s`` if the log has new files."""
+    """Trains every ``train_every_s`` if the log has new files; a training under way ends with the service."""
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
-        self._files = -1
+        self._newest: dict[int, tuple[int, int]] = {}
+        self._training: asyncio.Task[tuple[TrainResult, str] | None] | None = None
         super().__init__()
 
     @property
@@ -58,13 +65,14 @@ class Trainer(Service):
     async def _train(self) -> None:
         while not self.should_stop:
             await self.sleep(self._wiring.settings.train_every_s)
-            folder = self._wiring.settings.data_dir / FOLDER
-            files = len(list(folder.glob("*.parquet"))) if folder.is_dir() else 0
-            if self.should_stop or files == self._files:
+            folder = log_files.folder_of(self._wiring.settings)
+            newest = await asyncio.to_thread(log_files.newest, folder)
+            if self.should_stop or newest == self._newest:
                 continue
-            self._files = files
+            self._newest = newest
+            self._training = asyncio.create_task(train_once(self._wiring))
             try:
-                done = await train_once(self._wiring)
+                done = await self._training
             except Exception:
                 # The present ranker stays in use, other roles of this process run on; the next file tries
                 # again.
@@ -73,3 +81,9 @@ class Trainer(Service):
             if done is not None:
                 result, version = done
                 log.info("ranker %s trained on %d examples: %s", version, result.rows, result.metrics)
+
+    async def on_stop(self) -> None:
+        """Kill a training that runs, and wait until its process is gone."""
+        if self._training is not None and not self._training.done():
+            self._training.cancel()
+            await asyncio.wait({self._training})

@@ -24,9 +24,10 @@ def globo(
 ) -> None:
     """Foresee every next click of Globo's sessions: hit rate and reciprocal rank at 20.
 
-    In event time, with the code that serves: at every click that is not the first of its session ask for 20
-    items, score the click, then learn it; LightGBM is retrained on the way.
+    In event time, with the code and the settings that serve and train: at every click that is not the first
+    of its session ask for 20 items, score the click, then learn it; LightGBM is retrained on the way.
     """
+    settings = options.read_settings(None)
     require("worker")
     from headrace.console import screen
     from headrace.serving.prequential.loop import evaluate
@@ -37,7 +38,7 @@ def globo(
         def tell(seen: int, score: Score) -> None:
             report(seen, f"HR@20 {score.hit_rate:.4f}  MRR@20 {score.mrr:.4f}  trained {score.trainings}x")
 
-        figures = evaluate(read_globo(path, clicks), progress=tell)
+        figures = evaluate(read_globo(path, clicks), settings, progress=tell)
     options.write_json(json_path, figures)
     typer.echo(
         f"{figures['predictions']:,} predictions: HR@20 {figures['hr_at_20']:.4f}, "

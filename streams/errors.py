@@ -45,3 +45,7 @@ class NoTopicError(UnavailableError):
 
 class FencedError(HeadraceError):
     """This worker may not write the state of a partition: another worker owns it, or may own it."""
+
+
+class PutOffError(HeadraceError):
+    """A flush cannot write now. Nothing of it is acknowledged, and it is tried again."""

@@ -117,11 +117,20 @@ class Settings(BaseSettings):
     )
     publish_every_s: float = Field(5.0, gt=0, description="online model weights go out this often")
     log_flush_s: float = Field(10.0, gt=0, description="a Parquet file is closed this often")
+    log_keep_days: float = Field(
+        90.0, ge=0, description="Parquet files with older examples are deleted; 0 = never"
+    )
     train_every_s: float = Field(600.0, gt=0)
     train_min_rows: int = Field(
         2000, ge=100, description="labelled examples needed before the first training"
     )
     train_min_clicks: int = Field(50, ge=1)
+    train_max_rows: int = Field(
+        20_000_000, ge=1000, description="a training reads about so many of the newest examples"
+    )
+    train_sample_rows: int = Field(
+        2_000_000, ge=1000, description="of more, LightGBM gets every click and a weighted sample of the rest"
+    )
 
     @field_validator("brokers")
     @classmethod

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from headrace.agents.stage.hold import Ack, AckHold, Taken, release
 from headrace.streams.clock import SYSTEM, Clock
-from headrace.streams.errors import FencedError
+from headrace.streams.errors import FencedError, PutOffError
 
 T = TypeVar("T")
 #: Called with a partition: whether this flush writes its rows to the changelog too.
@@ -63,9 +63,10 @@ class Flushes(Generic[T]):
 
     Notes
     -----
-    When ``show`` or ``save`` raises ``FencedError``, nothing is acknowledged, and the flush is tried again,
-    unless the partitions are revoked meanwhile. ``show`` must raise it before it takes any changes; ``save``
-    must put back what was taken. After any other error nothing is written and acknowledged any more.
+    When ``show`` or ``save`` raises ``FencedError``, or ``save`` raises ``PutOffError``, nothing is
+    acknowledged, and the flush is tried again, unless the partitions are revoked meanwhile. ``show`` must
+    raise it before it takes any changes; ``save`` must put back what was taken. After any other error nothing
+    is written and acknowledged any more.
 
     The timers stop when the task ends that called ``hold`` (that of the agent). Batches that were not
     acknowledged are delivered again.
@@ -203,13 +204,13 @@ class Flushes(Generic[T]):
                 await self._save(taken)
                 if self.held.error is None:
                     release(acks)
-        except FencedError as exc:
+        except (FencedError, PutOffError) as exc:
             self._put_off(exc, epoch, acks)
         except Exception as exc:
             self.held.error = exc
             raise
 
-    def _put_off(self, exc: FencedError, epoch: int, acks: Taken) -> None:
+    def _put_off(self, exc: FencedError | PutOffError, epoch: int, acks: Taken) -> None:
         """Try a refused flush again in ``durable_s``, unless there was a rebalance meanwhile."""
         log.warning("not written: %s", exc, extra={"action": "fenced"})
         if epoch == self._epoch:
@@ -219,8 +220,8 @@ class Flushes(Generic[T]):
             self._fresh = True
 
     async def finish(self) -> None:
-        """Run a last durable flush at a clean stop, unless an earlier one failed."""
-        if len(self.held) and not self._over():
+        """Wait for a durable flush that runs, then run a last one, at a clean stop, unless one failed."""
+        if (len(self.held) or self._saving.locked()) and not self._over():
             await self.flush()
 
     async def _write(self, durable: Durable) -> T:

@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
 
-def evaluate(score: F64, clicked: Bool, group: I64) -> dict[str, float]:
+def evaluate(score: F64, clicked: Bool, group: I64 | U64) -> dict[str, float]:
     """Return AUC, log-loss, calibration (predicted / actual clicks), and MRR and NDCG@10 within each list.
 
     Parameters
@@ -20,7 +21,7 @@ def evaluate(score: F64, clicked: Bool, group: I64) -> dict[str, float]:
     clicked
         What happened, bool ``(n,)``.
     group
-        The list each row was shown on, int64 ``(n,)``. MRR and NDCG are means over the lists with a click;
+        The list each row was shown on, a number ``(n,)``. MRR and NDCG are means over the lists with a click;
         they are absent when no list has one.
     """
     p = np.clip(score, 1e-6, 1 - 1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import lightgbm as lgb
 import numpy as np
@@ -21,16 +22,26 @@ KIND = "lightgbm"
 
 @dataclass(frozen=True, slots=True)
 class RankerParams:
-    """Training settings; the rest is LightGBM's default."""
+    """Training settings; the rest is LightGBM's default.
+
+    Small trees on parts of the data: a click is rare, and the first trainings have only a few hundred.
+    """
 
     objective: str = "binary"
     trees: int = 120
-    leaves: int = 31
-    learning_rate: float = 0.08
-    min_leaf: int = 40
+    leaves: int = 15
+    learning_rate: float = 0.06
+    min_leaf: int = 200
     threads: int = 1
     seed: int = 7
-    extra: dict[str, object] = field(default_factory=dict)
+    extra: dict[str, bool | int | float | str] = field(
+        default_factory=lambda: {
+            "feature_fraction": 0.3,
+            "bagging_fraction": 0.5,
+            "bagging_freq": 1,
+            "lambda_l2": 20.0,
+        }
+    )
 
 
 class Ranker:
@@ -71,8 +82,14 @@ class Ranker:
         return {n: float(g) for n, g in pairs if g > 0}
 
 
+class Rows(Protocol):
+    """Feature rows that LightGBM reads in pieces (`training_set`); ``shape`` is ``(n, n_features)``."""
+
+    shape: tuple[int, int]
+
+
 def train(
-    x: F32,
+    x: F32 | Rows,
     y: F32,
     params: RankerParams,
     *,
@@ -84,7 +101,7 @@ def train(
     Parameters
     ----------
     x, y
-        float32 ``(n, len(SPEC))`` and labels ``(n,)``.
+        float32 ``(n, len(SPEC))``, or rows read in pieces, and labels ``(n,)``.
     weight
         Of each row ``(n,)``, for example inverse propensities.
     group

@@ -1,122 +1,123 @@
-"""Prequential evaluation: ask, score, then learn, click by click, with the code that serves.
+"""Prequential evaluation: ask, score, then learn, click by click, with the code that serves and trains.
 
 For every click that is not the first of its session, the recommender makes a list from the clicks strictly
-before it. The place of the clicked item on the list is scored. Then users, items and neighbours learn the
-click. LightGBM is retrained at intervals, on the features logged when the lists were made.
+before it, with the policy of the settings. The place of the clicked item on the list is scored. Then users,
+items and neighbours learn the click, and `learning` learns what was shown and clicked.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.features.spec import SPEC
-from headrace.models.learning import ranker as ranker_module
-from headrace.models.learning.ranker import Ranker, RankerParams
+from headrace.models.learning.ranker import RankerParams
 from headrace.models.state import neighbours as neighbours_module
 from headrace.models.state import users as user_state
 from headrace.models.state.items import ItemState
 from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import UserState, item_events
+from headrace.serving.answering import Answer
+from headrace.serving.context import UserRow
 from headrace.serving.policy import Policy
+from headrace.serving.prequential.learning import Learning
 from headrace.serving.prequential.score import Score
-from headrace.serving.prequential.training_log import TrainingLog
 from headrace.serving.ranking import Ranked
 from headrace.serving.recommender import Recommender
 from headrace.serving.sources.neighbours import Anchors
-from headrace.streams.messages.columns import KIND, event_columns
+from headrace.streams.messages.columns import ITEM_EVENT, KIND, event_columns
 from headrace.streams.messages.files import Click
-from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import Context, Item, RecRequest
+from headrace.streams.messages.ids import hash64, hash_many
+from headrace.streams.messages.schemas import Context, Impression, Item, RecRequest
+from headrace.streams.settings import HOUR_MS, Settings
 
-#: Small trees on parts of the data: the first trainings have only a few thousand clicks.
-PARAMS = RankerParams(
-    objective="lambdarank",
-    trees=60,
-    leaves=15,
-    learning_rate=0.1,
-    min_leaf=200,
-    threads=2,
-    extra={
-        "lambdarank_truncation_level": 20,
-        "feature_fraction": 0.3,
-        "bagging_fraction": 0.5,
-        "bagging_freq": 1,
-        "lambda_l2": 20.0,
-    },
-)
-
-#: Smallest number of remembered lists for a training.
-_LEAST_LISTS = 500
+#: Source numbers of item events: of clicks, and of shown lists.
+_CLICKS, _SHOWN = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
-    """How the evaluation runs."""
+    """How the evaluation runs. How lists are made and learnt from is in ``Settings``."""
 
     n: int = 20  # length of the lists
-    first_train: int = 2_000  # predictions before the first training
-    retrain_every: int = 5_000  # predictions between two trainings, fewer while there are few
-    keep_lists: int = 10_000  # lists remembered for training
-    keep_every: int = 1  # one list out of so many is remembered
-    negatives: int = 40  # candidates kept of a remembered list, besides the clicked one
-    params: RankerParams = PARAMS
+    first_train: int = 200  # predictions before the first training
+    #: Predictions between two trainings, fewer while there are few. The trainer of an installation trains
+    #: by the clock, much more often: that would take hours here.
+    retrain_every: int = 5_000
+    params: RankerParams = field(default_factory=RankerParams)
+
+
+class _Watched(Recommender):
+    """A recommender that remembers its last ranking: the evaluation looks at the candidates, too."""
+
+    last: Ranked
+
+    def rank(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Ranked:
+        """Return the ranked list for a request; see ``Recommender``."""
+        self.last = super().rank(request, user, anchors, now)
+        return self.last
 
 
 class Prequential:
     """The whole loop in one process, in event time, without a broker."""
 
-    def __init__(self, settings: EvalSettings, policy: Policy) -> None:
-        self.settings = settings
+    def __init__(self, how: EvalSettings, settings: Settings, folder: Path) -> None:
+        self.how = how
+        policy = Policy.of(settings)
         self.users = UserState(user_state.new_table(), policy.session_gap_ms)
         self.stats = ItemState()
         self.neighbours = Neighbours()
-        self.recommender = Recommender(policy, stats=self.stats, refresh_ms=5_000)
+        hot_ms = int(settings.hot_hours * HOUR_MS)
+        self.recommender = _Watched(policy, hot_ms=hot_ms, stats=self.stats)
         self.score = Score()
-        self.log = TrainingLog(settings.keep_lists)
+        self.learning = Learning(folder, settings, how.params)
         self._sessions: dict[str, list[str]] = {}
         self._offset = 0
-        self._next_train = settings.first_train
-        self._rng = np.random.default_rng(7)
+        self._next_train = how.first_train
 
     def step(self, click: Click) -> None:
         """Ask, score and learn one click."""
         session = self._sessions.setdefault(click.session, [])
-        if session and click.item not in session:
-            self._predict(click, session)
-        self._learn(click)
+        self.learning.advance(click.ts)
+        self.recommender.online = self.learning.online
+        shown = self._predict(click, session) if session and click.item not in session else None
+        self._learn(click, shown)
         session.append(click.item)
+        if self.score.predictions >= self._next_train:
+            done = self.score.predictions
+            self._next_train = done + min(done, self.how.retrain_every)
+            self.recommender.ranker = self.learning.train() or self.recommender.ranker
+            self.score.trainings = self.learning.trainings
 
-    def _predict(self, click: Click, session: list[str]) -> None:
-        ranked = self._ranked(click, session)
-        at = np.flatnonzero(ranked.pool.candidates.items == np.uint64(hash64(click.item)))
-        place = np.flatnonzero(ranked.slate.chosen == at[0]) if len(at) else at
-        self.score.in_pool += len(at)
-        version = self.recommender.ranker.version if self.recommender.ranker else "blend"
-        self.score.add(int(place[0]) + 1 if len(place) else 0, version)
-        if len(at) and self.score.predictions % self.settings.keep_every == 0:
-            self._remember(ranked, int(at[0]))
-        if self.score.predictions >= self._next_train and len(self.log) >= _LEAST_LISTS:
-            self._train()
+    def _predict(self, click: Click, session: list[str]) -> Impression | None:
+        """Score the list for a click; return what was shown."""
+        answer = self._answer(click, session)
+        ids = [item.item_id for item in answer.reply.items]
+        candidates = self.recommender.last.pool.candidates.items
+        self.score.in_pool += int(np.uint64(hash64(click.item)) in candidates)
+        version = self.recommender.ranker.version if self.recommender.ranker else ""
+        self.score.add(ids.index(click.item) + 1 if click.item in ids else 0, version)
+        return answer.impression
 
-    def _ranked(self, click: Click, session: list[str]) -> Ranked:
+    def _answer(self, click: Click, session: list[str]) -> Answer:
         """Ask for a list as the user would have just before the click."""
         request = RecRequest(
             request_id=str(self._offset),
             user_id=click.user,
             surface="home",
-            n=self.settings.n,
+            n=self.how.n,
             exclude=session,
             context=Context(country=click.region, device=click.device, ts=click.ts),
         )
         row = self.users.table.row(hash64(click.user))
         user = self.users.table.data[row : row + 1] if row >= 0 else None
         items = self.recommender.anchors_for(request, user, click.ts)
-        return self.recommender.rank(request, user, Anchors(items, self._neighbour_rows(items)), click.ts)
+        return self.recommender.answer(request, user, Anchors(items, self._neighbour_rows(items)), click.ts)
 
     def _neighbour_rows(self, items: list[int]) -> npt.NDArray[np.void]:
         table = self.neighbours.table
@@ -125,61 +126,58 @@ class Prequential:
         out[rows >= 0] = table.data[rows[rows >= 0]]
         return out
 
-    def _remember(self, ranked: Ranked, clicked: int) -> None:
-        """Keep the clicked candidate and a uniform sample of the others.
-
-        The sample is uniform, not the best-scored candidates. With more negatives near the top than further
-        down, clicks from further down look likelier than they are, and the ranker learns to reverse lists.
-        """
-        some = self._rng.integers(0, len(ranked.score), self.settings.negatives)
-        keep = np.unique(np.append(some, clicked))
-        self.log.add(ranked.features[keep], int(np.searchsorted(keep, clicked)))
-
-    def _train(self) -> None:
-        x, y, group = self.log.arrays()
-        text = ranker_module.train(x, y, self.settings.params, group=group)
-        self.score.trainings += 1
-        self.recommender.ranker = Ranker(text, SPEC.names, f"t{self.score.trainings}")
-        done = self.score.predictions
-        self._next_train = done + min(done, self.settings.retrain_every)
-
-    def _learn(self, click: Click) -> None:
-        """Apply the click to users, items and neighbours, as the agents do."""
+    def _learn(self, click: Click, shown: Impression | None) -> None:
+        """Apply the click, and the list it was shown on, to users, items and neighbours, as the agents do."""
         offset = self._offset
         self._offset += 1
         key = hash64(click.item)
         if key not in self.recommender.catalog.table:
             # The files have no metadata: an item exists from its first click on.
             self.recommender.catalog.put(Item(item_id=click.item, published_ts=click.ts))
-        events = event_columns([click.event(offset)], [offset])
-        out = item_events(self.users.apply(events), 0)
-        offsets = np.full(len(out), offset, np.int64)  # as if all of them came in one record
+        event = click.event(offset)
+        if shown is not None:
+            self._count_shown(shown, offset)
+            self.learning.shown(shown)
+            if click.item in shown.item_ids:
+                event.request_id, event.position = shown.request_id, shown.item_ids.index(click.item)
+                self.learning.happened(event)
+        out = item_events(self.users.apply(event_columns([event], [offset])), _CLICKS)
+        offsets = np.full(len(out), 2 * offset + 1, np.int64)  # as if all of them came in one record
         pair = out["kind"] == KIND["pair"]
         self.stats.apply(out[~pair], offsets[~pair])
         self.neighbours.apply(out[pair], offsets[pair])
 
+    def _count_shown(self, shown: Impression, offset: int) -> None:
+        n, ts = len(shown.item_ids), np.array([shown.ts], np.int64)
+        self.users.shown(hash_many([shown.user_id]), np.array([n]), ts, np.array([offset]))
+        out = np.zeros(n, ITEM_EVENT)
+        out["item"] = hash_many(shown.item_ids)
+        out["country"] = hash64(shown.country)
+        out["ts"], out["amount"], out["kind"] = shown.ts, 1, KIND["shown"]
+        out["source_partition"], out["source_seq"] = _SHOWN, offset
+        self.stats.apply(out, np.full(n, 2 * offset, np.int64))
+
 
 def evaluate(
     clicks: Iterable[Click],
-    settings: EvalSettings | None = None,
+    settings: Settings,
+    how: EvalSettings | None = None,
     progress: Callable[[int, Score], None] | None = None,
 ) -> dict[str, float]:
     """Run over ``clicks``; return counts, hit rate, reciprocal rank, candidate recall and seconds.
 
     ``progress`` is called after every 1000 clicks with their number and the score so far.
     """
-    settings = settings or EvalSettings()
-    # The policy of the protocol: only the session's own clicks are left out; no exploration, no diversity.
-    policy = Policy(candidates=200, epsilon=0.0, mmr_lambda=1.0, repeat_after_ms=0)
-    loop = Prequential(settings, policy)
-    started = time.perf_counter()
-    seen = 0
-    for click in clicks:
-        loop.step(click)
-        seen += 1
-        if progress is not None and seen % 1000 == 0:
-            progress(seen, loop.score)
-    return _report(seen, loop.score, time.perf_counter() - started)
+    with tempfile.TemporaryDirectory(prefix="headrace-eval-") as folder:
+        loop = Prequential(how or EvalSettings(), settings, Path(folder))
+        started = time.perf_counter()
+        seen = 0
+        for click in clicks:
+            loop.step(click)
+            seen += 1
+            if progress is not None and seen % 1000 == 0:
+                progress(seen, loop.score)
+        return _report(seen, loop.score, time.perf_counter() - started)
 
 
 def _report(clicks: int, score: Score, seconds: float) -> dict[str, float]:

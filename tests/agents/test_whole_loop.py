@@ -14,6 +14,7 @@ from fresh_topics import make_topics
 from installation import ITEMS, dead_letters, now_ms, producer, publish, read_all, until, worker
 
 from headrace.models.learning import examples as example_log
+from headrace.models.learning.log_files import folder_of
 from headrace.models.state import users as user_state
 from headrace.models.state.items import ROW as ITEM_ROW
 from headrace.serving.requests.client import RecClient
@@ -90,7 +91,7 @@ async def test_the_loop_from_click_to_lightgbm_ranked_reply(quick: Settings) -> 
             assert reply.model is not None
             assert reply.model.online, "the online model was never published"
             assert reply.degraded == []
-            log = example_log.read(quick.data_dir)
+            log = example_log.read(folder_of(quick))
             assert log.num_rows >= 200
             assert 0 < sum(log.column("clicked").to_pylist()) < log.num_rows
         assert await dead_letters(quick) == []

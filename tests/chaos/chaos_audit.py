@@ -13,7 +13,6 @@ from chaos_found import Found, Origin
 from chaos_load import ABORTED, AGAIN, BAD, MARK
 from chaos_strangers import expected_partition
 
-from headrace.models.learning.examples import FOLDER
 from headrace.serving.requests.address import PLAIN_ID
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
@@ -102,7 +101,7 @@ async def _read_slots(settings: Settings, since: Offsets | None, found: Found) -
         else:
             found.slots[of.user_id, of.request_id, of.ts, of.position] += 1
             found.examples.add((partition, record.offset, of.request_id, of.position))
-    folder = settings.data_dir / FOLDER
+    folder = folder_of(settings)
     if folder.is_dir():
         columns = ds.dataset(folder, format="parquet", exclude_invalid_files=True).to_table(
             columns=["log_partition", "log_offset", "request_id", "position"]

@@ -1,27 +1,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import lightgbm as lgb
 import numpy as np
+import pytest
 from logged_examples import example, write
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
+from headrace.models.learning import ranker, training_set
+from headrace.models.learning.log_files import deleting
 from headrace.models.learning.ranker import Ranker, RankerParams
-from headrace.models.learning.training import train_from_log
+from headrace.models.learning.training import TrainJob, TrainResult, train_from_log
+from headrace.models.learning.training_set import LoggedFeatures
+from headrace.streams.messages.schemas import Example
 
 PARAMS = RankerParams(trees=20, leaves=7, min_leaf=10)
 
 
+def train(folder: Path, **options: Any) -> TrainResult | None:
+    return train_from_log(
+        TrainJob(
+            folder,
+            PARAMS,
+            **{"min_rows": 10, "min_clicks": 1, "max_rows": 10**6, "sample_rows": 10**6, **options},
+        )
+    )
+
+
+def some(n: int, start: int = 0) -> list[Example]:
+    rng = np.random.default_rng(start)
+    return [example(start + i, rng) for i in range(n)]
+
+
 def test_no_log_is_an_empty_log(tmp_path: Path) -> None:
     assert example_log.read(tmp_path).num_rows == 0
-    assert train_from_log(tmp_path, PARAMS, min_rows=1, min_clicks=1) is None
+    assert train(tmp_path) is None
+    assert train(tmp_path / "nowhere") is None
 
 
 def test_training_learns_what_is_there_to_learn(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    write(tmp_path, [example(i, rng) for i in range(3000)])
-    result = train_from_log(tmp_path, PARAMS, min_rows=1000, min_clicks=50)
+    write(tmp_path, some(3000))
+    result = train(tmp_path, min_rows=1000, min_clicks=50)
     assert result is not None
     assert result.rows == 3000
     assert result.metrics["auc"] > 0.8
@@ -35,16 +57,111 @@ def test_training_learns_what_is_there_to_learn(tmp_path: Path) -> None:
 def test_a_slot_logged_twice_counts_once_and_two_users_with_one_request_id_count_twice(
     tmp_path: Path,
 ) -> None:
-    rng = np.random.default_rng(0)
-    examples = [example(i, rng) for i in range(1000)]
+    examples = some(1000)
     write(tmp_path, examples)
     write(tmp_path, examples, first=5000)  # the join wrote them again, at other offsets
-    again = train_from_log(tmp_path, PARAMS, min_rows=10, min_clicks=1)
+    again = train(tmp_path)
     assert again is not None
     assert again.rows == 1000
     for e in examples:
         e.user_id = "somebody else"
     write(tmp_path, examples, first=9000)
-    both = train_from_log(tmp_path, PARAMS, min_rows=10, min_clicks=1)
+    both = train(tmp_path)
     assert both is not None
     assert both.rows == 2000
+
+
+def test_a_training_in_pieces_is_that_of_the_whole(tmp_path: Path) -> None:
+    examples = some(2000)
+    for start in range(0, 2000, 50):  # 40 files
+        write(tmp_path, examples[start : start + 50], first=start)
+    result = train(tmp_path)
+    x = np.stack([np.frombuffer(e.features, "<f4") for e in examples])
+    y = np.array([e.clicked for e in examples], np.float32)
+    assert result is not None
+    assert result.text == ranker.train(x, y, PARAMS)
+
+
+def test_the_pieces_give_any_rows(tmp_path: Path) -> None:
+    examples = some(300)
+    for start in range(0, 300, 30):
+        write(tmp_path, examples[start : start + 30], first=start)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2).train
+    rows = found.rows[::7]
+    features = LoggedFeatures(found.pieces, rows)
+    x = np.stack([np.frombuffer(e.features, "<f4") for e in examples])[rows]
+    assert isinstance(features, lgb.Sequence)
+    assert features.shape == (len(rows), len(SPEC))
+    np.testing.assert_array_equal(features[:], x)
+    np.testing.assert_array_equal(features[3:9], x[3:9])
+    np.testing.assert_array_equal([features[i] for i in range(len(rows))], x)
+    assert features[5].dtype == np.float64
+
+
+def test_whole_lists_of_the_newest_fifth_are_held_out(tmp_path: Path) -> None:
+    write(tmp_path, some(1000))
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    assert found.older.tolist() == [True] * 800 + [False] * 200
+    assert found.newest.rows.tolist() == list(range(800, 1000))
+    assert found.newest.lists is not None
+    _, slots = np.unique(found.newest.lists, return_counts=True)
+    assert slots.tolist() == [5] * 40
+
+
+def test_of_many_examples_every_click_is_kept_and_the_rest_is_sampled(tmp_path: Path) -> None:
+    examples = some(20_000)
+    write(tmp_path, examples)
+    clicked = np.array([e.clicked for e in examples])
+    every = training_set.find(tmp_path, 10**6, 20_000, 0.2).train
+    assert every.weight is None
+    assert len(every) == 20_000
+    found = training_set.find(tmp_path, 10**6, 14_000, 0.2)
+    train = found.train
+    assert train.weight is not None
+    assert (found.count, found.clicks) == (20_000, clicked.sum())
+    assert train.clicked.sum() == clicked.sum() < 7000
+    assert len(train) == pytest.approx(14_000, rel=0.02)
+    assert set(train.weight[train.clicked].tolist()) == {1.0}
+    assert train.weight.sum() == pytest.approx(20_000, rel=0.02), "they stand for all"
+    assert len(found.newest) == 4000, "lists are measured as a whole"
+    again = training_set.find(tmp_path, 10**6, 14_000, 0.2).train
+    assert again.rows.tolist() == train.rows.tolist()
+    few = training_set.find(tmp_path, 10**6, 2000, 0.2).train
+    assert few.clicked.sum() == pytest.approx(1000, rel=0.1)
+    assert few.weight is not None
+    assert few.weight[few.clicked].sum() == pytest.approx(clicked.sum(), rel=0.1)
+
+
+def test_a_sample_is_as_well_calibrated_as_the_whole(tmp_path: Path) -> None:
+    write(tmp_path, some(20_000))
+    whole, sample = train(tmp_path), train(tmp_path, sample_rows=8000)
+    assert whole is not None
+    assert sample is not None
+    assert sample.rows == 20_000
+    assert sample.metrics["calibration"] == pytest.approx(whole.metrics["calibration"], abs=0.05)
+    assert sample.metrics["auc"] == pytest.approx(whole.metrics["auc"], abs=0.02)
+
+
+def test_only_the_newest_files_are_read_when_there_are_more_examples_than_asked_for(tmp_path: Path) -> None:
+    for n in range(10):
+        write(tmp_path, some(100, start=n * 100), first=n * 100, ts=1000 + n)
+    result = train(tmp_path, max_rows=250)
+    assert result is not None
+    assert result.rows == 300
+
+
+def test_no_file_is_deleted_while_the_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, some(1000))
+    allowed: list[bool] = []
+    find = training_set.find
+
+    def watched(*arguments: Any) -> training_set.Examples:
+        with deleting(tmp_path) as may:
+            allowed.append(may)
+        return find(*arguments)
+
+    monkeypatch.setattr(training_set, "find", watched)
+    assert train(tmp_path) is not None
+    with deleting(tmp_path) as may:
+        allowed.append(may)
+    assert allowed == [False, True]

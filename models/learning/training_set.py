@@ -1,0 +1,251 @@
+"""The examples to train on, read from the log in pieces: one for each shown slot, the newest of the log.
+
+A first pass reads only what identifies a slot, as numbers: about 50 bytes an example. Features are read
+later, when they are needed, one row group at a time. Of many examples LightGBM gets a share: every click, and
+a sample of the rest, with weights, so that a probability stays what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headrace.models.features.spec import SPEC
+from headrace.models.learning import examples as example_log
+from headrace.models.learning.log_files import files_in
+from headrace.streams.messages.ids import hash_many
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+Bool = npt.NDArray[np.bool_]
+
+_SLOT = ["user_id", "request_id", "ts", "position", "clicked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One row group of a file."""
+
+    path: Path
+    group: int
+    rows: int
+
+
+@dataclass(slots=True)
+class Part:
+    """Some examples of the log; every array is ``(n,)``.
+
+    Attributes
+    ----------
+    pieces
+        The row groups that have them.
+    rows
+        Where each example is: its number among the rows of all pieces, uint32, ascending.
+    clicked
+        bool
+    weight
+        float32; None: all the same.
+    lists
+        The list each was shown on, uint64: a hash of user, request and time (two callers may use the same
+        request id); None where nobody asks.
+    """
+
+    pieces: list[Piece]
+    rows: U32
+    clicked: Bool
+    weight: F32 | None = None
+    lists: U64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, mask: Bool) -> Part:
+        """Return the examples chosen by a mask ``(n,)``."""
+        weight = None if self.weight is None else self.weight[mask]
+        return Part(self.pieces, self.rows[mask], self.clicked[mask], weight)
+
+    def features(self) -> LoggedFeatures:
+        """Return the features, for LightGBM."""
+        return LoggedFeatures(self.pieces, self.rows)
+
+
+@dataclass(slots=True)
+class Examples:
+    """One example for each shown slot of the log.
+
+    Attributes
+    ----------
+    count, clicks
+        Number of examples, and of clicks among them.
+    train
+        Those to train on.
+    older
+        Which of these are older than ``newest``, bool ``(len(train),)``.
+    newest
+        The newest of all examples, to measure on. A list is held out as a whole.
+    """
+
+    count: int
+    clicks: int
+    train: Part
+    older: Bool
+    newest: Part
+
+
+def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
+    """Read which examples there are in the newest files.
+
+    An example that was written twice (a join that was replayed after a crash) counts once. The caller holds
+    ``log_files.reading``.
+
+    Parameters
+    ----------
+    most
+        About so many rows are read.
+    sample
+        Largest number of examples to train on, about.
+    hold_out
+        Share of the examples to hold out.
+    """
+    pieces = _newest_pieces(folder, most)
+    total = sum(piece.rows for piece in pieces)
+    ts, lists, slots = np.empty(total, np.int64), np.empty(total, np.uint64), np.empty(total, np.uint64)
+    clicked, at = np.empty(total, bool), 0
+    for piece in pieces:
+        table = _read(piece, _SLOT)
+        part = slice(at, at + piece.rows)
+        at += piece.rows
+        ts[part] = table.column("ts").to_numpy()
+        clicked[part] = table.column("clicked").to_numpy()
+        names = _hashes(table.column("user_id")) * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
+        lists[part] = _mixed(names + ts[part].astype(np.uint64) * _ODD[2])
+        slots[part] = _mixed(lists[part] + table.column("position").to_numpy().astype(np.uint64))
+    rows = np.sort(np.unique(slots, return_index=True)[1]).astype(np.uint32)
+    held_out = _newest(ts[rows], hold_out)
+    newest = Part(pieces, rows[held_out], clicked[rows[held_out]], lists=lists[rows[held_out]])
+    every = Part(pieces, rows, clicked[rows])
+    kept, every.weight = _thinned(slots[rows], every.clicked, sample)
+    return Examples(len(every), int(every.clicked.sum()), every.where(kept), ~held_out[kept], newest)
+
+
+def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
+    """Return which examples to keep, and their weights: about ``sample``, every click if half are no clicks.
+
+    The hash of the slot decides, so that each training keeps the same ones.
+    """
+    if len(slots) <= sample:
+        return np.ones(len(slots), bool), None
+    clicks = int(clicked.sum())
+    of_clicks = min(clicks, sample // 2)
+    share = np.array([(sample - of_clicks) / max(1, len(slots) - clicks), of_clicks / max(1, clicks)])
+    share = share[clicked.astype(np.int8)]
+    return (slots >> np.uint64(11)) < share * 2.0**53, (1 / share).astype(np.float32)
+
+
+def _newest(ts: I64, share: float) -> Bool:
+    at = int(len(ts) * (1 - share))
+    return ts >= np.partition(ts, at)[at] if len(ts) else np.zeros(0, bool)
+
+
+def _newest_pieces(folder: Path, most: int) -> list[Piece]:
+    files = sorted(files_in(folder), key=lambda file: (-file.ts, file.partition))
+    chosen: list[tuple[Any, list[Piece]]] = []
+    total = 0
+    for file, footer in example_log.readable(files):
+        groups = range(footer.num_row_groups)
+        chosen.append((file, [Piece(file.path, g, footer.row_group(g).num_rows) for g in groups]))
+        total += footer.num_rows
+        if total >= most:
+            break
+    return [piece for _, pieces in sorted(chosen, key=lambda pair: pair[0]) for piece in pieces]
+
+
+_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+
+
+def _mixed(x: U64) -> U64:
+    """Return well mixed bits, uint64 ``(n,)`` (the finaliser of SplitMix64, Steele et al. 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    out: U64 = x ^ (x >> np.uint64(31))
+    return out
+
+
+def _hashes(texts: pa.ChunkedArray) -> U64:
+    """Return the hash of each text, uint64 ``(n,)``; a text that comes often is hashed once."""
+    coded = pc.dictionary_encode(texts.combine_chunks())
+    out: U64 = hash_many(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
+    return out
+
+
+def _read(piece: Piece, columns: list[str]) -> pa.Table:
+    with pq.ParquetFile(piece.path) as file:
+        return file.read_row_group(piece.group, columns=columns, use_threads=False)
+
+
+class LoggedFeatures(lgb.Sequence):  # type: ignore[misc]
+    """The features of some examples, for LightGBM: read from the log one row group at a time.
+
+    Parameters
+    ----------
+    pieces, rows
+        See ``Examples``.
+
+    Attributes
+    ----------
+    shape
+        ``(len(rows), len(SPEC))``
+    """
+
+    batch_size = example_log.GROUP_ROWS
+
+    def __init__(self, pieces: list[Piece], rows: U32) -> None:
+        self._pieces, self._rows = pieces, rows
+        self._starts = np.cumsum([0, *(piece.rows for piece in pieces)])
+        self._begin = self._end = -1  # rows of the piece in memory
+        self._features: F32 = np.empty((0, len(SPEC)), np.float32)
+        self.shape = len(rows), len(SPEC)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the rows of a slice, float32; or one row, float64, as LightGBM's binning takes it."""
+        if isinstance(index, slice):
+            return self._many(self._rows[index])
+        row = int(self._rows[index])
+        if not self._begin <= row < self._end:  # LightGBM asks for single rows in ascending order
+            self._load(int(np.searchsorted(self._starts, row, "right")) - 1)
+        return self._features[row - self._begin].astype(np.float64)
+
+    def batches(self) -> Iterator[F32]:
+        """Yield all rows, ``batch_size`` at once."""
+        for start in range(0, len(self), self.batch_size):
+            yield self[start : start + self.batch_size]
+
+    def _many(self, rows: U32) -> F32:
+        numbers = np.searchsorted(self._starts, rows, "right") - 1
+        bounds = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1], True])
+        parts = []
+        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            self._load(int(numbers[begin]))
+            parts.append(self._features[rows[begin:end] - self._begin])
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def _load(self, number: int) -> None:
+        """Read the features of a piece, unless they are in memory."""
+        begin = int(self._starts[number])
+        if begin != self._begin:
+            self._features = example_log.features_of(_read(self._pieces[number], ["features"]))
+            self._begin, self._end = begin, begin + len(self._features)

@@ -1,0 +1,155 @@
+"""The learning loop of an installation, in one process and in event time: from shown lists to new models.
+
+It is the code that ships: the join of outcomes, the online model, the Parquet log, and the trainer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features.spec import SPEC
+from headrace.models.learning import examples as example_log
+from headrace.models.learning.online import OnlineLearner, OnlineWeights
+from headrace.models.learning.ranker import Ranker, RankerParams
+from headrace.models.learning.training import TrainJob, train_from_log
+from headrace.models.outcomes import (
+    ShownList,
+    SlotOutcome,
+    examples_of,
+    item_key,
+    list_of,
+    outcome_rows,
+    request_key,
+)
+from headrace.streams.messages.schemas import Event, Example, Impression
+from headrace.streams.settings import Settings
+
+#: Examples that the online model learns at once. (The agent also learns fewer of them, every few seconds.)
+MINI_BATCH = 512
+#: Examples in one file of the log.
+FILE_ROWS = 20_000
+
+
+class _Join:
+    """The open lists of recorded clicks, in the order of their times; every request id is used once."""
+
+    def __init__(self, wait_ms: int) -> None:
+        self._wait_ms = wait_ms
+        self._open: deque[tuple[Impression, ShownList]] = deque()
+        self._events: dict[int, list[npt.NDArray[Any]]] = {}
+
+    def shown(self, impression: Impression) -> None:
+        ts, items = impression.ts, frozenset(map(item_key, impression.item_ids))
+        self._open.append((impression, ShownList(ts, 0, ts, ts + self._wait_ms, False, items)))
+
+    def happened(self, event: Event) -> None:
+        keys, rows = outcome_rows([(event, event.ts)], self._wait_ms)
+        for key in keys.tolist():
+            self._events.setdefault(key, []).append(rows)
+
+    def close(self, now: int) -> list[Example]:
+        """Return the examples of the lists whose wait is over at ``now`` (ms)."""
+        out: list[Example] = []
+        while self._open and self._open[0][1].closes <= now:
+            impression, shown = self._open.popleft()
+            events = self._events.pop(request_key(impression.user_id, impression.request_id), [])
+            out += examples_of(impression, _outcomes(impression, shown, events))
+        return out
+
+
+def _outcomes(
+    impression: Impression, shown: ShownList, events: list[npt.NDArray[Any]]
+) -> dict[int, SlotOutcome]:
+    """Return the outcomes of a list's slots, by position."""
+    out: dict[int, SlotOutcome] = {}
+    items = list(map(item_key, impression.item_ids))
+    for row in (row for rows in events for row in rows):
+        if list_of(int(row["item"]), int(row["ts"]), int(row["at"]), [shown], 0) is not None:
+            slot = out.setdefault(items.index(int(row["item"])), SlotOutcome())
+            slot.add(int(row["what"]), int(row["dwell_ms"]))
+    return out
+
+
+class Learning:
+    """Takes shown lists and clicks, gives models.
+
+    Parameters
+    ----------
+    folder
+        Folder of the Parquet log.
+    settings
+        Wait for outcomes, and limits of the training.
+    params
+        Training settings of the ranker.
+
+    Attributes
+    ----------
+    online
+        The online model; None before it has seen a click.
+    trainings
+        Number of rankers trained.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, params: RankerParams) -> None:
+        self._join = _Join(settings.outcome_wait_ms)
+        self._learner = OnlineLearner()
+        self._to_learn: list[Example] = []
+        self._to_log: list[Example] = []
+        self._logged = 0
+        self._folder = folder
+        s = settings
+        self._job = TrainJob(
+            folder,
+            params,
+            min_rows=s.train_min_rows,
+            min_clicks=s.train_min_clicks,
+            max_rows=s.train_max_rows,
+            sample_rows=s.train_sample_rows,
+            measure=False,
+        )
+        self.online: OnlineWeights | None = None
+        self.trainings = 0
+
+    def shown(self, impression: Impression) -> None:
+        """Note a list that was shown."""
+        self._join.shown(impression)
+
+    def happened(self, event: Event) -> None:
+        """Note a click, with the id of the request whose list it is from."""
+        self._join.happened(event)
+
+    def advance(self, now: int) -> None:
+        """Learn the examples whose wait for an outcome is over at ``now`` (ms)."""
+        examples = self._join.close(now)
+        self._to_log += examples
+        self._to_learn += examples
+        if len(self._to_learn) >= MINI_BATCH:
+            x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
+            self._learner.learn(x, np.array([e.clicked for e in self._to_learn]))
+            self._to_learn = []
+            if self._learner.clicks:
+                self.online = self._learner.weights()
+        if len(self._to_log) >= FILE_ROWS:
+            self._write()
+
+    def train(self) -> Ranker | None:
+        """Return a ranker trained on the log; None while it has too few examples."""
+        self._write()
+        result = train_from_log(self._job)
+        if result is None:
+            return None
+        self.trainings += 1
+        return Ranker(result.text, SPEC.names, f"t{self.trainings}")
+
+    def _write(self) -> None:
+        rows, self._to_log = self._to_log, []
+        if rows:
+            offsets = range(self._logged, self._logged + len(rows))
+            self._logged += len(rows)
+            table = example_log.table_of(rows, 0, offsets, [e.ts for e in rows])
+            example_log.write(self._folder, table, 0)
