@@ -13,6 +13,7 @@ from chaos_found import Found, Origin
 from chaos_load import ABORTED, AGAIN, BAD, MARK
 from chaos_strangers import expected_partition
 
+from headrace.models.learning.log_files import folder_of
 from headrace.serving.requests.address import PLAIN_ID
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
