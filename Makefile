@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-train-log lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -20,7 +20,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 CLICKS ?=
 LIMIT ?=
 RUNS ?=
-# make bench-train-log: how many examples.
+# make bench-training: how many examples.
 ROWS ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
@@ -87,8 +87,8 @@ bench-join: $(READY) ## Memory and CPU of the outcome join, for a list of 20 slo
 bench-evictions: $(READY) ## Cost of an event while half of the users of every batch are evicted (EVENTS=n, RUNS=n)
 	@$(BIN)/python bench/bench_evictions.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS))
 
-bench-train-log: $(READY) ## Memory and time of a training on a large Parquet log (ROWS=2000000)
-	@$(BIN)/python bench/bench_train_log.py $(if $(ROWS),--rows $(ROWS))
+bench-training: $(READY) ## Memory and time of a training on a large Parquet log (ROWS=2000000)
+	@$(BIN)/python bench/bench_training.py $(if $(ROWS),--rows $(ROWS))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

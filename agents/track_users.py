@@ -146,8 +146,10 @@ class UserStage:
             await self._restore(part, [i.user_id for i in shown.values])
             part.shown(shown.values, shown.records, batch.base)
             rejects = shown.rejects
-        else:
+        elif batch.topic == topics.users:
             rejects = await self._apply_profiles(part, batch, records)
+        else:
+            raise ValueError(f"{batch.topic} is none of the topics of {FLOW.name}")
         part.seen(batch)
         await self.wiring.bury(FLOW.name, batch, rejects)
 

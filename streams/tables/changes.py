@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -39,7 +39,8 @@ class Changes:
     """The changes that one ``StatePartition.take`` returned.
 
     In the changelog rows come first, then tombstones, then meta records: a high-water mark must not be there
-    before the rows that it covers.
+    before the rows that it covers. Before the rows come tombstones of keys that were deleted and made again:
+    else the deleted row could look newer than the new one.
 
     Attributes
     ----------
@@ -53,6 +54,8 @@ class Changes:
         Deleted keys, uint64 ``(m,)``.
     meta
         Changed meta records by key.
+    reborn
+        Keys of ``rows`` that were deleted before, uint64 ``(k,)``.
     """
 
     partition: StatePartition
@@ -60,9 +63,14 @@ class Changes:
     rows: PackedRows
     deleted: U64
     meta: dict[bytes, bytes]
+    reborn: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def __len__(self) -> int:
-        return len(self.rows) + len(self.deleted) + len(self.meta)
+        return len(self.reborn) + len(self.rows) + len(self.deleted) + len(self.meta)
+
+    def first(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
+        """Return the changelog records before the rows: tombstones of keys made again."""
+        return [(key, None, None, ()) for key in key_bytes(self.reborn)]
 
     def rest(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
         """Return the changelog records that follow the rows: tombstones, then meta records."""
@@ -74,7 +82,7 @@ class Changes:
     def records(self) -> list[tuple[bytes, bytes | None, None, tuple[()]]]:
         """Return all changelog records, in the order of writing."""
         rows = zip(key_bytes(self.rows.keys), self.rows, strict=True)
-        return [*((key, row, None, ()) for key, row in rows), *self.rest()]
+        return [*self.first(), *((key, row, None, ()) for key, row in rows), *self.rest()]
 
     def last(self) -> tuple[bytes, bytes | None]:
         """Return key and value of the last changelog record."""

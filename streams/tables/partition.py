@@ -191,13 +191,14 @@ class StatePartition:
         taken, self._dirty = self._dirty, RowSet()
         deleted, self._deleted = self._deleted, set()
         gone = np.fromiter(deleted, np.uint64, len(deleted))
+        reborn = _NO_KEYS
         if deleted:
             back = self.rows.find(gone)
-            taken.add(back[back >= 0], len(self.rows.data))  # deleted, then made again: no tombstone after it
-            gone = gone[back < 0]
+            taken.add(back[back >= 0], len(self.rows.data))
+            gone, reborn = gone[back < 0], gone[back >= 0]
         meta = {key: self.meta[key] for key in sorted(self._dirty_meta)}
         self._dirty_meta = set()
-        changes = Changes(self, self._takes + 1, self.rows.pack(taken.rows()), gone, meta)
+        changes = Changes(self, self._takes + 1, self.rows.pack(taken.rows()), gone, meta, reborn)
         if changes:
             self._takes += 1
             self._in_flight[changes.number] = changes, taken
@@ -214,7 +215,7 @@ class StatePartition:
         self._put_back += 1
         rows = self.rows.find(changes.rows.keys)
         self.touch(rows[rows >= 0])
-        self._deleted.update(changes.deleted.tolist())
+        self._deleted.update(changes.deleted.tolist(), changes.reborn.tolist())
         self._dirty_meta.update(key for key in changes.meta if key in self.meta)
 
     def promise(self) -> tuple[int, int]:

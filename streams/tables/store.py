@@ -249,9 +249,7 @@ class StateStore(FaustCollection):
         if not changes:
             return
         try:
-            written = await self._sender.send_rows(
-                self.changelog, changes.rows, changes.rest(), partition=part.number
-            )
+            written = await self._send(changes)
         except BaseException:
             part.put_back(changes)
             raise
@@ -263,6 +261,13 @@ class StateStore(FaustCollection):
         else:
             await self._read_others(part)
         await self.lost.write_again()
+
+    async def _send(self, changes: Changes) -> Written:
+        number, first = changes.partition.number, Written(-1, -1)
+        if len(changes.reborn):
+            first = await self._sender.send_many(self.changelog, changes.first(), partition=number)
+        written = await self._sender.send_rows(self.changelog, changes.rows, changes.rest(), partition=number)
+        return Written(first.first, written.end) if len(changes.reborn) else written
 
     async def _read_others(self, part: StatePartition) -> None:
         """Read what another writer wrote between our writes; mark our rows that are newer as dirty."""

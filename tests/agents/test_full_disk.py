@@ -14,6 +14,7 @@ from fresh_topics import make_topics
 from installation import now_ms, producer, publish, until, worker
 from logged_examples import example
 from small_disk import fill, mounted
+from strategies import T0
 
 from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import folder_of
@@ -49,6 +50,8 @@ async def test_a_full_disk_stops_the_log_alone_and_heals(
         await make_topics(settings)
         rng = np.random.default_rng(0)
         examples = [example(n, rng, user=f"u{n % 10}") for n in range(100)]
+        for shown in examples:
+            shown.ts += T0
         async with producer(settings) as sender:
             async with worker(settings, ROLES):
                 await publish(sender, topics.examples, [(e.user_id, e) for e in examples])

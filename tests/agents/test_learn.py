@@ -14,6 +14,7 @@ import pytest
 from installation import producer, read_all, until
 from join_world import encode
 from shown_lists import shown
+from strategies import T0
 
 from headrace.agents import learn
 from headrace.agents.learn import LearnStage
@@ -42,7 +43,7 @@ def some(n: int, seed: int) -> list[Example]:
     """Return examples of lists with one slot, every third clicked, with random features."""
     rng, out = np.random.default_rng(seed), list[Example]()
     for i in range(n):
-        one = shown(f"r{seed}-{i}", items=["a"])
+        one = shown(f"r{seed}-{i}", items=["a"], ts=T0)
         one.features = rng.standard_normal(len(SPEC)).astype("<f4").tobytes()
         out += examples_of(one, {0: SlotOutcome(clicked=i % 3 == 0)})
     return out

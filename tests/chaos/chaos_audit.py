@@ -112,7 +112,12 @@ async def _read_slots(settings: Settings, since: Offsets | None, found: Found) -
 
 async def ends_of(settings: Settings, names: Iterable[str]) -> dict[TopicPartition, int]:
     """Return the end offset of every partition of some topics."""
-    consumer = AIOKafkaConsumer(*names, bootstrap_servers=settings.brokers.split(","), group_id=None)
+    consumer = AIOKafkaConsumer(
+        *names,
+        bootstrap_servers=settings.brokers.split(","),
+        group_id=None,
+        isolation_level="read_committed",  # as the workers read
+    )
     await consumer.start()
     try:
         return await consumer.end_offsets(consumer.assignment())

@@ -105,6 +105,7 @@ class Operator:
             bootstrap_servers=self._settings.brokers.split(","),
             group_id=self._settings.name(f"headrace-{action.target}"),
             enable_auto_commit=False,
+            isolation_level="read_committed",
         )
         await consumer.start()
         try:

@@ -78,6 +78,23 @@ def test_a_key_deleted_and_made_anew_is_a_row_not_a_tombstone():
     assert not len(changes.deleted)
 
 
+def test_a_key_made_anew_with_a_lower_offset_is_not_taken_for_the_deleted_one():
+    """A user expires who had clicked; an impression makes the row again, and it has no offset of a click."""
+    part = partition()
+    put(part, 1, 5, 5)
+    records = part.take().records()
+    part.delete([1])
+    put(part, 1, -1, 7)
+    again = part.take()
+    records += again.records()
+    assert len(again) == len(again.records())
+    found = partition()
+    feed(found, log(*((key, value) for key, value, *_ in records)))
+    assert contents(found) == contents(part)
+    part.put_back(again)
+    assert [key for key, *_ in part.take().first()] == key_bytes(keys(1)), "until it is written"
+
+
 def test_what_was_not_written_is_dirty_again_as_it_is_now():
     part = partition()
     put(part, 1, 5, 5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bench_train_log as bench
+import bench_training as bench
 import numpy as np
 
 from headrace.models.learning import examples as example_log

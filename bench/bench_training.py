@@ -1,6 +1,6 @@
 """Memory and time of a training on a large Parquet log; and of merging its small files.
 
-    python bench/bench_train_log.py [--rows 2000000] [--trees 120] [--folder LOG]    # prints a JSON object
+    python bench/bench_training.py [--rows 2000000] [--trees 120] [--folder LOG]    # prints a JSON object
 
 The log is synthetic, with the real schema: columns are counts, ranks, shares, flags, each distributed like
 the real ones. ``slots``: the first pass, which finds each shown slot once. ``training``: all of it, in a
