@@ -36,6 +36,7 @@ from headrace.models.state.users import known
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoded, Decoder
 from headrace.streams.messages.columns import EventBatch, Limits, read_events
+from headrace.streams.messages.event_fields import RIGHT
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Event, Item, UserProfile
 from headrace.streams.tables.partition import Changes
@@ -103,7 +104,12 @@ class UserStage:
 
     async def _remember(self, part: UserPartition, batch: RecordBatch) -> None:
         """Read the event ids of the dedup window before ``batch``."""
-        since = max(0, int(batch.records[0].timestamp) - self._settings.dedup_window_ms)
+        _, events = self._decode(batch, batch.records)
+        if not events.right.any():
+            return  # nothing that could be a retry: the next batch is looked at
+        # No right event of the batch has an earlier stream time than the timestamp of the first one.
+        first = int(events.timestamp[events.right][0])
+        since = max(0, first - self._settings.dedup_window_ms)
         origins = Origins({})  # of the window alone
 
         def remember(earlier: RecordBatch) -> None:
@@ -177,7 +183,7 @@ class UserStage:
             if name is None:
                 continue
             try:
-                if not self._placing.here(batch, record, name, "user_id", part.origins):
+                if self._placing.judge(batch, record, name, "user_id", part.origins) != RIGHT:
                     continue
             except RejectedError as exc:
                 rejects.append((record, exc))
@@ -195,7 +201,7 @@ class UserStage:
             try:
                 if record.value is not None:
                     self.catalog.catalog.check_id(hash64(name), name)
-                self._placing.here(batch, record, name, "item_id", None)
+                self._placing.judge(batch, record, name, "item_id", None)
             except RejectedError as exc:
                 rejects.append((record, exc))
         return rejects

@@ -15,7 +15,7 @@ from headrace.models.state.users import UserState, item_events, known
 from headrace.serving.catalog import Catalog
 from headrace.streams.dedup import DedupWindow, stream_times
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventBatch
-from headrace.streams.messages.event_fields import CLOCK, ELSEWHERE
+from headrace.streams.messages.event_fields import AGAIN, CLOCK
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Id, Millis, UserProfile
 from headrace.streams.settings import Settings
@@ -98,24 +98,26 @@ class UserPartition(StagePartition):
     # -- events
 
     def duplicates(self, records: Sequence[Any], events: EventBatch) -> npt.NDArray[np.bool_]:
-        """Return which right events are retries, bool ``(m,)``; note the ids of all of them.
+        """Return which right events are retries, bool ``(m,)``; note the ids of all that count or came again.
 
         ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time,
         except those of records in the wrong partition, sent on twice, or past the worker's clock.
         """
         timestamps = np.array([r.timestamp for r in records], np.int64)
         offsets = np.array([r.offset for r in records], np.int64)
-        still = ~events.placed | (events.verdict == CLOCK) | (events.verdict == ELSEWHERE)
+        again = events.verdict == AGAIN
+        still = ~events.placed | (events.verdict == CLOCK) | again
         stays = np.isin(offsets, events.columns.offset[still])
         if len(events.verdict) != len(records):
             unread = ~np.isin(offsets, events.columns.offset)
             stays |= unread & misplaced(records, self.number, self._partitions)
         times = stream_times(np.where(stays, self._newest, timestamps), self._newest)
         self._newest = int(times[-1])
-        right = events.right
         if len(events.verdict) != len(records):
             times = times[np.searchsorted(offsets, events.columns.offset)]
-        return ~self.dedup.fresh(events.event_id[right], times[right])
+        noted = events.right | again
+        retry: npt.NDArray[np.bool_] = ~self.dedup.fresh(events.event_id[noted], times[noted])
+        return np.asarray(retry[events.right[noted]])
 
     def events(self, records: Sequence[Any], events: EventBatch, catalog: Catalog, base: int = 0) -> None:
         """Apply the right events that are not retries and were not sent on twice; make their item events.

@@ -13,7 +13,7 @@ from headrace.agents.wiring import Wiring
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoded, check_key
 from headrace.streams.messages.columns import CLOCK_SLACK_MS, EventBatch
-from headrace.streams.messages.event_fields import ELSEWHERE
+from headrace.streams.messages.event_fields import AGAIN, ELSEWHERE, RIGHT
 from headrace.streams.messages.schemas import Event, check_event
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.placement import origin_of
@@ -31,8 +31,8 @@ class Placing:
         self._settings = wiring.settings
         self._forwarding = forwarding
 
-    def here(self, batch: RecordBatch, record: Any, name: str, field: str, origins: Origins | None) -> bool:
-        """Return whether a record is to be applied; if it is in the wrong partition, send it on.
+    def judge(self, batch: RecordBatch, record: Any, name: str, field: str, origins: Origins | None) -> int:
+        """Return the verdict on a record; if it is in the wrong partition, send it on.
 
         Parameters
         ----------
@@ -40,6 +40,10 @@ class Placing:
             The id that decides the partition, and the field it is from.
         origins
             Records from other partitions that were applied; None: they are applied whenever they come.
+
+        Returns
+        -------
+        ``RIGHT``: it is to be applied; ``ELSEWHERE``: it is sent on; ``AGAIN``: it was applied before.
 
         Raises
         ------
@@ -54,9 +58,11 @@ class Placing:
             or partitions_of_keys([record.key], self._settings.partitions)[0] != batch.partition
         ):
             self._forwarding.add(batch.topic, batch.partition, record, name, record.offset + batch.base)
-            return False
-        origin = None if origins is None else origin_of(record)
-        return origin is None or origin.topic != batch.topic or origins is None or origins.fresh(origin)
+            return ELSEWHERE
+        origin = origin_of(record)
+        if origins is None or origin is None or origin.topic != batch.topic or origins.fresh(origin):
+            return RIGHT
+        return AGAIN
 
     def _check_clock(self, record: Any) -> None:
         ahead = record.timestamp - self._wiring.clock.now_ms()
@@ -79,8 +85,7 @@ class Placing:
                 if record.key:
                     check_key(record, "user_id", event.user_id)
                 check_event(event, record.timestamp, s.lateness_ms, s.future_ms)
-                if not self.here(batch, record, event.user_id, "user_id", origins):
-                    events.verdict[i] = ELSEWHERE
+                events.verdict[i] = self.judge(batch, record, event.user_id, "user_id", origins)
             except RejectedError as exc:
                 rejects.append((record, exc))
         return rejects
@@ -91,4 +96,4 @@ def sent_on_again(topic: str, records: Sequence[Any], events: EventBatch, origin
     for i in np.flatnonzero(events.right & events.sent_on).tolist():
         origin = origin_of(records[i])
         if origin is not None and origin.topic == topic and not origins.fresh(origin):
-            events.verdict[i] = ELSEWHERE
+            events.verdict[i] = AGAIN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from headrace.oracle.records.frames import key_of
+from headrace.oracle.records.places import AGAIN
 
 
 def judge(events: pl.DataFrame, window_ms: int) -> pl.DataFrame:
@@ -21,9 +22,10 @@ def judge(events: pl.DataFrame, window_ms: int) -> pl.DataFrame:
     )
     if window_ms == 0:
         return ordered
-    valid = ordered.filter(pl.col("verdict") == "")
+    valid = ordered.filter(pl.col("verdict").is_in(["", AGAIN]))
     repeated = valid.filter(
-        pl.col("stream").shift(1).over("partition", "event_id") >= pl.col("stream") - window_ms
+        (pl.col("stream").shift(1).over("partition", "event_id") >= pl.col("stream") - window_ms)
+        & (pl.col("verdict") == "")
     ).select("partition", "offset", again=pl.lit("duplicate"))
     return ordered.join(repeated, on=["partition", "offset"], how="left", maintain_order="left").with_columns(
         verdict=pl.coalesce("again", "verdict")
@@ -36,8 +38,8 @@ def accepted(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def valid(judged: pl.DataFrame) -> pl.DataFrame:
-    """Return the valid events, duplicates too."""
-    return judged.filter(pl.col("verdict").is_in(["", "duplicate"]))
+    """Return the valid events, duplicates and those sent on twice too."""
+    return judged.filter(pl.col("verdict").is_in(["", "duplicate", AGAIN]))
 
 
 def remembered(judged: pl.DataFrame, window_ms: int) -> dict[int, int]:

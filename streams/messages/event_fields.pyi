@@ -11,8 +11,10 @@ MISSING: int
 TOO_LATE: int
 FUTURE: int
 CLOCK: int
-#: Set later: the event was sent on, or came a second time from where it was sent on.
+#: Set later: the event is sent on to another partition.
 ELSEWHERE: int
+#: Set later: the event came a second time from where it was sent on. It is a retry.
+AGAIN: int
 
 def event_fields(
     events: list[Any],
