@@ -21,7 +21,7 @@ from headrace.streams.messages.schemas import Id, Millis, UserProfile
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.topics.placement import misplaced, origin_of
+from headrace.streams.topics.placement import misplaced
 
 #: Added to the partition to get the source number of item events from impressions: events of the same
 #: partition are another source.
@@ -169,22 +169,16 @@ class UserPartition(StagePartition):
     def user_record(self, user_id: str, profile: UserProfile | None, record: Any, base: int = 0) -> None:
         """Apply a record of `users`: set the profile of a user, or, when it is None, delete the user's data.
 
-        A record that was sent on is skipped when one with a later timestamp was applied already.
+        The last record counts, as in a compacted topic, also when it was sent on from another partition.
         """
-        key = hash64(user_id)
-        if origin_of(record) is not None and self._superseded(key, record.timestamp):
-            return
+        key, offset = hash64(user_id), record.offset + base
         if profile is None:
-            row = self.users.forget(key, record.offset + base, record.timestamp)
+            row = self.users.forget(key, offset, record.timestamp)
         else:
-            row = self.users.profile(profile, record.offset + base, record.timestamp)
+            row = self.users.profile(profile, offset, record.timestamp)
         if row >= 0:
             self._touch(np.array([row], np.int64))
             (self._forgotten.add if profile is None else self._forgotten.discard)(key)
-
-    def _superseded(self, key: int, timestamp: int) -> bool:
-        row = self.state.rows.row(key)
-        return row >= 0 and bool(self.state.rows.data["profile_ts"][row] > timestamp)
 
     # -- what goes out
 
