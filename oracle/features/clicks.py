@@ -21,8 +21,9 @@ class PartitionPairs:
     gap_ms
         A longer silence between two clicks starts a new session.
     unsure
-        Items whose pairs are not known: where a user was forgotten more than once, or has no row any more,
-        nobody can tell between which clicks.
+        Items whose pairs are not known: of users who were forgotten. After a crash `users` and `events` may
+        be delivered again in another order: then pairs that were sent before the crash are of another
+        history than the row.
     """
 
     at: int
@@ -53,11 +54,10 @@ _CLICKS = {"user": pl.UInt64, "begun": pl.Boolean, "item": pl.UInt64, "ts": pl.I
 
 
 def _untold(stories: Stories, since: pl.DataFrame) -> pl.DataFrame:
-    """Return the users of whom it is not known between which clicks they were forgotten."""
-    forgotten = stories.forgotten
-    often = forgotten.filter(pl.col("times") > 1).select("user")
-    gone = forgotten.select("user").join(since, on="user", how="anti")
-    parts = [often, gone]
-    if not stories.whole:  # earlier tombstones may be gone
-        parts += [forgotten.select("user"), since.filter(pl.col("since") >= 0).select("user")]
-    return pl.concat(parts).unique()
+    """Return the users who were forgotten: it is not sure between which of their clicks.
+
+    Their tombstones may have been compacted away; then their rows tell.
+    """
+    return pl.concat(
+        [stories.forgotten.select("user"), since.filter(pl.col("since") >= 0).select("user")]
+    ).unique()

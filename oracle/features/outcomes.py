@@ -9,6 +9,8 @@ import polars as pl
 #: An event that reached its topic later than this (ms) after its own timestamp may have come after its
 #: impression was closed. So labels are certain only for events this long before the end of the wait.
 SLOW_MS: Final = 30_000
+#: A list that is dated this much (ms) before one ahead of it in the topic is of a worker with a wrong clock.
+BEHIND_MS: Final = 1000
 
 SLOT: Final = ["user", "request", "ts", "position"]
 _LABELS: Final = ["clicked", "dwell_ms", "liked", "hidden"]
@@ -31,9 +33,9 @@ def slots_of(shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int) -> pl.Data
     Returns
     -------
     DataFrame
-        ``SLOT``, user_id, item, propensity, features, rest, closes (ms), copies (how often the topic has the
-        impression); clicked, dwell_ms, liked, hidden: from events that surely count; and ``most_clicked`` and
-        so on: from those that may count, too.
+        ``SLOT``, user_id, item, propensity, features, rest, closes and late (ms; the wait is surely over),
+        copies (how often the topic has the impression); clicked, dwell_ms, liked, hidden: from events that
+        surely count; and ``most_clicked`` and so on: from those that may count, too.
     """
     slots = _slots(shown, wait_ms)
     labels = _labels(_answers(slots, events))
@@ -44,10 +46,19 @@ def slots_of(shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int) -> pl.Data
 
 def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
     each = ["items", "propensities", "features", "rest"]
+    stream = pl.col("timestamp").cum_max()
     return (
         shown.filter((pl.col("verdict") == "") & pl.col("request").is_not_null())
         .sort("offset")
-        .select("user", "user_id", "request", "ts", *each, closes=pl.col("timestamp") + wait_ms)
+        .select(
+            *("user", "user_id", "request", "ts"),
+            *each,
+            closes=pl.col("timestamp") + wait_ms,
+            # A list that is dated behind its topic closes later, as it was not read before the others.
+            late=pl.when(stream - pl.col("timestamp") > BEHIND_MS)
+            .then(stream + wait_ms + SLOW_MS)
+            .otherwise(pl.col("timestamp") + wait_ms),
+        )
         .with_columns(position=pl.int_ranges(pl.col("items").list.len()))
         .explode(*each, "position")
         .rename({"items": "item", "propensities": "propensity"})
@@ -63,7 +74,7 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         "user", "request", "item", "kind", "offset", "stream", "timestamp", dwell="dwell_ms", did="ts"
     )
     on = ["user", "request", "item"]
-    found = asked.join(slots.select(*SLOT, "item", "closes"), on=on)
+    found = asked.join(slots.select(*SLOT, "item", "closes", "late"), on=on)
     before = pl.col("ts") <= pl.col("did")
     newest = pl.when(before).then("ts").max().over("offset")
     # Without any, the clocks that date lists and events may differ: each list may be meant.
@@ -74,7 +85,7 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("stream") < pl.col("closes"))
     )
     told = found.with_columns(chosen=chosen, sure=newest.is_not_null() & timely)
-    return told.filter(pl.col("chosen") & (pl.col("timestamp") < pl.col("closes")))
+    return told.filter(pl.col("chosen") & (pl.col("timestamp") < pl.col("late")))
 
 
 def _labels(answers: pl.DataFrame) -> pl.DataFrame:
