@@ -55,10 +55,14 @@ class LostChangelogs:
         KafkaError
             When the broker refuses the write or cannot be reached.
         """
-        for number in sorted(self._numbers):
-            if (part := self._store.active.get(number)) is not None:
-                await _write_all(self._store, self._sender, part)
-            self._numbers.discard(number)
+        while self._numbers:
+            number = self._numbers.pop()  # before it is written: writes of several partitions run at once
+            try:
+                if (part := self._store.active.get(number)) is not None:
+                    await _write_all(self._store, self._sender, part)
+            except BaseException:
+                self._numbers.add(number)
+                raise
 
 
 async def _write_all(store: StateStore, sender: BatchSender, part: StatePartition) -> None:
