@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from counting_worker import ROW
-from fresh_topics import admin_of, make_topic
+from fresh_topics import KNOWN_WITHIN_S, admin_of, make_topic
 from transport_probes import quick_app
 
 from headrace.agents.stage.copied_store import CopiedStore
@@ -140,8 +141,13 @@ async def produce(settings: Settings, topic: str, keys: Iterable[int], partition
 
 
 async def delete_topic(settings: Settings, topic: str) -> None:
+    """Delete a topic and wait until the broker has noticed: a busy one goes on serving it for a while."""
     async with admin_of(settings.brokers) as admin:
         await admin.delete_topics([topic])
+        deadline = time.monotonic() + KNOWN_WITHIN_S
+        while topic in await admin.list_topics():
+            assert time.monotonic() < deadline, f"{topic} is not deleted"
+            await asyncio.sleep(0.02)
 
 
 async def make_again(settings: Settings, topic: str, partitions: int = 4) -> None:
