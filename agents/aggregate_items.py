@@ -26,6 +26,7 @@ from headrace.models.state.items import country_key
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.columns import ITEM_EVENT, read_item_events, sound_item_events
 from headrace.streams.tables.partition import Changes
+from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
 from headrace.streams.transport.batches import RecordBatch
 
@@ -83,9 +84,11 @@ class ItemStage:
 
     async def _show(self, durable: Durable) -> dict[int, list[Changes]]:
         self.items.state_store.check_lease()
-        parts = list(self.partitions)
-        changed = {part.number: part.take() for part in parts}
-        changes = {part.number: part.changes() for part in parts if durable(part.number)}
+        changed, changes = dict[int, PackedRows](), dict[int, list[Changes]]()
+        for part in self.flushes.due(self.partitions, durable):
+            changed[part.number] = part.take()
+            if durable(part.number):
+                changes[part.number] = part.changes(changed[part.number])
         await self.items.show(changed)
         return changes
 

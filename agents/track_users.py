@@ -214,11 +214,11 @@ class UserStage:
     async def _show(self, durable: Durable) -> dict[int, Changes]:
         self.store.state_store.check_lease()
         changed, gone, changes = dict[int, PackedRows](), dict[int, list[int]](), dict[int, Changes]()
-        for part in self.partitions:
+        for part in self.flushes.due(self.partitions, durable):
             changed[part.number], gone[part.number], items = part.take()
             self._item_events.add(items)
             if durable(part.number):
-                changes[part.number] = part.changes()
+                changes[part.number] = part.changes(changed[part.number])
         if self._item_events or self.forwarding:
             self._passing = asyncio.create_task(self._pass_on(self._passing, self.forwarding.take()))
             self._passing.add_done_callback(_noted)  # ``_save`` raises its error; after a stop nobody does

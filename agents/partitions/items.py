@@ -87,8 +87,12 @@ class ItemPartition(StagePartition):
         rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
         return table.pack(rows[table.data["key"][rows] != 0])
 
-    def changes(self) -> list[Changes]:
-        """Return the changes not in the changelogs yet, one per state store; items have the marks too."""
+    def changes(self, packed: PackedRows | None = None) -> list[Changes]:
+        """Return the changes not in the changelogs yet, one per state store; items have the marks too.
+
+        ``packed`` are item rows of a ``take`` just now.
+        """
         for source, mark in self._marks.items():
             self.states[0].set_meta(MARK + source.to_bytes(2, "little"), mark.value())
-        return [state.take() for state in self.states]
+        items, countries, pairs = self.states
+        return [items.take(packed), countries.take(), pairs.take()]

@@ -210,8 +210,8 @@ class UserPartition(StagePartition):
         back = packed.keys[known(packed)]
         return [key for key in keys.tolist() if key not in back]
 
-    def changes(self) -> Changes:
-        """Return the changes that the changelog does not have yet."""
+    def changes(self, packed: PackedRows | None = None) -> Changes:
+        """Return the changes not in the changelog yet; ``packed`` are rows of a ``take`` just now."""
         for key, value in self.origins.records():
             self.state.set_meta(key, value)
-        return self.state.take()
+        return self.state.take(packed)

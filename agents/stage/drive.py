@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import faust
 from faust.types import TP
 
-from headrace.agents.stage.flushes import Flushes
+from headrace.agents.stage.flushes import Backlog, Flushes
 from headrace.agents.stage.partitions import StagePartitions
 from headrace.agents.wiring import Wiring
+from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import FencedError
 from headrace.streams.topics.flow import AgentFlow
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
@@ -73,7 +74,7 @@ def drive(
     @app.agent(batch_topic(app, *topics), name=flow.name)
     async def _agent(stream: Any) -> None:
         await ready()
-        await work(app, stream, stage, partitions)
+        await work(app, stream, stage, partitions, wiring.clock)
 
     app.last_writes.append(stage.flushes.finish)
     forget_when_revoked(app, stage.revoked)
@@ -88,7 +89,11 @@ def forget_when_revoked(app: faust.App, revoked: Callable[[], None]) -> None:
 
 
 async def work(
-    app: faust.App, stream: Any, stage: Stage, partitions: StagePartitions[Any] | None = None
+    app: faust.App,
+    stream: Any,
+    stage: Stage,
+    partitions: StagePartitions[Any] | None = None,
+    clock: Clock = SYSTEM,
 ) -> None:
     """Apply every batch of a stream; each is acknowledged when its effects are durable."""
     async for batch, ack in manual(stream):
@@ -101,9 +106,9 @@ async def work(
             # the next owner gets it. (An expired lease alone does not raise this in `apply`.)
             log.info("a batch was skipped, the next owner of its partition gets it: %s", exc)
             continue
-        more = behind(app, batch)
+        more = backlog(app, clock, batch)
         batch.records = ()  # frees the records: only the ack is held until the durable flush
-        await stage.flushes.hold(ack, batch.partition, behind=more)
+        await stage.flushes.hold(ack, batch.partition, more)
 
 
 async def turn(flushes: Flushes[Any], partitions: StagePartitions[Any], batch: RecordBatch) -> None:
@@ -130,10 +135,14 @@ async def turn(flushes: Flushes[Any], partitions: StagePartitions[Any], batch: R
         await durable()
 
 
-def behind(app: faust.App, batch: RecordBatch) -> bool:
-    """Return whether more than one batch is waiting after this one, by the last end offset of the broker."""
+def backlog(app: faust.App, clock: Clock, batch: RecordBatch) -> Backlog:
+    """Return how much is waiting after a batch, by the last end offset of the broker."""
+    settings = app.headrace_settings
     end = app.monitor.tp_end_offsets.get(TP(batch.topic, batch.partition), 0)
-    return bool(end - batch.last_offset > app.headrace_settings.batch_max_records)
+    if end - batch.last_offset <= settings.batch_max_records:
+        return Backlog.NONE
+    age_ms = clock.now_ms() - batch.records[-1].timestamp
+    return Backlog.OLD if age_ms > settings.durable_every_ms else Backlog.WAITING
 
 
 async def all_of(*parts: Awaitable[None]) -> None:

@@ -7,15 +7,17 @@
 
 A row that changes ten times between two durable flushes becomes one changelog record. While a durable flush
 waits for the changelog, batches are applied and online flushes run. The durable flushes of the partitions are
-spread over the interval: one flush of all partitions would delay online flushes.
+spread over the interval: one flush of all partitions would delay online flushes. While a stage catches up
+with old records, there are no online flushes: each row is packed once for both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from enum import IntEnum
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from headrace.agents.stage.hold import Ack, AckHold, Taken, release
 from headrace.streams.clock import SYSTEM, Clock
@@ -35,6 +37,25 @@ CATCHING_UP = 3
 #: Number of durable flushes in ``durable_s``. Each writes every n-th partition to the changelog, and the
 #: changed rows of all partitions to the online store.
 TURNS = 4
+
+
+class Backlog(IntEnum):
+    """How far a stage is behind the end of its topics.
+
+    ``NONE``: at most one more batch waits. ``WAITING``: more wait. ``OLD``: and what it reads is older than
+    ``durable_s``, so readers gain nothing by seeing it sooner.
+    """
+
+    NONE, WAITING, OLD = range(3)
+
+
+class Numbered(Protocol):
+    """A partition with its number."""
+
+    number: int
+
+
+P = TypeVar("P", bound=Numbered)
 
 
 class Flushes(Generic[T]):
@@ -93,12 +114,13 @@ class Flushes(Generic[T]):
         self._saving_since = self._online_due = self._rested = 0.0
         self._first: float | None = None  # time of the first batch: the durable intervals start here
         self._fresh = False  # whether there are changes that no online flush has written
-        self._behind = False  # whether the stage was behind at the last batch
+        self._backlog = Backlog.NONE  # at the last batch
+        self._in_turn = False  # whether the flush that runs shows only the partitions that it saves
         self._epoch = 0  # grows with every rebalance
         self._timers: dict[bool, asyncio.Task[None]] = {}  # True: of durable flushes, False: of online ones
         self._owner: asyncio.Task[Any] | None = None
 
-    async def hold(self, ack: Ack, partition: int, *, behind: bool = False) -> None:
+    async def hold(self, ack: Ack, partition: int, backlog: Backlog = Backlog.NONE) -> None:
         """Hold the ack of a batch until the next durable flush of its partition; start the timers.
 
         Waits only when the present durable flush has taken longer than ``durable_s``.
@@ -109,9 +131,8 @@ class Flushes(Generic[T]):
             Acknowledges the batch.
         partition
             Partition of the batch.
-        behind
-            Whether many records are waiting. Online flushes are less frequent then, so that the stage catches
-            up sooner.
+        backlog
+            With many records waiting, online flushes are less frequent, so that the stage catches up sooner.
 
         Raises
         ------
@@ -122,7 +143,7 @@ class Flushes(Generic[T]):
         now = self._clock.monotonic()
         if partition not in self._durable_due:
             self._durable_due[partition] = self._turn(partition, now)
-        self._note_change(now, behind)
+        self._note_change(now, backlog)
         self._adopt(asyncio.current_task())
         for durable in (False, True):
             if durable not in self._timers or self._timers[durable].done():
@@ -131,12 +152,17 @@ class Flushes(Generic[T]):
             async with self._saving:
                 await asyncio.sleep(0)  # lets the timer continue
 
-    def _note_change(self, now: float, behind: bool) -> None:
+    def due(self, partitions: Iterable[P], durable: Durable) -> list[P]:
+        """Return those of a stage's partitions whose changes the flush that runs must show."""
+        return [part for part in partitions if not self._in_turn or durable(part.number)]
+
+    def _note_change(self, now: float, backlog: Backlog) -> None:
         """Set when the next online flush is due."""
-        if not self._fresh or (self._behind and not behind):
-            pause = max(self._online_s, self._durable_s / CATCHING_UP) if behind else self._online_s
+        if not self._fresh or backlog < self._backlog:
+            longest = {Backlog.NONE: 0.0, Backlog.WAITING: self._durable_s / CATCHING_UP}
+            pause = max(self._online_s, longest.get(backlog, self._durable_s))
             self._online_due = max(now + pause, self._rested)
-        self._fresh, self._behind = True, behind
+        self._fresh, self._backlog = True, backlog
 
     def _adopt(self, owner: asyncio.Task[Any] | None) -> None:
         if owner is not self._owner and owner is not None:
@@ -200,7 +226,8 @@ class Flushes(Generic[T]):
                         del self._durable_due[partition]
                     # A partition without held acks may have dirty rows too: it is flushed with these.
                     waiting = self.held.partitions()
-                    taken = await self._write(lambda partition: partition not in waiting)
+                    old = self._backlog is Backlog.OLD
+                    taken = await self._write(lambda partition: partition not in waiting, in_turn=old)
                 await self._save(taken)
                 if self.held.error is None:
                     release(acks)
@@ -224,10 +251,12 @@ class Flushes(Generic[T]):
         if (len(self.held) or self._saving.locked()) and not self._over():
             await self.flush()
 
-    async def _write(self, durable: Durable) -> T:
+    async def _write(self, durable: Durable, *, in_turn: bool = False) -> T:
         self.held.check()  # after a failed flush, changes that it took are lost: write nothing after them
         began = self._clock.monotonic()
-        self._fresh = False
+        self._fresh = self._in_turn = in_turn
+        if in_turn:  # the other partitions: in their own turns, or when no batch comes any more
+            self._online_due = began + self._durable_s
         taken = await self._show(durable)
         ended = self._clock.monotonic()
         self._rested = ended + REST * (ended - began)

@@ -266,20 +266,33 @@ class OnlineCopy(Service):
         UnavailableError
             When the store or the broker cannot be reached; the refill stays due.
         """
-        part = self.parts[partition]
-        part.owed, part.fresh = False, set()
+        refill = await self._begin(partition)
+        return 0 if refill is None else await self._finish(refill)
+
+    async def _begin(self, partition: int) -> Refill | None:
+        """Begin a refill; None: it is due again, or not here any more."""
+        refill = Refill(self, partition, self.parts[partition])
+        refill.part.owed, refill.part.fresh = False, set()
+        with self._noting_failure(refill.part):
+            await refill.begin()
+        return None if refill.part.fresh is None else refill
+
+    async def _finish(self, refill: Refill) -> int:
+        with self._noting_failure(refill.part):
+            await refill.run()
+            refill.part.fresh = None
+        return refill.written
+
+    @contextlib.contextmanager
+    def _noting_failure(self, part: CopiedPartition) -> Iterator[None]:
+        """Note that a refill has ended without success: mostly it is due again."""
         try:
-            return await Refill(self, partition, part).run()
-        except MarkMoved:
-            part.owed = True
-            return 0
-        except Gone:
-            return 0
-        except BaseException:
-            part.owed = True
-            raise
-        finally:
+            yield
+        except BaseException as exc:
             part.fresh = None
+            part.owed |= not isinstance(exc, Gone)
+            if not isinstance(exc, Gone | MarkMoved):
+                raise
 
     @Service.task
     async def _watch(self) -> None:
@@ -293,10 +306,14 @@ class OnlineCopy(Service):
         while not self.should_stop:
             await self.wait(self._wake)
             self._wake.clear()
+            begun = []
             for partition, part in list(self.parts.items()):
                 if part.owed and not self._away and self.parts.get(partition) is part:
                     with self._survive(partition):
-                        await self.catch_up(partition)
+                        begun.append(await self._begin(partition))
+            for refill in filter(None, begun):
+                with self._survive(refill.partition):
+                    await self._finish(refill)
 
     @contextlib.contextmanager
     def _survive(self, partition: int) -> Iterator[None]:

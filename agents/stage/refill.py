@@ -123,35 +123,41 @@ class CopiedPartition:
 
 
 class Refill:
-    """One refill of one partition."""
+    """One refill of one partition: first ``begin``, then ``run``.
+
+    From ``begin`` on, the mark is in the store: if the store loses rows written live, it is missed. So the
+    refill writes what was changed before ``begin``.
+    """
 
     def __init__(self, copy: OnlineCopy, partition: int, part: CopiedPartition) -> None:
         self._copy = copy
-        self._partition = partition
-        self._part = part
+        self.partition = partition
+        self.part = part
         self._mark = 0
         self._mark_at = 0.0
+        self._to = 0  # changelog offset after the last durable flush before ``begin``
+        self._recent: dict[int, bytes | None] = {}  # what was not durable then
         self.written = 0
         self.records = 0
 
     async def run(self) -> int:
         """Write the rows that the online store may lack; return the number of rows written or removed."""
-        part, began = self._part, self._copy.clock.monotonic()
-        await self._begin()
+        part, began = self.part, self._copy.clock.monotonic()
         start = position = self._mark
-        if behind := position < part.durable:
+        recent, self._recent = self._recent, {}
+        if behind := position < self._to:
             self._say("store_refill", "is missing rows of partition %d, from changelog offset %d", start)
         # A row may be written to the changelog and evicted while this reads: then the second round, which
         # reads the rest of the changelog, finds it.
         evicted = False
         for _ in range(2):
-            recent = part.undurable()
-            if position < part.durable or evicted:
-                position = await self._copy.read_changelog(self._partition, position, self._apply)
+            if position < self._to or evicted:
+                position = await self._copy.read_changelog(self.partition, position, self._apply)
                 part.durable = max(part.durable, position)
             evicted = await self._write(recent)
             if not evicted:
                 break
+            recent = part.undurable()
         await self._move(position)
         part.safe = max(part.safe, position)
         if behind:
@@ -162,12 +168,12 @@ class Refill:
 
     def _say(self, action: str, text: str, *values: object) -> None:
         kind = self._copy.kind
-        extra = {"action": action, "kind": kind, "partition": self._partition, "rows": self.written}
-        log.info("the online store (%s) " + text, kind, self._partition, *values, extra=extra)
+        extra = {"action": action, "kind": kind, "partition": self.partition, "rows": self.written}
+        log.info("the online store (%s) " + text, kind, self.partition, *values, extra=extra)
 
-    async def _begin(self) -> None:
+    async def begin(self) -> None:
         """Read the mark; set it to 0 when it is missing, void or after the end of the changelog."""
-        copy, part, n = self._copy, self._part, self._partition
+        copy, part, n = self._copy, self.part, self.partition
         with self._noticing():
             async with copy.marking:
                 found = (await copy.store.read_marks(copy.kind, [n]))[n]
@@ -175,6 +181,7 @@ class Refill:
                 if not await copy.store.set_marks(copy.kind, {n: self._mark}, {n: found}):
                     raise MarkMoved
                 part.mark, self._mark_at = self._mark, self._copy.clock.monotonic()
+                self._to, self._recent = part.durable, part.undurable()
 
     async def _move(self, position: int) -> None:
         """Set the mark to ``position``: the online store has everything before it.
@@ -184,13 +191,13 @@ class Refill:
         MarkMoved
             When the mark in the store is not the last one set here.
         """
-        copy, n = self._copy, self._partition
+        copy, n = self._copy, self.partition
         self._still_ours()
         with self._noticing():
             async with copy.marking:
                 if not await copy.store.set_marks(copy.kind, {n: position}, {n: self._mark}):
                     raise MarkMoved
-                self._part.mark = self._mark = position
+                self.part.mark = self._mark = position
         self._mark_at = self._copy.clock.monotonic()
 
     async def _apply(self, records: Iterable[Any]) -> None:
@@ -220,7 +227,7 @@ class Refill:
         return unknown
 
     async def _write_chunk(self, chunk: dict[int, bytes | None]) -> bool:
-        copy, part = self._copy, self._part
+        copy, part = self._copy, self.part
         found: dict[int, bytes] = {}
         gone: list[int] = []
         unknown = False
@@ -248,10 +255,10 @@ class Refill:
         return unknown
 
     def _still_ours(self) -> None:
-        if self._copy.parts.get(self._partition) is not self._part:
+        if self._copy.parts.get(self.partition) is not self.part:
             raise Gone
-        if not self._copy.owned(self._partition):
-            self._part.owed = True
+        if not self._copy.owned(self.partition):
+            self.part.owed = True
             raise Gone
 
     @contextlib.contextmanager

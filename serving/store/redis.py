@@ -49,7 +49,7 @@ class RedisStore:
     """
 
     def __init__(
-        self, settings: Settings, timeout_s: float = 0.25, read_timeout_s: float | None = None
+        self, settings: Settings, timeout_s: float = 1.0, read_timeout_s: float | None = None
     ) -> None:
         self._prefix = settings.topic_prefix
         self._ttl = {"u": settings.user_ttl_s, "n": settings.item_ttl_s, "i": settings.item_ttl_s}

@@ -183,10 +183,15 @@ class StatePartition:
             self.meta[key] = value
             self._dirty_meta.add(key)
 
-    def take(self) -> Changes:
+    def take(self, packed: PackedRows | None = None) -> Changes:
         """Return all changes since the last ``take``.
 
         Give them to ``StateStore.write`` or to ``put_back``: until then their rows cannot be evicted.
+
+        Parameters
+        ----------
+        packed
+            Rows packed just now. When they are all the changed ones, they are not packed again.
         """
         taken, self._dirty = self._dirty, RowSet()
         deleted, self._deleted = self._deleted, set()
@@ -198,7 +203,8 @@ class StatePartition:
             gone, reborn = gone[back < 0], gone[back >= 0]
         meta = {key: self.meta[key] for key in sorted(self._dirty_meta)}
         self._dirty_meta = set()
-        changes = Changes(self, self._takes + 1, self.rows.pack(taken.rows()), gone, meta, reborn)
+        rows = self.rows.pack(taken.rows(), packed)
+        changes = Changes(self, self._takes + 1, rows, gone, meta, reborn)
         if changes:
             self._takes += 1
             self._in_flight[changes.number] = changes, taken

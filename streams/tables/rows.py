@@ -252,11 +252,13 @@ class RowTable:
         keys: U64 = view["key"][(view["updated"] < before_ms) & (view["key"] != 0)]
         return keys
 
-    def pack(self, rows: Rows) -> PackedRows:
-        """Return packed copies of rows (row numbers, ``(n,)``)."""
+    def pack(self, rows: Rows, packed: PackedRows | None = None) -> PackedRows:
+        """Return packed copies of rows (row numbers, ``(n,)``): ``packed``, when that has just these."""
         rows = np.ascontiguousarray(rows, np.int64)
-        blob, bounds = pack_rows(self.data, rows)
-        return PackedRows(self.data["key"][rows], blob, bounds)
+        keys = self.data["key"][rows]
+        if packed is not None and np.array_equal(packed.keys, keys):
+            return packed
+        return PackedRows(keys, *pack_rows(self.data, rows))
 
     def load(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> int:
         """Store rows, packed ones or an array of the dtype; return how many were stored.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from headrace.agents.stage.flushes import Durable, Flushes
@@ -21,14 +22,18 @@ class Log:
         self.saving = False
         self.untold = 0  # number of takes that were not saved
         self.taken: list[list[int]] = []  # partitions of the durable flushes, of 0 to 3
+        self.due: list[list[int]] = []  # partitions of every flush, of 0 to 3
 
     def flushes(self, online_s: float, durable_s: float, failed: Any = None) -> Flushes[int]:
-        return Flushes(self.show, self.save, online_s, durable_s, failed, self.clock)
+        self._made = Flushes(self.show, self.save, online_s, durable_s, failed, self.clock)
+        return self._made
 
     async def show(self, durable: Durable) -> int:
         if self.error is not None:
             raise self.error
         self.shown += 1
+        every = [SimpleNamespace(number=number) for number in range(4)]
+        self.due.append([part.number for part in self._made.due(every, durable)])
         if taken := [partition for partition in range(4) if durable(partition)]:
             self.untold += 1
             self.taken.append(taken)

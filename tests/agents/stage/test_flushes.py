@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from flush_log import Log
 
+from headrace.agents.stage.flushes import Backlog
 from headrace.streams.clock import settle
 from headrace.streams.errors import FencedError
 
@@ -37,7 +38,7 @@ async def test_a_stage_that_is_behind_makes_longer_pauses() -> None:
     log = Log()
     flushes = log.flushes(0.01, 0.6)
     for n in range(10):
-        await flushes.hold(log.ack(n), 0, behind=True)
+        await flushes.hold(log.ack(n), 0, Backlog.WAITING)
         await log.clock.advance(0.002)
     at = await log.until(lambda: log.shown)
     assert at >= 0.2, "online flushes come at a third of the durable interval"
@@ -49,11 +50,40 @@ async def test_a_stage_that_is_behind_makes_longer_pauses() -> None:
 async def test_catching_up_brings_the_online_interval_back() -> None:
     log = Log()
     flushes = log.flushes(0.01, 0.9)
-    await flushes.hold(log.ack(1), 0, behind=True)
+    await flushes.hold(log.ack(1), 0, Backlog.WAITING)
     await flushes.hold(log.ack(2), 0)
     assert await log.until(lambda: log.shown) < 0.25
     await log.until(lambda: log.acked)
     assert log.acked == [1, 2]
+
+
+async def test_old_records_are_shown_only_together_with_their_changelog_records() -> None:
+    log = Log()
+    flushes = log.flushes(0.01, 0.8)
+    for n in range(350):
+        await flushes.hold(log.ack(n), n % 4, Backlog.OLD)
+        await log.clock.advance(0.01)
+    assert log.shown == len(log.taken), "no online flush"
+    assert log.shown >= 12, "each of four partitions in its turn"
+    assert set(map(len, log.due)) == {1}, "and only this one"
+    await flushes.hold(log.ack(350), 0)
+    shown = log.shown
+    assert await log.until(lambda: log.shown > shown) <= 3.55
+    assert log.due[-1] == [0, 1, 2, 3], "what follows is new"
+
+
+async def test_all_of_the_old_records_are_shown_when_no_batch_follows() -> None:
+    log = Log()
+    flushes = log.flushes(0.01, 0.8)
+    for n in range(4):
+        await flushes.hold(log.ack(n), n, Backlog.OLD)
+    await log.until(lambda: len(log.acked) == 4)
+    assert [len(due) for due in log.due] == [1, 2, 3, 4]
+    assert {number for due in log.due for number in due} == {0, 1, 2, 3}
+    await log.clock.advance(60)
+    shown = log.shown
+    await log.clock.advance(60)
+    assert log.shown == shown <= log.saved + 1, "and then there is nothing to show"
 
 
 async def test_online_flushes_and_batches_do_not_wait_for_the_changelog() -> None:

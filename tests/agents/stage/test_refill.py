@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -87,6 +88,35 @@ async def test_a_restart_with_older_rows(stage: Stage) -> None:
     await stage.feed.catch_up(3)
     assert stage.shown() == stage.truth()
     assert stage.reads == [0]
+
+
+async def test_what_is_written_live_from_the_begin_on_is_not_read_again(store: MemoryStore) -> None:
+    stage, go_on = Stage(store), asyncio.Event()
+    feed, read_3 = stage.feed, stage.read
+
+    async def read(partition: int, from_offset: int, apply: Apply) -> int:
+        if partition == 4:
+            await go_on.wait()
+            return 5
+        return await read_3(partition, from_offset, apply)
+
+    feed.read_changelog = read
+    feed.detach(3)
+    feed.attach(4, lambda keys: [None] * len(keys), 5)  # its refill comes first, and takes long
+    feed.attach(3, stage.lookup, 0)
+    async with feed, asyncio.timeout(10):
+        while feed.parts[3].mark is None:
+            await asyncio.sleep(0)
+        for version in range(3):
+            stage.change(rows_of(range(100), version))
+            await stage.flush()
+        go_on.set()
+        while not feed.caught_up:
+            await asyncio.sleep(0)
+        assert stage.shown() == stage.truth()
+        await feed.look()
+        assert await stage.mark() > 0
+    assert stage.reads == []
 
 
 async def test_rows_not_yet_in_the_changelog_come_back_from_memory(stage: Stage) -> None:
