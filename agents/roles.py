@@ -15,7 +15,7 @@ from headrace.agents.wiring import Wiring
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.app import make_app
 from headrace.streams.errors import ConfigError, UnavailableError
-from headrace.streams.messages.ids import use_key
+from headrace.streams.messages.ids import hash64, use_key
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
@@ -41,6 +41,20 @@ def parse_roles(text: str) -> list[str]:
     return roles
 
 
+async def _check_ids(store: RedisStore) -> None:
+    """Raise ``ConfigError`` when the rows in the store have ids under another key."""
+    try:
+        same = await store.same_ids(f"{hash64('headrace'):016x}")
+    except UnavailableError as exc:
+        log.info("whether HEADRACE_ID_KEY is the right one could not be asked: %s", exc)
+        return
+    if not same:
+        await store.close()
+        raise ConfigError(
+            "HEADRACE_ID_KEY is not that of the processes which wrote the rows in Redis: no row would be found"
+        )
+
+
 async def run_worker(
     settings: Settings,
     roles: Sequence[str],
@@ -54,6 +68,8 @@ async def run_worker(
     ------
     UnavailableError
         When the broker does not answer, topics are missing, or it would delete what must stay in them.
+    ConfigError
+        When the rows in Redis were written by processes with another ``HEADRACE_ID_KEY``.
     HeadraceError
         When an app or a service crashed. All others were stopped; batches that were not acknowledged are
         delivered again.
@@ -69,6 +85,7 @@ async def run_worker(
     # Replies are not compressed: every caller can read them, whatever codecs its client has.
     replier = BatchSender(settings.model_copy(update={"compression": "none"}))
     store = RedisStore(settings)
+    await _check_ids(store)
     wiring = Wiring(settings, sender, replier, store)
     apps: list[faust.App] = []
     services: list[Service] = [sender, replier]

@@ -8,6 +8,7 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
     <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
     <prefix>m:<u|n|i>           hash     partition -> mark        never
     <prefix>w:<u|n|i>:<number>  string   "1"                      BEAT_S after it was last written
+    <prefix>ids                 string   hash of a fixed text     never
 
 A *mark* is "<run id> <position>", one for each partition of a kind: all records of the partition's changelog
 before ``position`` have been written here. When Redis loses its data, the marks are lost with the rows. A

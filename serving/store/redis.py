@@ -162,6 +162,17 @@ class RedisStore:
             found = await within(self._redis.mget(keys), self._timeout_s) if keys else []
         return {p for p, beat in zip(partitions, found, strict=True) if beat is not None}
 
+    async def same_ids(self, sample: str) -> bool:
+        """Return whether the ids in the store are hashed as those of this process.
+
+        ``sample`` is the hash of a fixed text. The first process of an installation leaves its own.
+        """
+        key = f"{self._prefix}ids"
+        with _unavailable():
+            await within(self._redis.set(key, sample, nx=True), self._timeout_s)
+            found = await within(self._redis.get(key), self._timeout_s)
+        return found is None or bytes(found) == sample.encode()
+
     async def close(self) -> None:
         """Close the connections."""
         if self._probe is not None:
