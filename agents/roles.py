@@ -51,7 +51,7 @@ async def _check_ids(store: RedisStore) -> None:
     if not same:
         await store.close()
         raise ConfigError(
-            "HEADRACE_ID_KEY is not that of the processes which wrote the rows in Redis: no row would be found"
+            "HEADRACE_ID_KEY is not that of the processes that wrote the rows in Redis: none would be found"
         )
 
 
