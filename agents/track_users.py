@@ -7,6 +7,9 @@ It keeps the rows of users. The effects of a batch become durable in this order:
 (each has the offset it reflects), then the commit. When a batch is delivered again, there are two cases.
 Either the rows have its offset, and it changes nothing. Or they do not, and it makes the same item-events
 again, with the same numbers; aggregate_items skips those.
+
+Which pairs a click makes depends on whether its user was forgotten before it. So a tombstone is durable
+before later events are applied.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.partitions.origins import Origins
 from headrace.agents.partitions.users import Shown, UserPartition
 from headrace.agents.stage.copied_store import CopiedStore, persist
-from headrace.agents.stage.drive import all_of, drive
+from headrace.agents.stage.drive import all_of, drive, make_durable
 from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.agents.stage.forwarding import Forwarding
 from headrace.agents.stage.item_events_out import ItemEventsOut
@@ -140,6 +143,8 @@ class UserStage:
         if batch.topic == topics.items:
             await self.wiring.bury(FLOW.name, batch, self._check_items(batch))
             return
+        if batch.topic == topics.events:
+            await self._part(batch.partition)
         part = await self.partition(batch)
         await self.store.make_room(part.state)
         records = part.unseen(batch)
@@ -158,6 +163,12 @@ class UserStage:
             raise ValueError(f"{batch.topic} is none of the topics of {FLOW.name}")
         part.seen(batch)
         await self.wiring.bury(FLOW.name, batch, rejects)
+
+    async def _part(self, number: int) -> None:
+        """Make the tombstones of a partition durable."""
+        if self.partitions.get(number).parted:
+            await make_durable(self.flushes, self.partitions, number)
+            self.partitions.get(number).parted = False
 
     async def _apply_events(
         self, part: UserPartition, batch: RecordBatch, records: Sequence[Any]

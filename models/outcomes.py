@@ -54,7 +54,7 @@ def item_key(item_id: str) -> int:
     return hash(item_id) & _MASK
 
 
-def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int) -> tuple[U64, npt.NDArray[Any]]:
+def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
     """Return the request keys, ``(n,)``, and the rows of ``OUTCOME``, ``(n,)``, of events that say something.
 
     Parameters
@@ -63,11 +63,15 @@ def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int) -> tuple[U64
         Events and the times of their records, ms. Those without a request id, and those that change no
         label, are left out.
     keep_ms
-        How long after its record's time an event is kept.
+        How long after its record's time an event is kept; when that is in the future, how long after ``now``.
+    now
+        Present time, ms since the epoch.
     """
     told = [(e, at, what) for e, at in events if e.request_id and (what := _WHAT.get(e.type))]
     keys = np.fromiter((request_key(e.user_id, e.request_id) for e, _, _ in told), np.uint64, len(told))
-    rows = [(item_key(e.item_id), e.ts, at, at + keep_ms, e.dwell_ms or 0, what) for e, at, what in told]
+    rows = [
+        (item_key(e.item_id), e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told
+    ]
     return keys, np.array(rows, OUTCOME)
 
 

@@ -186,9 +186,8 @@ class JoinPartition:
 
     def happen(self, events: Sequence[tuple[Event, int]], now: int) -> int:
         """Note events and the timestamps (ms) of their records; return how many of them matter."""
-        given = [(event, min(at, now)) for event, at in events]
         # Kept until every list that was written up to now has closed.
-        keys, rows = outcome_rows(given, 2 * self._wait_ms)
+        keys, rows = outcome_rows(events, 2 * self._wait_ms, now)
         self._outcomes.add(keys, rows)
         return len(keys)
 

@@ -59,6 +59,10 @@ class UserPartition(StagePartition):
         Whether retries are not detected (``dedup_window_ms`` is 0).
     remembers
         Whether ``dedup`` has the events of the window. After a rebalance they are read again first.
+    parted
+        Whether a user was forgotten since the partition was durable as a whole. Then it must be made durable
+        before the next events: after a crash, the tombstone must not be applied at another place among them,
+        because the pairs of their clicks were sent.
     """
 
     def __init__(self, states: Sequence[StatePartition], settings: Settings) -> None:
@@ -69,6 +73,7 @@ class UserPartition(StagePartition):
         self._window_ms, self._partitions = settings.dedup_window_ms, settings.partitions
         self.dedup = DedupWindow(self._window_ms)
         self.dedup_off = self.remembers = settings.dedup_window_ms == 0
+        self.parted = False
         self._newest = 0  # stream time: the largest record timestamp of `events` so far, ms
         self._combined_from: dict[str, int] = {}  # see ``met_end``
         self._touched: list[I64] = []
@@ -179,6 +184,7 @@ class UserPartition(StagePartition):
         if row >= 0:
             self._touch(np.array([row], np.int64))
             (self._forgotten.add if profile is None else self._forgotten.discard)(key)
+            self.parted |= profile is None
 
     # -- what goes out
 

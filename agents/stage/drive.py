@@ -122,17 +122,24 @@ async def turn(flushes: Flushes[Any], partitions: StagePartitions[Any], batch: R
     FencedError
         When another worker owns the partition.
     """
-
-    async def durable() -> None:
-        await flushes.flush({batch.partition})
-        while not all(state.clean for state in partitions.get(batch.partition).states):
-            await asyncio.sleep(RETRY_S)
-            await flushes.flush({batch.partition})
-
     if partitions.get(batch.partition).base(batch.topic) != batch.base:
-        await durable()
+        await make_durable(flushes, partitions, batch.partition)
         partitions.get(batch.partition).turn(batch)
-        await durable()
+        await make_durable(flushes, partitions, batch.partition)
+
+
+async def make_durable(flushes: Flushes[Any], partitions: StagePartitions[Any], number: int) -> None:
+    """Flush until every change of a partition is durable; call it between two batches.
+
+    Raises
+    ------
+    FencedError
+        When another worker owns the partition.
+    """
+    await flushes.flush({number})
+    while not all(state.clean for state in partitions.get(number).states):
+        await asyncio.sleep(RETRY_S)
+        await flushes.flush({number})
 
 
 def backlog(app: faust.App, clock: Clock, batch: RecordBatch) -> Backlog:

@@ -199,10 +199,9 @@ class Verification:
 
     async def _examples(self, number: int) -> None:
         mine = pl.col("partition") == number
-        slots = slots_of(
-            self._raw.shown.filter(mine), valid(self._judged.filter(mine)), self._settings.outcome_wait_ms
-        )
         examples, kept_from = await examples_of(self._settings, number)
+        wait_ms = self._settings.outcome_wait_ms
+        slots = slots_of(self._raw.shown.filter(mine), valid(self._judged.filter(mine)), wait_ms, examples)
         compare_examples(self._findings, slots, examples, read_at=self._began, kept_from=kept_from)
 
     # -- items

@@ -9,19 +9,26 @@ import polars as pl
 #: An event that reached its topic later than this (ms) after its own timestamp may have come after its
 #: impression was closed. So labels are certain only for events this long before the end of the wait.
 SLOW_MS: Final = 30_000
-#: A list that is dated this much (ms) before one ahead of it in the topic is of a worker with a wrong clock.
-BEHIND_MS: Final = 1000
 
 SLOT: Final = ["user", "request", "ts", "position"]
 _LABELS: Final = ["clicked", "dwell_ms", "liked", "hidden"]
 
 
-def slots_of(shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
+def slots_of(
+    shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int, examples: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Return every slot of the impressions of one partition that are joined with events.
 
     An event with a request_id answers the newest impression of its user and request that has the item and was
-    shown at or before the event. It counts when its record is dated before the impression closes (the time of
-    the record of the impression plus ``wait_ms``) and is in the topic by then.
+    shown at or before the event. It counts when its record is dated before the impression closes and is in
+    the topic by then.
+
+    An impression closes ``wait_ms`` after the time of its record. But that is the clock of the worker that
+    wrote it. When the record is dated before it came, the live join lets the wait begin when it came, if it
+    was reading live; after a restart nobody knows that any more. When it is dated ahead, the wait begins when
+    it was read. No topic says when that was. It is sure only that no example is written before its
+    impression has closed. So events may or may not count that are dated between the end of the wait and the
+    record of the example.
 
     Parameters
     ----------
@@ -29,15 +36,18 @@ def slots_of(shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int) -> pl.Data
         ``SHOWN``.
     events
         ``EVENTS`` with the column ``stream``, valid ones, retries too.
+    examples
+        ``EXAMPLES``. Without the example of a slot, its impression closes at the end of the wait.
 
     Returns
     -------
     DataFrame
-        ``SLOT``, user_id, item, propensity, features, rest, closes and late (ms; the wait is surely over),
-        copies (how often the topic has the impression); clicked, dwell_ms, liked, hidden: from events that
-        surely count; and ``most_clicked`` and so on: from those that may count, too.
+        ``SLOT``, user_id, item, propensity, features, rest, closes (end of the wait, ms), open_to (until then
+        the impression was surely open, ms), late (then it was surely closed, ms), copies (how often the topic
+        has the impression); clicked, dwell_ms, liked, hidden: from events that surely count; and
+        ``most_clicked`` and so on: from those that may count, too.
     """
-    slots = _slots(shown, wait_ms)
+    slots = _written(_slots(shown, wait_ms), examples)
     labels = _labels(_answers(slots, events))
     out = slots.join(labels, on=SLOT, how="left", maintain_order="left")
     names = [name for label in _LABELS for name in (label, f"most_{label}")]
@@ -46,19 +56,10 @@ def slots_of(shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int) -> pl.Data
 
 def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
     each = ["items", "propensities", "features", "rest"]
-    stream = pl.col("timestamp").cum_max()
     return (
         shown.filter((pl.col("verdict") == "") & pl.col("request").is_not_null())
         .sort("offset")
-        .select(
-            *("user", "user_id", "request", "ts"),
-            *each,
-            closes=pl.col("timestamp") + wait_ms,
-            # A list that is dated behind its topic closes later, as it was not read before the others.
-            late=pl.when(stream - pl.col("timestamp") > BEHIND_MS)
-            .then(stream + wait_ms + SLOW_MS)
-            .otherwise(pl.col("timestamp") + wait_ms),
-        )
+        .select("user", "user_id", "request", "ts", *each, closes=pl.col("timestamp") + wait_ms)
         .with_columns(position=pl.int_ranges(pl.col("items").list.len()))
         .explode(*each, "position")
         .rename({"items": "item", "propensities": "propensity"})
@@ -68,21 +69,35 @@ def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
     )
 
 
+def _written(slots: pl.DataFrame, examples: pl.DataFrame | None) -> pl.DataFrame:
+    """Return slots with the times (ms) between which their impressions have closed: open_to, late."""
+    closes = pl.col("closes")
+    if examples is None:
+        return slots.with_columns(open_to=closes, late=closes)
+    valid = examples.filter(pl.col("verdict") == "").sort("offset")
+    written = valid.group_by(SLOT, maintain_order=True).agg(written=pl.col("timestamp").first())
+    at = pl.col("written").fill_null(closes)
+    told = slots.join(written, on=SLOT, how="left", maintain_order="left")
+    return told.with_columns(open_to=pl.min_horizontal(closes, at), late=pl.max_horizontal(closes, at)).drop(
+        "written"
+    )
+
+
 def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Return the events of slots: ``SLOT``, kind, dwell, sure."""
     asked = events.filter(pl.col("request") != 0).select(
         "user", "request", "item", "kind", "offset", "stream", "timestamp", dwell="dwell_ms", did="ts"
     )
     on = ["user", "request", "item"]
-    found = asked.join(slots.select(*SLOT, "item", "closes", "late"), on=on)
+    found = asked.join(slots.select(*SLOT, "item", "open_to", "late"), on=on)
     before = pl.col("ts") <= pl.col("did")
     newest = pl.when(before).then("ts").max().over("offset")
     # Without any, the clocks that date lists and events may differ: each list may be meant.
     chosen = newest.is_null() | (pl.col("ts") == newest)
     timely = (
         (pl.col("timestamp") >= pl.col("ts"))
-        & (pl.col("timestamp") + SLOW_MS <= pl.col("closes"))
-        & (pl.col("stream") < pl.col("closes"))
+        & (pl.col("timestamp") + SLOW_MS <= pl.col("open_to"))
+        & (pl.col("stream") < pl.col("open_to"))
     )
     told = found.with_columns(chosen=chosen, sure=newest.is_not_null() & timely)
     return told.filter(pl.col("chosen") & (pl.col("timestamp") < pl.col("late")))

@@ -58,6 +58,22 @@ def pairs_of(clicks: pl.DataFrame, gap_ms: int) -> pl.DataFrame:
     return pl.DataFrame(made, PAIR, orient="row")
 
 
+def cut_pairs(clicks: pl.DataFrame, gap_ms: int) -> pl.Series:
+    """Return the items of pairs that depend on whether the clicks before ``begun`` were forgotten in between.
+
+    Parameters
+    ----------
+    clicks
+        As in ``pairs_of``; all of a user that are ``begun`` come after those that are not.
+    """
+    whole, cut = defaultdict[int, _Ring](list), defaultdict[tuple[int, bool], _Ring](list)
+    items = set[int]()
+    for user, begun, item, ts in clicks.select("user", "begun", "item", "ts").iter_rows():
+        with_all, without = (set(_click(ring, item, ts, gap_ms)) for ring in (whole[user], cut[user, begun]))
+        items.update(*(pair[:2] for pair in with_all ^ without))
+    return pl.Series("item", sorted(items), pl.UInt64)
+
+
 def _click(ring: _Ring, item: int, ts: int, gap_ms: int) -> Iterator[tuple[int, int, int, int]]:
     """Put a click on the ring; yield its pairs."""
     place = 0

@@ -79,7 +79,9 @@ def read_events(raw: pl.DataFrame, *, max_bytes: int, lateness_ms: int, future_m
             *(dwell_ms, True),
         )
 
-    return columns_of(raw, EVENTS, read).with_columns(moves_time=raw["place"] == "")
+    # A record without a key is in no partition of its own, whether it is sent on or names nobody.
+    keyed = raw["key"].bin.size().fill_null(0) > 0
+    return columns_of(raw, EVENTS, read).with_columns(moves_time=(raw["place"] == "") & keyed)
 
 
 def read_items(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:

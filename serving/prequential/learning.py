@@ -48,7 +48,7 @@ class _Join:
         self._open.append((impression, ShownList(ts, 0, ts, ts + self._wait_ms, False, items)))
 
     def happened(self, event: Event) -> None:
-        keys, rows = outcome_rows([(event, event.ts)], self._wait_ms)
+        keys, rows = outcome_rows([(event, event.ts)], self._wait_ms, event.ts)
         for key in keys.tolist():
             self._events.setdefault(key, []).append(rows)
 

@@ -44,7 +44,7 @@ def test_every_slot_becomes_an_example_with_its_own_features_and_outcome() -> No
 
 def test_an_outcome_holds_everything_that_happened_and_nothing_twice() -> None:
     events = [event("a"), event("a", "dwell", dwell_ms=1500), event("a", "save"), event("a", "hide")]
-    _, rows = outcome_rows([(e, 0) for e in (*events, *events)], WAIT)
+    _, rows = outcome_rows([(e, 0) for e in (*events, *events)], WAIT, 0)
     outcome = SlotOutcome()
     for *_, dwell_ms, what in rows.tolist():
         outcome.add(what, dwell_ms)
@@ -53,7 +53,7 @@ def test_an_outcome_holds_everything_that_happened_and_nothing_twice() -> None:
 
 def test_events_that_change_no_label_are_not_kept() -> None:
     events = [event("a", "skip"), event("a", "follow"), event("a", request="")]
-    keys, rows = outcome_rows([(e, 0) for e in events], WAIT)
+    keys, rows = outcome_rows([(e, 0) for e in events], WAIT, 0)
     assert len(keys) == len(rows) == 0
 
 

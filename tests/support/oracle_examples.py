@@ -56,22 +56,29 @@ def examples_of(shown: Impression, *outcomes: dict[str, Any]) -> list[Example]:
     return out
 
 
-def slots(shown: Sequence[tuple[Impression, int]], events: Sequence[tuple[Event, int]]) -> pl.DataFrame:
-    """Return the oracle's slots of records with these timestamps."""
+def slots(
+    shown: Sequence[tuple[Impression, int]],
+    events: Sequence[tuple[Event, int]],
+    examples: Sequence[Example] = (),
+    written: int = T0 + WAIT,
+) -> pl.DataFrame:
+    """Return the oracle's slots of records with these timestamps; examples were written at ``written``."""
     seen = [record(encode(i), offset=n, timestamp=at) for n, (i, at) in enumerate(shown)]
     did = [
         record(encode(e), key=e.user_id.encode(), offset=n, timestamp=at) for n, (e, at) in enumerate(events)
     ]
     read = read_shown(raw_records("i", 0, seen), max_bytes=10**6, spec=SPEC.version, width=len(SPEC))
     told = read_events(raw_records("e", 0, did), max_bytes=10**6, lateness_ms=HOUR_MS, future_ms=MINUTE_MS)
-    return slots_of(read, valid(judge(told, MINUTE_MS)), WAIT)
+    return slots_of(read, valid(judge(told, MINUTE_MS)), WAIT, _read(examples, written))
 
 
 def compare(expected: pl.DataFrame, examples: Sequence[Example], *, read_at: int = T0 + HOUR_MS) -> Findings:
     """Compare examples with slots."""
-    written = [record(encode(e), offset=n, timestamp=T0 + WAIT) for n, e in enumerate(examples)]
     findings = Findings()
-    compare_examples(
-        findings, expected, read_examples(raw_records("x", 0, written), max_bytes=10**6), read_at=read_at
-    )
+    compare_examples(findings, expected, _read(examples, T0 + WAIT), read_at=read_at)
     return findings
+
+
+def _read(examples: Sequence[Example], written: int) -> pl.DataFrame:
+    records = [record(encode(e), offset=n, timestamp=written) for n, e in enumerate(examples)]
+    return read_examples(raw_records("x", 0, records), max_bytes=10**6)

@@ -247,6 +247,33 @@ def test_events_with_old_timestamps_harm_nothing(stamp: int) -> None:
     assert join.close(100 + WAIT)[0][0] == (0, True)
 
 
+def test_an_event_dated_after_the_wait_labels_nothing_whenever_it_is_read() -> None:
+    """The clock of its producer is ahead: it is read before the list closes, or again much later."""
+    for now in (200, 10**6):
+        join = Join(now)
+        join.show(shown(ts=100), 100)
+        join.happen(event("a", ts=110), at=100 + WAIT)
+        join.happen(event("b", ts=110), at=100 + WAIT - 1)
+        join.now = 10**6
+        assert join.close(5 * WAIT) == {0: [(0, False), (1, True)]}
+
+
+@pytest.mark.parametrize(("live", "label"), [(True, YES), (False, NO)])
+def test_when_the_wait_of_a_list_dated_back_begins_depends_on_when_it_was_read(
+    live: bool, label: list[tuple[int, bool]]
+) -> None:
+    """Dated back by three waits. Live, the wait begins when it came; after a restart, at its own time."""
+    now = 10_000_000
+    join = Join(now)
+    if live:
+        join.part.shown.idle(now + IDLE_MS, at_end=True)
+    join.now = now + 10 * WAIT
+    join.show(shown(ts=now - 3 * WAIT), now - 3 * WAIT)
+    join.happen(event("a", ts=now + 5), at=now + 5)
+    assert join.close(now + WAIT - 1) == ({} if live else {0: label})
+    assert join.close(now + 5 * WAIT) == ({0: label} if live else {})
+
+
 # -- when the consumer goes back or forward
 
 

@@ -120,7 +120,7 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
         | {
             "profiles": 2,
             "guard rows of forgotten users": 1,
-            "neighbour rows": 12,  # the others are of items that user-3 clicked
+            "neighbour rows": ITEMS,
             "examples": 5 * LISTS,
             "labels of examples": 5 * LISTS,
         }
@@ -132,7 +132,7 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
 
     await change(settings, sender, t.user_state, user_state.ROW, "user-1", age=77)
     await change(settings, sender, t.user_state, user_state.ROW, "user-3", since=-1)
-    await change(settings, sender, t.neighbours, neighbours.ROW, "item-4", co_total=50)
+    await change(settings, sender, t.neighbours, neighbours.ROW, "item-2", co_total=50)
     (first, *_) = [msgspec.json.decode(r.value, type=Example) for r in await read_all(settings, t.examples)]
     await sender.send_keyed(t.examples, [(first.user_id.encode(), encode(first), None, [])])
     await sender.send_many(t.models, [(b"online", b'{"body": ""}', None, [])], partition=0)
@@ -140,12 +140,12 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
     assert {
         ("user user-1", "age"),
         ("user user-3", "total click"),
-        ("item item-4", "total together"),
+        ("item item-2", "total together"),
         (f"slot {first.position} shown to {first.user_id}", "examples"),
         ("online model ", "weights"),
     } <= said(result)
     assert {row for row, _ in said(result)} == {
-        *("user user-1", "user user-3", "item item-4", "online model "),
+        *("user user-1", "user user-3", "item item-2", "online model "),
         f"slot {first.position} shown to {first.user_id}",
     }
 

@@ -154,3 +154,30 @@ def test_a_click_dated_after_the_wait_does_not_count() -> None:
     (example,) = examples_of(shown[0][0])
     assert compare(slots(shown, told), [example]).differences == 0
     assert features(compare(slots(shown, told), [replace(example, clicked=True)])) == ["clicked"]
+
+
+def test_of_a_list_dated_back_events_count_at_most_until_its_example_was_written() -> None:
+    """dated T0   end of the wait   click b   written   click a    The list came long after T0."""
+    shown = [(impression(), T0)]
+    end = T0 + WAIT
+    clicks = [(event("click", "b", end + 5000), end + 5000), (event("click", "a", end + 9000), end + 9000)]
+    for a, b, wrong in ((0, 0, 0), (0, 1, 0), (1, 1, 1), (1, 0, 1)):
+        examples = examples_of(shown[0][0], {"clicked": bool(a)}, {"clicked": bool(b)})
+        findings = compare(slots(shown, clicks, examples, written=end + 9000), examples)
+        assert [(d.row, d.feature) for d in findings.first] == [("slot 0 shown to u", "clicked")] * wrong
+        assert findings.left_out[LABELS] == 1, "that of b"
+
+
+@pytest.mark.parametrize(("before", "wrong"), [(60_000, 1), (20_000, 0)])
+def test_of_a_list_dated_ahead_events_surely_count_until_shortly_before_it_was_written(
+    before: int, wrong: int
+) -> None:
+    """The list is dated two minutes ahead; so its wait was over two minutes before the end."""
+    shown = [(impression(items=("a",)), T0)]
+    written = T0 + WAIT - 2 * MINUTE_MS
+    at = written - before
+    (example,) = examples_of(shown[0][0])
+    findings = compare(slots(shown, [(event("click", "a", at), at)], [example], written), [example])
+    assert findings.differences == wrong
+    later = [(event("click", "a", written + 1), written + 1)]
+    assert compare(slots(shown, later, [example], written), [example]).differences == 0
