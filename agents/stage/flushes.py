@@ -28,9 +28,9 @@ T = TypeVar("T")
 Durable: TypeAlias = Callable[[int], bool]
 log = logging.getLogger(__name__)
 
-#: After a flush, the next one starts no sooner than this share of the time that the flush took. So flushes take
-#: at most half of the time of a stage, and under load rows that change often are written less often. (A flush
-#: that already waits for the lock starts at once.)
+#: After a flush, the next one starts no sooner than this share of the time that the flush took. So flushes
+#: take at most half of the time of a stage, and under load rows that change often are written less often. (A
+#: flush that already waits for the lock starts at once.)
 REST = 1.0
 #: While a stage is far behind, the interval of online flushes is at least ``durable_s / CATCHING_UP``.
 CATCHING_UP = 3
