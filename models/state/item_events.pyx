@@ -5,28 +5,13 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, 
 from libc.stdlib cimport calloc, free
 
 from headrace.streams.hashing cimport MIX
+from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
 
 import numpy as np
 
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 
-if sizeof(ItemEvent) != ITEM_EVENT.itemsize or tuple(ITEM_EVENT.names) != (
-    "item", "other", "country", "ts", "source_seq", "amount", "seq_weight", "reach", "span",
-    "source_partition", "kind", "alone", "pad",
-):
-    raise ImportError(
-        "headrace.models.state.item_events was compiled with another ITEM_EVENT than that of"
-        " headrace.streams.messages.columns: build it again"
-    )
-
 cdef int _DWELL = KIND["dwell"]
-
-
-cdef const unsigned char[::1] records_of(events):
-    """Return the bytes of an ``ITEM_EVENT`` array."""
-    if events.dtype != ITEM_EVENT:
-        raise ValueError("ITEM_EVENT records are expected")
-    return np.ascontiguousarray(events).view(np.uint8)
 
 
 def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs, counted):

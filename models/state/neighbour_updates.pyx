@@ -4,7 +4,7 @@
 from libc.math cimport exp2
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from headrace.models.state.item_events cimport ItemEvent, records_of
+from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
 from headrace.models.state.row_access cimport AHEAD, LINE, bytes_of, field_at, prefetch, rows_of_events
 
 import numpy as np
