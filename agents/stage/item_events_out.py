@@ -6,8 +6,8 @@ crash between two batches, all events up to the last number in the topic were wr
 How large packed events are is known only afterwards, when it is too late to put fewer of them together. So at
 most as many are put together as fit in a batch at their largest size. A batch is then about a third full.
 
-The records are not compressed. Packed events are mostly ids: lz4 or zstd make them a third smaller, but they
-take four times as long as packing and unpacking.
+The records are not compressed. Packed events are mostly ids: lz4 and zstd make them a third smaller (12 bytes
+instead of 17), but they take more than twice as long as packing and unpacking.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ bytes      field         when it is not there
 =========  ============  ==================================================================================
 
 Distances are zigzag-coded: 0, -1, 1, -2 are 0, 1, 2, 3. Before the first event of a record everything is 0.
-On ordinary traffic an event has 17 bytes. Most of them are ids, so that no compression makes them smaller.
+On ordinary traffic an event has 17 bytes, most of them ids.
 """
 
 from collections.abc import Sequence
