@@ -372,6 +372,7 @@ def unpack_item_events(values, offsets):
             continue
         size = PyBytes_GET_SIZE(value)
         memcpy(copy, PyBytes_AS_STRING(value), size)  # so that bytes after it may be read
+        memset(copy + size, 0, SLACK)
         count = _unpack_record(copy, size, to + made)
         sound[i] = count > 0
         for k in range(made, made + count):
