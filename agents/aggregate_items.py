@@ -24,7 +24,7 @@ from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state.items import country_key
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.columns import ITEM_EVENT, read_item_events, sound_item_events
+from headrace.streams.messages.packed_item_events import unpack_item_events
 from headrace.streams.tables.partition import Changes
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
@@ -59,22 +59,15 @@ class ItemStage:
         for store, state in zip(self.stores, part.states, strict=True):
             await store.make_room(state)
         records = part.unseen(batch)
-        size = ITEM_EVENT.itemsize
-        whole = [r for r in records if r.value and not len(r.value) % size]
-        bad = {r.offset for r in records} - {r.offset for r in whole}
-        if whole:
-            events, offsets = read_item_events([r.value for r in whole], [r.offset for r in whole])
-            sound = sound_item_events(events)
-            if not sound.all():
-                bad |= set(offsets[~sound].tolist())
-                sound = ~np.isin(offsets, sorted(bad))
-                events, offsets = events[sound], offsets[sound]
+        events, offsets, sound = unpack_item_events([r.value for r in records], [r.offset for r in records])
+        if len(events):
             await self._restore(part, events)
             part.apply(events, offsets + batch.base)
         part.seen(batch)
-        if bad:
-            wrong = RejectedError("undecodable", "", f"not packed item events of {size} bytes each")
-            await self.wiring.bury(FLOW.name, batch, [(r, wrong) for r in records if r.offset in bad])
+        if not sound.all():
+            wrong = RejectedError("undecodable", "", "not packed item events of this version")
+            bad = np.flatnonzero(~sound).tolist()
+            await self.wiring.bury(FLOW.name, batch, [(records[i], wrong) for i in bad])
 
     async def _restore(self, part: ItemPartition, events: npt.NDArray[np.void]) -> None:
         items, countries, pairs = part.states

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     )
     compression: Literal["none", "zstd", "lz4", "gzip"] = Field("zstd", description="of our own topics")
     bulk_compression: Literal["none", "zstd", "lz4"] = Field(
-        "lz4", description="of rows and item-events: there zstd's fast levels are no smaller, and slower"
+        "lz4", description="of rows: there zstd's fast levels are no smaller, and slower"
     )
     session_timeout_s: float = Field(10.0, gt=0)
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from headrace.agents.partitions.source_marks import SourceMark
 from headrace.agents.stage.partitions import StagePartition
+from headrace.models.state.item_events import new_item_events
 from headrace.models.state.items import ItemState
 from headrace.models.state.neighbours import Neighbours
-from headrace.streams.messages.columns import KIND
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
 
@@ -57,28 +57,15 @@ class ItemPartition(StagePartition):
         -------
         Number of events that were not counted before.
         """
-        fresh = self._new(events)
-        if not fresh.all():
-            events, offsets = events[fresh], offsets[fresh]
-        if not len(events):
-            return 0
-        pair = events["kind"] == KIND["pair"]
-        items, countries = self.stats.apply(events[~pair], offsets[~pair])
-        pairs = self.neighbours.apply(events[pair], offsets[pair])
-        for state, rows in zip(self.states, (items, countries, pairs), strict=True):
-            state.touch(rows)
-        self._touched.append(items)
-        return len(events)
-
-    def _new(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-        """Return which events were not counted before, bool ``(n,)``; move the marks of their sources."""
-        fresh = np.ones(len(events), bool)
-        source = events["source_partition"]
-        for number in np.unique(source).tolist():
-            at = np.flatnonzero(source == number)
-            mark = self._marks.setdefault(number, SourceMark())
-            fresh[at] = mark.fresh(events["source_seq"][at], events["reach"][at])
-        return fresh
+        new = new_item_events(events, self._marks, SourceMark)
+        count = int(np.count_nonzero(new))
+        if count:
+            items, countries = self.stats.apply(events, offsets, new)
+            pairs = self.neighbours.apply(events, offsets, new)
+            for state, rows in zip(self.states, (items, countries, pairs), strict=True):
+                state.touch(rows)
+            self._touched.append(items)
+        return count
 
     def take(self) -> PackedRows:
         """Return the item rows changed since the last call, packed."""

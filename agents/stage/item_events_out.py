@@ -2,6 +2,12 @@
 
 A broker takes a record batch as a whole or not at all. So events are put together within one batch: after a
 crash between two batches, all events up to the last number in the topic were written, and none after it.
+
+How large packed events are is known only afterwards, when it is too late to put fewer of them together. So at
+most as many are put together as fit in a batch at their largest size. A batch is then about a third full.
+
+The records are not compressed. Packed events are mostly ids: lz4 and zstd make them a third smaller (12 bytes
+instead of 17), but they take more than twice as long as packing and unpacking.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import numpy.typing as npt
 
 from headrace.models.state.item_events import combine_item_events, split_item_events
 from headrace.streams.messages.columns import PACKED
+from headrace.streams.messages.packed_item_events import MOST_BYTES, pack_item_events
 from headrace.streams.topics.sender import BatchSender
 
 Records = npt.NDArray[np.void]
@@ -48,7 +55,7 @@ class ItemEventsOut:
         )
 
     async def _send(self, partition: int, events: Records) -> None:
-        step = self._sender.pieces_in_batch(events.itemsize, PACKED)
+        step = self._sender.pieces_in_batch(MOST_BYTES, PACKED)
         for start in range(0, len(events), step):
-            together = combine_item_events(events[start : start + step])
-            await self._sender.send_pieces(self._topic, together, PACKED, partition=partition)
+            blob, bounds = pack_item_events(combine_item_events(events[start : start + step]))
+            await self._sender.send_values(self._topic, blob, bounds, partition=partition)

@@ -70,44 +70,50 @@ cdef inline void locate(const Plan *p, int64_t ts, Spot *spot) noexcept nogil:
 
 
 cdef inline void prefetch_cells(const unsigned char *row, const Plan *p, const Spot *spot) noexcept nogil:
-    """Prefetch the cells to which an event will be added."""
+    """Prefetch the cells to which an event will be added; their high parts are rarely needed."""
     cdef int k
     for k in range(p.tiers):
         prefetch(row + p.tier[k].low + 2 * spot.slot[k])
-        if p.tier[k].high_size:
-            prefetch(row + p.tier[k].high + p.tier[k].high_size * spot.slot[k])
+
+
+cdef inline void zero_slots(unsigned char *row, const Tier *t, int metrics, int64_t first, int64_t count) noexcept nogil:
+    """Zero the cells of some slots, one after the other."""
+    memset(row + t.low + 2 * first * metrics, 0, 2 * count * metrics)
+    if t.high_size:
+        memset(row + t.high + t.high_size * first * metrics, 0, t.high_size * count * metrics)
 
 
 cdef inline void advance_ring(unsigned char *row, const Tier *t, int metrics, uint32_t bucket) noexcept nogil:
     """Make ``bucket`` the newest one of a tier, and zero the slots between the old head and it."""
     cdef int32_t *head = <int32_t *>(row + t.head)
-    cdef uint32_t slot = bucket % t.ring
-    cdef int64_t left = min(<int64_t>bucket - head[0], <int64_t>t.ring)
-    while left > 0:  # from the new head back
-        memset(row + t.low + 2 * slot * metrics, 0, 2 * metrics)
-        if t.high_size:
-            memset(row + t.high + t.high_size * slot * metrics, 0, t.high_size * metrics)
-        slot = (slot if slot else t.ring) - 1
-        left -= 1
+    cdef int64_t count = min(<int64_t>bucket - head[0], <int64_t>t.ring), end = bucket % t.ring + 1
+    if count > end:  # they begin before the end of the ring
+        zero_slots(row, t, metrics, t.ring + end - count, count - end)
+        count = end
+    zero_slots(row, t, metrics, end - count, count)
     head[0] = <int32_t>bucket
 
 
-cdef inline double advance_to(
-    unsigned char *row, const Plan *p, int64_t ts, int64_t weighed_at, const Spot *spot
-) noexcept nogil:
-    """Bring windows, decayed counts and ``updated`` forward to ``ts``; return the weight of an event.
+cdef inline void advance_rings(unsigned char *row, const Plan *p, const Spot *spot) noexcept nogil:
+    """Bring the windows forward to the buckets of a time."""
+    cdef int k
+    for k in range(p.tiers):
+        if <int32_t>spot.bucket[k] > (<int32_t *>(row + p.tier[k].head))[0]:
+            advance_ring(row, &p.tier[k], p.metrics, spot.bucket[k])
 
-    The weight is that of an event at ``weighed_at``, which is not after ``ts`` and of the same day. Decayed counts are those at the start of a period (``stand_ms``); the weight of an event depends on its
-    distance from it. A row that is newer than ``ts`` is not changed.
+
+cdef inline double advance_decayed(unsigned char *row, const Plan *p, int64_t ts, int64_t weighed_at) noexcept nogil:
+    """Bring decayed counts and ``updated`` forward to ``ts``; return the weight of an event.
+
+    The weight is that of an event at ``weighed_at``, which is not after ``ts`` and of the same day. Decayed
+    counts are those at the start of a period (``stand_ms``); the weight of an event depends on its distance
+    from it. A row that is newer than ``ts`` is not changed.
     """
     cdef int64_t *updated = <int64_t *>(row + p.updated)
     cdef double *decayed = <double *>(row + p.decayed)
     cdef int64_t stands = updated[0] // p.stand_ms, to = ts // p.stand_ms
     cdef double factor
-    cdef int j, k
-    for k in range(p.tiers):
-        if <int32_t>spot.bucket[k] > (<int32_t *>(row + p.tier[k].head))[0]:
-            advance_ring(row, &p.tier[k], p.metrics, spot.bucket[k])
+    cdef int j
     if to > stands:
         factor = exp2(-<double>((to - stands) * p.stand_ms) / p.half_life_ms)
         for j in range(p.metrics):
@@ -116,6 +122,43 @@ cdef inline double advance_to(
     if ts > updated[0]:
         updated[0] = ts
     return exp2(<double>(weighed_at - stands * p.stand_ms) / p.half_life_ms)
+
+
+cdef inline double advance_to(
+    unsigned char *row, const Plan *p, int64_t ts, int64_t weighed_at, const Spot *spot
+) noexcept nogil:
+    """Bring all counts of a row forward to ``ts``; return the weight of an event, as ``advance_decayed``."""
+    advance_rings(row, p, spot)
+    return advance_decayed(row, p, ts, weighed_at)
+
+
+cdef inline void add_high(unsigned char *row, const Tier *t, uint32_t cell, int64_t amount) noexcept nogil:
+    """Add to a cell whose low part becomes too large."""
+    cdef uint16_t *low = <uint16_t *>(row + t.low) + cell
+    cdef int64_t value
+    if t.high_size == 0:
+        low[0] = <uint16_t>MAX16
+    elif t.high_size == 1:
+        value = min((<int64_t>(row + t.high)[cell] << 16 | low[0]) + amount, MAX24)
+        low[0] = <uint16_t>value
+        (row + t.high)[cell] = <uint8_t>(value >> 16)
+    else:
+        value = min((<int64_t>(<uint16_t *>(row + t.high))[cell] << 16 | low[0]) + amount, MAX32)
+        low[0] = <uint16_t>value
+        (<uint16_t *>(row + t.high))[cell] = <uint16_t>(value >> 16)
+
+
+cdef inline void add_total(unsigned char *row, const Plan *p, int metric, int64_t amount) noexcept nogil:
+    """Add to an all-time total."""
+    cdef uint32_t *total = <uint32_t *>(row + p.totals) + metric
+    cdef int64_t value = total[0] + amount
+    if value > MAX32:  # the high part is only touched now: it lies at the other end of the row
+        if p.totals_x < 0:
+            value = MAX32
+        else:
+            value = min((<int64_t>(row + p.totals_x)[metric] << 32) + value, MAX40)
+            (row + p.totals_x)[metric] = <uint8_t>(value >> 32)
+    total[0] = <uint32_t>value
 
 
 cdef inline void add_amount(
@@ -130,30 +173,18 @@ cdef inline void add_amount(
     cdef int64_t value
     cdef const Tier *t
     cdef uint16_t *low
-    cdef uint32_t *total
     for k in range(p.tiers):
         t = &p.tier[k]
         if <int64_t>spot.bucket[k] <= <int64_t>(<int32_t *>(row + t.head))[0] - t.ring:
             continue
         cell = spot.slot[k] + metric
         low = <uint16_t *>(row + t.low) + cell
-        if t.high_size == 0:
-            low[0] = <uint16_t>min(low[0] + amount, MAX16)
-        elif t.high_size == 1:
-            value = min((<int64_t>(row + t.high)[cell] << 16 | low[0]) + amount, MAX24)
+        value = low[0] + amount
+        if value <= MAX16:
             low[0] = <uint16_t>value
-            (row + t.high)[cell] = <uint8_t>(value >> 16)
         else:
-            value = min((<int64_t>(<uint16_t *>(row + t.high))[cell] << 16 | low[0]) + amount, MAX32)
-            low[0] = <uint16_t>value
-            (<uint16_t *>(row + t.high))[cell] = <uint16_t>(value >> 16)
-    total = <uint32_t *>(row + p.totals) + metric
-    if p.totals_x < 0:
-        total[0] = <uint32_t>min(total[0] + amount, MAX32)
-    else:
-        value = min((<int64_t>(row + p.totals_x)[metric] << 32 | total[0]) + amount, MAX40)
-        total[0] = <uint32_t>value
-        (row + p.totals_x)[metric] = <uint8_t>(value >> 32)
+            add_high(row, t, cell, amount)
+    add_total(row, p, metric, amount)
     (<double *>(row + p.decayed))[metric] += weight * <double>amount
 
 

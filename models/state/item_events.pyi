@@ -1,15 +1,25 @@
-"""Item events: made of user events and their pairs, and split by partition; compiled."""
+"""Item events: made of user events and their pairs, put together, split by partition, chosen; compiled."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.streams.messages.columns import EventColumns
 
+Bool = npt.NDArray[np.bool_]
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 Records = npt.NDArray[Any]  # headrace.streams.messages.columns.ITEM_EVENT
+
+class Mark(Protocol):
+    """The high-water mark of a source; see ``agents/partitions/source_marks.py``."""
+
+    mark: int
+    first: int
+
+M = TypeVar("M", bound=Mark)
 
 def item_events(
     events: EventColumns,
@@ -34,4 +44,37 @@ def combine_item_events(events: Records) -> Records:
     Those of the same source, item, other item, country, kind and minute become one: the amounts are added,
     and it has the number of the last of them. Numbers of a source rise in the result, too. Events that are
     ``alone`` stay as they are.
+    """
+
+def choose_item_events(
+    events: Records, wanted: Bool | None, kinds: Sequence[bool], by_country: bool
+) -> tuple[I64, U64]:
+    """Choose the events that change the rows of a table.
+
+    Parameters
+    ----------
+    events
+        Item events, ``ITEM_EVENT``, ``(n,)``.
+    wanted
+        Which of them are wanted, bool ``(n,)``; None: all.
+    kinds
+        Whether the table has events of a kind, by its number.
+    by_country
+        Whether the rows are those of an item in a country; events without a country change none then.
+
+    Returns
+    -------
+    at, keys
+        Positions of the chosen events, int64, and the keys of their rows, uint64, both ``(m,)``.
+    """
+
+def new_item_events(events: Records, marks: dict[int, M], new_mark: Callable[[], M]) -> Bool:
+    """Return which events were not counted before, bool ``(n,)``, and count them.
+
+    Parameters
+    ----------
+    events
+        Item events, ``ITEM_EVENT``, ``(n,)``; those of a source in its order.
+    marks
+        The mark of every source; a source without one gets ``new_mark()``.
     """

@@ -1,32 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Item events: made of user events and their pairs, put together, and split by partition; compiled."""
+"""Item events: made of user events and their pairs, put together, split by partition, chosen; compiled."""
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from headrace.streams.hashing cimport MIX
+from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
 
 import numpy as np
 
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 
-if sizeof(ItemEvent) != ITEM_EVENT.itemsize or tuple(ITEM_EVENT.names) != (
-    "item", "other", "country", "ts", "source_seq", "amount", "seq_weight", "reach", "span",
-    "source_partition", "kind", "alone", "pad",
-):
-    raise ImportError(
-        "headrace.models.state.item_events was compiled with another ITEM_EVENT than that of"
-        " headrace.streams.messages.columns: build it again"
-    )
-
 cdef int _DWELL = KIND["dwell"]
-
-
-cdef const unsigned char[::1] records_of(events):
-    """Return the bytes of an ``ITEM_EVENT`` array."""
-    if events.dtype != ITEM_EVENT:
-        raise ValueError("ITEM_EVENT records are expected")
-    return np.ascontiguousarray(events).view(np.uint8)
 
 
 def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs, counted):
@@ -207,3 +193,67 @@ def combine_item_events(events):
         _set_reach(to + made, n - made, e, n)
     free(table)
     return out[made:]
+
+
+cdef inline uint64_t _country_key(uint64_t item, uint64_t country) noexcept nogil:
+    """Return ``items.country_key`` of one item."""
+    cdef uint64_t z = item + country * <uint64_t>0x9E3779B97F4A7C15
+    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
+    return z ^ (z >> 31)
+
+
+def choose_item_events(events, wanted, kinds, bint by_country):
+    """Return the positions of wanted events of some kinds, and the keys of their rows."""
+    cdef const unsigned char[::1] raw = records_of(events)
+    cdef const uint8_t[::1] want
+    cdef Py_ssize_t i, n = len(events), found = 0
+    cdef const ItemEvent *e = <const ItemEvent *>&raw[0] if n else NULL
+    cdef uint8_t of_kind[256]
+    positions, keys = np.empty(n, np.int64), np.empty(n, np.uint64)
+    cdef int64_t[::1] at = positions
+    cdef uint64_t[::1] key = keys
+    want = np.ones(n, np.uint8) if wanted is None else wanted.view(np.uint8)
+    if want.shape[0] != n:
+        raise ValueError(f"{want.shape[0]} wanted, {n} events")
+    memset(of_kind, 0, 256)
+    for i in range(len(kinds)):
+        of_kind[i] = bool(kinds[i])
+    with nogil:
+        for i in range(n):
+            if want[i] and of_kind[e[i].kind] and (e[i].country or not by_country):
+                at[found] = i
+                key[found] = _country_key(e[i].item, e[i].country) if by_country else e[i].item
+                found += 1
+    return positions[:found], keys[:found]
+
+
+def new_item_events(events, dict marks not None, new_mark):
+    """Return which events were not counted before, and move the marks of their sources."""
+    cdef const unsigned char[::1] raw = records_of(events)
+    cdef Py_ssize_t i, n = len(events)
+    cdef const ItemEvent *e = <const ItemEvent *>&raw[0] if n else NULL
+    cdef int64_t mark = 0, first = 0, begin
+    cdef int source = -1
+    fresh = np.zeros(n, np.bool_)
+    cdef uint8_t[::1] new = fresh.view(np.uint8)
+    held = None
+    for i in range(n):
+        if e[i].source_partition != source:
+            if held is not None:
+                held.mark, held.first = mark, first
+            source = e[i].source_partition
+            held = marks.get(source)
+            if held is None:
+                held = marks[source] = new_mark()
+            mark, first = held.mark, held.first
+        begin = e[i].source_seq - e[i].reach + 1 if e[i].reach else -1
+        if begin >= 0 and begin <= mark and begin != first:
+            continue
+        if begin >= 0:
+            first = begin
+        if e[i].source_seq > mark:
+            new[i], mark = 1, e[i].source_seq
+    if held is not None:
+        held.mark, held.first = mark, first
+    return fresh

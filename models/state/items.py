@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.state.counts import Counts
+from headrace.models.state.item_events import choose_item_events
 from headrace.models.state.item_updates import ItemUpdates
-from headrace.models.state.row_access import distinct
 from headrace.streams.messages.columns import KINDS
 from headrace.streams.tables.rows import RowTable
 
+Bool = npt.NDArray[np.bool_]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
@@ -53,7 +54,7 @@ _COUNTS_AS = {
     "save": "like",
 }
 _METRIC = [METRICS.index(_COUNTS_AS[kind]) if kind in _COUNTS_AS else -1 for kind in KINDS]
-_COUNTED = np.array(_METRIC) >= 0
+_COUNTED = [metric >= 0 for metric in _METRIC]
 _COUNTER = COUNTS.counter(ROW)
 _EVERYWHERE = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by_country=False)
 _BY_COUNTRY = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by_country=True)
@@ -86,21 +87,27 @@ class ItemState:
         self.table = new_table() if items is None else items
         self.countries = new_table() if countries is None else countries
 
-    def apply(self, events: npt.NDArray[np.void], offsets: I64) -> tuple[I64, I64]:
-        """Count ``ITEM_EVENT`` records (pairs excluded); return the item rows and country rows changed.
+    def apply(
+        self, events: npt.NDArray[np.void], offsets: I64, wanted: Bool | None = None
+    ) -> tuple[I64, I64]:
+        """Count ``ITEM_EVENT`` records (pairs are left out); return the item rows and country rows changed.
 
         A record that a row has already counted (by its offset) is skipped. Country rows have their own
         offsets: after a crash they may be behind the item rows, or ahead of them.
+
+        Parameters
+        ----------
+        offsets
+            Offset of the record of each event, int64 ``(n,)``; they do not fall.
+        wanted
+            Which events to count, bool ``(n,)``; None: all.
         """
-        counted = _COUNTED[events["kind"]]
-        if not counted.all():
-            events, offsets = events[counted], offsets[counted]
-        items = _count(_EVERYWHERE, self.table, events["item"], events, offsets)
-        placed = events["country"] != 0
-        if not placed.all():
-            events, offsets = events[placed], offsets[placed]
-        keys = country_key(events["item"], events["country"])
-        return items, _count(_BY_COUNTRY, self.countries, keys, events, offsets)
+        at, keys = choose_item_events(events, wanted, _COUNTED, by_country=False)
+        rows = self.table.take(keys)
+        items = _EVERYWHERE.apply(self.table.data, rows, events, at, offsets)
+        at, keys = choose_item_events(events, wanted, _COUNTED, by_country=True)
+        rows = self.countries.take(keys)
+        return items, _BY_COUNTRY.apply(self.countries.data, rows, events, at, offsets)
 
     def country_clicks(self, items: U64, country: int, now: int) -> F32:
         """Return the clicks of the last hour from ``country`` (its hash), float32 ``(n,)``; ``now`` in ms."""
@@ -112,12 +119,3 @@ class ItemState:
         if there.any():
             out[there] = WINDOWS.read_one(self.countries.data, now, "1h", "click", rows=rows[there])
         return out
-
-
-def _count(
-    updates: ItemUpdates, table: RowTable, keys: U64, events: npt.NDArray[np.void], offsets: I64
-) -> I64:
-    """Count events in the rows of ``keys``; return the rows changed."""
-    rows = table.take(keys)
-    fresh = updates.apply(table.data, rows, events, offsets)
-    return distinct(rows if fresh.all() else rows[fresh], len(table.data))

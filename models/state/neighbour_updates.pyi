@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
 Rows = npt.NDArray[Any]  # a structured array, one row a key
 Records = npt.NDArray[Any]  # headrace.streams.messages.columns.ITEM_EVENT
 
@@ -16,5 +15,5 @@ class NeighbourUpdates:
     def __init__(self, dtype: np.dtype[Any], *, slots: int, step_ms: int, half_life_ms: float) -> None:
         """Look the fields up. Ages are rounded to whole ``step_ms``."""
 
-    def apply(self, data: Rows, rows: I64, pairs: Records, offsets: I64) -> Bool:
-        """Add pairs in order; return which of them counted."""
+    def apply(self, data: Rows, rows: I64, events: Records, at: I64, offsets: I64) -> I64:
+        """Add pairs in order; return the rows changed, each once. As ``ItemUpdates.apply``."""

@@ -2,12 +2,19 @@
 """Updates neighbour rows with pairs of items, compiled."""
 
 from libc.math cimport exp2
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free
 
-from headrace.models.state.item_events cimport ItemEvent, records_of
-from headrace.models.state.row_access cimport AHEAD, LINE, bytes_of, field_at, prefetch, rows_of_events
+from headrace.models.state.row_access cimport (
+    AHEAD, LINE, bytes_of, chosen_events, field_at, first_mention, new_row_bits, prefetch, rows_of_events,
+)
+from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
 
 import numpy as np
+
+cdef enum:
+    FACTORS = 256
+    BLOCK = 8
 
 
 cdef class NeighbourUpdates:
@@ -18,8 +25,12 @@ cdef class NeighbourUpdates:
     cdef int n_slots
     cdef int64_t step_ms
     cdef double half_life_ms
+    cdef float factors[FACTORS]  # by age in steps
 
     def __init__(self, dtype, *, int slots, int64_t step_ms, double half_life_ms):
+        cdef int age
+        if slots % BLOCK or slots < BLOCK:
+            raise ValueError(f"{slots} places: they are looked at {BLOCK} at a time")
         self.size = dtype.itemsize
         self.n_slots, self.step_ms, self.half_life_ms = slots, step_ms, half_life_ms
         self.offset = field_at(dtype, "offset", "<i8")
@@ -29,45 +40,57 @@ cdef class NeighbourUpdates:
         self.other = field_at(dtype, "other", "<u8", (slots,))
         self.seq = field_at(dtype, "seq", "<f4", (slots,))
         self.co = field_at(dtype, "co", "<f4", (slots,))
+        for age in range(FACTORS):
+            self.factors[age] = self._factor_at(age)
 
-    def apply(self, data, const int64_t[::1] rows, pairs, const int64_t[::1] offsets):
-        """Add pairs in order; return which of them counted, bool ``(n,)``."""
-        cdef Py_ssize_t i, n = len(pairs), size = self.size
+    def apply(self, data, const int64_t[::1] rows, events, const int64_t[::1] at, const int64_t[::1] offsets):
+        cdef Py_ssize_t i, n = rows.shape[0], size = self.size, found = 0
         cdef unsigned char[::1] raw = bytes_of(data, size)
-        cdef const unsigned char[::1] records = records_of(pairs)
+        cdef const unsigned char[::1] records = records_of(events)
         cdef unsigned char *row
         cdef unsigned char *base
         cdef const ItemEvent *e
-        cdef ptrdiff_t at
-        if offsets.shape[0] != n:
-            raise ValueError(f"{offsets.shape[0]} offsets for {n} pairs")
+        cdef ptrdiff_t line
+        cdef int64_t step = 0
         rows_of_events(rows, len(data), n)
-        done = np.empty(n, np.bool_)
+        chosen_events(at, n, len(events), offsets)
+        changed = np.empty(n, np.int64)
         if not n:
-            return done
-        cdef uint8_t[::1] fresh = done.view(np.uint8)
+            return changed
+        cdef int64_t[::1] to = changed
         base = &raw[0]
         e = <const ItemEvent *>&records[0]
+        cdef uint64_t *counting = new_row_bits(len(data))  # rows with a new pair: what follows is new, too
         with nogil:
-            for i in range(n):
-                if i + AHEAD < n:
-                    prefetch(base + rows[i + AHEAD] * size)
-                fresh[i] = offsets[i] > (<int64_t *>(base + rows[i] * size + self.offset))[0]
-            for i in range(n):
+            for i in range(-AHEAD, n):
                 if i + AHEAD < n:
                     row = base + rows[i + AHEAD] * size
-                    at = 0
-                    while at < self.seq:
-                        prefetch(row + at)
-                        at += LINE
-                if fresh[i]:
-                    row = base + rows[i] * size
-                    if offsets[i] > (<int64_t *>(row + self.offset))[0]:
-                        (<int64_t *>(row + self.offset))[0] = offsets[i]
-                    self._add(row, &e[i])
-        return done
+                    line = 0
+                    while line < self.seq:
+                        prefetch(row + line)
+                        line += LINE
+                if i < 0:
+                    continue
+                row = base + rows[i] * size
+                if offsets[at[i]] > (<int64_t *>(row + self.offset))[0]:
+                    (<int64_t *>(row + self.offset))[0] = offsets[at[i]]
+                    if first_mention(counting, rows[i]):
+                        to[found] = rows[i]
+                        found += 1
+                elif not counting[rows[i] >> 6] >> (rows[i] & 63) & 1:
+                    continue
+                self._add(row, &e[at[i]], &step)
+        free(counting)
+        return changed[:found]
 
-    cdef inline void _add(self, unsigned char *row, const ItemEvent *e) noexcept nogil:
+    cdef float _factor_at(self, int64_t age) noexcept nogil:
+        return <float>exp2(-<double>(age * self.step_ms) / self.half_life_ms)
+
+    cdef inline float _factor(self, int64_t age) noexcept nogil:
+        """Return the weight of a pair that is ``age`` steps old."""
+        return self.factors[age] if age < FACTORS else self._factor_at(age)
+
+    cdef inline void _add(self, unsigned char *row, const ItemEvent *e, int64_t *step) noexcept nogil:
         """Add a pair to the row of its item: to a known neighbour, else to a free or the weakest place."""
         cdef int64_t *updated = <int64_t *>(row + self.updated)
         cdef float *seq_total = <float *>(row + self.seq_total)
@@ -75,34 +98,76 @@ cdef class NeighbourUpdates:
         cdef uint64_t *other = <uint64_t *>(row + self.other)
         cdef float *seq = <float *>(row + self.seq)
         cdef float *co = <float *>(row + self.co)
-        cdef int64_t stands = updated[0] // self.step_ms, now = e.ts // self.step_ms
-        cdef int j, place = -1
-        cdef float factor, own, weakest
+        cdef int64_t stands = _step_of(updated[0], self.step_ms, step), now = _step_of(e.ts, self.step_ms, step)
+        cdef int place
+        cdef float own
         if now > stands:
-            factor = <float>exp2(-<double>((now - stands) * self.step_ms) / self.half_life_ms)
-            for j in range(self.n_slots):
-                seq[j] *= factor
-            for j in range(self.n_slots):
-                co[j] *= factor
-            seq_total[0] *= factor
-            co_total[0] *= factor
+            self._decay(row, self._factor(now - stands))
             stands = now
-        if e.ts > updated[0]:
-            updated[0] = e.ts
-        own = 1 if now == stands else <float>exp2(<double>((now - stands) * self.step_ms) / self.half_life_ms)
+        updated[0] = max(updated[0], e.ts)
+        own = self._factor(stands - now)
         seq_total[0] += e.seq_weight * own
         co_total[0] += e.amount * own
-        for j in range(self.n_slots):
-            if other[j] == e.other:
-                seq[j] += e.seq_weight * own
-                co[j] += e.amount * own
-                return
-            if not other[j]:  # places are filled in order and never emptied
-                place = j
-                break
-        if place < 0:
-            place, weakest = 0, seq[0] + co[0]
-            for j in range(1, self.n_slots):
-                if seq[j] + co[j] < weakest:
-                    place, weakest = j, seq[j] + co[j]
+        place = _place_of(other, self.n_slots, e.other)
+        if place < self.n_slots and other[place] == e.other:
+            seq[place] += e.seq_weight * own
+            co[place] += e.amount * own
+            return
+        if place == self.n_slots:
+            place = _weakest(seq, co, self.n_slots)
         other[place], seq[place], co[place] = e.other, e.seq_weight * own, e.amount * own
+
+    cdef void _decay(self, unsigned char *row, float factor) noexcept nogil:
+        cdef float *seq = <float *>(row + self.seq)
+        cdef float *co = <float *>(row + self.co)
+        cdef int j
+        for j in range(self.n_slots):
+            seq[j] *= factor
+        for j in range(self.n_slots):
+            co[j] *= factor
+        (<float *>(row + self.seq_total))[0] *= factor
+        (<float *>(row + self.co_total))[0] *= factor
+
+
+cdef inline int64_t _step_of(int64_t ts, int64_t step_ms, int64_t *last) noexcept nogil:
+    """Return the number of the step of a time. It is often the last one, and divisions are slow."""
+    if not 0 <= ts - last[0] * step_ms < step_ms:
+        last[0] = ts // step_ms
+    return last[0]
+
+
+cdef inline int _place_of(const uint64_t *other, int n, uint64_t wanted) noexcept nogil:
+    """Return the place of a neighbour, else the first free place, else ``n``. ``BLOCK`` places at a time."""
+    cdef int j = 0, k
+    cdef int here
+    while j < n:  # places are filled in order and never emptied: the last of a block says whether one is free
+        here = not other[j + BLOCK - 1]
+        for k in range(BLOCK):
+            here |= other[j + k] == wanted
+        if here:
+            for k in range(BLOCK):
+                if other[j + k] == wanted or not other[j + k]:
+                    return j + k
+        j += BLOCK
+    return n
+
+
+cdef int _weakest(const float *seq, const float *co, int n) noexcept nogil:
+    """Return the first place of the smallest weight."""
+    cdef float least[BLOCK]
+    cdef float weight, weakest
+    cdef int j = BLOCK, k
+    for k in range(BLOCK):
+        least[k] = seq[k] + co[k]
+    while j < n:
+        for k in range(BLOCK):
+            weight = seq[j + k] + co[j + k]
+            least[k] = weight if weight < least[k] else least[k]
+        j += BLOCK
+    weakest = least[0]
+    for k in range(1, BLOCK):
+        weakest = least[k] if least[k] < weakest else weakest
+    for j in range(n):
+        if seq[j] + co[j] == weakest:
+            return j
+    return 0

@@ -35,20 +35,38 @@ cdef int rows_of_events(const int64_t[::1] rows, Py_ssize_t n_rows, Py_ssize_t n
     return rows_inside(rows, n_rows)
 
 
+cdef int chosen_events(
+    const int64_t[::1] at, Py_ssize_t n, Py_ssize_t n_events, const int64_t[::1] offsets
+) except -1:
+    """Raise unless ``at`` chooses ``n`` of the events, in order, and the offsets of those do not fall."""
+    cdef Py_ssize_t i
+    if at.shape[0] != n or offsets.shape[0] != n_events:
+        raise ValueError(f"{n} rows, {at.shape[0]} chosen; {n_events} events, {offsets.shape[0]} offsets")
+    for i in range(n):
+        if not (at[i - 1] if i else -1) < at[i] < n_events:
+            raise ValueError(f"events are chosen in order, from {n_events}")
+        if i and offsets[at[i]] < offsets[at[i - 1]]:
+            raise ValueError("offsets do not fall")
+    return 0
+
+
+cdef uint64_t *new_row_bits(Py_ssize_t n_rows) except NULL:
+    """Return a bit for every row, none set; the caller frees them."""
+    cdef uint64_t *bits = <uint64_t *>calloc(n_rows // 64 + 1, 8)
+    if bits == NULL:
+        raise MemoryError
+    return bits
+
+
 def distinct(const int64_t[::1] rows, Py_ssize_t n_rows):
     """Return each row once, in the order of their first mention."""
-    cdef Py_ssize_t i, n = rows.shape[0], found = 0
-    cdef uint64_t bit
+    cdef Py_ssize_t i, found = 0
     rows_inside(rows, n_rows)
-    out = np.empty(n, np.int64)
+    out = np.empty(rows.shape[0], np.int64)
     cdef int64_t[::1] to = out
-    cdef uint64_t *seen = <uint64_t *>calloc(n_rows // 64 + 1, 8)
-    if seen == NULL:
-        raise MemoryError
-    for i in range(n):
-        bit = <uint64_t>1 << (rows[i] & 63)
-        if not seen[rows[i] >> 6] & bit:
-            seen[rows[i] >> 6] |= bit
+    cdef uint64_t *seen = new_row_bits(n_rows)
+    for i in range(rows.shape[0]):
+        if first_mention(seen, rows[i]):
             to[found] = rows[i]
             found += 1
     free(seen)

@@ -5,7 +5,7 @@ from libc.math cimport exp2, fabsf
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 
 from headrace.models.state.counter cimport Counter, Plan, Spot, add_amount, advance_to, locate, prefetch_cells
-from headrace.models.state.item_events cimport ItemEvent
+from headrace.streams.messages.packed_item_events cimport ItemEvent
 from headrace.models.state.row_access cimport AHEAD, LINE, bytes_of, field_at, prefetch, rows_of_events
 
 import numpy as np

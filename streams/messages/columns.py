@@ -1,4 +1,4 @@
-"""Events as numpy columns, and the compact form of item events in the topic `item-events`."""
+"""Events and item events as numpy columns."""
 
 from __future__ import annotations
 
@@ -187,42 +187,3 @@ MAX_AMOUNT = 10_000 * 86_400
 #: Most item events in one record of `item-events`: with one record per event, transport would cost more than
 #: counting.
 PACKED = 512
-
-
-def pack_item_events(events: npt.NDArray[np.void]) -> list[bytes]:
-    """Return record values with ``events`` (``ITEM_EVENT``), in order, at most ``PACKED`` in each."""
-    return [events[i : i + PACKED].tobytes() for i in range(0, len(events), PACKED)]
-
-
-def read_item_events(values: Sequence[bytes], offsets: Sequence[int]) -> tuple[npt.NDArray[np.void], I64]:
-    """Decode records of `item-events`.
-
-    Parameters
-    ----------
-    values, offsets
-        Value and offset of each record.
-
-    Returns
-    -------
-    events, offsets
-        Item events, dtype ``ITEM_EVENT``, and the offset of the record of each, int64, both ``(n,)``.
-
-    Raises
-    ------
-    ValueError
-        When the size of a value is not a multiple of the size of an event.
-    """
-    size = ITEM_EVENT.itemsize
-    counts = [len(v) // size for v in values]
-    if any(len(v) % size for v in values):
-        raise ValueError(f"item-events values hold events of {size} bytes each")
-    return np.frombuffer(b"".join(values), ITEM_EVENT), np.repeat(np.array(offsets, np.int64), counts)
-
-
-def sound_item_events(events: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Return which events have valid values in all fields, bool ``(n,)``."""
-    sound: npt.NDArray[np.bool_] = (events["kind"] < len(KINDS)) & (events["item"] != 0)
-    sound &= (events["ts"] >= 0) & (events["ts"] <= MAX_TS) & (events["source_seq"] >= 0)
-    sound &= events["amount"] <= MAX_AMOUNT
-    sound &= (events["seq_weight"] >= 0) & (events["seq_weight"] <= MAX_AMOUNT)  # false for NaN
-    return sound

@@ -28,6 +28,8 @@ Headers: TypeAlias = Sequence[tuple[str, bytes]]
 _NO_HEADERS: list[tuple[str, bytes]] = []
 #: key, value, timestamp (ms since epoch, None = now), headers.
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, int | None, Headers]
+U8: TypeAlias = npt.NDArray[np.uint8]
+I64: TypeAlias = npt.NDArray[np.int64]
 
 #: Largest record batch, in bytes. Larger ones save little, and readers always get whole batches.
 BATCH_BYTES = 512 * 1024
@@ -169,7 +171,7 @@ class BatchSender(Service):
         KafkaError
             When the broker refuses the write or cannot be reached.
         """
-        return await self._send(topic, (), records, partition)
+        return await self._send(topic, (), records, partition, self._settings.bulk_compression)
 
     async def send_rows(
         self, topic: str, rows: PackedRows, records: Iterable[OutRecord] = (), *, partition: int
@@ -179,27 +181,36 @@ class BatchSender(Service):
         Returns and raises as ``send_many``.
         """
         frames = frame_records(rows.keys, rows.blob, rows.bounds, self._batch_bytes)
-        return await self._send(topic, frames, records, partition)
+        return await self._send(topic, frames, records, partition, self._settings.bulk_compression)
 
-    def pieces_in_batch(self, size: int, per_record: int) -> int:
-        """Return how many elements of ``size`` bytes ``send_pieces`` surely writes as one record batch."""
-        overhead = 64 + -(-self._batch_bytes // (size * per_record)) * 48
-        return max(1, (self._batch_bytes - overhead) // size)
+    def pieces_in_batch(self, most_bytes: int, per_record: int) -> int:
+        """Return how many pieces of at most ``most_bytes`` ``send_values`` surely writes as one record batch.
 
-    async def send_pieces(
-        self, topic: str, data: npt.NDArray[Any], per_record: int, *, partition: int
-    ) -> Written:
-        """Write an array, ``(n,)``, as records of ``per_record`` elements without keys.
+        At most ``per_record`` of them are one record, with at most 16 bytes of its own.
+        """
+        overhead = 64 + -(-self._batch_bytes // (most_bytes * per_record)) * 48
+        return max(1, (self._batch_bytes - overhead) // most_bytes)
+
+    async def send_values(self, topic: str, blob: U8, bounds: I64, *, partition: int) -> Written:
+        """Write records without keys and without compression: their values are packed as far as it pays.
+
+        Parameters
+        ----------
+        blob, bounds
+            The values, one after the other, uint8, and where they begin and end, int64 ``(records + 1,)``.
 
         Returns and raises as ``send_many``.
         """
-        blob = np.ascontiguousarray(data).view(np.uint8)
-        step = per_record * data.itemsize
-        bounds = np.append(np.arange(0, len(blob), step, dtype=np.int64), np.int64(len(blob)))
-        return await self._send(topic, frame_records(None, blob, bounds, self._batch_bytes), (), partition)
+        frames = frame_records(None, blob, bounds, self._batch_bytes)
+        return await self._send(topic, frames, (), partition, "none")
 
     async def _send(
-        self, topic: str, frames: Iterable[tuple[bytes, int]], records: Iterable[OutRecord], partition: int
+        self,
+        topic: str,
+        frames: Iterable[tuple[bytes, int]],
+        records: Iterable[OutRecord],
+        partition: int,
+        compression: str,
     ) -> Written:
         pending: list[asyncio.Future[Any]] = []
         sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and its number of records
@@ -207,7 +218,7 @@ class BatchSender(Service):
         now = now_ms()
         try:
             for payload, count in frames:
-                framed = FramedBatch(payload, count, now, self._settings.bulk_compression)
+                framed = FramedBatch(payload, count, now, compression)
                 sent.append((await self._queue(producer, framed, topic, partition, pending), count))
             builder, count = producer.create_batch(), 0
             for key, value, timestamp, given in records:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from plain_item_events import values_of
 
 from headrace.agents.partitions.items import ItemPartition
 from headrace.agents.partitions.users import UserPartition
@@ -28,10 +29,9 @@ from headrace.streams.messages.columns import (
     ITEM_EVENT,
     EventBatch,
     Limits,
-    pack_item_events,
     read_events,
-    read_item_events,
 )
+from headrace.streams.messages.packed_item_events import unpack_item_events
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import Changes, StatePartition
@@ -164,7 +164,7 @@ class World:
         step = int(self.rng.integers(1, 60))
         together = [combine_item_events(out[i : i + step]) for i in range(0, len(out), step)]
         self.put_together += len(out) - sum(map(len, together))
-        return [pack_item_events(part) for part in together]
+        return [values_of(part) for part in together]
 
     def run_items(self) -> bool:
         part = ItemPartition(
@@ -177,7 +177,9 @@ class World:
         at = self.item_commit
         while at < len(self.item_events):
             to = min(len(self.item_events), at + int(self.rng.integers(1, 4)))
-            part.apply(*read_item_events(self.item_events[at:to], list(range(at, to))))
+            events, offsets, sound = unpack_item_events(self.item_events[at:to], range(at, to))
+            assert sound.all()
+            part.apply(events, offsets)
             at = to
             items, countries, pairs = part.changes()
             for log, changes in ((self.pairs, pairs), (self.countries, countries), (self.items, items)):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fresh_topics import make_topics
 from installation import ITEMS, dead_letters, now_ms, producer, publish, read_all, until, worker
+from plain_item_events import values_of
 
 from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import folder_of
@@ -252,7 +253,7 @@ async def test_poison_on_the_internal_topics_is_buried_and_stops_nothing(quick: 
     poison = {
         topics.impressions: [b"nonsense", msgspec.json.encode({**impression, "ts": 9_999_999_999_999_999})],
         topics.examples: [b"[", msgspec.json.encode({"position": 100_000}), b"x" * 200_000],
-        topics.item_events: [b"x", b"y" * ITEM_EVENT.itemsize, b"", b"z" * 10 * ITEM_EVENT.itemsize],
+        topics.item_events: [b"x", b"", b"y" * 64, values_of(np.zeros(3, ITEM_EVENT))[0]],
     }
     async with producer(quick) as sender:
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])

@@ -28,7 +28,7 @@ from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
 from headrace.streams.messages import schemas
-from headrace.streams.messages.columns import ITEM_EVENT
+from headrace.streams.messages.columns import PACKED
 from headrace.streams.messages.nulls import nullable
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.tables.rows import unpack
@@ -158,8 +158,8 @@ def test_the_topics_table_is_complete_and_right() -> None:
 
 
 def test_sizes_are_those_of_the_code() -> None:
-    (size,) = re.findall(r"events of (\d+) bytes each", OPERATOR)
-    assert int(size) == ITEM_EVENT.itemsize
+    (most,) = re.findall(r"holds up to (\d+) events of about 17 bytes each", OPERATOR)
+    assert int(most) == PACKED
     table = {row[0].split(":")[0][-1]: row[1] for row in rows(OPERATOR, "key")}
     for kind, module in (("u", user_state), ("n", neighbours), ("i", item_state)):
         assert table[kind].endswith(f"{module.ROW.itemsize} bytes"), kind

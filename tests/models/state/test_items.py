@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import T0, item_events, offsets_ms, pieces
 
 from headrace.models.state.counts import HALF_LIFE_MS
-from headrace.models.state.item_events import combine_item_events
+from headrace.models.state.item_events import choose_item_events, combine_item_events
 from headrace.models.state.items import COUNTS, METRICS, ROW, WINDOWS, ItemState, country_key
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
@@ -239,6 +239,10 @@ def test_the_kernel_refuses_what_it_was_not_made_for() -> None:
         stats.apply(broken, np.array([0]))
     with pytest.raises(ValueError, match="offsets"):
         stats.apply(one("click"), np.array([0, 1]))
+    with pytest.raises(ValueError, match="offsets do not fall"):
+        stats.apply(one("click", n=2), np.array([1, 0]))
+    with pytest.raises(ValueError, match="1 wanted, 2 events"):
+        stats.apply(one("click", n=2), np.array([0, 1]), np.array([True]))
 
 
 @given(
@@ -269,3 +273,52 @@ def test_rows_are_aligned_so_that_scattered_updates_are_fast() -> None:
     assert ROW.itemsize <= 1024
     for name, (field, offset, *_) in ROW.fields.items():  # type: ignore[union-attr]
         assert offset % field.base.itemsize == 0, name
+
+
+@given(item_events(), st.randoms(use_true_random=False))
+def test_only_wanted_events_count(events: Events, random: Any) -> None:
+    wanted = np.array([random.random() < 0.5 for _ in range(len(events))], bool)
+    some, few = ItemState(), ItemState()
+    rows = some.apply(events, np.arange(len(events)), wanted)
+    again = few.apply(events[wanted], np.arange(len(events))[wanted])
+    assert [r.tolist() for r in rows] == [r.tolist() for r in again]
+    for a, b in ((some.table, few.table), (some.countries, few.countries)):
+        assert a.keys().tolist() == b.keys().tolist()
+        assert a.view().tobytes() == b.view().tobytes()
+
+
+@given(item_events(), st.sets(st.integers(0, 8)))
+def test_events_are_chosen_by_kind_and_country(events: Events, kinds: set[int]) -> None:
+    chosen = [k in kinds for k in range(len(KIND))]
+    ours = np.array([int(e["kind"]) in kinds for e in events], bool)
+    at, keys = choose_item_events(events, None, chosen, by_country=False)
+    assert at.tolist() == np.flatnonzero(ours).tolist()
+    assert keys.tolist() == events["item"][at].tolist()
+    at, keys = choose_item_events(events, None, chosen, by_country=True)
+    assert at.tolist() == np.flatnonzero(ours & (events["country"] != 0)).tolist()
+    assert keys.tolist() == country_key(events["item"][at], events["country"][at]).tolist()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.sampled_from([0, 1, 70_000])), max_size=60)
+)
+def test_a_row_counts_what_its_minutes_say_in_any_order(told: list[tuple[int, int, int]]) -> None:
+    """Events of days apart, with amounts that need the high parts, against a plain writer of windows."""
+    events = np.zeros(len(told), ITEM_EVENT)
+    events["item"], events["kind"] = 1, KIND["dwell"]
+    events["ts"] = [T0 + day * 7 * HOUR_MS + minute * 13_000 for day, minute, _ in told]
+    events["amount"] = [amount for _, _, amount in told]
+    stats, plain = ItemState(), np.zeros(1, ROW)
+    stats.apply(events, np.arange(len(events)))
+    rows, metric = np.zeros(len(told), np.int64), np.full(len(told), METRICS.index("dwell_s"))
+    amounts = events["amount"].astype(np.int64)
+    window_rows.add_plainly(WINDOWS, plain, rows, events["ts"], metric, amounts)
+    if len(told):
+        row = stats.table.data[stats.table.row(1)]
+        for name in (f[0] for f in WINDOWS.fields()):
+            np.testing.assert_array_equal(row[name], plain[0][name], err_msg=name)
+        assert COUNTS.totals(row, "dwell_s") == amounts.sum()
+        assert row["updated"] == events["ts"].max()
+        ages = (T0 - events["ts"] // MINUTE_MS * MINUTE_MS) / HALF_LIFE_MS
+        decayed = COUNTS.decayed(stats.table.data[[stats.table.row(1)]], T0)[0, METRICS.index("dwell_s")]
+        assert decayed == pytest.approx((amounts * 0.5**ages).sum(), rel=1e-9)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -219,3 +220,46 @@ def test_a_row_is_aligned() -> None:
     assert ROW.itemsize % 8 == 0
     for name, (field, offset, *_) in ROW.fields.items():  # type: ignore[union-attr]
         assert offset % field.base.itemsize == 0, name
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2 * SLOTS), st.integers(0, 3), st.integers(-3, 400)),
+        min_size=80,
+        max_size=400,
+    )
+)
+def test_rows_are_those_of_a_plain_reference(told: list[tuple[int, int, int]]) -> None:
+    """Also when places are short, weights are equal, and pairs come late: bit for bit."""
+    pairs = strengths(1, [(other, float(weight)) for other, weight, _ in told])
+    pairs["ts"] += np.array([minute for _, _, minute in told]) * STEP_MS
+    state = apply(pairs, [len(told) // 2])
+    row, plain = state.table.data[state.table.row(1)], plain_row(pairs)
+    for name in ("other", "seq", "co", "seq_total", "co_total", "updated"):
+        assert row[name].tobytes() == plain[name].tobytes(), name
+
+
+def plain_row(pairs: Pairs) -> Any:
+    row = np.zeros(1, ROW)[0]
+    for e in pairs:
+        age = int(row["updated"]) // STEP_MS - int(e["ts"]) // STEP_MS
+        if age < 0:
+            for name in ("seq", "co", "seq_total", "co_total"):
+                row[name] *= factor(-age)
+        own = factor(max(age, 0))
+        row["updated"] = max(row["updated"], e["ts"])
+        seq, co = e["seq_weight"] * own, np.float32(e["amount"]) * own
+        row["seq_total"] += seq
+        row["co_total"] += co
+        known = np.flatnonzero((row["other"] == e["other"]) | (row["other"] == 0))
+        if len(known) and row["other"][known[0]] == e["other"]:
+            row["seq"][known[0]] += seq
+            row["co"][known[0]] += co
+            continue
+        place = known[0] if len(known) else np.argmin(row["seq"] + row["co"])
+        row["other"][place], row["seq"][place], row["co"][place] = e["other"], seq, co
+    return row
+
+
+def factor(steps: int) -> np.float32:
+    return np.float32(math.exp2(-(steps * STEP_MS) / HALF_LIFE_MS))

@@ -13,10 +13,7 @@ from headrace.streams.messages.columns import (
     ITEM_EVENT,
     KIND,
     KINDS,
-    PACKED,
     event_columns,
-    pack_item_events,
-    read_item_events,
 )
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import (
@@ -135,26 +132,3 @@ def test_the_kinds_are_numbered_for_good() -> None:
     # The number is in `item-events` records and logs.
     assert KINDS == ("shown", "click", "skip", "dwell", "like", "save", "follow", "hide", "pair")
     assert ITEM_EVENT.itemsize == 64
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**62)), max_size=20),
-    st.sampled_from([1, 50, 100]),
-)
-def test_item_events_survive_the_topic(pairs: list[tuple[int, int]], repeat: int) -> None:
-    pairs = pairs * repeat
-    rows = np.zeros(len(pairs), ITEM_EVENT)
-    for i, (item, seq) in enumerate(pairs):
-        rows[i]["item"], rows[i]["source_seq"] = item, seq
-    size = ITEM_EVENT.itemsize
-    values = pack_item_events(rows)
-    assert all(len(v) <= PACKED * size for v in values)
-    events, offsets = read_item_events(values, range(100, 100 + len(values)))
-    assert events.tobytes() == rows.tobytes()
-    assert offsets.tolist() == [100 + i // PACKED for i in range(len(rows))]
-
-
-@pytest.mark.parametrize("sizes", [[63], [65], [63, 65], [1, 63, 64], [64, 129]])
-def test_item_events_of_another_size_are_refused_even_when_the_sum_is_right(sizes: list[int]) -> None:
-    with pytest.raises(ValueError, match="64 bytes"):
-        read_item_events([b"x" * n for n in sizes], range(len(sizes)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fresh_topics import make_topic, make_topics
+from plain_item_events import largest
 
-from headrace.streams.messages.columns import ITEM_EVENT, PACKED
+from headrace.streams.messages.columns import PACKED
+from headrace.streams.messages.packed_item_events import MOST_BYTES, pack_item_events
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.names import OWN_BYTES, Topics
@@ -41,8 +43,9 @@ async def test_rows_of_any_size_and_item_events_are_written(settings: Settings, 
     sizes = [int(size) for size in np.random.default_rng(2).integers(1, 2048, 500)]
     for topic in (topics.user_state, topics.item_features, topics.item_countries, topics.neighbours):
         assert (await sender.send_rows(topic, rows_of(sizes), partition=0)).end == 500
-    events = np.zeros(3 * PACKED, ITEM_EVENT)
-    assert (await sender.send_pieces(topics.item_events, events, PACKED, partition=0)).end == 3
+    step = sender.pieces_in_batch(MOST_BYTES, PACKED)
+    written = await sender.send_values(topics.item_events, *pack_item_events(largest(step)), partition=0)
+    assert written == (0, 1)
     for topic in (topics.models, topics.impressions, topics.examples):
         large = [(b"k", b"x" * (OWN_BYTES - 1000), None, ()), (b"k", b"small", None, ())]
         assert (await sender.send_many(topic, large, partition=0)).end == 2
