@@ -11,10 +11,11 @@ from headrace.agents.partitions.origins import Origins
 from headrace.agents.stage.forwarding import Forwarding
 from headrace.agents.wiring import Wiring
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoded, check_key
+from headrace.streams.messages.codec import check_key
 from headrace.streams.messages.columns import CLOCK_SLACK_MS, EventBatch
 from headrace.streams.messages.event_fields import AGAIN, ELSEWHERE, RIGHT
-from headrace.streams.messages.schemas import Event, check_event
+from headrace.streams.messages.event_reader import ReadEvents
+from headrace.streams.messages.schemas import check_event
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.placement import origin_of
 from headrace.streams.transport.batches import RecordBatch
@@ -74,7 +75,7 @@ class Placing:
             )
 
     def events(
-        self, batch: RecordBatch, decoded: Decoded[Event], events: EventBatch, origins: Origins
+        self, batch: RecordBatch, decoded: ReadEvents, events: EventBatch, origins: Origins
     ) -> list[Reject]:
         """Return the rejects; ``events.verdict`` is 0 afterwards for those to be applied alone."""
         rejects = list(decoded.rejects)

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from .record_fields import (
     HEADERS,
     KEY,
-    KEY_SIZE,
     N_HEADERS,
     OFFSET,
     TIMESTAMP,
@@ -102,14 +101,13 @@ class RecordList(Sequence[Record]):
         return self._row(TIMESTAMP)
 
     @property
-    def keys(self) -> tuple[I64, I64]:
-        """Where the keys begin in ``payload``, and their sizes (-1: null), both int64 ``(n,)``."""
-        return self._row(KEY), self._row(KEY_SIZE)
+    def parts(self) -> I64:
+        """Where keys begin in ``payload``, their sizes, where values begin, their sizes, int64 ``(4, n)``.
 
-    @property
-    def values(self) -> tuple[I64, I64]:
-        """Where the values begin in ``payload``, and their sizes (-1: null), both int64 ``(n,)``."""
-        return self._row(VALUE), self._row(VALUE_SIZE)
+        The size of null is -1.
+        """
+        rows: I64 = self.fields[KEY : VALUE_SIZE + 1]
+        return rows
 
     def _row(self, number: int) -> I64:
         row: I64 = self.fields[number]
