@@ -53,6 +53,23 @@ cdef int TYPE_SIZE[N_TYPES]
 TYPE_SIZE[:] = [5, 4, 5, 4, 4, 6, 4]
 
 
+cdef struct Field:
+    const char *text  # its name, in quotes, and a colon
+    int size
+    int bit
+
+
+cdef Field OF_EVENT[10]
+OF_EVENT[:] = [
+    Field(b'"event_id":', 11, EVENT_ID), Field(b'"type":', 7, TYPE), Field(b'"user_id":', 10, USER),
+    Field(b'"item_id":', 10, ITEM), Field(b'"ts":', 5, TS), Field(b'"dwell_ms":', 11, DWELL),
+    Field(b'"request_id":', 13, REQUEST), Field(b'"position":', 11, PLACE), Field(b'"surface":', 10, SURFACE),
+    Field(b'"context":', 10, CONTEXT),
+]
+cdef Field OF_CONTEXT[3]
+OF_CONTEXT[:] = [Field(b'"country":', 10, COUNTRY), Field(b'"device":', 9, DEVICE), Field(b'"ts":', 5, TIME)]
+
+
 cdef struct Scan:
     Text event_id, user, item, country, device, request
     int type
@@ -116,6 +133,28 @@ cdef inline const uint8_t *_name(const uint8_t *at, const uint8_t *end, Text *to
     return after_space(at + 1, end) if at < end and at[0] == c':' else NULL
 
 
+cdef inline const uint8_t *_field(
+    const uint8_t *at, const uint8_t *end, const Field *fields, int n, int *next, int *bit
+) noexcept nogil:
+    """Read the name of a field; return the place of its value. Most events have the order of the schema.
+
+    ``next`` is the field that should come; ``bit`` becomes 0 for an unknown one.
+    """
+    cdef Text name
+    cdef int i
+    for i in range(next[0], min(next[0] + 2, n)):
+        if begins(at, end, fields[i].text, fields[i].size):
+            next[0], bit[0] = i + 1, fields[i].bit
+            return after_space(at + fields[i].size, end)
+    at, bit[0] = _name(at, end, &name), 0
+    if at != NULL:
+        for i in range(n):
+            if name.size == fields[i].size - 3 and not memcmp(name.at, fields[i].text + 1, name.size):
+                next[0], bit[0] = i + 1, fields[i].bit
+                break
+    return at
+
+
 cdef const uint8_t *_skip(const uint8_t *at, const uint8_t *end, int depth) noexcept nogil:
     """Skip any value."""
     cdef Text name
@@ -146,14 +185,6 @@ cdef const uint8_t *_skip(const uint8_t *at, const uint8_t *end, int depth) noex
         at = after_space(at + 1, end)
 
 
-cdef inline int _context_field(const Text *name) noexcept nogil:
-    if _is(name, b"country", 7):
-        return COUNTRY
-    if _is(name, b"device", 6):
-        return DEVICE
-    return TIME if _is(name, b"ts", 2) else 0
-
-
 cdef inline const uint8_t *_context_value(
     const uint8_t *at, const uint8_t *end, int field, Scan *to
 ) noexcept nogil:
@@ -163,28 +194,6 @@ cdef inline const uint8_t *_context_value(
     if field == DEVICE:
         return _text(at, end, 0, LABEL, &to.device)
     return _number(at, end, MIN_TS, MAX_TS, True, &time) if field == TIME else _skip(at, end, 1)
-
-
-cdef inline int _event_field(const Text *name) noexcept nogil:
-    if name.size == 7:
-        if _is(name, b"user_id", 7):
-            return USER
-        if _is(name, b"item_id", 7):
-            return ITEM
-        if _is(name, b"surface", 7):
-            return SURFACE
-        return CONTEXT if _is(name, b"context", 7) else 0
-    if name.size == 8:
-        if _is(name, b"event_id", 8):
-            return EVENT_ID
-        if _is(name, b"position", 8):
-            return PLACE
-        return DWELL if _is(name, b"dwell_ms", 8) else 0
-    if _is(name, b"type", 4):
-        return TYPE
-    if _is(name, b"ts", 2):
-        return TS
-    return REQUEST if _is(name, b"request_id", 10) else 0
 
 
 cdef inline const uint8_t *_event_value(
@@ -213,19 +222,18 @@ cdef inline const uint8_t *_event_value(
 
 cdef const uint8_t *_object(const uint8_t *at, const uint8_t *end, bint context, int *seen, Scan *to) noexcept nogil:
     """Read an event, or its context; ``seen`` gets the fields it has. A field that comes twice is unusual."""
-    cdef Text name
-    cdef int field, inner = 0
+    cdef int field, next = 0, inner = 0
     if at >= end or at[0] != c'{':
         return NULL
     at = after_space(at + 1, end)
     if at < end and at[0] == c'}':
         return at + 1
     while True:
-        at = _name(at, end, &name)
-        if at == NULL:
-            return NULL
-        field = _context_field(&name) if context else _event_field(&name)
-        if seen[0] & field:
+        if context:
+            at = _field(at, end, OF_CONTEXT, 3, &next, &field)
+        else:
+            at = _field(at, end, OF_EVENT, 10, &next, &field)
+        if at == NULL or seen[0] & field:
             return NULL
         seen[0] |= field
         if context:

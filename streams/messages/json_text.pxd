@@ -5,8 +5,11 @@ Each takes the place to read from and the end of the text, and returns the place
 reads at or after the end.
 """
 
-from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcmp
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+cdef extern from *:
+    int __builtin_ctzll(unsigned long long) noexcept nogil
 
 
 cdef struct Text:
@@ -58,6 +61,28 @@ cdef inline int _wide(const uint8_t *at, const uint8_t *end) noexcept nogil:
     return 0
 
 
+cdef inline uint64_t _unusual(uint64_t word) noexcept nogil:
+    """Return a mark in the highest bit of the first byte that is a quote, a backslash, control or not ASCII.
+
+    Bytes after that one may be marked wrongly (little-endian machines: the first byte is the lowest).
+    """
+    cdef uint64_t ones = 0x0101010101010101ULL, quote = word ^ (ones * 0x22), escape = word ^ (ones * 0x5C)
+    cdef uint64_t marks = (word - ones * 0x20) | (quote - ones) & ~quote | (escape - ones) & ~escape
+    return (marks & ~word | word) & (ones * 0x80)
+
+
+cdef inline const uint8_t *_after_usual(const uint8_t *at, const uint8_t *end) noexcept nogil:
+    """Return the place after characters that are ASCII and stand for themselves, or one at most 7 before it."""
+    cdef uint64_t word, marks
+    while end - at >= 8:
+        memcpy(&word, at, 8)
+        marks = _unusual(word)
+        if marks:
+            return at + (__builtin_ctzll(marks) >> 3)
+        at += 8
+    return at
+
+
 cdef inline const uint8_t *read_text(const uint8_t *at, const uint8_t *end, Text *to) noexcept nogil:
     """Read a string without escapes."""
     cdef Py_ssize_t behind = 0  # bytes of characters after their first
@@ -66,7 +91,10 @@ cdef inline const uint8_t *read_text(const uint8_t *at, const uint8_t *end, Text
         return NULL
     at += 1
     to.at = at
-    while at < end:
+    while True:
+        at = _after_usual(at, end)
+        if at >= end:
+            return NULL
         if at[0] == c'"':
             to.size = at - to.at
             to.characters = to.size - behind
@@ -81,7 +109,6 @@ cdef inline const uint8_t *read_text(const uint8_t *at, const uint8_t *end, Text
             return NULL
         at += size
         behind += size - 1
-    return NULL
 
 
 cdef inline const uint8_t *read_whole(const uint8_t *at, const uint8_t *end, int64_t *to) noexcept nogil:
