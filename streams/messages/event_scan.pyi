@@ -8,7 +8,7 @@ import numpy.typing as npt
 TYPES: tuple[str, ...]
 
 def scan_events(
-    payload: bytes,
+    payload: bytes | bytearray,
     parts: npt.NDArray[np.int64],
     offsets: npt.NDArray[np.int64],
     timestamps: npt.NDArray[np.int64],

@@ -88,9 +88,8 @@ class Gathering:
     def __init__(self, before: Sequence[Any] = ()) -> None:
         self.count, self.bytes = 0, 0
         self._lists: list[Sequence[Any]] = []
-        self._bodies: list[Any] = []
+        self._payload = bytearray()
         self._fields: list[Any] = []
-        self._size = 0
         self._put(before)
 
     def _put(self, records: Sequence[Any]) -> None:
@@ -113,16 +112,16 @@ class Gathering:
         count: int = fields.shape[1]
         if batch.base_offset < position:  # the broker sends whole batches
             fields = fields[:, fields[OFFSET] >= position]
-        self._bodies.append(found[0])
+        self._payload += found[0]
         self._fields.append(fields)
-        self._size += len(found[0])
         self.bytes += len(found[0])
         self.count += fields.shape[1]
         return count
 
     def _find(self, batch: Any, body: Any, count: int) -> Any:
         appended_at = batch.max_timestamp if batch.timestamp_type else None
-        return find_records(body, count, batch.base_offset, batch.first_timestamp, appended_at, self._size)
+        shift = len(self._payload)
+        return find_records(body, count, batch.base_offset, batch.first_timestamp, appended_at, shift)
 
     def _add_plain(self, records: list[Any], position: int) -> int:
         self._join()
@@ -134,8 +133,8 @@ class Gathering:
         """Make one list of the batches collected since the last one."""
         if self._fields:
             fields = np.concatenate(self._fields, axis=1) if len(self._fields) > 1 else self._fields[0]
-            self._lists.append(RecordList(b"".join(self._bodies), fields))
-            self._bodies, self._fields, self._size = [], [], 0
+            self._lists.append(RecordList(self._payload, fields))
+            self._payload, self._fields = bytearray(), []
 
     def records(self) -> Sequence[Any]:
         """Return all of them: a ``RecordList``, or a list when aiokafka has read one of the batches."""

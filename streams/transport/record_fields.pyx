@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Records of a record batch (message format v2): found and made, compiled."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp
@@ -17,6 +18,8 @@ cdef int64_t MOST = 1 << 31  # records of a batch
 OFFSET, TIMESTAMP, KIND, KEY, KEY_SIZE, VALUE, VALUE_SIZE, HEADERS, N_HEADERS, FIELDS = range(10)
 
 
+@cython.no_gc  # it refers to bytes alone, and to a list of them
+@cython.freelist(100)
 cdef class Record:
     """A record, with the attributes of aiokafka's."""
 

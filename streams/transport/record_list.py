@@ -48,7 +48,7 @@ class RecordList(Sequence[Record]):
 
     __slots__ = ("_made", "fields", "payload")
 
-    def __init__(self, payload: bytes, fields: I64) -> None:
+    def __init__(self, payload: bytes | bytearray, fields: I64) -> None:
         self.payload = payload
         self.fields = fields
         self._made: list[Record] | None = None  # after the first iteration: some readers go through it twice
@@ -56,10 +56,16 @@ class RecordList(Sequence[Record]):
     def __len__(self) -> int:
         return len(self.fields[OFFSET])
 
-    def __iter__(self) -> Iterator[Record]:
+    def _all(self) -> list[Record]:
         if self._made is None:
             self._made = make_records(self.payload, self.fields)
-        return iter(self._made)
+        return self._made
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._all())
+
+    def __reversed__(self) -> Iterator[Record]:
+        return reversed(self._all())
 
     @overload
     def __getitem__(self, at: int) -> Record: ...
