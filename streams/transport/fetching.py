@@ -1,6 +1,6 @@
 """Plans the fetches of an aiokafka consumer, and takes fetched records out of it as lists.
 
-The answers are aiokafka's; the records in them are found by a loop of our own (``gathering``)::
+The answers are aiokafka's; in workers, a loop of our own finds the records in them (``gathering``)::
 
     fetch -> fetcher._records   one answer per partition: raw bytes, at most ``max_partition_fetch_bytes``
           -> drain()            lists of records; each partition in turn gives a bounded number
@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 
-from .gathering import Gathering
+from .plain_gathering import PlainGathering
 
 #: Of every consumer of ours: records of aborted transactions count as never sent, and records of a
 #: transaction that is still open are not read before its end.
@@ -47,8 +47,8 @@ class Fetched(NamedTuple):
 def take_records(result: Any, max_records: int) -> Sequence[Any]:
     """Return the next records of one ``FetchResult``, at most ``max_records``.
 
-    aiokafka makes two objects of each record. Here whole record batches are parsed by a compiled loop
-    (``Gathering``); records past ``max_records`` stay in ``result`` for the next call.
+    aiokafka makes two objects of each record. Here whole record batches are parsed: in workers by a compiled
+    loop (``gathering``), else by aiokafka's. Records past ``max_records`` stay in ``result`` for the next call.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def take_records(result: Any, max_records: int) -> Sequence[Any]:
     if not result.check_assignment(result._topic_partition) or not result.has_more():
         return []
     part = result._partition_records
-    gathering = Gathering(result.__dict__.pop("_parsed", ()))
+    gathering = getattr(part._records, "gathering", PlainGathering)(result.__dict__.pop("_parsed", ()))
     position = part.next_fetch_offset
     while gathering.count < max_records and gathering.bytes < MAX_LIST_BYTES and part._records.has_next():
         batch = part._records.next_batch()
@@ -66,7 +66,7 @@ def take_records(result: Any, max_records: int) -> Sequence[Any]:
         if part._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
         if not _is_left_out(part, batch):
-            absent += batch.next_offset - batch.base_offset - gathering.add(part._records, batch, position)
+            absent += batch.next_offset - batch.base_offset - gathering.add(batch, position)
         result._parsed_to = batch.next_offset
         result._absent = result.__dict__.get("_absent", 0) + absent
     records = gathering.records()

@@ -2,7 +2,8 @@
 
 aiokafka's parser makes a Python object of every record, and keeps the bytes of an answer to itself. So every
 answer is remembered (``RawRecords``), and a compiled loop finds the records in it. Whatever that loop is not
-certain of is read by aiokafka: old message formats, unknown codecs, damaged records.
+certain of is read by aiokafka: old message formats, unknown codecs, damaged records. Processes that are not
+workers read with ``plain_gathering``, which needs neither numpy nor a compiled loop.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from aiokafka import codec
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
 
+from .plain_gathering import PlainGathering
 from .record_fields import OFFSET, find_records
 from .record_list import RecordList
 
@@ -41,6 +43,10 @@ class RawRecords(MemoryRecords):  # type: ignore[misc]
         self._raw = raw
         self._start = self._end = 0
 
+    def gathering(self, before: Sequence[Any]) -> Gathering:
+        """Return what collects the records of this answer, after those left over from before."""
+        return Gathering(self, before)
+
     def next_batch(self) -> Any:
         """Return the next batch, None after the last one; raise as aiokafka's."""
         batch = super().next_batch()
@@ -65,50 +71,33 @@ class RawRecords(MemoryRecords):  # type: ignore[misc]
         return None if decode is None else (decode(body.tobytes()), count)
 
 
-# All fetchers of the process read answers with it: aiokafka has no other place to put it.
-fetcher.MemoryRecords = RawRecords
+def gather_from_now_on() -> None:
+    """Make all fetchers of this process remember the bytes of answers: aiokafka has no place for it in one."""
+    fetcher.MemoryRecords = RawRecords
 
 
-class Gathering:
-    """Collects records, batch by batch.
+class Gathering(PlainGathering):
+    """Collects records of an answer in one ``RecordList``; parameters and attributes as of its base.
 
     Parameters
     ----------
-    before
-        Records before them, left over the last time.
-
-    Attributes
-    ----------
-    count
-        Number of records so far.
-    bytes
-        Bytes of the batches added, decompressed; of those that aiokafka read, an estimate.
+    source
+        The answer.
     """
 
-    def __init__(self, before: Sequence[Any] = ()) -> None:
-        self.count, self.bytes = 0, 0
-        self._lists: list[Sequence[Any]] = []
+    def __init__(self, source: RawRecords, before: Sequence[Any] = ()) -> None:
+        super().__init__(before)
+        self._source = source
         self._payload = bytearray()
         self._fields: list[Any] = []
-        self._put(before)
 
-    def _put(self, records: Sequence[Any]) -> None:
-        if len(records):
-            self._lists.append(records)
-            self.count += len(records)
-
-    def add(self, source: Any, batch: Any, position: int) -> int:
-        """Add the records of a batch whose offsets are not before ``position``; return how many it has.
-
-        Raises
-        ------
-        CorruptRecordException
-            When aiokafka cannot read the batch.
-        """
-        found = source.body(batch) if isinstance(source, RawRecords) else None
+    def add(self, batch: Any, position: int) -> int:
+        """Add the records of the batch that the answer has just returned; otherwise as the base."""
+        found = self._source.body(batch)
         fields = None if found is None else self._find(batch, *found)
         if found is None or fields is None:
-            return self._add_plain(list(batch), position)
+            self._join()
+            return super().add(batch, position)
         count: int = fields.shape[1]
         if batch.base_offset < position:  # the broker sends whole batches
             fields = fields[:, fields[OFFSET] >= position]
@@ -123,28 +112,18 @@ class Gathering:
         shift = len(self._payload)
         return find_records(body, count, batch.base_offset, batch.first_timestamp, appended_at, shift)
 
-    def _add_plain(self, records: list[Any], position: int) -> int:
-        self._join()
-        self._put([record for record in records if record.offset >= position])
-        self.bytes += sum(len(record.key or b"") + len(record.value or b"") for record in records)
-        return len(records)
-
     def _join(self) -> None:
         """Make one list of the batches collected since the last one."""
         if self._fields:
             fields = np.concatenate(self._fields, axis=1) if len(self._fields) > 1 else self._fields[0]
-            self._lists.append(RecordList(self._payload, fields))
+            self.lists.append(RecordList(self._payload, fields))
             self._payload, self._fields = bytearray(), []
 
     def records(self) -> Sequence[Any]:
         """Return all of them: a ``RecordList``, or a list when aiokafka has read one of the batches."""
         self._join()
-        lists = [records for records in self._lists if len(records)]
-        if not lists:
-            return []
-        if len(lists) == 1:
-            return lists[0]
-        found = [records for records in lists if isinstance(records, RecordList)]
-        if len(found) == len(lists):
+        self.lists = [records for records in self.lists if len(records)]
+        found = [records for records in self.lists if isinstance(records, RecordList)]
+        if len(found) > 1 and len(found) == len(self.lists):
             return RecordList.joined(found)
-        return [record for records in lists for record in records]
+        return super().records()

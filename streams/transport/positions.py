@@ -20,7 +20,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from .fetching import Fetched
 from .log_view import look
 from .places import NOTHING, Place, Source, place_after
-from .record_list import chosen, offsets_of
+from .plain_gathering import records_before
 from .starts import SAME, Start, Verdict, View, compare, decide
 
 #: Faust's compare equal.
@@ -230,7 +230,7 @@ class Positions:
         return [Taken(tp, part.records, part.position, part.highwater, seeks, source, turned)]
 
     def _take_turn(self, tp: TP, part: Fetched, seeks: int, epoch: int, cut: int, base: int) -> list[Taken]:
-        before = chosen(part.records, offsets_of(part.records) < cut)
+        before = records_before(part.records, cut)
         out = self.take(part._replace(records=before, position=cut), seeks, epoch)
         self._places[tp] = Place(cut, base, topic_id=self._places[tp].topic_id)
         self._turned[tp] = cut

@@ -17,7 +17,7 @@ from headrace.streams.messages.columns import KIND, EventBatch, Limits
 from headrace.streams.messages.event_reader import EventReader, ReadEvents
 from headrace.streams.messages.schemas import Event
 from headrace.streams.topics.placement import FORWARDED
-from headrace.streams.transport.gathering import Gathering, RawRecords
+from headrace.streams.transport.gathering import RawRecords
 from headrace.streams.transport.record_list import RecordList
 
 NOW = 1_764_000_000_000
@@ -113,8 +113,9 @@ def batch(told: list[Any]) -> RecordList:
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 30)
     for i, (key, value, after, headers) in enumerate(told):
         builder.append(2 * i, NOW + after, key, value, headers)
-    source, gathering = RawRecords(bytes(builder.build())), Gathering()
-    gathering.add(source, source.next_batch(), 0)
+    source = RawRecords(bytes(builder.build()))
+    gathering = source.gathering(())
+    gathering.add(source.next_batch(), 0)
     records = gathering.records()
     assert isinstance(records, RecordList)
     return records

@@ -13,7 +13,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.streams.transport.gathering import Gathering, RawRecords
+from headrace.streams.transport.gathering import RawRecords
+from headrace.streams.transport.plain_gathering import PlainGathering, records_before
 from headrace.streams.transport.record_fields import FIELDS, KEY, Record, find_records, make_records
 from headrace.streams.transport.record_list import RecordList, chosen, offsets_of, timestamps_of
 
@@ -56,9 +57,9 @@ def told_by(record: Any) -> tuple[Any, ...]:
 
 def read(source: MemoryRecords, position: int = 0) -> Any:
     """Return all records of an answer."""
-    gathering = Gathering()
+    gathering = getattr(source, "gathering", PlainGathering)(())
     while source.has_next():
-        gathering.add(source, source.next_batch(), position)
+        gathering.add(source.next_batch(), position)
     return gathering.records()
 
 
@@ -145,12 +146,13 @@ def test_old_formats_are_aiokafkas() -> None:
     builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
     for i in range(3):
         builder.append(i, 1000 + i, b"k", b"v%d" % i)
-    gathering = Gathering()
+    got: Any = []
     for raw in (bytes(builder.build()), batch_of([(b"k", b"w", 0, [])], 0, base=3)):
         source = RawRecords(raw)
+        gathering = source.gathering(got)
         while source.has_next():
-            gathering.add(source, source.next_batch(), 0)
-    got = gathering.records()
+            gathering.add(source.next_batch(), 0)
+        got = gathering.records()
     assert [r.value for r in got] == [b"v0", b"v1", b"v2", b"w"]
     assert [r.offset for r in got] == [0, 1, 2, 3]
     assert not isinstance(got, RecordList)
@@ -174,6 +176,9 @@ def test_a_list_of_records_is_a_sequence() -> None:
     assert [r.value for r in records.where(np.array([3, 0]))] == [b"vvv", b""]
     mask = np.array([True, False] * 3)
     assert [r.offset for r in chosen(records, mask)] == [r.offset for r in chosen(plain, mask)] == [0, 2, 4]
+    for some_of in (records, plain):
+        assert [len(records_before(some_of, offset)) for offset in (0, 1, 6, 9)] == [0, 1, 6, 6]
+    assert isinstance(records_before(records, 3), RecordList)
     assert records.with_header("h").tolist() == [False, True] * 3
     assert not records.with_header("other").any()
     assert not some(1).with_header("h").any()
