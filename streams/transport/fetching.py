@@ -48,7 +48,8 @@ def take_records(result: Any, max_records: int) -> Sequence[Any]:
     """Return the next records of one ``FetchResult``, at most ``max_records``.
 
     aiokafka makes two objects of each record. Here whole record batches are parsed: in workers by a compiled
-    loop (``gathering``), else by aiokafka's. Records past ``max_records`` stay in ``result`` for the next call.
+    loop (``gathering``), else by aiokafka's. Records past ``max_records`` stay in ``result`` until the next
+    call.
 
     Raises
     ------

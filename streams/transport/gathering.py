@@ -72,7 +72,7 @@ class RawRecords(MemoryRecords):  # type: ignore[misc]
 
 
 def gather_from_now_on() -> None:
-    """Make all fetchers of this process remember the bytes of answers: aiokafka has no place for it in one."""
+    """Make all fetchers of this process remember the bytes of answers; aiokafka has no place for one."""
     fetcher.MemoryRecords = RawRecords
 
 
