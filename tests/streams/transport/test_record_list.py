@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from typing import Any
 
 import numpy as np
 import pytest
+from aiokafka.codec import lz4_encode, zstd_encode
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -140,6 +142,42 @@ def test_what_is_found_lies_in_the_payload(told: list[Told], data: st.DataObject
     assert find_records(whole, len(told), 0, 0, None, 0) is None, "bytes are left"
     assert find_records(body, 2**31 - 1, 0, 0, None, 0) is None, "so many do not fit"
     assert find_records(body, -1, 0, 0, None, 0) is None
+
+
+def packed(body: bytes, codec: int, count: int = 3) -> bytes:
+    """Return a batch with these bytes in place of compressed records."""
+    raw = bytearray(batch_of([(b"k", b"v", 0, [])] * count, 0)[:61] + body)
+    raw[22] |= codec
+    struct.pack_into(">i", raw, 8, len(raw) - 12)
+    return bytes(raw)
+
+
+BODY = batch_of([(b"k", b"v", 0, [])] * 3, 0)[61:]
+MEMBERS = gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])
+
+
+@pytest.mark.parametrize(
+    ("raw", "right"),
+    [
+        (packed(gzip.compress(BODY), 1), True),
+        (packed(MEMBERS, 1), True),
+        (packed(gzip.compress(BODY) + bytes(5), 1), True),
+        (packed(gzip.compress(BODY) + b"more", 1), False),
+        (packed(gzip.compress(BODY)[:-9], 1), False),
+        (packed(zstd_encode(BODY) * 2, 4), False),
+        (packed(zstd_encode(BODY[:9]) + zstd_encode(BODY[9:]), 4), True),
+        (packed(zstd_encode(BODY)[:-1], 4), False),
+        (packed(lz4_encode(BODY)[:-1], 3), False),
+        (packed(b"\xff" * 20, 2), False),
+        (packed(BODY, 5), False),
+        (packed(BODY, 7), False),
+        (packed(BODY, 0, count=2), True),
+    ],
+)
+def test_unusual_and_damaged_compression_is_as_aiokafka_says(raw: bytes, right: bool) -> None:
+    got, expected = result(RawRecords(raw)), expected_of(raw)
+    assert (got if isinstance(got, type) else [told_by(record) for record in got]) == expected
+    assert right or isinstance(expected, type)
 
 
 def test_old_formats_are_aiokafkas() -> None:
