@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,40 +27,23 @@ from headrace.streams.transport.record_list import RecordList
 I64 = npt.NDArray[np.int64]
 
 
-class _Lazy(Sequence[Event]):
-    """The events of records, each decoded when it is asked for."""
-
-    def __init__(self, records: RecordList, decode: Callable[[Any], Event]) -> None:
-        self._records, self._decode = records, decode
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, at: int) -> Event: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Event]: ...
-    def __getitem__(self, at: int | slice) -> Event | list[Event]:
-        if isinstance(at, slice):
-            return [self._decode(record) for record in self._records[at]]
-        return self._decode(self._records[at])
-
-
 @dataclass(slots=True)
 class ReadEvents:
     """The records of a batch, read.
 
     Attributes
     ----------
-    values, records
-        ``values[i]`` is the event of ``records[i]``, in the order of the batch.
+    records
+        Those with an event, in the order of the batch.
     rejects
         Every other record, with the reason.
+    event
+        Returns the event of one of ``records``: it is decoded then.
     """
 
-    values: Sequence[Event]
     records: Sequence[Any]
     rejects: list[tuple[Any, RejectedError]]
+    event: Callable[[Any], Event]
 
 
 class EventReader:
@@ -80,7 +63,7 @@ class EventReader:
         self._limits = limits
 
     def read(self, records: Sequence[Any], partition: int, now_ms: int) -> tuple[ReadEvents, EventBatch]:
-        """Return the accepted records with their events, the rejects, and the columns of the events.
+        """Return the accepted records and the rejects, and the columns of the events.
 
         Parameters
         ----------
@@ -94,7 +77,7 @@ class EventReader:
         if not isinstance(records, RecordList):
             decoded = self._decoder.batch(records)
             events = read_events(decoded.values, decoded.records, partition, self._limits, now_ms)
-            return ReadEvents(decoded.values, decoded.records, decoded.rejects), events
+            return ReadEvents(decoded.records, decoded.rejects, self._decoder.one), events
         arrays, found = scan_events(
             records.payload,
             records.parts,
@@ -111,7 +94,7 @@ class EventReader:
         if rejects:
             records = records.where(found)
             arrays = tuple(array[found] for array in arrays)
-        return ReadEvents(_Lazy(records, self._decoder.one), records, rejects), event_batch(arrays)
+        return ReadEvents(records, rejects, self._decoder.one), event_batch(arrays)
 
     def _decode(
         self,

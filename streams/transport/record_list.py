@@ -76,8 +76,8 @@ class RecordList(Sequence[Record]):
             return RecordList(self.payload, self.fields[:, at])
         if self._made is not None:
             return self._made[at]
-        (record,) = make_records(self.payload, self.fields[:, [at]])
-        return record
+        place = range(len(self))[at]
+        return make_records(self.payload, self.fields[:, place : place + 1])[0]
 
     @classmethod
     def joined(cls, lists: Sequence[RecordList]) -> RecordList:
@@ -140,8 +140,8 @@ def timestamps_of(records: Sequence[Any]) -> I64:
     return np.array([r.timestamp for r in records], np.int64)
 
 
-def chosen(records: Sequence[Any], mask: Bool) -> Sequence[Any]:
-    """Return the records of any kind chosen by a bool mask ``(n,)``."""
+def chosen(records: Sequence[Any], places: Bool | I64) -> Sequence[Any]:
+    """Return the records of any kind chosen by a bool mask ``(n,)`` or by positions ``(m,)``."""
     if isinstance(records, RecordList):
-        return records.where(mask)
-    return [r for r, take in zip(records, mask.tolist(), strict=True) if take]
+        return records.where(places)
+    return [records[i] for i in (np.flatnonzero(places) if places.dtype == np.bool_ else places).tolist()]

@@ -213,7 +213,9 @@ def test_a_list_of_records_is_a_sequence() -> None:
     assert [r.offset for r in reversed(records)] == [5, 4, 3, 2, 1, 0]
     assert [r.value for r in records.where(np.array([3, 0]))] == [b"vvv", b""]
     mask = np.array([True, False] * 3)
-    assert [r.offset for r in chosen(records, mask)] == [r.offset for r in chosen(plain, mask)] == [0, 2, 4]
+    for places in (mask, np.array([0, 2, 4])):
+        assert [r.offset for r in chosen(records, places)] == [0, 2, 4]
+        assert chosen(plain, places) == [plain[0], plain[2], plain[4]]
     for some_of in (records, plain):
         assert [len(records_before(some_of, offset)) for offset in (0, 1, 6, 9)] == [0, 1, 6, 6]
     assert isinstance(records_before(records, 3), RecordList)
@@ -221,8 +223,10 @@ def test_a_list_of_records_is_a_sequence() -> None:
     assert not records.with_header("other").any()
     assert not some(1).with_header("h").any()
     assert not records[6:]
-    with pytest.raises(IndexError):
-        some(2)[2]
+    for wrong in (2, -3):
+        with pytest.raises(IndexError):
+            some(2)[wrong]
+    assert some(2)[-2].offset == 0
 
 
 def test_lists_are_joined_without_bytes_before_their_first_key() -> None:
