@@ -37,11 +37,12 @@ from headrace.agents.wiring import Wiring
 from headrace.models.state import users as user_state
 from headrace.models.state.users import known
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoded, Decoder
-from headrace.streams.messages.columns import EventBatch, Limits, read_events
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.columns import EventBatch, Limits
 from headrace.streams.messages.event_fields import RIGHT
+from headrace.streams.messages.event_reader import EventReader, ReadEvents
 from headrace.streams.messages.ids import hash64, hash_many
-from headrace.streams.messages.schemas import Event, Item, UserProfile
+from headrace.streams.messages.schemas import Item, UserProfile
 from headrace.streams.tables.partition import Changes
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
@@ -76,12 +77,11 @@ class UserStage:
         self.forwarding = Forwarding(wiring)
         self._placing = Placing(wiring, self.forwarding)
         self._item_events = ItemEventsOut(wiring.sender, wiring.topics.item_events)
-        self._limits = Limits(s.partitions, s.lateness_ms, s.future_ms)
         #: The last task that sends records on, and item-events. Each waits for the one before it.
         self._passing: asyncio.Task[None] | None = None
         intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
         self.flushes = Flushes(self._show, self._save, *intervals, app.crash, wiring.clock)
-        self._events = Decoder(Event, s.max_event_bytes)
+        self._events = EventReader(s.max_event_bytes, Limits(s.partitions, s.lateness_ms, s.future_ms))
         self._users = Decoder(UserProfile, s.max_event_bytes)
         self._shown = Decoder(Shown, s.max_message_bytes)
         self._items = Decoder(Item, s.max_event_bytes)
@@ -132,10 +132,8 @@ class UserStage:
         await persist(read)
         part.remembers = True
 
-    def _decode(self, batch: RecordBatch, records: Sequence[Any]) -> tuple[Decoded[Event], EventBatch]:
-        decoded = self._events.batch(records)
-        now = self.wiring.clock.now_ms()
-        return decoded, read_events(decoded.values, decoded.records, batch.partition, self._limits, now)
+    def _decode(self, batch: RecordBatch, records: Sequence[Any]) -> tuple[ReadEvents, EventBatch]:
+        return self._events.read(records, batch.partition, self.wiring.clock.now_ms())
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it; write bad records to `dead-letters`."""

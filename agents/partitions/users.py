@@ -22,6 +22,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.placement import misplaced
+from headrace.streams.transport.record_list import chosen, offsets_of, timestamps_of
 
 #: Added to the partition to get the source number of item events from impressions: events of the same
 #: partition are another source.
@@ -108,14 +109,13 @@ class UserPartition(StagePartition):
         ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time,
         except those of records in the wrong partition, sent on twice, or past the worker's clock.
         """
-        timestamps = np.array([r.timestamp for r in records], np.int64)
-        offsets = np.array([r.offset for r in records], np.int64)
+        timestamps, offsets = timestamps_of(records), offsets_of(records)
         again = events.verdict == AGAIN
         still = ~events.placed | (events.verdict == CLOCK) | again
         stays = np.isin(offsets, events.columns.offset[still])
         if len(events.verdict) != len(records):
             unread = ~np.isin(offsets, events.columns.offset)
-            stays |= unread & misplaced(records, self.number, self._partitions)
+            stays[unread] |= misplaced(chosen(records, unread), self.number, self._partitions)
         times = stream_times(np.where(stays, self._newest, timestamps), self._newest)
         self._newest = int(times[-1])
         if len(events.verdict) != len(records):

@@ -13,6 +13,7 @@ from headrace.streams.errors import FencedError
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.places import NOTHING, Place
+from headrace.streams.transport.record_list import chosen, offsets_of
 
 P = TypeVar("P", bound="StagePartition")
 
@@ -74,7 +75,7 @@ class StagePartition:
         last = self._applied.get(batch.topic, -1) - batch.base
         if batch.first_offset > last:
             return batch.records
-        return [r for r in batch.records if r.offset > last]
+        return chosen(batch.records, offsets_of(batch.records) > last)
 
     def resume(self) -> None:
         """Note a rebalance: another worker may have owned the partition meanwhile."""

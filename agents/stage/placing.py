@@ -11,13 +11,15 @@ from headrace.agents.partitions.origins import Origins
 from headrace.agents.stage.forwarding import Forwarding
 from headrace.agents.wiring import Wiring
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoded, check_key
+from headrace.streams.messages.codec import check_key
 from headrace.streams.messages.columns import CLOCK_SLACK_MS, EventBatch
 from headrace.streams.messages.event_fields import AGAIN, ELSEWHERE, RIGHT
-from headrace.streams.messages.schemas import Event, check_event
+from headrace.streams.messages.event_reader import ReadEvents
+from headrace.streams.messages.schemas import check_event
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.placement import origin_of
 from headrace.streams.transport.batches import RecordBatch
+from headrace.streams.transport.record_list import chosen
 
 #: A record and why it is rejected.
 Reject: TypeAlias = tuple[Any, RejectedError]
@@ -74,13 +76,14 @@ class Placing:
             )
 
     def events(
-        self, batch: RecordBatch, decoded: Decoded[Event], events: EventBatch, origins: Origins
+        self, batch: RecordBatch, decoded: ReadEvents, events: EventBatch, origins: Origins
     ) -> list[Reject]:
         """Return the rejects; ``events.verdict`` is 0 afterwards for those to be applied alone."""
         rejects = list(decoded.rejects)
         s = self._settings
-        for i in np.flatnonzero((events.verdict != 0) | events.sent_on).tolist():
-            event, record = decoded.values[i], decoded.records[i]
+        places = np.flatnonzero((events.verdict != 0) | events.sent_on)
+        for i, record in zip(places.tolist(), chosen(decoded.records, places), strict=True):
+            event = decoded.event(record)
             try:
                 if record.key:
                     check_key(record, "user_id", event.user_id)
@@ -93,7 +96,8 @@ class Placing:
 
 def sent_on_again(topic: str, records: Sequence[Any], events: EventBatch, origins: Origins) -> None:
     """Note in ``events.verdict`` which right events were sent on a second time."""
-    for i in np.flatnonzero(events.right & events.sent_on).tolist():
-        origin = origin_of(records[i])
+    places = np.flatnonzero(events.right & events.sent_on)
+    for i, record in zip(places.tolist(), chosen(records, places), strict=True):
+        origin = origin_of(record)
         if origin is not None and origin.topic == topic and not origins.fresh(origin):
             events.verdict[i] = AGAIN

@@ -13,9 +13,8 @@ from headrace.agents.stage.placing import sent_on_again
 from headrace.models.state.users import new_table
 from headrace.streams.clock import now_ms
 from headrace.streams.dedup import I64, U64, Bool, DedupWindow
-from headrace.streams.messages.codec import Decoder
-from headrace.streams.messages.columns import Limits, read_events
-from headrace.streams.messages.schemas import Event
+from headrace.streams.messages.columns import Limits
+from headrace.streams.messages.event_reader import EventReader
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.topics.names import Topics
@@ -42,15 +41,14 @@ class RebuiltWindow:
         self._window_ms = settings.dedup_window_ms
         self._part = UserPartition([StatePartition(partition, new_table())], settings)
         self._window = self._part.dedup = _Noted(settings.dedup_window_ms)
-        self._decoder = Decoder(Event, settings.max_event_bytes)
-        self._limits = Limits(settings.partitions, settings.lateness_ms, settings.future_ms)
+        limits = Limits(settings.partitions, settings.lateness_ms, settings.future_ms)
+        self._reader = EventReader(settings.max_event_bytes, limits)
         self._origins = Origins({})
         self._topic = Topics(settings).events
 
     def read(self, records: Sequence[Any]) -> None:
         """Note records of `events`, in their order."""
-        decoded = self._decoder.batch(records)
-        events = read_events(decoded.values, decoded.records, self._part.number, self._limits, now_ms())
+        decoded, events = self._reader.read(records, self._part.number, now_ms())
         sent_on_again(self._topic, decoded.records, events, self._origins)
         self._part.duplicates(records, events)
 

@@ -125,6 +125,12 @@ class EventBatch:
         right: npt.NDArray[np.bool_] = self.verdict == RIGHT
         return right
 
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """Return the arrays that ``event_batch`` takes."""
+        c = self.columns
+        own = self.event_id, self.timestamp, self.verdict, self.placed, self.sent_on
+        return c.user, c.item, c.kind, c.ts, c.dwell_s, c.country, c.offset, *own
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -160,21 +166,26 @@ def read_events(
     now_ms
         The worker's clock, ms since the epoch.
     """
-    user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, placed, sent_on = (
-        event_fields(
-            events,
-            records,
-            KIND,
-            partition=partition,
-            partitions=limits.partitions,
-            lateness_ms=limits.lateness_ms,
-            future_ms=limits.future_ms,
-            newest_ms=now_ms + CLOCK_SLACK_MS,
-            key_words=words(),
-            sent_on_header=FORWARDED,
-        )
-    )
-    nothing = np.zeros(len(events), np.uint64)
+    rules = rules_of(partition, limits, now_ms)
+    return event_batch(event_fields(events, records, KIND, sent_on_header=FORWARDED, **rules))
+
+
+def rules_of(partition: int, limits: Limits, now_ms: int) -> dict[str, Any]:
+    """Return what decides the verdicts on the events of a partition, as ``event_fields`` takes it."""
+    return {
+        "partition": partition,
+        "partitions": limits.partitions,
+        "lateness_ms": limits.lateness_ms,
+        "future_ms": limits.future_ms,
+        "newest_ms": now_ms + CLOCK_SLACK_MS,
+        "key_words": words(),
+    }
+
+
+def event_batch(arrays: tuple[npt.NDArray[Any], ...]) -> EventBatch:
+    """Return the arrays of ``event_fields`` as a batch."""
+    user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, placed, sent_on = arrays
+    nothing = np.zeros(len(user), np.uint64)
     columns = EventColumns(user, item, kind, ts, dwell_s, country, offset, nothing, nothing)
     return EventBatch(columns, event_id, timestamp, verdict, placed, sent_on)
 

@@ -3,7 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp
 
 from headrace.streams.messages.siphash cimport id_of, siphash13
@@ -17,72 +17,83 @@ cdef enum:
 RIGHT, WRONG_KEY, MISPLACED, MISSING, TOO_LATE, FUTURE, CLOCK, ELSEWHERE, AGAIN = range(9)
 
 
+cdef class Columns:
+    """Arrays ``(n,)`` that are filled event by event, and what decides the verdicts."""
+
+    def __init__(
+        self, Py_ssize_t n, dict kinds not None, *, int partition, uint32_t partitions, int64_t lateness_ms,
+        int64_t future_ms, int64_t newest_ms, key_words,
+    ):
+        if partitions < 1:
+            raise ValueError(f"{partitions} partitions")
+        self.k0, self.k1 = key_words
+        self.partition, self.partitions, self.dwell_kind = partition, partitions, kinds["dwell"]
+        self.lateness_ms, self.future_ms, self.newest_ms = lateness_ms, future_ms, newest_ms
+        user, item, country, event_id = (np.empty(n, np.uint64) for _ in range(4))
+        kind, ts, dwell_s = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.float32)
+        offset, timestamp, verdict = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
+        placed, sent_on = np.empty(n, np.bool_), np.zeros(n, np.bool_)
+        self.user, self.item, self.country, self.event_id = user, item, country, event_id
+        self.kind, self.ts, self.dwell_s, self.offset, self.timestamp = kind, ts, dwell_s, offset, timestamp
+        self.verdict, self.placed, self.sent_on = verdict, placed.view(np.uint8), sent_on.view(np.uint8)
+        self.arrays = (
+            user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, placed, sent_on
+        )
+
+    cdef void put(
+        self, Py_ssize_t i, const Told *event, const uint8_t *key, Py_ssize_t key_size, int64_t offset,
+        int64_t written,
+    ) noexcept nogil:
+        cdef bint keyed = key_size > 0
+        cdef int64_t late = written - event.ts
+        cdef uint8_t verdict = _RIGHT
+        self.user[i] = siphash13(event.user, event.user_size, self.k0, self.k1) or 1
+        self.item[i], self.event_id[i], self.country[i] = event.item, event.event_id, event.country
+        self.kind[i], self.ts[i] = event.kind, event.ts
+        self.offset[i], self.timestamp[i] = offset, written
+        self.dwell_s[i] = <float> ((event.dwell_ms + 500) // 1000) if event.dwell_ms > 0 else 0
+        self.placed[i] = keyed and <int> partition_of(key, key_size, self.partitions) == self.partition
+        if keyed and (key_size != event.user_size or memcmp(key, event.user, key_size)):
+            verdict = _WRONG_KEY
+        elif event.kind == self.dwell_kind and event.dwell_ms < 0:
+            verdict = _MISSING
+        elif late > self.lateness_ms:
+            verdict = _TOO_LATE
+        elif -late > self.future_ms:
+            verdict = _FUTURE
+        elif written > self.newest_ms:
+            verdict = _CLOCK
+        elif not self.placed[i]:
+            verdict = _MISPLACED
+        self.verdict[i] = verdict
+
+
 def event_fields(
-    list events not None, list records not None, dict kinds not None, *, int partition, uint32_t partitions,
-    int64_t lateness_ms, int64_t future_ms, int64_t newest_ms, key_words, str sent_on_header not None,
+    list events not None, list records not None, dict kinds not None, *, str sent_on_header not None, **rules
 ):
-    cdef uint64_t k0 = key_words[0], k1 = key_words[1]
-    cdef Py_ssize_t i, size, n = len(events)
-    cdef int64_t at, written, dwell, late
-    cdef int dwell_kind = kinds["dwell"]
-    cdef const char *user_text
-    cdef uint8_t verdict
-    cdef bint keyed
-    if len(records) != n or partitions < 1:
-        raise ValueError(f"{len(records)} records of {n} events, {partitions} partitions")
-    user, item, event_id = np.empty(n, np.uint64), np.empty(n, np.uint64), np.empty(n, np.uint64)
-    country = np.empty(n, np.uint64)
-    kind, ts, dwell_s = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.float32)
-    offset, timestamp, verdicts = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
-    placed, sent_on = np.empty(n, np.bool_), np.zeros(n, np.bool_)
-    cdef uint64_t[::1] to_user = user
-    cdef uint64_t[::1] to_item = item
-    cdef uint64_t[::1] to_id = event_id
-    cdef uint64_t[::1] to_country = country
-    cdef int8_t[::1] to_kind = kind
-    cdef int64_t[::1] to_ts = ts
-    cdef float[::1] to_dwell = dwell_s
-    cdef int64_t[::1] to_offset = offset
-    cdef int64_t[::1] to_timestamp = timestamp
-    cdef uint8_t[::1] to_verdict = verdicts
-    cdef uint8_t[::1] to_placed = placed.view(np.uint8)
-    cdef uint8_t[::1] to_sent_on = sent_on.view(np.uint8)
+    cdef Py_ssize_t i, n = len(events)
+    cdef Told told
+    cdef const uint8_t *key_text
+    cdef Py_ssize_t key_size
+    if len(records) != n:
+        raise ValueError(f"{len(records)} records of {n} events")
+    cdef Columns to = Columns(n, kinds, **rules)
     for i in range(n):
         event, record = events[i], records[i]
         text = event.user_id
-        user_text = PyUnicode_AsUTF8AndSize(text, &size)
-        to_user[i] = siphash13(<const uint8_t *> user_text, size, k0, k1) or 1
-        to_item[i] = id_of(event.item_id, k0, k1)
-        to_id[i] = id_of(event.event_id, k0, k1)
-        to_country[i] = id_of(event.context.country, k0, k1)
-        to_kind[i] = kinds[event.type]
-        at, written = event.ts, record.timestamp
-        to_ts[i], to_timestamp[i], to_offset[i] = at, written, record.offset
-        length, dwell = event.dwell_ms, 0
-        if length is not None:
-            dwell = length
-        to_dwell[i] = <float> ((dwell + 500) // 1000)
-        verdict = _RIGHT
+        told.user = <const uint8_t *> PyUnicode_AsUTF8AndSize(text, &told.user_size)
+        told.item = id_of(event.item_id, to.k0, to.k1)
+        told.event_id = id_of(event.event_id, to.k0, to.k1)
+        told.country = id_of(event.context.country, to.k0, to.k1)
+        told.kind, told.ts = kinds[event.type], event.ts
+        length = event.dwell_ms
+        told.dwell_ms = -1 if length is None else length
         key = record.key
-        keyed = key is not None and PyBytes_GET_SIZE(<bytes?> key) > 0
-        to_placed[i] = keyed and <int> partition_of(
-            <const uint8_t *> PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), partitions
-        ) == partition
-        late = written - at
-        if keyed and (PyBytes_GET_SIZE(key) != size or memcmp(PyBytes_AS_STRING(key), user_text, size)):
-            verdict = _WRONG_KEY
-        elif to_kind[i] == dwell_kind and length is None:
-            verdict = _MISSING
-        elif late > lateness_ms:
-            verdict = _TOO_LATE
-        elif -late > future_ms:
-            verdict = _FUTURE
-        elif written > newest_ms:
-            verdict = _CLOCK
-        elif not to_placed[i]:
-            verdict = _MISPLACED
-        to_verdict[i] = verdict
+        key_text, key_size = NULL, 0
+        if key is not None:
+            key_text, key_size = <const uint8_t *> PyBytes_AS_STRING(<bytes?> key), PyBytes_GET_SIZE(key)
+        to.put(i, &told, key_text, key_size, record.offset, record.timestamp)
         for name, _ in record.headers:
             if name == sent_on_header:
-                to_sent_on[i] = True
-    return user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdicts, placed, sent_on
+                to.sent_on[i] = True
+    return to.arrays

@@ -17,6 +17,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import ISOLATION, REQUEST_TIMEOUT_S, Fetched, drain, poke
 from headrace.streams.transport.patience import be_patient
+from headrace.streams.transport.plain_gathering import records_before
 from headrace.streams.transport.positions import Positions
 
 #: How often partitions in doubt are looked at again.
@@ -331,9 +332,9 @@ async def read_since(
             return 0
         begins, _ = await reader.bounds()
         async for part in read_to(reader, {tp: max(begins[tp], found)}, {tp: before_offset}):
-            before = part._replace(records=[r for r in part.records if r.offset < before_offset])
-            count += len(before.records)
-            await deliver(apply, before)
+            wanted = records_before(part.records, before_offset)
+            count += len(wanted)
+            await deliver(apply, part._replace(records=wanted))
     return count
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
@@ -190,7 +190,7 @@ class BatchConsumer(driver.Consumer):
         self.ledger.turn(tp, Place(offset, source.base, topic_id=source.topic_id))
         self._committed_offset[tp] = self._read_offset[tp] = None
 
-    def _batch_message(self, tp: TP, records: list[Any], source: Source) -> BatchMessage:
+    def _batch_message(self, tp: TP, records: Sequence[Any], source: Source) -> BatchMessage:
         first, last = records[0].offset, records[-1].offset
         read = self._read_offset[tp]
         if read is not None and first < read:

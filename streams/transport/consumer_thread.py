@@ -24,6 +24,7 @@ from mode.threads import WorkerThread
 from .batches import option
 from .commits import commit_offsets
 from .fetching import ISOLATION, drain, plan_fetches, poke
+from .gathering import gather_from_now_on
 from .lease import Lease
 from .patience import be_patient
 from .places import Place
@@ -153,6 +154,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Connect."""
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+        gather_from_now_on()
         await super().on_start()
         consumer = self._ensure_consumer()
         be_patient(consumer)

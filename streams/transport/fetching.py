@@ -1,6 +1,6 @@
 """Plans the fetches of an aiokafka consumer, and takes fetched records out of it as lists.
 
-The records are those of aiokafka's C parser::
+The answers are aiokafka's; in workers, a loop of our own finds the records in them (``gathering``)::
 
     fetch -> fetcher._records   one answer per partition: raw bytes, at most ``max_partition_fetch_bytes``
           -> drain()            lists of records; each partition in turn gives a bounded number
@@ -8,12 +8,14 @@ The records are those of aiokafka's C parser::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
+
+from .plain_gathering import PlainGathering
 
 #: Of every consumer of ours: records of aborted transactions count as never sent, and records of a
 #: transaction that is still open are not read before its end.
@@ -23,10 +25,8 @@ REQUEST_TIMEOUT_S = 30.0
 #: How long the broker may hold a fetch that leaves partitions out because they have unread records. The wait
 #: is short, so that they are in the next fetch soon after their records are read.
 PARTIAL_WAIT_MS = 20
-#: A list of records ends with the record batch that makes it larger than this (bytes of keys and values).
+#: A list of records ends with the record batch that makes it larger than this (bytes, decompressed).
 MAX_LIST_BYTES = 8 * 1024 * 1024
-#: Number of records used to estimate the size of a record batch.
-SAMPLES = 16
 
 
 class Fetched(NamedTuple):
@@ -38,46 +38,43 @@ class Fetched(NamedTuple):
     """
 
     tp: TopicPartition
-    records: list[Any]
+    records: Sequence[Any]
     position: int
     highwater: int
     absent: int = 0
 
 
-def take_records(result: Any, max_records: int) -> list[Any]:
-    """Return the next records of one ``FetchResult`` as aiokafka's C records, at most ``max_records``.
+def take_records(result: Any, max_records: int) -> Sequence[Any]:
+    """Return the next records of one ``FetchResult``, at most ``max_records``.
 
-    aiokafka wraps each record in a dataclass, which costs three times as much as parsing it. Whole record
-    batches are parsed; records past ``max_records`` stay in ``result`` for the next call.
+    aiokafka makes two objects of each record. Here whole record batches are parsed: in workers by a compiled
+    loop (``gathering``), else by aiokafka's. Records past ``max_records`` stay in ``result`` until the next
+    call.
 
     Raises
     ------
     CorruptRecordException
-        When the checksum of a batch is wrong.
+        When the checksum of a batch is wrong, or its records are.
     """
     if not result.check_assignment(result._topic_partition) or not result.has_more():
         return []
     part = result._partition_records
-    records: list[Any] = result.__dict__.pop("_parsed", [])
-    position, size = part.next_fetch_offset, 0
-    while len(records) < max_records and size < MAX_LIST_BYTES and part._records.has_next():
+    gathering = getattr(part._records, "gathering", PlainGathering)(result.__dict__.pop("_parsed", ()))
+    position = part.next_fetch_offset
+    while gathering.count < max_records and gathering.bytes < MAX_LIST_BYTES and part._records.has_next():
         batch = part._records.next_batch()
         absent = max(0, batch.base_offset - max(position, result.__dict__.get("_parsed_to", 0)))
         if part._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
         if not _is_left_out(part, batch):
-            chunk = list(batch)
-            absent += batch.next_offset - batch.base_offset - len(chunk)
-            if chunk and chunk[0].offset < position:  # the broker sends whole batches
-                chunk = [record for record in chunk if record.offset >= position]
-            records.extend(chunk)
-            size += _estimated_bytes(chunk)
+            absent += batch.next_offset - batch.base_offset - gathering.add(batch, position)
         result._parsed_to = batch.next_offset
         result._absent = result.__dict__.get("_absent", 0) + absent
+    records = gathering.records()
     if len(records) > max_records:
         result._parsed = records[max_records:]
         records = records[:max_records]
-        part.next_fetch_offset = result._parsed[0].offset
+        part.next_fetch_offset = int(result._parsed[0].offset)
     else:
         part.next_fetch_offset = result._parsed_to
     result._update_position()
@@ -100,12 +97,6 @@ def _is_left_out(part: Any, batch: Any) -> bool:
             part._aborted_producers.discard(batch.producer_id)
         return True
     return bool(batch.is_transactional and batch.producer_id in part._aborted_producers)
-
-
-def _estimated_bytes(records: list[Any]) -> int:
-    sample = records[:: len(records) // SAMPLES + 1]
-    size = sum(len(record.key or b"") + len(record.value or b"") for record in sample)
-    return size * len(records) // max(1, len(sample))
 
 
 def drain(

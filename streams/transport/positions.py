@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import TopicPartition
@@ -20,6 +20,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from .fetching import Fetched
 from .log_view import look
 from .places import NOTHING, Place, Source, place_after
+from .plain_gathering import records_before
 from .starts import SAME, Start, Verdict, View, compare, decide
 
 #: Faust's compare equal.
@@ -54,7 +55,7 @@ class Taken(NamedTuple):
     """
 
     tp: TP
-    records: list[Any]
+    records: Sequence[Any]
     position: int
     highwater: int
     seeks: int
@@ -229,7 +230,7 @@ class Positions:
         return [Taken(tp, part.records, part.position, part.highwater, seeks, source, turned)]
 
     def _take_turn(self, tp: TP, part: Fetched, seeks: int, epoch: int, cut: int, base: int) -> list[Taken]:
-        before = [record for record in part.records if record.offset < cut]
+        before = records_before(part.records, cut)
         out = self.take(part._replace(records=before, position=cut), seeks, epoch)
         self._places[tp] = Place(cut, base, topic_id=self._places[tp].topic_id)
         self._turned[tp] = cut

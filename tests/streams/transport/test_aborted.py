@@ -10,7 +10,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from project import ROOT
 
@@ -20,6 +19,7 @@ from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import read_partition
 from headrace.streams.transport.batches import batch_topic, durable
 from headrace.streams.transport.fetching import ISOLATION, take_records
+from headrace.streams.transport.gathering import RawRecords
 
 TP = TopicPartition("a", 0)
 ABORT, COMMIT = 0, 1
@@ -51,7 +51,7 @@ def fetched(log: bytes, aborted: list[tuple[int, int]], position: int = 0) -> Fe
     subscriptions.assign_from_user({TP})
     assignment = subscriptions.subscription.assignment
     assignment.state_value(TP).seek(position)
-    part = PartitionRecords(TP, MemoryRecords(log), aborted, position, None, None, True, READ_COMMITTED)
+    part = PartitionRecords(TP, RawRecords(log), aborted, position, None, None, True, READ_COMMITTED)
     return FetchResult(TP, assignment=assignment, partition_records=part, backoff=0.1)
 
 

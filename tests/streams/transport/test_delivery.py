@@ -16,6 +16,7 @@ from headrace.streams.app import make_app
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
+from headrace.streams.transport.record_list import RecordList
 
 pytestmark = pytest.mark.broker
 
@@ -36,6 +37,7 @@ async def test_complete_and_in_order(topics_made, sender, running, eventually):
     async def collect(stream):
         async for batch in durable(stream):
             assert isinstance(batch, RecordBatch)
+            assert isinstance(batch.records, RecordList), "no object of each record"
             assert batch.topic == topics.events
             assert batch.first_offset == batch.records[0].offset
             assert batch.last_offset == batch.records[-1].offset

@@ -25,9 +25,16 @@ from aiokafka.record.util import calc_crc32c
 
 from headrace.streams.transport import fetching, lease, patience
 from headrace.streams.transport.fetching import drain, take_records
+from headrace.streams.transport.gathering import RawRecords
 from headrace.streams.transport.patience import pause_s
 
 A, B = TopicPartition("a", 0), TopicPartition("b", 0)
+
+
+@pytest.fixture(params=[MemoryRecords, RawRecords], autouse=True)
+def reader_of_answers(request, monkeypatch):
+    """Read answers both ways: as objects of aiokafka, and by the compiled loop."""
+    monkeypatch.setitem(globals(), "MemoryRecords", request.param)
 
 
 def log_batch(
