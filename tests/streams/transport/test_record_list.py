@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from aiokafka.codec import lz4_encode, zstd_encode
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
@@ -153,6 +154,9 @@ def packed(body: bytes, codec: int, count: int = 3) -> bytes:
 
 
 BODY = batch_of([(b"k", b"v", 0, [])] * 3, 0)[61:]
+UNSIZED = zstandard.ZstdCompressor(write_content_size=False)
+#: Begin of a zstd frame that says it holds 2**62 bytes.
+LARGE = zstandard.MAGIC_NUMBER.to_bytes(4, "little") + b"\xe0" + (1 << 62).to_bytes(8, "little")
 MEMBERS = gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])
 
 
@@ -167,6 +171,8 @@ MEMBERS = gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])
         (packed(zstd_encode(BODY) * 2, 4), False),
         (packed(zstd_encode(BODY[:9]) + zstd_encode(BODY[9:]), 4), True),
         (packed(zstd_encode(BODY)[:-1], 4), False),
+        (packed(UNSIZED.compress(BODY), 4), True),
+        (packed(LARGE + zstd_encode(BODY)[6:], 4), False),
         (packed(lz4_encode(BODY)[:-1], 3), False),
         (packed(b"\xff" * 20, 2), False),
         (packed(BODY, 5), False),
