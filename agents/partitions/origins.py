@@ -8,11 +8,18 @@ enough to recognise those that come again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from headrace.streams.topics.placement import Origin
 
 #: Key prefix of the meta records: then the topic and partition that a record was sent on from.
 MARK = b"from:"
+
+
+@lru_cache(maxsize=4096)  # a header may name any topic
+def mark_key(topic: str, partition: int) -> bytes:
+    """Return the key of the meta record of a wrong partition."""
+    return MARK + f"{topic}/{partition}".encode()
 
 
 class Origins:
@@ -33,7 +40,7 @@ class Origins:
 
     def fresh(self, origin: Origin) -> bool:
         """Return whether the record from ``origin`` was not applied yet; note that it is now."""
-        key = MARK + f"{origin.topic}/{origin.partition}".encode()
+        key = mark_key(origin.topic, origin.partition)
         if origin.offset <= self._marks.get(key, -1):
             return False
         self._marks[key] = origin.offset

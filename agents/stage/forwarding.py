@@ -13,6 +13,7 @@ from headrace.agents.wiring import Wiring
 from headrace.streams.errors import RejectedError
 from headrace.streams.topics.placement import FORWARDED, Origin, origin_of
 from headrace.streams.topics.sender import OutRecord
+from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +38,8 @@ class Forwarding:
         self._told: Counter[str] = Counter()
         self._told_at = -QUIET_S
 
-    def add(self, topic: str, partition: int, record: Any, key: str, offset: int) -> None:
-        """Send a record on to the partition of ``key`` with the next ``flush``.
-
-        Parameters
-        ----------
-        topic, partition
-            Where the record is.
-        offset
-            Its effective offset there.
+    def add(self, batch: RecordBatch, record: Any, key: bytes) -> None:
+        """Send a record of a batch on to the partition of ``key`` with the next flush.
 
         Raises
         ------
@@ -57,9 +51,9 @@ class Forwarding:
                 "wrong_partition", "", "the record's key belongs in another partition (murmur2)"
             )
         headers = [header for header in record.headers if header[0] != FORWARDED]
-        headers.append(Origin(topic, partition, offset).header())
-        self._out.setdefault(topic, []).append((key.encode(), record.value, record.timestamp, headers))
-        self.count[topic] += 1
+        headers.append(Origin(batch.topic, batch.partition, record.offset + batch.base).header())
+        self._out.setdefault(batch.topic, []).append((key, record.value, record.timestamp, headers))
+        self.count[batch.topic] += 1
 
     def __bool__(self) -> bool:
         return bool(self._out)

@@ -13,9 +13,9 @@ from headrace.agents.wiring import Wiring
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import check_key
 from headrace.streams.messages.columns import CLOCK_SLACK_MS, EventBatch
-from headrace.streams.messages.event_fields import AGAIN, ELSEWHERE, RIGHT
+from headrace.streams.messages.event_fields import AGAIN, ELSEWHERE, MISPLACED, RIGHT
 from headrace.streams.messages.event_reader import ReadEvents
-from headrace.streams.messages.schemas import check_event
+from headrace.streams.messages.schemas import Event, check_event
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.placement import origin_of
 from headrace.streams.transport.batches import RecordBatch
@@ -59,7 +59,7 @@ class Placing:
             not record.key
             or partitions_of_keys([record.key], self._settings.partitions)[0] != batch.partition
         ):
-            self._forwarding.add(batch.topic, batch.partition, record, name, record.offset + batch.base)
+            self._forwarding.add(batch, record, name.encode())
             return ELSEWHERE
         origin = origin_of(record)
         if origins is None or origin is None or origin.topic != batch.topic or origins.fresh(origin):
@@ -80,18 +80,25 @@ class Placing:
     ) -> list[Reject]:
         """Return the rejects; ``events.verdict`` is 0 afterwards for those to be applied alone."""
         rejects = list(decoded.rejects)
-        s = self._settings
-        places = np.flatnonzero((events.verdict != 0) | events.sent_on)
+        places = np.flatnonzero(~events.right)
+        sent_on_again(batch.topic, decoded.records, events, origins)
         for i, record in zip(places.tolist(), chosen(decoded.records, places), strict=True):
-            event = decoded.event(record)
             try:
-                if record.key:
-                    check_key(record, "user_id", event.user_id)
-                check_event(event, record.timestamp, s.lateness_ms, s.future_ms)
-                events.verdict[i] = self.judge(batch, record, event.user_id, "user_id", origins)
+                if events.verdict[i] == MISPLACED and record.key:  # its place is all that is wrong with it
+                    self._forwarding.add(batch, record, record.key)
+                    events.verdict[i] = ELSEWHERE
+                else:
+                    events.verdict[i] = self._unusual(batch, record, decoded.event(record), origins)
             except RejectedError as exc:
                 rejects.append((record, exc))
         return rejects
+
+    def _unusual(self, batch: RecordBatch, record: Any, event: Event, origins: Origins) -> int:
+        """Return the verdict on an event, looked at alone; raise ``RejectedError`` with the reason."""
+        if record.key:
+            check_key(record, "user_id", event.user_id)
+        check_event(event, record.timestamp, self._settings.lateness_ms, self._settings.future_ms)
+        return self.judge(batch, record, event.user_id, "user_id", origins)
 
 
 def sent_on_again(topic: str, records: Sequence[Any], events: EventBatch, origins: Origins) -> None:

@@ -20,6 +20,10 @@ from headrace.streams.topics.names import FORWARDED
 __all__ = ["FORWARDED", "Origin", "misplaced", "origin_of"]
 
 
+#: Most digits of a number in the header: it fits into 64 bits.
+DIGITS = 18
+
+
 class Origin(NamedTuple):
     """Where a record that was sent on came from."""
 
@@ -42,8 +46,7 @@ def origin_of(record: Any) -> Origin | None:
     """Return where a record was sent on from, None when it was not sent on or its header is not ours."""
     for name, value in record.headers:
         if name == FORWARDED:
-            topic, _, rest = bytes(value or b"").decode("utf-8", "replace").rpartition("/")
-            topic, _, partition = topic.rpartition("/")
-            if partition.isdecimal() and rest.isdecimal() and topic:
-                return Origin(topic, int(partition), int(rest))
+            topic, *place = bytes(value or b"").rsplit(b"/", 2)
+            if topic and len(place) == 2 and all(n.isdigit() and len(n) <= DIGITS for n in place):
+                return Origin(topic.decode("utf-8", "replace"), int(place[0]), int(place[1]))
     return None

@@ -37,7 +37,9 @@ def test_a_record_without_a_key_is_misplaced_everywhere() -> None:
 
 
 @given(
-    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1), st.integers(0), st.integers(0)
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1),
+    st.integers(0, 99),
+    st.integers(0, 10**18 - 1),
 )
 def test_the_header_says_where_a_record_came_from(topic: str, partition: int, offset: int) -> None:
     origin = Origin(topic, partition, offset)
@@ -45,7 +47,19 @@ def test_the_header_says_where_a_record_came_from(topic: str, partition: int, of
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"events", b"events/1", b"events/x/1", b"events/1/-5", b"/1/5", b"\xff/1", None]
+    "value",
+    [
+        b"",
+        b"events",
+        b"events/1",
+        b"events/x/1",
+        b"events/1/-5",
+        b"/1/5",
+        b"\xff/1",
+        None,
+        b"events/1/" + b"9" * 19,
+        b"events/" + b"9" * 19 + b"/1",  # an offset has 64 bits
+    ],
 )
 def test_a_header_that_is_not_ours_says_nothing(value: bytes | None) -> None:
     assert origin_of(record(headers=[(FORWARDED, value)])) is None
