@@ -1,19 +1,12 @@
-"""The documentation matches the code: files, commands, settings, topics, links, examples, schemas.
-
-``python tests/contract/test_docs.py`` writes the schemas of docs/asyncapi.yaml anew.
-"""
+"""The documentation matches the code: files, commands, settings, topics, links."""
 
 from __future__ import annotations
 
 import ast
-import asyncio
 import re
 import shlex
-import sys
-import time
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -21,37 +14,18 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from aiokafka import codec
 from command_line import parse_headrace
+from pages import DEFAULTS, DOCS, OPERATOR, PAGES, blocks
 from project import ROOT
 
-from headrace.agents.roles import run_worker
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
-from headrace.streams.messages import schemas
 from headrace.streams.messages.columns import PACKED
-from headrace.streams.messages.nulls import nullable
-from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
-from headrace.streams.tables.rows import unpack
-from headrace.streams.topics.admin import create_topics
-from headrace.streams.topics.dead_letters import dead_letter
+from headrace.streams.settings import DAY_MS, Settings
 from headrace.streams.topics.names import Topics, TopicSpec
-from headrace.streams.topics.reader import read_partition
 
-DOCS = ROOT / "docs"
-ASYNCAPI = DOCS / "asyncapi.yaml"
-PAGES = {
-    p.relative_to(ROOT).as_posix(): p.read_text("utf-8")
-    for p in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-}
-OPERATOR = PAGES["docs/operator.md"]
 #: Variables of the tests, not of the product.
 TEST_VARIABLES = {"HEADRACE_TEST_BROKER", "HEADRACE_TEST_REDIS", "HEADRACE_TEST_REQUIRE"}
-DEFAULTS = Settings.model_construct()
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def without_blocks(text: str) -> str:
@@ -261,209 +235,6 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {p.name for p in DOCS.iterdir() if f"(docs/{p.name})" not in PAGES["README.md"]} == set()
 
 
-# --- examples ---
-
-EXAMPLES = [(page, n) for page, text in PAGES.items() for n in range(len(blocks(text, "python")))]
-
-
-def example(page: str, n: int) -> str:
-    return blocks(PAGES[page], "python")[n]
-
-
-@pytest.mark.parametrize(("page", "n"), EXAMPLES)
-def test_python_examples_compile(page: str, n: int) -> None:
-    compile(example(page, n), f"{page}, example {n + 1}", "exec")
-
-
-def adapted(code: str, settings: Settings) -> str:
-    """Return an example that talks to the test's broker and topics instead of the default ones."""
-    assert DEFAULTS.brokers in code
-    topics = [s.name for s in Topics(DEFAULTS).specs(DEFAULTS)]
-    code = re.sub(rf'"({"|".join(topics)})"', rf'"{settings.topic_prefix}\1"', code)
-    prefix = f'topic_prefix="{settings.topic_prefix}", ' if settings.topic_prefix else ""
-    return code.replace("Settings(", f"Settings({prefix}").replace(DEFAULTS.brokers, settings.brokers)
-
-
-async def run(code: str) -> str:
-    """Run an example as a program of its own; return what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), 60)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, err.decode()[-2000:]
-    return out.decode()
-
-
-@asynccontextmanager
-async def worker(settings: Settings, *roles: str) -> AsyncIterator[None]:
-    ready, stop = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(run_worker(settings, roles, ready=ready, stop=stop))
-    waiting = asyncio.create_task(ready.wait())
-    try:
-        await asyncio.wait({running, waiting}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
-        assert ready.is_set(), "the worker did not start"
-        yield
-    finally:
-        waiting.cancel()
-        stop.set()
-        await asyncio.wait_for(running, 30)
-
-
-async def read_all(settings: Settings, topic: str) -> list[Any]:
-    found: list[Any] = []
-    for partition in range(settings.partitions):
-        await read_partition(settings, topic, partition, lambda batch: found.extend(batch))
-    return found
-
-
-@pytest.mark.broker
-async def test_the_examples_for_producers_and_callers_run(settings: Settings) -> None:
-    topics = Topics(settings)
-    await create_topics(settings)
-    await run(adapted(example("docs/producer.md", 0), settings))
-    async with worker(settings, "ingest", "aggregate", "serve"):
-        reply = msgspec.json.decode(await run(adapted(example("docs/caller.md", 0), settings)))
-        assert reply.get("error") is None
-        assert "request_id" in reply
-        printed = await run(adapted(example("docs/caller.md", 1), settings))
-        assert printed.startswith("["), printed
-        first, *rest = blocks(PAGES["README.md"], "python")
-        assert rest == []
-        assert "request_id" in msgspec.json.decode(await run(adapted(first, settings)))
-        (shown_row,) = (block for block in blocks(OPERATOR, "python") if "item_state" in block)
-        local = shown_row.replace(DEFAULTS.redis_url, settings.redis_url)
-        printed = await run(local.replace('f"i:', f'f"{settings.topic_prefix}i:'))
-        assert re.search(r"'click': [1-9]", printed), printed
-    assert await read_all(settings, topics.dead_letters) == []
-    states = [r.value for r in await read_all(settings, topics.user_state) if r.value]
-    assert max(unpack(states, user_state.ROW)[0]["n_clicks"]) >= 1, "the event did not count"
-
-
-@pytest.mark.broker
-async def test_the_example_for_dead_letters_runs(topics_made: Settings, sender: Any) -> None:
-    topics = Topics(topics_made)
-
-    class Refused:
-        key, value, offset, timestamp, headers = b"user-1", b"{}", 3, 0, (("a", b"b"),)
-
-    # A broker deletes what is older than the topic keeps.
-    Refused.timestamp = sent = time.time_ns() // 1_000_000 - HOUR_MS
-    letters = [
-        dead_letter(Refused, topics.events, 0, agent="a", reason=reason, field="ts")
-        for reason in ("too_late", "too_late", "too_large")
-    ]
-    await sender.send_keyed(topics.dead_letters, letters)
-    (found,) = (block for block in blocks(OPERATOR, "python") if "read_dead_letter" in block)
-    code = adapted(found, topics_made)
-    code, count = re.subn(r"= set\(\) .*", '= {"too_large"}', code)
-    assert count == 1
-    printed = await run(code)
-    assert [line.split() for line in printed.splitlines()] == [
-        ["2", topics.events, "too_late", "ts"],
-        ["1", topics.events, "too_large", "ts"],
-    ]
-    resent = await read_all(topics_made, topics.events)
-    assert [(r.key, r.value, r.timestamp) for r in resent] == [(b"user-1", b"{}", sent)]
-    assert list(resent[0].headers) == [("a", b"b")]
-
-
 def test_compression_is_read_as_promised() -> None:
     assert "gzip, snappy, lz4 and zstd are read" in PAGES["docs/producer.md"]
     assert all((codec.has_gzip(), codec.has_snappy(), codec.has_lz4(), codec.has_zstd()))
-
-
-# --- the contract for machines ---
-
-
-def documented() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(ASYNCAPI.read_text("utf-8"))
-    return loaded
-
-
-def generated() -> dict[str, Any]:
-    """Return the JSON Schemas of the public messages, from the code."""
-    read = [schemas.Event, schemas.Item, schemas.UserProfile, schemas.RecRequest]
-    public = [*map(nullable, read), schemas.RecReply]  # what is read may have nulls
-    _, components = msgspec.json.schema_components(public, ref_template="#/components/schemas/{name}")
-    return components
-
-
-def test_the_schemas_are_those_of_the_code() -> None:
-    assert documented()["components"]["schemas"] == generated(), "run: python tests/contract/test_docs.py"
-
-
-def test_channels_are_the_public_topics() -> None:
-    topics = Topics(DEFAULTS)
-    public = {topics.events, topics.items, topics.users, topics.requests, topics.dead_letters}
-    specs = {s.name: s for s in topics.specs(DEFAULTS)}
-    channels = {c["address"]: c for c in documented()["channels"].values() if c["address"] is not None}
-    assert set(channels) == public
-    for name, channel in channels.items():
-        kafka = channel["bindings"]["kafka"]
-        config = specs[name].config(Settings())
-        assert kafka["partitions"] == specs[name].partitions
-        assert kafka["topicConfiguration"] == {
-            "cleanup.policy": [config["cleanup.policy"]],
-            "retention.ms": int(config["retention.ms"]),
-        }
-
-
-def references(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(node.get("$ref"), str):
-            yield node["$ref"]
-        for value in node.values():
-            yield from references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from references(value)
-
-
-def test_references_resolve() -> None:
-    document = documented()
-    found = list(references(document))
-    assert len(found) > 15
-    for reference in found:
-        node = document
-        for part in reference.removeprefix("#/").split("/"):
-            assert part in node, reference
-            node = node[part]
-
-
-def test_the_examples_of_the_contract_are_valid_messages() -> None:
-    document = documented()
-    checked = 0
-    for message in document["components"]["messages"].values():
-        for shown_message in message.get("examples", []):
-            name = message["payload"]["$ref"].rpartition("/")[2]
-            msgspec.convert(shown_message["payload"], getattr(schemas, name), strict=True)
-            checked += 1
-    assert checked >= 6
-
-
-def test_dead_letter_headers_are_those_of_the_code() -> None:
-    class Refused:
-        key, value, offset, timestamp, headers = b"k", None, 3, 4, (("h", b"x" * 40_000),)
-
-    written = {name for name, _ in dead_letter(Refused, "events", 0, agent="a", reason="r")[3]}
-    headers = documented()["components"]["messages"]["deadLetter"]["headers"]
-    assert set(headers["properties"]) == written
-    assert set(headers["required"]) == written - {"origin-null", "origin-headers-dropped"}
-
-
-def rewrite_schemas() -> None:
-    """Write the schemas of docs/asyncapi.yaml anew."""
-    marker = "  schemas: # generated\n"
-    head, found, _ = ASYNCAPI.read_text("utf-8").partition(marker)
-    assert found, f"{ASYNCAPI} lacks the line {marker.strip()!r}"
-    body = yaml.safe_dump(generated(), sort_keys=False, allow_unicode=True, width=110)
-    indented = "".join(f"    {line}\n" if line else "\n" for line in body.splitlines())
-    ASYNCAPI.write_text(head + marker + indented, "utf-8")
-
-
-if __name__ == "__main__":
-    rewrite_schemas()
