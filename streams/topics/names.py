@@ -33,9 +33,9 @@ class TopicSpec:
         Bytes by which its largest record may exceed ``max_message_bytes`` of the settings.
     least_bytes
         Largest record that it takes whatever ``max_message_bytes`` is.
-    state
-        Whether only workers write it, and nobody asks when. The broker dates its records: a worker whose
-        clock is hours ahead can write, too.
+    broker_dated
+        Whether only workers write it, and nobody asks when by their clocks. The broker dates its records: a
+        worker whose clock is hours ahead can write, too.
     """
 
     name: str
@@ -44,7 +44,7 @@ class TopicSpec:
     retention_ms: int = 7 * DAY_MS
     room: int = 0
     least_bytes: int = 0
-    state: bool = False
+    broker_dated: bool = False
 
     def config(self, settings: Settings) -> dict[str, str]:
         """Return the broker-side configuration: everything that correctness relies on."""
@@ -53,7 +53,7 @@ class TopicSpec:
             "retention.ms": str(-1 if self.compacted else self.retention_ms),
             "max.message.bytes": str(max(settings.max_message_bytes, self.least_bytes) + self.room),
             # `ts` of an event is compared with the time of sending, so that time must be kept.
-            "message.timestamp.type": "LogAppendTime" if self.state else "CreateTime",
+            "message.timestamp.type": "LogAppendTime" if self.broker_dated else "CreateTime",
             # A record dated years ahead is refused at once, by the broker's clock.
             "message.timestamp.after.max.ms": str(settings.future_ms),
         }
@@ -92,15 +92,15 @@ class Topics:
             TopicSpec(self.items, n, compacted=True),
             TopicSpec(self.users, n, compacted=True),
             TopicSpec(self.requests, n, retention_ms=DAY_MS),
-            TopicSpec(self.replies, n, retention_ms=DAY_MS),
+            TopicSpec(self.replies, n, retention_ms=DAY_MS, broker_dated=True),
             # A dead letter is the original record and more: the largest record of another topic must fit.
-            TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM),
+            TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM, broker_dated=True),
             TopicSpec(self.impressions, n, least_bytes=OWN_BYTES),
-            TopicSpec(self.item_events, n, retention_ms=DAY_MS, least_bytes=OWN_BYTES, state=True),
-            TopicSpec(self.item_features, n, compacted=True, least_bytes=OWN_BYTES, state=True),
-            TopicSpec(self.item_countries, n, compacted=True, least_bytes=OWN_BYTES, state=True),
-            TopicSpec(self.neighbours, n, compacted=True, least_bytes=OWN_BYTES, state=True),
-            TopicSpec(self.user_state, n, compacted=True, least_bytes=OWN_BYTES, state=True),
+            TopicSpec(self.item_events, n, retention_ms=DAY_MS, least_bytes=OWN_BYTES, broker_dated=True),
+            TopicSpec(self.item_features, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
+            TopicSpec(self.item_countries, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
+            TopicSpec(self.neighbours, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
+            TopicSpec(self.user_state, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.examples, n, least_bytes=OWN_BYTES),
-            TopicSpec(self.models, 1, compacted=True, least_bytes=OWN_BYTES, state=True),
+            TopicSpec(self.models, 1, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
         ]
