@@ -140,6 +140,7 @@ class UserStage:
         topics = self.wiring.topics
         if batch.topic == topics.items:
             await self.wiring.bury(FLOW.name, batch, self._check_items(batch))
+            self.partitions.get(batch.partition).seen(batch)  # nothing else is kept of it
             return
         if batch.topic == topics.events:
             await self._part(batch.partition)
@@ -262,13 +263,5 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     catalog = CatalogFollower(max_bytes=wiring.settings.max_event_bytes)
     stage = UserStage(app, wiring, catalog)
     items = Tail(wiring.settings, [wiring.topics.items], partial(catalog.follow, wiring=wiring), name="items")
-    drive(
-        app,
-        wiring,
-        FLOW,
-        stage,
-        ready=items.caught_up.wait,
-        partitions=stage.partitions,
-        stateless=[wiring.topics.items],
-    )
+    drive(app, wiring, FLOW, stage, ready=items.caught_up.wait, partitions=stage.partitions)
     return [items, *stage.store.services(), AssignmentKeeper(stage.partitions)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -49,7 +49,6 @@ def drive(
     stage: Stage,
     ready: Callable[[], Awaitable[Any]] = _ready,
     partitions: StagePartitions[Any] | None = None,
-    stateless: Collection[str] = (),
 ) -> None:
     """Add an agent to the app that applies every batch of its topics to ``stage``.
 
@@ -63,12 +62,10 @@ def drive(
         Awaited before the first batch.
     partitions
         The partitions of a stage with state: it says up to where every topic was applied.
-    stateless
-        Full names of topics of which a stage with state keeps nothing.
     """
     topics = flow.input_topics(wiring.topics)
     if partitions is not None:
-        for topic in set(topics).difference(stateless):
+        for topic in topics:
             known_places(app)[topic] = partial(partitions.place, topic)
 
     @app.agent(batch_topic(app, *topics), name=flow.name)

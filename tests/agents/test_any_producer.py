@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from counting_stage import move_group
 from fresh_topics import make_topics
 from installation import dead_letters, now_ms, producer, publish, read_all, until, worker
 
@@ -128,6 +129,27 @@ async def test_records_without_a_key_or_elsewhere_find_their_user_and_their_item
     moved = {record.key.decode(): record for record in found if origin_of(record)}
     assert sorted(moved) == items
     assert not any(misplaced([r], r.partition, settings.partitions)[0] for r in moved.values())
+
+
+async def test_an_item_elsewhere_is_sent_on_also_when_an_operator_moved_the_group_past_it(
+    settings: Settings,
+) -> None:
+    new = "new-item"
+    wrong = (partition_of(new.encode(), settings.partitions) + 1) % settings.partitions
+
+    async def sent_on() -> list[Any]:
+        return [record for record in await read_all(settings, topics.items) if origin_of(record)]
+
+    async with installation(settings) as (topics, sender):
+        await put(sender, topics.items, wrong, "old-item", Item("old-item", now_ms()))
+        async with worker(settings, ["ingest"]):
+            await publish(sender, topics.events, [(user, click(user, 1, now_ms())) for user in USERS])
+            await until_counted(settings, dict.fromkeys(USERS, 1))
+        await put(sender, topics.items, wrong, new, Item(new, now_ms()))
+        ends = [r.offset + 1 for r in await read_all(settings, topics.items) if r.partition == wrong]
+        await move_group(settings, "ingest", topics.items, {wrong: max(ends)})
+        async with worker(settings, ["ingest"]):
+            await until(sent_on, lambda found: new.encode() in [record.key for record in found])
 
 
 async def test_a_record_that_is_sent_on_twice_counts_once(settings: Settings) -> None:
