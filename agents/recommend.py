@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,13 @@ from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
 from headrace.serving.answering import Answer
 from headrace.serving.mirrors import CountryRows, Mirrors
+from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
 from headrace.serving.requests.misplaced import MisplacedRequests
 from headrace.serving.requests.read import Job, RequestReader
 from headrace.serving.requests.replies import ReplySender
-from headrace.serving.sources.neighbours import Anchors
 from headrace.serving.store.freshness import LOOK_S, Freshness
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
@@ -125,21 +125,32 @@ class ServeStage:
             for record, address, error in rejects
             if address is not None
         ]
-        impressions: list[Impression] = []
         for start in range(0, len(jobs), CHUNK):
-            chunk = jobs[start : start + CHUNK]
-            answers = await self._answer(chunk)
-            for (_, record, address), answer in zip(chunk, answers, strict=True):
-                reply = Sent(record, self._reply(address, answer.reply))
-                sent.append(reply)
-                if answer.impression is None:
-                    continue
-                if self._replies.knows(address.topic, address.partition):
-                    impressions.append(answer.impression)
-                else:  # the reply topic may not exist: write the impression when the reply is acknowledged
-                    reply.impression = answer.impression
-        await self._log(impressions)
+            sent += await self._chunk(jobs[start : start + CHUNK])
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
+        return sent
+
+    async def _chunk(self, chunk: list[Job]) -> list[Sent]:
+        """Answer requests together; every reply is on its way before the next list is made.
+
+        What no caller waits for, the impressions, is made and written after the last reply.
+        """
+        sent: list[Sent] = []
+        shown: list[tuple[Sent, ReplyAddress, Answer]] = []
+        async for (_, record, address), answer in self._answers(chunk):
+            reply = Sent(record, self._reply(address, answer.reply))
+            sent.append(reply)
+            shown.append((reply, address, answer))
+            await asyncio.sleep(0)  # lets the reply go out
+        impressions: list[Impression] = []
+        for reply, address, answer in shown:
+            if answer.impression is None:
+                continue
+            if self._replies.knows(address.topic, address.partition):
+                impressions.append(answer.impression)
+            else:  # the reply topic may not exist: write the impression when the reply is acknowledged
+                reply.impression = answer.impression
+        await self._log(impressions)
         return sent
 
     def _refused(self, batch: RecordBatch) -> set[int]:
@@ -167,17 +178,19 @@ class ServeStage:
         await self._log(seen)
         await self.wiring.bury(FLOW.name, batch, lost)
 
-    async def _answer(self, chunk: list[Job]) -> list[Answer]:
+    async def _answers(self, chunk: list[Job]) -> AsyncIterator[tuple[Job, Answer]]:
+        """Yield the answer to each request, as soon as it is made; all share reads of the online store."""
         rec = self.recommender
         users, missing = await self._rows("u", [hash64(r.user_id) for r, _, _ in chunk], user_state.ROW)
         now = self.wiring.clock.now_ms()
+        rec.tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
         wanted = [self._anchors(r, u, t) for (r, _, _), u, t in zip(chunk, users, times, strict=True)]
         distinct = sorted({item for items in wanted for item in items})
         rows, missing_n = await self._rows("n", distinct, neighbours.ROW)
         by_item = dict(zip(distinct, rows, strict=True))
-        out = []
-        for (request, record, _), user, items, at in zip(chunk, users, wanted, times, strict=True):
+        for job, user, items, at in zip(chunk, users, wanted, times, strict=True):
+            request, record, _ = job
             if self.wiring.clock.now_ms() - record.timestamp > request.deadline_ms:
                 answer = self._popular(request, user, at, "deadline")
             else:
@@ -185,9 +198,7 @@ class ServeStage:
             lacking = [*missing, *missing_n, *self._outdated(request, items)]
             answer.reply.degraded += dict.fromkeys(lacking)
             answer.reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
-            out.append(answer)
-        rec.hot.expire(min(now, max(record.timestamp for _, record, _ in chunk)))
-        return out
+            yield job, answer
 
     def _outdated(self, request: RecRequest, anchors: list[int]) -> list[str]:
         """Return what the online store may have no or old rows of: of this user, of some of the anchors."""

@@ -2,74 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
 from headrace.models.features.spec import POSITION, SPEC
 from headrace.models.state import items as item_state
-from headrace.serving import explain
-from headrace.serving.catalog import Catalog
-from headrace.serving.context import UserRow
+from headrace.serving.explain import why
+from headrace.serving.pipeline.pipeline import Pipeline, Pool
+from headrace.serving.pipeline.query import Query
 from headrace.serving.ranking import Ranked
-from headrace.serving.retriever import Pool
-from headrace.serving.sources.neighbours import Anchors
-from headrace.streams.messages.schemas import Impression, RecItem, RecReply, RecRequest
-
-#: The user likes a category with more than this affinity.
-_LIKED = 0.5
+from headrace.streams.messages.schemas import Impression, RecItem, RecReply
 
 
-@dataclass(slots=True)
 class Answer:
-    """The reply, and the impression to log (None: nothing was shown, or the list is not for training)."""
+    """The reply, and the impression to log once the reply is on its way.
 
-    reply: RecReply
-    impression: Impression | None
+    Parameters
+    ----------
+    reply
+        The reply.
+    shown
+        Makes the impression. None: nothing was shown, or the list is not for training.
+    """
+
+    def __init__(self, reply: RecReply, shown: Callable[[], Impression] | None = None) -> None:
+        self.reply = reply
+        self._shown = shown
+        self._impression: Impression | None = None
+
+    @property
+    def impression(self) -> Impression | None:
+        """The impression; it is made when first asked for."""
+        if self._shown is not None:
+            self._impression, self._shown = self._shown(), None
+        return self._impression
 
 
-def ranked_items(
-    catalog: Catalog, request: RecRequest, user: UserRow | None, ranked: Ranked
-) -> list[RecItem]:
+def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     """Return the reply's items, in the order of the list."""
-    liked = _liked(user) if request.explain and user is not None else set()
+    explain, pool, slate = ranked.query.request.explain, ranked.pool, ranked.slate
     out = []
-    for j, i in enumerate(ranked.slate.chosen.tolist()):
+    for j, i in enumerate(slate.chosen.tolist()):
         score = round(float(ranked.score[i]), 6)
-        explored = bool(ranked.slate.explored[j])
-        why = (
-            explain.why(ranked.pool, i, explored, ranked.anchors, catalog, liked) if request.explain else None
-        )
+        explored = bool(slate.explored[j])
         out.append(
             RecItem(
-                item_id=catalog.id_of(int(ranked.pool.candidates.items[i])),
+                item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
                 score=score,
                 objectives={"click": score},
-                sources=ranked.pool.sources(i),
+                sources=pool.sources(i),
                 explored=explored,
-                propensity=round(float(ranked.slate.propensity[j]), 9),
-                why=why,
+                propensity=round(float(slate.propensity[j]), 9),
+                why=why(pipeline, ranked.query, pool, i, explored) if explain else None,
             )
         )
     return out
 
 
-def _liked(user: UserRow) -> set[int]:
-    """Return the categories the user has shown a taste for or has named in the profile."""
-    row = user[0]
-    return (set(row["cat"][row["cat_w"] > _LIKED].tolist()) | set(row["preferred"].tolist())) - {0}
-
-
-def impression(request: RecRequest, ranked: Ranked, reply: RecReply, now: int) -> Impression:
+def impression(ranked: Ranked, reply: RecReply) -> Impression:
     """Return the log record of a shown list, with the features by which each slot was ranked."""
-    chosen = ranked.slate.chosen
+    request, chosen = ranked.query.request, ranked.slate.chosen
     shown = ranked.features[chosen].copy()
     shown[:, POSITION] = np.arange(len(chosen))
     return Impression(
         request_id=request.request_id,
         user_id=request.user_id,
         surface=request.surface,
-        ts=now,
+        ts=ranked.query.now,
         country=request.context.country,
         device=request.context.device,
         ranker=reply.model.ranker if reply.model else "",
@@ -84,26 +84,25 @@ def impression(request: RecRequest, ranked: Ranked, reply: RecReply, now: int) -
     )
 
 
-def popular_items(catalog: Catalog, request: RecRequest, pool: Pool, now: int) -> list[RecItem]:
+def popular_items(pipeline: Pipeline, query: Query, pool: Pool) -> list[RecItem]:
     """Return a pool's items, those with the most clicks of the last hour first, then of all time.
 
-    Items that the user clicked lately come last.
+    Items that rest come last.
     """
     stats = pool.candidates.stats
-    clicks = item_state.WINDOWS.read_one(stats, now, "1h", "click")
+    clicks = item_state.WINDOWS.read_one(stats, query.now, "1h", "click")
     ever = item_state.COUNTS.totals(stats, "click").astype(np.int64)
     order = np.lexsort((-ever, -clicks))
     order = np.concatenate([order[~np.isin(order, pool.repeated)], pool.repeated])
-    nothing = Anchors()
     return [
         RecItem(
-            item_id=catalog.id_of(int(pool.candidates.items[i])),
+            item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
             score=float(clicks[i]),
             objectives={},
             sources=pool.sources(i),
             explored=False,
             propensity=1.0,
-            why=explain.why(pool, i, False, nothing, catalog, set()) if request.explain else None,
+            why=why(pipeline, query, pool, i, False) if query.request.explain else None,
         )
         for i in order.tolist()
     ]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM, item_vector
+from headrace.serving.index.newest import Newest
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Item
-from headrace.streams.tables.rows import RowTable
+from headrace.streams.tables.rows import Rows, RowTable
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
@@ -23,6 +27,8 @@ ROW = np.dtype(
         ("published", "<i8"),
         ("min_age", "<i2"),
         ("rules", "?"),  # the item has country rules
+        ("blocked", "?"),  # the item has a flag that is not shown here
+        ("language", "<u8"),
         ("boost", "<f4"),
         ("vector", "<f4", (DIM,)),
     ]
@@ -32,10 +38,23 @@ _BLANK["boost"] = 1
 
 
 class Catalog:
-    """The items, by the hash of their id. A withdrawn item is removed."""
+    """The items, by the hash of their id. A withdrawn item is removed.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    blocked_flags
+        Items with one of these flags are marked as blocked.
+
+    Attributes
+    ----------
+    newest
+        The newest items, of all and by creator and category.
+    """
+
+    def __init__(self, blocked_flags: Collection[str] = ()) -> None:
         self.table = RowTable(ROW, _BLANK[()])
+        self.newest = Newest()
+        self._blocked_flags = frozenset(blocked_flags)
         self._ids: dict[int, str] = {}
         self._titles: dict[int, str] = {}
         self._names: dict[int, str] = {}
@@ -63,7 +82,10 @@ class Catalog:
         data["min_age"][row] = item.min_age
         data["boost"][row] = item.boost
         data["rules"][row] = bool(item.countries or item.blocked_countries)
+        data["blocked"][row] = not self._blocked_flags.isdisjoint(item.flags)
+        data["language"][row] = hash64(item.language)
         data["vector"][row] = item_vector(item)
+        self.newest.put(key, item.published_ts, int(data["category"][row]), int(data["creator"][row]))
         self._ids[key] = item.item_id
         self._titles[key] = item.title
         for text in (item.category, item.creator_id):
@@ -95,6 +117,7 @@ class Catalog:
         key = hash64(item_id)
         self.check_id(key, item_id)
         self.table.drop([key])
+        self.newest.drop(key)
         for held in (self._ids, self._titles, self._allowed, self._blocked):
             held.pop(key, None)
         return key
@@ -103,9 +126,20 @@ class Catalog:
         """Return an item's id."""
         return self._ids[key]
 
-    def title_of(self, key: int) -> str:
-        """Return an item's title, else its id."""
-        return self._titles.get(key) or self._ids.get(key, "an item")
+    def find(self, keys: U64) -> Rows:
+        """Return the row of each item, int64 ``(n,)``; -1 where the catalogue has no such item."""
+        return self.table.find(keys)
+
+    def column(self, name: str, rows: Rows) -> Any:
+        """Return one field of ``ROW`` of these rows, ``(n, ...)``; no row may be -1."""
+        return self.table.data[name][rows]
+
+    def title_of(self, key: int, default: str | None = None) -> str:
+        """Return an item's title; without one ``default``, or its id."""
+        title = self._titles.get(key, "")
+        if title or default is not None:
+            return title or str(default)
+        return self._ids.get(key, "an item")
 
     def name_of(self, key: int) -> str:
         """Return the text of a category or creator, empty when unknown."""

@@ -51,27 +51,6 @@ def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
     return country or int(user_state.country_of(user)[0]), int(user[0]["age"])
 
 
-def excluded(request: RecRequest) -> list[int]:
-    """Return the items that must not be shown: those the request excludes, and the open item."""
-    out = [hash64(i) for i in request.exclude]
-    if request.item_id:
-        out.append(hash64(request.item_id))
-    return out
-
-
-def clicked_lately(user: UserRow | None, now: int, repeat_after_ms: int) -> list[int]:
-    """Return the items that the user clicked less than ``repeat_after_ms`` ago, each once.
-
-    The item whose last click is longest ago comes first.
-    """
-    if user is None:
-        return []
-    last: dict[int, int] = {}
-    for item, time in zip(*user_state.recent_items(user[0]), strict=True):
-        last[item] = max(time, last.get(item, time))
-    return sorted((i for i, t in last.items() if now - t < repeat_after_ms), key=last.__getitem__)
-
-
 def request_context(
     catalog: Catalog, request: RecRequest, user: UserRow | None, anchors: list[int], country: int, now: int
 ) -> RequestContext:
@@ -99,12 +78,12 @@ def request_context(
 def _taste_vector(catalog: Catalog, user: UserRow) -> F32:
     """Return the mean vector of the user's clicks, else of their preferences, float32 ``(DIM,)``."""
     recent, _ = user_state.recent_items(user[0])
-    rows = catalog.table.find(recent)
+    rows = catalog.find(np.array(recent, np.uint64))
     rows = rows[rows >= 0]
     if not len(rows):
         names = [catalog.name_of(int(k)) for k in user[0]["preferred"] if k]
         return category_vector([n for n in names if n])
-    mean: F32 = catalog.table.data["vector"][rows].mean(0)
+    mean: F32 = catalog.column("vector", rows).mean(0)
     return mean
 
 

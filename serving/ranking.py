@@ -1,18 +1,18 @@
-"""Scores from features: by the ranker, else the online model, else a fixed blend; then the items' boosts."""
+"""Scores of the candidates, and the ranked list with all that the reply, the log and the evaluation need."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.features.spec import ONLINE, SPEC
-from headrace.models.learning.online import OnlineWeights
-from headrace.models.learning.ranker import Ranker
+from headrace.serving.pipeline.guard import Guarded
+from headrace.serving.pipeline.parts import Scorer
+from headrace.serving.pipeline.pipeline import Pool
+from headrace.serving.pipeline.query import Query
 from headrace.serving.rerank.slate import Slate
-from headrace.serving.retriever import Pool
-from headrace.serving.sources.neighbours import Anchors
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -20,38 +20,44 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class Ranked:
-    """A ranked list with its features and scores, for the reply, the log and the evaluation."""
+    """A ranked list with its features and scores."""
 
+    query: Query
     pool: Pool
     features: F32  # (n_candidates, len(SPEC))
     score: F64  # (n_candidates,)
     slate: Slate
-    anchors: Anchors
-    degraded: list[str] = field(default_factory=list)
+    degraded: list[str]
 
 
-def score(features: F32, ranker: Ranker | None, online: OnlineWeights | None) -> tuple[F64, list[str]]:
-    """Score with the best model available.
+def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]) -> tuple[F64, list[str]]:
+    """Score with the first scorer that can.
 
     Parameters
     ----------
+    scorers
+        The best one first. One that fills a feature runs in any case, before the others.
     features
-        float32 ``(n, len(SPEC))``. The online model's score is written into its column: the ranker reads it.
-    ranker, online
-        The models in use, None while there is none.
+        float32 ``(n, len(SPEC))``.
+    left_out
+        Gets the labels of the scorers that failed.
 
     Returns
     -------
-    Scores, float64 ``(n,)``, and the names of the models that are missing.
+    Scores, float64 ``(n,)``, zeros when no scorer can; and the names of the scorers that have no model.
     """
-    missing = [name for name, model in (("ranker", ranker), ("online", online)) if model is None]
-    if online is not None and len(features):
-        features[:, ONLINE] = online.predict(features)
-    if ranker is not None:
-        return ranker.predict(features), missing
-    if online is not None:
-        return features[:, ONLINE].astype(np.float64), missing
-    return blend(features), missing
+    ready = [s for s in scorers if s.part.ready()]
+    done = {s.label: s.run(_score(features), left_out) for s in ready if s.part.fills_feature}
+    missing = [s.part.name for s in scorers if not s.part.ready()]
+    for scorer in ready:
+        found = done[scorer.label] if scorer.label in done else scorer.run(_score(features), left_out)
+        if found is not None:
+            return found, missing
+    return np.zeros(len(features)), missing
+
+
+def _score(features: F32) -> Callable[[Scorer], F64]:
+    return lambda scorer: scorer.score(features)
 
 
 def boosted(scores: F64, boost: F64) -> F64:
@@ -60,32 +66,4 @@ def boosted(scores: F64, boost: F64) -> F64:
     A ranker's raw scores may be negative; those are divided, so that a boost above 1 lifts them too.
     """
     out: F64 = np.where(scores > 0, scores * boost, scores / np.maximum(boost, 1e-6))
-    return out
-
-
-_NEXT, _TOGETHER, _SHARE, _VECTOR, _AFFINITY, _AGE = (
-    SPEC.index(n)
-    for n in (
-        "next_share",
-        "together_score",
-        "item_click_share_1h",
-        "vector_user",
-        "category_affinity",
-        "item_age_h",
-    )
-)
-
-
-def blend(features: F32) -> F64:
-    """Return the scores used without any model, float64 ``(n,)``: pairs, popularity, content, freshness."""
-    together = features[:, _TOGETHER]
-    total = float(together.sum()) or 1.0
-    out: F64 = (
-        0.5 * features[:, _NEXT].astype(np.float64)
-        + 0.5 * together / total
-        + 0.5 * features[:, _SHARE]
-        + 0.05 * features[:, _VECTOR]
-        + 0.05 * features[:, _AFFINITY]
-        - 1e-4 * features[:, _AGE]
-    )
     return out

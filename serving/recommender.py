@@ -1,6 +1,8 @@
-"""Answers one request: candidates, features, ranking, re-ranking. Pure: state and time in, an answer out."""
+"""Answers one request: candidates, features, scores, re-ranking. Pure: state and time in, an answer out."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +16,22 @@ from headrace.serving.answering import Answer, impression, popular_items, ranked
 from headrace.serving.catalog import Catalog
 from headrace.serving.context import UserRow
 from headrace.serving.index.hot import HotIndex
+from headrace.serving.pipeline.pairs import Anchors, Pairs
+from headrace.serving.pipeline.pipeline import Pipeline, Pool
+from headrace.serving.pipeline.query import Models, Query, ServingData
 from headrace.serving.policy import Policy
 from headrace.serving.ranking import Ranked, boosted, score
 from headrace.serving.rerank.slate import Slate, rerank
-from headrace.serving.retriever import Budget, Pool, Retriever
-from headrace.serving.sources.neighbours import Anchors
 from headrace.serving.sources.trending import Trending
 from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import ModelInfo, RecReply, RecRequest
+from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 
-F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+#: A list is made again at most this often because a late filter removed items from it.
+_REFILLS = 3
 
 
 class Recommender:
@@ -37,8 +43,6 @@ class Recommender:
         How lists are made.
     hot_ms
         Age, in ms, at which an item leaves the hot index.
-    budget
-        How many candidates each source may propose; the defaults when None.
     refresh_ms
         How long the popular lists are kept, ms of event time.
     stats
@@ -46,8 +50,15 @@ class Recommender:
 
     Attributes
     ----------
-    ranker, online
-        The models in use, None while there is none.
+    data
+        What the parts of the pipeline read.
+    pipeline
+        The parts.
+
+    Raises
+    ------
+    ConfigError
+        When the policy names a part that does not exist.
     """
 
     def __init__(
@@ -55,22 +66,95 @@ class Recommender:
         policy: Policy,
         *,
         hot_ms: int = 48 * HOUR_MS,
-        budget: Budget | None = None,
         refresh_ms: int = 1000,
         stats: ItemState | None = None,
     ) -> None:
-        self.policy = policy
-        self.catalog = Catalog()
-        self.stats = stats or ItemState()
-        self.hot = HotIndex(hot_ms)
-        self.trending = Trending(self.stats, refresh_ms)
-        self.retriever = Retriever(self.catalog, self.stats, self.trending, self.hot, budget)
-        self.ranker: Ranker | None = None
-        self.online: OnlineWeights | None = None
+        stats = stats or ItemState()
+        self.data = ServingData(
+            Catalog(policy.blocked_flags),
+            stats,
+            Trending(stats, refresh_ms),
+            HotIndex(hot_ms),
+            policy,
+            Models(),
+        )
+        self.pipeline = Pipeline(self.data)
+
+    @property
+    def policy(self) -> Policy:
+        """How lists are made. Which parts are used is decided at the start."""
+        return self.data.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self.data.policy = policy
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items."""
+        return self.data.catalog
+
+    @property
+    def stats(self) -> ItemState:
+        """Item rows and country rows."""
+        return self.data.stats
+
+    @property
+    def trending(self) -> Trending:
+        """Popular lists."""
+        return self.data.trending
+
+    @property
+    def hot(self) -> HotIndex:
+        """Vector search over new items."""
+        return self.data.hot
+
+    @property
+    def ranker(self) -> Ranker | None:
+        """The ranker in use, None while there is none."""
+        return self.data.models.ranker
+
+    @ranker.setter
+    def ranker(self, ranker: Ranker | None) -> None:
+        self.data.models.ranker = ranker
+
+    @property
+    def online(self) -> OnlineWeights | None:
+        """The online model in use, None while there is none."""
+        return self.data.models.online
+
+    @online.setter
+    def online(self, online: OnlineWeights | None) -> None:
+        self.data.models.online = online
+
+    def tick(self, now: int) -> None:
+        """Bring up to date what follows the time; ``now`` is that of this process, ms, not of a request."""
+        self.trending.refresh(now)
+        self.hot.expire(now)
 
     def anchors_for(self, request: RecRequest, user: UserRow | None, now: int) -> list[int]:
         """Return the items whose neighbour rows this request needs, newest first."""
         return context.anchors_for(request, user, now, self.policy.session_gap_ms)
+
+    def query(
+        self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int, limit: int
+    ) -> Query:
+        """Return what the parts of the pipeline read of a request; at most ``limit`` candidates."""
+        country, age = context.place_and_age(request, user)
+        known = context.request_context(self.catalog, request, user, anchors.items, country, now)
+        return Query(
+            request=request,
+            now=now,
+            user=user,
+            anchors=anchors,
+            pairs=Pairs.of(anchors.rows),
+            country=country,
+            age=age,
+            context=known,
+            interests=context.interests(known),
+            limit=limit,
+            wanted=request.n,
+        )
 
     def rank(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Ranked:
         """Return the ranked list for a request, before it is turned into a reply.
@@ -86,70 +170,69 @@ class Recommender:
         now
             Time asked, ms.
         """
-        p = self.policy
-        country, _ = context.place_and_age(request, user)
-        known = context.request_context(self.catalog, request, user, anchors.items, country, now)
-        limit = max(p.candidates, request.n)
-        pool = self._gather(request, user, anchors, context.interests(known), now, limit)
-        features = assemble(user, pool.candidates, known)
-        scores, degraded = score(features, self.ranker, self.online)
-        boost = self.catalog.table.data["boost"][pool.catalog_rows].astype(np.float64)
-        scores = boosted(scores, boost)
-        if len(pool.repeated):
-            degraded = [*degraded, "repeated"]
-        return Ranked(pool, features, scores, self._slate(request, pool, scores), anchors, degraded)
+        query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n))
+        pool = self.pipeline.gather(query)
+        features = assemble(user, pool.candidates, query.context)
+        scores, missing = score(self.pipeline.scorers, features, query.left_out)
+        scores = boosted(scores, self.catalog.column("boost", pool.catalog_rows).astype(np.float64))
+        slate = self._slate(query, pool, scores)
+        repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
+        return Ranked(query, pool, features, scores, slate, [*missing, *repeated, *query.left_out])
 
-    def _slate(self, request: RecRequest, pool: Pool, scores: F64) -> Slate:
-        """Return the list: the best candidates first, then those the user clicked lately."""
-        vectors, how = pool.candidates.vectors, self.policy
-        fresh = np.delete(np.arange(len(scores)), pool.repeated) if len(pool.repeated) else None
+    def _slate(self, query: Query, pool: Pool, scores: F64) -> Slate:
+        """Return the list; the places of items that a late filter removes are filled again."""
+        n, out = query.request.n, np.zeros(len(scores), bool)
+        for _ in range(_REFILLS):
+            slate = self._list(query, pool, scores, np.flatnonzero(~out))
+            must, should = self.pipeline.late(query, pool.candidates.items[slate.chosen])
+            out[slate.chosen[~must]] = True
+            spare = max(0, int(np.count_nonzero(~out)) - n)
+            put_off = slate.chosen[must & ~should][:spare]  # only as many as can be replaced
+            out[put_off] = True
+            if must.all() and not len(put_off):
+                return slate
+        slate = self._list(query, pool, scores, np.flatnonzero(~out))
+        must, _ = self.pipeline.late(query, pool.candidates.items[slate.chosen])
+        return slate.where(must)
+
+    def _list(self, query: Query, pool: Pool, scores: F64, places: I64) -> Slate:
+        """Return the list of the candidates at ``places``: the best first, then what rested."""
+        last = pool.repeated[np.isin(pool.repeated, places)]
+        fresh = places if not len(last) else places[~np.isin(places, last)]
+        how = self.policy
         slate = rerank(
-            scores if fresh is None else scores[fresh],
-            vectors if fresh is None else vectors[fresh],
-            request.n,
+            scores[fresh],
+            pool.candidates.vectors[fresh],
+            query.request.n,
             mmr_lambda=how.mmr_lambda,
             epsilon=how.epsilon,
-            rng=np.random.default_rng(hash64(request.request_id)),  # the same request gets the same list
+            # the same request gets the same list
+            rng=np.random.default_rng(hash64(query.request.request_id)),
         )
-        return slate if fresh is None else slate.followed_by(pool.repeated, fresh)
-
-    def _gather(
-        self,
-        request: RecRequest,
-        user: UserRow | None,
-        anchors: Anchors,
-        interests: list[F32],
-        now: int,
-        limit: int,
-    ) -> Pool:
-        country, age = context.place_and_age(request, user)
-        return self.retriever.gather(
-            anchors,
-            interests,
-            exclude=context.excluded(request),
-            clicked=context.clicked_lately(user, now, self.policy.repeat_after_ms),
-            country=country,
-            age=age,
-            now=now,
-            limit=limit,
-            wanted=request.n,
-        )
+        return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
     def answer(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Answer:
-        """Return the reply and its impression.
+        """Return the reply; its impression is made when it is asked for.
 
         ``degraded`` has "candidates" when no item may be shown. It has "repeated" when the list ends with
-        items that the user clicked lately, because there were too few others.
+        items that rest, because there were too few others. It has the parts that were left out.
         """
         ranked = self.rank(request, user, anchors, now)
         model = ModelInfo(
             ranker=self.ranker.version if self.ranker else "",
             online=self.online.version if self.online else "",
         )
-        items = ranked_items(self.catalog, request, user, ranked)
+        items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]
         reply = RecReply(request.request_id, items, model, list(degraded))
-        return Answer(reply, impression(request, ranked, reply, now) if items else None)
+        if not items:
+            return Answer(reply)
+
+        def shown() -> Impression:
+            self.pipeline.shown(ranked.pool.mask[ranked.slate.chosen])
+            return impression(ranked, reply)
+
+        return Answer(reply, shown)
 
     def popular(self, request: RecRequest, now: int, reason: str, user: UserRow | None = None) -> Answer:
         """Return the cheapest list: popular items, the same for all users, and not logged for training.
@@ -166,7 +249,10 @@ class Recommender:
             The user's row ``(1,)`` if it was read. It does not change the order, but filters the items: by
             country, age, and recent clicks.
         """
-        pool = self._gather(request, user, Anchors(), [], now, request.n)
-        items = popular_items(self.catalog, request, pool, now)
-        degraded = [reason, *(["repeated"] if len(pool.repeated) else []), *([] if items else ["candidates"])]
-        return Answer(RecReply(request.request_id, items, ModelInfo(), degraded), None)
+        query = replace(self.query(request, user, Anchors(), now, request.n), interests=[])
+        pool = self.pipeline.gather(query)
+        items = popular_items(self.pipeline, query, pool)
+        degraded = [reason, *(["repeated"] if len(pool.repeated) else []), *query.left_out]
+        return Answer(
+            RecReply(request.request_id, items, ModelInfo(), degraded if items else [*degraded, "candidates"])
+        )

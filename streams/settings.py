@@ -109,6 +109,18 @@ class Settings(BaseSettings):
     candidates: int = Field(500, ge=1, le=5000)
     epsilon: float = Field(0.02, ge=0, le=1, description="share of slots given to a random candidate")
     mmr_lambda: float = Field(0.9, ge=0, le=1, description="1 = relevance only, 0 = diversity only")
+    parts: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="parts of the pipeline on, off, or a source's size: source:hot=100,filter:language=off",
+    )
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="more parts, module:Class, comma-separated"
+    )
+    part_ms: float = Field(25.0, gt=0, description="a part that takes longer again and again is left out")
+    candidates_ms: float = Field(60.0, gt=0, description="after it, the sources not asked yet are left out")
+    blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="items with one of these flags are not shown"
+    )
     redis_read_ms: int = Field(50, ge=1, description="longest wait for one read of the online store")
 
     # Learning
@@ -141,7 +153,20 @@ class Settings(BaseSettings):
             raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
         return ",".join(addresses)
 
-    @field_validator("reply_topics", mode="before")
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        """Parse a JSON object, or name=value pairs separated by commas."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("{"):
+            return json.loads(value)
+        pairs = [word.partition("=") for word in value.split(",") if word.strip()]
+        if wrong := [name for name, equals, _ in pairs if not equals]:
+            raise ValueError(f"write name=value, comma-separated: {wrong[0].strip()!r} has no value")
+        return {name.strip(): setting.strip() for name, _, setting in pairs}
+
+    @field_validator("reply_topics", "plugins", "blocked_flags", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         """Parse a JSON list, or words separated by commas."""

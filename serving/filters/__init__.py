@@ -1,1 +1,1 @@
-"""Rules that a candidate must pass to be shown, one file a rule. See docs/architecture.md."""
+"""What must not be shown, one file a rule. See docs/parts.md."""

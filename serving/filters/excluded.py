@@ -1,20 +1,26 @@
-"""Rule: an item the request excludes is not shown."""
+"""Filter: the items that the request excludes, and the open item."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-U64 = npt.NDArray[np.uint64]
+from headrace.serving.pipeline.parts import Filter
+from headrace.serving.pipeline.query import Found, Query
+from headrace.streams.messages.ids import hash_many
 
 
-def not_excluded(keys: U64, exclude: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Return which of ``keys`` (distinct, ascending) are not in ``exclude`` and not 0, bool ``(n,)``."""
-    out = np.ones(len(keys), bool)
-    if len(keys):
-        gone = np.array([0, *exclude], np.uint64)
-        at = np.minimum(np.searchsorted(keys, gone), len(keys) - 1)
-        out[at[keys[at] == gone]] = False
-    return out
+class Excluded(Filter):
+    """Not what the caller does not want."""
+
+    name = "excluded"
+    required = True
+
+    def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
+        """Return which items the request does not exclude, bool ``(n,)``."""
+        out = np.ones(len(found), bool)
+        if len(found):
+            gone = hash_many([*query.request.exclude, query.request.item_id])
+            at = np.minimum(np.searchsorted(found.keys, gone), len(found) - 1)
+            out[at[found.keys[at] == gone]] = False
+        return out

@@ -1,15 +1,22 @@
-"""Rule: an item is shown from its time of publication on."""
+"""Filter: only items of the catalogue, from their time of publication on. A withdrawn item is not in it."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.serving.catalog import Catalog
-from headrace.streams.tables.rows import Rows
+from headrace.serving.pipeline.parts import Filter
+from headrace.serving.pipeline.query import Found, Query
 
 
-def published(catalog: Catalog, rows: Rows, now: int) -> npt.NDArray[np.bool_]:
-    """Return which rows of the catalogue are published at ``now`` (ms), bool ``(n,)``."""
-    out: npt.NDArray[np.bool_] = catalog.table.data["published"][rows] <= now
-    return out
+class Published(Filter):
+    """Neither withdrawn nor ahead of its time."""
+
+    name = "published"
+    required = True
+
+    def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
+        """Return which items are out at the time asked, bool ``(n,)``."""
+        out = found.rows >= 0
+        out[out] = self.data.catalog.column("published", found.rows[out]) <= query.now
+        return out

@@ -24,12 +24,12 @@ from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import UserState, item_events
 from headrace.serving.answering import Answer
 from headrace.serving.context import UserRow
+from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.prequential.learning import Learning
 from headrace.serving.prequential.score import Score
 from headrace.serving.ranking import Ranked
 from headrace.serving.recommender import Recommender
-from headrace.serving.sources.neighbours import Anchors
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, event_columns
 from headrace.streams.messages.files import Click
 from headrace.streams.messages.ids import hash64, hash_many
@@ -116,6 +116,7 @@ class Prequential:
         )
         row = self.users.table.row(hash64(click.user))
         user = self.users.table.data[row : row + 1] if row >= 0 else None
+        self.recommender.tick(click.ts)
         items = self.recommender.anchors_for(request, user, click.ts)
         return self.recommender.answer(request, user, Anchors(items, self._neighbour_rows(items)), click.ts)
 

@@ -26,6 +26,10 @@ class Slate:
     propensity: npt.NDArray[np.float64]
     explored: npt.NDArray[np.bool_]
 
+    def where(self, keep: npt.NDArray[np.bool_]) -> Slate:
+        """Return the slots chosen by a mask ``(n,)``."""
+        return Slate(self.chosen[keep], self.propensity[keep], self.explored[keep])
+
     def followed_by(self, last: I64, places: I64) -> Slate:
         """Return the list with the candidates ``last`` at its end, in this order and certain.
 

@@ -55,6 +55,7 @@ def test_the_cheapest_list() -> None:
     for n in range(10):
         for k in range(10 - n):
             world.click(f"u{k}", n, T0)
+    world.recommender.tick(T0)
     answer = world.recommender.popular(request(n=30, exclude=["i2"], explain=True), T0, "deadline")
     ids = [i.item_id for i in answer.reply.items]
     assert ids[:5] == ["i0", "i1", "i3", "i4", "i5"]

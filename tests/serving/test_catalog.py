@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pools import allowed as allowed_rows
 from worlds import item
 
 from headrace.models.embeddings import item_vector
 from headrace.serving.catalog import Catalog
-from headrace.serving.filters import audience
 from headrace.streams.messages.ids import hash64
 
 
@@ -52,7 +52,7 @@ def test_a_new_version_replaces_the_old_one_whole() -> None:
     row = catalog.table.row(key)
     assert catalog.table.data["boost"][row] == 1
     assert catalog.table.data["category"][row] == hash64("film")
-    assert audience.allowed(catalog, np.array([row]), 0, -1).all(), "the rules of the old version are gone"
+    assert allowed_rows(catalog, np.array([row]), 0, -1).all(), "the rules of the old version are gone"
     assert len(catalog) == 1
 
 
@@ -61,10 +61,10 @@ def test_rules_of_the_old_version_do_not_mix_with_the_new() -> None:
     catalog.put(item(1, blocked_countries=["US"]))
     key = catalog.put(item(1, countries=["US"]))
     row = np.array([catalog.table.row(key)])
-    assert audience.allowed(catalog, row, hash64("US"), -1).all()
+    assert allowed_rows(catalog, row, hash64("US"), -1).all()
     catalog.put(item(1, blocked_countries=["BR"]))
-    assert audience.allowed(catalog, row, hash64("DE"), -1).all()
-    assert not audience.allowed(catalog, row, hash64("BR"), -1).any()
+    assert allowed_rows(catalog, row, hash64("DE"), -1).all()
+    assert not allowed_rows(catalog, row, hash64("BR"), -1).any()
 
 
 def test_a_withdrawn_item_is_forgotten() -> None:
@@ -75,7 +75,7 @@ def test_a_withdrawn_item_is_forgotten() -> None:
     assert catalog.vector(key) is None
     assert catalog.title_of(key) == "an item"
     again = catalog.put(item(1))
-    assert audience.allowed(catalog, np.array([catalog.table.row(again)]), 0, -1).all()
+    assert allowed_rows(catalog, np.array([catalog.table.row(again)]), 0, -1).all()
 
 
 def test_ids_of_what_is_gone_are_an_error() -> None:

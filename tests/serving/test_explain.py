@@ -1,29 +1,30 @@
 from __future__ import annotations
 
+from pools import gather
 from strategies import T0
-from worlds import World, item, request
+from worlds import World, here, item, request
 
 from headrace.serving.explain import why
-from headrace.serving.retriever import Pool
-from headrace.serving.sources.names import SOURCES
-from headrace.serving.sources.neighbours import Anchors
-from headrace.streams.settings import HOUR_MS
+from headrace.serving.pipeline.pairs import Anchors
+from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 
-def made() -> tuple[Pool, World]:
-    world = World(3)
-    pool = world.recommender.retriever.gather(
-        Anchors(), [], exclude=[], country=0, age=-1, now=T0, limit=3, wanted=3
-    )
-    return pool, world
+def said(world: World, user: str, item_id: str, **changes: object) -> str:
+    """Return all reasons for an item of a list, in one line."""
+    reply = world.answer(request(user, explain=True, n=10, **changes)).reply
+    (shown,) = [i for i in reply.items if i.item_id == item_id]
+    return "; ".join(shown.why or [])
 
 
 def test_there_is_always_a_reason() -> None:
-    pool, world = made()
-    for mask in range(1 << len(SOURCES)):
+    world = World(3)
+    pipeline = world.recommender.pipeline
+    pool = gather(world, limit=3, wanted=3)
+    query = world.recommender.query(request(), None, Anchors(), T0, 3)
+    for mask in range(1 << len(pipeline.names)):
         pool.mask[:] = mask
         for explored in (False, True):
-            reasons = why(pool, 0, explored, Anchors(), world.recommender.catalog, set())
+            reasons = why(pipeline, query, pool, 0, explored)
             assert reasons
             assert all(reasons)
             assert len(set(reasons)) == len(reasons)
@@ -34,10 +35,11 @@ def test_reasons_are_those_of_the_sources() -> None:
     world.publish(item(2, title="The great flood"))
     for n in range(3):
         world.session(f"u{n}", [2, 3], T0 - 2 * HOUR_MS + n)
+    world.session("v", [2, 4], T0 - 2 * HOUR_MS)
     world.click("me", 2, T0)
     reply = world.answer(request("me", explain=True, n=10)).reply
     by_id = {i.item_id: i for i in reply.items}
-    assert "often opened after “The great flood”" in (by_id["i3"].why or [])
+    assert "often opened after “The great flood” (75 % of the next clicks)" in (by_id["i3"].why or [])
     assert "read together with “The great flood”" in (by_id["i3"].why or [])
     for shown in reply.items:
         text = " ".join(shown.why or [])
@@ -48,11 +50,26 @@ def test_reasons_are_those_of_the_sources() -> None:
         assert ("popular in your country" in text) == ("country" in shown.sources)
 
 
+def test_the_numbers_are_right() -> None:
+    world = World(6)
+    world.publish(item(9, published_ts=T0 - 3 * MINUTE_MS))
+    for n in range(4):
+        world.click(f"u{n}", 1, T0 - 20 * MINUTE_MS, country="BR")
+    world.click("v", 1, T0, country="BR")
+    assert "popular in the last hour (5 clicks); rising in the last minutes (1 click)" in said(
+        world, "x", "i1"
+    )
+    at_home = said(world, "x", "i1", context=here("BR"))
+    assert "popular in your country (5 clicks in the last hour)" in at_home
+    assert "just published (3 minutes ago)" in said(world, "x", "i9")
+
+
 def test_popular_ever_is_not_called_popular_now() -> None:
     world = World(3)
     world.click("somebody else", 1, T0 - 5 * HOUR_MS)
-    (shown,) = [i for i in world.answer(request(explain=True)).reply.items if i.item_id == "i1"]
-    assert "popular in the last hour" not in (shown.why or [])
+    text = said(world, "x", "i1")
+    assert "popular in the last hour" not in text
+    assert "popular with everybody (1 click)" in text
 
 
 def test_the_strongest_anchor_is_named() -> None:
@@ -63,9 +80,7 @@ def test_the_strongest_anchor_is_named() -> None:
     for n in range(4):
         world.session(f"b{n}", [2, 5], T0 - 3 * HOUR_MS)
     world.session("me", [2, 1], T0)
-    reply = world.answer(request("me", explain=True)).reply
-    (shown,) = [i for i in reply.items if i.item_id == "i5"]
-    assert "often opened after “Second”" in (shown.why or [])
+    assert "often opened after “Second”" in said(world, "me", "i5")
 
 
 def test_taste_is_named_by_its_name() -> None:
@@ -85,10 +100,8 @@ def test_long_titles_are_cut_and_missing_ones_replaced() -> None:
     for anchor in (1, 2):
         world.session(f"u{anchor}", [anchor, 0], T0 - 3 * HOUR_MS)
         world.click(f"me{anchor}", anchor, T0)
-        reply = world.answer(request(f"me{anchor}", explain=True)).reply
-        (shown,) = [i for i in reply.items if i.item_id == "i0"]
         quoted = "“" + ("x" * 60 if anchor == 1 else "i2") + "”"
-        assert any(quoted in w for w in shown.why or [])
+        assert quoted in said(world, f"me{anchor}", "i0")
 
 
 def test_who_does_not_ask_is_not_told() -> None:

@@ -7,7 +7,7 @@ from worlds import World, busy, item, request
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning.ranker import Ranker
-from headrace.serving.ranking import blend
+from headrace.serving.scorers.blend import blend
 
 
 def test_what_is_missing_is_said(trained: Ranker) -> None:

@@ -10,10 +10,11 @@ from worlds import World, here, item, request
 
 from headrace.models.features.spec import SPEC
 from headrace.serving.policy import Policy
-from headrace.serving.retriever import _FILL
+from headrace.serving.sources.catalog import NewestOfAll
 from headrace.streams.messages.schemas import RecReply
 from headrace.streams.settings import DAY_MS, HOUR_MS
 
+FILL = NewestOfAll.size
 EARLIER = T0 - HOUR_MS
 
 
@@ -109,8 +110,8 @@ def test_why_a_repeated_item_is_shown() -> None:
 
 def test_a_long_exclude_does_not_hide_the_rest_of_the_catalogue() -> None:
     world = World()
-    for n in range(_FILL + 200):
+    for n in range(FILL + 200):
         world.publish(item(n, published_ts=T0 - n * 1000))
-    newest = [f"i{n}" for n in range(_FILL + 190)]
+    newest = [f"i{n}" for n in range(FILL + 190)]
     for reply in both(world, n=20, exclude=newest):
-        assert set(listed(reply)) == {f"i{n}" for n in range(_FILL + 190, _FILL + 200)}
+        assert set(listed(reply)) == {f"i{n}" for n in range(FILL + 190, FILL + 200)}

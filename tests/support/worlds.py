@@ -13,11 +13,10 @@ from headrace.models.state import neighbours as neighbours_module
 from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import SEQ_STEP, UserState, new_table
 from headrace.serving.answering import Answer
+from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.ranking import Ranked
 from headrace.serving.recommender import Recommender
-from headrace.serving.retriever import Budget
-from headrace.serving.sources.neighbours import Anchors
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Item, RecRequest, UserProfile
@@ -50,12 +49,10 @@ def request(user: str = "u", **changes: Any) -> RecRequest:
 class World:
     """The state of every stage, fed in one process."""
 
-    def __init__(
-        self, items: int = 0, policy: Policy | None = None, budget: Budget | None = None, **item_fields: Any
-    ) -> None:
+    def __init__(self, items: int = 0, policy: Policy | None = None, **item_fields: Any) -> None:
         self.users = UserState(new_table(), GAP_MS)
         self.neighbours = Neighbours()
-        self.recommender = Recommender(policy or Policy(epsilon=0, mmr_lambda=1), budget=budget)
+        self.recommender = Recommender(policy or Policy(epsilon=0, mmr_lambda=1))
         self._offset = self._profiles = 0
         for n in range(items):
             self.publish(item(n, **item_fields))
@@ -114,10 +111,12 @@ class World:
 
     def rank(self, asked: RecRequest, now: int = T0) -> Ranked:
         """Rank for a request."""
+        self.recommender.tick(now)
         return self.recommender.rank(asked, self.row(asked.user_id), self.anchors(asked, now), now)
 
     def answer(self, asked: RecRequest, now: int = T0) -> Answer:
         """Answer a request."""
+        self.recommender.tick(now)
         return self.recommender.answer(asked, self.row(asked.user_id), self.anchors(asked, now), now)
 
     def shown(self, asked: RecRequest, now: int = T0) -> list[str]:

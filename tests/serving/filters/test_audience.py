@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import allowed as allowed_rows
 from worlds import World, here, item, request
 
 from headrace.serving.catalog import Catalog
-from headrace.serving.filters import audience
 from headrace.streams.messages.ids import hash64
 
 
@@ -20,7 +20,7 @@ from headrace.streams.messages.ids import hash64
 def test_rules(allowed: list[str], blocked: list[str], min_age: int, country: str, age: int) -> None:
     catalog = Catalog()
     key = catalog.put(item(1, countries=allowed, blocked_countries=blocked, min_age=min_age))
-    got = bool(audience.allowed(catalog, np.array([catalog.table.row(key)]), hash64(country), age)[0])
+    got = bool(allowed_rows(catalog, np.array([catalog.table.row(key)]), hash64(country), age)[0])
     here = country != "" and (not allowed or country in allowed) and country not in blocked
     old_enough = age >= min_age if age >= 0 else min_age == 0
     assert got == (((not allowed and not blocked) or here) and old_enough)
@@ -33,9 +33,9 @@ def test_rules_of_many_rows_at_once() -> None:
         for n in range(30)
     ]
     rows = catalog.table.find(made)
-    assert audience.allowed(catalog, rows, hash64("US"), 20).tolist() == [n % 2 == 0 for n in range(30)]
-    assert audience.allowed(catalog, rows, hash64("BR"), 5).tolist() == [n % 3 != 0 for n in range(30)]
-    assert audience.allowed(catalog, rows[:0], 0, -1).shape == (0,)
+    assert allowed_rows(catalog, rows, hash64("US"), 20).tolist() == [n % 2 == 0 for n in range(30)]
+    assert allowed_rows(catalog, rows, hash64("BR"), 5).tolist() == [n % 3 != 0 for n in range(30)]
+    assert allowed_rows(catalog, rows[:0], 0, -1).shape == (0,)
 
 
 @given(
@@ -58,5 +58,5 @@ def test_other_texts_match_as_they_are_written() -> None:
     keys = [catalog.put(item(n, countries=[text])) for n, text in enumerate(texts)]
     rows = catalog.table.find(keys)
     for n, text in enumerate(texts):
-        assert np.flatnonzero(audience.allowed(catalog, rows, hash64(text), -1)).tolist() == [n]
-    assert not audience.allowed(catalog, rows, hash64("DS"), -1).any()
+        assert np.flatnonzero(allowed_rows(catalog, rows, hash64(text), -1)).tolist() == [n]
+    assert not allowed_rows(catalog, rows, hash64("DS"), -1).any()

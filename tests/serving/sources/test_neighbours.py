@@ -6,7 +6,7 @@ from pools import gather
 from strategies import T0
 from worlds import World
 
-from headrace.serving.sources.neighbours import FADE, Anchors
+from headrace.serving.pipeline.pairs import FADE, Anchors
 from headrace.streams.messages.ids import hash64
 
 

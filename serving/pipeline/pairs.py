@@ -1,4 +1,4 @@
-"""Source: neighbours of the anchors, the items clicked after them and in the same sessions."""
+"""Neighbours of the anchors: the items clicked after them, and in the same sessions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-
-from headrace.serving.sources.names import NEXT, TOGETHER
-from headrace.serving.sources.proposals import Proposals
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -55,15 +52,33 @@ class Pairs:
         fade = (np.float32(FADE) ** np.arange(len(rows), dtype=np.float32)) / np.sqrt(1 + co_total)
         return cls(anchor, rows["other"][anchor, slot], seq, share, co * fade[anchor], float(seq_total[0]))
 
-    def propose(self, to: Proposals, k: int) -> None:
-        """Add up to ``k`` neighbours of every anchor by ``seq``, and up to ``k`` by ``together``."""
+    def strongest(self, weight: F32, k: int) -> list[U64]:
+        """Return for every anchor its neighbours with a positive ``weight`` ``(n,)``, at most ``k``.
+
+        The largest weight comes first.
+        """
         if not len(self.anchor):
-            return
+            return []
         cuts = np.searchsorted(self.anchor, np.arange(1, self.anchor[-1] + 1))
-        for source, weight in ((NEXT, self.seq), (TOGETHER, self.together)):
-            for other, w in zip(np.split(self.other, cuts), np.split(weight, cuts), strict=True):
-                order = np.argsort(-w, kind="stable")[:k]
-                to.add(source, other[order[w[order] > 0]])
+        out = []
+        for other, w in zip(np.split(self.other, cuts), np.split(weight, cuts), strict=True):
+            order = np.argsort(-w, kind="stable")[:k]
+            out.append(other[order[w[order] > 0]])
+        return out
+
+    def strongest_anchor(self, key: int, weight: F32) -> tuple[int, int]:
+        """Return the anchor with the largest positive ``weight`` ``(n,)`` for an item, and that pair.
+
+        Returns
+        -------
+        Place of the anchor and place of the pair, both -1 where there is none.
+        """
+        at = np.flatnonzero(self.other == np.uint64(key))
+        at = at[weight[at] > 0]
+        if not len(at):
+            return -1, -1
+        best = int(at[weight[at].argmax()])
+        return int(self.anchor[best]), best
 
     def columns(self, keys: U64) -> dict[str, F32]:
         """Return the pair features of ``keys`` (ascending): fields of ``Candidates``, float32 ``(n,)``."""

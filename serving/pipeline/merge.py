@@ -1,4 +1,4 @@
-"""The proposals of the sources, and the merge of their lists."""
+"""Merges the lists of the sources."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from headrace.serving.sources.names import SOURCES
-
 F64 = npt.NDArray[np.float64]
-U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 
-_BITS = (1 << np.arange(len(SOURCES), dtype=np.uint16))[:, None]
 #: 1 / (60 + rank), with the constant of the paper.
 _RECIPROCAL = 1 / (61.0 + np.arange(10_000))
 
@@ -26,24 +23,28 @@ class Proposals:
     keys: list[U64] = field(default_factory=list)
 
     def add(self, source: int, keys: U64) -> None:
-        """Append a list of the source with the bit ``source`` (``names.py``)."""
+        """Append a list of the source with this number (0 to 31)."""
         if len(keys):
             self.sources.append(source)
-            self.keys.append(keys)
+            self.keys.append(keys[: len(_RECIPROCAL)])
 
-    def merged(self) -> tuple[U64, U16, F64]:
+    def merged(self, limit: int) -> tuple[U64, U32, F64]:
         """Return the distinct keys in ascending order, their source masks and their strengths, all ``(n,)``.
 
-        Strength is reciprocal rank fusion (Cormack et al. 2009): the sources need no common scale.
+        Bit i of a mask is set when source i proposed the item. Strength is reciprocal rank fusion (Cormack
+        et al. 2009): the sources need no common scale. The first items of every list, half of ``limit`` in
+        all, get 1 more: many agreeing lists do not crowd out a source that is alone with its items.
         """
         if not self.keys:
-            return np.zeros(0, np.uint64), np.zeros(0, np.uint16), np.zeros(0)
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0)
         every = np.concatenate(self.keys)
         sizes = [len(k) for k in self.keys]
         keys, where = np.unique(every, return_inverse=True)
         gain = np.concatenate([_RECIPROCAL[:n] for n in sizes])
         strength = np.bincount(where, gain, len(keys)).astype(np.float64)
-        bits = np.zeros((len(SOURCES), len(keys)), bool)
-        bits[np.repeat(self.sources, sizes), where] = True
-        mask: U16 = (bits * _BITS).sum(0, dtype=np.uint16)
+        first = np.concatenate([np.arange(n) < limit // (2 * len(sizes)) for n in sizes])
+        strength[where[first]] += 1
+        mask = np.zeros(len(keys), np.uint32)
+        bits = np.uint32(1) << np.array(self.sources, np.uint32)
+        np.bitwise_or.at(mask, where, np.repeat(bits, sizes))
         return keys, mask, strength

@@ -1,0 +1,1 @@
+"""From a request to candidates: sources, merge, filters, rests. See docs/parts.md."""

@@ -1,0 +1,248 @@
+"""The pipeline from a request to its candidates: ask every source, merge, filter, bring back what rests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features.inputs import Candidates
+from headrace.models.state import items as item_state
+from headrace.serving.pipeline.build import PARTS, chosen, plugins
+from headrace.serving.pipeline.guard import Guarded, PartCounts
+from headrace.serving.pipeline.merge import Proposals
+from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scorer, Source
+from headrace.serving.pipeline.query import Found, Query, ServingData
+
+Bool = npt.NDArray[np.bool_]
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+
+P = TypeVar("P", bound=Part)
+#: Source of the items that rest and came back.
+REPEATED = "repeated"
+_NONE = np.zeros(0, np.uint64)
+
+
+@dataclass(slots=True)
+class Pool:
+    """The candidates of one request.
+
+    Attributes
+    ----------
+    candidates
+        The candidates and their data, arrays ``(n,)``, in ascending order of the key.
+    mask
+        The sources that proposed each one: bit i stands for ``names[i]``; uint32 ``(n,)``.
+    catalog_rows
+        Their rows in the catalogue, int64 ``(n,)``.
+    repeated
+        Places of the candidates that rest and came back, int64 ``(m,)``: they come last on the list, in this
+        order.
+    names
+        Names of the sources.
+    """
+
+    candidates: Candidates
+    mask: U32
+    catalog_rows: I64
+    repeated: I64
+    names: tuple[str, ...]
+
+    def sources(self, i: int) -> list[str]:
+        """Return the names of the sources of candidate ``i``."""
+        mask = int(self.mask[i])
+        return [name for bit, name in enumerate(self.names) if mask >> bit & 1]
+
+
+class Pipeline:
+    """The parts that an installation uses.
+
+    Parameters
+    ----------
+    data
+        What the parts read; ``data.policy`` says which parts are on.
+    clock
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    names
+        Names of the sources, in the order of their bits in a mask.
+    scorers
+        The scorers, the best one first.
+    """
+
+    def __init__(self, data: ServingData, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.data = data
+        self._clock = clock
+        policy = data.policy
+        parts = chosen([*PARTS, *plugins(policy.plugins)], policy.parts)
+        limit_s = policy.part_ms / 1000
+
+        made = [part(data) for part, _ in parts]
+
+        def guarded(kind: Callable[..., P]) -> list[Guarded[P]]:
+            of_kind = (cast("P", part) for part in made if kind in type(part).__mro__)
+            return [Guarded(part, limit_s, clock) for part in of_kind]
+
+        self._sources: list[Guarded[Source]] = guarded(Source)
+        self._sizes = {part.name: size for part, size in parts if issubclass(part, Source)}
+        self._filters: list[Guarded[Filter]] = guarded(Filter)
+        self._rests: list[Guarded[Rest]] = guarded(Rest)
+        self._late: list[Guarded[LateFilter]] = guarded(LateFilter)
+        self.scorers: list[Guarded[Scorer]] = guarded(Scorer)
+        self.names = (*(s.part.name for s in self._sources), REPEATED)
+
+    def counts(self) -> dict[str, PartCounts]:
+        """Return what every part did, by label."""
+        every: list[Guarded[Any]] = [*self._sources, *self._filters, *self._rests, *self.scorers, *self._late]
+        return {part.label: part.counts for part in every}
+
+    def gather(self, query: Query) -> Pool:
+        """Return at most ``query.limit`` candidates that may be shown."""
+        resting = self._resting(query)
+        proposals = Proposals()
+        self._ask(query, proposals, short=False)
+        found, seen = self._showable(query, proposals, resting)
+        if len(found) < query.wanted:
+            self._ask(query, proposals, short=True)
+            found, seen = self._showable(query, proposals, resting)
+        again = _NONE
+        if len(found) < query.wanted and len(resting):
+            again = self._again(query, resting, query.wanted - len(found))
+            proposals.add(len(self._sources), again)
+            found, seen = self._showable(query, proposals, resting[~np.isin(resting, again)])
+        self._count(seen)
+        if len(found) > query.limit:
+            found = found.where(np.sort(np.argpartition(-found.strength, query.limit)[: query.limit]))
+        return Pool(
+            self._candidates(query, found),
+            found.mask,
+            found.rows,
+            np.searchsorted(found.keys, again),
+            self.names,
+        )
+
+    def sources_of(self, pool: Pool, i: int) -> list[Source]:
+        """Return the sources that proposed candidate ``i`` of a pool."""
+        mask = int(pool.mask[i])
+        return [source.part for bit, source in enumerate(self._sources) if mask >> bit & 1]
+
+    def late(self, query: Query, items: U64) -> tuple[Bool, Bool]:
+        """Return what the late filters say of a finished list (in its order).
+
+        Returns
+        -------
+        must, should
+            Which items no required filter removes, and which no filter removes at all, bool ``(n,)`` each.
+        """
+        must, should = np.ones(len(items), bool), np.ones(len(items), bool)
+        for late in self._late:
+            keep = late.run(lambda part: part.keep(query, items), query.left_out)
+            if keep is None:
+                keep = np.full(len(items), not late.part.required)
+            late.counts.given += len(items)
+            late.counts.kept += int(keep.sum())
+            should &= keep
+            if late.part.required:
+                must &= keep
+        return must, should
+
+    def shown(self, mask: U32) -> None:
+        """Count the items that came onto a list, by source; ``mask`` is uint32 ``(n,)``, of the slots."""
+        for bit, source in enumerate(self._sources):
+            source.counts.shown += int(np.count_nonzero(mask >> np.uint32(bit) & np.uint32(1)))
+
+    # -- steps
+
+    def _ask(self, query: Query, proposals: Proposals, *, short: bool) -> None:
+        """Ask the sources, those for a short list or the others, until the time for it is over."""
+        until = self._clock() + self.data.policy.candidates_ms / 1000
+        for number, source in enumerate(self._sources):
+            part = source.part
+            if part.when_short is not short or query.request.surface not in part.surfaces:
+                continue
+            if self._clock() > until and not short:
+                source.skip(query.left_out)
+                continue
+            size = self._sizes[part.name]
+            lists = source.run(lambda part: part.propose(query, size), query.left_out)  # noqa: B023
+            for keys in lists or ():
+                source.counts.kept += len(keys)
+                proposals.add(number, keys)
+
+    def _resting(self, query: Query) -> U64:
+        """Return the keys of all items that rest, each once, the one that may come back first in front."""
+        lists = [rest.run(lambda part: part.resting(query), query.left_out) for rest in self._rests]
+        keys = dict.fromkeys(int(key) for found in lists if found is not None for key in found)
+        return np.fromiter(keys, np.uint64, len(keys))
+
+    def _showable(
+        self, query: Query, proposals: Proposals, resting: U64
+    ) -> tuple[Found, list[tuple[Guarded[Filter], int, int]]]:
+        """Merge the proposals; keep what does not rest and passes every filter.
+
+        Returns
+        -------
+        The items, and how many each filter was given and kept.
+        """
+        keys, mask, strength = proposals.merged(query.limit)
+        found = Found(keys, mask, strength, self.data.catalog.find(keys))
+        found = found.where((found.rows >= 0) & ~np.isin(found.keys, resting))
+        seen = []
+        for one in self._filters:
+            keep = one.run(lambda part: part.keep(query, found), query.left_out)  # noqa: B023
+            if keep is None:
+                if not one.part.required:
+                    continue
+                keep = np.zeros(len(found), bool)
+            seen.append((one, len(found), int(keep.sum())))
+            if not keep.all():
+                found = found.where(keep)
+        return found, seen
+
+    def _again(self, query: Query, resting: U64, count: int) -> U64:
+        """Return the first ``count`` resting items that pass the filters, uint64 ``(<=count,)``."""
+        proposals = Proposals()
+        proposals.add(len(self._sources), resting)
+        found, _ = self._showable(query, proposals, _NONE)
+        out: U64 = resting[np.isin(resting, found.keys)][:count]
+        return out
+
+    @staticmethod
+    def _count(seen: Sequence[tuple[Guarded[Filter], int, int]]) -> None:
+        for one, given, kept in seen:
+            one.counts.given += given
+            one.counts.kept += kept
+
+    def _candidates(self, query: Query, found: Found) -> Candidates:
+        """Return the inputs of the features."""
+        catalog, stats = self.data.catalog, self.data.stats
+        return Candidates(
+            items=found.keys,
+            stats=self._stats_of(found.keys),
+            category=catalog.column("category", found.rows),
+            creator=catalog.column("creator", found.rows),
+            published=catalog.column("published", found.rows),
+            vectors=catalog.column("vector", found.rows),
+            country_clicks=stats.country_clicks(found.keys, query.country, query.now),
+            next_total=query.pairs.next_total,
+            **query.pairs.columns(found.keys),
+        )
+
+    def _stats_of(self, keys: U64) -> npt.NDArray[np.void]:
+        """Return the item rows of ``keys``, blank where an item has none; ``item_state.ROW`` ``(n,)``."""
+        table = self.data.stats.table
+        found = table.find(keys)
+        if len(keys) and found.min() >= 0:
+            every: npt.NDArray[np.void] = table.data[found]
+            return every
+        stats = np.full(len(keys), item_state.BLANK, item_state.ROW)
+        stats[found >= 0] = table.data[found[found >= 0]]
+        return stats

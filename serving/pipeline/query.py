@@ -1,0 +1,133 @@
+"""What the parts of the pipeline may read: one request with its user, and the data of the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features.inputs import RequestContext
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.ranker import Ranker
+from headrace.models.state.items import ItemState
+from headrace.serving.catalog import Catalog
+from headrace.serving.index.hot import HotIndex
+from headrace.serving.pipeline.pairs import Anchors, Pairs
+from headrace.serving.policy import Policy
+from headrace.serving.sources.trending import Trending
+from headrace.streams.messages.schemas import RecRequest
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+
+@dataclass(slots=True)
+class Models:
+    """The models in use, None while there is none."""
+
+    ranker: Ranker | None = None
+    online: OnlineWeights | None = None
+
+
+@dataclass(slots=True)
+class ServingData:
+    """What a serving process holds: the data that sources and filters are made with.
+
+    Attributes
+    ----------
+    catalog
+        The items, and the newest of them.
+    stats
+        Item rows and country rows.
+    trending
+        Popular lists.
+    hot
+        Vector search over new items.
+    policy
+        How lists are made.
+    models
+        The models in use.
+    """
+
+    catalog: Catalog
+    stats: ItemState
+    trending: Trending
+    hot: HotIndex
+    policy: Policy
+    models: Models
+
+
+@dataclass(slots=True)
+class Query:
+    """One request on its way through the pipeline.
+
+    Attributes
+    ----------
+    request
+        The valid request.
+    now
+        Time asked, ms.
+    user
+        The user's row (``user_state.ROW``, ``(1,)``), None when unknown.
+    anchors
+        The session's clicks, or the item of a related list, newest first, with their neighbour rows.
+    pairs
+        The neighbours of the anchors.
+    country, age
+        Of the user: the hash of the country (0: unknown), years (-1: unknown).
+    context
+        Inputs of the features.
+    interests
+        Vectors to search around, each float32 ``(DIM,)``.
+    limit
+        Most candidates.
+    wanted
+        With fewer candidates than this, the sources for a short list are asked, and what rests comes back.
+    left_out
+        Parts that this request did without, such as ``"source:hot"``. They go into ``degraded``.
+    """
+
+    request: RecRequest
+    now: int
+    user: npt.NDArray[Any] | None
+    anchors: Anchors
+    pairs: Pairs
+    country: int
+    age: int
+    context: RequestContext
+    interests: list[F32]
+    limit: int
+    wanted: int
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Found:
+    """Items that sources proposed, in ascending order of the key; arrays ``(n,)``.
+
+    Attributes
+    ----------
+    keys
+        Keys of the items.
+    mask
+        Bits of the sources that proposed each.
+    strength
+        By how many sources, and how high on their lists; see ``merge.py``.
+    rows
+        Their rows in the catalogue; -1 where the catalogue has no such item.
+    """
+
+    keys: U64
+    mask: npt.NDArray[np.uint32]
+    strength: npt.NDArray[np.float64]
+    rows: I64
+
+    def where(self, keep: npt.NDArray[np.bool_] | I64) -> Found:
+        """Return the items chosen by a mask or by ascending places."""
+        return Found(self.keys[keep], self.mask[keep], self.strength[keep], self.rows[keep])
+
+    def __len__(self) -> int:
+        return len(self.keys)

@@ -1,0 +1,1 @@
+"""Scores from features, one file a scorer; the first one that can is used. See docs/parts.md."""

@@ -1,0 +1,35 @@
+"""Source: the items that were clicked in the same sessions as the session's clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features.inputs import Candidates
+from headrace.serving.pipeline.parts import Source
+from headrace.serving.pipeline.query import Query
+from headrace.serving.texts import quoted
+
+U64 = npt.NDArray[np.uint64]
+
+
+class Together(Source):
+    """For every anchor, what it was clicked together with."""
+
+    name = "together"
+    size = 100
+
+    def propose(self, query: Query, k: int) -> Sequence[U64]:
+        """Return a list for each anchor."""
+        return query.pairs.strongest(query.pairs.together, k)
+
+    def reason(self, query: Query, c: Candidates, i: int) -> str:
+        """Name the anchor with which it was clicked most often."""
+        at, _ = query.pairs.strongest_anchor(int(c.items[i]), query.pairs.together)
+        return (
+            ""
+            if at < 0
+            else f"read together with {quoted(self.data.catalog.title_of(query.anchors.items[at]))}"
+        )
