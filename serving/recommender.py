@@ -31,7 +31,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 #: A list is made again at most this often because a late filter removed items from it.
-_REFILLS = 3
+_REFILLS = 8
 
 
 class Recommender:

@@ -97,13 +97,13 @@ def test_what_is_counted() -> None:
 # --- late filters ---
 
 
-class NoEven(LateFilter):
-    name = "no_even"
+class NoThirds(LateFilter):
+    name = "no_thirds"
     required = True
 
     def keep(self, query: Query, items: npt.NDArray[np.uint64]) -> Bool:
-        even = {hash64(f"i{n}") for n in range(0, 100, 2)}
-        return np.array([key not in even for key in items.tolist()], bool)
+        thirds = {hash64(f"i{n}") for n in range(0, 100, 3)}
+        return np.array([key not in thirds for key in items.tolist()], bool)
 
 
 def test_what_a_late_filter_removes_is_replaced_by_the_next_best() -> None:
@@ -111,14 +111,14 @@ def test_what_a_late_filter_removes_is_replaced_by_the_next_best() -> None:
     ranked = world.rank(request("u1", n=12))
     keys = ranked.pool.candidates.items[np.argsort(-ranked.score, kind="stable")]
     best = [world.recommender.catalog.id_of(key) for key in keys.tolist()]
-    assert any(int(name[1:]) % 2 == 0 for name in best[:12])
-    strict = busy(Policy(epsilon=0, mmr_lambda=1, plugins=(f"{__name__}:NoEven",)))
+    assert any(int(name[1:]) % 3 == 0 for name in best[:12])
+    strict = busy(Policy(epsilon=0, mmr_lambda=1, plugins=(f"{__name__}:NoThirds",)))
     got = strict.shown(request("u1", n=12))
-    assert got == [name for name in best if int(name[1:]) % 2][:12]
+    assert got == [name for name in best if int(name[1:]) % 3][:12]
     assert len(got) == 12
     everything = strict.shown(request("u1", n=60))
     assert everything
-    assert all(int(n[1:]) % 2 for n in everything), "nothing else is left: the list is shorter"
+    assert all(int(n[1:]) % 3 for n in everything), "nothing else is left: the list is shorter"
 
 
 def test_one_story_under_two_ids_is_shown_once_while_there_are_others() -> None:
