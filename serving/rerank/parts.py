@@ -43,7 +43,8 @@ class Decay(Protocol):
     def put(self, place: int, factors: F64) -> I64 | None:
         """Note that the candidate at this place is on the list.
 
-        Multiplies the factors ``(m,)`` in place, and returns the places of those that have changed; None when none has.
+        Multiplies the factors ``(m,)`` in place, and returns the places of those that have changed; None when
+        none has.
         """
         ...
 
