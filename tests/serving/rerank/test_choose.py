@@ -63,7 +63,7 @@ def test_a_list_is_a_list(m: int, n: int, rules: Rules, seed: int) -> None:
     assert slate.propensity.dtype == np.float64
     assert slate.explored.dtype == np.bool_
     assert len(set(slate.chosen.tolist())) == size, "an item is shown twice"
-    assert ((0 <= slate.chosen) & (slate.chosen < m)).all()
+    assert ((slate.chosen >= 0) & (slate.chosen < m)).all()
     assert ((slate.propensity > 0) & (slate.propensity <= 1 + 1e-12)).all()
     assert set(slate.reasons) <= {"", "explored", "fresh", "long_tail"}
     again = choose(choices, n, rules, np.random.default_rng(seed))

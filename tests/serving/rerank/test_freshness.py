@@ -9,8 +9,15 @@ from headrace.serving.rerank.freshness import Freshness
 
 @pytest.mark.parametrize(
     ("n", "share", "slots"),
-    [(20, 0.05, [10]), (20, 0.1, [5, 15]), (10, 0.05, [5]), (9, 0.05, []), (4, 1, [0, 1, 2, 3]), (10, 0.3, [1, 5, 8])],
-)  # fmt: skip
+    [
+        (20, 0.05, [10]),
+        (20, 0.1, [5, 15]),
+        (10, 0.05, [5]),
+        (9, 0.05, []),
+        (4, 1, [0, 1, 2, 3]),
+        (10, 0.3, [1, 5, 8]),
+    ],
+)
 def test_which_slots_are_kept(n: int, share: float, slots: list[int]) -> None:
     choices = candidates(np.arange(40.0)[::-1], fresh=[False] * 30 + [True] * 10)
     slate = made(choices, n, fresh_share=share)

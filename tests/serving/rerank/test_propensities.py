@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
-import numpy as np
 import pytest
 from slates import candidates, made
 from strategies import unit_vectors
