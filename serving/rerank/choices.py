@@ -62,13 +62,16 @@ class Choices:
 
     def take(self, places: I64) -> Choices:
         """Return the candidates at these places, in this order."""
-        return Choices(*(getattr(self, column.name)[places] for column in fields(self)))
+        return Choices(*(getattr(self, name)[places] for name in _COLUMNS))
 
     def check(self) -> None:
         """Raise ValueError when a column has another length, or a score is not a finite number."""
         m = len(self.score)
-        for column in fields(self):
-            if len(getattr(self, column.name)) != m:
-                raise ValueError(f"{column.name} has {len(getattr(self, column.name))} rows, score has {m}")
+        for name in _COLUMNS:
+            if len(getattr(self, name)) != m:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, score has {m}")
         if not np.isfinite(self.score).all():
             raise ValueError("a score is not a finite number")
+
+
+_COLUMNS = tuple(column.name for column in fields(Choices))

@@ -29,8 +29,8 @@ DECAYS = (CreatorDecay.of,)
 #: rules that cannot both be kept, the first one is.
 LIMITS = (creator_quota, category_quota, Freshness.of, LongTail.of)
 
-#: Diversity chooses among the best ``max(3 * n, 100)`` candidates; when none of them is allowed, the best
-#: allowed one by score is next.
+#: Decay and diversity choose among the best ``max(3 * n, 100)`` candidates; when none of them is allowed, the
+#: best allowed one by score is next.
 _PER_SLOT, _AT_LEAST = 3, 100
 #: Thompson sampling chooses among this many allowed fresh candidates, the best by score.
 _FRESH = 32
@@ -78,11 +78,11 @@ class _ListMaker:
         self._choices, self._n, self._rules = choices, n, rules
         self._open = np.ones(m, bool)
         self._limits: list[Limit] = [r for make in LIMITS if (r := make(choices, n, rules)) is not None]
-        self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, rules)) is not None]
-        self._factors = np.ones(m)
-        self._width = min(m, max(_PER_SLOT * n, _AT_LEAST))
-        self._diversifier = _diversifier(choices.vectors[: self._width], n, rules)
-        low = float(scores[self._width - 1])
+        width = self._width = min(m, max(_PER_SLOT * n, _AT_LEAST))
+        self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, width, rules)) is not None]
+        self._factors = np.ones(width)
+        self._diversifier = _diversifier(choices.vectors[:width], n, rules)
+        low = float(scores[width - 1])
         weight = max(1 - rules.strength, _LEAST) if self._diversifier else 1.0
         scale = weight / (float(scores[0]) - low or 1.0)
         self._up, self._down = np.maximum(scores, 0) * scale, np.minimum(scores, 0) * scale
@@ -153,13 +153,13 @@ class _ListMaker:
         self._down[place] = self._relevance[place] = -np.inf
         for limit in self._limits:
             limit.put(slot, place)
-        for decay in self._decays:
-            places = decay.put(place, self._factors)
-            if places is not None:
-                f = self._factors[places]  # a negative score is divided, as in ``lifted``
-                self._relevance[places] = self._up[places] * f + self._down[places] / f - self._zero
         if self._diversifier:
             self._diversifier.put(self._choices.vectors[place])
+        for decay in self._decays:
+            places = decay.put(place, self._factors)
+            if len(places):
+                f = self._factors[places]  # a negative score is divided, as in ``lifted``
+                self._relevance[places] = self._up[places] * f + self._down[places] / f - self._zero
 
 
 def _diversifier(vectors: F32, n: int, rules: Rules) -> Diversifier | None:

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from headrace.serving.rerank.choices import F32, F64
+from headrace.serving.rerank.choices import F32
 
 #: Part of an item that is its own, whatever its vector is. So two items with the same vector may both be
 #: shown, and the gain stays finite when there are more items than dimensions.
@@ -45,11 +45,11 @@ class Dpp:
 
     def __init__(self, vectors: F32, n: int, strength: float) -> None:
         self._vectors = vectors
-        self._strength = strength
+        self._strength = np.float32(strength)
         self._taken = np.zeros((n, vectors.shape[1]), np.float32)  # the rows w
         self._shown = 0
-        self._left = np.ones(len(vectors))  # d
-        self.penalty: F64 = np.zeros(len(vectors))
+        self._left = np.ones(len(vectors), np.float32)  # d
+        self.penalty: F32 = np.zeros(len(vectors), np.float32)
 
     def put(self, vector: F32) -> None:
         """Note that an item with this vector is on the list."""

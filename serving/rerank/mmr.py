@@ -19,10 +19,9 @@ class Mmr:
     """
 
     def __init__(self, vectors: F32, strength: float) -> None:
-        self._vectors = vectors
-        self._strength = np.float32(strength)
+        self._weighted = np.float32(strength) * vectors
         self.penalty: F32 = np.zeros(len(vectors), np.float32)
 
     def put(self, vector: F32) -> None:
         """Note that an item with this vector is on the list."""
-        np.maximum(self.penalty, self._vectors @ (self._strength * vector), out=self.penalty)
+        np.maximum(self.penalty, self._weighted @ vector, out=self.penalty)

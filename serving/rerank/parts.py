@@ -38,13 +38,12 @@ class Limit(Protocol):
 
 
 class Decay(Protocol):
-    """Makes candidates weaker, given what is on the list."""
+    """Makes some of the best w candidates weaker, given what is on the list."""
 
-    def put(self, place: int, factors: F64) -> I64 | None:
+    def put(self, place: int, factors: F64) -> I64:
         """Note that the candidate at this place is on the list.
 
-        Multiplies the factors ``(m,)`` in place, and returns the places of those that have changed; None when
-        none has.
+        Multiplies the factors ``(w,)`` in place, and returns the places of those that have changed.
         """
         ...
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.serving.rerank.choices import F64
+from headrace.serving.rerank.choices import F32, F64
 
 #: Points of the grid: at least so many for each item, and for all; how far from its mode they go, in standard
 #: deviations; and a step that puts the points of similar items at different places.
 _EACH, _ALL, _FAR = 6, 120, 5.0
 _GOLDEN = 0.618034
+_TINY = np.float32(1e-30)
 #: No item has a smaller chance. So the weight of an example, one over its chance, stays finite.
 LEAST = 1e-9
 
@@ -36,12 +37,13 @@ def largest_draw(a: F64, b: F64) -> F64:
         return np.ones(len(a))
     t = _grid(a, b)
     density = _density(t, a, b)
-    step = np.diff(t)
+    half = (0.5 * np.diff(t)).astype(np.float32)
     area = np.zeros_like(density)
-    np.cumsum((density[:, 1:] + density[:, :-1]) * (0.5 * step), axis=1, out=area[:, 1:])
+    np.cumsum((density[:, 1:] + density[:, :-1]) * half, axis=1, out=area[:, 1:])
     total = area[:, -1:]
-    below = _product_of_others(area / total) * density / total
-    chance: F64 = ((below[:, 1:] + below[:, :-1]) * (0.5 * step)).sum(1)
+    log_below = np.log(np.maximum(area / total, _TINY))
+    wins = np.exp(log_below.sum(0) - log_below) * (density / total)
+    chance: F64 = ((wins[:, 1:] + wins[:, :-1]) @ half).astype(np.float64)
     chance = np.maximum(chance / chance.sum(), LEAST)
     chance /= chance.sum()
     return chance
@@ -58,17 +60,9 @@ def _grid(a: F64, b: F64) -> F64:
     return np.sort((np.log(a / b)[:, None] + spread[:, None] * offsets).ravel())
 
 
-def _density(t: F64, a: F64, b: F64) -> F64:
-    """Return the densities of log-odds at ``t``, 1 at each item's mode, float64 ``(k, len(t))``."""
+def _density(t: F64, a: F64, b: F64) -> F32:
+    """Return the densities of log-odds at ``t``, 1 at each item's mode, float32 ``(k, len(t))``."""
     log_x, log_1_x = -np.logaddexp(0, -t), -np.logaddexp(0, t)
     top = a * np.log(a / (a + b)) + b * np.log(b / (a + b))
-    out: F64 = np.exp(np.multiply.outer(a, log_x) + np.multiply.outer(b, log_1_x) - top[:, None])
-    return out
-
-
-def _product_of_others(x: F64) -> F64:
-    """Return, for each row, the product of all other rows, same shape."""
-    before, after = np.ones_like(x), np.ones_like(x)
-    np.cumprod(x[:-1], axis=0, out=before[1:])
-    np.cumprod(x[:0:-1], axis=0, out=after[-2::-1])
-    return before * after
+    log_density = np.multiply.outer(a, log_x) + np.multiply.outer(b, log_1_x) - top[:, None]
+    return np.exp(log_density.astype(np.float32))

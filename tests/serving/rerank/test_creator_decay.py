@@ -7,7 +7,7 @@ from headrace.serving.rerank.creator_decay import CreatorDecay
 
 
 def test_half_and_half_again_down_to_the_floor() -> None:
-    rule, factors = CreatorDecay(np.array([7, 7, 7, 7, 7, 8], np.uint64), 0.5, 0.25), np.ones(6)
+    rule, factors = CreatorDecay(np.array([7, 7, 7, 7, 7, 8], np.uint64), 6, 0.5, 0.25), np.ones(6)
     seen = []
     for place in range(4):
         rule.put(place, factors)
@@ -16,14 +16,12 @@ def test_half_and_half_again_down_to_the_floor() -> None:
 
 
 def test_it_says_which_factors_have_changed() -> None:
-    rule, factors = CreatorDecay(np.array([7, 9, 7, 0, 0], np.uint64), 0.5, 0.5), np.ones(5)
-    changed = rule.put(0, factors)
-    assert changed is not None
-    assert changed.tolist() == [0, 2]
-    assert rule.put(2, factors) is None, "the floor is reached"
-    assert rule.put(1, factors) is None, "the creator has no other items"
-    assert rule.put(3, factors) is None, "it has no creator"
-    assert factors[[3, 4]].tolist() == [1, 1]
+    rule, factors = CreatorDecay(np.array([7, 9, 7, 0, 0, 7], np.uint64), 5, 0.5, 0.25), np.ones(5)
+    assert rule.put(0, factors).tolist() == [0, 2], "of the best five"
+    assert rule.put(5, factors).tolist() == [0, 2], "also for an item that is not among them"
+    assert len(rule.put(2, factors)) == 0, "the floor is reached"
+    assert len(rule.put(3, factors)) == 0, "it has no creator"
+    assert factors.tolist() == [0.25, 1, 0.25, 1, 1]
 
 
 def test_a_worked_list() -> None:
