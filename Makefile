@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-diversity lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -22,6 +22,8 @@ LIMIT ?=
 RUNS ?=
 # make bench-training: how many examples.
 ROWS ?=
+# make bench-diversity: a folder with MovieLens 100K in RecBole's format.
+MOVIES ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
 EVENTS ?=
@@ -89,6 +91,10 @@ bench-evictions: $(READY) ## Cost of an event while half of the users of every b
 
 bench-training: $(READY) ## Memory and time of a training on a large Parquet log (ROWS=2000000)
 	@$(BIN)/python bench/bench_training.py $(if $(ROWS),--rows $(ROWS))
+
+bench-diversity: $(READY) ## Quality of lists against their variety, MMR and DPP (MOVIES=folder with MovieLens 100K)
+	@[ -d "$(MOVIES)" ] || { echo "headrace: make bench-diversity MOVIES=folder with ml-100k.inter.gz and ml-100k.item.gz" >&2; exit 2; }
+	@$(BIN)/python bench/bench_diversity.py "$(MOVIES)"
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

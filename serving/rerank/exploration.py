@@ -2,50 +2,85 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
-F64 = npt.NDArray[np.float64]
+import numpy as np
+
+from headrace.serving.rerank.choices import F64, I64, Mask
+
+
+@dataclass(slots=True)
+class Lottery:
+    """Candidates that a slot is drawn from, ``(k,)`` places, and the chance of each, sum 1."""
+
+    places: I64
+    chances: F64
+
+    def draw(self, point: float) -> int:
+        """Return the place at this point of 0..1."""
+        ends = np.cumsum(self.chances)
+        return int(self.places[min(int(np.searchsorted(ends, point * ends[-1], "right")), len(ends) - 1)])
+
+    def chance(self, place: int) -> float:
+        """Return the chance of the candidate at this place; 0 when it is not among them."""
+        return float(self.chances[self.places == place].sum())
 
 
 class Exploration:
-    """Decides for each slot whether a uniformly random candidate replaces the greedy choice.
+    """Decides for each slot whether a random candidate replaces the greedy choice.
 
     Parameters
     ----------
-    m, n
-        Number of candidates, and of slots to fill (``n <= m``).
+    n
+        Number of slots to fill.
     epsilon
-        Chance of a random candidate, for each slot.
+        Chance, slot by slot, of a uniformly random candidate among the allowed ones.
+    thompson
+        Otherwise, in a slot with a lottery: chance that the lottery fills it.
     rng
-        Source of the randomness.
+        Source of the randomness. The numbers of all slots are drawn at once, so that a slot's do not depend
+        on what the slots above did.
 
     Notes
     -----
-    Propensity of the item in slot j, given the slots above: ``epsilon / remaining``, plus ``1 - epsilon`` if
-    it is the greedy choice.
+    Propensity of the item in slot j, given the slots above::
+
+        epsilon / allowed + (1 - epsilon) * (thompson * chance + (1 - thompson) * greedy)
+
+    ``allowed`` is their number, ``chance`` that of the item in the lottery, ``greedy`` 1 for the greedy
+    choice. ``thompson`` counts as 0 in a slot without a lottery.
     """
 
-    def __init__(self, m: int, n: int, epsilon: float, rng: np.random.Generator) -> None:
-        self._m, self._n = m, n
-        self._epsilon = epsilon
-        self._rng = rng
-        self._coins = rng.random(n) < epsilon
-        self._free = np.ones(m, bool)
+    def __init__(self, n: int, epsilon: float, thompson: float, rng: np.random.Generator) -> None:
+        self._epsilon, self._thompson = epsilon, thompson
+        self._draws: list[list[float]] = rng.random((n, 3)).tolist()
 
-    @property
-    def happens(self) -> bool:
-        """Whether any slot is filled at random."""
-        return bool(self._coins.any())
+    def pick(self, slot: int, allowed: Mask, greedy: int, lottery: Lottery | None) -> tuple[int, float]:
+        """Fill the slot.
 
-    def pick(self, slot: int, greedy: int) -> tuple[int, float]:
-        """Fill the slot: return the position of a candidate not picked yet, and its propensity."""
-        pick = int(self._rng.choice(np.flatnonzero(self._free))) if self._coins[slot] else greedy
-        self._free[pick] = False
-        remaining = self._m - slot
-        return pick, self._epsilon / remaining + (1 - self._epsilon if pick == greedy else 0.0)
+        Parameters
+        ----------
+        slot
+            Its number.
+        allowed
+            The candidates that may be in it, bool ``(m,)``; at least one.
+        greedy
+            The place of the one that is shown without chance.
+        lottery
+            Of a fresh slot; over allowed candidates.
 
-    def greedy_propensities(self) -> F64:
-        """Return the propensities of a list on which every slot shows the greedy choice, float64 ``(n,)``."""
-        out: F64 = 1 - self._epsilon + self._epsilon / (self._m - np.arange(self._n))
-        return out
+        Returns
+        -------
+        The place of the candidate that is shown, its propensity.
+        """
+        uniform, share, point = self._draws[slot]
+        count = np.count_nonzero(allowed)
+        by_lottery = self._thompson if lottery else 0.0
+        if uniform < self._epsilon:
+            pick = int(np.flatnonzero(allowed)[int(point * count)])
+        elif lottery and share < by_lottery:
+            pick = lottery.draw(point)
+        else:
+            pick = greedy
+        given = (1 - by_lottery) * (pick == greedy) + (by_lottery * lottery.chance(pick) if lottery else 0.0)
+        return pick, self._epsilon / count + (1 - self._epsilon) * given

@@ -1,17 +1,16 @@
-"""Makes a list from scores: diversity (``mmr.py``), then exploration (``exploration.py``)."""
+"""The list that the re-rank stage makes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.serving.rerank.exploration import Exploration
-from headrace.serving.rerank.mmr import GreedyChoice
-
-F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
+
+#: Why a rule or chance has put an item in its slot.
+EXPLORED, FRESH, LONG_TAIL = "explored", "fresh", "long_tail"
 
 
 @dataclass(slots=True)
@@ -19,12 +18,19 @@ class Slate:
     """The list: positions in the candidate arrays, ``(n,)`` each.
 
     ``propensity[j]`` is the probability, given the slots above, of the item in slot j. ``explored[j]`` is
-    true when it is not the greedy choice.
+    true when it is not the greedy choice. ``reasons[j]`` is why it is in slot j, when it would not be there
+    but for a rule or chance: "explored", "fresh", "long_tail"; else empty.
     """
 
     chosen: I64
     propensity: npt.NDArray[np.float64]
     explored: npt.NDArray[np.bool_]
+    reasons: list[str]
+
+    @classmethod
+    def empty(cls, n: int) -> Slate:
+        """Return a list of ``n`` slots that are to be filled."""
+        return cls(np.zeros(n, np.int64), np.ones(n), np.zeros(n, bool), [""] * n)
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Slate:
         """Return the slots chosen by a mask ``(n,)``."""
@@ -39,19 +45,20 @@ class Slate:
             np.concatenate([places[self.chosen], last]),
             np.concatenate([self.propensity, np.ones(len(last))]),
             np.concatenate([self.explored, np.zeros(len(last), bool)]),
+            self.reasons + [""] * len(last),
         )
 
 
 def rerank(
     score: npt.NDArray[np.float64],
-    vectors: F32,
+    vectors: npt.NDArray[np.float32],
     n: int,
     *,
     mmr_lambda: float,
     epsilon: float,
     rng: np.random.Generator,
 ) -> Slate:
-    """Fill ``n`` slots, or as many as there are candidates.
+    """Fill ``n`` slots by score, MMR and uniform exploration, without other rules; see ``choose``.
 
     Parameters
     ----------
@@ -59,6 +66,8 @@ def rerank(
         Higher is better, float64 ``(m,)``.
     vectors
         Unit vectors (zeros: no content), float32 ``(m, DIM)``.
+    n
+        Number of slots.
     mmr_lambda
         Weight of relevance against similarity to what is already on the list; 1 switches diversity off.
     epsilon
@@ -66,15 +75,9 @@ def rerank(
     rng
         Source of the randomness.
     """
-    n = min(n, len(score))
-    greedy = GreedyChoice(score, vectors, n, mmr_lambda)
-    exploration = Exploration(len(score), n, epsilon, rng)
-    if not greedy.diverse and not exploration.happens:  # the common case, without a loop
-        return Slate(greedy.order[:n], exploration.greedy_propensities(), np.zeros(n, bool))
-    chosen, propensity, explored = np.empty(n, np.int64), np.empty(n), np.zeros(n, bool)
-    for slot in range(n):
-        best = greedy.choose()
-        pick, propensity[slot] = exploration.pick(slot, best)
-        greedy.put(pick)
-        chosen[slot], explored[slot] = pick, pick != best
-    return Slate(chosen, propensity, explored)
+    from headrace.serving.rerank.choices import Choices
+    from headrace.serving.rerank.choose import choose
+    from headrace.serving.rerank.rules import OFF
+
+    rules = replace(OFF, diversity="mmr", strength=1 - mmr_lambda, epsilon=epsilon)
+    return choose(Choices.plain(score, vectors), n, rules, rng)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from strategies import unit_vectors
 
+from headrace.models.embeddings import DIM
+from headrace.serving.rerank.choices import Choices
+from headrace.serving.rerank.choose import choose
+from headrace.serving.rerank.rules import OFF
 from headrace.serving.rerank.slate import Slate, rerank
 
 
@@ -16,3 +21,23 @@ def run(
     score = np.asarray(score, np.float64)
     vectors = unit_vectors(len(score), 1) if vectors is None else vectors
     return rerank(score, vectors, n, mmr_lambda=lam, epsilon=epsilon, rng=np.random.default_rng(seed))
+
+
+def candidates(score: Any, **columns: Any) -> Choices:
+    """Return candidates with these scores; the other columns are those that change nothing, unless given."""
+    score = np.asarray(score, np.float64)
+    plain = Choices.plain(score, np.zeros((len(score), DIM), np.float32))
+    for name, values in columns.items():
+        setattr(plain, name, np.asarray(values, getattr(plain, name).dtype))
+    return plain
+
+
+def made(choices: Choices, n: int, seed: int = 0, **rules: Any) -> Slate:
+    """Return the list of these rules; those that are not given are off."""
+    return choose(choices, n, replace(OFF, **rules), np.random.default_rng(seed))
+
+
+def shown(choices: Choices, n: int, **rules: Any) -> list[int]:
+    """Return the items of that list."""
+    items: list[int] = made(choices, n, **rules).chosen.tolist()
+    return items

@@ -1,0 +1,169 @@
+"""Makes a list from scores, slot by slot: rules, diversity, exploration.
+
+To add a rule: write a file with a class or function of one of the kinds in ``parts.py``, add its numbers to
+``rules.py``, and add it to one of the tuples below.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.serving.rerank.boosts import boosts
+from headrace.serving.rerank.choices import F32, F64, Choices, Mask
+from headrace.serving.rerank.creator_decay import CreatorDecay
+from headrace.serving.rerank.dpp import Dpp
+from headrace.serving.rerank.exploration import Exploration, Lottery
+from headrace.serving.rerank.freshness import Freshness
+from headrace.serving.rerank.long_tail import LongTail
+from headrace.serving.rerank.mmr import Mmr
+from headrace.serving.rerank.not_followed import not_followed
+from headrace.serving.rerank.parts import Decay, Diversifier, Limit, ScoreRule
+from headrace.serving.rerank.quota import category_quota, creator_quota
+from headrace.serving.rerank.rules import Rules
+from headrace.serving.rerank.slate import EXPLORED, FRESH, Slate
+from headrace.serving.rerank.thompson import largest_draw
+
+SCORE_RULES: tuple[ScoreRule, ...] = (boosts, not_followed)
+DECAYS = (CreatorDecay.of,)
+#: The strongest first. Where a rule would leave nothing for a slot, it is left out for that slot; so of two
+#: rules that cannot both be kept, the first one is.
+LIMITS = (creator_quota, category_quota, Freshness.of, LongTail.of)
+
+#: Decay and diversity choose among the best ``max(3 * n, 100)`` candidates; when none of them is allowed, the
+#: best allowed one by score is next.
+_PER_SLOT, _AT_LEAST = 3, 100
+#: Thompson sampling chooses among this many allowed fresh candidates, the best by score.
+_FRESH = 32
+#: With nothing but diversity (strength 1), relevance still decides between equals.
+_LEAST = 1e-9
+
+
+def choose(choices: Choices, n: int, rules: Rules, rng: np.random.Generator) -> Slate:
+    """Fill ``n`` slots, or as many as there are candidates.
+
+    Parameters
+    ----------
+    choices
+        The candidates.
+    n
+        Number of slots.
+    rules
+        How the list is made.
+    rng
+        Source of all randomness; the same state gives the same list.
+
+    Raises
+    ------
+    ValueError
+        A column of the choices has another length, or a score is not a finite number.
+    """
+    choices.check()
+    n = max(0, min(n, len(choices)))
+    if not n:
+        return Slate.empty(0)
+    scores = choices.score
+    for rule in SCORE_RULES:
+        scores = rule(choices, scores, rules)
+    order = np.argsort(-scores, kind="stable")
+    slate = _ListMaker(choices.take(order), scores[order], n, rules, rng).fill()
+    slate.chosen = order[slate.chosen]
+    return slate
+
+
+class _ListMaker:
+    """The list that is being made; candidates are sorted by score, the best first."""
+
+    def __init__(self, choices: Choices, scores: F64, n: int, rules: Rules, rng: np.random.Generator) -> None:
+        m = len(scores)
+        self._choices, self._n, self._rules = choices, n, rules
+        self._open = np.ones(m, bool)
+        self._limits: list[Limit] = [r for make in LIMITS if (r := make(choices, n, rules)) is not None]
+        width = self._width = min(m, max(_PER_SLOT * n, _AT_LEAST))
+        self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, width, rules)) is not None]
+        self._factors = np.ones(width)
+        self._diversifier = _diversifier(choices.vectors[:width], n, rules)
+        low = float(scores[width - 1])
+        weight = max(1 - rules.strength, _LEAST) if self._diversifier else 1.0
+        scale = weight / (float(scores[0]) - low or 1.0)
+        self._up, self._down = np.maximum(scores, 0) * scale, np.minimum(scores, 0) * scale
+        self._zero = low * scale
+        self._relevance = self._up + self._down - self._zero  # 0..weight, for the best candidates
+        self._exploration = Exploration(n, rules.epsilon, rules.thompson, rng)
+
+    def fill(self) -> Slate:
+        """Return the list, as places in the order by score."""
+        slate = Slate.empty(self._n)
+        for slot in range(self._n):
+            allowed, asking, otherwise = self._allowed(slot)
+            worth = self._worth()
+            greedy = self._best(worth, allowed)
+            lottery = self._lottery(allowed) if asking == FRESH and self._rules.thompson else None
+            pick, slate.propensity[slot] = self._exploration.pick(slot, allowed, greedy, lottery)
+            slate.chosen[slot], slate.explored[slot] = pick, pick != greedy
+            if pick != greedy and lottery is None:
+                slate.reasons[slot] = EXPLORED
+            elif asking and pick != self._best(worth, otherwise):
+                slate.reasons[slot] = asking
+            self._put(slot, pick)
+        return slate
+
+    def _allowed(self, slot: int) -> tuple[Mask, str, Mask]:
+        """Return the candidates for this slot, why some are asked for, and the candidates otherwise.
+
+        Rules that would leave none are left out.
+        """
+        allowed, asking, otherwise = self._open, "", self._open
+        for limit in self._limits:
+            mask = limit.allowed(slot)
+            if mask is None:
+                continue
+            fewer = allowed & mask
+            if not np.count_nonzero(fewer):
+                continue
+            if limit.reason and not asking:
+                asking, otherwise = limit.reason, allowed
+            allowed = fewer
+        return allowed, asking, otherwise
+
+    def _worth(self) -> F64:
+        """Return what each of the best candidates would add, float64 ``(w,)``; -inf for those on the list."""
+        relevance = self._relevance[: self._width]
+        return relevance - self._diversifier.penalty if self._diversifier else relevance
+
+    def _best(self, worth: F64, allowed: Mask) -> int:
+        """Return the place of the best allowed candidate."""
+        if allowed is not self._open:
+            worth = np.where(allowed[: self._width], worth, -np.inf)
+        best = int(worth.argmax())
+        if worth[best] > -np.inf:
+            return best
+        return int(np.where(allowed, self._relevance, -np.inf).argmax())
+
+    def _lottery(self, allowed: Mask) -> Lottery:
+        """Return the lottery of a fresh slot: Thompson sampling from what is known of their click rates."""
+        places = np.flatnonzero(allowed)[:_FRESH]
+        clicks, shown = self._choices.clicks[places], self._choices.shown[places]
+        misses = np.maximum(shown - clicks, 0)
+        return Lottery(
+            places, largest_draw(clicks + self._rules.prior_clicks, misses + self._rules.prior_misses)
+        )
+
+    def _put(self, slot: int, place: int) -> None:
+        self._open[place] = False
+        self._down[place] = self._relevance[place] = -np.inf
+        for limit in self._limits:
+            limit.put(slot, place)
+        if self._diversifier:
+            self._diversifier.put(self._choices.vectors[place])
+        for decay in self._decays:
+            places = decay.put(place, self._factors)
+            if len(places):
+                f = self._factors[places]  # a negative score is divided, as in ``lifted``
+                self._relevance[places] = self._up[places] * f + self._down[places] / f - self._zero
+
+
+def _diversifier(vectors: F32, n: int, rules: Rules) -> Diversifier | None:
+    """Return what keeps similar items apart, None when it is off or there is no content."""
+    if rules.diversity == "none" or not rules.strength or not vectors.any():
+        return None
+    return Mmr(vectors, rules.strength) if rules.diversity == "mmr" else Dpp(vectors, n, rules.strength)

@@ -1,0 +1,89 @@
+"""How a list is made from scores: the numbers. Each can be switched off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Diversity = Literal["mmr", "dpp", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The numbers of the re-rank stage.
+
+    Parameters
+    ----------
+    diversity, strength
+        How similar items are kept apart, and how much of the choice that is: 0 (off) to 1 (nothing else).
+    creator_decay, creator_floor
+        Each item of a creator multiplies the score of the creator's other items by this, down to the floor;
+        1 is off.
+    creator_at_most, creator_window
+        At most this many items of a creator in any so many slots in a row (0: in the list); 0 is off.
+    category_at_most, category_share
+        At most this many slots, and at most this share of them (rounded up), for one category; 0 and 1 are
+        off.
+    tail_share
+        At least this share of the slots (rounded up) shows long-tail items, while there are any; 0 is off.
+    not_followed
+        Factor of the items whose creator the user does not follow; 1 is off.
+    boosts
+        Whether the items' own boosts count.
+    fresh_share
+        Share of the slots (rounded) that is kept for fresh items; 0 is off.
+    thompson
+        Share of the fresh slots that is filled by Thompson sampling; the others get the best fresh item.
+    prior_clicks, prior_misses
+        What is believed of an item that was never shown: a Beta distribution with these two parameters.
+    epsilon
+        Chance, slot by slot, of a uniformly random candidate among the allowed ones.
+
+    Raises
+    ------
+    ValueError
+        A number is outside its range.
+    """
+
+    diversity: Diversity = "mmr"
+    strength: float = 0.1
+    creator_decay: float = 0.5
+    creator_floor: float = 0.25
+    creator_at_most: int = 0
+    creator_window: int = 0
+    category_at_most: int = 0
+    category_share: float = 1.0
+    tail_share: float = 0.0
+    not_followed: float = 0.75
+    boosts: bool = True
+    fresh_share: float = 0.05
+    thompson: float = 1.0
+    prior_clicks: float = 1.0
+    prior_misses: float = 20.0
+    epsilon: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.diversity not in ("mmr", "dpp", "none"):
+            raise ValueError(f"diversity is mmr, dpp or none, got {self.diversity!r}")
+        for name in ("strength", "tail_share", "fresh_share", "thompson", "epsilon"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is from 0 to 1, got {getattr(self, name)}")
+        for name in ("creator_decay", "creator_floor", "category_share", "not_followed"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is above 0 and at most 1, got {getattr(self, name)}")
+        for name in ("creator_at_most", "creator_window", "category_at_most"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is not negative, got {getattr(self, name)}")
+        if not (self.prior_clicks > 0 and self.prior_misses > 0):
+            raise ValueError("prior_clicks and prior_misses are above 0")
+
+
+#: Everything is off: a list is the candidates by score.
+OFF = Rules(
+    diversity="none",
+    creator_decay=1,
+    not_followed=1,
+    boosts=False,
+    fresh_share=0,
+    epsilon=0,
+)
