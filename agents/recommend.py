@@ -27,6 +27,7 @@ from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.stage.hold import AckHold
 from headrace.agents.wiring import Wiring
 from headrace.models.state import neighbours
+from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.serving.answering import Answer
 from headrace.serving.mirrors import CountryRows, Mirrors
@@ -38,6 +39,7 @@ from headrace.serving.requests.misplaced import MisplacedRequests
 from headrace.serving.requests.read import Job, RequestReader
 from headrace.serving.requests.replies import ReplySender
 from headrace.serving.store.freshness import LOOK_S, Freshness
+from headrace.serving.store.protocol import Kind
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
@@ -50,8 +52,12 @@ from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
 FLOW = flow.agent("recommend")
+Row = npt.NDArray[Any]
 log = logging.getLogger(__name__)
 
+#: What a reply says in ``degraded`` when rows are missing or may be old: of the user, of what was shown.
+_OF_USER: dict[Kind, str] = {"u": "user", "s": "shown"}
+_NEIGHBOURS = "neighbours"
 #: Requests answered together: one Redis round trip serves all of them, and none waits long for the others.
 CHUNK = 16
 #: At the start, requests wait at most this long (s) for the mirrors; then they are answered without the rest.
@@ -94,7 +100,7 @@ class ServeStage:
         self._store_down = False
         self._replies = ReplySender(wiring.replier)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
-        self.freshness = Freshness(wiring.store, {"u": s.partitions, "n": s.partitions}, wiring.clock)
+        self.freshness = Freshness(wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock)
 
     # -- mirrors
 
@@ -181,7 +187,10 @@ class ServeStage:
     async def _answers(self, chunk: list[Job]) -> AsyncIterator[tuple[Job, Answer]]:
         """Yield the answer to each request, as soon as it is made; all share reads of the online store."""
         rec = self.recommender
-        users, missing = await self._rows("u", [hash64(r.user_id) for r, _, _ in chunk], user_state.ROW)
+        keys = [hash64(r.user_id) for r, _, _ in chunk]
+        (users, missing), (shown, missing_s) = await asyncio.gather(
+            self._rows("u", keys, user_state.ROW), self._rows("s", keys, shown_state.ROW)
+        )
         now = self.wiring.clock.now_ms()
         rec.tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
@@ -189,39 +198,42 @@ class ServeStage:
         distinct = sorted({item for items in wanted for item in items})
         rows, missing_n = await self._rows("n", distinct, neighbours.ROW)
         by_item = dict(zip(distinct, rows, strict=True))
-        for job, user, items, at in zip(chunk, users, wanted, times, strict=True):
+        for job, user, seen, items, at in zip(chunk, users, shown, wanted, times, strict=True):
             request, record, _ = job
             if self.wiring.clock.now_ms() - record.timestamp > request.deadline_ms:
-                answer = self._popular(request, user, at, "deadline")
+                answer = self._popular(request, user, seen, at, "deadline")
             else:
-                answer = self._one(request, user, Anchors(items, _stack(items, by_item)), at)
-            lacking = [*missing, *missing_n, *self._outdated(request, items)]
+                answer = self._one(request, user, seen, Anchors(items, _stack(items, by_item)), at)
+            lacking = [*missing, *missing_s, *missing_n, *self._outdated(request, items)]
             answer.reply.degraded += dict.fromkeys(lacking)
             answer.reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             yield job, answer
 
     def _outdated(self, request: RecRequest, anchors: list[int]) -> list[str]:
         """Return what the online store may have no or old rows of: of this user, of some of the anchors."""
-        users, neighbour_rows = self.freshness.stale["u"], self.freshness.stale["n"]
-        out = []
-        if users and partition_of(request.user_id.encode(), self.freshness.partitions["u"]) in users:
-            out.append("user")
-        if neighbour_rows and anchors:
-            out.append("neighbours")
+        stale = self.freshness.stale
+        partition = partition_of(request.user_id.encode(), self.freshness.partitions["u"])
+        out = [name for kind, name in _OF_USER.items() if partition in stale[kind]]
+        if stale["n"] and anchors:
+            out.append(_NEIGHBOURS)
         return out
 
-    def _one(self, request: RecRequest, user: npt.NDArray[Any] | None, anchors: Anchors, at: int) -> Answer:
+    def _one(
+        self, request: RecRequest, user: Row | None, shown: Row | None, anchors: Anchors, at: int
+    ) -> Answer:
         """Answer one request; after an error in our code, with the popular list."""
         try:
-            return self.recommender.answer(request, user, anchors, at)
+            return self.recommender.answer(request, user, anchors, at, shown)
         except Exception:
             log.exception("request %s fell back to the popular list", request.request_id)
-            return self._popular(request, user, at, "internal")
+            return self._popular(request, user, shown, at, "internal")
 
-    def _popular(self, request: RecRequest, user: npt.NDArray[Any] | None, at: int, reason: str) -> Answer:
-        for row in (user, None):
+    def _popular(
+        self, request: RecRequest, user: Row | None, shown: Row | None, at: int, reason: str
+    ) -> Answer:
+        for rows in ((user, shown), (None, None)):
             try:
-                return self.recommender.popular(request, at, reason, row)
+                return self.recommender.popular(request, at, reason, *rows)
             except Exception:
                 log.exception("request %s got no popular list", request.request_id)
         return Answer(RecReply(request.request_id, degraded=[reason, "candidates"]), None)
@@ -245,7 +257,7 @@ class ServeStage:
             list of one name when the store did not answer, else empty.
         """
         nothing: list[npt.NDArray[Any] | None] = [None] * len(keys)
-        away = {"u": "user", "n": "neighbours"}[kind]
+        away = {**_OF_USER, "n": _NEIGHBOURS}[kind]
         try:
             packed = await self.wiring.store.get(kind, keys)
         except UnavailableError as exc:

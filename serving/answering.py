@@ -45,16 +45,15 @@ def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     out = []
     for j, i in enumerate(slate.chosen.tolist()):
         score = round(float(ranked.score[i]), 6)
-        explored = bool(slate.explored[j])
         out.append(
             RecItem(
                 item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
                 score=score,
                 objectives={"click": score},
                 sources=pool.sources(i),
-                explored=explored,
+                explored=bool(slate.explored[j]),
                 propensity=round(float(slate.propensity[j]), 9),
-                why=why(pipeline, ranked.query, pool, i, explored) if explain else None,
+                why=why(pipeline, ranked.query, pool, i, slate.reasons[j]) if explain else None,
             )
         )
     return out
@@ -102,7 +101,7 @@ def popular_items(pipeline: Pipeline, query: Query, pool: Pool) -> list[RecItem]
             sources=pool.sources(i),
             explored=False,
             propensity=1.0,
-            why=why(pipeline, query, pool, i, False) if query.request.explain else None,
+            why=why(pipeline, query, pool, i) if query.request.explain else None,
         )
         for i in order.tolist()
     ]

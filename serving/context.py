@@ -17,6 +17,8 @@ from headrace.streams.messages.schemas import RecRequest
 F32 = npt.NDArray[np.float32]
 #: The user's row, ``user_state.ROW`` ``(1,)``.
 UserRow = npt.NDArray[Any]
+#: What the user was shown, ``shown.ROW`` ``(1,)``.
+ShownRow = npt.NDArray[Any]
 
 #: Largest number of items whose neighbour rows one request reads.
 ANCHORS = 10

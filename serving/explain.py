@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
+from headrace.serving.rerank.slate import EXPLORED, FRESH, LONG_TAIL
 
 #: The user likes a category with more than this affinity.
 _LIKED = 0.5
@@ -17,9 +18,16 @@ def liked(query: Query) -> set[int]:
     return (set(row["cat"][row["cat_w"] > _LIKED].tolist()) | set(row["preferred"].tolist())) - {0}
 
 
-def why(pipeline: Pipeline, query: Query, pool: Pool, i: int, explored: bool) -> list[str]:
-    """Return the reasons for candidate ``i``, each once; never empty."""
-    out = ["we are trying something new for you"] if explored else []
+_SLOT = {
+    EXPLORED: "we are trying something new for you",
+    FRESH: "new, and few people have seen it yet",
+    LONG_TAIL: "a find that few people know",
+}
+
+
+def why(pipeline: Pipeline, query: Query, pool: Pool, i: int, reason: str = "") -> list[str]:
+    """Return the reasons for candidate ``i``, each once; never empty. ``reason`` is that of its slot."""
+    out = [_SLOT[reason]] if reason else []
     out += [
         text for source in pipeline.sources_of(pool, i) if (text := source.reason(query, pool.candidates, i))
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headrace.streams.settings import DAY_MS, Settings
+from headrace.serving.rerank.rules import Rules, rules_of
+from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,12 @@ class Policy:
     ----------
     candidates
         Most candidates that are ranked.
+    rules
+        The numbers of the re-rank stage.
+    fresh_ms, fresh_shown
+        An item is fresh for so long after its publication, until it was shown so often.
+    tail_clicks
+        An item with fewer clicks (of all time) is of the long tail.
     parts
         By label (``kind:name``): ``on``, ``off``, or the size of a source; see ``build.py``.
     plugins
@@ -24,12 +31,18 @@ class Policy:
         Longest time, ms, of one part; of all sources together.
     repeat_after_ms
         An item rests for this long after the user clicked it.
+    shown_rest_ms, shown_most
+        An item rests for this long after it was shown; shown so often without a click, it rests for longer.
     """
 
     candidates: int = 500
-    epsilon: float = 0.02
-    mmr_lambda: float = 0.9
+    rules: Rules = field(default_factory=Rules)
+    fresh_ms: int = DAY_MS
+    fresh_shown: int = 100
+    tail_clicks: int = 100
     repeat_after_ms: int = DAY_MS
+    shown_rest_ms: int = 10 * 60_000
+    shown_most: int = 10
     session_gap_ms: int = 30 * 60_000
     parts: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
@@ -43,8 +56,12 @@ class Policy:
         s = settings
         return cls(
             candidates=s.candidates,
-            epsilon=s.epsilon,
-            mmr_lambda=s.mmr_lambda,
+            rules=rules_of(s.rules),
+            fresh_ms=int(HOUR_MS * s.fresh_hours),
+            fresh_shown=s.fresh_shown,
+            tail_clicks=s.tail_clicks,
+            shown_rest_ms=int(1000 * s.shown_rest_s),
+            shown_most=s.shown_most,
             session_gap_ms=s.session_gap_ms,
             parts=dict(s.parts),
             plugins=s.plugins,

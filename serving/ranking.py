@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.state.items import COUNTS
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
 from headrace.serving.pipeline.pipeline import Pool
-from headrace.serving.pipeline.query import Query
+from headrace.serving.pipeline.query import Query, ServingData
+from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.slate import Slate
 
 F32 = npt.NDArray[np.float32]
@@ -60,10 +62,21 @@ def _score(features: F32) -> Callable[[Scorer], F64]:
     return lambda scorer: scorer.score(features)
 
 
-def boosted(scores: F64, boost: F64) -> F64:
-    """Return scores after the items' boosts, float64 ``(n,)``: a boost above 1 lifts an item.
-
-    A ranker's raw scores may be negative; those are divided, so that a boost above 1 lifts them too.
-    """
-    out: F64 = np.where(scores > 0, scores * boost, scores / np.maximum(boost, 1e-6))
-    return out
+def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices:
+    """Return what the re-rank stage reads of the candidates."""
+    c, policy = pool.candidates, data.policy
+    clicks, shown = (COUNTS.totals(c.stats, name).astype(np.float64) for name in ("click", "shown"))
+    age = query.now - c.published
+    creators = query.user["followed"][0] if query.user is not None else np.zeros(0, np.uint64)
+    return Choices(
+        score=scores,
+        vectors=c.vectors,
+        creator=c.creator,
+        category=c.category,
+        followed=np.isin(c.creator, creators[creators != 0]),
+        tail=clicks < policy.tail_clicks,
+        fresh=(age < policy.fresh_ms) & (shown < policy.fresh_shown),
+        clicks=clicks,
+        shown=shown,
+        boost=data.catalog.column("boost", pool.catalog_rows).astype(np.float64),
+    )

@@ -14,20 +14,21 @@ from headrace.models.state.items import ItemState
 from headrace.serving import context
 from headrace.serving.answering import Answer, impression, popular_items, ranked_items
 from headrace.serving.catalog import Catalog
-from headrace.serving.context import UserRow
+from headrace.serving.context import ShownRow, UserRow
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
 from headrace.serving.policy import Policy
-from headrace.serving.ranking import Ranked, boosted, score
-from headrace.serving.rerank.slate import Slate, rerank
+from headrace.serving.ranking import Ranked, choices, score
+from headrace.serving.rerank.choices import Choices
+from headrace.serving.rerank.choose import choose
+from headrace.serving.rerank.slate import Slate
 from headrace.serving.sources.trending import Trending
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 
-F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 #: A list is made again at most this often because a late filter removed items from it.
@@ -137,7 +138,13 @@ class Recommender:
         return context.anchors_for(request, user, now, self.policy.session_gap_ms)
 
     def query(
-        self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int, limit: int
+        self,
+        request: RecRequest,
+        user: UserRow | None,
+        anchors: Anchors,
+        now: int,
+        limit: int,
+        shown: ShownRow | None = None,
     ) -> Query:
         """Return what the parts of the pipeline read of a request; at most ``limit`` candidates."""
         country, age = context.place_and_age(request, user)
@@ -146,6 +153,7 @@ class Recommender:
             request=request,
             now=now,
             user=user,
+            shown=shown,
             anchors=anchors,
             pairs=Pairs.of(anchors.rows),
             country=country,
@@ -156,7 +164,14 @@ class Recommender:
             wanted=request.n,
         )
 
-    def rank(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Ranked:
+    def rank(
+        self,
+        request: RecRequest,
+        user: UserRow | None,
+        anchors: Anchors,
+        now: int,
+        shown: ShownRow | None = None,
+    ) -> Ranked:
         """Return the ranked list for a request, before it is turned into a reply.
 
         Parameters
@@ -169,21 +184,22 @@ class Recommender:
             Items of ``anchors_for`` with their neighbour rows.
         now
             Time asked, ms.
+        shown
+            What the user was shown ``(1,)``, None when unknown.
         """
-        query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n))
+        query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n), shown)
         pool = self.pipeline.gather(query)
         features = assemble(user, pool.candidates, query.context)
         scores, missing = score(self.pipeline.scorers, features, query.left_out)
-        scores = boosted(scores, self.catalog.column("boost", pool.catalog_rows).astype(np.float64))
-        slate = self._slate(query, pool, scores)
+        slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
         return Ranked(query, pool, features, scores, slate, [*missing, *repeated, *query.left_out])
 
-    def _slate(self, query: Query, pool: Pool, scores: F64) -> Slate:
+    def _slate(self, query: Query, pool: Pool, every: Choices) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
-        n, out = query.request.n, np.zeros(len(scores), bool)
+        n, out = query.request.n, np.zeros(len(every), bool)
         for _ in range(_REFILLS):
-            slate = self._list(query, pool, scores, np.flatnonzero(~out))
+            slate = self._list(query, pool, every, np.flatnonzero(~out))
             must, should = self.pipeline.late(query, pool.candidates.items[slate.chosen])
             out[slate.chosen[~must]] = True
             spare = max(0, int(np.count_nonzero(~out)) - n)
@@ -191,33 +207,33 @@ class Recommender:
             out[put_off] = True
             if must.all() and not len(put_off):
                 return slate
-        slate = self._list(query, pool, scores, np.flatnonzero(~out))
+        slate = self._list(query, pool, every, np.flatnonzero(~out))
         must, _ = self.pipeline.late(query, pool.candidates.items[slate.chosen])
         return slate.where(must)
 
-    def _list(self, query: Query, pool: Pool, scores: F64, places: I64) -> Slate:
+    def _list(self, query: Query, pool: Pool, every: Choices, places: I64) -> Slate:
         """Return the list of the candidates at ``places``: the best first, then what rested."""
         last = pool.repeated[np.isin(pool.repeated, places)]
         fresh = places if not len(last) else places[~np.isin(places, last)]
-        how = self.policy
-        slate = rerank(
-            scores[fresh],
-            pool.candidates.vectors[fresh],
-            query.request.n,
-            mmr_lambda=how.mmr_lambda,
-            epsilon=how.epsilon,
-            # the same request gets the same list
-            rng=np.random.default_rng(hash64(query.request.request_id)),
-        )
+        # The same request gets the same list.
+        rng = np.random.default_rng(hash64(query.request.request_id))
+        slate = choose(every.take(fresh), query.request.n, self.policy.rules, rng)
         return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
-    def answer(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Answer:
+    def answer(
+        self,
+        request: RecRequest,
+        user: UserRow | None,
+        anchors: Anchors,
+        now: int,
+        shown: ShownRow | None = None,
+    ) -> Answer:
         """Return the reply; its impression is made when it is asked for.
 
         ``degraded`` has "candidates" when no item may be shown. It has "repeated" when the list ends with
         items that rest, because there were too few others. It has the parts that were left out.
         """
-        ranked = self.rank(request, user, anchors, now)
+        ranked = self.rank(request, user, anchors, now, shown)
         model = ModelInfo(
             ranker=self.ranker.version if self.ranker else "",
             online=self.online.version if self.online else "",
@@ -234,7 +250,14 @@ class Recommender:
 
         return Answer(reply, shown)
 
-    def popular(self, request: RecRequest, now: int, reason: str, user: UserRow | None = None) -> Answer:
+    def popular(
+        self,
+        request: RecRequest,
+        now: int,
+        reason: str,
+        user: UserRow | None = None,
+        shown: ShownRow | None = None,
+    ) -> Answer:
         """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
         Parameters
@@ -248,8 +271,10 @@ class Recommender:
         user
             The user's row ``(1,)`` if it was read. It does not change the order, but filters the items: by
             country, age, and recent clicks.
+        shown
+            What the user was shown ``(1,)``, if it was read.
         """
-        query = replace(self.query(request, user, Anchors(), now, request.n), interests=[])
+        query = replace(self.query(request, user, Anchors(), now, request.n, shown), interests=[])
         pool = self.pipeline.gather(query)
         items = popular_items(self.pipeline, query, pool)
         degraded = [reason, *(["repeated"] if len(pool.repeated) else []), *query.left_out]

@@ -107,8 +107,14 @@ class Settings(BaseSettings):
 
     # Answering
     candidates: int = Field(500, ge=1, le=5000)
-    epsilon: float = Field(0.02, ge=0, le=1, description="share of slots given to a random candidate")
-    mmr_lambda: float = Field(0.9, ge=0, le=1, description="1 = relevance only, 0 = diversity only")
+    rules: Annotated[dict[str, str], NoDecode] = Field(
+        {}, description="numbers of the re-rank stage: epsilon=0.02,diversity=dpp,strength=0.2"
+    )
+    fresh_hours: float = Field(
+        24.0, ge=0, description="so long an item may use the slots that are kept for fresh ones"
+    )
+    fresh_shown: int = Field(100, ge=0, description="until it was shown so often")
+    tail_clicks: int = Field(100, ge=0, description="items with fewer clicks are of the long tail")
     parts: Annotated[dict[str, str], NoDecode] = Field(
         {},
         description="parts of the pipeline on, off, or a source's size: source:hot=100,filter:language=off",
@@ -120,6 +126,10 @@ class Settings(BaseSettings):
     candidates_ms: float = Field(60.0, gt=0, description="after it, the sources not asked yet are left out")
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"
+    )
+    shown_rest_s: float = Field(600.0, ge=0, description="an item rests for so long after it was shown")
+    shown_most: int = Field(
+        10, ge=1, description="shown so often without a click, an item rests while the user's row has it"
     )
     redis_read_ms: int = Field(50, ge=1, description="longest wait for one read of the online store")
 
@@ -153,7 +163,7 @@ class Settings(BaseSettings):
             raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
         return ",".join(addresses)
 
-    @field_validator("parts", mode="before")
+    @field_validator("parts", "rules", mode="before")
     @classmethod
     def _parts(cls, value: Any) -> Any:
         """Parse a JSON object, or name=value pairs separated by commas."""

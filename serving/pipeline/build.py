@@ -10,8 +10,11 @@ from headrace.serving.filters.clicked import Clicked
 from headrace.serving.filters.country import CountryRules
 from headrace.serving.filters.excluded import Excluded
 from headrace.serving.filters.flags import Flags
+from headrace.serving.filters.hidden import Hidden
+from headrace.serving.filters.language import Language
 from headrace.serving.filters.published import Published
 from headrace.serving.filters.same_title import SameTitle
+from headrace.serving.filters.shown import Shown
 from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scorer, Source
 from headrace.serving.scorers.blend import ByBlend
 from headrace.serving.scorers.online import ByOnline
@@ -35,8 +38,8 @@ from headrace.streams.errors import ConfigError
 PARTS: tuple[type[Part], ...] = (
     Next, Together, PopularNow, Hot, Rising, Country, Followed, Preferred, SameCreator, New,
     PopularEver, NewestOfAll,
-    Published, Excluded, MinimumAge, Flags, CountryRules,
-    Clicked,
+    Published, Excluded, Hidden, MinimumAge, Flags, Language, CountryRules,
+    Shown, Clicked,
     ByRanker, ByOnline, ByBlend,
     SameTitle,
 )  # fmt: skip

@@ -72,6 +72,8 @@ class Query:
         Time asked, ms.
     user
         The user's row (``user_state.ROW``, ``(1,)``), None when unknown.
+    shown
+        What the user was shown (``shown.ROW``, ``(1,)``), None when unknown.
     anchors
         The session's clicks, or the item of a related list, newest first, with their neighbour rows.
     pairs
@@ -93,6 +95,7 @@ class Query:
     request: RecRequest
     now: int
     user: npt.NDArray[Any] | None
+    shown: npt.NDArray[Any] | None
     anchors: Anchors
     pairs: Pairs
     country: int

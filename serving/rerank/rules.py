@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_type_hints
+
+from headrace.streams.errors import ConfigError
 
 Diversity = Literal["mmr", "dpp", "none"]
 
@@ -77,6 +80,35 @@ class Rules:
         if not (self.prior_clicks > 0 and self.prior_misses > 0):
             raise ValueError("prior_clicks and prior_misses are above 0")
 
+
+def rules_of(how: Mapping[str, str]) -> Rules:
+    """Return the default rules with these numbers changed (name -> text).
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown, or a value is none or outside its range; the message names it.
+    """
+    kinds = get_type_hints(Rules)
+    changes: dict[str, Any] = {}
+    for name, text in how.items():
+        if name not in kinds:
+            raise ConfigError(f"HEADRACE_RULES: there is no rule {name!r}; there are {', '.join(kinds)}")
+        try:
+            changes[name] = _VALUES.get(kinds[name], str)(text)
+        except (KeyError, ValueError) as exc:
+            raise ConfigError(f"HEADRACE_RULES: {name}={text!r} is no value for it") from exc
+    try:
+        return Rules(**changes)
+    except ValueError as exc:
+        raise ConfigError(f"HEADRACE_RULES: {exc}") from exc
+
+
+_VALUES: dict[Any, Callable[[str], Any]] = {
+    float: float,
+    int: int,
+    bool: {"on": True, "off": False, "true": True, "false": False}.__getitem__,
+}
 
 #: Everything is off: a list is the candidates by score.
 OFF = Rules(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,8 @@ class Slate:
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Slate:
         """Return the slots chosen by a mask ``(n,)``."""
-        return Slate(self.chosen[keep], self.propensity[keep], self.explored[keep])
+        reasons = [reason for reason, kept in zip(self.reasons, keep.tolist(), strict=True) if kept]
+        return Slate(self.chosen[keep], self.propensity[keep], self.explored[keep], reasons)
 
     def followed_by(self, last: I64, places: I64) -> Slate:
         """Return the list with the candidates ``last`` at its end, in this order and certain.
@@ -47,37 +48,3 @@ class Slate:
             np.concatenate([self.explored, np.zeros(len(last), bool)]),
             self.reasons + [""] * len(last),
         )
-
-
-def rerank(
-    score: npt.NDArray[np.float64],
-    vectors: npt.NDArray[np.float32],
-    n: int,
-    *,
-    mmr_lambda: float,
-    epsilon: float,
-    rng: np.random.Generator,
-) -> Slate:
-    """Fill ``n`` slots by score, MMR and uniform exploration, without other rules; see ``choose``.
-
-    Parameters
-    ----------
-    score
-        Higher is better, float64 ``(m,)``.
-    vectors
-        Unit vectors (zeros: no content), float32 ``(m, DIM)``.
-    n
-        Number of slots.
-    mmr_lambda
-        Weight of relevance against similarity to what is already on the list; 1 switches diversity off.
-    epsilon
-        Chance, slot by slot, of a uniformly random remaining candidate instead of the greedy one.
-    rng
-        Source of the randomness.
-    """
-    from headrace.serving.rerank.choices import Choices
-    from headrace.serving.rerank.choose import choose
-    from headrace.serving.rerank.rules import OFF
-
-    rules = replace(OFF, diversity="mmr", strength=1 - mmr_lambda, epsilon=epsilon)
-    return choose(Choices.plain(score, vectors), n, rules, rng)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_models import online
 from strategies import T0
-from worlds import World, busy, here, request
+from worlds import World, busy, by_mmr, here, request
 
 from headrace.models.features.spec import ONLINE, POSITION, SPEC
 from headrace.models.learning.ranker import Ranker
@@ -19,7 +19,7 @@ def features(impression: Impression) -> Any:
     return np.frombuffer(impression.features, "<f4").reshape(-1, len(SPEC))
 
 
-@pytest.mark.parametrize("policy", [Policy(epsilon=0, mmr_lambda=1), Policy(epsilon=0.3, mmr_lambda=0.7)])
+@pytest.mark.parametrize("policy", [Policy(rules=by_mmr(0, 1)), Policy(rules=by_mmr(0.3, 0.7))])
 @pytest.mark.parametrize("user", ["u3", "nobody"])
 def test_the_log_holds_exactly_what_the_ranker_saw(policy: Policy, user: str, trained: Ranker) -> None:
     world = busy(policy)

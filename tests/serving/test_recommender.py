@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import online
 from strategies import T0
-from worlds import World, busy, here, item, request
+from worlds import World, busy, by_mmr, here, item, request
 
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.pipeline.pairs import Anchors
@@ -44,7 +44,7 @@ def test_everything_excluded_is_an_empty_list_too(trained: Ranker) -> None:
 
 
 def test_what_must_not_be_shown_is_never_shown() -> None:
-    world = busy(Policy(epsilon=0.5, mmr_lambda=0.5))
+    world = busy(Policy(rules=by_mmr(0.5, 0.5)))
     for n, fields in enumerate(
         (
             {"countries": ["BR"]},
@@ -114,18 +114,18 @@ def test_the_same_request_gets_the_same_list(exploring: list[World], request_id:
 
 @pytest.fixture(scope="module")
 def exploring() -> list[World]:
-    return [busy(Policy(epsilon=0.5, mmr_lambda=0.8), items=20) for _ in range(2)]
+    return [busy(Policy(rules=by_mmr(0.5, 0.8)), items=20) for _ in range(2)]
 
 
 def test_another_request_explores_otherwise() -> None:
-    world = busy(Policy(epsilon=0.5))
+    world = busy(Policy(rules=by_mmr(0.5, 0.9)))
     assert len({tuple(world.shown(request(request_id=f"r{n}"))) for n in range(10)}) > 5
 
 
 def test_five_hundred() -> None:
     world = World(700)
     world.session("me", list(range(20)))
-    for policy in (Policy(), Policy(candidates=50), Policy(epsilon=0, mmr_lambda=1)):
+    for policy in (Policy(), Policy(candidates=50), Policy(rules=by_mmr(0, 1))):
         world.recommender.policy = policy
         for user in ("me", "nobody"):
             ids = world.shown(request(user, n=500))

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from strategies import T0
-from worlds import World, here, item, request
+from worlds import World, by_mmr, here, item, request
 
 from headrace.models.features.spec import SPEC
 from headrace.serving.policy import Policy
@@ -87,7 +87,7 @@ def test_a_click_a_day_ago_is_no_repeat() -> None:
         assert listed(reply)[2:] == ["i0"]
 
 
-@pytest.mark.parametrize("policy", [Policy(epsilon=0.9, mmr_lambda=0.5), Policy()])
+@pytest.mark.parametrize("policy", [Policy(rules=by_mmr(0.9, 0.5)), Policy()])
 def test_repeats_are_certain_and_logged_with_their_features(policy: Policy) -> None:
     world = World(10, policy)
     world.session("me", [7, 3, 9], EARLIER)

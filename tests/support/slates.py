@@ -12,7 +12,7 @@ from headrace.models.embeddings import DIM
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
 from headrace.serving.rerank.rules import OFF
-from headrace.serving.rerank.slate import Slate, rerank
+from headrace.serving.rerank.slate import Slate
 
 
 def run(
@@ -20,7 +20,15 @@ def run(
 ) -> Slate:
     score = np.asarray(score, np.float64)
     vectors = unit_vectors(len(score), 1) if vectors is None else vectors
-    return rerank(score, vectors, n, mmr_lambda=lam, epsilon=epsilon, rng=np.random.default_rng(seed))
+    return by_mmr(score, vectors, n, lam, epsilon, np.random.default_rng(seed))
+
+
+def by_mmr(
+    score: Any, vectors: Any, n: int, lam: float, epsilon: float, rng: np.random.Generator
+) -> Slate:
+    """Return the list by score, MMR and uniform exploration, without other rules."""
+    rules = replace(OFF, diversity="mmr", strength=1 - lam, epsilon=epsilon)
+    return choose(Choices.plain(score, vectors), n, rules, rng)
 
 
 def candidates(score: Any, **columns: Any) -> Choices:

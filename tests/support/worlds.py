@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.ranking import Ranked
 from headrace.serving.recommender import Recommender
+from headrace.serving.rerank.rules import OFF, Rules
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Item, RecRequest, UserProfile
@@ -40,6 +42,11 @@ def item(n: int | str, **changes: Any) -> Item:
     return Item(**fields)
 
 
+def by_mmr(epsilon: float, mmr_lambda: float) -> Rules:
+    """Return rules with boosts, MMR and uniform exploration only."""
+    return replace(OFF, boosts=True, diversity="mmr", strength=1 - mmr_lambda, epsilon=epsilon)
+
+
 def request(user: str = "u", **changes: Any) -> RecRequest:
     """Return a request for the home surface."""
     fields: dict[str, Any] = {"request_id": "r1", "user_id": user, "surface": "home", **changes}
@@ -52,7 +59,7 @@ class World:
     def __init__(self, items: int = 0, policy: Policy | None = None, **item_fields: Any) -> None:
         self.users = UserState(new_table(), GAP_MS)
         self.neighbours = Neighbours()
-        self.recommender = Recommender(policy or Policy(epsilon=0, mmr_lambda=1))
+        self.recommender = Recommender(policy or Policy(rules=by_mmr(0, 1)))
         self._offset = self._profiles = 0
         for n in range(items):
             self.publish(item(n, **item_fields))

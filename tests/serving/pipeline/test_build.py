@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from worlds import World, busy, request
+from worlds import World, busy, by_mmr, request
 
 from headrace.serving.pipeline.build import PARTS, chosen, label, plugins
 from headrace.serving.pipeline.parts import Source
@@ -69,7 +69,7 @@ def test_two_parts_of_one_name() -> None:
 
 def test_a_source_that_is_off_proposes_nothing_and_one_with_size_zero_neither() -> None:
     for value in ("off", "0"):
-        world = busy(Policy(parts={"source:trending": value}, epsilon=0))
+        world = busy(Policy(rules=by_mmr(0, 0.9), parts={"source:trending": value}))
         shown = world.answer(request("u1")).reply
         assert shown.items
         assert not any("trending" in i.sources for i in shown.items)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from pages import PAGES, blocks
 from strategies import T0
-from worlds import World, busy, item, request
+from worlds import World, busy, by_mmr, item, request
 
 from headrace.serving.filters.age import MinimumAge
 from headrace.serving.filters.same_title import SameTitle
@@ -69,7 +69,7 @@ def test_a_ranker_that_fails_leaves_the_ranking_to_the_next_scorer(
 
 
 def test_when_time_is_over_the_rest_of_the_sources_is_left_out() -> None:
-    world = busy(Policy(epsilon=0, candidates_ms=-1.0))
+    world = busy(Policy(rules=by_mmr(0, 0.9), candidates_ms=-1.0))
     reply = world.answer(request("u1")).reply
     assert "source:next" in reply.degraded
     assert "source:trending" in reply.degraded
@@ -112,7 +112,7 @@ def test_what_a_late_filter_removes_is_replaced_by_the_next_best() -> None:
     keys = ranked.pool.candidates.items[np.argsort(-ranked.score, kind="stable")]
     best = [world.recommender.catalog.id_of(key) for key in keys.tolist()]
     assert any(int(name[1:]) % 3 == 0 for name in best[:12])
-    strict = busy(Policy(epsilon=0, mmr_lambda=1, plugins=(f"{__name__}:NoThirds",)))
+    strict = busy(Policy(rules=by_mmr(0, 1), plugins=(f"{__name__}:NoThirds",)))
     got = strict.shown(request("u1", n=12))
     assert got == [name for name in best if int(name[1:]) % 3][:12]
     assert len(got) == 12
@@ -130,7 +130,7 @@ def test_one_story_under_two_ids_is_shown_once_while_there_are_others() -> None:
     assert sum(name in {"i3", "i4", "i5"} for name in few) == 1
     assert len(few) == 10
     assert len(world.shown(request(n=30))) == 30, "they are better than nothing"
-    world = World(30, Policy(epsilon=0, parts={"late:same_title": "off"}), title="a title for everything")
+    world = World(30, Policy(rules=by_mmr(0, 0.9), parts={"late:same_title": "off"}), title="a title for everything")
     assert len(world.shown(request(n=10))) == 10
 
 
@@ -164,7 +164,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_examples_of_the_page(shop: str) -> None:
     names = ("OnSale", "NotAtNight", "TwoOfACategory")
-    policy = Policy(epsilon=0, mmr_lambda=1, plugins=tuple(f"{shop}:{name}" for name in names))
+    policy = Policy(rules=by_mmr(0, 1), plugins=tuple(f"{shop}:{name}" for name in names))
     world = World(40, policy)
     (on_sale,) = [s.part for s in world.recommender.pipeline._sources if s.part.name == "on_sale"]
     on_sale.keys = np.array([hash64("i33"), hash64("gone")], np.uint64)  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from headrace.streams.settings import Settings
 
 NEVER = EvalSettings(first_train=10**9)
 #: Without exploration, with outcomes at once.
-CALM = Settings(candidates=400, epsilon=0.0, mmr_lambda=1.0, outcome_wait_ms=100, train_min_rows=100)
+CALM = Settings(candidates=400, rules={"epsilon": "0", "strength": "0", "fresh_share": "0"}, outcome_wait_ms=100, train_min_rows=100)
 
 
 def clicks(sessions: Sequence[Sequence[str]], start: int = T0) -> list[Click]:

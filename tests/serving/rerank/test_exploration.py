@@ -4,10 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from slates import run
+from slates import by_mmr, run
 from strategies import unit_vectors
 
-from headrace.serving.rerank.slate import rerank
 
 
 @pytest.mark.parametrize("lam", [1.0, 0.5])
@@ -21,7 +20,7 @@ def test_propensities_are_exact(lam: float, epsilon: float) -> None:
     vectors = unit_vectors(5, 1)
     rng = np.random.default_rng(11)
     for _ in range(runs):
-        slate = rerank(np.array(score), vectors, 2, mmr_lambda=lam, epsilon=epsilon, rng=rng)
+        slate = by_mmr(np.array(score), vectors, 2, lam, epsilon, rng)
         a, b = slate.chosen.tolist()
         first[a] += 1
         second.setdefault(a, Counter())[b] += 1

@@ -1,0 +1,114 @@
+"""How often the next click is among the candidates, by source: Globo's clicks in event time, without ranking.
+
+For every click that is not the first of its session: gather candidates from what came strictly before, look
+for the clicked item, then learn the click. ``alone`` is the share of predictions for which a source proposes
+the item; ``without`` the share that is left when the source is off (before the cut to the limit).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from headrace.models.learning.ranker import RankerParams
+from headrace.models.state.items import ItemState
+from headrace.serving.pipeline.pairs import Anchors
+from headrace.serving.prequential.loop import EvalSettings, Prequential
+from headrace.streams.messages.files import Click, read_globo
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Context, Impression, RecRequest
+from headrace.streams.settings import Settings
+
+
+class Candidates(Prequential):
+    """The loop of the evaluation, but of every answer only the candidates are made."""
+
+    def __init__(self, folder: Path, parts: dict[str, str], limit: int) -> None:
+        super().__init__(EvalSettings(params=RankerParams()), Settings(parts=parts, candidates=limit), folder)
+        self.limit = limit
+        self.predictions = self.found = self.candidates = 0
+        self.masks: Counter[int] = Counter()
+        self.seconds: list[float] = []
+
+    def step(self, click: Click) -> None:
+        """Gather, look, learn."""
+        session = self._sessions.setdefault(click.session, [])
+        if session and click.item not in session:
+            self._gather(click, session)
+        self._learn(click, None)
+        session.append(click.item)
+
+    def _gather(self, click: Click, session: list[str]) -> None:
+        request = RecRequest(
+            request_id=str(self.predictions),
+            user_id=click.user,
+            surface="home",
+            n=20,
+            exclude=session,
+            context=Context(country=click.region, device=click.device, ts=click.ts),
+        )
+        row = self.users.table.row(hash64(click.user))
+        user = self.users.table.data[row : row + 1] if row >= 0 else None
+        rec = self.recommender
+        rec.tick(click.ts)
+        items = rec.anchors_for(request, user, click.ts)
+        anchors = Anchors(items, self._neighbour_rows(items))
+        began = time.perf_counter()
+        pool = rec.pipeline.gather(rec.query(request, user, anchors, click.ts, self.limit))
+        self.seconds.append(time.perf_counter() - began)
+        keys = pool.candidates.items
+        at = np.searchsorted(keys, np.uint64(hash64(click.item)))
+        self.predictions += 1
+        self.candidates += len(keys)
+        if at < len(keys) and keys[at] == np.uint64(hash64(click.item)):
+            self.found += 1
+            self.masks[int(pool.mask[at])] += 1
+
+    def report(self) -> dict[str, object]:
+        """Return the figures."""
+        n = max(1, self.predictions)
+        names, counts = self.recommender.pipeline.names, self.recommender.pipeline.counts()
+        sources = {}
+        for bit, name in enumerate(names[:-1]):
+            alone = sum(c for mask, c in self.masks.items() if mask >> bit & 1)
+            only = sum(c for mask, c in self.masks.items() if mask == 1 << bit)
+            made = counts[f"source:{name}"]
+            sources[name] = {
+                "proposed_per_request": round(made.kept / n, 1),
+                "alone": round(alone / n, 4),
+                "without": round((self.found - only) / n, 4),
+                "us": round(1e6 * made.seconds / max(1, made.calls), 1),
+            }
+        return {
+            "predictions": self.predictions,
+            "candidate_recall": round(self.found / n, 4),
+            "candidates": round(self.candidates / n, 1),
+            "gather_p50_ms": round(1000 * float(np.percentile(self.seconds, 50)), 3),
+            "gather_p99_ms": round(1000 * float(np.percentile(self.seconds, 99)), 3),
+            "sources": sources,
+        }
+
+
+def main() -> None:
+    """Run over a file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--clicks", type=int, default=120_000)
+    parser.add_argument("--candidates", type=int, default=500)
+    parser.add_argument("--parts", type=json.loads, default={})
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        loop = Candidates(Path(folder), args.parts, args.candidates)
+        for click in read_globo(args.path, args.clicks):
+            loop.step(click)
+        print(json.dumps(loop.report()))
+
+
+if __name__ == "__main__":
+    main()
