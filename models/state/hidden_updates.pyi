@@ -1,4 +1,4 @@
-"""Updates what users hid, compiled: a pass over the few events of a batch that hide something or show it again."""
+"""Updates what users hid, compiled: a pass over the events that hide something, or undo it."""
 
 from typing import Any
 

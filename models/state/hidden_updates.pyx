@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Updates what users hid, compiled: a pass over the few events of a batch that hide something or show it again."""
+"""Updates what users hid, compiled: a pass over the events that hide something, or undo it."""
 
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memmove

@@ -31,7 +31,7 @@ ROW = np.dtype(
         ("key", "<u8"),
         ("offset", "<i8"),  # of the last record of `impressions` applied; -1 before the first
         ("updated", "<i8"),  # time of the newest impression, or of a later tombstone
-        ("since", "<i8"),  # the row has impressions after this offset: the ``offset`` when it was last cleared
+        ("since", "<i8"),  # it has impressions after this offset: ``offset`` when it was last cleared
         ("forgotten", "<i8"),  # offset of the tombstone in `users` that cleared it last
         ("layout", "<u4"),
         ("count", "<u4"),  # places in use: the first ones

@@ -128,7 +128,7 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
     )
     assert result.compared["versions of the online model"] >= 1
     assert result.compared["event ids in dedup windows"] >= 1
-    assert result.redis_rows == USERS + 2 * ITEMS
+    assert result.redis_rows == 2 * USERS + 2 * ITEMS
 
     await change(settings, sender, t.user_state, user_state.ROW, "user-1", age=77)
     await change(settings, sender, t.user_state, user_state.ROW, "user-3", since=-1)

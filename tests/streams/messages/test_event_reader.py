@@ -45,7 +45,8 @@ VALUES = [
     "NaN", "10000", "10001", "86400000", "86400001", "1e400", "99999999999", "100000000000",
     "1764000000000", "1764000000000.0", "4102444800000", "4102444800001", "9" * 18, "9" * 19, "9" * 30,
     "1764000000",    "[]", "[1,[2,{}]]", "[1,]", "{}", '{"a":1}', '{"a":1,}', "{", "[" * 20 + "]" * 20,
-    '"click"', '"skip"', '"hide"', '"Click"', '"home"', '"related"', '"digest"', '"shelf"', '"item"', '"creator"',
+    '"click"', '"skip"', '"hide"', '"Click"', '"home"', '"related"', '"digest"', '"shelf"',
+    '"item"', '"creator"',
     '{"country":"FR"}', '{"country":null,"device":null,"ts":null}', '{"country":"FR","country":"DE"}',
     '{"ts":1764000000000}', '{"ts":5}', '{"device":7}', '{"x":{"country":[true,-1.25,"y"]},"country":"BR"}',
 ]  # fmt: skip
