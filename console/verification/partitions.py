@@ -194,7 +194,7 @@ class Verification:
     async def _shown_rows(self, number: int, stories: Stories, users: pl.DataFrame, covered: int) -> None:
         topic = self._topics.shown_state
         latest = await latest_rows(self._settings, topic, number, shown_state.ROW, shown_state.ORDER)
-        self.result.shown += compare_shown(
+        self.result.shown_rows += compare_shown(
             self._findings,
             stories,
             LiveShown(latest.table()),

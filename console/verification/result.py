@@ -12,7 +12,7 @@ class VerifyResult:
 
     Attributes
     ----------
-    users, items, countries, shown, redis_rows
+    users, items, countries, shown_rows, redis_rows
         Rows compared: of users, of items, of items in countries, of what users were shown, and those of them
         in Redis.
     events, accepted, duplicates, rejected, rejected_by, impressions
@@ -36,7 +36,7 @@ class VerifyResult:
     users: int = 0
     items: int = 0
     countries: int = 0
-    shown: int = 0
+    shown_rows: int = 0
     values_compared: int = 0
     differences: int = 0
     rows_that_differ: int = 0
