@@ -204,12 +204,13 @@ class Verification:
             covered_from=covered,
         )
         self._note_refused(latest, topic, number)
-        names = dict(stories.shown.select("user", "user_id").unique("user").iter_rows())
+        gone = dict(stories.forgotten.select("user", "user_id").iter_rows())
+        names = dict(stories.shown.select("user", "user_id").unique("user").iter_rows()) | gone
         there = zip(latest.rows, shown_state.filled(list(latest.rows.values())).tolist(), strict=True)
         await self._redis(
             Stored("s", "user", shown_state.ROW, names, self._settings.user_ttl_s),
             {key: latest.rows[key] if filled else None for key, filled in there}
-            | dict.fromkeys(set(stories.forgotten["user"].to_list()) - latest.rows.keys()),
+            | dict.fromkeys(gone.keys() - latest.rows.keys()),
         )
 
     def _known_from(self, number: int, since: int) -> int:
