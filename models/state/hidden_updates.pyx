@@ -4,9 +4,12 @@
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memmove
 
-from headrace.models.state.row_access cimport bytes_of, field_at, rows_of_events
+from headrace.models.state.row_access cimport AHEAD, bytes_of, field_at, prefetch, rows_of_events
 
 from headrace.streams.messages.columns import KIND
+
+cdef enum:
+    LOOK = 4 * AHEAD  # few events hide something: look further ahead
 
 cdef int _HIDE = KIND["hide"], _LIKE = KIND["like"], _FOLLOW = KIND["follow"]
 
@@ -38,7 +41,10 @@ cdef class HiddenUpdates:
         rows_of_events(rows, len(data), n)
         with nogil:
             for i in range(n):
-                if kind[i] != _HIDE and kind[i] != _LIKE and kind[i] != _FOLLOW:
+                if i + LOOK < n and _counts(kind[i + LOOK]):
+                    row = &raw[0] + rows[i + LOOK] * self.size
+                    prefetch(row + (self.creators if kind[i + LOOK] == _FOLLOW else self.items))
+                if not _counts(kind[i]):
                     continue
                 row = &raw[0] + rows[i] * self.size
                 if kind[i] == _LIKE:
@@ -49,6 +55,10 @@ cdef class HiddenUpdates:
                     _put_last(<uint64_t *>(row + self.items), self.n_items, item[i])
                     if of_creator[i]:
                         _put_last(<uint64_t *>(row + self.creators), self.n_creators, creator[i])
+
+
+cdef inline bint _counts(int8_t kind) noexcept nogil:
+    return kind == _HIDE or kind == _LIKE or kind == _FOLLOW
 
 
 cdef inline int _length(const uint64_t *keys, int room) noexcept nogil:
