@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mode import Service
 
 from headrace.agents.partitions.items import ItemPartition
-from headrace.agents.stage.copied_store import CopiedStore
+from headrace.agents.stage.copied_store import CopiedStore, write_last_first
 from headrace.agents.stage.drive import all_of, drive
 from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
@@ -88,23 +88,10 @@ class ItemStage:
     async def _save(self, changes: dict[int, list[Changes]]) -> None:
         # Neighbours change slowly: they go to the online store only in durable flushes.
         pairs = {number: every[2].rows for number, every in changes.items()}
-        await all_of(self._to_kafka(changes), self.pairs.show(pairs))
+        await all_of(write_last_first(self.stores, changes), self.pairs.show(pairs))
         for every in changes.values():
             for store, change in zip(self.stores, every, strict=True):
                 store.written(change.partition)
-
-    async def _to_kafka(self, changes: dict[int, list[Changes]]) -> None:
-        # Items come last, and the marks after their rows: a mark must be durable after all counts it covers.
-        order = [2, 1, 0]
-        try:
-            while order:
-                at = order.pop(0)
-                await self.stores[at].state_store.write({n: every[at] for n, every in changes.items()})
-        except BaseException:
-            for at in order:  # changes of state stores not written yet: put back for the next flush
-                for every in changes.values():
-                    every[at].partition.put_back(every[at])
-            raise
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:

@@ -1,12 +1,13 @@
-"""track_users: reads `events`, `users`, `impressions`; writes `item-events`, `user-state`, Redis.
+"""track_users: reads `events`, `users`, `impressions`; writes `item-events`, Redis; keeps rows of users.
 
-It also reads `items`, only to write bad ones to `dead-letters`: every serving worker reads a bad item, but
-this group reads it once. Records in the wrong partition are sent on to the right one.
+The rows of users are in `user-state`, what users were shown is in `shown-state`. It also reads `items`, only
+to write bad ones to `dead-letters`: every serving worker reads a bad item, but this group reads it once.
+Records in the wrong partition are sent on to the right one.
 
-It keeps the rows of users. The effects of a batch become durable in this order: item-events, then the rows
-(each has the offset it reflects), then the commit. When a batch is delivered again, there are two cases.
-Either the rows have its offset, and it changes nothing. Or they do not, and it makes the same item-events
-again, with the same numbers; aggregate_items skips those.
+The effects of a batch become durable in this order: item-events, then the rows (each has the offset it
+reflects), then the commit. When a batch is delivered again, there are two cases. Either the rows have its
+offset, and it changes nothing. Or they do not, and it makes the same item-events again, with the same
+numbers; aggregate_items skips those.
 
 Which pairs a click makes depends on whether its user was forgotten before it. So a tombstone is durable
 before later events are applied.
@@ -26,7 +27,7 @@ from mode import Service
 from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.partitions.origins import Origins
 from headrace.agents.partitions.users import Shown, UserPartition
-from headrace.agents.stage.copied_store import CopiedStore, persist
+from headrace.agents.stage.copied_store import CopiedStore, persist, write_last_first
 from headrace.agents.stage.drive import all_of, drive, make_durable
 from headrace.agents.stage.flushes import Durable, Flushes
 from headrace.agents.stage.forwarding import Forwarding
@@ -34,6 +35,7 @@ from headrace.agents.stage.item_events_out import ItemEventsOut
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
 from headrace.agents.stage.placing import Placing, Reject, sent_on_again
 from headrace.agents.wiring import Wiring
+from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.models.state.users import known
 from headrace.streams.errors import RejectedError
@@ -43,7 +45,7 @@ from headrace.streams.messages.event_fields import RIGHT
 from headrace.streams.messages.event_reader import EventReader, ReadEvents
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Item, UserProfile
-from headrace.streams.tables.partition import Changes
+from headrace.streams.tables.partition import U64, Changes
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
 from headrace.streams.topics.reader import read_since
@@ -73,7 +75,18 @@ class UserStage:
             order=user_state.ORDER,
             lasting="has_profile",
         )
-        self.partitions = StagePartitions([self.store], lambda states: UserPartition(states, s))
+        self.lists = CopiedStore(
+            app,
+            wiring,
+            wiring.topics.shown_state,
+            "s",
+            visible=shown_state.filled,
+            dtype=shown_state.ROW,
+            blank=shown_state.BLANK[()],
+            order=shown_state.ORDER,
+        )
+        self.stores = [self.store, self.lists]
+        self.partitions = StagePartitions(self.stores, lambda states: UserPartition(states, s))
         self.forwarding = Forwarding(wiring)
         self._placing = Placing(wiring, self.forwarding)
         self._item_events = ItemEventsOut(wiring.sender, wiring.topics.item_events)
@@ -145,7 +158,8 @@ class UserStage:
         if batch.topic == topics.events:
             await self._part(batch.partition)
         part = await self.partition(batch)
-        await self.store.make_room(part.state)
+        for store, state in zip(self.stores, part.states, strict=True):
+            await store.make_room(state)
         records = part.unseen(batch)
         if not records:
             return
@@ -217,32 +231,38 @@ class UserStage:
         return rejects
 
     async def _restore(self, part: UserPartition, users: Sequence[str]) -> None:
-        await self.store.restore(part.state, lambda: hash_many(users))
+        for store, state in zip(self.stores, part.states, strict=True):
+            await store.restore(state, lambda: hash_many(users))
 
     # -- flushes
 
-    async def _show(self, durable: Durable) -> dict[int, Changes]:
+    async def _show(self, durable: Durable) -> dict[int, list[Changes]]:
         self.store.state_store.check_lease()
-        changed, gone, changes = dict[int, PackedRows](), dict[int, list[int]](), dict[int, Changes]()
+        users, shown, changes = dict[int, PackedRows](), dict[int, PackedRows](), dict[int, list[Changes]]()
+        gone, empty = dict[int, list[int]](), dict[int, U64]()
         for part in self.flushes.due(self.partitions, durable):
-            changed[part.number], gone[part.number], items = part.take()
+            users[part.number], gone[part.number], items = part.take()
+            shown[part.number], empty[part.number] = part.lists.take()
             self._item_events.add(items)
             if durable(part.number):
-                changes[part.number] = part.changes(changed[part.number])
+                changes[part.number] = part.changes(users[part.number], shown[part.number])
         if self._item_events or self.forwarding:
             self._passing = asyncio.create_task(self._pass_on(self._passing, self.forwarding.take()))
             self._passing.add_done_callback(_noted)  # ``_save`` raises its error; after a stop nobody does
         for number, keys in gone.items():
             await self.store.hide(number, keys)
-        await self.store.show(changed)
+            await self.lists.hide(number, empty[number])
+        await self.store.show(users)
+        await self.lists.show(shown)
         return changes
 
-    async def _save(self, changes: dict[int, Changes]) -> None:
+    async def _save(self, changes: dict[int, list[Changes]]) -> None:
         if self._passing is not None:  # item-events must be durable before the rows that caused them
             await self._passing
-        await self.store.state_store.write(changes)
-        for change in changes.values():
-            self.store.written(change.partition)
+        await write_last_first(self.stores, changes)
+        for every in changes.values():
+            for store, change in zip(self.stores, every, strict=True):
+                store.written(change.partition)
 
     async def _pass_on(
         self, before: asyncio.Task[None] | None, forwarded: dict[str, list[OutRecord]]
@@ -264,4 +284,5 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     stage = UserStage(app, wiring, catalog)
     items = Tail(wiring.settings, [wiring.topics.items], partial(catalog.follow, wiring=wiring), name="items")
     drive(app, wiring, FLOW, stage, ready=items.caught_up.wait, partitions=stage.partitions)
-    return [items, *stage.store.services(), AssignmentKeeper(stage.partitions)]
+    copies = [service for store in stage.stores for service in store.services()]
+    return [items, *copies, AssignmentKeeper(stage.partitions)]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.agents.partitions.origins import Origins
+from headrace.agents.partitions.shown_lists import ShownLists
 from headrace.agents.stage.partitions import StagePartition
 from headrace.models.state.users import UserState, item_events, known
 from headrace.serving.catalog import Catalog
@@ -46,10 +47,19 @@ class Shown(msgspec.Struct):
 class UserPartition(StagePartition):
     """Rows of one partition, and what is not in the online store or in `item-events` yet. Pure.
 
+    Parameters
+    ----------
+    states
+        The partitions of the state stores of users, and of what they were shown, in this order.
+    settings
+        The settings.
+
     Attributes
     ----------
     state
         The partition of the state store of users.
+    lists
+        What users were shown.
     users
         Updates of the rows.
     origins
@@ -68,7 +78,8 @@ class UserPartition(StagePartition):
 
     def __init__(self, states: Sequence[StatePartition], settings: Settings) -> None:
         super().__init__(states)
-        self.state = states[0]
+        self.state, shown = states
+        self.lists = ShownLists(shown)
         self.users = UserState(self.state.rows, settings.session_gap_ms)
         self.origins = Origins(self.state.meta)
         self._window_ms, self._partitions = settings.dedup_window_ms, settings.partitions
@@ -144,7 +155,7 @@ class UserPartition(StagePartition):
         self._put_out(item_events(applied, self.number), "events", int(columns.offset[0]))
 
     def shown(self, impressions: list[Shown], records: Sequence[Any], base: int = 0) -> None:
-        """Count impressions in the rows of users, and make item events of their slots."""
+        """Put impressions into the rows of users, and make item events of their slots."""
         if not impressions:
             return
         offsets = np.array([r.offset for r in records], np.int64) + base
@@ -153,8 +164,10 @@ class UserPartition(StagePartition):
         ts = np.array([i.ts for i in impressions], np.int64)
         rows, fresh = self.users.shown(users, slots, ts, offsets)
         self._touch(rows)
-        out = np.zeros(int(slots.sum()), ITEM_EVENT)
-        out["item"] = hash_many([item for i in impressions for item in i.item_ids])
+        items = hash_many([item for i in impressions for item in i.item_ids])
+        self.lists.add(users, slots, items, ts, offsets)
+        out = np.zeros(len(items), ITEM_EVENT)
+        out["item"] = items
         out["country"] = np.repeat(hash_many([i.country for i in impressions]), slots)
         out["ts"] = np.repeat(ts, slots)
         out["amount"] = 1
@@ -179,6 +192,7 @@ class UserPartition(StagePartition):
         key, offset = hash64(user_id), record.offset + base
         if profile is None:
             row = self.users.forget(key, offset, record.timestamp)
+            self.lists.forget(key, offset, record.timestamp)
         else:
             row = self.users.profile(profile, offset, record.timestamp)
         if row >= 0:
@@ -216,8 +230,11 @@ class UserPartition(StagePartition):
         back = packed.keys[known(packed)]
         return [key for key in keys.tolist() if key not in back]
 
-    def changes(self, packed: PackedRows | None = None) -> Changes:
-        """Return the changes not in the changelog yet; ``packed`` are rows of a ``take`` just now."""
+    def changes(self, users: PackedRows | None = None, shown: PackedRows | None = None) -> list[Changes]:
+        """Return the changes not in the changelogs yet, one per state store; users have the meta records.
+
+        ``users`` and ``shown`` are rows taken just now, of ``take`` and of ``lists.take``.
+        """
         for key, value in self.origins.records():
             self.state.set_meta(key, value)
-        return self.state.take(packed)
+        return [state.take(packed) for state, packed in zip(self.states, (users, shown), strict=True)]

@@ -20,7 +20,7 @@ from headrace.agents.wiring import Wiring
 from headrace.serving.store.protocol import Kind
 from headrace.streams.errors import FencedError, UnavailableError
 from headrace.streams.tables.expiry import Expiry
-from headrace.streams.tables.partition import U64, StatePartition
+from headrace.streams.tables.partition import U64, Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.tables.store import StateStore
 
@@ -147,6 +147,29 @@ class CopiedStore:
             away = state.evicted(keys())
             if len(away):
                 await persist(lambda: self.state_store.restore(state.number, away))
+
+
+async def write_last_first(stores: Sequence[CopiedStore], changes: Mapping[int, Sequence[Changes]]) -> None:
+    """Write changes of several state stores to their changelogs, those of the last one first.
+
+    The first state store keeps the meta records: they must be durable after all rows that they cover. When a
+    write fails, the changes that were not written are put back for the next flush.
+
+    Parameters
+    ----------
+    changes
+        By partition, the changes of each of ``stores``.
+    """
+    left = list(range(len(stores)))
+    try:
+        while left:
+            at = left.pop()
+            await stores[at].state_store.write({number: every[at] for number, every in changes.items()})
+    except BaseException:
+        for at in left:
+            for every in changes.values():
+                every[at].partition.put_back(every[at])
+        raise
 
 
 async def persist(read: Callable[[], Awaitable[T]]) -> T:

@@ -10,7 +10,7 @@ import numpy as np
 from headrace.agents.partitions.origins import Origins
 from headrace.agents.partitions.users import UserPartition
 from headrace.agents.stage.placing import sent_on_again
-from headrace.models.state.users import new_table
+from headrace.models.state import shown, users
 from headrace.streams.clock import now_ms
 from headrace.streams.dedup import I64, U64, Bool, DedupWindow
 from headrace.streams.messages.columns import Limits
@@ -39,7 +39,8 @@ class RebuiltWindow:
 
     def __init__(self, settings: Settings, partition: int) -> None:
         self._window_ms = settings.dedup_window_ms
-        self._part = UserPartition([StatePartition(partition, new_table())], settings)
+        states = [StatePartition(partition, table()) for table in (users.new_table, shown.new_table)]
+        self._part = UserPartition(states, settings)
         self._window = self._part.dedup = _Noted(settings.dedup_window_ms)
         limits = Limits(settings.partitions, settings.lateness_ms, settings.future_ms)
         self._reader = EventReader(settings.max_event_bytes, limits)

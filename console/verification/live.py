@@ -81,6 +81,11 @@ class LiveUsers(LiveCounts):
         keys: U64 = self._rows[what]
         return keys
 
+    def hidden(self, what: str) -> U64:
+        """Return the keys of hidden "items" or "creators", the oldest first, uint64 ``(n, k)``."""
+        keys: U64 = self._rows[{"items": "hidden", "creators": "hidden_creators"}[what]]
+        return keys
+
     @property
     def clicks(self) -> pl.DataFrame:
         """The last clicks of all rows: row (position), ts (ms), item."""

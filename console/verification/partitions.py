@@ -11,18 +11,22 @@ from headrace.console.verification.examples_topic import examples_of
 from headrace.console.verification.live import LiveItems, LiveUsers
 from headrace.console.verification.live_neighbours import LiveNeighbours
 from headrace.console.verification.live_rows import Latest, latest_rows
+from headrace.console.verification.live_shown import LiveShown
 from headrace.console.verification.logs import bases, known_from
 from headrace.console.verification.raw_topics import Raw
 from headrace.console.verification.redis_rows import Stored, compare_stored
 from headrace.console.verification.result import VerifyResult
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
+from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.oracle.compare.examples import compare_examples
 from headrace.oracle.compare.findings import Findings
+from headrace.oracle.compare.hidden import compare_hidden
 from headrace.oracle.compare.items import compare_items
 from headrace.oracle.compare.neighbours import compare_neighbours
 from headrace.oracle.compare.profiles import absent_users, compare_marks, compare_profiles
+from headrace.oracle.compare.shown import compare_shown
 from headrace.oracle.compare.topics import compare_sent_on, compare_versions, compare_windows
 from headrace.oracle.compare.users import compare_users
 from headrace.oracle.features.affinities import item_attributes
@@ -153,7 +157,7 @@ class Verification:
         absent = absent_users(self._findings, stories, live, now=self._began, ttl_ms=ttl_ms)
         if not covered:
             self._pairs.add(stories, live.marks)
-        stories = stories.without(absent)
+        all_stories, stories = stories, stories.without(absent)
         counted = stories.after(live.marks)
         rows = compare_users(
             self._findings,
@@ -166,6 +170,16 @@ class Verification:
         )
         compare_marks(self._findings, rows, stories, live, covered_from=covered)
         compare_profiles(self._findings, rows, counted, live, covered_from=covered)
+        compare_hidden(
+            self._findings,
+            rows,
+            counted.events,
+            live,
+            self._attributes,
+            covered_from=covered,
+            complete=self._raw.items_whole,
+        )
+        await self._shown_rows(number, all_stories, live.marks, covered)
         self.result.users += len(rows)
         self._note_refused(latest, self._topics.user_state, number)
         names = dict(zip(rows.keys.tolist(), rows.names, strict=True))
@@ -174,6 +188,28 @@ class Verification:
         await self._redis(
             Stored("u", "user", user_state.ROW, {**names, **gone}, self._settings.user_ttl_s),
             {key: row if known[key] else None for key, row in latest.rows.items()}
+            | dict.fromkeys(gone.keys() - latest.rows.keys()),
+        )
+
+    async def _shown_rows(self, number: int, stories: Stories, users: pl.DataFrame, covered: int) -> None:
+        topic = self._topics.shown_state
+        latest = await latest_rows(self._settings, topic, number, shown_state.ROW, shown_state.ORDER)
+        self.result.shown_rows += compare_shown(
+            self._findings,
+            stories,
+            LiveShown(latest.table()),
+            users.select("user", "shown_since"),
+            now=self._began,
+            ttl_ms=self._settings.state_ttl_s * 1000,
+            covered_from=covered,
+        )
+        self._note_refused(latest, topic, number)
+        gone = dict(stories.forgotten.select("user", "user_id").iter_rows())
+        names = dict(stories.shown.select("user", "user_id").unique("user").iter_rows()) | gone
+        there = zip(latest.rows, shown_state.filled(list(latest.rows.values())).tolist(), strict=True)
+        await self._redis(
+            Stored("s", "user", shown_state.ROW, names, self._settings.user_ttl_s),
+            {key: latest.rows[key] if filled else None for key, filled in there}
             | dict.fromkeys(gone.keys() - latest.rows.keys()),
         )
 

@@ -90,7 +90,7 @@ def _add(
         told = f"{key:016x}"
         row = f"{stored.word} {stored.names.get(key) or told}"
         expected = stored.describe(packed[key])
-        what = "neighbours in Redis" if stored.kind == "n" else "row in Redis"
+        what = {"n": "neighbours in Redis", "s": "shown items in Redis"}.get(stored.kind, "row in Redis")
         return Difference(row, told, what, None, expected, stored.describe(found))
 
     findings.add(stored.word, np.array([key for key, _ in wrong], np.uint64), make)

@@ -12,8 +12,9 @@ class VerifyResult:
 
     Attributes
     ----------
-    users, items, countries, redis_rows
-        Rows compared: of users, of items, of items in countries, and those of them in Redis.
+    users, items, countries, shown_rows, redis_rows
+        Rows compared: of users, of items, of items in countries, of what users were shown, and those of them
+        in Redis.
     events, accepted, duplicates, rejected, rejected_by, impressions
         Numbers of records in the raw topics; ``rejected_by`` counts by reason.
     compared
@@ -35,6 +36,7 @@ class VerifyResult:
     users: int = 0
     items: int = 0
     countries: int = 0
+    shown_rows: int = 0
     values_compared: int = 0
     differences: int = 0
     rows_that_differ: int = 0

@@ -1,4 +1,4 @@
-"""State of users: counts of each user's events, recent items, session, affinities, profile."""
+"""State of users: counts of each user's events, recent items, session, affinities, hidden items, profile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.state.counts import HALF_LIFE_MS, Counts
+from headrace.models.state.hidden_updates import HiddenUpdates
 from headrace.models.state.item_events import item_events as compiled_item_events
 from headrace.models.state.row_access import distinct
 from headrace.models.state.user_updates import UserUpdates
@@ -29,6 +30,8 @@ RECENT = 20
 AFFINITIES = 12
 PREFERRED = 8
 FOLLOWED = 16
+#: The last items and creators that a user hid.
+HIDDEN, HIDDEN_CREATORS = 32, 16
 AFFINITY_HALF_LIFE_MS = HALF_LIFE_MS
 #: One event gives at most this many item-events records: its own, and two for each pair.
 SEQ_STEP = 16
@@ -68,6 +71,8 @@ ROW = np.dtype(
             "<i8",
         ),  # the row counts events after this offset: the ``offset`` when it was last forgotten
         ("shown_since", "<i8"),  # the same for impressions
+        ("hidden", "<u8", (HIDDEN,)),  # in the order of their events, the oldest first; then zeros
+        ("hidden_creators", "<u8", (HIDDEN_CREATORS,)),
         *COUNTS.cells(),
     ]
 )
@@ -98,6 +103,7 @@ _GUARD = (
 )
 
 _COUNTER = COUNTS.counter(ROW)
+_HIDDEN = HiddenUpdates(ROW, items=HIDDEN, creators=HIDDEN_CREATORS)
 
 
 @dataclass(slots=True)
@@ -154,6 +160,7 @@ class UserState:
         fresh, pairs = self._updates.apply(self.table.data, rows, events)
         if not fresh.all():
             events, rows = events.where(fresh), rows[fresh]
+        _HIDDEN.apply(self.table.data, rows, events)
         return Applied(distinct(rows, len(self.table.data)), events, pairs)
 
     def shown(self, users: U64, slots: I64, ts: I64, offsets: I64) -> tuple[I64, Bool]:

@@ -84,7 +84,7 @@ def compare_marks(
     marks = live.marks
     for name, records in (("offset", stories.events), ("shown_offset", stories.shown)):
         last = records.group_by("user").agg(pl.col("offset").max(), pl.col("timestamp").max())
-        told = _by_user(rows, last)
+        told = by_user(rows, last)
         check(
             findings,
             rows,
@@ -133,7 +133,7 @@ def compare_profiles(
 
     Parameters are as in ``compare_marks``; ``stories`` has only what the rows count (``Stories.after``).
     """
-    told = _by_user(rows, profiles_of(stories), event_countries(stories))
+    told = by_user(rows, profiles_of(stories), event_countries(stories))
     marks = live.marks
 
     def found(name: str, empty: float = 0) -> npt.NDArray[Any]:
@@ -154,7 +154,7 @@ def compare_profiles(
     for name, expected, empty, where in of_profile:
         check(findings, rows, _named(name), expected, found(name, empty), where=where)
     for name, size in (("preferred", PREFERRED), ("followed", FOLLOWED)):
-        lists = _padded(told[name].to_list(), size)
+        lists = padded(told[name].to_list(), size)
         there = rows.found(live.labels(name))
         check_keys(findings, rows, _numbered(name), lists, there, where=sure)
     findings.count(PROFILES, int((sure & has).sum()), int((~sure).sum()))
@@ -184,7 +184,7 @@ def _numbered(name: str) -> Callable[[tuple[int, ...]], str]:
     return lambda k: f"{name} {k[0] + 1}"
 
 
-def _by_user(rows: Aligned, *frames: pl.DataFrame) -> pl.DataFrame:
+def by_user(rows: Aligned, *frames: pl.DataFrame) -> pl.DataFrame:
     """Return the columns of ``frames`` in the order of all rows; null where a frame lacks the user."""
     out = pl.DataFrame({"user": rows.keys}, {"user": pl.UInt64})
     for frame in frames:
@@ -192,7 +192,8 @@ def _by_user(rows: Aligned, *frames: pl.DataFrame) -> pl.DataFrame:
     return out
 
 
-def _padded(lists: list[list[int] | None], size: int) -> U64:
+def padded(lists: list[list[int] | None], size: int) -> U64:
+    """Return lists of keys as rows of ``size``, filled up with zeros."""
     out = np.zeros((len(lists), size), np.uint64)
     for i, keys in enumerate(lists):
         if keys:

@@ -60,6 +60,32 @@ class UserValues(CountValues, Protocol):
         ...
 
 
+class HiddenValues(Protocol):
+    """What live rows of users say that the users hid."""
+
+    def hidden(self, what: str) -> U64:
+        """Return the keys of hidden "items" or "creators", the oldest first, uint64 ``(n, k)``."""
+        ...
+
+
+class ShownValues(Protocol):
+    """Live rows of what users were shown."""
+
+    @property
+    def marks(self) -> pl.DataFrame:
+        """A row for every live row.
+
+        user; offset (of the last impression applied); since (where counting begins, -1: at the first one);
+        forgotten (offset of the tombstone that cleared it last, -1: none); updated (ms).
+        """
+        ...
+
+    @property
+    def lists(self) -> pl.DataFrame:
+        """The items of the rows: user, place (from 0, the oldest), item, second, times (how often)."""
+        ...
+
+
 class UserMarks(Protocol):
     """What live rows of users say of the records applied to them, and their profiles."""
 

@@ -65,7 +65,7 @@ class Stories:
         marks
             user, since, shown_since of each row; -1: everything counts, as for users without a row.
         """
-        events, shown = _after(self.events, marks, "since"), _after(self.shown, marks, "shown_since")
+        events, shown = after(self.events, marks, "since"), after(self.shown, marks, "shown_since")
         return replace(self, events=events, shown=shown)
 
     def without(self, users: pl.Series) -> Stories:
@@ -103,7 +103,8 @@ class Stories:
         )
 
 
-def _after(frame: pl.DataFrame, marks: pl.DataFrame, column: str) -> pl.DataFrame:
+def after(frame: pl.DataFrame, marks: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return the records after the offset that ``column`` of ``marks`` has for their user (-1: all)."""
     begun = marks.filter(pl.col(column) >= 0).select("user", begin=pl.col(column))
     if begun.is_empty():
         return frame

@@ -47,6 +47,7 @@ EVENTS: Final = pl.Schema(
         "country_id": pl.String,
         "request": pl.UInt64,  # key of the request_id, 0 without one
         "dwell_ms": pl.Int64,
+        "of_creator": pl.Boolean,  # whether a hide is of everything by the item's creator
         "moves_time": pl.Boolean,  # whether its timestamp counts for the stream time of its partition
     }
 )

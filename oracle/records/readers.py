@@ -34,6 +34,7 @@ _event = struct(
         "position": number(0, 10_000),
         "surface": choice("home", "related", "digest"),
         "context": struct({}, {"country": _label, "device": _label, "ts": _millis}),
+        "scope": choice("item", "creator"),
     },
 )
 _item = struct(
@@ -76,7 +77,7 @@ def read_events(raw: pl.DataFrame, *, max_bytes: int, lateness_ms: int, future_m
         return (
             *(e["event_id"], key_of(user), user, key_of(item), item, kind, ts),
             *((dwell_ms + 500) // 1000, key_of(country), country, key_of(e.get("request_id", ""))),
-            *(dwell_ms, True),
+            *(dwell_ms, e.get("scope") == "creator", True),
         )
 
     # A record without a key is in no partition of its own, whether it is sent on or names nobody.

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 #: Time between two looks at the beats.
 LOOK_S = 1.0
 
-_ROWS: dict[Kind, str] = {"u": "users", "n": "neighbours", "i": "items"}
+_ROWS: dict[Kind, str] = {"u": "users", "s": "what users were shown", "n": "neighbours", "i": "items"}
 
 
 class Freshness:

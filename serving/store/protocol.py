@@ -4,11 +4,14 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
 
     key                         type     value                    expires
     <prefix>u:<16 hex digits>   string   packed user_state.ROW    user_ttl_s after it was last written
+    <prefix>s:<16 hex digits>   string   packed shown.ROW         user_ttl_s after it was last written
     <prefix>n:<16 hex digits>   string   packed neighbours.ROW    item_ttl_s after it was last written
     <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
-    <prefix>m:<u|n|i>           hash     partition -> mark        never
-    <prefix>w:<u|n|i>:<number>  string   "1"                      BEAT_S after it was last written
+    <prefix>m:<kind>            hash     partition -> mark        never
+    <prefix>w:<kind>:<number>   string   "1"                      BEAT_S after it was last written
     <prefix>ids                 string   hash of a fixed text     never
+
+A *kind* is one of the letters u, s, n, i: rows of users, of what they were shown, of neighbours, of items.
 
 A *mark* is "<run id> <position>", one for each partition of a kind: all records of the partition's changelog
 before ``position`` have been written here. When Redis loses its data, the marks are lost with the rows. A
@@ -33,8 +36,8 @@ import numpy.typing as npt
 
 from headrace.streams.tables.rows import PackedRows
 
-#: Rows of users, of neighbours, of items.
-Kind = Literal["u", "n", "i"]
+#: Rows of users, of what they were shown, of neighbours, of items.
+Kind = Literal["u", "s", "n", "i"]
 Keys: TypeAlias = Sequence[int] | npt.NDArray[np.uint64]
 
 #: A beat expires after this time, s.

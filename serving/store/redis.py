@@ -52,7 +52,8 @@ class RedisStore:
         self, settings: Settings, timeout_s: float = 1.0, read_timeout_s: float | None = None
     ) -> None:
         self._prefix = settings.topic_prefix
-        self._ttl = {"u": settings.user_ttl_s, "n": settings.item_ttl_s, "i": settings.item_ttl_s}
+        of_users, of_items = settings.user_ttl_s, settings.item_ttl_s
+        self._ttl = {"u": of_users, "s": of_users, "n": of_items, "i": of_items}
         self._timeout_s = timeout_s
         self._read_timeout_s = settings.redis_read_ms / 1000 if read_timeout_s is None else read_timeout_s
         self._redis = _client(settings, timeout_s)

@@ -18,6 +18,7 @@ I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
 
 #: Kinds of item events. ``shown`` comes from impressions; ``pair`` means two items close together in the
 #: clicks of one user; the others are the types of ``Event``.
@@ -56,6 +57,7 @@ class EventColumns:
     offset: I64
     category: U64
     creator: U64
+    of_creator: Bool  # a hide is of everything by the item's creator
 
     def __len__(self) -> int:
         return len(self.user)
@@ -72,6 +74,7 @@ class EventColumns:
             self.offset[mask],
             self.category[mask],
             self.creator[mask],
+            self.of_creator[mask],
         )
 
 
@@ -89,6 +92,7 @@ def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColum
         offset=np.array(offsets, np.int64),
         category=np.zeros(n, np.uint64),
         creator=np.zeros(n, np.uint64),
+        of_creator=np.fromiter([e.scope == "creator" for e in events], np.bool_, n),
     )
 
 
@@ -129,7 +133,7 @@ class EventBatch:
         """Return the arrays that ``event_batch`` takes."""
         c = self.columns
         own = self.event_id, self.timestamp, self.verdict, self.placed, self.sent_on
-        return c.user, c.item, c.kind, c.ts, c.dwell_s, c.country, c.offset, *own
+        return c.user, c.item, c.kind, c.ts, c.dwell_s, c.country, c.offset, c.of_creator, *own
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +188,10 @@ def rules_of(partition: int, limits: Limits, now_ms: int) -> dict[str, Any]:
 
 def event_batch(arrays: tuple[npt.NDArray[Any], ...]) -> EventBatch:
     """Return the arrays of ``event_fields`` as a batch."""
-    user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, placed, sent_on = arrays
+    user, item, kind, ts, dwell_s, country, offset, of_creator, *own = arrays
     nothing = np.zeros(len(user), np.uint64)
-    columns = EventColumns(user, item, kind, ts, dwell_s, country, offset, nothing, nothing)
-    return EventBatch(columns, event_id, timestamp, verdict, placed, sent_on)
+    columns = EventColumns(user, item, kind, ts, dwell_s, country, offset, nothing, nothing, of_creator)
+    return EventBatch(columns, *own)
 
 
 #: The largest time the public messages allow (the year 2100), ms.

@@ -32,12 +32,14 @@ cdef class Columns:
         user, item, country, event_id = (np.empty(n, np.uint64) for _ in range(4))
         kind, ts, dwell_s = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.float32)
         offset, timestamp, verdict = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
-        placed, sent_on = np.empty(n, np.bool_), np.zeros(n, np.bool_)
+        placed, sent_on, of_creator = np.empty(n, np.bool_), np.zeros(n, np.bool_), np.empty(n, np.bool_)
         self.user, self.item, self.country, self.event_id = user, item, country, event_id
         self.kind, self.ts, self.dwell_s, self.offset, self.timestamp = kind, ts, dwell_s, offset, timestamp
         self.verdict, self.placed, self.sent_on = verdict, placed.view(np.uint8), sent_on.view(np.uint8)
+        self.of_creator = of_creator.view(np.uint8)
         self.arrays = (
-            user, item, kind, ts, dwell_s, country, offset, event_id, timestamp, verdict, placed, sent_on
+            user, item, kind, ts, dwell_s, country, offset, of_creator, event_id, timestamp, verdict, placed,
+            sent_on,
         )
 
     cdef void put(
@@ -49,7 +51,7 @@ cdef class Columns:
         cdef uint8_t verdict = _RIGHT
         self.user[i] = siphash13(event.user, event.user_size, self.k0, self.k1) or 1
         self.item[i], self.event_id[i], self.country[i] = event.item, event.event_id, event.country
-        self.kind[i], self.ts[i] = event.kind, event.ts
+        self.kind[i], self.ts[i], self.of_creator[i] = event.kind, event.ts, event.of_creator
         self.offset[i], self.timestamp[i] = offset, written
         self.dwell_s[i] = <float> ((event.dwell_ms + 500) // 1000) if event.dwell_ms > 0 else 0
         self.placed[i] = keyed and <int> partition_of(key, key_size, self.partitions) == self.partition
@@ -88,6 +90,7 @@ def event_fields(
         told.kind, told.ts = kinds[event.type], event.ts
         length = event.dwell_ms
         told.dwell_ms = -1 if length is None else length
+        told.of_creator = event.scope == "creator"
         key = record.key
         key_text, key_size = NULL, 0
         if key is not None:

@@ -41,6 +41,8 @@ cdef enum:
     PLACE = 128
     SURFACE = 256
     CONTEXT = 512
+    SCOPE = 1024
+    N_FIELDS = 11
     COUNTRY = 1
     DEVICE = 2
     TIME = 4
@@ -59,12 +61,12 @@ cdef struct Field:
     int bit
 
 
-cdef Field OF_EVENT[10]
+cdef Field OF_EVENT[N_FIELDS]
 OF_EVENT[:] = [
     Field(b'"event_id":', 11, EVENT_ID), Field(b'"type":', 7, TYPE), Field(b'"user_id":', 10, USER),
     Field(b'"item_id":', 10, ITEM), Field(b'"ts":', 5, TS), Field(b'"dwell_ms":', 11, DWELL),
     Field(b'"request_id":', 13, REQUEST), Field(b'"position":', 11, PLACE), Field(b'"surface":', 10, SURFACE),
-    Field(b'"context":', 10, CONTEXT),
+    Field(b'"context":', 10, CONTEXT), Field(b'"scope":', 8, SCOPE),
 ]
 cdef Field OF_CONTEXT[3]
 OF_CONTEXT[:] = [Field(b'"country":', 10, COUNTRY), Field(b'"device":', 9, DEVICE), Field(b'"ts":', 5, TIME)]
@@ -74,6 +76,7 @@ cdef struct Scan:
     Text event_id, user, item, country, device, request
     int type
     int64_t ts, dwell_ms, position
+    bint of_creator
 
 
 cdef inline bint _is(const Text *name, const char *word, Py_ssize_t size) noexcept nogil:
@@ -121,6 +124,18 @@ cdef inline const uint8_t *_surface(const uint8_t *at, const uint8_t *end) noexc
     at = read_text(at, end, &text)
     if at != NULL and (_is(&text, b"home", 4) or _is(&text, b"related", 7) or _is(&text, b"digest", 6)):
         return at
+    return NULL
+
+
+cdef inline const uint8_t *_scope(const uint8_t *at, const uint8_t *end, bint *to) noexcept nogil:
+    cdef Text text
+    if begins(at, end, b"null", 4):
+        return at + 4
+    at = read_text(at, end, &text)
+    if at != NULL:
+        to[0] = _is(&text, b"creator", 7)
+        if to[0] or _is(&text, b"item", 4):
+            return at
     return NULL
 
 
@@ -217,6 +232,8 @@ cdef inline const uint8_t *_event_value(
         return _number(at, end, 0, POSITION, True, &to.position)
     if field == SURFACE:
         return _surface(at, end)
+    if field == SCOPE:
+        return _scope(at, end, &to.of_creator)
     return _skip(at, end, 0)
 
 
@@ -232,7 +249,7 @@ cdef const uint8_t *_object(const uint8_t *at, const uint8_t *end, bint context,
         if context:
             at = _field(at, end, OF_CONTEXT, 3, &next, &field)
         else:
-            at = _field(at, end, OF_EVENT, 10, &next, &field)
+            at = _field(at, end, OF_EVENT, N_FIELDS, &next, &field)
         if at == NULL or seen[0] & field:
             return NULL
         seen[0] |= field
@@ -257,7 +274,7 @@ cdef const uint8_t *_object(const uint8_t *at, const uint8_t *end, bint context,
 cdef inline bint _event(const uint8_t *at, const uint8_t *end, Scan *to) noexcept nogil:
     """Read a whole value; return whether it certainly is an event."""
     cdef int seen = 0
-    to.dwell_ms, to.country.size = -1, 0
+    to.dwell_ms, to.country.size, to.of_creator = -1, 0, False
     at = _object(after_space(at, end), end, False, &seen, to)
     return at != NULL and after_space(at, end) == end and seen & REQUIRED == REQUIRED
 
@@ -305,6 +322,7 @@ def scan_events(
             told.item, told.event_id = _id(&scan.item, to.k0, to.k1), _id(&scan.event_id, to.k0, to.k1)
             told.country = _id(&scan.country, to.k0, to.k1)
             told.kind, told.ts, told.dwell_ms = codes[scan.type], scan.ts, scan.dwell_ms
+            told.of_creator = scan.of_creator
             to.put(i, &told, &payload[0] + parts[0, i], parts[1, i], offsets[i], timestamps[i])
             certain[i] = True
     return to.arrays, found

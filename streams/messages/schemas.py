@@ -23,6 +23,8 @@ MIN_TS = 100_000_000_000
 Millis = Annotated[int, Meta(ge=MIN_TS, le=MAX_TS)]
 Surface = Literal["home", "related", "digest"]
 EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
+#: What a ``hide`` hides: the item, or the item and everything by its creator.
+Scope = Literal["item", "creator"]
 
 
 class Context(Struct):
@@ -46,6 +48,7 @@ class Event(Struct):
     position: Annotated[int, Meta(ge=0, le=10_000)] | None = None
     surface: Surface | None = None
     context: Context = msgspec.field(default_factory=Context)
+    scope: Scope = "item"
 
 
 class Item(Struct):

@@ -52,7 +52,7 @@ AGENTS: tuple[AgentFlow, ...] = (
         reads=("users", "events", "impressions", "items"),
         tails=("items",),
         writes=("item_events", "events", "users", "items", "dead_letters"),
-        state=("user_state",),
+        state=("user_state", "shown_state"),
     ),
     AgentFlow(
         "aggregate_items",

@@ -81,6 +81,7 @@ class Topics:
         self.item_countries = name("item-countries")
         self.neighbours = name("item-neighbours")
         self.user_state = name("user-state")
+        self.shown_state = name("shown-state")
         self.examples = name("examples")
         self.models = name("models")
 
@@ -101,6 +102,7 @@ class Topics:
             TopicSpec(self.item_countries, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.neighbours, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.user_state, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
+            TopicSpec(self.shown_state, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.examples, n, least_bytes=OWN_BYTES),
             TopicSpec(self.models, 1, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
         ]

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 from oracle_stories import told
+from shown_states import shown_state
 from strategies import T0, record
 
 from headrace.agents.partitions.items import ItemPartition
@@ -101,7 +102,7 @@ class World:
     def _process(self) -> None:
         state = table(user_state, user_state.ORDER)
         state.apply(self.log, len(self.log))
-        part, at = UserPartition([state], SETTINGS), list(self.commits)
+        part, at = UserPartition([state, shown_state()], SETTINGS), list(self.commits)
         part.met_end("events", self.met)
         share = self.rng.random()  # how often events are read before `users`
         while at != [len(self.events), len(self.users)] or not state.clean:
@@ -151,7 +152,7 @@ class World:
 
     def _save(self, part: UserPartition, at: list[int]) -> None:
         self._send(part)
-        changes, done = part.changes(), list(at)
+        (changes, _), done = part.changes(), list(at)
         for key, value, *_ in changes.records():
             self.log.append(record(value, key=key, offset=len(self.log)))
             if self.rng.random() < 0.05:

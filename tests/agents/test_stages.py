@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from plain_item_events import values_of
+from shown_states import shown_state
 
 from headrace.agents.partitions.items import ItemPartition
 from headrace.agents.partitions.users import UserPartition
@@ -121,7 +122,8 @@ class World:
 
     def run_users(self) -> bool:
         """Run a process until it dies or has read everything; return whether it finished."""
-        part = UserPartition([self.users.recover(table(user_state, user_state.ORDER))], SETTINGS)
+        users = self.users.recover(table(user_state, user_state.ORDER))
+        part = UserPartition([users, shown_state()], SETTINGS)
         at, catalog = self.user_commit, Catalog()
         if at and at < len(self.events):
             since = self.events[at].timestamp - SETTINGS.dedup_window_ms
@@ -268,7 +270,7 @@ def test_records_that_come_again_after_a_rebalance_are_known() -> None:
     """State that stays is ahead of the committed offsets."""
     from headrace.streams.transport.batches import RecordBatch
 
-    part = UserPartition([table(user_state, user_state.ORDER)], SETTINGS)
+    part = UserPartition([table(user_state, user_state.ORDER), shown_state()], SETTINGS)
     records = make_events(30, np.random.default_rng(5))
     assert len(part.unseen(RecordBatch("events", 0, records[:20]))) == 20
     part.seen(RecordBatch("events", 0, records[:20]))
@@ -281,7 +283,7 @@ def test_records_that_come_again_after_a_rebalance_are_known() -> None:
 def test_a_gap_after_a_rebalance_is_noticed_once() -> None:
     from headrace.streams.transport.batches import RecordBatch
 
-    part = UserPartition([table(user_state, user_state.ORDER)], SETTINGS)
+    part = UserPartition([table(user_state, user_state.ORDER), shown_state()], SETTINGS)
     records = make_events(40, np.random.default_rng(5))
     first, gap = RecordBatch("events", 0, records[:10]), RecordBatch("events", 0, records[15:20])
     assert part.continues(first)

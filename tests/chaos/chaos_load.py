@@ -31,6 +31,8 @@ LATE, AHEAD, TOO_LATE, FUTURE, INVALID = 0.08, 0.02, 0.006, 0.004, 0.012
 #: Shares of the good events that are sent again: at once, within the window, outside of it; and share of the
 #: events with the event_id of another user's event.
 AT_ONCE, WITHIN, OUTSIDE, BORROWED = 0.015, 0.02, 0.01, 0.002
+#: Share of the hides that are of the item's creator.
+OF_CREATOR = 0.4
 #: Number of recent events that are sent again after the restart of an ingest worker.
 AFTER_RESTART = 150
 
@@ -187,6 +189,8 @@ class Load:
             if dice < 0.03:  # none, half a second, a whole day
                 event.dwell_ms = rng.choice((0, 499, 500, 86_400_000))
             event.dwell_ms = min(event.dwell_ms, 86_400_000)
+        if kind == "hide" and rng.random() < OF_CREATOR:
+            event.scope = "creator"
         if rng.random() < BORROWED and self._recent:
             event.event_id = f"e-{rng.randrange(max(1, self._number - 2000), self._number + 1)}"
         return event
@@ -198,7 +202,7 @@ class Load:
     def _invalid(self, event: Event) -> Sent:
         key: bytes | None = event.user_id.encode()
         body: dict[str, Any] = msgspec.to_builtins(event)
-        sort = self._rng.randrange(15)
+        sort = self._rng.randrange(16)
         whole = _encode(event)
         values: list[bytes | None] = [
             b"\xff\xfe not json",
@@ -212,6 +216,7 @@ class Load:
             _encode(body | {"type": "dwell", "dwell_ms": -1}),
             _encode(body | {"event_id": "y" * 65}),
             _encode(body | {"item_id": None}),
+            _encode(body | {"type": "hide", "scope": "everything"}),
         ]
         if sort < len(values):
             return Sent(key, values[sort], None)

@@ -43,6 +43,7 @@ LINES = (
     ("sent_on", "of them sent on to the right one"),
     ("evicted_at_least", "rows that had to be evicted, at least"),
     ("afterwards", "afterwards, s"),
+    ("shown_rows", "users with a row of what they were shown"),
     ("values_compared", "values compared with the oracle"),
     ("differences", "differences"),
 )

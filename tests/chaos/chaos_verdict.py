@@ -32,6 +32,8 @@ LAG_EVERY_S = 8.0
 KNOWN_S = 30.0
 #: Figures of ``headrace verify`` that are numbers of rows of a table.
 TABLES = ("users", "items", "countries", "neighbours")
+#: What it must have compared: the load has some of each.
+COMPARED = ("items shown lately", "users who hid items", "users who hid creators")
 
 
 class Verdict:
@@ -109,7 +111,7 @@ class Verdict:
 
     def _note(self, code: int, found: dict[str, Any], looks: int) -> None:
         figures = self._log.figures
-        keys = ("differences", "values_compared", *TABLES, "rejected")
+        keys = ("differences", "values_compared", *TABLES, "shown_rows", "rejected")
         figures |= {key: found[key] for key in keys if key in found}
         figures |= {"verify_looks": looks, "duplicates": found.get("duplicates")}
         figures["verified_events"] = found.get("events")
@@ -118,6 +120,10 @@ class Verdict:
             figures["first"] = [text_of(difference) for difference in found.get("first", [])[:20]]
         elif code:
             self._log.problems.append(f"verify could not verify (exit code {code})")
+        kinds = found.get("compared", {})
+        nothing = [kind for kind in COMPARED if not kinds.get(kind)]
+        if nothing and not code:
+            self._log.problems.append(f"verify compared none of: {', '.join(nothing)}")
         compared = found.get("values_compared")
         self._log.tell(f"verify: {found.get('differences')} differences in {compared} values")
 

@@ -87,6 +87,8 @@ def test_there_is_enough_of_everything(produced: list[Record]) -> None:
     assert sum(x < -MINUTE_MS for x in late) > 100
     assert sum(bool(e.request_id) for _, e in events) > 100
     assert {e.dwell_ms for _, e in events} >= {0, 499, 500, 86_400_000}
+    hides = Counter(e.scope for _, e in events if e.type == "hide")
+    assert min(hides["item"], hides["creator"]) > 300
 
 
 def test_repetitions_lie_within_the_window_and_outside(produced: list[Record]) -> None:

@@ -19,6 +19,7 @@ from project import ROOT
 
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
+from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.streams.messages.columns import PACKED
 from headrace.streams.settings import DAY_MS, Settings
@@ -135,7 +136,7 @@ def test_sizes_are_those_of_the_code() -> None:
     (most,) = re.findall(r"holds up to (\d+) events of about 17 bytes each", OPERATOR)
     assert int(most) == PACKED
     table = {row[0].split(":")[0][-1]: row[1] for row in rows(OPERATOR, "key")}
-    for kind, module in (("u", user_state), ("n", neighbours), ("i", item_state)):
+    for kind, module in (("u", user_state), ("s", shown_state), ("n", neighbours), ("i", item_state)):
         assert table[kind].endswith(f"{module.ROW.itemsize} bytes"), kind
         assert f"({module.ROW.itemsize / 1000:.1f} kB" in OPERATOR, kind
 

@@ -50,6 +50,7 @@ def event_frame(rows: Sequence[Any]) -> pl.DataFrame:
                 f"c{c}",
                 0,
                 1000 * s,
+                False,
                 True,
             )
             for i, (u, item, kind, ts, s, c) in enumerate(rows)

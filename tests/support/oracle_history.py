@@ -17,6 +17,7 @@ from headrace.models.state.items import ItemState
 from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import UserState, item_events
 from headrace.oracle.compare.findings import Findings
+from headrace.oracle.compare.hidden import compare_hidden
 from headrace.oracle.compare.items import compare_items
 from headrace.oracle.compare.users import compare_users
 from headrace.oracle.features.affinities import item_attributes
@@ -127,7 +128,8 @@ class Known:
 
 def compare(known: Known, live: Live, at: Sequence[int]) -> Findings:
     findings = Findings()
-    compare_users(findings, known.users, live.user_values(), known.attributes, at)
+    rows = compare_users(findings, known.users, live.user_values(), known.attributes, at)
+    compare_hidden(findings, rows, accepted(known.judged), live.user_values(), known.attributes)
     for part, values in zip(known.items, live.item_values(), strict=True):
         compare_items(findings, part, values, at)
     return findings
@@ -166,6 +168,7 @@ def records_of(history: Sequence[Any]) -> list[Any]:
                 "ts": clock - late,
                 "dwell_ms": dwell,
                 "context": {"country": country},
+                "scope": "creator" if offset % 2 else "item",
             }
         )
         out.append(

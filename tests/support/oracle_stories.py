@@ -19,6 +19,7 @@ from headrace.console.verification.live import LiveUsers
 from headrace.console.verification.live_neighbours import LiveNeighbours
 from headrace.models.state import users as user_state
 from headrace.oracle.compare.findings import Findings
+from headrace.oracle.compare.hidden import compare_hidden
 from headrace.oracle.compare.neighbours import compare_neighbours
 from headrace.oracle.compare.profiles import absent_users, compare_marks, compare_profiles
 from headrace.oracle.compare.users import compare_users
@@ -119,6 +120,7 @@ class Story:
         known = users_of(counted.events, counted.shown, told.named)
         attributes = Known([], []).attributes
         rows = compare_users(findings, known, live, attributes, [T0 + DAY_MS])
+        compare_hidden(findings, rows, counted.events, live, attributes)
         compare_marks(findings, rows, told, live)
         compare_profiles(findings, rows, counted, live)
         return findings

@@ -36,6 +36,7 @@ class Act:
     country: int = 0
     category: int = 0
     creator: int = 0
+    of_creator: bool = False
 
 
 def columns(acts: Sequence[Act], offsets: Sequence[int] | None = None) -> EventColumns:
@@ -50,6 +51,7 @@ def columns(acts: Sequence[Act], offsets: Sequence[int] | None = None) -> EventC
         offset=np.array(range(len(acts)) if offsets is None else offsets, np.int64),
         category=np.array([a.category for a in acts], np.uint64),
         creator=np.array([a.creator for a in acts], np.uint64),
+        of_creator=np.array([a.of_creator for a in acts], np.bool_),
     )
 
 

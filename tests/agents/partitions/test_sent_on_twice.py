@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pytest
+from shown_states import shown_state
 from strategies import T0, record
 
 from headrace.agents.partitions.origins import Origins
@@ -77,7 +78,7 @@ class Worker:
 
     def __init__(self) -> None:
         table = RowTable(user_state.ROW, user_state.BLANK[()])
-        self.part = UserPartition([StatePartition(0, table)], SETTINGS)
+        self.part = UserPartition([StatePartition(0, table), shown_state()], SETTINGS)
 
     def decode(self, records: list[Any], origins: Origins) -> EventBatch:
         decoded = Decoder(Event, 1000).batch(records)

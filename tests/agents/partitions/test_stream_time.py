@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from shown_states import shown_state
 from strategies import T0, record
 
 from headrace.agents.partitions.users import UserPartition
@@ -19,7 +20,6 @@ from headrace.streams.messages.columns import Limits, read_events
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import StatePartition
-from headrace.streams.tables.rows import RowTable
 from headrace.streams.topics.murmur2 import partitions_of_keys
 
 LATER = 500
@@ -36,7 +36,7 @@ def body(user: str | None, **changes: Any) -> bytes:
 
 
 def worker(records: list[Any]) -> int:
-    part = UserPartition([StatePartition(0, RowTable(user_state.ROW, user_state.BLANK[()]))], SETTINGS)
+    part = UserPartition([StatePartition(0, user_state.new_table()), shown_state()], SETTINGS)
     decoded = Decoder(Event, SETTINGS.max_event_bytes).batch(records)
     limits = Limits(2, SETTINGS.lateness_ms, SETTINGS.future_ms)
     part.duplicates(records, read_events(decoded.values, decoded.records, 0, limits, T0))

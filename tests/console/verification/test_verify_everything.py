@@ -20,6 +20,7 @@ from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
 from headrace.models.state import neighbours
+from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
@@ -39,7 +40,7 @@ STEP = 60_000
 
 
 def history(began: int) -> tuple[list[Any], list[Any]]:
-    """Lists of five items, and the clicks and likes that answer some slots: all of the last two hours."""
+    """Lists of five items, and clicks, likes and hides of some slots: all of the last two hours."""
     rng = np.random.default_rng(3)
     shown, did = [], []
     for i in range(LISTS):
@@ -49,6 +50,10 @@ def history(began: int) -> tuple[list[Any], list[Any]]:
         for k, kind in enumerate(("click", "click", "like")[: int(rng.integers(4))]):
             e = event(kind, items[k], at + 1000 * (k + 1), request=f"r{i}", user=user)
             e.context = Context(country="BR")
+            did.append((user.encode(), encode(e), e.ts + 10, []))
+        if i % 3:
+            e = event("hide", items[4], at + 9000, request=f"r{i}", user=user)
+            e.scope = "creator" if i % 3 == 1 else "item"
             did.append((user.encode(), encode(e), e.ts + 10, []))
     return shown, did
 
@@ -60,7 +65,9 @@ async def installation(settings: Settings, tmp_path: Path) -> AsyncIterator[tupl
     began, t, sender = now_ms() - 2 * HOUR_MS, Topics(s), BatchSender(s)
     await create_topics(s)
     await sender.start()
-    catalog = [Item(f"item-{i}", began, category=f"category-{i % 5}") for i in range(ITEMS)]
+    catalog = [
+        Item(f"item-{i}", began, category=f"category-{i % 5}", creator_id=f"c{i % 3}") for i in range(ITEMS)
+    ]
     await sender.send_keyed(t.items, [(i.item_id.encode(), encode(i), began - DAY_MS, []) for i in catalog])
     profiles = [UserProfile(f"user-{u}", "NL", 30 + u, preferred_categories=["category-1"]) for u in (1, 2)]
     await sender.send_keyed(t.users, [(p.user_id.encode(), encode(p), None, []) for p in profiles])
@@ -121,17 +128,24 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
             "profiles": 2,
             "guard rows of forgotten users": 1,
             "neighbour rows": ITEMS,
+            "rows of what users were shown": USERS,
+            "users who hid items": 8,
+            "users who hid creators": 4,
             "examples": 5 * LISTS,
             "labels of examples": 5 * LISTS,
         }
         == result.compared
     )
+    assert result.compared["items shown lately"] > 3 * USERS
     assert result.compared["versions of the online model"] >= 1
     assert result.compared["event ids in dedup windows"] >= 1
-    assert result.redis_rows == USERS + 2 * ITEMS
+    assert result.redis_rows == 2 * USERS + 2 * ITEMS
 
     await change(settings, sender, t.user_state, user_state.ROW, "user-1", age=77)
     await change(settings, sender, t.user_state, user_state.ROW, "user-3", since=-1)
+    await change(settings, sender, t.user_state, user_state.ROW, "user-4", hidden_creators=7)
+    await change(settings, sender, t.shown_state, shown_state.ROW, "user-5", counts=9)
+    await change(settings, sender, t.shown_state, shown_state.ROW, "user-3", count=1)
     await change(settings, sender, t.neighbours, neighbours.ROW, "item-2", co_total=50)
     (first, *_) = [msgspec.json.decode(r.value, type=Example) for r in await read_all(settings, t.examples)]
     await sender.send_keyed(t.examples, [(first.user_id.encode(), encode(first), None, [])])
@@ -140,12 +154,16 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
     assert {
         ("user user-1", "age"),
         ("user user-3", "total click"),
+        ("user user-3", "shown lately: item 1"),
+        ("user user-4", "hidden creators 1"),
+        ("user user-5", "shown lately: item 1"),
         ("item item-2", "total together"),
         (f"slot {first.position} shown to {first.user_id}", "examples"),
         ("online model ", "weights"),
     } <= said(result)
     assert {row for row, _ in said(result)} == {
-        *("user user-1", "user user-3", "item item-2", "online model "),
+        *(f"user user-{n}" for n in (1, 3, 4, 5)),
+        *("item item-2", "online model "),
         f"slot {first.position} shown to {first.user_id}",
     }
 
@@ -168,10 +186,17 @@ async def test_neighbours_in_redis_and_a_row_of_a_forgotten_user_there_are_compa
         assert (await until_equal(settings)).first == []
     store = RedisStore(settings)
     await store.drop("n", [hash64("item-3")])
+    await store.drop("s", [hash64("user-2")])
+    await store.put("s", PackedRows.of([hash64("somebody")], [bytes(shown_state.ROW.itemsize)]))
     await store.put("u", PackedRows.of([hash64("somebody")], [bytes(user_state.ROW.itemsize)]))
     await store.close()
     result = await verify(settings)
-    assert said(result) == {("item item-3", "neighbours in Redis"), ("user somebody", "row in Redis")}
+    assert said(result) == {
+        ("item item-3", "neighbours in Redis"),
+        ("user somebody", "row in Redis"),
+        ("user user-2", "shown items in Redis"),
+        ("user somebody", "shown items in Redis"),
+    }
 
 
 async def test_a_transaction_leaves_the_topics_whole(settings: Settings, real_kafka: bool) -> None:

@@ -152,7 +152,8 @@ async def test_rows_are_what_a_batch_job_computes_and_a_changed_one_is_named(
     assert result.impressions == 200
     assert (result.users, result.items) == (USERS, ITEMS)
     assert result.countries == 2 * ITEMS
-    assert result.redis_rows == USERS + 2 * ITEMS
+    assert result.redis_rows == USERS + result.shown_rows + 2 * ITEMS
+    assert 0 < result.shown_rows <= USERS
     assert (result.compared["profiles"], result.compared["neighbour rows"]) == (1, ITEMS)
     assert result.compared["event ids in dedup windows"] > 50
     assert result.values_compared > (USERS * 9 + ITEMS * 5) * 5 * len(result.at) / 2

@@ -37,6 +37,7 @@ def told(draw: st.DrawFn) -> tuple[Event, Any]:
         max(0, timestamp - draw(AGES)),
         draw(st.none() | st.sampled_from([0, 499, 500, 86_400_000])),
         context=Context(draw(st.sampled_from(["", "BR"]))),
+        scope=draw(st.sampled_from(["item", "creator"])),
     )
     key = draw(st.sampled_from([user.encode(), user.encode(), b"somebody-else", b"", None]))
     headers = draw(st.sampled_from([(), [("trace", b"1")], [("trace", b"1"), (FORWARDED, b"events/1/5")]]))

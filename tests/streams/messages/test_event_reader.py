@@ -34,6 +34,7 @@ EVENT = {
     "position": 3,
     "surface": "home",
     "context": {"country": "DE", "device": "phone"},
+    "scope": "creator",
 }
 PLAIN = json.dumps(EVENT, separators=(",", ":")).encode()
 #: Values of all fields, good ones and bad ones; as JSON.
@@ -45,6 +46,7 @@ VALUES = [
     "1764000000000", "1764000000000.0", "4102444800000", "4102444800001", "9" * 18, "9" * 19, "9" * 30,
     "1764000000",    "[]", "[1,[2,{}]]", "[1,]", "{}", '{"a":1}', '{"a":1,}', "{", "[" * 20 + "]" * 20,
     '"click"', '"skip"', '"hide"', '"Click"', '"home"', '"related"', '"digest"', '"shelf"',
+    '"item"', '"creator"',
     '{"country":"FR"}', '{"country":null,"device":null,"ts":null}', '{"country":"FR","country":"DE"}',
     '{"ts":1764000000000}', '{"ts":5}', '{"device":7}', '{"x":{"country":[true,-1.25,"y"]},"country":"BR"}',
 ]  # fmt: skip
@@ -175,6 +177,9 @@ def test_usual_events_need_no_other_decoder() -> None:
     assert scanned(msgspec.json.encode(Event("e", "click", "u", "ü" * 64, NOW))), (
         "nulls for what is not there"
     )
+    for scope in (b'"item"', b"null"):
+        assert scanned(PLAIN.replace(b'"creator"', scope))
+    assert not scanned(PLAIN.replace(b'"creator"', b'"all"'))
     assert scanned(PLAIN[:-1] + b',"page":{"tags":["a",{"n":-1.5}],"ok":true}}')
     for text in (b'"user\\u002d0000007"', b'"user\xff"', b"7"):
         assert not scanned(PLAIN.replace(b'"user-0000007"', text))
@@ -203,6 +208,7 @@ def test_the_scan_has_the_fields_and_bounds_of_the_schema() -> None:
         "dwell_ms": msgspec.inspect.UnionType((whole(ge=0, le=86_400_000), null)),
         "request_id": text(max_length=64),
         "position": msgspec.inspect.UnionType((whole(ge=0, le=10_000), null)),
+        "scope": msgspec.inspect.LiteralType(("creator", "item")),
     }
     assert {name for name, f in told.items() if f.required} == {
         "event_id",

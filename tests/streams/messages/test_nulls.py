@@ -24,6 +24,7 @@ WHOLE: dict[type[Any], dict[str, Any]] = {
     Event: {
         "event_id": "e", "type": "click", "user_id": "u", "item_id": "i", "ts": T0, "dwell_ms": 5,
         "request_id": "r", "position": 3, "surface": "home", "context": {"country": "DE", "device": "tv"},
+        "scope": "creator",
     },
     Item: {
         "item_id": "i", "published_ts": T0, "title": "t", "category": "c", "tags": ["a"], "creator_id": "x",
@@ -59,7 +60,7 @@ def read(type_: type[Any], fields: dict[str, Any]) -> Any:
 
 def test_the_messages_here_have_every_field() -> None:
     assert all({f.name for f in msgspec.structs.fields(t)} == fields.keys() for t, fields in WHOLE.items())
-    assert len(OPTIONAL) == 27
+    assert len(OPTIONAL) == 28
 
 
 @pytest.mark.parametrize(("type_", "name"), OPTIONAL, ids=lambda v: getattr(v, "__name__", v))

@@ -110,7 +110,7 @@ def test_columns_of_events() -> None:
     c = event_columns(
         [
             event(type="dwell", dwell_ms=1500, user_id="a", context=Context(country="BR")),
-            event(type="hide", item_id="j", ts=T + 1),
+            event(type="hide", item_id="j", ts=T + 1, scope="creator"),
         ],
         [7, 9],
     )
@@ -122,6 +122,7 @@ def test_columns_of_events() -> None:
     assert c.country.tolist() == [hash64("BR"), 0]
     assert c.ts.tolist() == [T, T + 1]
     assert c.offset.tolist() == [7, 9]
+    assert c.of_creator.tolist() == [False, True]
     assert c.where(np.array([False, True])).offset.tolist() == [9]
     assert len(event_columns([], [])) == 0
     rounded = [event(type="dwell", dwell_ms=ms) for ms in (0, 499, 500, 1499, 86_400_000)]
