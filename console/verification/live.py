@@ -72,6 +72,7 @@ class LiveUsers(LiveCounts):
             "shown_since",
             "has_profile",
             "profile_ts",
+            "language",
         )
         told = {name: self._rows[name] for name in (*names, "home", "country")}
         return pl.DataFrame({"user": self._rows["key"], **told, "age": self._rows["age"].astype(np.int64)})

@@ -62,6 +62,7 @@ ROW = np.dtype(
         ("recent_ts", "<i8", (RECENT,)),
         ("recent", "<u8", (RECENT,)),  # rings of the newest clicks, in the order of their time
         ("home", "<u8"),  # country of the profile
+        ("language", "<u8"),  # of the profile
         ("preferred", "<u8", (PREFERRED,)),
         ("followed", "<u8", (FOLLOWED,)),
         ("profile_offset", "<i8"),  # of the last record of `users` applied
@@ -195,6 +196,7 @@ class UserState:
         data = self.table.data
         data["has_profile"][row] = True
         data["home"][row] = hash64(profile.country)
+        data["language"][row] = hash64(profile.language)
         data["age"][row] = -1 if profile.age is None else profile.age
         data["preferred"][row] = _padded(profile.preferred_categories, PREFERRED)
         data["followed"][row] = _padded(profile.followed_creators, FOLLOWED)

@@ -160,6 +160,8 @@ def compare_profiles(
     findings.count(PROFILES, int((sure & has).sum()), int((~sure).sum()))
     home = np.where(has, told["country"].fill_null(0).to_numpy(), 0)
     check_keys(findings, rows, lambda _: "home", home, found("home"), where=sure)
+    language = np.where(has, told["language"].fill_null(0).to_numpy(), 0)
+    check_keys(findings, rows, lambda _: "language", language, found("language"), where=sure)
     _check_country(findings, rows, told["seen"].fill_null(0).to_numpy(), found("country"), covered_from)
 
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from headrace.oracle.features.since import Stories
 
-_KEPT = ["offset", "timestamp", "gone", "country", "age", "preferred", "followed", "sent_on"]
+_KEPT = ["offset", "timestamp", "gone", "country", "language", "age", "preferred", "followed", "sent_on"]
 
 
 def profiles_of(stories: Stories) -> pl.DataFrame:
@@ -15,7 +15,7 @@ def profiles_of(stories: Stories) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        user, offset, timestamp, gone, country, age, preferred, followed; sure: False where compaction may
+        user, offset, timestamp, gone, country, language, age, preferred, followed; sure: False where compaction may
         have removed a record that was applied after it, or where it may not have been applied.
     """
     valid = stories.users.filter(pl.col("verdict") == "")

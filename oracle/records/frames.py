@@ -84,6 +84,7 @@ USERS: Final = pl.Schema(
         "user_id": pl.String,
         "gone": pl.Boolean,
         "country": pl.UInt64,
+        "language": pl.UInt64,
         "age": pl.Int64,
         "preferred": pl.List(pl.UInt64),
         "followed": pl.List(pl.UInt64),

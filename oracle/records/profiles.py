@@ -36,15 +36,16 @@ def read_users(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
     def read(key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
         if value is None and key:
             name = key.decode("utf-8", "replace")
-            return key_of(name), name, True, None, None, None, None, None, None
+            return key_of(name), name, True, None, None, None, None, None, None, None
         p = read_document(value, max_bytes, _profile)
         user = p["user_id"]
         if key != user.encode():
             raise RefusedError("wrong_key")
         preferred = [key_of(name) for name in p.get("preferred_categories", [])[:PREFERRED]]
         followed = [key_of(name) for name in p.get("followed_creators", [])[:FOLLOWED]]
-        country, age = key_of(p.get("country", "")), p.get("age", -1)
-        return key_of(user), user, False, country, age, preferred, followed, None, None
+        country, language = key_of(p.get("country", "")), key_of(p.get("language", ""))
+        age = p.get("age", -1)
+        return key_of(user), user, False, country, language, age, preferred, followed, None, None
 
     names = [key_of(key.decode("utf-8", "replace")) if key else 0 for key in raw["key"]]
     return columns_of(raw, USERS, read).with_columns(

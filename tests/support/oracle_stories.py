@@ -69,6 +69,7 @@ class Story:
             data[name][row] = 0
             data[name][row, : len(keys)] = keys
         data["home"][row] = hash64(fields.get("country", ""))
+        data["language"][row] = hash64(fields.get("language", ""))
         return self
 
     def forget(self, user: str) -> Story:

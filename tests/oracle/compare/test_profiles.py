@@ -37,6 +37,7 @@ def test_profiles_and_guard_rows_are_what_the_topics_say() -> None:
         ("user-0", "has_profile", False, [("has_profile", True, False)]),
         ("user-0", "age", -1, [("age", 30, -1)]),
         ("user-0", "home", hash64("NL"), [("home", BR, NL)]),
+        ("user-0", "language", hash64("nl"), [("language", None, None)]),
         ("user-0", "country", hash64("BR"), [("country", NL, BR)]),
         ("user-1", "country", hash64("NL"), [("country", BR, NL)]),
         ("user-0", "preferred", 0, [("preferred 1", None, None), ("preferred 2", None, None)]),
