@@ -144,7 +144,7 @@ class Prequential:
         out = item_events(self.users.apply(event_columns([event], [offset])), _CLICKS)
         offsets = np.full(len(out), 2 * offset + 1, np.int64)  # as if all of them came in one record
         pair = out["kind"] == KIND["pair"]
-        self.stats.apply(out[~pair], offsets[~pair])
+        self._count(out[~pair], offsets[~pair])
         self.neighbours.apply(out[pair], offsets[pair])
 
     def _count_shown(self, shown: Impression, offset: int) -> None:
@@ -155,7 +155,12 @@ class Prequential:
         out["country"] = hash64(shown.country)
         out["ts"], out["amount"], out["kind"] = shown.ts, 1, KIND["shown"]
         out["source_partition"], out["source_seq"] = _SHOWN, offset
-        self.stats.apply(out, np.full(n, 2 * offset, np.int64))
+        self._count(out, np.full(n, 2 * offset, np.int64))
+
+    def _count(self, events: npt.NDArray[np.void], offsets: npt.NDArray[np.int64]) -> None:
+        items, countries = self.stats.apply(events, offsets)
+        self.recommender.trending.changed(items)
+        self.recommender.trending.countries_changed(countries)
 
 
 def evaluate(

@@ -1,0 +1,122 @@
+"""The most popular items, of the last hour, of the last minutes and of all time, from item rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.models.state.items import COUNTS, ItemState
+from headrace.serving.index.leaders import U64, Leaders
+from headrace.serving.index.window_leaders import I64, WindowLeaders
+from headrace.streams.settings import HOUR_MS
+
+
+class ItemLists:
+    """Leaders of the item rows of a worker, and the scan over all rows that one of them may need.
+
+    Parameters
+    ----------
+    stats
+        Item rows.
+    size
+        Length of a list.
+
+    Attributes
+    ----------
+    hour, rising, ever
+        Leaders by clicks of one hour, of five minutes, of all time.
+    """
+
+    def __init__(self, stats: ItemState, size: int) -> None:
+        self._stats = stats
+        find = stats.table.find
+        self.hour = WindowLeaders(stats.table, "1h", size, key="key", find=find)
+        self.rising = WindowLeaders(stats.table, "5m", size, key="key", find=find)
+        self.ever = Leaders(size)
+        self._row = self._idle_row = 0  # what the scan comes to next
+
+    @property
+    def scanning(self) -> bool:
+        """Whether a scan has begun and not ended."""
+        return any(leaders.scanning for leaders in self._all())
+
+    def _all(self) -> tuple[Leaders, Leaders, Leaders]:
+        return self.hour, self.rising, self.ever
+
+    def restart(self) -> None:
+        """Begin anew: scan all rows."""
+        for leaders in self._all():
+            leaders.restart()
+        self._begin()
+
+    def advance(self, now: int) -> None:
+        """Move the windows to ``now`` (ms)."""
+        back = [leaders.advance(now) for leaders in (self.hour, self.rising)]
+        if any(back):
+            self._begin()
+
+    def count(self, rows: I64, now: int) -> None:
+        """Count rows that have changed; int64 ``(n,)``. Rows that were dropped meanwhile are left out."""
+        rows = rows[self._stats.table.data["key"][rows] != 0]
+        self.hour.count(rows, now)
+        self.rising.count(rows, now)
+        self._count_ever(rows)
+
+    def _count_ever(self, rows: I64) -> None:
+        data = self._stats.table.data
+        few = data[["key", "totals", "totals_x"]][rows]
+        clicks = COUNTS.totals(few, "click").astype(np.float32)
+        self.ever.put(np.ascontiguousarray(few["key"]), clicks, clicks)
+
+    def idle(self, keys: U64) -> None:
+        """Take items out of the windows; their clicks of all time stay."""
+        self.hour.drop(keys)
+        self.rising.drop(keys)
+
+    def drop(self, keys: U64) -> None:
+        """Forget deleted items."""
+        self.idle(keys)
+        self.ever.drop(keys)
+
+    def scan(self, now: int, step: int) -> None:
+        """Go on with a scan by ``step`` rows, or begin one for the leaders that need it."""
+        if not self.scanning:
+            low = [leaders for leaders in self._all() if leaders.low]
+            if not low:
+                return
+            for leaders in low:
+                leaders.begin_scan()
+            self._begin()
+        if self._row < len(self._stats.table.view()):
+            self._scan_rows(now, step)
+        elif self.ever.scanning:
+            self._scan_idle(step)
+        if self._row >= len(self._stats.table.view()) and self._idle_done():
+            for leaders in self._all():
+                if leaders.scanning:
+                    leaders.end_scan()
+
+    def _begin(self) -> None:
+        """Let the scan begin at the first row, also one that is under way."""
+        self._row = self._idle_row = 0
+
+    def _idle_done(self) -> bool:
+        return not self.ever.scanning or self._idle_row >= len(self._stats.idle.table.view())
+
+    def _scan_rows(self, now: int, step: int) -> None:
+        first, self._row = self._row, self._row + step
+        part = self._stats.table.view()[first : self._row]
+        live = part["key"] != 0
+        if self.ever.scanning:
+            self._count_ever(first + np.flatnonzero(live))
+        # Rows are large: only those with a click in the last hour are read.
+        recent = first + np.flatnonzero(live & (part["last_click"] > now - HOUR_MS))
+        for leaders in (self.hour, self.rising):
+            if leaders.scanning:
+                leaders.count(recent, now)
+
+    def _scan_idle(self, step: int) -> None:
+        first, self._idle_row = self._idle_row, self._idle_row + step
+        part = self._stats.idle.table.view()[first : self._idle_row]
+        part = part[part["key"] != 0]
+        clicks = part["clicks"].astype(np.float32)
+        self.ever.put(np.ascontiguousarray(part["key"]), clicks, clicks)
