@@ -18,17 +18,16 @@ _NOTHING = (np.zeros(0, np.uint64), np.zeros(0, np.float32))
 _BUCKET_MS = next(tier.bucket_ms for tier in TIERS if tier.name == "1h")
 #: A country with more rows than this has leaders; of the others all rows are read when a list is asked for.
 MANY = 512
-_ROOM = 512
 
 
 class _Leaders(WindowLeaders):
     """The leaders of one country, and the rows that a scan has still to come to."""
 
-    def __init__(self, table: RowTable, country: int, size: int) -> None:
+    def __init__(self, table: RowTable, country: int, size: int, room: int) -> None:
         def find(items: U64) -> I64:
             return table.find(country_key(items, np.full(len(items), country, np.uint64)))
 
-        super().__init__(table, "1h", size, key="item", find=find, room=_ROOM)
+        super().__init__(table, "1h", size, key="item", find=find, room=room)
         self.left: I64 = np.zeros(0, np.int64)
 
 
@@ -47,7 +46,7 @@ class CountryLists:
         See ``MANY``.
     """
 
-    def __init__(self, table: RowTable, size: int = 100, step: int = 4096, many: int = MANY) -> None:
+    def __init__(self, table: RowTable, size: int = 100, *, step: int = 4096, many: int = MANY) -> None:
         self._table, self._size, self._step, self._many = table, size, step, many
         self._at = 0
         self._country_of: U64 = np.zeros(0, np.uint64)  # by row; 0: in no country
@@ -108,9 +107,13 @@ class CountryLists:
 
     def refresh(self, now: int) -> None:
         """Bring the lists to ``now`` (ms), as far as the limit of one call allows."""
-        if now // _BUCKET_MS != self._at // _BUCKET_MS:
-            self._lists.clear()
+        moved = now // _BUCKET_MS - self._at // _BUCKET_MS
         self._at = now
+        if moved:
+            self._lists.clear()
+        if moved < 0:  # else leaders are brought forward when they are asked for
+            for leaders in self._large.values():
+                self._advance(leaders)
         rows = self._waiting.take(self._step)
         self._count(rows)
         left = self._step - len(rows)
@@ -137,7 +140,7 @@ class CountryLists:
                 self._advance(self._large[country])
                 self._large[country].count(part, self._at)
             elif len(self._rows[country]) > self._many:
-                self._large[country] = _Leaders(self._table, country, self._size)
+                self._large[country] = _Leaders(self._table, country, self._size, self._many)
                 self._advance(self._large[country])
                 self._large[country].restart()
 
@@ -153,6 +156,7 @@ class CountryLists:
         leaders.count(rows[self._country_of[rows] == country], self._at)
         if not len(leaders.left):
             leaders.end_scan()
+            self._advance(leaders)
         self._lists.pop(country, None)
         return len(rows)
 

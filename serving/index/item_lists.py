@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.state.items import COUNTS, ItemState
 from headrace.serving.index.leaders import U64, Leaders
@@ -19,6 +20,8 @@ class ItemLists:
         Item rows.
     size
         Length of a list.
+    room
+        Number of items held for each list after a trim.
 
     Attributes
     ----------
@@ -26,12 +29,12 @@ class ItemLists:
         Leaders by clicks of one hour, of five minutes, of all time.
     """
 
-    def __init__(self, stats: ItemState, size: int) -> None:
+    def __init__(self, stats: ItemState, size: int, room: int) -> None:
         self._stats = stats
         find = stats.table.find
-        self.hour = WindowLeaders(stats.table, "1h", size, key="key", find=find)
-        self.rising = WindowLeaders(stats.table, "5m", size, key="key", find=find)
-        self.ever = Leaders(size)
+        self.hour = WindowLeaders(stats.table, "1h", size, key="key", find=find, room=room)
+        self.rising = WindowLeaders(stats.table, "5m", size, key="key", find=find, room=room)
+        self.ever = Leaders(size, room)
         self._row = self._idle_row = 0  # what the scan comes to next
 
     @property
@@ -68,24 +71,22 @@ class ItemLists:
         self.ever.put(np.ascontiguousarray(few["key"]), clicks, clicks)
 
     def idle(self, keys: U64) -> None:
-        """Take items out of the windows; their clicks of all time stay."""
+        """Take items that are idle now out of the windows; count their clicks of all time."""
         self.hour.drop(keys)
         self.rising.drop(keys)
+        at = self._stats.idle.table.find(keys)
+        self._count_idle(self._stats.idle.table.data[at[at >= 0]])
 
     def drop(self, keys: U64) -> None:
         """Forget deleted items."""
-        self.idle(keys)
-        self.ever.drop(keys)
+        for leaders in self._all():
+            leaders.drop(keys)
 
     def scan(self, now: int, step: int) -> None:
         """Go on with a scan by ``step`` rows, or begin one for the leaders that need it."""
+        self._begin_low()
         if not self.scanning:
-            low = [leaders for leaders in self._all() if leaders.low]
-            if not low:
-                return
-            for leaders in low:
-                leaders.begin_scan()
-            self._begin()
+            return
         if self._row < len(self._stats.table.view()):
             self._scan_rows(now, step)
         elif self.ever.scanning:
@@ -94,6 +95,14 @@ class ItemLists:
             for leaders in self._all():
                 if leaders.scanning:
                     leaders.end_scan()
+            self._begin_low()
+
+    def _begin_low(self) -> None:
+        """Begin a scan for leaders that are low, unless one is under way."""
+        low = [] if self.scanning else [leaders for leaders in self._all() if leaders.low]
+        for leaders in low:
+            leaders.begin_scan()
+            self._begin()
 
     def _begin(self) -> None:
         """Let the scan begin at the first row, also one that is under way."""
@@ -117,6 +126,8 @@ class ItemLists:
     def _scan_idle(self, step: int) -> None:
         first, self._idle_row = self._idle_row, self._idle_row + step
         part = self._stats.idle.table.view()[first : self._idle_row]
-        part = part[part["key"] != 0]
-        clicks = part["clicks"].astype(np.float32)
-        self.ever.put(np.ascontiguousarray(part["key"]), clicks, clicks)
+        self._count_idle(part[part["key"] != 0])
+
+    def _count_idle(self, idle: npt.NDArray[np.void]) -> None:
+        clicks = idle["clicks"].astype(np.float32)
+        self.ever.put(np.ascontiguousarray(idle["key"]), clicks, clicks)

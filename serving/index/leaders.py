@@ -114,6 +114,8 @@ class Leaders:
     def end_scan(self) -> None:
         """End a scan: every key was ``put`` since it began, or counts nothing."""
         self._floor, self.scanning = self._edge, False
+        if self.low:  # many keys have events ahead of the present, and count little now: hold more
+            self._room *= 2
 
     def restart(self) -> None:
         """Forget what is known of the keys that are not held: they may have become better. Begin a scan."""

@@ -82,7 +82,7 @@ class WindowLeaders(Leaders):
         *,
         key: str,
         find: Callable[[U64], I64],
-        room: int = 4096,
+        room: int,
     ) -> None:
         super().__init__(size, room)
         self._table, self._window, self._key, self._find = table, window, key, find

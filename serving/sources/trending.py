@@ -38,6 +38,8 @@ class Trending:
         Length of a list.
     step
         Most rows of items, and of countries, that one ``refresh`` counts.
+    room
+        Number of items held for each list, at least twice ``size``.
 
     Attributes
     ----------
@@ -48,14 +50,20 @@ class Trending:
     """
 
     def __init__(
-        self, stats: ItemState, refresh_ms: int = 1000, size: int = 300, *, step: int = 4096
+        self,
+        stats: ItemState,
+        refresh_ms: int = 1000,
+        size: int = 300,
+        *,
+        step: int = 4096,
+        room: int = 4096,
     ) -> None:
         self._refresh_ms, self._step = refresh_ms, step
         self._at = -1
         self.hour: tuple[U64, F32] = _EMPTY
         self.rising: tuple[U64, F32] = _EMPTY
         self._ever: tuple[U64, F32] | None = None
-        self._items = ItemLists(stats, size)
+        self._items = ItemLists(stats, size, room)
         self._countries = CountryLists(stats.countries, step=step)
         self._waiting = WaitingRows()
         if len(stats.table) or len(stats.idle):
@@ -79,8 +87,9 @@ class Trending:
         self._ever = None
 
     def idle(self, keys: U64) -> None:
-        """Note items of which only the clicks of all time are kept."""
+        """Note items that are among the idle ones now, and have no row."""
         self._items.idle(keys)
+        self._ever = None
 
     def forget(self) -> None:
         """Begin anew at the next ``refresh``, from all item rows."""
