@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
-from headrace.models.state import items as item_state
 from headrace.models.state.items import ItemState
 from headrace.serving.catalog import Catalog
 from headrace.serving.filters.audience import allowed
@@ -222,7 +221,7 @@ class Retriever:
         data = self._catalog.table.data
         return Candidates(
             items=found.keys,
-            stats=self._stats_of(found.keys),
+            stats=self._stats.rows_of(found.keys),
             category=data["category"][found.rows],
             creator=data["creator"][found.rows],
             published=data["published"][found.rows],
@@ -231,13 +230,3 @@ class Retriever:
             next_total=pairs.next_total,
             **pairs.columns(found.keys),
         )
-
-    def _stats_of(self, keys: U64) -> npt.NDArray[np.void]:
-        """Return the item rows of ``keys``, blank where an item has none; ``item_state.ROW`` ``(n,)``."""
-        found = self._stats.table.find(keys)
-        if len(keys) and found.min() >= 0:
-            every: npt.NDArray[np.void] = self._stats.table.data[found]
-            return every
-        stats = np.full(len(keys), item_state.BLANK, item_state.ROW)
-        stats[found >= 0] = self._stats.table.data[found[found >= 0]]
-        return stats
