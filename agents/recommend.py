@@ -108,7 +108,7 @@ class ServeStage:
 
     def on_models(self, batch: RecordBatch) -> None:
         """Use the newest model of each name that fits this code."""
-        self._mirrors.models(batch.records)
+        Mirrors(self.recommender).models(batch.records)
 
     # -- requests
 

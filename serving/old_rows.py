@@ -55,7 +55,6 @@ class OldRows:
     def _look(self, table: RowTable, count: int) -> I64:
         """Return the next ``count`` rows of the table; those not in use are left out."""
         used = len(table.view())
-        rows = (self._next + np.arange(min(count, used))) % used
+        rows: I64 = (self._next + np.arange(min(count, used))) % used
         self._next = (self._next + len(rows)) % used
-        rows = rows[table.data["key"][rows] != 0]
-        return rows
+        return rows[table.data["key"][rows] != 0]

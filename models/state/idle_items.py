@@ -1,4 +1,4 @@
-"""What is kept of the items without events lately: the few values that are read of them, not the whole row."""
+"""What is kept of items without events lately: the few values that are read of them."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Leaders:
 
     @property
     def low(self) -> bool:
-        """Whether a scan should begin, since few keys are left of which it is known that they are the best."""
+        """Whether a scan should begin: few keys above the floor are left."""
         if self._floor == _LOWEST or self.scanning:
             return False
         return self._sure() < max(2 * self._size, self._room // 4)

@@ -69,7 +69,7 @@ def test_against_all_values(seed: int, size: int, room: int, largest: int) -> No
 def test_a_list_stays_exact_while_a_scan_is_under_way() -> None:
     values = Values(5, 100)
     values.put({key: float(key) for key in range(1, 1001)})
-    values.put({key: 0.5 for key in range(920, 1001)})
+    values.put(dict.fromkeys(range(920, 1001), 0.5))
     assert values.leaders.low
     values.check()
     values.leaders.begin_scan()
@@ -94,7 +94,7 @@ def test_a_value_that_may_rise_by_itself_is_held() -> None:
 @pytest.mark.parametrize("exact", [True, False])
 def test_after_a_restart_nothing_is_certain_until_the_scan_ends(exact: bool) -> None:
     values = Values(3, 6)
-    values.put({key: 1.0 for key in range(1, 50)})
+    values.put(dict.fromkeys(range(1, 50), 1.0))
     values.leaders.restart()
     values.value[40] = 7.0  # nobody told
     if exact:
