@@ -33,7 +33,7 @@ from headrace.streams.settings import DAY_MS, HOUR_MS
 from headrace.streams.tables.row_records import row_records
 
 T0 = 1_700_000_000_000
-ACTIVE, CHANGED, COUNTRIES = 50_000, 5_000, 5
+ACTIVE, CHANGED, COUNTRIES = 50_000, 5_000, 2
 
 
 def spent(work: Callable[[], object]) -> float:

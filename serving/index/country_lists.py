@@ -46,7 +46,7 @@ class CountryLists:
         See ``MANY``.
     """
 
-    def __init__(self, table: RowTable, size: int = 100, *, step: int = 4096, many: int = MANY) -> None:
+    def __init__(self, table: RowTable, size: int = 100, *, step: int = 2048, many: int = MANY) -> None:
         self._table, self._size, self._step, self._many = table, size, step, many
         self._at = 0
         self._country_of: U64 = np.zeros(0, np.uint64)  # by row; 0: in no country
@@ -122,8 +122,9 @@ class CountryLists:
                 left -= self._scan(country, leaders, left)
 
     def _advance(self, leaders: _Leaders) -> None:
-        if leaders.advance(self._at):
+        if leaders.goes_back(self._at):
             leaders.left = leaders.left[:0]  # the scan begins anew
+        leaders.advance(self._at)
         if leaders.low:
             leaders.begin_scan()
 
@@ -133,7 +134,8 @@ class CountryLists:
         if not len(rows):
             return
         order = np.argsort(of, kind="stable")
-        countries, starts = np.unique(of[order], return_index=True)
+        starts = np.flatnonzero(np.diff(of[order], prepend=np.uint64(0)))
+        countries = of[order[starts]]
         for country, part in zip(countries.tolist(), np.split(rows[order], starts[1:]), strict=True):
             self._lists.pop(country, None)
             if country in self._large:

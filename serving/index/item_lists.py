@@ -51,11 +51,11 @@ class ItemLists:
             leaders.restart()
         self._begin()
 
-    def advance(self, now: int) -> None:
-        """Move the windows to ``now`` (ms)."""
-        back = [leaders.advance(now) for leaders in (self.hour, self.rising)]
-        if any(back):
+    def advance(self, now: int) -> int:
+        """Move the windows to ``now`` (ms); return how many rows were counted for it."""
+        if self.hour.goes_back(now) or self.rising.goes_back(now):
             self._begin()
+        return self.hour.advance(now) + self.rising.advance(now)
 
     def count(self, rows: I64, now: int) -> None:
         """Count rows that have changed; int64 ``(n,)``. Rows that were dropped meanwhile are left out."""
@@ -66,9 +66,8 @@ class ItemLists:
 
     def _count_ever(self, rows: I64) -> None:
         data = self._stats.table.data
-        few = data[["key", "totals", "totals_x"]][rows]
-        clicks = COUNTS.totals(few, "click").astype(np.float32)
-        self.ever.put(np.ascontiguousarray(few["key"]), clicks, clicks)
+        clicks = COUNTS.totals(data, "click", rows).astype(np.float32)
+        self.ever.put(data["key"][rows], clicks, clicks)
 
     def idle(self, keys: U64) -> None:
         """Take items that are idle now out of the windows; count their clicks of all time."""

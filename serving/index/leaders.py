@@ -56,7 +56,7 @@ class Leaders:
         Whether a scan has begun and not ended.
     """
 
-    def __init__(self, size: int, room: int = 4096) -> None:
+    def __init__(self, size: int, room: int = 2048) -> None:
         self._size = size
         self._room = max(room, 2 * size)
         self._held = RowTable(ENTRY)
@@ -140,5 +140,7 @@ class Leaders:
 
     def top(self) -> tuple[U64, F32]:
         """Return the keys of the highest positive values, highest first, and the values; ties by key."""
-        held = self._held.data[self._held.rows()]
-        return top(held["key"], held["value"], self._size)
+        held = self._held.view()
+        keys = held["key"]
+        live = keys != 0
+        return top(keys[live], held["value"][live], self._size)

@@ -33,7 +33,10 @@ class WaitingRows:
             self._parts[:1] = [rest] if len(rest) else []
             most -= len(taken[-1])
             self._count -= len(taken[-1])
-        return np.unique(np.concatenate(taken)) if taken else np.zeros(0, np.int64)
+        if not taken:
+            return np.zeros(0, np.int64)
+        rows = np.sort(np.concatenate(taken))
+        return rows[np.diff(rows, prepend=-1) != 0]
 
     def clear(self) -> None:
         """Forget all."""

@@ -86,7 +86,7 @@ class WindowLeaders(Leaders):
     ) -> None:
         super().__init__(size, room)
         self._table, self._window, self._key, self._find = table, window, key, find
-        self._bucket = -1
+        self._bucket, self._bucket_ms = -1, _TIER[window].bucket_ms
 
     def count(self, rows: I64, now: int) -> None:
         """Count the clicks of rows that have changed, or that a scan has come to; int64 ``(n,)``."""
@@ -94,20 +94,22 @@ class WindowLeaders(Leaders):
         most, clicks = window_clicks(data, rows, now, self._window)
         self.put(data[self._key][rows], most, clicks)
 
-    def advance(self, now: int) -> bool:
-        """Move the window to ``now`` (ms); return whether it moved back.
+    def goes_back(self, now: int) -> bool:
+        """Return whether ``advance`` to ``now`` moves the window back."""
+        return now // self._bucket_ms < self._bucket
 
-        Rows that are not held may count more than before then: a scan begins.
+    def advance(self, now: int) -> int:
+        """Move the window to ``now`` (ms); return how many rows were counted for it.
+
+        When it moves back, rows that are not held may count more than before: a scan begins.
         """
-        bucket = now // _TIER[self._window].bucket_ms
-        if bucket == self._bucket:
-            return False
-        back = bucket < self._bucket
-        if back:
+        if self.goes_back(now):
             self.restart()
-        self._bucket = bucket
+        elif now // self._bucket_ms == self._bucket:
+            return 0
+        self._bucket = now // self._bucket_ms
         keys = self.keys()
         rows = self._find(keys)
         self.drop(keys[rows < 0])
         self.count(rows[rows >= 0], now)
-        return back
+        return len(rows)

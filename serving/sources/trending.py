@@ -55,8 +55,8 @@ class Trending:
         refresh_ms: int = 1000,
         size: int = 300,
         *,
-        step: int = 4096,
-        room: int = 4096,
+        step: int = 2048,
+        room: int = 2048,
     ) -> None:
         self._refresh_ms, self._step = refresh_ms, step
         self._at = -1
@@ -118,10 +118,10 @@ class Trending:
         if len(self._waiting) > _MOST_WAITING:
             self._waiting.clear()
             self._items.restart()
-        self._items.advance(now)
-        if len(rows := self._waiting.take(self._step)):
-            self._items.count(rows, now)
-        self._items.scan(now, _PASSED * self._step)
+        left = self._step - self._items.advance(now)
+        if left > 0:
+            self._items.count(self._waiting.take(left), now)
+            self._items.scan(now, _PASSED * left)
         self._countries.refresh(now)
         self.hour, self.rising, self._ever = self._items.hour.top(), self._items.rising.top(), None
 
