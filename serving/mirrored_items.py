@@ -63,7 +63,7 @@ class MirroredItems:
             return stored
         stored = self._load(records.rows, now - IDLE_MS)
         self._let_go(now - IDLE_MS, len(records.rows))
-        self._trending.refresh(now)
+        self._trending.catch_up(now)
         return stored
 
     def _active(self, keys: npt.NDArray[np.uint64]) -> None:

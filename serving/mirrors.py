@@ -73,7 +73,7 @@ class Mirrors:
         trending.countries_changed(rows[rows >= 0])
         self._drop_countries(self._old_countries.choose(table, now - COUNTRY_MS, len(split.rows)))
         if now:
-            trending.refresh(now)
+            trending.catch_up(now)
         return count
 
     def _drop_countries(self, rows: npt.NDArray[np.int64]) -> None:

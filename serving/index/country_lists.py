@@ -18,6 +18,7 @@ _NOTHING = (np.zeros(0, np.uint64), np.zeros(0, np.float32))
 _BUCKET_MS = next(tier.bucket_ms for tier in TIERS if tier.name == "1h")
 #: A country with more rows than this has leaders; of the others all rows are read when a list is asked for.
 MANY = 512
+_MOST_WAITING = 65_536
 
 
 class _Leaders(WindowLeaders):
@@ -46,7 +47,7 @@ class CountryLists:
         See ``MANY``.
     """
 
-    def __init__(self, table: RowTable, size: int = 100, *, step: int = 2048, many: int = MANY) -> None:
+    def __init__(self, table: RowTable, size: int = 100, *, step: int = 1024, many: int = MANY) -> None:
         self._table, self._size, self._step, self._many = table, size, step, many
         self._at = 0
         self._country_of: U64 = np.zeros(0, np.uint64)  # by row; 0: in no country
@@ -61,6 +62,11 @@ class CountryLists:
     def behind(self) -> bool:
         """Whether there are rows that the lists do not reflect yet."""
         return len(self._waiting) > 0 or self._scanning
+
+    @property
+    def waiting(self) -> int:
+        """Number of changed rows that were not looked at yet."""
+        return len(self._waiting)
 
     @property
     def late(self) -> bool:
@@ -85,6 +91,8 @@ class CountryLists:
             for row, of in zip(rows[moved].tolist(), country[moved].tolist(), strict=True):
                 self._rows.setdefault(of, set()).add(row)
         self._waiting.add(rows)
+        if len(self._waiting) > _MOST_WAITING:
+            self._waiting.add(self._waiting.take(_MOST_WAITING))  # each once
 
     def dropped(self, rows: I64) -> None:
         """Forget rows; call it before they are dropped from the table."""

@@ -10,6 +10,9 @@ from headrace.serving.index.leaders import U64, Leaders
 from headrace.serving.index.window_leaders import I64, WindowLeaders
 from headrace.streams.settings import HOUR_MS
 
+#: Rows passed by a scan for each one that is counted.
+_PASSED = 8
+
 
 class ItemLists:
     """Leaders of the item rows of a worker, and the scan over all rows that one of them may need.
@@ -82,14 +85,17 @@ class ItemLists:
             leaders.drop(keys)
 
     def scan(self, now: int, step: int) -> None:
-        """Go on with a scan by ``step`` rows, or begin one for the leaders that need it."""
+        """Go on with a scan, or begin one for the leaders that need it.
+
+        At most ``step`` rows are counted, and not many more are passed: most have no clicks lately.
+        """
         self._begin_low()
         if not self.scanning:
             return
         if self._row < len(self._stats.table.view()):
             self._scan_rows(now, step)
         elif self.ever.scanning:
-            self._scan_idle(step)
+            self._scan_idle(_PASSED * step)
         if self._row >= len(self._stats.table.view()) and self._idle_done():
             for leaders in self._all():
                 if leaders.scanning:
@@ -111,16 +117,18 @@ class ItemLists:
         return not self.ever.scanning or self._idle_row >= len(self._stats.idle.table.view())
 
     def _scan_rows(self, now: int, step: int) -> None:
-        first, self._row = self._row, self._row + step
-        part = self._stats.table.view()[first : self._row]
+        first = self._row
+        part = self._stats.table.view()[first : first + _PASSED * step]
         live = part["key"] != 0
-        if self.ever.scanning:
-            self._count_ever(first + np.flatnonzero(live))
-        # Rows are large: only those with a click in the last hour are read.
-        recent = first + np.flatnonzero(live & (part["last_click"] > now - HOUR_MS))
+        recent = np.flatnonzero(live & (part["last_click"] > now - HOUR_MS))
+        if len(recent) > step:
+            live, recent = live[: recent[step]], recent[:step]
+        self._row += len(live)
         for leaders in (self.hour, self.rising):
             if leaders.scanning:
-                leaders.count(recent, now)
+                leaders.count(first + recent, now)
+        if self.ever.scanning:
+            self._count_ever(first + np.flatnonzero(live))
 
     def _scan_idle(self, step: int) -> None:
         first, self._idle_row = self._idle_row, self._idle_row + step

@@ -17,8 +17,6 @@ I64 = npt.NDArray[np.int64]
 _EMPTY = (np.zeros(0, np.uint64), np.zeros(0, np.float32))
 #: When more changed rows than this wait to be counted, they are forgotten, and all rows are scanned.
 _MOST_WAITING = 65_536
-#: Rows that a scan passes for each one that is counted: most of them have no clicks lately.
-_PASSED = 4
 
 
 class Trending:
@@ -55,7 +53,7 @@ class Trending:
         refresh_ms: int = 1000,
         size: int = 300,
         *,
-        step: int = 2048,
+        step: int = 1024,
         room: int = 2048,
     ) -> None:
         self._refresh_ms, self._step = refresh_ms, step
@@ -108,8 +106,9 @@ class Trending:
         Notes
         -----
         The work of one call is limited. While it is ``behind``, every call goes on. A changed row is in the
-        lists after ``(changed rows before it) / step`` calls. After a ``forget``, or when ``now`` goes back
-        by a bucket of a window, items may be missing for ``rows / (4 * step)`` calls.
+        lists after ``(changed rows before it) / step`` calls, twice as many during a scan. There is a scan
+        after a ``forget``, and when ``now`` goes back by a bucket of a window: of ``2 * rows / step`` calls,
+        an eighth of that where few items are active. Items may be missing from the lists until it ends.
         """
         late = self._items.scanning or self._countries.late or len(self._waiting) >= self._step
         if self._at >= 0 and abs(now - self._at) < self._refresh_ms and not late:
@@ -120,10 +119,17 @@ class Trending:
             self._items.restart()
         left = self._step - self._items.advance(now)
         if left > 0:
-            self._items.count(self._waiting.take(left), now)
-            self._items.scan(now, _PASSED * left)
+            share = max(1, left // 2) if self._items.scanning else left
+            self._items.count(self._waiting.take(share), now)
+            self._items.scan(now, share)
         self._countries.refresh(now)
         self.hour, self.rising, self._ever = self._items.hour.top(), self._items.rising.top(), None
+
+    def catch_up(self, now: int) -> None:
+        """Refresh until few changed rows wait: a large batch of rows pays for its own work."""
+        self.refresh(now)
+        while len(self._waiting) >= self._step or self._countries.waiting >= self._step:
+            self.refresh(now)
 
     @property
     def ever(self) -> tuple[U64, F32]:
