@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-lists lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -89,6 +89,9 @@ bench-evictions: $(READY) ## Cost of an event while half of the users of every b
 
 bench-training: $(READY) ## Memory and time of a training on a large Parquet log (ROWS=2000000)
 	@$(BIN)/python bench/bench_training.py $(if $(ROWS),--rows $(ROWS))
+
+bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
+	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

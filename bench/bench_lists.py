@@ -2,11 +2,11 @@
 
     python bench/bench_lists.py [--rows N ...] [--refreshes N]      # prints one JSON object
 
-``refresh_ms``: CPU time of a call that refreshes the popular lists, with 50 000 of the items active (fewer, if
-there are fewer); ``all_changed_ms``: of the calls that 4000 changed rows of items, and as many of countries,
-need together; ``full_pass_ms``: of the same lists from a pass over all rows. ``newest``: of an item put in, changed and taken out, of a bulk load, of a read. ``mirror``:
-memory of an active and of an idle item, and CPU time of an item row that a worker reads from its topic;
-``plain_us``: of storing it only.
+``refresh_ms``: CPU time of a call that refreshes the popular lists, with 50 000 of the items active (fewer,
+if there are fewer); ``all_changed_ms``: of the calls that 4000 changed rows of items, and as many of
+countries, need together; ``full_pass_ms``: of the same lists from a pass over all rows. ``newest``: of an
+item put in, changed and taken out, of a bulk load, of a read. ``mirror``: memory of an active and of an idle
+item, and CPU time of an item row that a worker reads from its topic; ``plain_us``: of storing it only.
 """
 
 from __future__ import annotations
@@ -121,7 +121,12 @@ def popular(count: int, refreshes: int) -> dict[str, Any]:
         seen += calls
         second.append(sum(calls))
     passes = [spent(rows.full_pass) for _ in range(5)]
-    return {"refresh_ms": spread(seen), "all_changed_ms": spread(second), "full_pass_ms": spread(passes), "calls_from_nothing": steps}
+    return {
+        "refresh_ms": spread(seen),
+        "all_changed_ms": spread(second),
+        "full_pass_ms": spread(passes),
+        "calls_from_nothing": steps,
+    }
 
 
 def newest(count: int) -> dict[str, Any]:
@@ -154,8 +159,8 @@ def newest(count: int) -> dict[str, Any]:
 
 def mirror(count: int = 50_000) -> dict[str, Any]:
     rows = Rows(count)
-    table = rows.stats.table
-    packed = zip(table.keys().tolist(), table.pack(table.rows()), strict=True)
+    source = rows.stats.table
+    packed = zip(source.keys().tolist(), source.pack(source.rows()), strict=True)
     records: list[Any] = [SimpleNamespace(key=k.to_bytes(8, "little"), value=v) for k, v in packed]
     out: dict[str, Any] = {}
     for name, now in (("active", rows.now), ("idle", rows.now + IDLE_MS + HOUR_MS)):
@@ -166,9 +171,9 @@ def mirror(count: int = 50_000) -> dict[str, Any]:
             for first in range(0, count, 1000):
                 mirrors.item_features(records[first : first + 1000], now)
 
-        stats = recommender.stats
+        table = recommender.stats.table if name == "active" else recommender.stats.idle.table
         out[f"{name}_us"] = round(spent(read) / count * 1e6, 2)
-        out[f"{name}_bytes"] = round((stats.table if name == "active" else stats.idle.table).nbytes / count)
+        out[f"{name}_bytes"] = round(table.nbytes / len(table))
 
     def plain() -> None:
         to = new_table()

@@ -57,4 +57,5 @@ class OldRows:
         used = len(table.view())
         rows: I64 = (self._next + np.arange(min(count, used))) % used
         self._next = (self._next + len(rows)) % used
-        return rows[table.data["key"][rows] != 0]
+        live: I64 = rows[table.data["key"][rows] != 0]
+        return live

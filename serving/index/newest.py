@@ -91,15 +91,15 @@ class Newest:
                     del groups[group]
 
     def load(self, keys: U64, published: I64, category: U64, creator: U64) -> None:
-        """Replace all items by these columns, each ``(n,)``; of a key that is there twice, the last counts."""
+        """Replace all items by these columns, each ``(n,)``; of a key given twice, the last counts."""
         self._table = RowTable(ITEM)
         self._table.reserve(len(keys))
-        rows = self._table.take(keys)
+        places = self._table.take(keys)
         data = self._table.data
         for name, column in (("published", published), ("category", category), ("creator", creator)):
-            data[name][rows] = column
-        rows = self._table.rows()
-        rows = rows[NewestRows(data).order(rows)].astype(np.int32)
+            data[name][places] = column
+        every = self._table.rows()
+        rows: I32 = every[NewestRows(data).order(every)].astype(np.int32)
         self._all = in_blocks(rows)
         self._categories = _grouped(rows, data["category"][rows])
         self._creators = _grouped(rows, data["creator"][rows])

@@ -31,7 +31,8 @@ class NewestRows:
 
     def __init__(self, data: npt.NDArray[Any]) -> None:
         self._data = data
-        self._key, self._published = memoryview(data["key"]), memoryview(data["published"])
+        self._key: memoryview[int] = data["key"].data
+        self._published: memoryview[int] = data["published"].data
 
     def _place(self, blocks: Blocks, published: int, key: int) -> tuple[int, int]:
         """Return block and place of the first row that is not before a time and a key."""

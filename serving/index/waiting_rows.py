@@ -35,8 +35,9 @@ class WaitingRows:
             self._count -= len(taken[-1])
         if not taken:
             return np.zeros(0, np.int64)
-        rows = np.sort(np.concatenate(taken))
-        return rows[np.diff(rows, prepend=-1) != 0]
+        rows: I64 = np.sort(np.concatenate(taken))
+        once: I64 = rows[np.diff(rows, prepend=-1) != 0]
+        return once
 
     def clear(self) -> None:
         """Forget all."""

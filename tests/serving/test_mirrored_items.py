@@ -60,6 +60,10 @@ class Mirrored:
     def features(self, stats: ItemState, now: int) -> Any:
         return assemble(None, candidates(ITEMS, stats, published=np.zeros(ITEMS, np.int64)), context(now=now))
 
+    def catch_up(self, now: int) -> None:
+        while self.recommender.trending.behind:
+            self.recommender.trending.refresh(now)
+
     def ever(self) -> Any:
         table = self.source.table
         return top(table.keys(), COUNTS.totals(table.data[table.rows()], "click").astype(np.float32), 300)
@@ -77,8 +81,7 @@ def test_features_of_idle_items_are_those_of_whole_rows() -> None:
             )
     assert len(world.stats.idle) > 500
     assert len(world.stats.table) + len(world.stats.idle) == len(world.source.table)
-    while world.recommender.trending.behind:
-        world.recommender.trending.refresh(now)
+    world.catch_up(now)
     for got, expected in zip(world.recommender.trending.ever, world.ever(), strict=True):
         assert got.tolist() == expected.tolist()
 
@@ -93,6 +96,7 @@ def test_there_are_never_more_whole_rows_than_allowed(most: int) -> None:
         assert len(world.stats.table) <= most
         expected, got = world.features(world.source, now), world.features(world.stats, now)
         np.testing.assert_array_equal(expected[:, lasting], got[:, lasting])
+        world.catch_up(now)
         for list_, wanted in zip(world.recommender.trending.ever, world.ever(), strict=True):
             assert list_.tolist() == wanted.tolist()
     assert len(world.stats.table) + len(world.stats.idle) == len(world.source.table)

@@ -142,5 +142,5 @@ def test_more_changes_than_can_wait_are_found_by_a_scan() -> None:
     while trending.behind or not calls:
         trending.refresh(T0)
         calls += 1
-    assert calls < 80
+    assert calls < 150
     assert trending.hour[0].tolist() == trending.ever[0].tolist() == list(range(1, 11))
