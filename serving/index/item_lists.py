@@ -58,7 +58,9 @@ class ItemLists:
         """Move the windows to ``now`` (ms); return how many rows were counted for it."""
         if self.hour.goes_back(now) or self.rising.goes_back(now):
             self._begin()
-        return self.hour.advance(now) + self.rising.advance(now)
+        counted = self.hour.advance(now) + self.rising.advance(now)
+        self._begin_low()
+        return counted
 
     def count(self, rows: I64, now: int) -> None:
         """Count rows that have changed; int64 ``(n,)``. Rows that were dropped meanwhile are left out."""
