@@ -13,6 +13,8 @@ I64 = npt.NDArray[np.int64]
 _FEW = 1000
 #: Rows looked at for each row that was loaded, and for each row that is too many.
 _FOR_LOADED, _FOR_OVER = 4, 16
+#: Rows loaded until it looks again: a batch may be of one row.
+_AFTER = 16
 
 
 class OldRows:
@@ -29,6 +31,7 @@ class OldRows:
     def __init__(self, most: int, time: str) -> None:
         self._most, self._time = most, time
         self._next = 0  # the row to look at next
+        self._loaded = 0  # rows since it has looked
 
     def choose(self, table: RowTable, before: int, loaded: int) -> I64:
         """Return the rows to drop, int64 ``(n,)``: old ones, and the oldest of too many.
@@ -42,10 +45,12 @@ class OldRows:
         loaded
             Number of rows of the last batch: the more, the more rows are looked at.
         """
+        self._loaded += loaded
         over = len(table) - self._most
-        if len(table) <= min(_FEW, self._most):
+        if len(table) <= min(_FEW, self._most) or (over <= 0 and self._loaded < _AFTER):
             return np.zeros(0, np.int64)
-        rows = self._look(table, max(64, _FOR_LOADED * loaded, _FOR_OVER * over))
+        rows = self._look(table, max(_FOR_LOADED * self._loaded, _FOR_OVER * over))
+        self._loaded = 0
         time = table.data[self._time][rows]
         old = time < before
         if over > np.count_nonzero(old):

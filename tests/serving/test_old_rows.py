@@ -16,7 +16,7 @@ def table(times: list[int]) -> RowTable:
     return out
 
 
-def drop(old: OldRows, rows: RowTable, before: int, loaded: int = 1) -> int:
+def drop(old: OldRows, rows: RowTable, before: int, loaded: int = 16) -> int:
     chosen = old.choose(rows, before, loaded)
     rows.drop(rows.data["key"][chosen])
     return len(chosen)
@@ -35,6 +35,14 @@ def test_all_old_rows_are_found_in_turn_and_no_others() -> None:
 def test_a_large_batch_makes_it_look_at_more() -> None:
     rows = table([0] * 5000)
     assert drop(OldRows(10_000, "time"), rows, 1, loaded=1000) == 4000
+
+
+def test_it_does_not_look_after_every_small_batch() -> None:
+    rows, old = table([0] * 5000), OldRows(10_000, "time")
+    assert [drop(old, rows, 1, loaded=1) for _ in range(32)] == [*[0] * 15, 64] * 2
+    assert len(OldRows(4999, "time").choose(rows, 0, 1)) == 0
+    rows.take(np.arange(5001, 6001, dtype=np.uint64))
+    assert drop(OldRows(len(rows) - 1, "time"), rows, -1, loaded=1) == 1, "too many are too many at once"
 
 
 @pytest.mark.parametrize("few", [3, 900])
