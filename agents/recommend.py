@@ -30,7 +30,7 @@ from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.serving.answering import Answer
-from headrace.serving.mirrors import CountryRows, Mirrors
+from headrace.serving.mirrors import Mirrors
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
@@ -96,21 +96,23 @@ class ServeStage:
         self.recommender = Recommender(Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS))
         self._requests = RequestReader(s)
         self._json = msgspec.json.Encoder()
-        self._country_rows = CountryRows()
+        self._mirrors = Mirrors(self.recommender)
         self._store_down = False
         self._replies = ReplySender(wiring.replier)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
-        self.freshness = Freshness(wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock)
+        self.freshness = Freshness(
+            wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
+        )
 
     # -- mirrors
 
     def on_rows(self, batch: RecordBatch) -> None:
         """Apply rows of items, or of items by country, to the mirror."""
-        mirrors = Mirrors(self.recommender, self._country_rows)
+        now = self.wiring.clock.now_ms()
         if batch.topic == self.wiring.topics.item_countries:
-            mirrors.item_countries(batch.records, self.wiring.clock.now_ms())
+            self._mirrors.item_countries(batch.records, now)
         else:
-            mirrors.item_features(batch.records)
+            self._mirrors.item_features(batch.records, now)
 
     def on_models(self, batch: RecordBatch) -> None:
         """Use the newest model of each name that fits this code."""

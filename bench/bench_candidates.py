@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from headrace.models.learning.ranker import RankerParams
-from headrace.models.state.items import ItemState
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.prequential.loop import EvalSettings, Prequential
 from headrace.streams.messages.files import Click, read_globo
 from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import Context, Impression, RecRequest
+from headrace.streams.messages.schemas import Context, RecRequest
 from headrace.streams.settings import Settings
 
 

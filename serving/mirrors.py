@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.learning import online, ranker
+from headrace.serving.mirrored_items import MOST_IDLE_ITEMS, MOST_ITEM_ROWS, MirroredItems
+from headrace.serving.old_rows import OldRows
 from headrace.serving.recommender import Recommender
 from headrace.streams.errors import ArtefactError
 from headrace.streams.settings import DAY_MS, HOUR_MS
 from headrace.streams.tables.row_records import row_records
-from headrace.streams.tables.rows import RowTable
 
 log = logging.getLogger(__name__)
 
@@ -22,36 +24,6 @@ log = logging.getLogger(__name__)
 COUNTRY_MS = DAY_MS + HOUR_MS
 #: Most country rows kept (1 kB each): producers may send any text as a country.
 MOST_COUNTRY_ROWS = 100_000
-#: Share of them that is kept when there are more.
-_KEPT_SHARE = 0.75
-
-
-class CountryRows:
-    """Bounds the mirror of the (item, country) rows: the rows with the newest clicks stay.
-
-    Parameters
-    ----------
-    most
-        Most rows kept.
-    """
-
-    def __init__(self, most: int = MOST_COUNTRY_ROWS) -> None:
-        self._most = most
-        self._look_at = min(most, 1000)  # number of rows at which old ones are looked for
-
-    def bound(self, table: RowTable, now: int) -> bool:
-        """Drop rows that are of no use at ``now`` (ms), and the oldest of too many; return whether any."""
-        if len(table) <= self._look_at:
-            return False
-        rows = table.rows()
-        clicked = table.data["last_click"][rows]
-        keep = clicked >= now - COUNTRY_MS
-        if int(keep.sum()) > self._most:
-            newest = np.argsort(-clicked, kind="stable")[: int(self._most * _KEPT_SHARE)]
-            keep = np.zeros(len(rows), bool)
-            keep[newest] = True
-        self._look_at = min(self._most, max(1000, 2 * int(keep.sum())))
-        return table.drop(table.data["key"][rows[~keep]]) > 0
 
 
 class Mirrors:
@@ -60,29 +32,56 @@ class Mirrors:
     Parameters
     ----------
     recommender
-        Its ``stats`` get the rows, its ``ranker`` and ``online`` the models.
-    country_rows
-        Bounds the country rows.
+        Its ``stats`` get the rows, its ``trending`` hears of them; its ``ranker`` and ``online`` get the
+        models.
+    most_items
+        Most item rows kept (1 kB each); see ``MirroredItems``.
+    most_countries
+        Most country rows kept (1 kB each). Beyond it the rows with the newest clicks stay.
+    most_idle
+        Most idle items kept (64 bytes each).
     """
 
-    def __init__(self, recommender: Recommender, country_rows: CountryRows | None = None) -> None:
+    def __init__(
+        self,
+        recommender: Recommender,
+        most_items: int = MOST_ITEM_ROWS,
+        most_countries: int = MOST_COUNTRY_ROWS,
+        most_idle: int = MOST_IDLE_ITEMS,
+    ) -> None:
         self._recommender = recommender
-        self._country_rows = country_rows or CountryRows()
+        self._items = MirroredItems(recommender.stats, recommender.trending, most_items, most_idle)
+        self._old_countries = OldRows(most_countries, "last_click")
 
-    def item_features(self, records: Sequence[Any]) -> int:
-        """Apply item rows; return how many were applied. A record without a value removes its row."""
-        return _load(self._recommender.stats.table, records)
+    def item_features(self, records: Sequence[Any], now: int = 0) -> int:
+        """Apply item rows; return how many were applied. A record without a value removes its row.
+
+        Of items that are idle at ``now`` (ms) only a few values are kept; 0: of no item.
+        """
+        return self._items.apply(row_records(records), now)
 
     def item_countries(self, records: Sequence[Any], now: int = 0) -> int:
         """Apply (item, country) rows; return how many were applied.
 
-        Rows that are too old at ``now`` (ms) are dropped, when there are many.
+        Rows that are too old at ``now`` (ms) are dropped, a few in each batch.
         """
-        table = self._recommender.stats.countries
-        count = _load(table, records)
-        if self._country_rows.bound(table, now):
-            self._recommender.trending.forget()
+        table, trending = self._recommender.stats.countries, self._recommender.trending
+        split = row_records(records)
+        self._drop_countries(table.find(split.deleted))
+        count = table.load(split.rows)
+        rows = table.find(split.keys)
+        trending.countries_changed(rows[rows >= 0])
+        self._drop_countries(self._old_countries.choose(table, now - COUNTRY_MS, len(split.rows)))
+        if now:
+            trending.catch_up(now)
         return count
+
+    def _drop_countries(self, rows: npt.NDArray[np.int64]) -> None:
+        rows = rows[rows >= 0]
+        if len(rows):
+            table = self._recommender.stats.countries
+            self._recommender.trending.countries_dropped(rows)
+            table.drop(table.data["key"][rows])
 
     def models(self, records: Sequence[Any]) -> None:
         """Use the newest model of each name. A model that does not fit is refused and logged."""
@@ -104,10 +103,3 @@ class Mirrors:
             log.info("ranker %s is in use", self._recommender.ranker.version)
         elif key == online.NAME.encode():
             self._recommender.online = online.decode(value)
-
-
-def _load(table: RowTable, records: Sequence[Any]) -> int:
-    """Drop rows with a tombstone, then load the rows that were written after it."""
-    split = row_records(records)
-    table.drop(split.deleted)
-    return table.load(split.rows)

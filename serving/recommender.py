@@ -244,11 +244,11 @@ class Recommender:
         if not items:
             return Answer(reply)
 
-        def shown() -> Impression:
+        def logged() -> Impression:
             self.pipeline.shown(ranked.pool.mask[ranked.slate.chosen])
             return impression(ranked, reply)
 
-        return Answer(reply, shown)
+        return Answer(reply, logged)
 
     def popular(
         self,

@@ -67,12 +67,16 @@ class Counts:
         tiers = [(t.name, t.bucket_ms, t.ring) for t in self.windows.tiers]
         return Counter(dtype, len(self.metrics), tiers, HALF_LIFE_MS, STAND_MS)
 
-    def totals(self, data: npt.NDArray[Any], metric: str) -> U64:
-        """Return the all-time totals of one metric in the rows ``data``, uint64 ``(n,)``."""
+    def totals(self, data: npt.NDArray[Any], metric: str, rows: I64 | None = None) -> U64:
+        """Return the all-time totals of one metric in the rows ``data``, uint64 ``(n,)``.
+
+        ``rows`` asks for these rows of ``data`` only, without copying them.
+        """
         j = self.metrics.index(metric)
-        out: U64 = data["totals"][..., j].astype(np.uint64)
+        some = ... if rows is None else rows
+        out: U64 = data["totals"][..., j][some].astype(np.uint64)
         if self._wide:
-            out = out | data["totals_x"][..., j].astype(np.uint64) << np.uint64(32)
+            out = out | data["totals_x"][..., j][some].astype(np.uint64) << np.uint64(32)
         return out
 
     def decayed(self, data: npt.NDArray[Any], now: int) -> F64:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.state.counts import Counts
+from headrace.models.state.idle_items import IdleItems
 from headrace.models.state.item_events import choose_item_events
 from headrace.models.state.item_updates import ItemUpdates
 from headrace.streams.messages.columns import KINDS
@@ -81,11 +82,17 @@ class ItemState:
     ----------
     items, countries
         The tables of the rows, both of dtype ``ROW``; new tables when None.
+
+    Attributes
+    ----------
+    idle
+        Items of which serving keeps no whole row.
     """
 
     def __init__(self, items: RowTable | None = None, countries: RowTable | None = None) -> None:
         self.table = new_table() if items is None else items
         self.countries = new_table() if countries is None else countries
+        self.idle = IdleItems(METRICS.index("click"))
 
     def apply(
         self, events: npt.NDArray[np.void], offsets: I64, wanted: Bool | None = None
@@ -108,6 +115,25 @@ class ItemState:
         at, keys = choose_item_events(events, wanted, _COUNTED, by_country=True)
         rows = self.countries.take(keys)
         return items, _BY_COUNTRY.apply(self.countries.data, rows, events, at, offsets)
+
+    def rows_of(self, keys: U64) -> npt.NDArray[np.void]:
+        """Return copies of the rows of items, ``ROW`` ``(n,)``: blank where an item has none.
+
+        The row of an idle item has what is kept of it; the rest is blank.
+        """
+        found = self.table.find(keys)
+        here = found >= 0
+        if here.all():
+            every: npt.NDArray[np.void] = self.table.data[found]
+            return every
+        rows = np.full(len(keys), BLANK, ROW)
+        rows[here] = self.table.data[found[here]]
+        if len(self.idle):
+            absent = np.flatnonzero(~here)
+            blank = rows[absent]
+            self.idle.fill(keys[absent], blank)
+            rows[absent] = blank
+        return rows
 
     def country_clicks(self, items: U64, country: int, now: int) -> F32:
         """Return the clicks of the last hour from ``country`` (its hash), float32 ``(n,)``; ``now`` in ms."""

@@ -15,8 +15,8 @@ def profiles_of(stories: Stories) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        user, offset, timestamp, gone, country, language, age, preferred, followed; sure: False where compaction may
-        have removed a record that was applied after it, or where it may not have been applied.
+        user, offset, timestamp, gone, country, language, age, preferred, followed; sure: False where
+        compaction may have removed a record that was applied after it, or where it may not have been applied.
     """
     valid = stories.users.filter(pl.col("verdict") == "")
     last = valid.group_by("user", maintain_order=True).agg(pl.col(_KEPT).last())

@@ -13,7 +13,7 @@ from headrace.serving.pipeline.query import Query
 
 
 class Shown(Rest):
-    """Items shown less than ``Policy.shown_rest_ms`` ago, or ``Policy.shown_most`` times and still remembered.
+    """Items shown less than ``Policy.shown_rest_ms`` ago, or ``Policy.shown_most`` times.
 
     A related list is about its item: there, what was shown elsewhere does not rest.
     """

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
-from headrace.models.state import items as item_state
 from headrace.serving.pipeline.build import PARTS, chosen, plugins
 from headrace.serving.pipeline.guard import Guarded, PartCounts
 from headrace.serving.pipeline.merge import Proposals
@@ -226,7 +225,7 @@ class Pipeline:
         catalog, stats = self.data.catalog, self.data.stats
         return Candidates(
             items=found.keys,
-            stats=self._stats_of(found.keys),
+            stats=stats.rows_of(found.keys),
             category=catalog.column("category", found.rows),
             creator=catalog.column("creator", found.rows),
             published=catalog.column("published", found.rows),
@@ -235,14 +234,3 @@ class Pipeline:
             next_total=query.pairs.next_total,
             **query.pairs.columns(found.keys),
         )
-
-    def _stats_of(self, keys: U64) -> npt.NDArray[np.void]:
-        """Return the item rows of ``keys``, blank where an item has none; ``item_state.ROW`` ``(n,)``."""
-        table = self.data.stats.table
-        found = table.find(keys)
-        if len(keys) and found.min() >= 0:
-            every: npt.NDArray[np.void] = table.data[found]
-            return every
-        stats = np.full(len(keys), item_state.BLANK, item_state.ROW)
-        stats[found >= 0] = table.data[found[found >= 0]]
-        return stats

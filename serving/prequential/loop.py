@@ -23,7 +23,7 @@ from headrace.models.state.items import ItemState
 from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import UserState, item_events
 from headrace.serving.answering import Answer
-from headrace.serving.context import UserRow
+from headrace.serving.context import ShownRow, UserRow
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.prequential.learning import Learning
@@ -57,9 +57,16 @@ class _Watched(Recommender):
 
     last: Ranked
 
-    def rank(self, request: RecRequest, user: UserRow | None, anchors: Anchors, now: int) -> Ranked:
+    def rank(
+        self,
+        request: RecRequest,
+        user: UserRow | None,
+        anchors: Anchors,
+        now: int,
+        shown: ShownRow | None = None,
+    ) -> Ranked:
         """Return the ranked list for a request; see ``Recommender``."""
-        self.last = super().rank(request, user, anchors, now)
+        self.last = super().rank(request, user, anchors, now, shown)
         return self.last
 
 
@@ -145,7 +152,7 @@ class Prequential:
         out = item_events(self.users.apply(event_columns([event], [offset])), _CLICKS)
         offsets = np.full(len(out), 2 * offset + 1, np.int64)  # as if all of them came in one record
         pair = out["kind"] == KIND["pair"]
-        self.stats.apply(out[~pair], offsets[~pair])
+        self._count(out[~pair], offsets[~pair])
         self.neighbours.apply(out[pair], offsets[pair])
 
     def _count_shown(self, shown: Impression, offset: int) -> None:
@@ -156,7 +163,12 @@ class Prequential:
         out["country"] = hash64(shown.country)
         out["ts"], out["amount"], out["kind"] = shown.ts, 1, KIND["shown"]
         out["source_partition"], out["source_seq"] = _SHOWN, offset
-        self.stats.apply(out, np.full(n, 2 * offset, np.int64))
+        self._count(out, np.full(n, 2 * offset, np.int64))
+
+    def _count(self, events: npt.NDArray[np.void], offsets: npt.NDArray[np.int64]) -> None:
+        items, countries = self.stats.apply(events, offsets)
+        self.recommender.trending.changed(items)
+        self.recommender.trending.countries_changed(countries)
 
 
 def evaluate(

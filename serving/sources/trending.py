@@ -5,36 +5,39 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.state.items import COUNTS, WINDOWS, ItemState
-from headrace.streams.settings import HOUR_MS
+from headrace.models.state.items import ItemState
+from headrace.serving.index.country_lists import CountryLists
+from headrace.serving.index.item_lists import ItemLists
+from headrace.serving.index.leaders import F32, U64, top
+from headrace.serving.index.waiting_rows import WaitingRows
 
-F32 = npt.NDArray[np.float32]
-U64 = npt.NDArray[np.uint64]
+__all__ = ["Trending", "top"]
+
+I64 = npt.NDArray[np.int64]
 _EMPTY = (np.zeros(0, np.uint64), np.zeros(0, np.float32))
-
-
-def top(keys: U64, score: F32, k: int) -> tuple[U64, F32]:
-    """Return the ``k`` keys of the highest positive scores, highest first, and the scores; ties by key."""
-    positive = score > 0
-    keys, score = keys[positive], score[positive]
-    if len(keys) > k:
-        good = score >= np.partition(score, -k)[-k]  # all that tie for the last place
-        keys, score = keys[good], score[good]
-    order = np.lexsort((keys, -score))[:k]
-    return keys[order], score[order]
+#: When more changed rows than this wait to be counted, they are forgotten, and all rows are scanned.
+_MOST_WAITING = 65_536
 
 
 class Trending:
     """Popular lists from item rows: keys and their clicks, most clicks first.
+
+    Whoever changes the rows says which: ``changed``, ``countries_changed``, ``dropped``, ``idle`` and
+    ``countries_dropped``. A refresh looks at these rows only, and at a few thousand that are held for each
+    list.
 
     Parameters
     ----------
     stats
         Item rows and country rows.
     refresh_ms
-        The lists are computed again after this time, ms of event time.
+        The lists are computed again after this time, ms.
     size
         Length of a list.
+    step
+        Most rows of items, and of countries, that one ``refresh`` counts.
+    room
+        Number of items held for each list, at least twice ``size``.
 
     Attributes
     ----------
@@ -44,63 +47,97 @@ class Trending:
         Items with the most clicks of the last five minutes.
     """
 
-    def __init__(self, stats: ItemState, refresh_ms: int = 1000, size: int = 300) -> None:
-        self._stats = stats
-        self._refresh_ms = refresh_ms
-        self._size = size
+    def __init__(
+        self,
+        stats: ItemState,
+        refresh_ms: int = 1000,
+        size: int = 300,
+        *,
+        step: int = 1024,
+        room: int = 2048,
+    ) -> None:
+        self._refresh_ms, self._step = refresh_ms, step
         self._at = -1
         self.hour: tuple[U64, F32] = _EMPTY
         self.rising: tuple[U64, F32] = _EMPTY
-        self._ever: tuple[U64, F32] | None = _EMPTY
-        self._by_country: dict[int, tuple[U64, F32]] = {}
-        self._country_rows: dict[int, npt.NDArray[np.int64]] | None = {}
+        self._ever: tuple[U64, F32] | None = None
+        self._items = ItemLists(stats, size, room)
+        self._countries = CountryLists(stats.countries, step=step)
+        self._waiting = WaitingRows()
+        if len(stats.table) or len(stats.idle):
+            self.forget()
 
-    def refresh(self, now: int) -> None:
-        """Compute the lists again when their time differs from ``now`` (ms) by ``refresh_ms`` or more."""
-        if self._at >= 0 and abs(now - self._at) < self._refresh_ms:
-            return
-        self._at = now
-        view = self._stats.table.view()
-        # Rows are large: only those with a click in the last hour are read, and only the fields needed.
-        rows = np.flatnonzero((view["last_click"] > now - HOUR_MS) & (view["key"] != 0))
-        keys = view["key"][rows]
-        self.hour = top(keys, WINDOWS.read_one(view, now, "1h", "click", rows=rows), self._size)
-        self.rising = top(keys, WINDOWS.read_one(view, now, "5m", "click", rows=rows), self._size)
+    def changed(self, rows: I64) -> None:
+        """Note item rows that are new or have changed (row numbers, int64 ``(n,)``)."""
+        self._waiting.add(rows)
+
+    def countries_changed(self, rows: I64) -> None:
+        """Note country rows that are new or have changed (row numbers, int64 ``(n,)``)."""
+        self._countries.changed(rows)
+
+    def countries_dropped(self, rows: I64) -> None:
+        """Forget country rows; call it before they are dropped (row numbers, int64 ``(n,)``)."""
+        self._countries.dropped(rows)
+
+    def dropped(self, keys: U64) -> None:
+        """Forget deleted items."""
+        self._items.drop(keys)
         self._ever = None
-        self._by_country, self._country_rows = {}, None
+
+    def idle(self, keys: U64) -> None:
+        """Note items that are among the idle ones now, and have no row."""
+        self._items.idle(keys)
+        self._ever = None
 
     def forget(self) -> None:
-        """Compute the lists again at the next ``refresh``: rows were dropped, others may take their place."""
+        """Begin anew at the next ``refresh``, from all item rows."""
+        self._waiting.clear()
+        self._items.restart()
         self._at = -1
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are rows that the lists do not reflect yet."""
+        return bool(len(self._waiting)) or self._items.scanning or self._countries.behind
+
+    def refresh(self, now: int) -> None:
+        """Bring the lists to ``now``, the present (ms), when it differs by ``refresh_ms`` from their time.
+
+        Notes
+        -----
+        The work of one call is limited. While it is ``behind``, every call goes on. A changed row is in the
+        lists after ``(changed rows before it) / step`` calls, twice as many during a scan. There is a scan
+        after a ``forget``, and when ``now`` goes back by a bucket of a window: of ``2 * rows / step`` calls,
+        an eighth of that where few items are active. Items may be missing from the lists until it ends.
+        """
+        late = self._items.scanning or self._countries.late or len(self._waiting) >= self._step
+        if self._at >= 0 and abs(now - self._at) < self._refresh_ms and not late:
+            return
+        self._at = now
+        if len(self._waiting) > _MOST_WAITING:
+            self._waiting.clear()
+            self._items.restart()
+        left = self._step - self._items.advance(now)
+        if left > 0:
+            share = max(1, left // 2) if self._items.scanning else left
+            self._items.count(self._waiting.take(share), now)
+            self._items.scan(now, share)
+        self._countries.refresh(now)
+        self.hour, self.rising, self._ever = self._items.hour.top(), self._items.rising.top(), None
+
+    def catch_up(self, now: int) -> None:
+        """Refresh until few changed rows wait: a large batch of rows pays for its own work."""
+        self.refresh(now)
+        while len(self._waiting) >= self._step or self._countries.waiting >= self._step:
+            self.refresh(now)
 
     @property
     def ever(self) -> tuple[U64, F32]:
         """The items with the most clicks of all time, and those clicks; computed when asked for."""
         if self._ever is None:
-            view = self._stats.table.view()
-            live = view["key"] != 0
-            clicks = COUNTS.totals(view, "click")[live].astype(np.float32)
-            self._ever = top(view["key"][live], clicks, self._size)
+            self._ever = self._items.ever.top()
         return self._ever
 
     def country(self, country: int) -> tuple[U64, F32]:
         """Return the items with the most clicks of the last hour from a country, and those clicks."""
-        if country not in self._by_country:
-            if self._country_rows is None:
-                self._country_rows = self._recent_by_country()
-            rows = self._country_rows.get(country)
-            if rows is None:
-                return _EMPTY  # not cached: a request may name any text as its country
-            data = self._stats.countries.data
-            clicks = WINDOWS.read_one(data, self._at, "1h", "click", rows=rows)
-            self._by_country[country] = top(data["item"][rows], clicks, 100)
-        return self._by_country[country]
-
-    def _recent_by_country(self) -> dict[int, npt.NDArray[np.int64]]:
-        """Return the rows with a click in the last hour, by country, from one pass over the table."""
-        view = self._stats.countries.view()
-        rows = np.flatnonzero((view["last_click"] > self._at - HOUR_MS) & (view["key"] != 0))
-        country = view["country"][rows]
-        order = np.argsort(country, kind="stable")
-        found, starts = np.unique(country[order], return_index=True)
-        return dict(zip(found.tolist(), np.split(rows[order], starts[1:]), strict=False))
+        return self._countries.top(country)

@@ -6,6 +6,7 @@ from worlds import World, here, item, request
 
 from headrace.serving.explain import why
 from headrace.serving.pipeline.pairs import Anchors
+from headrace.serving.rerank.slate import EXPLORED, FRESH, LONG_TAIL
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 
@@ -21,10 +22,10 @@ def test_there_is_always_a_reason() -> None:
     pipeline = world.recommender.pipeline
     pool = gather(world, limit=3, wanted=3)
     query = world.recommender.query(request(), None, Anchors(), T0, 3)
-    for mask in range(1 << len(pipeline.names)):
+    for mask in range(0, 1 << len(pipeline.names), 7):
         pool.mask[:] = mask
-        for explored in (False, True):
-            reasons = why(pipeline, query, pool, 0, explored)
+        for reason in ("", EXPLORED, FRESH, LONG_TAIL):
+            reasons = why(pipeline, query, pool, 0, reason)
             assert reasons
             assert all(reasons)
             assert len(set(reasons)) == len(reasons)

@@ -15,7 +15,7 @@ from headrace.models.learning import online as online_model
 from headrace.models.learning import ranker
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
-from headrace.serving.mirrors import COUNTRY_MS, CountryRows, Mirrors
+from headrace.serving.mirrors import COUNTRY_MS, Mirrors
 from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
@@ -125,7 +125,7 @@ def clicked(countries: range, ts: int) -> tuple[ItemState, list[Any]]:
 
 def test_countries_that_producers_make_up_take_a_bounded_space() -> None:
     recommender = Recommender(Policy())
-    mirrors = Mirrors(recommender, CountryRows(most=4000))
+    mirrors = Mirrors(recommender, most_countries=4000)
     table = recommender.stats.countries
     for n in range(20):
         mirrors.item_countries(clicked(range(1000 * n + 1, 1000 * n + 1001), T0 + n)[1], T0 + n)

@@ -20,8 +20,7 @@ def candidates(n: int, stats: ItemState | None = None, **changes: Any) -> Candid
     items = np.arange(1, n + 1, dtype=np.uint64)
     rows = np.full(n, item_state.BLANK, item_state.ROW)
     if stats is not None:
-        found = stats.table.find(items)
-        rows[found >= 0] = stats.table.data[found[found >= 0]]
+        rows = stats.rows_of(items)
     zeros = np.zeros(n, np.float32)
     fields: dict[str, Any] = {
         "items": items,

@@ -23,9 +23,7 @@ def run(
     return by_mmr(score, vectors, n, lam, epsilon, np.random.default_rng(seed))
 
 
-def by_mmr(
-    score: Any, vectors: Any, n: int, lam: float, epsilon: float, rng: np.random.Generator
-) -> Slate:
+def by_mmr(score: Any, vectors: Any, n: int, lam: float, epsilon: float, rng: np.random.Generator) -> Slate:
     """Return the list by score, MMR and uniform exploration, without other rules."""
     rules = replace(OFF, diversity="mmr", strength=1 - lam, epsilon=epsilon)
     return choose(Choices.plain(score, vectors), n, rules, rng)

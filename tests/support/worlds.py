@@ -89,7 +89,9 @@ class World:
         record = np.zeros(1, ITEM_EVENT)
         record["item"], record["country"], record["ts"] = events.item, events.country, events.ts
         record["kind"], record["amount"] = KIND[kind], 1
-        self.recommender.stats.apply(record, events.offset)
+        items, countries = self.recommender.stats.apply(record, events.offset)
+        self.recommender.trending.changed(items)
+        self.recommender.trending.countries_changed(countries)
         pairs = both_ways(applied.pairs)
         self.neighbours.apply(pairs, events.offset[0] * SEQ_STEP + np.arange(len(pairs)))
 

@@ -130,7 +130,8 @@ def test_one_story_under_two_ids_is_shown_once_while_there_are_others() -> None:
     assert sum(name in {"i3", "i4", "i5"} for name in few) == 1
     assert len(few) == 10
     assert len(world.shown(request(n=30))) == 30, "they are better than nothing"
-    world = World(30, Policy(rules=by_mmr(0, 0.9), parts={"late:same_title": "off"}), title="a title for everything")
+    policy = Policy(rules=by_mmr(0, 0.9), parts={"late:same_title": "off"})
+    world = World(30, policy, title="a title for everything")
     assert len(world.shown(request(n=10))) == 10
 
 

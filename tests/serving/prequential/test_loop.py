@@ -21,7 +21,8 @@ from headrace.streams.settings import Settings
 
 NEVER = EvalSettings(first_train=10**9)
 #: Without exploration, with outcomes at once.
-CALM = Settings(candidates=400, rules={"epsilon": "0", "strength": "0", "fresh_share": "0"}, outcome_wait_ms=100, train_min_rows=100)
+RULES = {"epsilon": "0", "strength": "0", "fresh_share": "0"}
+CALM = Settings(candidates=400, rules=RULES, outcome_wait_ms=100, train_min_rows=100)
 
 
 def clicks(sessions: Sequence[Sequence[str]], start: int = T0) -> list[Click]:

@@ -8,7 +8,6 @@ from slates import by_mmr, run
 from strategies import unit_vectors
 
 
-
 @pytest.mark.parametrize("lam", [1.0, 0.5])
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.5, 1.0])
 def test_propensities_are_exact(lam: float, epsilon: float) -> None:

@@ -53,7 +53,7 @@ def test_against_counting(events: Any, later: int) -> None:
 
 def test_lists_follow_the_clicks_within_the_refresh_time() -> None:
     world = World(5)
-    trending = Trending(world.recommender.stats, refresh_ms=1000)
+    trending = world.recommender.trending
     world.click("u", 1)
     trending.refresh(T0)
     world.click("u", 2, T0)
@@ -64,22 +64,24 @@ def test_lists_follow_the_clicks_within_the_refresh_time() -> None:
     assert trending.hour[0].tolist() == [hash64("i2"), hash64("i1")]
 
 
-def test_a_caller_whose_clock_is_slightly_behind_does_not_make_it_recompute() -> None:
+def test_a_clock_that_is_set_back_makes_it_recompute_only_when_that_matters() -> None:
     world = World(5)
-    trending = Trending(world.recommender.stats, refresh_ms=1000)
+    trending = world.recommender.trending
     world.click("u", 1)
     trending.refresh(T0)
     was = trending.hour
     trending.refresh(T0 - 500)
     assert trending.hour is was
     trending.refresh(T0 - 2 * HOUR_MS)
-    assert trending.hour is not was
+    assert len(trending.hour[0]) == 0
+    trending.refresh(T0)
+    assert trending.hour[0].tolist() == [hash64("i1")]
 
 
 def test_lists_empty_as_the_clicks_age() -> None:
     world = World(5)
     world.click("u", 1, country="BR")
-    trending = Trending(world.recommender.stats)
+    trending = world.recommender.trending
     trending.refresh(T0)
     assert len(trending.country(hash64("BR"))[0]) == len(trending.rising[0]) == 1
     assert len(trending.country(hash64("US"))[0]) == len(trending.country(0)[0]) == 0
@@ -95,15 +97,30 @@ def test_a_dropped_row_is_in_no_list() -> None:
     world = World(5)
     world.click("u", 1)
     world.click("u", 2)
-    world.recommender.stats.table.drop([hash64("i1")])
+    trending = world.recommender.trending
+    trending.refresh(T0)
+    gone = np.array([hash64("i1")], np.uint64)
+    world.recommender.stats.table.drop(gone)
+    trending.dropped(gone)
+    trending.refresh(T0 + 1000)
+    assert trending.hour[0].tolist() == trending.ever[0].tolist() == [hash64("i2")]
+    assert Trending(world.recommender.stats).hour[0].tolist() == []
+
+
+def test_rows_that_were_there_before_are_found() -> None:
+    world = World(5)
+    for n in range(3):
+        world.click("u", n, country="BR")
     trending = Trending(world.recommender.stats)
     trending.refresh(T0)
-    assert trending.hour[0].tolist() == trending.ever[0].tolist() == [hash64("i2")]
+    everything = {hash64(f"i{n}") for n in range(3)}
+    assert set(trending.hour[0].tolist()) == set(trending.ever[0].tolist()) == everything
+    assert set(trending.country(hash64("BR"))[0].tolist()) == everything
 
 
 def test_countries_that_come_later_are_found_too() -> None:
     world = World(5)
-    trending = Trending(world.recommender.stats)
+    trending = world.recommender.trending
     for n, country in enumerate(["BR", "US", "BR", "DE", "US"]):
         world.click("u", n, T0, country=country)
         trending.refresh(T0 + n * 1000)
@@ -115,10 +132,11 @@ def test_rows_of_countries_that_were_dropped_and_used_again() -> None:
     world = World(5)
     for n, country in enumerate(["BR", "BR", "US"]):
         world.click("u", n, T0, country=country)
-    trending = Trending(world.recommender.stats)
+    trending = world.recommender.trending
     trending.refresh(T0)
     assert len(trending.country(hash64("BR"))[0]) == 2
     countries = world.recommender.stats.countries
+    trending.countries_dropped(countries.rows()[:1])
     countries.drop(countries.keys()[:1])
     world.click("u", 3, T0, country="DE")  # takes the row given up
     trending.refresh(T0 + 1000)
@@ -127,11 +145,11 @@ def test_rows_of_countries_that_were_dropped_and_used_again() -> None:
 
 
 def test_asking_for_countries_nobody_clicked_from_keeps_nothing() -> None:
-    trending = Trending(World(3).recommender.stats)
+    trending = World(3).recommender.trending
     trending.refresh(T0)
     for n in range(100):
         trending.country(hash64(f"nowhere {n}"))
-    assert not trending._by_country
+    assert not trending._countries._lists
 
 
 def test_nothing_at_all() -> None:
