@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 #: Shortest time between two log lines.
 QUIET_S = 30.0
 
-
 #: Records by topic and partition.
 Taken: TypeAlias = dict[tuple[str, int], SentOn]
 
@@ -68,12 +67,11 @@ class Forwarding:
         self._of(batch.topic, partition).add_one(key, record.value, record.timestamp, headers)
         self.count[batch.topic] += 1
 
-    def add_many(self, batch: RecordBatch, records: Any) -> None:
+    def add_many(self, batch: RecordBatch, records: RecordList) -> None:
         """Send records of a batch on to the partitions of their keys, without a look at each.
 
         All have a key and none was sent on before. Records are not refused here: see ``refuses``.
         """
-        assert isinstance(records, RecordList)
         partitions = partitions_of_parts(records.payload, records.parts, self._partitions)
         for partition in np.unique(partitions).tolist():
             some = records.where(partitions == partition)

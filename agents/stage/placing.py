@@ -83,21 +83,26 @@ class Placing:
         rejects = list(decoded.rejects)
         places = np.flatnonzero(~events.right)
         sent_on_again(batch.topic, decoded.records, events, origins)
-        simple = self._simple(decoded.records, events)
+        if not len(places):
+            return rejects
+        records = decoded.records
+        simple = self._simple(records, events)
         for run in np.split(places, np.flatnonzero(np.diff(simple[places])) + 1):  # all are sent on in order
-            if len(run) and simple[run[0]]:
-                self._forwarding.add_many(batch, chosen(decoded.records, run))
+            if simple[run[0]] and isinstance(records, RecordList):
+                self._forwarding.add_many(batch, records.where(run))
                 events.verdict[run] = ELSEWHERE
             else:
                 rejects += self._one_by_one(batch, decoded, events, run, origins)
         return rejects
 
     def _simple(self, records: Sequence[Any], events: EventBatch) -> npt.NDArray[np.bool_]:
-        """Return which events have a key and no header of ours: their place is all that is wrong with them."""
+        """Return which events have a key, no header of ours, and nothing wrong but their place."""
         if self._forwarding.refuses or not isinstance(records, RecordList):
             return np.zeros(len(records), np.bool_)
-        keyed: npt.NDArray[np.bool_] = records.parts[1] > 0
-        return keyed & (events.verdict == MISPLACED) & ~events.sent_on
+        simple: npt.NDArray[np.bool_] = (
+            (events.verdict == MISPLACED) & (records.parts[1] > 0) & ~events.sent_on
+        )
+        return simple
 
     def _one_by_one(
         self,
@@ -131,6 +136,8 @@ class Placing:
 def sent_on_again(topic: str, records: Sequence[Any], events: EventBatch, origins: Origins) -> None:
     """Note in ``events.verdict`` which right events were sent on a second time."""
     places = np.flatnonzero(events.right & events.sent_on)
+    if not len(places):
+        return
     partitions, offsets = origins_of(chosen(records, places), topic)
     ours = partitions >= 0
     fresh = origins.fresh_ones(topic, partitions[ours], offsets[ours])

@@ -7,7 +7,7 @@ def partitions_of_keys(keys: list[bytes | None], partitions: int) -> npt.NDArray
 def partitions_of_parts(
     payload: bytes | bytearray, parts: npt.NDArray[np.int64], partitions: int
 ) -> npt.NDArray[np.int64]:
-    """Return the partition of each key in ``payload``, int64 ``(n,)``; -1 where there is none or an empty one.
+    """Return the partition of each key in ``payload``, int64 ``(n,)``; -1 for null and for an empty key.
 
     Parameters
     ----------

@@ -71,7 +71,10 @@ def record_batch(
 
 
 class FramedBatch:
-    """A batch of encoded records, with the parameters of ``record_batch``: goes to aiokafka's ``send_batch`` in place of its builder."""
+    """A batch of encoded records: goes to aiokafka's ``send_batch`` in place of its builder.
+
+    Parameters as of ``record_batch``.
+    """
 
     def __init__(
         self, payload: bytes, count: int, timestamp_ms: int, compression: str, newest_ms: int | None = None
@@ -105,7 +108,12 @@ class FramedBatch:
     def _build(self) -> bytes:
         if self._buffer is None:  # the result is kept: aiokafka may send it again
             self._buffer = record_batch(
-                self._payload, self._count, self._timestamp_ms, self._compression, self._producer, self._newest_ms
+                self._payload,
+                self._count,
+                self._timestamp_ms,
+                self._compression,
+                self._producer,
+                self._newest_ms,
             )
             self._payload = b""
         return self._buffer

@@ -213,7 +213,9 @@ class BatchSender(Service):
     async def send_on(self, topic: str, records: SentOn, *, partition: int) -> Written:
         """Write the records encoded there, with their own timestamps; return and raise as ``send_many``."""
         compression = self._settings.compression
-        batches = [FramedBatch(body, n, first, compression, newest) for body, n, first, newest in records.take()]
+        batches = [
+            FramedBatch(body, n, first, compression, newest) for body, n, first, newest in records.take()
+        ]
         return await self._send(topic, batches, (), partition)
 
     async def _send(
