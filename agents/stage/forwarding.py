@@ -93,10 +93,12 @@ class Forwarding:
         out, self._out = self._out, {}
         return out
 
+    async def _send(self, topic: str, partition: int, records: SentOn) -> None:
+        await self._wiring.sender.send_on(topic, records, partition=partition)
+
     async def send(self, taken: Taken) -> None:
         """Write taken records; return when the broker has acknowledged them."""
-        send = self._wiring.sender.send_on
-        await all_of(*(send(topic, records, partition=p) for (topic, p), records in taken.items()))
+        await all_of(*(self._send(*place, records) for place, records in taken.items()))
         now = self._wiring.clock.monotonic()
         if taken and now - self._told_at >= QUIET_S:
             new = self.count - self._told
