@@ -33,7 +33,9 @@ PEERS = ROOT / "bench" / "peers"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 POLL_S = 0.1
 #: An idle run ends when the program has idled for so long, at the latest after ``LONGEST_IDLE_S``.
-SETTLED_S, LONGEST_IDLE_S = 3.0, 60.0
+SETTLED_S, LONGEST_IDLE_S = 4.0, 60.0
+#: A program that uses no more CPU time per second idles.
+IDLE_PER_S = 0.05
 
 #: System -> its roles.
 OURS = {
@@ -353,8 +355,8 @@ def cpu_per_s(used: list[tuple[float, float]]) -> float:
 
 
 def settled(used: list[tuple[float, float]]) -> bool:
-    """Return whether a program idles: a tenth of a core at most, or it has had ``LONGEST_IDLE_S`` for it."""
-    return cpu_per_s(used) <= 0.1 or used[-1][0] >= LONGEST_IDLE_S
+    """Return whether a program idles, or has had ``LONGEST_IDLE_S`` to begin with it."""
+    return cpu_per_s(used) <= IDLE_PER_S or used[-1][0] >= LONGEST_IDLE_S
 
 
 def scratch() -> contextlib.AbstractContextManager[str]:

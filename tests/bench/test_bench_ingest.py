@@ -75,8 +75,8 @@ def test_an_idle_run_ends_when_the_program_idles() -> None:
     starting = [(n / 10, n / 20) for n in range(120)]
     assert not settled(starting)
     assert cpu_per_s(starting) == pytest.approx(0.5)
-    idling = [*starting, *((12 + n / 10, 6 + 0.002 * n) for n in range(40))]
-    assert not settled(idling[:-20])
+    idling = [*starting, *((12 + n / 10, 6 + 0.002 * n) for n in range(60))]
+    assert not settled(idling[:-30])
     assert settled(idling)
     assert cpu_per_s(idling) == pytest.approx(0.02)
     assert settled([(0.0, 0.0), (LONGEST_IDLE_S, 30.0)]), "a program that polls without a pause never idles"
