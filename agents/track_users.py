@@ -30,7 +30,7 @@ from headrace.agents.partitions.users import Shown, UserPartition
 from headrace.agents.stage.copied_store import CopiedStore, persist, write_last_first
 from headrace.agents.stage.drive import all_of, drive, make_durable
 from headrace.agents.stage.flushes import Durable, Flushes
-from headrace.agents.stage.forwarding import Forwarding
+from headrace.agents.stage.forwarding import Forwarding, Taken
 from headrace.agents.stage.item_events_out import ItemEventsOut
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
 from headrace.agents.stage.placing import Placing, Reject, sent_on_again
@@ -49,7 +49,6 @@ from headrace.streams.tables.partition import U64, Changes
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
 from headrace.streams.topics.reader import read_since
-from headrace.streams.topics.sender import OutRecord
 from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch
 
@@ -264,9 +263,7 @@ class UserStage:
             for store, change in zip(self.stores, every, strict=True):
                 store.written(change.partition)
 
-    async def _pass_on(
-        self, before: asyncio.Task[None] | None, forwarded: dict[str, list[OutRecord]]
-    ) -> None:
+    async def _pass_on(self, before: asyncio.Task[None] | None, forwarded: Taken) -> None:
         """Send records on, and item-events, after the task ``before``; raise its error when it failed."""
         if before is not None:
             await before

@@ -9,9 +9,10 @@ CPU time (user and system) of its own processes, from its start until the offset
 (for the pipeline: also those of the item-events). In ``pipeline_viral`` half of the events are on one item,
 whose count must be exact; in ``pipeline_misplaced`` a tenth of the records are in the wrong partition. The
 CPU time of broker and Redis is shown separately. In every round, an idle run of each program (with the
-catalogue, without events) is measured, too, and the median of the idle runs is subtracted: it is the cost of
-starting and idling. ``details`` has both, every run, and the proof that all events were counted. The peers
-are in bench/peers/. The figure of a peer that is not installed is null, with the reason in ``details``.
+catalogue, without events) is measured, too, until it has started and idles. What it used to start, and to
+idle for as long as the run with events, is subtracted: the median of all rounds. ``details`` has both, every
+run, and the proof that all events were counted. The peers are in bench/peers/. The figure of a peer that is
+not installed is null, with the reason in ``details``.
 
 ``recovery_rows_per_s``: see bench/ingest/recovery.py. ``user_row_bytes``, ``item_row_bytes``: bytes of a
 whole row; ``..._with_index``: bytes that a filled table has allocated per row.
@@ -64,13 +65,14 @@ def rates(runs: list[Run], idle: list[Run], events: int) -> tuple[int | None, di
     """Return events per CPU-second (the median of the runs), and everything behind it."""
     if not runs or not idle:
         return None, {}
-    start = statistics.median(r.cpu_s for r in idle)
-    each = [round(events / max(r.cpu_s - start, 1e-3)) for r in runs]
+    each = [round(events / max(r.cpu_s - idle_cpu_s(idle, r.wall_s), 1e-3)) for r in runs]
     return round(statistics.median(each)), {
         "events_per_cpu_s": each,
         "events_per_cpu_s_with_start": [round(events / r.cpu_s) for r in runs],
         "cpu_s": [r.cpu_s for r in runs],
         "idle_cpu_s": [r.cpu_s for r in idle],
+        "idle_wall_s": [r.wall_s for r in idle],
+        "idle_cpu_per_s": [r.cpu_per_s for r in idle],
         "wall_events_per_s": [r.wall_events_per_s for r in runs],
         "wall_s": [r.wall_s for r in runs],
         "peak_mb": [r.peak_mb for r in runs],
@@ -78,6 +80,11 @@ def rates(runs: list[Run], idle: list[Run], events: int) -> tuple[int | None, di
         "redis_cpu_s": [r.redis_cpu_s for r in runs],
         "proof": runs[-1].proof,
     }
+
+
+def idle_cpu_s(idle: list[Run], wall_s: float) -> float:
+    """Return the CPU time of an idle run of this length, the median of the idle runs, s."""
+    return statistics.median(r.cpu_s + r.cpu_per_s * (wall_s - r.wall_s) for r in idle)
 
 
 class Report:
@@ -257,7 +264,7 @@ def main() -> int:
     parser.add_argument(
         "--profile", type=Path, help="folder for py-spy's flame graphs (more runs, not counted)"
     )
-    parser.add_argument("--idle", type=float, default=8, help="seconds of an idle run")
+    parser.add_argument("--idle", type=float, default=8, help="seconds of an idle run, at least")
     parser.add_argument("--json", type=Path, help="write the result to this file, too")
     args = parser.parse_args()
     args.only = args.only.split(",")

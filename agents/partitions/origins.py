@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
+
 from headrace.streams.topics.placement import Origin
 
 #: Key prefix of the meta records: then the topic and partition that a record was sent on from.
@@ -45,6 +48,21 @@ class Origins:
             return False
         self._marks[key] = origin.offset
         return True
+
+    def fresh_ones(
+        self, topic: str, partitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return ``fresh`` of records from one topic, bool ``(n,)``, in the order they arrived."""
+        fresh = np.ones(len(offsets), np.bool_)
+        order = np.argsort(partitions, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(partitions[order])) + 1):
+            if not len(places):
+                break
+            key = mark_key(topic, int(partitions[places[0]]))
+            before = np.maximum.accumulate(np.append(self._marks.get(key, -1), offsets[places]))
+            fresh[places] = offsets[places] > before[:-1]
+            self._marks[key] = int(before[-1])
+        return fresh
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the meta records."""

@@ -123,8 +123,10 @@ class UserPartition(StagePartition):
         timestamps, offsets = timestamps_of(records), offsets_of(records)
         again = events.verdict == AGAIN
         still = ~events.placed | (events.verdict == CLOCK) | again
-        stays = np.isin(offsets, events.columns.offset[still])
-        if len(events.verdict) != len(records):
+        if len(events.verdict) == len(records):
+            stays = still
+        else:
+            stays = np.isin(offsets, events.columns.offset[still])
             unread = ~np.isin(offsets, events.columns.offset)
             stays[unread] |= misplaced(chosen(records, unread), self.number, self._partitions)
         times = stream_times(np.where(stays, self._newest, timestamps), self._newest)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.agents.partitions.origins import Origins
 from headrace.agents.stage.forwarding import Forwarding
@@ -17,9 +18,9 @@ from headrace.streams.messages.event_fields import AGAIN, ELSEWHERE, MISPLACED, 
 from headrace.streams.messages.event_reader import ReadEvents
 from headrace.streams.messages.schemas import Event, check_event
 from headrace.streams.topics.murmur2 import partitions_of_keys
-from headrace.streams.topics.placement import origin_of
+from headrace.streams.topics.placement import origin_of, origins_of
 from headrace.streams.transport.batches import RecordBatch
-from headrace.streams.transport.record_list import chosen
+from headrace.streams.transport.record_list import RecordList, chosen
 
 #: A record and why it is rejected.
 Reject: TypeAlias = tuple[Any, RejectedError]
@@ -82,9 +83,40 @@ class Placing:
         rejects = list(decoded.rejects)
         places = np.flatnonzero(~events.right)
         sent_on_again(batch.topic, decoded.records, events, origins)
+        if not len(places):
+            return rejects
+        records = decoded.records
+        simple = self._simple(records, events)
+        for run in np.split(places, np.flatnonzero(np.diff(simple[places])) + 1):  # all are sent on in order
+            if simple[run[0]] and isinstance(records, RecordList):
+                self._forwarding.add_many(batch, records.where(run))
+                events.verdict[run] = ELSEWHERE
+            else:
+                rejects += self._one_by_one(batch, decoded, events, run, origins)
+        return rejects
+
+    def _simple(self, records: Sequence[Any], events: EventBatch) -> npt.NDArray[np.bool_]:
+        """Return which events have a key, no header of ours, and nothing wrong but their place."""
+        if self._forwarding.refuses or not isinstance(records, RecordList):
+            return np.zeros(len(records), np.bool_)
+        simple: npt.NDArray[np.bool_] = (
+            (events.verdict == MISPLACED) & (records.parts[1] > 0) & ~events.sent_on
+        )
+        return simple
+
+    def _one_by_one(
+        self,
+        batch: RecordBatch,
+        decoded: ReadEvents,
+        events: EventBatch,
+        places: npt.NDArray[np.int64],
+        origins: Origins,
+    ) -> list[Reject]:
+        """Set the verdicts on the events at ``places``; return the rejects."""
+        rejects: list[Reject] = []
         for i, record in zip(places.tolist(), chosen(decoded.records, places), strict=True):
             try:
-                if events.verdict[i] == MISPLACED and record.key:  # its place is all that is wrong with it
+                if events.verdict[i] == MISPLACED and record.key:
                     self._forwarding.add(batch, record, record.key)
                     events.verdict[i] = ELSEWHERE
                 else:
@@ -104,7 +136,9 @@ class Placing:
 def sent_on_again(topic: str, records: Sequence[Any], events: EventBatch, origins: Origins) -> None:
     """Note in ``events.verdict`` which right events were sent on a second time."""
     places = np.flatnonzero(events.right & events.sent_on)
-    for i, record in zip(places.tolist(), chosen(records, places), strict=True):
-        origin = origin_of(record)
-        if origin is not None and origin.topic == topic and not origins.fresh(origin):
-            events.verdict[i] = AGAIN
+    if not len(places):
+        return
+    partitions, offsets = origins_of(chosen(records, places), topic)
+    ours = partitions >= 0
+    fresh = origins.fresh_ones(topic, partitions[ours], offsets[ours])
+    events.verdict[places[ours][~fresh]] = AGAIN

@@ -32,6 +32,10 @@ ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "bench" / "peers"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 POLL_S = 0.1
+#: An idle run ends when the program has idled for so long, at the latest after ``LONGEST_IDLE_S``.
+SETTLED_S, LONGEST_IDLE_S = 4.0, 60.0
+#: A program that uses no more CPU time per second idles.
+IDLE_PER_S = 0.05
 
 #: System -> its roles.
 OURS = {
@@ -84,6 +88,8 @@ class Run:
     to start. It ends with the program; for ours, when the last users and items are readable in Redis, because
     the last commit may be up to ``durable_every_ms`` later. (The time between the first and the last commit
     would not be exact: there are few commits.)
+
+    ``cpu_per_s`` is what an idle run used in every second at its end.
     """
 
     cpu_s: float
@@ -92,13 +98,15 @@ class Run:
     peak_mb: float = 0.0
     broker_cpu_s: float = 0.0
     redis_cpu_s: float = 0.0
+    cpu_per_s: float = 0.0
     proof: dict[str, Any] = field(default_factory=dict)
 
 
 class Bench:
     """Topics, servers and a scratch folder; runs systems one at a time.
 
-    The CPU time of an idle program is read after ``idle_s``. ``touch_bytes`` of memory are used and freed
+    The CPU time of an idle program is read when it has started, not before ``idle_s``: on a busy machine a
+    start takes several times as long as on an idle one. ``touch_bytes`` of memory are used and freed
     before a program starts (``touch_memory``).
     """
 
@@ -266,7 +274,8 @@ class Bench:
         beside: Callable[[int], Any] | None = None,
     ) -> Run:
         """Run a program until all events are committed and it has ``finished``; without ``committed`` until
-        it ends by itself; an idle one for ``idle_s``. ``beside`` runs with it, from the end of its start."""
+        it ends by itself; an idle one until it has settled. ``beside`` runs with it, from the end of its
+        start."""
         total, servers = len(self.events), self.servers
         before = (cpu_s(servers.broker_pid), cpu_s(servers.redis_pid))
         log = self.folder / f"{name}.log"
@@ -277,7 +286,7 @@ class Bench:
             started: float | None = None
             worked: float | None = None
             done = 0
-            used: list[float] = []  # CPU time of an idle run, at every look
+            used: list[tuple[float, float]] = []  # time and CPU time of an idle run, at every look
             extra: asyncio.Task[None] | None = None
             while True:
                 await asyncio.sleep(POLL_S)
@@ -295,8 +304,8 @@ class Bench:
                 if committed is None:
                     continue
                 if idle:
-                    used.append(process.cpu_s())
-                    if now - began >= self.idle_s:
+                    used.append((now - began, process.cpu_s()))
+                    if now - began >= max(self.idle_s, SETTLED_S) and settled(used):
                         break
                     continue
                 if started is not None and worked is None and readable is not None and await readable():
@@ -309,7 +318,8 @@ class Bench:
             run = Run(round(process.cpu_s(), 3), round(wall, 2))
             run.peak_mb = process.peak_mb()
             if idle:
-                self._start_cpu_s[name] = start_cpu_s(used) if used else run.cpu_s
+                self._start_cpu_s[name] = start_cpu_s([cpu for _, cpu in used]) if used else run.cpu_s
+                run.cpu_per_s = round(cpu_per_s(used), 4)
             elif started is not None and (ended := worked or began + wall) > started:
                 run.wall_events_per_s = round(total / (ended - started))
             if extra is not None:
@@ -336,6 +346,17 @@ def start_cpu_s(used: list[float]) -> float:
     looks = round(1 / POLL_S)
     ends = [later for before, later in zip(used, used[looks:], strict=False) if later - before > 0.1]
     return ends[-1] if ends else used[-1]
+
+
+def cpu_per_s(used: list[tuple[float, float]]) -> float:
+    """Return the CPU time per second in the last ``SETTLED_S``; ``used``: times and CPU times, s."""
+    at = [look for look in used if look[0] >= used[-1][0] - SETTLED_S]
+    return (at[-1][1] - at[0][1]) / (at[-1][0] - at[0][0]) if len(at) > 1 else 0.0
+
+
+def settled(used: list[tuple[float, float]]) -> bool:
+    """Return whether a program idles, or has had ``LONGEST_IDLE_S`` to begin with it."""
+    return cpu_per_s(used) <= IDLE_PER_S or used[-1][0] >= LONGEST_IDLE_S
 
 
 def scratch() -> contextlib.AbstractContextManager[str]:

@@ -3,13 +3,13 @@
 
 from libc.math cimport exp2
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free
 
 from headrace.models.state.counter cimport (
     Counter, Plan, Spot, add_amount, advance_decayed, advance_rings, locate, prefetch_cells,
 )
 from headrace.models.state.row_access cimport (
-    AHEAD, LINE, bytes_of, chosen_events, field_at, first_mention, new_row_bits, prefetch, rows_of_events,
+    AHEAD, LINE, RowBits, borrow_row_bits, bytes_of, chosen_events, counts, field_at, prefetch, return_row_bits,
+    rows_of_events,
 )
 from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
 
@@ -93,7 +93,7 @@ cdef class ItemUpdates:
         self._check(e, at)
         for i in range(MOMENTS):
             moments[i].minute = -1
-        cdef uint64_t *counting = new_row_bits(len(data))  # rows with a new event: what follows is new, too
+        cdef RowBits counting = borrow_row_bits(len(data))  # set: rows with a new event
         with nogil:
             for i in range(-AHEAD, n):
                 if i + AHEAD < n:
@@ -105,15 +105,12 @@ cdef class ItemUpdates:
                 if i < 0:
                     continue
                 row = base + rows[i] * size
-                if offsets[at[i]] > (<int64_t *>(row + self.offset))[0]:
-                    (<int64_t *>(row + self.offset))[0] = offsets[at[i]]
-                    if first_mention(counting, rows[i]):
-                        to[found] = rows[i]
-                        found += 1
-                elif not counting[rows[i] >> 6] >> (rows[i] & 63) & 1:
+                if not counts(
+                    counting, rows[i], <int64_t *>(row + self.offset), offsets[at[i]], &to[0], &found
+                ):
                     continue
                 self._count(row, &e[at[i]], _moment(moments, p, e[at[i]].ts))
-        free(counting)
+        return_row_bits(counting, to, found)
         return changed[:found]
 
     cdef inline void _count(self, unsigned char *row, const ItemEvent *e, const Moment *moment) noexcept nogil:

@@ -3,10 +3,10 @@
 
 from libc.math cimport exp2
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free
 
 from headrace.models.state.row_access cimport (
-    AHEAD, LINE, bytes_of, chosen_events, field_at, first_mention, new_row_bits, prefetch, rows_of_events,
+    AHEAD, LINE, RowBits, borrow_row_bits, bytes_of, chosen_events, counts, field_at, prefetch, return_row_bits,
+    rows_of_events,
 )
 from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
 
@@ -60,7 +60,7 @@ cdef class NeighbourUpdates:
         cdef int64_t[::1] to = changed
         base = &raw[0]
         e = <const ItemEvent *>&records[0]
-        cdef uint64_t *counting = new_row_bits(len(data))  # rows with a new pair: what follows is new, too
+        cdef RowBits counting = borrow_row_bits(len(data))  # set: rows with a new pair
         with nogil:
             for i in range(-AHEAD, n):
                 if i + AHEAD < n:
@@ -72,15 +72,12 @@ cdef class NeighbourUpdates:
                 if i < 0:
                     continue
                 row = base + rows[i] * size
-                if offsets[at[i]] > (<int64_t *>(row + self.offset))[0]:
-                    (<int64_t *>(row + self.offset))[0] = offsets[at[i]]
-                    if first_mention(counting, rows[i]):
-                        to[found] = rows[i]
-                        found += 1
-                elif not counting[rows[i] >> 6] >> (rows[i] & 63) & 1:
+                if not counts(
+                    counting, rows[i], <int64_t *>(row + self.offset), offsets[at[i]], &to[0], &found
+                ):
                     continue
                 self._add(row, &e[at[i]], &step)
-        free(counting)
+        return_row_bits(counting, to, found)
         return changed[:found]
 
     cdef float _factor_at(self, int64_t age) noexcept nogil:

@@ -50,12 +50,33 @@ cdef int chosen_events(
     return 0
 
 
-cdef uint64_t *new_row_bits(Py_ssize_t n_rows) except NULL:
-    """Return a bit for every row, none set; the caller frees them."""
-    cdef uint64_t *bits = <uint64_t *>calloc(n_rows // 64 + 1, 8)
-    if bits == NULL:
-        raise MemoryError
+cdef RowBits _spare  # kept for the next batch: to clear a bit for every row of a large table takes long
+
+
+cdef RowBits borrow_row_bits(Py_ssize_t n_rows) except *:
+    """Return a bit for every row, none set; ``return_row_bits`` takes them back."""
+    global _spare
+    cdef RowBits bits = _spare
+    cdef Py_ssize_t needed = n_rows // 64 + 1
+    _spare.words, _spare.n = NULL, 0
+    if bits.n < needed:
+        free(bits.words)
+        bits.words, bits.n = <uint64_t *>calloc(needed, 8), needed
+        if bits.words == NULL:
+            raise MemoryError
     return bits
+
+
+cdef void return_row_bits(RowBits bits, const int64_t[::1] rows, Py_ssize_t n) noexcept:
+    """Take bits back after clearing those set: of the first ``n`` of ``rows``."""
+    global _spare
+    cdef Py_ssize_t i
+    for i in range(n):
+        bits.words[rows[i] >> 6] = 0
+    if _spare.words == NULL:
+        _spare = bits
+    else:  # two had been borrowed
+        free(bits.words)
 
 
 def distinct(const int64_t[::1] rows, Py_ssize_t n_rows):
@@ -64,10 +85,10 @@ def distinct(const int64_t[::1] rows, Py_ssize_t n_rows):
     rows_inside(rows, n_rows)
     out = np.empty(rows.shape[0], np.int64)
     cdef int64_t[::1] to = out
-    cdef uint64_t *seen = new_row_bits(n_rows)
+    cdef RowBits seen = borrow_row_bits(n_rows)
     for i in range(rows.shape[0]):
         if first_mention(seen, rows[i]):
             to[found] = rows[i]
             found += 1
-    free(seen)
+    return_row_bits(seen, to, found)
     return out[:found]

@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.names import FORWARDED
+from headrace.streams.topics.sent_on import read_origins
+from headrace.streams.transport.record_list import RecordList
 
-__all__ = ["FORWARDED", "Origin", "misplaced", "origin_of"]
+__all__ = ["FORWARDED", "Origin", "misplaced", "origin_of", "origins_of"]
 
 
 #: Most digits of a number in the header: it fits into 64 bits.
@@ -50,3 +52,15 @@ def origin_of(record: Any) -> Origin | None:
             if topic and len(place) == 2 and all(n.isdigit() and len(n) <= DIGITS for n in place):
                 return Origin(topic.decode("utf-8", "replace"), int(place[0]), int(place[1]))
     return None
+
+
+def origins_of(records: Sequence[Any], topic: str) -> npt.NDArray[np.int64]:
+    """Return the partition and the offset in ``topic`` that records were sent on from, int64 ``(2, n)``.
+
+    They are -1 where ``origin_of`` is None or names another topic.
+    """
+    if isinstance(records, RecordList):
+        return read_origins(records.payload, records.fields, topic)
+    origins = [origin_of(record) for record in records]
+    places = [(-1, -1) if o is None or o.topic != topic else (o.partition, o.offset) for o in origins]
+    return np.array(places, np.int64).reshape(-1, 2).T

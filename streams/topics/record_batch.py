@@ -42,6 +42,7 @@ def record_batch(
     timestamp_ms: int,
     compression: str = "none",
     producer: tuple[int, int, int] = (-1, -1, -1),
+    newest_ms: int | None = None,
 ) -> bytes:
     """Return the bytes of a record batch.
 
@@ -50,28 +51,36 @@ def record_batch(
     payload, count
         The encoded records, as ``frame_records`` returns them, and their number.
     timestamp_ms
-        Timestamp of all of them, ms since the epoch.
+        Timestamp of the first of them, ms since the epoch.
     compression
         none, gzip, snappy, lz4 or zstd. Not used when it does not make the payload smaller.
     producer
         Id, epoch and base sequence of an idempotent producer.
+    newest_ms
+        Largest timestamp of them; None: all have that of the first.
     """
     number, compress = _CODECS[compression]
     packed = compress(payload)
     if len(packed) >= len(payload):
         number, packed = 0, payload
-    after = _AFTER.pack(number, count - 1, timestamp_ms, timestamp_ms, *producer, count)
+    newest_ms = timestamp_ms if newest_ms is None else newest_ms
+    after = _AFTER.pack(number, count - 1, timestamp_ms, newest_ms, *producer, count)
     size = HEADER_BYTES + len(packed)
     crc = calc_crc32c(after + packed)
     return _BEFORE.pack(0, size - _LENGTH_FROM, -1, _MAGIC, crc) + after + packed
 
 
 class FramedBatch:
-    """A batch of encoded records: goes to aiokafka's ``send_batch`` in place of its builder."""
+    """A batch of encoded records: goes to aiokafka's ``send_batch`` in place of its builder.
 
-    def __init__(self, payload: bytes, count: int, timestamp_ms: int, compression: str) -> None:
+    Parameters as of ``record_batch``.
+    """
+
+    def __init__(
+        self, payload: bytes, count: int, timestamp_ms: int, compression: str, newest_ms: int | None = None
+    ) -> None:
         self._payload, self._count = payload, count
-        self._timestamp_ms, self._compression = timestamp_ms, compression
+        self._timestamp_ms, self._newest_ms, self._compression = timestamp_ms, newest_ms, compression
         self._producer = (-1, -1, -1)
         self._buffer: bytes | None = None
 
@@ -99,7 +108,12 @@ class FramedBatch:
     def _build(self) -> bytes:
         if self._buffer is None:  # the result is kept: aiokafka may send it again
             self._buffer = record_batch(
-                self._payload, self._count, self._timestamp_ms, self._compression, self._producer
+                self._payload,
+                self._count,
+                self._timestamp_ms,
+                self._compression,
+                self._producer,
+                self._newest_ms,
             )
             self._payload = b""
         return self._buffer

@@ -20,6 +20,7 @@ from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.framing import frame_records
 from headrace.streams.topics.names import LETTER_ROOM, OWN_BYTES
 from headrace.streams.topics.record_batch import FramedBatch
+from headrace.streams.topics.sent_on import SentOn
 from headrace.streams.transport.patience import calm
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class BatchSender(Service):
         KafkaError
             When the broker refuses the write or cannot be reached.
         """
-        return await self._send(topic, (), records, partition, self._settings.bulk_compression)
+        return await self._send(topic, (), records, partition)
 
     async def send_rows(
         self, topic: str, rows: PackedRows, records: Iterable[OutRecord] = (), *, partition: int
@@ -181,7 +182,8 @@ class BatchSender(Service):
         Returns and raises as ``send_many``.
         """
         frames = frame_records(rows.keys, rows.blob, rows.bounds, self._batch_bytes)
-        return await self._send(topic, frames, records, partition, self._settings.bulk_compression)
+        batches = _dated_now(frames, self._settings.bulk_compression)
+        return await self._send(topic, batches, records, partition)
 
     def pieces_in_batch(self, most_bytes: int, per_record: int) -> int:
         """Return how many pieces of at most ``most_bytes`` ``send_values`` surely writes as one record batch.
@@ -202,24 +204,36 @@ class BatchSender(Service):
         Returns and raises as ``send_many``.
         """
         frames = frame_records(None, blob, bounds, self._batch_bytes)
-        return await self._send(topic, frames, (), partition, "none")
+        return await self._send(topic, _dated_now(frames, "none"), (), partition)
+
+    def sent_on(self) -> SentOn:
+        """Return where records to be sent on are encoded, in batches as large as this sender writes."""
+        return SentOn(self._batch_bytes)
+
+    async def send_on(self, topic: str, records: SentOn, *, partition: int) -> Written:
+        """Write the records encoded there, with their own timestamps; return and raise as ``send_many``."""
+        compression = self._settings.compression
+        batches = [
+            FramedBatch(body, n, first, compression, newest) for body, n, first, newest in records.take()
+        ]
+        return await self._send(topic, batches, (), partition)
 
     async def _send(
         self,
         topic: str,
-        frames: Iterable[tuple[bytes, int]],
+        batches: Iterable[FramedBatch],
         records: Iterable[OutRecord],
         partition: int,
-        compression: str,
     ) -> Written:
         pending: list[asyncio.Future[Any]] = []
         sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and its number of records
         producer = await self._usable()
-        now = now_ms()
         try:
-            for payload, count in frames:
-                framed = FramedBatch(payload, count, now, compression)
-                sent.append((await self._queue(producer, framed, topic, partition, pending), count))
+            for batch in batches:
+                count = batch.record_count()
+                if count == 1 and batch.size() > self._max_bytes:
+                    raise MessageSizeTooLargeError(f"a record of {batch.size()} bytes for topic {topic}")
+                sent.append((await self._queue(producer, batch, topic, partition, pending), count))
             builder, count = producer.create_batch(), 0
             for key, value, timestamp, given in records:
                 headers = list(given) if given else _NO_HEADERS  # the builder takes lists only
@@ -311,6 +325,11 @@ class BatchSender(Service):
         )
         future.add_done_callback(self._note)
         return future
+
+
+def _dated_now(frames: Iterable[tuple[bytes, int]], compression: str) -> list[FramedBatch]:
+    now = now_ms()
+    return [FramedBatch(payload, count, now, compression) for payload, count in frames]
 
 
 def _where(sent: list[tuple[asyncio.Future[Any], int]]) -> Written:

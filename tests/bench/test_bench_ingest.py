@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from bench_ingest import idle_cpu_s, rates
 from ingest import events as ev
 from ingest.measure import Process
 from ingest.profile import top
-from ingest.systems import POLL_S, start_cpu_s
+from ingest.systems import LONGEST_IDLE_S, POLL_S, Run, cpu_per_s, settled, start_cpu_s
 
 from headrace.streams.messages.schemas import Event, Item, check_event
 from headrace.streams.settings import Settings
@@ -68,6 +69,27 @@ def test_a_program_has_started_when_it_begins_to_idle() -> None:
     idling = [2 + 0.05 * n / per_s for n in range(5 * per_s)]
     assert start_cpu_s(starting + idling) == pytest.approx(2.0, abs=0.05)
     assert start_cpu_s([0.5, 0.5]) == 0.5
+
+
+def test_an_idle_run_ends_when_the_program_idles() -> None:
+    starting = [(n / 10, n / 20) for n in range(120)]
+    assert not settled(starting)
+    assert cpu_per_s(starting) == pytest.approx(0.5)
+    idling = [*starting, *((12 + n / 10, 6 + 0.002 * n) for n in range(60))]
+    assert not settled(idling[:-30])
+    assert settled(idling)
+    assert cpu_per_s(idling) == pytest.approx(0.02)
+    assert settled([(0.0, 0.0), (LONGEST_IDLE_S, 30.0)]), "a program that polls without a pause never idles"
+    assert cpu_per_s([(0.1, 0.2)]) == 0
+
+
+def test_a_program_that_idles_as_long_as_the_run_is_subtracted() -> None:
+    idle = [Run(cpu_s=3.0 + extra, wall_s=8.0, cpu_per_s=0.05) for extra in (0.0, 0.1, 9.0)]
+    assert idle_cpu_s(idle, 20.0) == pytest.approx(3.7)
+    rate, details = rates([Run(cpu_s=13.7, wall_s=20.0), Run(cpu_s=13.2, wall_s=10.0)], idle, 1_000_000)
+    assert details["events_per_cpu_s"] == [100_000, 100_000]
+    assert rate == 100_000
+    assert rates([], idle, 1) == (None, {})
 
 
 def test_cpu_time_is_that_of_a_process_and_its_children(tmp_path: Path) -> None:
