@@ -264,9 +264,8 @@ class Flushes(Generic[T]):
     async def _write(self, durable: Durable, *, in_turn: bool = False) -> T:
         self.held.check()  # after a failed flush, changes that it took are lost: write nothing after them
         began = self._clock.monotonic()
+        # In turns, the other partitions are shown later: in their own turns, or sooner when a change was new.
         self._fresh = self._in_turn = in_turn
-        if in_turn:  # the other partitions have held acks: they are shown in their own turns
-            self._online_due = inf
         taken = await self._show(durable)
         ended = self._clock.monotonic()
         self._rested = ended + REST * (ended - began)

@@ -86,6 +86,15 @@ def cpu_s(pid: int) -> float:
     return ticks / TICK
 
 
+def settled(used: list[float], every_s: float) -> bool:
+    """Return whether a program has ended its start: for 2 s it took less than a tenth of a core.
+
+    ``used`` is its CPU time, read every ``every_s``. On a busy machine a start takes longer.
+    """
+    looks = round(2 / every_s)
+    return len(used) > looks and used[-1] - used[-1 - looks] < 0.2
+
+
 def touch_memory(size: int) -> None:
     """Use memory and free it, so that the next program gets pages that the machine already has.
 

@@ -26,7 +26,7 @@ from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from ingest.events import VIRAL, Record, clicks_on, describe, fill, newcomers, viral
-from ingest.measure import Positions, Process, Servers, cpu_s, touch_memory
+from ingest.measure import Positions, Process, Servers, cpu_s, settled, touch_memory
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "bench" / "peers"
@@ -98,8 +98,8 @@ class Run:
 class Bench:
     """Topics, servers and a scratch folder; runs systems one at a time.
 
-    The CPU time of an idle program is read after ``idle_s``. ``touch_bytes`` of memory are used and freed
-    before a program starts (``touch_memory``).
+    The CPU time of an idle program is read after ``idle_s``, later if its start takes longer (``settled``).
+    ``touch_bytes`` of memory are used and freed before a program starts (``touch_memory``).
     """
 
     def __init__(
@@ -296,7 +296,8 @@ class Bench:
                     continue
                 if idle:
                     used.append(process.cpu_s())
-                    if now - began >= self.idle_s:
+                    idled = (now - began) / self.idle_s
+                    if idled >= 4 or (idled >= 1 and settled(used, POLL_S)):
                         break
                     continue
                 if started is not None and worked is None and readable is not None and await readable():

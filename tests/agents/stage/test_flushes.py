@@ -84,6 +84,17 @@ async def test_after_old_records_durable_flushes_are_as_frequent_as_before() -> 
     assert await log.until(lambda: len(log.acked) == 3) <= 1.85
 
 
+async def test_a_new_record_among_old_ones_is_shown_at_once_although_a_turn_comes_before() -> None:
+    log = Log()
+    flushes = log.flushes(0.4, 0.8)
+    await flushes.hold(log.ack(0), 0, Backlog.OLD)
+    await log.clock.advance(1.3)
+    await flushes.hold(log.ack(1), 1)
+    await flushes.hold(log.ack(2), 2, Backlog.OLD)
+    assert await log.until(lambda: log.shown) <= 1.65
+    assert await log.until(lambda: log.due[-1] == [0, 1, 2, 3]) <= 1.75, "0.4 s after the new one"
+
+
 async def test_all_of_the_old_records_are_shown_when_no_batch_follows() -> None:
     log = Log()
     flushes = log.flushes(0.01, 0.8)
