@@ -16,8 +16,8 @@ from mode import Service
 
 from headrace.agents.partitions.items import ItemPartition
 from headrace.agents.stage.copied_store import CopiedStore, write_last_first
-from headrace.agents.stage.drive import all_of, drive
-from headrace.agents.stage.flushes import Durable, Flushes
+from headrace.agents.stage.drive import OldEvents, all_of, drive
+from headrace.agents.stage.flushes import Backlog, Durable, Flushes
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
 from headrace.agents.wiring import Wiring
 from headrace.models.state import items as item_state
@@ -48,12 +48,14 @@ class ItemStage:
         self.partitions = StagePartitions(self.stores, ItemPartition)
         intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
         self.flushes = Flushes(self._show, self._save, *intervals, app.crash, wiring.clock)
+        # The records of item events are as new as the last flush of track_users.
+        self._old = OldEvents(s.durable_every_ms)
 
     def revoked(self) -> None:
         """Drop held acks: their batches are delivered again."""
         self.flushes.forget()
 
-    async def apply(self, batch: RecordBatch) -> None:
+    async def apply(self, batch: RecordBatch) -> Backlog:
         """Decode a batch and apply it; write bad records to `dead-letters`."""
         part = self.partitions.get(batch.partition)
         for store, state in zip(self.stores, part.states, strict=True):
@@ -68,6 +70,7 @@ class ItemStage:
             wrong = RejectedError("undecodable", "", "not packed item events of this version")
             bad = np.flatnonzero(~sound).tolist()
             await self.wiring.bury(FLOW.name, batch, [(records[i], wrong) for i in bad])
+        return self._old.backlog(events["ts"], self.wiring.clock.now_ms())
 
     async def _restore(self, part: ItemPartition, events: npt.NDArray[np.void]) -> None:
         items, countries, pairs = part.states

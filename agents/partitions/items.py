@@ -12,6 +12,7 @@ from headrace.agents.stage.partitions import StagePartition
 from headrace.models.state.item_events import new_item_events
 from headrace.models.state.items import ItemState
 from headrace.models.state.neighbours import Neighbours
+from headrace.streams.tables.changes import rows_once
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
 
@@ -71,7 +72,7 @@ class ItemPartition(StagePartition):
         """Return the item rows changed since the last call, packed."""
         touched, self._touched = self._touched, []
         table = self.states[0].rows
-        rows = np.unique(np.concatenate(touched)) if touched else np.zeros(0, np.int64)
+        rows = rows_once(touched, len(table.data))
         return table.pack(rows[table.data["key"][rows] != 0])
 
     def changes(self, packed: PackedRows | None = None) -> list[Changes]:

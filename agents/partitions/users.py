@@ -20,6 +20,7 @@ from headrace.streams.messages.event_fields import AGAIN, CLOCK
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Id, Millis, UserProfile
 from headrace.streams.settings import Settings
+from headrace.streams.tables.changes import rows_once
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.placement import misplaced
@@ -210,7 +211,7 @@ class UserPartition(StagePartition):
 
     def take(self) -> tuple[PackedRows, list[int], list[npt.NDArray[np.void]]]:
         """Return changes since the last call: packed rows, keys of deleted users, item events in order."""
-        rows = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
+        rows = rows_once(self._touched, len(self.state.rows.data))
         keys = self.state.rows.data["key"][rows]
         gone = self._without_data()
         there = keys != 0

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, Protocol
 
 import faust
+import numpy as np
+import numpy.typing as npt
 from faust.types import TP
 
 from headrace.agents.stage.flushes import Backlog, Flushes
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Pause before a flush is tried again that was refused.
 RETRY_S = 0.5
+#: So many old events in one batch are not just late ones.
+MANY = 1000
 
 
 class Stage(Protocol):
@@ -31,8 +35,14 @@ class Stage(Protocol):
 
     flushes: Flushes[Any]
 
-    async def apply(self, batch: RecordBatch) -> None:
-        """Apply a batch; raise ``FencedError`` when its partition is not assigned to this worker any more."""
+    async def apply(self, batch: RecordBatch) -> Backlog | None:
+        """Apply a batch; return how far the stage is behind, None: its records say it (``backlog``).
+
+        Raises
+        ------
+        FencedError
+            When its partition is not assigned to this worker any more.
+        """
 
     def revoked(self) -> None:
         """Forget held acks and unfinished work after a rebalance: the batches are delivered again."""
@@ -97,13 +107,13 @@ async def work(
         try:
             if batch.base and partitions is not None:
                 await turn(stage.flushes, partitions, batch)
-            await stage.apply(batch)
+            more = await stage.apply(batch)
         except FencedError as exc:
             # The partition is not assigned here, or a rebalance has begun: the batch is not acknowledged, and
             # the next owner gets it. (An expired lease alone does not raise this in `apply`.)
             log.info("a batch was skipped, the next owner of its partition gets it: %s", exc)
             continue
-        more = backlog(app, clock, batch)
+        more = backlog(app, clock, batch) if more is None else more
         batch.records = ()  # frees the records: only the ack is held until the durable flush
         await stage.flushes.hold(ack, batch.partition, more)
 
@@ -147,6 +157,36 @@ def backlog(app: faust.App, clock: Clock, batch: RecordBatch) -> Backlog:
         return Backlog.NONE
     age_ms = clock.now_ms() - batch.records[-1].timestamp
     return Backlog.OLD if age_ms > settings.durable_every_ms else Backlog.WAITING
+
+
+class OldEvents:
+    """Says whether a stage reads old events, where the records are newer than the events in them.
+
+    Parameters
+    ----------
+    old_ms
+        An event that is older than this is old, ms.
+    """
+
+    def __init__(self, old_ms: int) -> None:
+        self._old_ms = old_ms
+        self._old = False
+
+    def backlog(self, ts: npt.NDArray[np.int64], now_ms: int) -> Backlog:
+        """Return ``OLD`` from ``MANY`` old events on in one batch, until an event comes that is not old.
+
+        Parameters
+        ----------
+        ts
+            Times of the events of a batch, int64 ``(n,)``, ms.
+        now_ms
+            The time, ms.
+        """
+        if len(ts) and ts.max() >= now_ms - self._old_ms:
+            self._old = False
+        elif len(ts) >= MANY:
+            self._old = True
+        return Backlog.OLD if self._old else Backlog.NONE
 
 
 async def all_of(*parts: Awaitable[None]) -> None:

@@ -8,7 +8,7 @@
 A row that changes ten times between two durable flushes becomes one changelog record. While a durable flush
 waits for the changelog, batches are applied and online flushes run. The durable flushes of the partitions are
 spread over the interval: one flush of all partitions would delay online flushes. While a stage catches up
-with old records, there are no online flushes: each row is packed once for both.
+with old records, there are no online flushes: each row is packed once for both, and less often.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from enum import IntEnum
+from math import inf
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from headrace.agents.stage.hold import Ack, AckHold, Taken, release
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 REST = 1.0
 #: While a stage is far behind, the interval of online flushes is at least ``durable_s / CATCHING_UP``.
 CATCHING_UP = 3
+#: While a stage reads old records, the interval of durable flushes is that many times ``durable_s``: a row
+#: that changes often is written less often. After a crash, more of the old records are read again.
+OLD_TIMES = 2
 #: Number of durable flushes in ``durable_s``. Each writes every n-th partition to the changelog, and the
 #: changed rows of all partitions to the online store.
 TURNS = 4
@@ -141,9 +145,9 @@ class Flushes(Generic[T]):
         """
         self.held.add(ack, partition)
         now = self._clock.monotonic()
+        self._note_change(now, backlog)
         if partition not in self._durable_due:
             self._durable_due[partition] = self._turn(partition, now)
-        self._note_change(now, backlog)
         self._adopt(asyncio.current_task())
         for durable in (False, True):
             if durable not in self._timers or self._timers[durable].done():
@@ -157,12 +161,15 @@ class Flushes(Generic[T]):
         return [part for part in partitions if not self._in_turn or durable(part.number)]
 
     def _note_change(self, now: float, backlog: Backlog) -> None:
-        """Set when the next online flush is due."""
-        if not self._fresh or backlog < self._backlog:
+        """Set when the next online flush is due: of old records none, the durable flushes show them."""
+        before, self._backlog = self._backlog, backlog
+        if not self._fresh or backlog < before:
             longest = {Backlog.NONE: 0.0, Backlog.WAITING: self._durable_s / CATCHING_UP}
-            pause = max(self._online_s, longest.get(backlog, self._durable_s))
+            pause = max(self._online_s, longest.get(backlog, inf))
             self._online_due = max(now + pause, self._rested)
-        self._fresh, self._backlog = True, backlog
+        self._fresh = True
+        if before is Backlog.OLD and backlog is not before:  # the interval of durable flushes is shorter now
+            self._durable_due = {p: min(at, self._turn(p, now)) for p, at in self._durable_due.items()}
 
     def _adopt(self, owner: asyncio.Task[Any] | None) -> None:
         if owner is not self._owner and owner is not None:
@@ -175,8 +182,9 @@ class Flushes(Generic[T]):
             return now
         if self._first is None:
             self._first = now
-        begin = self._first + self._durable_s * (partition % TURNS) / TURNS
-        return now + self._durable_s - (now - begin) % self._durable_s
+        every = self._durable_s * (OLD_TIMES if self._backlog is Backlog.OLD else 1)
+        begin = self._first + every * (partition % TURNS) / TURNS
+        return now + every - (now - begin) % every
 
     async def _run(self, durable: bool) -> None:
         """Flush whenever a flush is due, until there is nothing to flush."""
@@ -227,7 +235,9 @@ class Flushes(Generic[T]):
                     # A partition without held acks may have dirty rows too: it is flushed with these.
                     waiting = self.held.partitions()
                     old = self._backlog is Backlog.OLD
-                    taken = await self._write(lambda partition: partition not in waiting, in_turn=old)
+                    taken = await self._write(
+                        lambda partition: partition not in waiting, in_turn=old and bool(waiting)
+                    )
                 await self._save(taken)
                 if self.held.error is None:
                     release(acks)
@@ -254,9 +264,8 @@ class Flushes(Generic[T]):
     async def _write(self, durable: Durable, *, in_turn: bool = False) -> T:
         self.held.check()  # after a failed flush, changes that it took are lost: write nothing after them
         began = self._clock.monotonic()
+        # In turns, the other partitions are shown later: in their own turns, or sooner when a change was new.
         self._fresh = self._in_turn = in_turn
-        if in_turn:  # the other partitions: in their own turns, or when no batch comes any more
-            self._online_due = began + self._durable_s
         taken = await self._show(durable)
         ended = self._clock.monotonic()
         self._rested = ended + REST * (ended - began)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -139,6 +139,18 @@ class RowSet:
         if self._any:
             self._flags[:] = False
             self._any = False
+
+
+def rows_once(mentioned: Sequence[Rows], capacity: int) -> Rows:
+    """Return every row mentioned, int64 ``(n,)``, ascending; ``capacity`` is larger than each of them."""
+    if not mentioned:
+        return np.zeros(0, np.int64)
+    rows = np.concatenate(mentioned)
+    if len(rows) < capacity // 16:
+        return np.unique(rows)
+    flags = np.zeros(capacity, bool)  # of many rows faster than sorting them
+    flags[rows] = True
+    return np.flatnonzero(flags)
 
 
 def record_crc(key: bytes | None, value: bytes | None) -> int:

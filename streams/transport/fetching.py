@@ -9,6 +9,7 @@ The answers are aiokafka's; in workers, a loop of our own finds the records in t
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -60,11 +61,12 @@ def take_records(result: Any, max_records: int) -> Sequence[Any]:
         return []
     part = result._partition_records
     gathering = getattr(part._records, "gathering", PlainGathering)(result.__dict__.pop("_parsed", ()))
+    is_whole = getattr(part._records, "is_whole", methodcaller("validate_crc"))
     position = part.next_fetch_offset
     while gathering.count < max_records and gathering.bytes < MAX_LIST_BYTES and part._records.has_next():
         batch = part._records.next_batch()
         absent = max(0, batch.base_offset - max(position, result.__dict__.get("_parsed_to", 0)))
-        if part._check_crcs and not batch.validate_crc():
+        if part._check_crcs and not is_whole(batch):
             raise CorruptRecordException(f"Invalid CRC - {result._topic_partition}")
         if not _is_left_out(part, batch):
             absent += batch.next_offset - batch.base_offset - gathering.add(batch, position)
@@ -89,14 +91,14 @@ def _is_left_out(part: Any, batch: Any) -> bool:
     Batches come in order: an abort marker ends the aborted transaction of its producer. As aiokafka's
     ``PartitionRecords``, which goes through records one by one.
     """
-    if part._isolation_level != READ_COMMITTED or batch.producer_id is None:
+    if part._isolation_level != READ_COMMITTED or not batch.is_transactional:
         return bool(batch.is_control_batch)
     part._consume_aborted_up_to(batch.base_offset)
     if batch.is_control_batch:
         if part._contains_abort_marker(batch):
             part._aborted_producers.discard(batch.producer_id)
         return True
-    return bool(batch.is_transactional and batch.producer_id in part._aborted_producers)
+    return bool(batch.producer_id in part._aborted_producers)
 
 
 def drain(

@@ -21,12 +21,14 @@ from aiokafka import codec
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
 
+from .crc32c import crc32c
 from .plain_gathering import PlainGathering
 from .record_fields import OFFSET, find_records
 from .record_list import RecordList
 
-#: Bytes of the header of a record batch; where its size, its format and its number of records are.
-HEADER, _SIZE, _MAGIC, _COUNT = 61, 8, 16, 57
+#: Bytes of the header of a record batch; where its size, its format, its checksum (of all bytes after it) and
+#: its number of records are.
+HEADER, _SIZE, _MAGIC, _CRC, _COUNT = 61, 8, 16, 17, 57
 #: Bytes before those that the size of a batch counts.
 _OVERHEAD = 12
 #: A body that says it is larger is decompressed step by step: its header may be wrong.
@@ -91,6 +93,13 @@ class RawRecords(MemoryRecords):  # type: ignore[misc]
             (size,) = struct.unpack_from(">i", self._raw, self._start + _SIZE)
             self._end = self._start + _OVERHEAD + size
         return batch
+
+    def is_whole(self, batch: Any) -> bool:
+        """Return whether the checksum of the batch just returned is right."""
+        if self._end - self._start <= HEADER or self._raw[self._start + _MAGIC] != 2:
+            return bool(batch.validate_crc())
+        (crc,) = struct.unpack_from(">I", self._raw, self._start + _CRC)
+        return int(crc) == crc32c(memoryview(self._raw)[self._start + _CRC + 4 : self._end])
 
     def body(self, batch: Any) -> tuple[Any, int] | None:
         """Return the decompressed records of the batch just returned, and how many there should be.

@@ -60,16 +60,39 @@ async def test_catching_up_brings_the_online_interval_back() -> None:
 async def test_old_records_are_shown_only_together_with_their_changelog_records() -> None:
     log = Log()
     flushes = log.flushes(0.01, 0.8)
-    for n in range(350):
+    for n in range(700):
         await flushes.hold(log.ack(n), n % 4, Backlog.OLD)
         await log.clock.advance(0.01)
     assert log.shown == len(log.taken), "no online flush"
-    assert log.shown >= 12, "each of four partitions in its turn"
+    assert 12 <= log.shown <= 18, "each of four partitions in its turn, every 1.6 s"
     assert set(map(len, log.due)) == {1}, "and only this one"
-    await flushes.hold(log.ack(350), 0)
+    await flushes.hold(log.ack(700), 0)
     shown = log.shown
-    assert await log.until(lambda: log.shown > shown) <= 3.55
+    assert await log.until(lambda: log.shown > shown) <= 7.05
     assert log.due[-1] == [0, 1, 2, 3], "what follows is new"
+
+
+async def test_after_old_records_durable_flushes_are_as_frequent_as_before() -> None:
+    log = Log()
+    flushes = log.flushes(0.01, 0.8)
+    await flushes.hold(log.ack(0), 1, Backlog.OLD)
+    await log.clock.advance(0.1)
+    await flushes.hold(log.ack(1), 1)
+    assert await log.until(lambda: log.shown) <= 0.13, "at once, for readers"
+    assert await log.until(lambda: log.acked == [0, 1]) <= 0.91
+    await flushes.hold(log.ack(2), 1)
+    assert await log.until(lambda: len(log.acked) == 3) <= 1.85
+
+
+async def test_a_new_record_among_old_ones_is_shown_at_once_although_a_turn_comes_before() -> None:
+    log = Log()
+    flushes = log.flushes(0.4, 0.8)
+    await flushes.hold(log.ack(0), 0, Backlog.OLD)
+    await log.clock.advance(1.3)
+    await flushes.hold(log.ack(1), 1)
+    await flushes.hold(log.ack(2), 2, Backlog.OLD)
+    assert await log.until(lambda: log.shown) <= 1.65
+    assert await log.until(lambda: log.due[-1] == [0, 1, 2, 3]) <= 1.75, "0.4 s after the new one"
 
 
 async def test_all_of_the_old_records_are_shown_when_no_batch_follows() -> None:

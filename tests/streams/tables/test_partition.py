@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from state_rows import ROW, Record, contents, keys, put
 
+from headrace.streams.tables.changes import rows_once
 from headrace.streams.tables.packed_rows import pack_rows
 from headrace.streams.tables.partition import StatePartition, key_bytes, larger_mark, record_crc
 from headrace.streams.tables.rows import RowTable
@@ -32,6 +33,14 @@ def log(*entries: tuple[bytes | int, bytes | None], start: int = 0) -> list[Reco
 
 def feed(part: StatePartition, records: list[Record]) -> None:
     part.apply(records, records[-1].offset + 1)
+
+
+@pytest.mark.parametrize("capacity", [10, 10_000])
+def test_few_and_many_rows_are_told_once_and_in_order(capacity: int) -> None:
+    assert rows_once([], capacity).tolist() == []
+    mentioned = [np.array([7, 2], np.int64), np.array([], np.int64), np.array([9, 2], np.int64)]
+    assert rows_once(mentioned, capacity).tolist() == [2, 7, 9]
+    assert rows_once(mentioned, capacity).dtype == np.int64
 
 
 def test_take_returns_what_was_touched_once_and_in_order():
