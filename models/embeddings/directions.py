@@ -24,7 +24,7 @@ KIND = {name: code for code, name in enumerate(KINDS)}
 #: By kind, the factor of a feature's direction while nothing was learnt about it. 0: it says nothing yet.
 UNSEEN = np.array([1.0, 0.7, 0.6, 0.3, 0.0, 0.0, 0.0, 0.0], np.float32)
 #: By kind, the factor of the direction that learning starts from.
-START = np.array([1.0, 0.7, 0.6, 0.3, 0.1, 0.3, 0.1, 0.1], np.float32)
+START = np.array([1.0, 0.7, 0.6, 0.3, 0.1, 0.3, 0.3, 0.3], np.float32)
 
 _CACHED = 200_000
 _ODD = 0x9E3779B97F4A7C15

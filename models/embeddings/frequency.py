@@ -41,7 +41,7 @@ class ClickGaps:
         No gap is taken to be longer, clicks: a key that was seen once is not infinitely rare.
     """
 
-    def __init__(self, bits: int = 18, hashes: int = 2, rate: float = 0.05, longest: int = 100_000, seed: int = 7):
+    def __init__(self, bits: int = 18, hashes: int = 2, rate: float = 0.1, longest: int = 100_000, seed: int = 7):
         self.bits, self.rate, self.longest = bits, rate, longest
         self._factors = _factors(seed, hashes)
         self.last = np.zeros((hashes, 1 << bits), np.int64)

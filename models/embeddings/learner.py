@@ -36,7 +36,7 @@ class Plan:
     """
 
     batch: int = 256
-    rate: float = 0.05
+    rate: float = 0.02
     weight_rate: float = 0.01
     temperature: float = 0.1
     sightings: int = 2
