@@ -1,10 +1,10 @@
-"""Quality and cost of the two towers: next-click recall, microseconds for each click learnt and item embedded.
+"""Quality and cost of the two towers: next-click recall, cost of a click learnt and an item embedded.
 
     python bench/bench_towers.py --globo CLICKS.csv.gz --movies FOLDER [--clicks N]   # prints one JSON object
 
-Prequential: blocks of 256 clicks are predicted, then learnt, in the order of time. A prediction ranks all items
-clicked before the block, without those that the user clicked before (Globo: in the same session). Recall@k is
-the share of predictions whose item is among the first k; an item that was never clicked before is a miss.
+Prequential: blocks of 256 clicks are predicted, then learnt, in the order of time. A prediction ranks all
+items clicked before the block, without those that the user clicked before (Globo: in the same session).
+Recall@k is the share of predictions whose item is among the first k; a new item is a miss.
 Globo has no content: vectors come from ids alone. Predicted are the clicks that are not the first of their
 session. MovieLens has genres (tags) and titles. ``popular``: clicks of the last hour; all ratings so far.
 """
@@ -28,7 +28,7 @@ from headrace.models.embeddings.features import Users
 from headrace.models.embeddings.item_content import ItemContent
 from headrace.models.embeddings.learner import Learner, Plan
 from headrace.models.embeddings.towers import PLACES, Towers
-from headrace.streams.messages.ids import hash64, hash_many
+from headrace.streams.messages.ids import hash_many
 from headrace.streams.messages.schemas import Item
 
 BLOCK = 256
@@ -63,7 +63,9 @@ class LogBuilder:
         self.history: dict[str, list[int]] = {}
         self.rows: list[tuple[Any, ...]] = []
 
-    def add(self, user: str, item: str, ts: int, country: str, device: str, session: str, in_session: bool) -> None:
+    def add(
+        self, user: str, item: str, ts: int, country: str, device: str, session: str, in_session: bool
+    ) -> None:
         number = self.numbers.setdefault(item, len(self.numbers))
         history = self.history.setdefault(user, [])
         before = self.history.setdefault(session, []) if session != user else history

@@ -1,7 +1,7 @@
 """The towers as bytes: a JSON head, then plain arrays. Never pickle.
 
-Two forms: what serving needs (``encode``; embeddings in float16), and all that a learner needs to go on exactly
-where it was (``save``). Equal contents give equal bytes.
+Two forms: what serving needs (``encode``; embeddings in float16), and all that a learner needs to go on as if
+it had never stopped (``save``). Equal contents give equal bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from headrace.models.embeddings.directions import DIM, KINDS
 from headrace.models.embeddings.features import ItemFeatures
 from headrace.models.embeddings.learner import Learner, Plan
-from headrace.models.embeddings.towers import N_WEIGHTS, Towers
+from headrace.models.embeddings.towers import MAX_ROWS, N_WEIGHTS, Towers
 from headrace.models.learning.artefact import MAX_BODY
 from headrace.streams.errors import ArtefactError
 
@@ -87,7 +87,9 @@ def save(learner: Learner) -> bytes:
     return _pack(arrays | _memory(learner), numbers)
 
 
-def restore(body: bytes, features: ItemFeatures, plan: Plan | None = None, max_rows: int = 1_000_000) -> Learner:
+def restore(
+    body: bytes, features: ItemFeatures, plan: Plan | None = None, max_rows: int = MAX_ROWS
+) -> Learner:
     """Return the learner that was saved. It goes on as if it had never stopped.
 
     Raises
@@ -143,7 +145,8 @@ def _towers(
     arrays: dict[str, Array], layout: dict[str, tuple[str, tuple[int, ...]]], version: str, max_rows: int = 0
 ) -> Towers:
     n = len(arrays.get("keys", ()))
-    expected = {name: (kind, tuple(n if s < 0 else s for s in shape)) for name, (kind, shape) in layout.items()}
+    sized = {name: tuple(n if s < 0 else s for s in shape) for name, (_, shape) in layout.items()}
+    expected = {name: (kind, sized[name]) for name, (kind, _) in layout.items()}
     got = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
     if got != expected:
         raise ArtefactError(f"the towers' artefact has the arrays {got}, this code reads {expected}")
@@ -163,11 +166,17 @@ def _towers(
 def _pack(arrays: dict[str, Array], numbers: dict[str, float]) -> bytes:
     described = {name: (array.dtype.str, list(array.shape)) for name, array in arrays.items()}
     head = msgspec.json.encode(_Head(FORMAT, DIM, list(KINDS), described, numbers))
-    size = len(_MAGIC) + 4 + len(head) + sum(array.nbytes for array in arrays.values())
+    head += b" " * _gap(len(_MAGIC) + 4 + len(head))
+    size = len(_MAGIC) + 4 + len(head) + sum(a.nbytes + _gap(a.nbytes) for a in arrays.values())
     if size > MAX_BODY:
         raise ArtefactError(f"the towers take {size} bytes, more than {MAX_BODY}: keep fewer rows")
-    parts = [_MAGIC, len(head).to_bytes(4, "little"), head]
-    return b"".join(parts + [array.tobytes() for array in arrays.values()])
+    padded = [array.tobytes() + bytes(_gap(array.nbytes)) for array in arrays.values()]
+    return b"".join([_MAGIC, len(head).to_bytes(4, "little"), head, *padded])
+
+
+def _gap(size: int) -> int:
+    """Return the bytes up to the next multiple of 8, where every array begins."""
+    return -size % 8
 
 
 def _unpack(body: bytes) -> tuple[dict[str, Array], dict[str, float]]:
@@ -202,4 +211,5 @@ def _head(body: bytes) -> tuple[_Head, int]:
 def _size(name: str, kind: str, shape: list[int]) -> int:
     if kind not in ("<u8", "<i8", "<u4", "|u1", "<f2", "<f4") or len(shape) > 2 or min(shape, default=0) < 0:
         raise ArtefactError(f"the towers' artefact has an array {name} of {kind} {shape}")
-    return math.prod(shape) * int(kind[2:])
+    size = math.prod(shape) * int(kind[2:])
+    return size + _gap(size)

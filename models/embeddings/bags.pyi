@@ -1,8 +1,8 @@
 """Weighted sums of rows of a matrix, in groups (bags), and their gradients, compiled.
 
 Bag ``i`` has the members ``bounds[i]`` to ``bounds[i + 1]``: row numbers of a matrix, each with a weight.
-Arrays are C-contiguous; those of floats are all float32 or all float64. ``ValueError`` when shapes do not fit,
-or a member is not a row.
+Arrays are C-contiguous; those of floats are all float32 or all float64. All functions raise ``ValueError``
+when shapes do not fit, or a member is not a row.
 """
 
 from typing import TypeVar

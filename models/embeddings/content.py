@@ -13,6 +13,7 @@ from functools import lru_cache
 from math import log2
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.embeddings.directions import DIM, DIRECTIONS, F32, KIND, U8, U64, UNSEEN
 from headrace.streams.messages.ids import hash64, hash_many
@@ -98,7 +99,8 @@ def _duration(duration_ms: int) -> str:
 
 
 @lru_cache(maxsize=8)
-def _projection(length: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _projection(length: int) -> npt.NDArray[np.float64]:
     """Return the Gaussian matrix ``(length, DIM)`` that keeps the length of a vector, on average."""
     rng = np.random.Generator(np.random.Philox(key=_SEED + length))
-    return rng.standard_normal((length, DIM)) / np.sqrt(DIM)
+    out: npt.NDArray[np.float64] = rng.standard_normal((length, DIM)) / np.sqrt(DIM)
+    return out

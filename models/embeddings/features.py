@@ -24,8 +24,8 @@ class Features:
     keys, kinds
         Feature keys, uint64, and their kinds (``KINDS``), uint8, ``(bounds[-1],)``.
     own_at, own
-        The items with a vector of their publisher, int64 ``(m,)``, and these vectors (``own_vector``), float32
-        ``(m, DIM)``.
+        The items with a vector of their publisher, int64 ``(m,)``, and these vectors (``own_vector``),
+        float32 ``(m, DIM)``.
     """
 
     bounds: I64

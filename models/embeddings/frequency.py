@@ -12,7 +12,7 @@ I64 = npt.NDArray[np.int64]
 
 
 def _factors(seed: int, hashes: int) -> U64:
-    return np.random.default_rng(seed).integers(0, 2**63, hashes, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    return np.random.default_rng(seed).integers(0, 2**63, hashes, np.uint64) * np.uint64(2) + np.uint64(1)
 
 
 def _slots(keys: U64, factor: np.uint64, bits: int) -> I64:
@@ -24,9 +24,9 @@ def _slots(keys: U64, factor: np.uint64, bits: int) -> I64:
 class ClickGaps:
     """The mean gap between sightings of a key, in clicks: one over its share of the clicks.
 
-    The streaming estimate of Yi et al. (RecSys 2019, "Sampling-bias-corrected neural modeling for large corpus
-    item recommendations", algorithm 2): each slot of a hashed array holds the last sighting and a moving mean
-    of the gaps. Keys that share a slot make the gap too small, so the largest of several arrays counts.
+    The streaming estimate of Yi et al. (RecSys 2019, "Sampling-bias-corrected neural modeling for large
+    corpus item recommendations"): each slot of a hashed array holds the last sighting and a moving mean of
+    the gaps. Keys that share a slot make the gap too small, so the largest of several arrays counts.
 
     Parameters
     ----------
@@ -41,7 +41,9 @@ class ClickGaps:
         No gap is taken to be longer, clicks: a key that was seen once is not infinitely rare.
     """
 
-    def __init__(self, bits: int = 18, hashes: int = 2, rate: float = 0.1, longest: int = 100_000, seed: int = 7):
+    def __init__(
+        self, bits: int = 18, hashes: int = 2, rate: float = 0.1, longest: int = 100_000, seed: int = 7
+    ) -> None:
         self.bits, self.rate, self.longest = bits, rate, longest
         self._factors = _factors(seed, hashes)
         self.last = np.zeros((hashes, 1 << bits), np.int64)
@@ -58,15 +60,13 @@ class ClickGaps:
             run = np.arange(len(slots))
             new = np.ones(len(slots), bool)
             new[1:] = slots[order][1:] != slots[order][:-1]
-            run -= np.maximum.accumulate(np.where(new, run, 0))  # how many of the slot came before, in the batch
+            run -= np.maximum.accumulate(np.where(new, run, 0))  # how many of its slot came before
             for turn in range(int(run.max(initial=-1)) + 1):  # in every turn, each slot occurs once
                 at = order[run == turn]
                 self._update(last, gap, seen, slots[at], times[at])
         self.clicks += len(keys)
 
-    def _update(
-        self, last: I64, gap: F32, seen: npt.NDArray[np.uint32], slots: I64, times: I64
-    ) -> None:
+    def _update(self, last: I64, gap: F32, seen: npt.NDArray[np.uint32], slots: I64, times: I64) -> None:
         before = seen[slots]
         rate = np.maximum(np.float32(self.rate), 1 / np.maximum(before, 1)).astype(np.float32)
         old = gap[slots]
@@ -106,12 +106,12 @@ class Sightings:
         self.added = 0
 
     def add(self, keys: U64, times: I64) -> I64:
-        """Count ``times`` sightings of each of the different ``keys``; return its count now, int64 ``(n,)``."""
+        """Count ``times`` sightings of different ``keys``; return how often each was seen, int64 ``(n,)``."""
         slots = [_slots(keys, factor, self.bits) for factor in self._factors]
         least = np.full(len(keys), 255, np.int64)
         for at, counts in zip(slots, self.counts, strict=True):
             np.minimum(least, counts[at], out=least)
-        now = np.minimum(least + times, 255)
+        now: I64 = np.minimum(least + times, 255)
         for at, counts in zip(slots, self.counts, strict=True):
             np.maximum.at(counts, at, now.astype(np.uint8))
         self.added += int(times.sum())

@@ -1,7 +1,7 @@
 """Several vectors for a user with several interests.
 
-In the spirit of PinnerSage (Pal et al., KDD 2020): the items clicked last are put into groups of similar ones,
-and each group gives a vector to search around. The mean of clicks on sport and on cooking is near neither.
+In the spirit of PinnerSage (Pal et al., KDD 2020): the items clicked last are put into groups of similar
+ones, and each group gives a vector to search around. The mean of sport and cooking is near neither.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from headrace.models.embeddings.directions import DIM, F32
 from headrace.models.embeddings.features import I64, ItemFeatures, Users
@@ -17,7 +16,7 @@ from headrace.models.embeddings.towers import PLACES, Towers, scaled
 
 #: Largest number of interests of a user.
 MOST = 4
-#: An item belongs to a group when its inner product with the group's mean, scaled to length 1, is at least this.
+#: An item is put into a group when its inner product with the group's mean (of length 1) is at least this.
 LIKE = 0.4
 
 
@@ -75,13 +74,13 @@ def interests(
 def _groups(recent: F32, weights: F32, most: int, like: float) -> I64:
     """Return the group of each item, int64 ``(n, places)``, -1 where there is none.
 
-    The newest item begins the first group. Each next one goes to the nearest group that it is like, else begins
-    another; when there are ``most``, it goes to the nearest.
+    The newest item begins the first group. Each next one goes to the nearest group that it is like, else it
+    begins another; when there are ``most``, it goes to the nearest.
     """
     n, places = recent.shape[:2]
     sums, count = np.zeros((n, most, DIM), np.float32), np.zeros(n, np.int64)
     out, each = np.full((n, places), -1, np.int64), np.arange(n)
-    known: npt.NDArray[np.bool_] = recent.any(2)
+    known = np.asarray(recent.any(2))
     for place in range(places):
         vectors = recent[:, place]
         means = scaled(sums.reshape(-1, DIM))[0].reshape(sums.shape)

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.embeddings.directions import F32, KIND, U64
 from headrace.models.embeddings.features import I64, ItemFeatures, Users
 from headrace.models.embeddings.frequency import ClickGaps, Sightings
 from headrace.models.embeddings.loss import Batch, Gradients, loss_and_gradients
-from headrace.models.embeddings.towers import N_WEIGHTS, PLACES, Bags, Embedded, Towers, user_features, with_ids
+from headrace.models.embeddings.towers import (
+    N_WEIGHTS,
+    PLACES,
+    Bags,
+    Embedded,
+    Towers,
+    user_features,
+    with_ids,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ class Learner:
             self._step(*waiting)
 
     def expire(self, before_ms: int) -> int:
-        """Forget what was learnt of features that were not seen since; return of how many."""
+        """Forget what was learnt about features that were not seen since; return how many they are."""
         return self.towers.table.expire(before_ms)
 
     def _step(self, users: Users, clicked: U64, ts: I64) -> None:
@@ -157,7 +166,7 @@ class Learner:
         new = new[counts >= self.plan.sightings]
         table.add(found.keys[new], found.kinds[new], now)
 
-    def _left_out(self, clicked: I64, who: I64, recent: I64, items: int) -> np.ndarray:
+    def _left_out(self, clicked: I64, who: I64, recent: I64, items: int) -> npt.NDArray[np.bool_]:
         n = len(clicked)
         known = np.zeros((n, items), bool)
         known[np.arange(n), clicked] = True
@@ -180,7 +189,8 @@ class Learner:
 
 
 def _adagrad(squares: F32, grads: F32, rate: float) -> F32:
-    squares += grads * grads
+    """Add the squares of gradients to ``squares``, in place; return the step."""
+    np.add(squares, grads * grads, out=squares)
     out: F32 = np.float32(rate) * grads / np.sqrt(np.maximum(squares, np.float32(1e-20)))
     return out
 

@@ -1,8 +1,8 @@
 """The loss of a batch of clicks, and its gradients. Pure: arrays in, arrays out; float32 or float64.
 
-In-batch sampled softmax: the item each user clicked, among all items clicked in the batch. Popular items are in
-more batches, so the logarithm of an item's share of the clicks is subtracted from its score (the log-Q
-correction; Bengio and Senécal 2008; Yi et al. 2019): the expected gradient is then that of the softmax over all
+In-batch sampled softmax: the item each user clicked, among all items clicked in the batch. Popular items are
+in more batches, so the logarithm of an item's share of the clicks is subtracted from its score (the log-Q
+correction; Bengio and Senécal 2008; Yi et al. 2019): the loss is then close to that of the softmax over all
 items.
 """
 
@@ -37,8 +37,8 @@ class Batch:
     clicked
         The item each user clicked, int64 ``(n,)``.
     left_out
-        Which of the clicked items are not compared with a user's own, bool ``(n, n)``: the same item, clicked by
-        another user (an accidental hit), and what the user clicked before.
+        Which of the clicked items are not compared with a user's own, bool ``(n, n)``: the same item, clicked
+        by another user (an accidental hit), and what the user clicked before.
     log_share
         Of each clicked item, the logarithm of its share of all clicks, ``(n,)``.
     temperature
@@ -57,7 +57,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Gradients:
-    """The mean loss, and its gradients by embedding ``(f, DIM)``, weight ``(N_WEIGHTS + 1,)`` and ``own_map``."""
+    """The mean loss; its gradients by embeddings ``(f, DIM)``, weights ``(N_WEIGHTS + 1,)``, ``own_map``."""
 
     loss: float
     embeddings: Floats

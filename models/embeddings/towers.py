@@ -1,8 +1,8 @@
 """The two towers: vectors of items and users in one space, each a sum of the embeddings of features.
 
-An item is the sum of its id, its content features and its publisher's vector, scaled to length 1. A user is the
-weighted sum of the vectors of the items clicked last, of preferred categories and followed creators (with the
-embeddings that items have for them), of country and device, scaled to length 1. Users have no id of their own.
+An item is the sum of its id, its content features and its publisher's vector, scaled to length 1. A user is
+the weighted sum of the vectors of the items clicked last, of preferred categories and followed creators (with
+the embeddings that items have for them), of country and device, scaled to length 1. A user's id is not used.
 Before anything is learnt, items have the vectors of ``headrace.models.embeddings.content``.
 """
 
@@ -19,9 +19,11 @@ from headrace.models.embeddings.features import I64, Features, ItemFeatures, Use
 from headrace.models.embeddings.table import EmbeddingTable
 from headrace.streams.tables.key_index import KeyIndex
 
+#: Default for the largest number of learnt embeddings.
+MAX_ROWS = 1_000_000
 #: So many of the items clicked last count.
 PLACES = 20
-#: The learnt weights: of the items clicked last, the newest first; of preferred categories; of followed creators.
+#: Learnt weights: of the items clicked last, the newest first; of preferred categories, followed creators.
 PREFERRED, FOLLOWED = PLACES, PLACES + 1
 N_WEIGHTS = PLACES + 2
 #: The weight of country and device, which is not learnt: their embeddings are theirs alone.
@@ -119,7 +121,7 @@ class Towers:
         Empty before the model was encoded.
     """
 
-    def __init__(self, max_rows: int = 1_000_000) -> None:
+    def __init__(self, max_rows: int = MAX_ROWS) -> None:
         self.table = EmbeddingTable(max_rows)
         self.weights = first_weights()
         self.own_map: F32 = np.eye(DIM, dtype=np.float32) * OWN_WEIGHT
@@ -142,7 +144,8 @@ class Towers:
         Parameters
         ----------
         recent
-            The vectors of ``users.recent``, of this version, float32 ``(n, places, DIM)``; zeros where unknown.
+            The vectors of ``users.recent``, of this version, float32 ``(n, places, DIM)``; zeros where
+            unknown.
         """
         weights = self.weights[: recent.shape[1]]
         clicked: F32 = np.einsum("p,npd->nd", weights, recent[:, :PLACES])
