@@ -19,7 +19,9 @@ def test_the_estimate_converges_to_the_true_share() -> None:
         if turn >= 100:
             estimates.append(np.exp(-gaps.log_share(keys(*range(1, 55)))))
     mean_gap = np.mean(estimates, axis=0)
-    np.testing.assert_allclose(mean_gap, 1 / shares, rtol=0.05)
+    clicks = 256 * 500 * shares
+    assert (np.abs(mean_gap * shares - 1) < 4 / np.sqrt(clicks)).all()  # four standard errors of the clicks
+    assert abs(float(mean_gap[4:].mean()) * shares[4] - 1) < 0.02
 
 
 def test_it_follows_a_share_that_changes() -> None:
