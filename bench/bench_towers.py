@@ -1,6 +1,8 @@
 """Quality and cost of the two towers: next-click recall, cost of a click learnt and an item embedded.
 
-    python bench/bench_towers.py --globo CLICKS.csv.gz --movies FOLDER [--clicks N]   # prints one JSON object
+    python bench/bench_towers.py --globo CLICKS.csv.gz --movies FOLDER [--clicks N] [--embedding]
+
+It prints one JSON object.
 
 Prequential: blocks of 256 clicks are predicted, then learnt, in the order of time. A prediction ranks all
 items clicked before the block, without those that the user clicked before (Globo: in the same session).
@@ -27,7 +29,7 @@ import numpy as np
 from headrace.models.embeddings.features import Users
 from headrace.models.embeddings.item_content import ItemContent
 from headrace.models.embeddings.learner import Learner, Plan
-from headrace.models.embeddings.towers import PLACES, Towers
+from headrace.models.embeddings.towers import PLACES, Embedded, Towers, with_ids
 from headrace.streams.messages.ids import hash_many
 from headrace.streams.messages.schemas import Item
 
@@ -220,18 +222,44 @@ def popular(log: Log) -> dict[str, float]:
     return recall(log, score, learn)
 
 
+def embedding(items: int = 50_000, batch: int = 4096) -> dict[str, float]:
+    """Return the cost of an item of a catalogue, with about 11 features: version 0, and with all learnt."""
+    rng, content = np.random.default_rng(1), ItemContent()
+    words = (rng.zipf(1.2, (items, 6)) % 300_000).astype(str)
+    for n, title in enumerate(words.tolist()):
+        tags, creator = [f"t{t}" for t in rng.zipf(1.3, 3) % 50_000], f"by {rng.integers(items // 5)}"
+        title = " ".join("word" + word for word in title)
+        content.put(Item(f"i{n}", 10**12, title, f"c{n % 40}", tags, creator, duration_ms=1000 * (n % 5000)))
+    towers, keys, out = Towers(), hash_many([f"i{n}" for n in range(items)]), {}
+    order = rng.permutation(items)
+    for name in ("version_0_first_time", "version_0", "learnt"):
+        if name == "learnt":
+            found = content.features_of(keys)
+            all_keys, all_kinds, _ = with_ids(keys, found)
+            different = Embedded.of(all_keys, all_kinds)
+            towers.table.add(different.keys, different.kinds, 1)
+        began = time.process_time()
+        for start in range(0, items, batch):
+            towers.item_vectors(keys[order[start : start + batch]], content)
+        out[name] = round(1e6 * (time.process_time() - began) / items, 2)
+    return {"items": items, "rows": len(towers.table)} | {f"{k}_us_per_item": v for k, v in out.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--globo", type=Path)
     parser.add_argument("--movies", type=Path)
     parser.add_argument("--clicks", type=int, default=120_000)
     parser.add_argument("--plan", type=json.loads, default={}, help="other values of Plan, as JSON")
+    parser.add_argument("--embedding", action="store_true", help="cost of the items of a made-up catalogue")
     parser.add_argument("--only", default="", help="only these methods, with commas between them")
     args = parser.parse_args()
     plan = replace(Plan(), **args.plan)
     logs = [globo(args.globo, args.clicks)] if args.globo else []
     logs += [movies(args.movies, args.clicks)] if args.movies else []
     out: dict[str, Any] = {"plan": asdict(plan)}
+    if args.embedding:
+        out["embedding"] = embedding()
     for log in logs:
         methods: dict[str, Callable[[], dict[str, float]]] = {
             "popular": lambda log=log: popular(log),

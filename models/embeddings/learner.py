@@ -191,8 +191,7 @@ class Learner:
 def _adagrad(squares: F32, grads: F32, rate: float) -> F32:
     """Add the squares of gradients to ``squares``, in place; return the step."""
     np.add(squares, grads * grads, out=squares)
-    out: F32 = np.float32(rate) * grads / np.sqrt(np.maximum(squares, np.float32(1e-20)))
-    return out
+    return np.asarray(np.float32(rate) * grads / np.sqrt(np.maximum(squares, np.float32(1e-20))), np.float32)
 
 
 def _numbered(keys: U64) -> tuple[I64, U64]:
