@@ -15,7 +15,7 @@ from math import log2
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings.directions import DIM, DIRECTIONS, F32, KIND, U8, U64, UNSEEN
+from headrace.models.embeddings.directions import DIM, F32, KIND, U8, U64, UNSEEN, directions
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Item
 
@@ -52,7 +52,7 @@ def item_vector(item: Item) -> F32:
     """Return the item's unit vector, float32 ``(DIM,)``; zeros for an item without any content."""
     keys, kinds = content_features(item)
     out = np.zeros(DIM, np.float32)
-    for part in DIRECTIONS.of(keys) * UNSEEN[kinds, None]:
+    for part in directions(keys) * UNSEEN[kinds, None]:
         out += part
     own = own_vector(item)
     return unit(out if own is None else out + OWN_WEIGHT * own)
@@ -61,7 +61,7 @@ def item_vector(item: Item) -> F32:
 def category_vector(categories: Sequence[str]) -> F32:
     """Return the unit vector of a user who likes these categories, float32 ``(DIM,)``."""
     out = np.zeros(DIM, np.float32)
-    for direction in DIRECTIONS.of(hash_many([f"category:{category}" for category in categories])):
+    for direction in directions(hash_many([f"category:{category}" for category in categories])):
         out += direction
     return unit(out)
 

@@ -6,12 +6,10 @@ inner products). Its length is about 1. The kind of a feature says how much its 
 
 from __future__ import annotations
 
-from threading import Lock
-
 import numpy as np
 import numpy.typing as npt
 
-from headrace.streams.tables.key_index import KeyIndex
+from headrace.models.embeddings.gaussian import gaussian_rows
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -26,58 +24,14 @@ UNSEEN = np.array([1.0, 0.7, 0.6, 0.3, 0.0, 0.0, 0.0, 0.0], np.float32)
 #: By kind, the factor of the direction that learning starts from.
 START = np.array([1.0, 0.7, 0.6, 0.3, 0.1, 0.3, 0.3, 0.3], np.float32)
 
-_CACHED = 200_000
 _ODD = 0x9E3779B97F4A7C15
 
 
-class Directions:
-    """Directions by feature key; those asked for lately are kept. Threads may share it.
-
-    Parameters
-    ----------
-    room
-        Largest number of directions that are kept; 256 bytes each. When it is full, it starts again.
-    """
-
-    def __init__(self, room: int = _CACHED) -> None:
-        self._room = room
-        self._index = KeyIndex()
-        self._kept = np.empty((0, DIM), np.float32)
-        self._philox = np.random.Philox(key=1)
-        self._draw = np.random.Generator(self._philox).standard_normal
-        self._lock = Lock()
-
-    def of(self, keys: U64) -> F32:
-        """Return the direction of each key, float32 ``(n, DIM)``."""
-        keys = np.ascontiguousarray(keys, np.uint64)
-        with self._lock:
-            if len(self._index) + len(keys) > self._room:
-                self._index = KeyIndex()
-            rows, new = self._index.take(keys)
-            if self._index.used > len(self._kept):
-                grown = np.empty((self._index.used * 5 // 4 + 64, DIM), np.float32)
-                grown[: len(self._kept)] = self._kept
-                self._kept = grown
-            for at, key in zip(rows[new].tolist(), keys[new].tolist(), strict=True):
-                self._fill(self._kept[at], key)
-            return self._kept[rows]
-
-    def _fill(self, out: F32, key: int) -> None:
-        """Draw as a new ``Philox(key=key)`` does: to set the state takes a fifth of the time."""
-        self._philox.state = {
-            "bit_generator": "Philox",
-            "state": {"counter": np.zeros(4, np.uint64), "key": np.array([key, 0], np.uint64)},
-            "buffer": np.zeros(4, np.uint64),
-            "buffer_pos": 4,
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
-        self._draw(DIM, dtype=np.float32, out=out)
-        out /= np.float32(np.sqrt(DIM))
-
-
-#: The directions of this process.
-DIRECTIONS = Directions()
+def directions(keys: U64) -> F32:
+    """Return the direction of each key, float32 ``(n, DIM)``."""
+    out = np.empty((len(keys), DIM), np.float32)
+    gaussian_rows(np.ascontiguousarray(keys, np.uint64), out, float(np.sqrt(DIM)))
+    return out
 
 
 def keys_of(kind: str, ids: U64) -> U64:

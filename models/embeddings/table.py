@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.models.embeddings.directions import DIM, DIRECTIONS, F32, START, U8, U64, UNSEEN
+from headrace.models.embeddings.directions import DIM, F32, START, U8, U64, UNSEEN, directions
 from headrace.models.embeddings.features import I64
 from headrace.streams.tables.rows import RowTable
 
@@ -49,7 +49,7 @@ class EmbeddingTable:
         out[there] = self.rows.data["vector"][rows[there]]
         hashed = np.flatnonzero(~there & (UNSEEN[kinds] > 0) & (keys != 0))
         if len(hashed):
-            out[hashed] = DIRECTIONS.of(keys[hashed]) * UNSEEN[kinds[hashed], None]
+            out[hashed] = directions(keys[hashed]) * UNSEEN[kinds[hashed], None]
         return out
 
     def add(self, keys: U64, kinds: U8, now: int) -> None:
@@ -59,7 +59,7 @@ class EmbeddingTable:
         data = self.rows.data
         data["kind"][rows] = kinds
         data["updated"][rows] = now
-        data["vector"][rows] = DIRECTIONS.of(keys) * START[kinds, None]
+        data["vector"][rows] = directions(keys) * START[kinds, None]
 
     def touch(self, rows: I64, now: int) -> None:
         """Note that the features of these rows were seen."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.models.embeddings.directions import DIM, DIRECTIONS, KIND, START, UNSEEN, Directions, keys_of
+from headrace.models.embeddings.directions import DIM, KIND, START, UNSEEN, directions, keys_of
 from headrace.models.embeddings.table import EmbeddingTable
 
 TAG, ITEM = KIND["tag"], KIND["item"]
@@ -16,23 +16,6 @@ def kinds(n: int, kind: int = TAG) -> np.ndarray:
     return np.full(n, kind, np.uint8)
 
 
-def test_a_direction_is_that_of_a_generator_of_its_own() -> None:
-    keys = np.random.default_rng(1).integers(1, 2**63, 50).astype(np.uint64)
-    for key, direction in zip(keys.tolist(), DIRECTIONS.of(keys), strict=True):
-        rng = np.random.Generator(np.random.Philox(key=key))
-        np.testing.assert_array_equal(
-            direction, rng.standard_normal(DIM, dtype=np.float32) / np.float32(np.sqrt(DIM))
-        )
-
-
-def test_directions_that_were_forgotten_are_the_same_again() -> None:
-    few, keys = Directions(room=4), u64(1, 2, 3, 2, 1)
-    first = few.of(keys).copy()
-    few.of(u64(*range(10, 30)))
-    np.testing.assert_array_equal(few.of(keys), first)
-    np.testing.assert_array_equal(DIRECTIONS.of(keys), first)
-
-
 def test_keys_of_different_kinds_differ_and_nothing_stays_nothing() -> None:
     ids = u64(0, 1, 2, 2**64 - 1)
     items, countries = keys_of("item", ids), keys_of("country", ids)
@@ -42,7 +25,7 @@ def test_keys_of_different_kinds_differ_and_nothing_stays_nothing() -> None:
 
 def test_without_a_row_a_feature_has_its_direction() -> None:
     table, keys = EmbeddingTable(), u64(5, 6)
-    np.testing.assert_array_equal(table.vectors(keys, kinds(2)), DIRECTIONS.of(keys) * UNSEEN[TAG])
+    np.testing.assert_array_equal(table.vectors(keys, kinds(2)), directions(keys) * UNSEEN[TAG])
     assert not table.vectors(keys, kinds(2, ITEM)).any()
     assert not table.vectors(u64(0), kinds(1)).any()
 
@@ -51,7 +34,7 @@ def test_a_row_starts_from_the_direction_and_learns() -> None:
     table, keys = EmbeddingTable(), u64(5, 6)
     table.add(keys, kinds(2), 1)
     start = table.vectors(keys, kinds(2))
-    np.testing.assert_array_equal(start, DIRECTIONS.of(keys) * START[TAG])
+    np.testing.assert_array_equal(start, directions(keys) * START[TAG])
     grads = np.zeros((1, DIM), np.float32)
     grads[0, 0] = 3
     table.descend(table.rows.find(keys[:1]), grads, 0.1)
@@ -70,7 +53,7 @@ def test_rows_that_were_not_seen_expire() -> None:
     table.touch(table.rows.find(u64(2)), 500)  # a late click does not make it older
     assert table.expire(3000) == 1
     assert table.rows.keys().tolist() == [2]
-    np.testing.assert_array_equal(table.vectors(u64(1), kinds(1)), DIRECTIONS.of(u64(1)) * UNSEEN[TAG])
+    np.testing.assert_array_equal(table.vectors(u64(1), kinds(1)), directions(u64(1)) * UNSEEN[TAG])
 
 
 def test_a_full_table_drops_what_was_not_seen_for_longest() -> None:
@@ -89,5 +72,5 @@ def test_a_row_that_is_used_again_starts_anew() -> None:
     table.descend(table.rows.find(u64(1)), np.ones((1, DIM), np.float32), 0.1)
     table.expire(2)
     table.add(u64(1), kinds(1), 5)
-    np.testing.assert_array_equal(table.vectors(u64(1), kinds(1)), DIRECTIONS.of(u64(1)) * START[TAG])
+    np.testing.assert_array_equal(table.vectors(u64(1), kinds(1)), directions(u64(1)) * START[TAG])
     assert table.rows.data["squares"][table.rows.row(1)] == 0

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.models.embeddings import DIM, category_vector, item_vector, unit
-from headrace.models.embeddings.directions import DIRECTIONS, KIND, keys_of
+from headrace.models.embeddings.directions import KIND, directions, keys_of
 from headrace.models.embeddings.item_content import ItemContent
 from headrace.models.embeddings.towers import PLACES, Towers, first_weights, recent_vectors
 from headrace.streams.messages.ids import hash64, hash_many
@@ -54,7 +54,7 @@ def test_a_learnt_id_moves_only_its_item() -> None:
     towers.table.add(keys_of("item", keys[:1]), np.array([KIND["item"]], np.uint8), 1)
     after = towers.item_vectors(keys, content)
     np.testing.assert_array_equal(before[1], after[1])
-    expected = before[0] * np.linalg.norm(0.6 * DIRECTIONS.of(hash_many(["tag:a"]))) + 0.3 * DIRECTIONS.of(
+    expected = before[0] * np.linalg.norm(0.6 * directions(hash_many(["tag:a"]))) + 0.3 * directions(
         keys_of("item", keys[:1])
     )
     np.testing.assert_allclose(after[0], expected[0] / np.linalg.norm(expected), rtol=1e-4, atol=1e-6)
@@ -111,4 +111,4 @@ def test_country_and_device_count_once_they_were_learnt() -> None:
     towers.table.add(unknown, np.array([KIND["country"]], np.uint8), 1)
     vectors = towers.user_vectors(users, recent, content)
     assert not vectors[0].any()
-    np.testing.assert_allclose(vectors[1], unit(DIRECTIONS.of(unknown)[0]), rtol=1e-5)
+    np.testing.assert_allclose(vectors[1], unit(directions(unknown)[0]), rtol=1e-5)
