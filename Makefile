@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-towers lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -22,6 +22,8 @@ LIMIT ?=
 RUNS ?=
 # make bench-training: how many examples.
 ROWS ?=
+# make bench-towers: CLICKS and LIMIT as above, and a folder with MovieLens 100K as RecBole packs it.
+MOVIES ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
 EVENTS ?=
@@ -89,6 +91,10 @@ bench-evictions: $(READY) ## Cost of an event while half of the users of every b
 
 bench-training: $(READY) ## Memory and time of a training on a large Parquet log (ROWS=2000000)
 	@$(BIN)/python bench/bench_training.py $(if $(ROWS),--rows $(ROWS))
+
+bench-towers: $(READY) ## Recall of the two towers, cost of a click learnt and an item embedded (CLICKS=Globo file, MOVIES=folder, LIMIT=n)
+	@$(BIN)/python bench/bench_towers.py $(if $(CLICKS),--globo "$(CLICKS)") $(if $(MOVIES),--movies "$(MOVIES)") \
+	    $(if $(LIMIT),--clicks $(LIMIT))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

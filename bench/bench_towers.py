@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from headrace.models.embeddings.features import Users
+from headrace.models.embeddings.interests import Interests, interests
 from headrace.models.embeddings.item_content import ItemContent
 from headrace.models.embeddings.learner import Learner, Plan
 from headrace.models.embeddings.towers import PLACES, Embedded, Towers, with_ids
@@ -163,10 +164,13 @@ def _ranks(log: Log, at: np.ndarray, known: int, users: np.ndarray, items: np.nd
 
 
 class TowerRun:
-    """The towers, scoring and learning a log."""
+    """The towers, scoring and learning a log.
 
-    def __init__(self, log: Log, plan: Plan | None) -> None:
-        self.log, self.towers = log, Towers()
+    With ``several``, an item's score is that of the interest of the user that is nearest to it.
+    """
+
+    def __init__(self, log: Log, plan: Plan | None, several: bool = False) -> None:
+        self.log, self.towers, self.several = log, Towers(), several
         self.learner = Learner(self.towers, log.content, plan) if plan else None
         self.learn_s = self.embed_s = 0.0
         self.embedded = 0
@@ -185,7 +189,18 @@ class TowerRun:
             for place, number in enumerate(numbers):
                 if number >= 0:
                     row[place] = items[number]
+        if self.several:
+            found = interests(self.towers, users, recent, log.content)
+            return self._best(found, items), np.zeros((known, 0))
         return self.towers.user_vectors(users, recent, log.content), items
+
+    def _best(self, found: Interests, items: np.ndarray) -> np.ndarray:
+        """Return the scores of all items, float32 ``(users, items)``."""
+        best = found.vectors[:, 0] @ items.T
+        for other in range(1, found.vectors.shape[1]):
+            scores = found.vectors[:, other] @ items.T
+            np.maximum(best, scores, out=best, where=found.shares[:, other, None] > 0)
+        return best
 
     def learn(self, start: int, end: int) -> None:
         if self.learner:
@@ -265,6 +280,7 @@ def main() -> None:
             "popular": lambda log=log: popular(log),
             "version_0": lambda log=log: TowerRun(log, None).figures(),
             "learnt": lambda log=log: TowerRun(log, plan).figures(),
+            "learnt_several_interests": lambda log=log: TowerRun(log, plan, several=True).figures(),
             "learnt_without_log_q": lambda log=log: TowerRun(log, replace(plan, log_q=False)).figures(),
         }
         wanted = args.only.split(",") if args.only else list(methods)
