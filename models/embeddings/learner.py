@@ -158,7 +158,7 @@ class Learner:
         times_clicked = np.bincount(clicked, minlength=len(bounds) - 1)
         times = np.bincount(of_items, np.repeat(times_clicked, np.diff(bounds)), len(found.keys))
         times += np.bincount(of_users, minlength=len(found.keys))
-        table, seen = self.towers.table, np.flatnonzero(times)
+        table, seen = self.towers.table, np.flatnonzero((times > 0) & (found.keys != 0))
         rows = table.rows.find(found.keys[seen])
         table.touch(rows[rows >= 0], now)
         new = seen[rows < 0]

@@ -28,7 +28,7 @@ WHOLE: dict[type[Any], dict[str, Any]] = {
     Item: {
         "item_id": "i", "published_ts": T0, "title": "t", "category": "c", "tags": ["a"], "creator_id": "x",
         "language": "de", "duration_ms": 9, "countries": ["DE"], "blocked_countries": ["FR"], "min_age": 18,
-        "flags": ["f"], "boost": 2.5,
+        "flags": ["f"], "boost": 2.5, "vector": [0.5, -2.0],
     },
     UserProfile: {
         "user_id": "u", "country": "DE", "age": 30, "language": "de", "preferred_categories": ["c"],
@@ -59,7 +59,7 @@ def read(type_: type[Any], fields: dict[str, Any]) -> Any:
 
 def test_the_messages_here_have_every_field() -> None:
     assert all({f.name for f in msgspec.structs.fields(t)} == fields.keys() for t, fields in WHOLE.items())
-    assert len(OPTIONAL) == 27
+    assert len(OPTIONAL) == 28
 
 
 @pytest.mark.parametrize(("type_", "name"), OPTIONAL, ids=lambda v: getattr(v, "__name__", v))
