@@ -123,15 +123,14 @@ class Learner:
 
     def _batch(self, users: Users, clicked: U64, now: int) -> tuple[Batch, Embedded]:
         """Number items and features of a batch, and give rows to features that were seen often enough."""
-        n, recent = len(clicked), users.recent[:, :PLACES]
-        who, place = np.nonzero(recent)
-        numbers, first = _numbered(np.concatenate([clicked, recent[who, place]]))
-        items = first
+        n = len(clicked)
+        who, place = np.nonzero(users.recent[:, :PLACES])
+        numbers, items = _numbered(np.concatenate([clicked, users.recent[who, place]]))
         content = self._features.features_of(items)
         keys, kinds, bounds = with_ids(items, content)
         others, other_kinds, other_weights, other_users = user_features(users, self._features)
         found = Embedded.of(np.concatenate([keys, others]), np.concatenate([kinds, other_kinds]))
-        of_items, of_users = found.places[: len(keys)], found.places[len(keys) :]
+        of_items, of_users = np.split(found.places, [len(keys)])
         self._see(found, numbers[:n], of_items, bounds, of_users, now)
         parts = _bags(
             np.concatenate([who, other_users]),

@@ -29,6 +29,8 @@ N_WEIGHTS = PLACES + 2
 #: The weight of country and device, which is not learnt: their embeddings are theirs alone.
 ONE = N_WEIGHTS
 _FADE = 0.8
+#: Added to ids of countries and devices, so that an unknown one has an embedding like any other.
+_UNKNOWN = np.uint64(1)
 
 
 def first_weights() -> F32:
@@ -102,10 +104,6 @@ def scaled(sums: F32) -> tuple[F32, F32]:
     return sums / safe[:, None], lengths
 
 
-#: An unknown country has an embedding like any other.
-_UNKNOWN = np.uint64(1)
-
-
 class Towers:
     """The model: embeddings by feature, weights of the parts of a user, a map for publishers' vectors.
 
@@ -147,8 +145,8 @@ class Towers:
             The vectors of ``users.recent``, of this version, float32 ``(n, places, DIM)``; zeros where
             unknown.
         """
-        weights = self.weights[: recent.shape[1]]
-        clicked: F32 = np.einsum("p,npd->nd", weights, recent[:, :PLACES])
+        recent = recent[:, :PLACES]
+        clicked: F32 = np.einsum("p,npd->nd", self.weights[: recent.shape[1]], recent)
         return scaled(clicked + self.rest_of(users, features))[0]
 
     def rest_of(self, users: Users, features: ItemFeatures) -> F32:

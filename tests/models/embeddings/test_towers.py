@@ -100,6 +100,8 @@ def test_newer_clicks_count_more() -> None:
     vectors = towers.item_vectors(keys, content)
     expected = unit(first_weights()[:3] @ vectors)
     np.testing.assert_allclose(towers.user_vectors(users, recent, content)[0], expected, rtol=1e-5)
+    longer = np.concatenate([recent, np.ones((1, 5, DIM), np.float32)], axis=1)  # places that are not read
+    np.testing.assert_allclose(towers.user_vectors(users, longer, content)[0], expected, rtol=1e-5)
 
 
 def test_country_and_device_count_once_they_were_learnt() -> None:
