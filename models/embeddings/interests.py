@@ -11,13 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.models.embeddings.directions import DIM, F32
-from headrace.models.embeddings.features import I64, ItemFeatures, Users
+from headrace.models.embeddings.features import ItemFeatures, Users
+from headrace.models.embeddings.groups import groups_of
 from headrace.models.embeddings.towers import PLACES, Towers, scaled
 
 #: Largest number of interests of a user.
 MOST = 4
 #: An item is put into a group when its inner product with the group's mean (of length 1) is at least this.
 LIKE = 0.4
+#: In groups, a place has at least this weight.
+_LEAST = np.float32(0.01)
 
 
 @dataclass(slots=True)
@@ -51,15 +54,12 @@ def interests(
     like
         See ``LIKE``.
     """
-    recent = recent[:, :PLACES]
+    recent = np.ascontiguousarray(recent[:, :PLACES])
     weights = towers.weights[: recent.shape[1]]
-    groups = _groups(recent, weights, most, like)
-    sums = np.zeros((len(users), MOST, DIM), np.float32)
-    mass = np.zeros((len(users), MOST), np.float32)
-    for group in range(most):
-        inside = (groups == group) * weights
-        sums[:, group] = np.einsum("np,npd->nd", inside, recent)
-        mass[:, group] = np.maximum(inside, 1e-6).sum(1) * (groups == group).any(1)
+    groups = groups_of(recent, np.maximum(weights, _LEAST), min(most, MOST), like)
+    inside = groups[:, None] == np.arange(MOST)[:, None]
+    sums: F32 = (inside * weights) @ recent
+    mass = (inside * np.maximum(weights, _LEAST)).sum(2)
     mass[~mass.any(1), 0] = 1
     sums += towers.rest_of(users, features)[:, None]
     sums[mass == 0] = 0
@@ -69,28 +69,3 @@ def interests(
     mass *= sums.any(2)
     totals = np.maximum(mass.sum(1, keepdims=True), np.float32(1e-30))
     return Interests(vectors, (mass / totals)[each, order])
-
-
-def _groups(recent: F32, weights: F32, most: int, like: float) -> I64:
-    """Return the group of each item, int64 ``(n, places)``, -1 where there is none.
-
-    The newest item begins the first group. Each next one goes to the nearest group that it is like, else it
-    begins another; when there are ``most``, it goes to the nearest.
-    """
-    n, places = recent.shape[:2]
-    sums, count = np.zeros((n, most, DIM), np.float32), np.zeros(n, np.int64)
-    out, each = np.full((n, places), -1, np.int64), np.arange(n)
-    known = np.asarray(recent.any(2))
-    for place in range(places):
-        vectors = recent[:, place]
-        means = scaled(sums.reshape(-1, DIM))[0].reshape(sums.shape)
-        near = np.einsum("nkd,nd->nk", means, vectors)
-        near[np.arange(most) >= count[:, None]] = -np.inf
-        best = near.argmax(1)
-        begins = known[:, place] & (count < most) & (near[each, best] < like)
-        group = np.where(begins, count, best)
-        count += begins
-        out[known[:, place], place] = group[known[:, place]]
-        at = np.flatnonzero(known[:, place])
-        sums[at, group[at]] += max(float(weights[place]), 0.01) * vectors[at]
-    return out

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from clicking_world import nobody
 
 from headrace.models.embeddings import DIM, unit
+from headrace.models.embeddings.groups import groups_of
 from headrace.models.embeddings.interests import MOST, interests
 from headrace.models.embeddings.item_content import ItemContent
 from headrace.models.embeddings.towers import PLACES, Towers, first_weights
@@ -93,3 +95,39 @@ def test_fewer_places_than_there_may_be_are_enough() -> None:
     np.testing.assert_array_equal(
         short.vectors, interests(Towers(), nobody(1), recent, ItemContent()).vectors
     )
+
+
+def plain_groups(vectors: F32, weights: F32, most: int, like: float) -> list[int]:
+    """Return the groups of the vectors of one user, one vector at a time."""
+    out, sums = [], list[F32]()
+    for vector, weight in zip(vectors, weights, strict=True):
+        if not vector.any():
+            out.append(-1)
+            continue
+        near = [float(total @ vector) / float(np.linalg.norm(total)) for total in sums]
+        best = int(np.argmax(near)) if near else 0
+        if not near or (near[best] < like and len(sums) < most):
+            best = len(sums)
+            sums.append(np.zeros_like(vector))
+        sums[best] = sums[best] + weight * vector
+        out.append(best)
+    return out
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 7])
+@pytest.mark.parametrize("like", [0.0, 0.4, 0.8])
+def test_groups_are_those_of_a_plain_loop(most: int, like: float) -> None:
+    rng = np.random.default_rng(int(10 * like) + most)
+    vectors = rng.normal(size=(20, 9, 5)).astype(np.float32)
+    vectors[rng.random((20, 9)) < 0.2] = 0
+    weights = rng.uniform(0.1, 1, 9).astype(np.float32)
+    found = groups_of(vectors, weights, most, like)
+    assert found.tolist() == [plain_groups(user, weights, most, like) for user in vectors]
+
+
+def test_groups_need_a_weight_for_each_place() -> None:
+    vectors, weights = np.ones((1, 3, 2), np.float32), np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="weight for each place"):
+        groups_of(vectors, weights[:2], 4, 0.4)
+    with pytest.raises(ValueError, match="at least one group"):
+        groups_of(vectors, weights, 0, 0.4)
