@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-diversity bench-lists lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-diversity bench-lists bench-towers bench-candidates lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -22,7 +22,7 @@ LIMIT ?=
 RUNS ?=
 # make bench-training: how many examples.
 ROWS ?=
-# make bench-diversity: a folder with MovieLens 100K in RecBole's format.
+# make bench-diversity, bench-towers: a folder with MovieLens 100K in RecBole's format; CLICKS and LIMIT as above.
 MOVIES ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
@@ -98,6 +98,14 @@ bench-diversity: $(READY) ## Quality of lists against their variety, MMR and DPP
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))
+
+bench-candidates: $(READY) ## How often the next click is among the candidates, by source (CLICKS=Globo file, LIMIT=n)
+	@[ -f "$(CLICKS)" ] || { echo "headrace: make bench-candidates CLICKS=Globo's click file" >&2; exit 2; }
+	@$(BIN)/python bench/bench_candidates.py "$(CLICKS)" $(if $(LIMIT),--clicks $(LIMIT))
+
+bench-towers: $(READY) ## Recall of the two towers, cost of a click learnt and an item embedded (CLICKS=Globo file, MOVIES=folder, LIMIT=n)
+	@$(BIN)/python bench/bench_towers.py $(if $(CLICKS),--globo "$(CLICKS)") $(if $(MOVIES),--movies "$(MOVIES)") \
+	    $(if $(LIMIT),--clicks $(LIMIT))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

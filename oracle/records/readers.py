@@ -51,6 +51,7 @@ _item = struct(
         "min_age": number(0, 150),
         "flags": array(_label, 64),
         "boost": number(0, 100, (int, float)),
+        "vector": array(number(-1e30, 1e30, (int, float)), 4096),
     },
 )
 

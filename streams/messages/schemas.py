@@ -21,6 +21,8 @@ MAX_TS = 4_102_444_800_000
 MIN_TS = 100_000_000_000
 #: A time. Every time of every message has this type, so that one in the wrong unit is refused everywhere.
 Millis = Annotated[int, Meta(ge=MIN_TS, le=MAX_TS)]
+#: One number of a vector. The bounds leave out what is not finite; they are far beyond any embedding.
+Component = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Surface = Literal["home", "related", "digest"]
 EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
 #: What a ``hide`` hides: the item, or the item and everything by its creator.
@@ -67,6 +69,7 @@ class Item(Struct):
     min_age: Annotated[int, Meta(ge=0, le=150)] = 0
     flags: Annotated[list[Label], Meta(max_length=64)] = []
     boost: Annotated[float, Meta(ge=0, le=100)] = 1.0
+    vector: Annotated[list[Component], Meta(max_length=4096)] = []
 
 
 class UserProfile(Struct):

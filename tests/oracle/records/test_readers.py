@@ -77,6 +77,7 @@ EXTRA = [
     "countries",
     "flags",
     "duration_ms",
+    "vector",
     "language",
     "é",
 ]

@@ -29,7 +29,7 @@ WHOLE: dict[type[Any], dict[str, Any]] = {
     Item: {
         "item_id": "i", "published_ts": T0, "title": "t", "category": "c", "tags": ["a"], "creator_id": "x",
         "language": "de", "duration_ms": 9, "countries": ["DE"], "blocked_countries": ["FR"], "min_age": 18,
-        "flags": ["f"], "boost": 2.5,
+        "flags": ["f"], "boost": 2.5, "vector": [0.5, -2.0],
     },
     UserProfile: {
         "user_id": "u", "country": "DE", "age": 30, "language": "de", "preferred_categories": ["c"],
