@@ -50,7 +50,7 @@ def compare_shown(
     told = shown.group_by("user").agg(pl.col("user_id").first(), pl.col("offset").max(), pl.col("ts").max())
     _check_rows(findings, stories, told, marks, min(now, _newest(shown, now)) - ttl_ms)
     both = marks.join(told, on="user", how="inner", suffix="_told", maintain_order="left")
-    _check_offsets(findings, stories, both)
+    _check_offsets(findings, both)
     _check_cleared(findings, stories, both.join(users, on="user", how="left"))
     counted = after(shown.join(marks.select("user"), on="user", how="semi"), marks, "since")
     _check_updated(findings, stories, both, counted)
@@ -80,7 +80,7 @@ def _check_rows(
     _add(findings, strange, "row", [("no row: nothing was shown", "a row")] * len(strange))
 
 
-def _check_offsets(findings: Findings, stories: Stories, both: pl.DataFrame) -> None:
+def _check_offsets(findings: Findings, both: pl.DataFrame) -> None:
     findings.compared += len(both)
     bad = both.filter(pl.col("offset") != pl.col("offset_told"))
     _add(findings, bad, "offset", bad.select("offset_told", "offset").rows())

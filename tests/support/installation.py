@@ -21,14 +21,14 @@ from headrace.streams.topics.sender import BatchSender
 
 
 @asynccontextmanager
-async def worker(settings: Settings, roles: list[str]) -> AsyncIterator[None]:
+async def worker(settings: Settings, roles: list[str], *, within_s: float = 20) -> AsyncIterator[None]:
     ready, stop = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(run_worker(settings, roles, ready=ready, stop=stop))
     waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({running, waiting}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({running, waiting}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         running.result()
-    assert ready.is_set(), "the worker did not start within 20 s"
+    assert ready.is_set(), f"the worker did not start within {within_s} s"
     try:
         yield
     finally:
