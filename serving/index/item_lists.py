@@ -10,6 +10,8 @@ from headrace.serving.index.leaders import U64, Leaders
 from headrace.serving.index.window_leaders import I64, WindowLeaders
 from headrace.streams.settings import HOUR_MS
 
+#: ``today`` is the last hours, as many as this.
+HOURS = 6
 #: Rows passed by a scan for each one that is counted.
 _PASSED = 8
 
@@ -28,8 +30,8 @@ class ItemLists:
 
     Attributes
     ----------
-    hour, rising, ever
-        Leaders by clicks of one hour, of five minutes, of all time.
+    hour, rising, today, ever
+        Leaders by clicks of one hour, of five minutes, of ``HOURS``, of all time. ``today`` is twice as long.
     """
 
     def __init__(self, stats: ItemState, size: int, room: int) -> None:
@@ -37,6 +39,9 @@ class ItemLists:
         find = stats.table.find
         self.hour = WindowLeaders(stats.table, "1h", size, key="key", find=find, room=room)
         self.rising = WindowLeaders(stats.table, "5m", size, key="key", find=find, room=room)
+        self.today = WindowLeaders(
+            stats.table, "24h", 2 * size, key="key", find=find, room=2 * room, buckets=HOURS
+        )
         self.ever = Leaders(size, room)
         self._row = self._idle_row = 0  # what the scan comes to next
 
@@ -45,8 +50,11 @@ class ItemLists:
         """Whether a scan has begun and not ended."""
         return any(leaders.scanning for leaders in self._all())
 
-    def _all(self) -> tuple[Leaders, Leaders, Leaders]:
-        return self.hour, self.rising, self.ever
+    def _all(self) -> tuple[Leaders, ...]:
+        return *self._windows(), self.ever
+
+    def _windows(self) -> tuple[WindowLeaders, ...]:
+        return self.hour, self.rising, self.today
 
     def restart(self) -> None:
         """Begin anew: scan all rows."""
@@ -56,17 +64,17 @@ class ItemLists:
 
     def advance(self, now: int) -> int:
         """Move the windows to ``now`` (ms); return how many rows were counted for it."""
-        if self.hour.goes_back(now) or self.rising.goes_back(now):
+        if any(leaders.goes_back(now) for leaders in self._windows()):
             self._begin()
-        counted = self.hour.advance(now) + self.rising.advance(now)
+        counted = sum(leaders.advance(now) for leaders in self._windows())
         self._begin_low()
         return counted
 
     def count(self, rows: I64, now: int) -> None:
         """Count rows that have changed; int64 ``(n,)``. Rows that were dropped meanwhile are left out."""
         rows = rows[self._stats.table.data["key"][rows] != 0]
-        self.hour.count(rows, now)
-        self.rising.count(rows, now)
+        for leaders in self._windows():
+            leaders.count(rows, now)
         self._count_ever(rows)
 
     def _count_ever(self, rows: I64) -> None:
@@ -76,8 +84,8 @@ class ItemLists:
 
     def idle(self, keys: U64) -> None:
         """Take items that are idle now out of the windows; count their clicks of all time."""
-        self.hour.drop(keys)
-        self.rising.drop(keys)
+        for leaders in self._windows():
+            leaders.drop(keys)
         at = self._stats.idle.table.find(keys)
         self._count_idle(self._stats.idle.table.data[at[at >= 0]])
 
@@ -122,11 +130,11 @@ class ItemLists:
         first = self._row
         part = self._stats.table.view()[first : first + _PASSED * step]
         live = part["key"] != 0
-        recent = np.flatnonzero(live & (part["last_click"] > now - HOUR_MS))
+        recent = np.flatnonzero(live & (part["last_click"] > now - (HOURS + 1) * HOUR_MS))
         if len(recent) > step:
             live, recent = live[: recent[step]], recent[:step]
         self._row += len(live)
-        for leaders in (self.hour, self.rising):
+        for leaders in self._windows():
             if leaders.scanning:
                 leaders.count(first + recent, now)
         if self.ever.scanning:

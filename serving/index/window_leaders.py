@@ -21,7 +21,9 @@ _TIER = {tier.name: tier for tier in TIERS}
 _FAR = 1 << 41
 
 
-def window_clicks(data: npt.NDArray[np.void], rows: I64, now: int, window: str) -> tuple[F32, F32]:
+def window_clicks(
+    data: npt.NDArray[np.void], rows: I64, now: int, window: str, buckets: int | None = None
+) -> tuple[F32, F32]:
     """Return the clicks of rows in a window, now and at most later.
 
     Parameters
@@ -34,6 +36,8 @@ def window_clicks(data: npt.NDArray[np.void], rows: I64, now: int, window: str) 
         Time asked, ms.
     window
         ``"5m"``, ``"1h"`` or ``"24h"``.
+    buckets
+        Only its newest buckets.
 
     Returns
     -------
@@ -42,13 +46,14 @@ def window_clicks(data: npt.NDArray[np.void], rows: I64, now: int, window: str) 
         ``now``; float32 ``(n,)``. They differ by the events that are dated after ``now``.
     """
     tier = _TIER[window]
-    clicks = WINDOWS.read_one(data, now, window, "click", rows=rows)
+    wide = buckets or tier.buckets
+    clicks = WINDOWS.read_one(data, now, window, "click", wide, rows)
     most = clicks
     ahead = np.flatnonzero(data[f"h_{window}"][rows] > now // tier.bucket_ms)
     if len(ahead):
-        buckets = (now + _FAR) // tier.bucket_ms - now // tier.bucket_ms + tier.buckets
+        reach = (now + _FAR) // tier.bucket_ms - now // tier.bucket_ms + wide
         most = clicks.copy()
-        most[ahead] = WINDOWS.read_one(data, now + _FAR, window, "click", buckets, rows[ahead])
+        most[ahead] = WINDOWS.read_one(data, now + _FAR, window, "click", reach, rows[ahead])
     return most, clicks
 
 
@@ -63,7 +68,7 @@ class WindowLeaders(Leaders):
     table
         Item rows or country rows.
     window
-        ``"5m"`` or ``"1h"``.
+        ``"5m"``, ``"1h"`` or ``"24h"``.
     size
         Length of the list.
     key
@@ -72,6 +77,8 @@ class WindowLeaders(Leaders):
         Returns the row numbers of such keys, -1 where there is none.
     room
         Number of keys held after a trim.
+    buckets
+        Only the newest buckets of the window.
     """
 
     def __init__(
@@ -83,15 +90,17 @@ class WindowLeaders(Leaders):
         key: str,
         find: Callable[[U64], I64],
         room: int,
+        buckets: int | None = None,
     ) -> None:
         super().__init__(size, room)
         self._table, self._window, self._key, self._find = table, window, key, find
+        self._buckets = buckets
         self._bucket, self._bucket_ms = -1, _TIER[window].bucket_ms
 
     def count(self, rows: I64, now: int) -> None:
         """Count the clicks of rows that have changed, or that a scan has come to; int64 ``(n,)``."""
         data = self._table.data
-        most, clicks = window_clicks(data, rows, now, self._window)
+        most, clicks = window_clicks(data, rows, now, self._window, self._buckets)
         self.put(data[self._key][rows], most, clicks)
 
     def goes_back(self, now: int) -> bool:

@@ -30,13 +30,14 @@ from headrace.serving.sources.popular_now import PopularNow
 from headrace.serving.sources.preferred import Preferred
 from headrace.serving.sources.rising import Rising
 from headrace.serving.sources.same_creator import SameCreator
+from headrace.serving.sources.today import Today
 from headrace.serving.sources.together import Together
 from headrace.streams.errors import ConfigError
 
 #: The parts of a new installation, in the order in which they run: the most useful sources first, because
 #: the last ones are left out when time runs short; the cheapest filters that remove most first.
 PARTS: tuple[type[Part], ...] = (
-    Next, Together, PopularNow, Hot, Rising, Country, Followed, Preferred, SameCreator, New,
+    Next, Together, PopularNow, Today, Hot, Rising, Country, Followed, Preferred, SameCreator, New,
     PopularEver, NewestOfAll,
     Published, Excluded, Hidden, MinimumAge, Flags, Language, CountryRules,
     Shown, Clicked,

@@ -13,6 +13,9 @@ from headrace.serving.pipeline.query import Query
 
 U64 = npt.NDArray[np.uint64]
 
+#: An item is called similar when the inner product of the unit vectors is above this.
+_CLOSE = 0.3
+
 
 class Hot(Source):
     """Nearest new items of every interest; the interests share the size."""
@@ -26,6 +29,6 @@ class Hot(Source):
         return [self.data.hot.search(vector, share)[0] for vector in query.interests]
 
     def reason(self, query: Query, c: Candidates, i: int) -> str:
-        """Say how close it is to the nearest interest."""
+        """Say how close it is to the nearest interest; nothing of an item that is not close."""
         near = max((float(c.vectors[i] @ vector) for vector in query.interests), default=0.0)
-        return f"similar to what you opened lately ({near:.2f} of 1)"
+        return f"similar to what you opened lately ({near:.2f} of 1)" if near > _CLOSE else ""

@@ -60,6 +60,7 @@ class Trending:
         self._at = -1
         self.hour: tuple[U64, F32] = _EMPTY
         self.rising: tuple[U64, F32] = _EMPTY
+        self._today: tuple[U64, F32] | None = None
         self._ever: tuple[U64, F32] | None = None
         self._items = ItemLists(stats, size, room)
         self._countries = CountryLists(stats.countries, step=step)
@@ -82,12 +83,12 @@ class Trending:
     def dropped(self, keys: U64) -> None:
         """Forget deleted items."""
         self._items.drop(keys)
-        self._ever = None
+        self._ever = self._today = None
 
     def idle(self, keys: U64) -> None:
         """Note items that are among the idle ones now, and have no row."""
         self._items.idle(keys)
-        self._ever = None
+        self._ever = self._today = None
 
     def forget(self) -> None:
         """Begin anew at the next ``refresh``, from all item rows."""
@@ -123,7 +124,8 @@ class Trending:
             self._items.count(self._waiting.take(share), now)
             self._items.scan(now, share)
         self._countries.refresh(now)
-        self.hour, self.rising, self._ever = self._items.hour.top(), self._items.rising.top(), None
+        self.hour, self.rising = self._items.hour.top(), self._items.rising.top()
+        self._ever = self._today = None
 
     def catch_up(self, now: int) -> None:
         """Refresh until few changed rows wait: a large batch of rows pays for its own work."""
@@ -137,6 +139,13 @@ class Trending:
         if self._ever is None:
             self._ever = self._items.ever.top()
         return self._ever
+
+    @property
+    def today(self) -> tuple[U64, F32]:
+        """The items with the most clicks of the last six hours, twice as many; computed when asked for."""
+        if self._today is None:
+            self._today = self._items.today.top()
+        return self._today
 
     def country(self, country: int) -> tuple[U64, F32]:
         """Return the items with the most clicks of the last hour from a country, and those clicks."""

@@ -39,7 +39,7 @@ def test_clicks_on_items_the_catalogue_lacks() -> None:
 def test_a_quiet_hour_is_filled_with_what_was_popular_ever_and_with_the_catalogue() -> None:
     world = World(200, policy=Policy(parts={"source:new": "5"}))
     for n in range(20):
-        world.click(f"u{n}", 100 + n, T0 - 3 * HOUR_MS)
+        world.click(f"u{n}", 100 + n, T0 - 9 * HOUR_MS)
     world.click("v", 150)
     few = gather(world)
     assert 1 <= len(few.candidates) <= 6
