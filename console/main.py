@@ -15,6 +15,7 @@ from headrace.console import (
     producers,
     recommend,
     replay,
+    sources,
     topics,
     train,
     verify,
@@ -62,8 +63,8 @@ def _root(
 
 
 for _command in (
-    demo.demo, worker.worker, replay.replay, recommend.recommend, lag.lag, producers.producers, verify.verify,
-    train.train,
+    demo.demo, worker.worker, replay.replay, recommend.recommend, lag.lag, producers.producers,
+    sources.sources, verify.verify, train.train,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

@@ -172,4 +172,5 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         liked=outcome.liked,
         hidden=outcome.hidden,
         features=impression.features[position * _WIDTH : (position + 1) * _WIDTH],
+        sources=impression.sources[position] if position < len(impression.sources) else [],
     )

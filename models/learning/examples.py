@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
     [
         *(pa.field(n, pa.string()) for n in _TEXT),
         *(pa.field(n, t) for n, t in _PLAIN.items()),
+        pa.field("sources", pa.list_(pa.string())),
         pa.field("features", pa.list_(pa.float32(), len(SPEC))),
         pa.field("log_partition", pa.int32()),
         pa.field("log_offset", pa.int64()),
@@ -57,7 +58,7 @@ def table_of(
     examples: Sequence[Example], partition: int, offsets: Sequence[int], timestamps: Sequence[int]
 ) -> pa.Table:
     """Return examples as a table of ``SCHEMA``; ``offsets`` and ``timestamps`` (ms) are of their records."""
-    columns = {name: [getattr(e, name) for e in examples] for name in (*_TEXT, *_PLAIN)}
+    columns = {name: [getattr(e, name) for e in examples] for name in (*_TEXT, *_PLAIN, "sources")}
     flat = np.frombuffer(b"".join(e.features for e in examples), "<f4")
     arrays: list[pa.Array] = [pa.array(columns[f.name], f.type) for f in list(SCHEMA)[: len(columns)]]
     arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), len(SPEC)))

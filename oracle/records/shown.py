@@ -63,7 +63,7 @@ _example = struct(
         "liked": boolean,
         "hidden": boolean,
     },
-    {},
+    {"sources": array(_text, 500)},
 )
 
 
@@ -96,7 +96,9 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
     if not fits or not n == len(i["propensities"]) == len(i["explored"]) == len(i["scores"]):
         return online, None, None, None, None
     slots = [digest(features[4 * width * k : 4 * width * (k + 1)]) for k in range(n)]
-    rest = [_rest(i, explored, score) for explored, score in zip(i["explored"], i["scores"], strict=True)]
+    sources = i.get("sources", [])
+    told = zip(i["explored"], i["scores"], strict=True)
+    rest = [_rest(i, *slot, sources[k] if k < len(sources) else []) for k, slot in enumerate(told)]
     return online, key_of(i["request_id"]), i["propensities"], slots, rest
 
 
@@ -108,7 +110,11 @@ def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
         user = e["user_id"]
         return (
             *(key_of(user), user, key_of(e["request_id"]), e["ts"], e["position"], key_of(e["item_id"])),
-            *(e["propensity"], digest(_floats(e["features"])), _rest(e, e["explored"], e["score"])),
+            *(
+                e["propensity"],
+                digest(_floats(e["features"])),
+                _rest(e, e["explored"], e["score"], e.get("sources", [])),
+            ),
             *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"]),
         )
 
@@ -122,7 +128,7 @@ def _floats(text: str) -> bytes:
         raise RefusedError("invalid_field") from None
 
 
-def _rest(i: dict[str, Any], explored: bool, score: float) -> int:
+def _rest(i: dict[str, Any], explored: bool, score: float, sources: list[str]) -> int:
     """Return the digest of what an example repeats of its impression, without its place and features."""
-    told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score)
+    told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score), sources
     return digest(repr(told).encode())

@@ -177,6 +177,7 @@ class Example(Struct):
     liked: bool
     hidden: bool
     features: bytes  # float32, little-endian, (n_features,)
+    sources: list[str] = []
 
 
 def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:

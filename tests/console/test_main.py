@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from headrace.console import main as cli
 
 runner = CliRunner()
-COMMANDS = ("demo", "worker", "topics", "replay", "recommend", "lag", "producers", "train", "eval")
+COMMANDS = ("demo", "worker", "topics", "replay", "recommend", "lag", "producers", "sources", "train", "eval")
 NO_COLOUR = {"TERM": "dumb", "COLUMNS": "120", "NO_COLOR": "1"}
 
 
