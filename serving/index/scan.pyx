@@ -1,0 +1,211 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Largest inner products among quantised rows, compiled: a pass over int8, then 16 bits for the best."""
+
+from libc.float cimport FLT_MAX
+from libc.math cimport fabsf, lrintf
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, malloc
+
+import numpy as np
+
+cdef enum:
+    DIM = 64
+    BLOCK = 256  # rows whose products are computed before any is compared
+    REACH = 32_000  # largest value of a coordinate of the query: 64 * 127 * 32000 fits in 32 bits
+
+    AT_ONCE = 32  # vectors that are compared with a block of rows while it is in the cache
+
+cdef struct Found:
+    float product
+    int64_t row
+
+
+cdef class Rows:
+    """Quantised rows: the high and low bytes of their vectors and what they are multiplied by."""
+
+    cdef const int8_t[:, ::1] high, low
+    cdef const float[::1] scale
+    cdef uint8_t[::1] dead
+    cdef readonly Py_ssize_t n
+
+    def __init__(self, high, low, scale, dead):
+        self.high, self.low, self.scale, self.dead, self.n = high, low, scale, dead, len(scale)
+        if not len(high) == len(low) == self.n or len(dead) * 8 < self.n or high.shape[1] != DIM or low.shape[1] != DIM:
+            raise ValueError(
+                f"{high.shape} high bytes, {low.shape} low bytes, {self.n} scales, {len(dead)} bytes of marks: "
+                f"one row of {DIM} bytes each and one mark an item are needed"
+            )
+
+    def nearest(self, query, begins, ends, Py_ssize_t k, Py_ssize_t wide, int64_t most):
+        cdef const float[::1] q = np.ascontiguousarray(query, np.float32)
+        cdef const int64_t[::1] begin = np.ascontiguousarray(begins, np.int64)
+        cdef const int64_t[::1] end = np.ascontiguousarray(ends, np.int64)
+        cdef int16_t coarse[DIM]
+        cdef Py_ssize_t i, size = 0
+        cdef int64_t seen = 0
+        cdef Found *heap
+        if q.shape[0] != DIM or begin.shape[0] != end.shape[0]:
+            raise ValueError(f"a query of {q.shape[0]}, {begin.shape[0]} begins, {end.shape[0]} ends")
+        for i in range(begin.shape[0]):
+            if not 0 <= begin[i] <= end[i] <= self.n:
+                raise ValueError(f"rows {begin[i]} to {end[i]} of {self.n}")
+        wide = max(1, wide, k)
+        heap = <Found *> malloc(wide * sizeof(Found))
+        if heap == NULL:
+            raise MemoryError()
+        try:
+            with nogil:
+                _coarse(&q[0], coarse)
+                for i in range(begin.shape[0]):
+                    if seen >= most:
+                        break
+                    size = self._scan(coarse, begin[i], end[i], heap, size, wide)
+                    seen += end[i] - begin[i]
+                for i in range(size):
+                    heap[i].product = self._product(&q[0], heap[i].row)
+                _sort(heap, size)
+            size = max(0, min(size, k))
+            rows, products = np.empty(size, np.int64), np.empty(size, np.float32)
+            _copy(heap, rows, products)
+        finally:
+            free(heap)
+        return rows, products
+
+    cdef Py_ssize_t _scan(
+        self, const int16_t *q, int64_t begin, int64_t end, Found *heap, Py_ssize_t size, Py_ssize_t wide
+    ) noexcept nogil:
+        """Put the best of a range of rows into the heap, least product first; return its size."""
+        cdef int32_t products[BLOCK]
+        cdef int64_t i, n, at = begin
+        cdef float product
+        while at < end:
+            n = min(<int64_t>BLOCK, end - at)
+            _products(&self.high[at, 0], q, products, n)
+            for i in range(n):
+                product = <float>products[i] * self.scale[at + i]
+                if size == wide and product <= heap[0].product:
+                    continue
+                if self.scale[at + i] == 0 or self.dead[(at + i) >> 3] >> ((at + i) & 7) & 1:
+                    continue
+                if size < wide:
+                    size += 1
+                    _rise(heap, size - 1, product, at + i)
+                else:
+                    _sink(heap, 0, size, product, at + i)
+            at += n
+        return size
+
+    cdef float _product(self, const float *q, int64_t row) noexcept nogil:
+        cdef const int8_t *high = &self.high[row, 0]
+        cdef const int8_t *low = &self.low[row, 0]
+        cdef float total = 0
+        cdef int j
+        for j in range(DIM):
+            total += <float>(<int>high[j] * 256 + low[j]) * q[j]
+        return total * self.scale[row]
+
+
+def nearest_of(high, low, among, scale):
+    cdef const int8_t[:, ::1] above = high
+    cdef const int8_t[:, ::1] below = low
+    cdef const int8_t[:, ::1] rows = among
+    cdef const float[::1] factor = scale
+    cdef Py_ssize_t start = 0, n = above.shape[0]
+    if below.shape[0] != n or rows.shape[0] != factor.shape[0] or not rows.shape[0]:
+        raise ValueError(f"{n} high bytes, {len(low)} low bytes, {len(among)} rows, {len(scale)} scales")
+    if not DIM == above.shape[1] == below.shape[1] == rows.shape[1]:
+        raise ValueError(f"rows of {high.shape[1]}, {low.shape[1]} and {among.shape[1]} bytes; {DIM} are needed")
+    out = np.zeros(n, np.int32)
+    cdef int32_t[::1] nearest = out
+    with nogil:
+        while start < n:
+            _nearest_of(above, below, rows, factor, start, min(<Py_ssize_t>AT_ONCE, n - start), nearest)
+            start += AT_ONCE
+    return out
+
+
+cdef void _nearest_of(
+    const int8_t[:, ::1] high, const int8_t[:, ::1] low, const int8_t[:, ::1] rows, const float[::1] scale,
+    Py_ssize_t start, Py_ssize_t count, int32_t[::1] out,
+) noexcept nogil:
+    """Find the nearest row of up to ``AT_ONCE`` vectors."""
+    cdef int16_t whole[AT_ONCE][DIM]
+    cdef float best[AT_ONCE]
+    cdef int32_t products[BLOCK]
+    cdef Py_ssize_t i, j, n, at = 0
+    for i in range(count):
+        for j in range(DIM):
+            whole[i][j] = <int16_t>(<int>high[start + i, j] * 256 + low[start + i, j])
+        best[i] = -FLT_MAX
+    while at < rows.shape[0]:
+        n = min(<Py_ssize_t>BLOCK, rows.shape[0] - at)
+        for i in range(count):
+            _products(&rows[at, 0], whole[i], products, n)
+            for j in range(n):
+                if <float>products[j] * scale[at + j] > best[i]:
+                    best[i], out[start + i] = <float>products[j] * scale[at + j], <int32_t>(at + j)
+        at += n
+
+
+cdef void _coarse(const float *q, int16_t *out) noexcept nogil:
+    """Round a query to 16 bits, its largest coordinate to ``REACH``. Only the order of products matters."""
+    cdef float largest = 0
+    cdef int j
+    for j in range(DIM):
+        largest = max(largest, fabsf(q[j]))
+    for j in range(DIM):
+        out[j] = <int16_t>lrintf(q[j] / largest * REACH) if largest > 0 else 0
+
+
+cdef void _products(const int8_t *rows, const int16_t *q, int32_t *out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int j
+    cdef int32_t total
+    for i in range(n):
+        total = 0
+        for j in range(DIM):
+            total += <int16_t>rows[i * DIM + j] * q[j]
+        out[i] = total
+
+
+cdef void _rise(Found *heap, Py_ssize_t at, float product, int64_t row) noexcept nogil:
+    """Put an entry at the free place ``at``, the last one, or where it belongs above it."""
+    cdef Py_ssize_t parent
+    while at > 0:
+        parent = (at - 1) >> 1
+        if heap[parent].product <= product:
+            break
+        heap[at] = heap[parent]
+        at = parent
+    heap[at].product, heap[at].row = product, row
+
+
+cdef void _sink(Found *heap, Py_ssize_t at, Py_ssize_t size, float product, int64_t row) noexcept nogil:
+    """Put an entry in place of the one at ``at``, or where it belongs below it."""
+    cdef Py_ssize_t child = 2 * at + 1
+    while child < size:
+        if child + 1 < size and heap[child + 1].product < heap[child].product:
+            child += 1
+        if product <= heap[child].product:
+            break
+        heap[at] = heap[child]
+        at, child = child, 2 * child + 1
+    heap[at].product, heap[at].row = product, row
+
+
+cdef void _sort(Found *heap, Py_ssize_t size) noexcept nogil:
+    """Sort in place, largest product first."""
+    cdef Py_ssize_t i
+    cdef Found last
+    for i in range(size // 2 - 1, -1, -1):
+        _sink(heap, i, size, heap[i].product, heap[i].row)
+    for i in range(size - 1, 0, -1):
+        last = heap[i]
+        heap[i] = heap[0]
+        _sink(heap, 0, i, last.product, last.row)
+
+
+cdef void _copy(const Found *heap, int64_t[::1] rows, float[::1] products) noexcept:
+    cdef Py_ssize_t i
+    for i in range(rows.shape[0]):
+        rows[i], products[i] = heap[i].row, heap[i].product
