@@ -55,18 +55,37 @@ class Rows:
             When a range is not one of rows here, or the query has another size.
         """
 
-def nearest_of(high: I8, low: I8, among: I8, scale: F32) -> npt.NDArray[np.int32]:
-    """Return which row has the largest inner product with each vector, int32 ``(n,)``. The GIL is released.
+class Directions:
+    """Rows in regions, to find the nearest of many rows. The vectors have 64 coordinates.
 
     Parameters
     ----------
-    high, low
-        Bytes of the vectors, int8 ``(n, 64)``.
-    among, scale
-        High bytes of the rows, int8 ``(m, 64)``, and what they are multiplied by, float32 ``(m,)``.
+    rows, scale
+        High bytes of the rows, int8 ``(n, 64)``, and what they are multiplied by, float32 ``(n,)``.
+    regions, region_scale
+        The same of at most 1024 regions, ``(m, 64)`` and ``(m,)``.
+    starts
+        First row of each region, and ``n``, int64 ``(m + 1,)``. No region is empty.
 
     Raises
     ------
     ValueError
-        When the shapes do not belong together, or there is no row.
+        When the shapes do not belong together.
     """
+
+    def __init__(self, rows: I8, scale: F32, regions: I8, region_scale: F32, starts: I64) -> None: ...
+    def nearest_of(self, high: I8, low: I8, near: int) -> npt.NDArray[np.int32]:
+        """Return which row has the largest inner product with each vector, int32 ``(k,)``.
+
+        Only rows of the ``near`` regions nearest to the vector are looked at. The GIL is released.
+
+        Parameters
+        ----------
+        high, low
+            Bytes of the vectors, int8 ``(k, 64)``.
+
+        Raises
+        ------
+        ValueError
+            When the shapes do not belong together.
+        """
