@@ -1,13 +1,17 @@
-"""The catalogue in files and its vector index: recall, time of a query, memory, time of a start and of a rebuild.
+"""The catalogue in files and its vector index: recall, query time, memory, start and rebuild.
 
     python bench/bench_retrieval.py [--items N] [--queries N]      # prints one JSON object
 
 A process writes a snapshot of ``items`` made-up items; ``rebuild_s`` is the time of that without making the
-items up. Then its files are dropped from the page cache. Two other processes open it, one after the other, and
-stay. ``start_s``: from the start of the first to its first answer. ``query_*_ms``: 300 candidates of the whole
-catalogue, one thread; ``query_cpu_*_ms``: CPU time of the same, which other work on the machine changes less.
-``process_mb``: memory that belongs to the second process alone, Python included. ``machine_mb``: that and the
-files. With ten million items or more, the figures are under ``ten_million``.
+items up. Then its files are dropped from the page cache. Another process opens it, then one more.
+
+- ``start_s``: from the start of the first to its first answer; ``start_again_s``: of the second.
+- ``query_*_ms``: 300 candidates of the whole catalogue, one thread. ``query_cpu_*_ms``: the CPU time of that,
+  which other work on the machine changes less.
+- ``process_mb``: memory of a process that is not the files', Python included. ``machine_mb``: that of one
+  process and all files.
+
+With ten million items or more, the figures are under ``ten_million``.
 """
 
 from __future__ import annotations
@@ -38,7 +42,10 @@ MB = 1024 * 1024
 def build(path: Path, n: int, count: int) -> dict[str, Any]:
     """Write the snapshot, the queries and their true answers."""
     asked, nearest, spent = None, None, 0.0
-    with SnapshotFolder(path / "catalogue").writing() as folder, Writer(folder, os.cpu_count() or 1) as writer:
+    with (
+        SnapshotFolder(path / "catalogue").writing() as folder,
+        Writer(folder, os.cpu_count() or 1) as writer,
+    ):
         for first, vectors in zip(range(0, n, BLOCK), blocks(n), strict=True):
             if asked is None or nearest is None:
                 asked = queries(vectors, count)
@@ -66,7 +73,7 @@ def drop_from_cache(folder: Path) -> None:
 
 
 def answer(path: Path, n: int) -> dict[str, Any]:
-    """Open the snapshot and ask; then wait until the input ends, so that another process can be measured."""
+    """Open the snapshot and ask."""
     begun = float(os.environ["BEGUN"])
     snapshot = SnapshotFolder(path / "catalogue").open()
     assert snapshot is not None
@@ -91,7 +98,9 @@ def answer(path: Path, n: int) -> dict[str, Any]:
         snapshot.find(wanted)
         finding.append(1e6 * (time.thread_time() - own))
     return {
-        "recall_at_300": round(recall(found, np.stack([keys(0, 1)[0] * (t + 1).astype(np.uint64) for t in truth])), 4),
+        "recall_at_300": round(
+            recall(found, np.stack([keys(0, 1)[0] * (t + 1).astype(np.uint64) for t in truth])), 4
+        ),
         "query_p50_ms": round(float(np.median(wall)), 2),
         "query_p99_ms": round(float(np.quantile(wall, 0.99)), 2),
         "query_cpu_p50_ms": round(float(np.median(cpu)), 2),
@@ -103,7 +112,7 @@ def answer(path: Path, n: int) -> dict[str, Any]:
 
 
 def own_memory() -> int:
-    """Return the bytes that no other process shares, and that are not a file's."""
+    """Return the bytes in memory that are not a file's."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
 
@@ -132,7 +141,9 @@ def _run(path: Path, n: int, count: int, what: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

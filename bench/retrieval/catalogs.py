@@ -1,8 +1,8 @@
 """Made-up catalogues for the retrieval benchmarks, in bulk, and the true nearest items.
 
 Vectors are what ``models/embeddings.py`` makes: the weighted sum of the directions of a category, a creator,
-three tags and seven words, at length 1. How often a feature is used falls with its rank (Zipf). A query is the
-mean of one to seven items, as the vector of a user is.
+three tags and seven words, at length 1. How often a feature is used falls with its rank (Zipf). A query is
+the mean of one to seven items, as the vector of a user is.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def columns(vectors: np.ndarray, first: int) -> Items:
     """Return items in columns: ids of 13 characters, titles of 48, a country rule for every tenth."""
     n, rng = len(vectors), np.random.default_rng(first)
     digits = (np.arange(first, first + n)[:, None] // 10 ** np.arange(7, -1, -1)) % 10 + ord("0")
-    ids = np.concatenate([np.tile(np.frombuffer(b"item-", np.uint8), (n, 1)), digits.astype(np.uint8)], axis=1)
+    ids = np.concatenate(
+        [np.tile(np.frombuffer(b"item-", np.uint8), (n, 1)), digits.astype(np.uint8)], axis=1
+    )
     titles = rng.integers(97, 123, (n, _TITLE), np.uint8)
     few = np.array([11, 22, 33], np.uint64)
     rules = np.repeat(few, np.where(np.arange(n) % 10 == 0, 1, 0).sum() // 3 + 1)[: (n + 9) // 10]

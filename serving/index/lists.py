@@ -118,6 +118,10 @@ class Lists:
         out: npt.NDArray[np.bool_] = (self._dead[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 > 0
         return out
 
+    def alive(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are not withdrawn, bool ``(n,)``, a copy."""
+        return np.unpackbits(self._dead, count=self._n, bitorder="little") == 0
+
     def search(self, vector: F32, k: int) -> tuple[I64, F32]:
         """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``."""
         if k <= 0 or self._n == 0 or not vector.any():

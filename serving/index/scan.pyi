@@ -36,6 +36,8 @@ class Rows:
     def nearest(self, query: F32, begins: I64, ends: I64, k: int, wide: int, most: int) -> tuple[I64, F32]:
         """Return up to ``k`` rows with the largest inner products, and these, largest first.
 
+        Of rows with the same product, the one with the largest number is first.
+
         The high bytes choose ``wide`` rows; all 16 bits choose ``k`` of them. The GIL is released.
 
         Parameters

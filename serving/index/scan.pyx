@@ -100,7 +100,7 @@ cdef class Rows:
             _products(&self.high[at, 0], q, products, n)
             for i in range(n):
                 product = <float>products[i] * self.scale[at + i]
-                if size == wide and product <= heap[0].product:
+                if size == wide and not _less(heap[0].product, heap[0].row, product, at + i):
                     continue
                 if self.scale[at + i] == 0 or self.dead[(at + i) >> 3] >> ((at + i) & 7) & 1:
                     continue
@@ -199,12 +199,17 @@ cdef void _coarse(const float *q, int16_t *out) noexcept nogil:
         out[j] = <int16_t>lrintf(q[j] / largest * REACH) if largest > 0 else 0
 
 
+cdef inline bint _less(float product, int64_t row, float other, int64_t its_row) noexcept nogil:
+    """Return whether a row is worse than another: a smaller product, or the same and a smaller number."""
+    return product < other or (product == other and row < its_row)
+
+
 cdef void _rise(Found *heap, Py_ssize_t at, float product, int64_t row) noexcept nogil:
     """Put an entry at the free place ``at``, the last one, or where it belongs above it."""
     cdef Py_ssize_t parent
     while at > 0:
         parent = (at - 1) >> 1
-        if heap[parent].product <= product:
+        if _less(heap[parent].product, heap[parent].row, product, row):
             break
         heap[at] = heap[parent]
         at = parent
@@ -215,9 +220,11 @@ cdef void _sink(Found *heap, Py_ssize_t at, Py_ssize_t size, float product, int6
     """Put an entry in place of the one at ``at``, or where it belongs below it."""
     cdef Py_ssize_t child = 2 * at + 1
     while child < size:
-        if child + 1 < size and heap[child + 1].product < heap[child].product:
+        if child + 1 < size and _less(
+            heap[child + 1].product, heap[child + 1].row, heap[child].product, heap[child].row
+        ):
             child += 1
-        if product <= heap[child].product:
+        if _less(product, row, heap[child].product, heap[child].row):
             break
         heap[at] = heap[child]
         at, child = child, 2 * child + 1

@@ -17,13 +17,12 @@ import numpy.typing as npt
 import xxhash
 
 from headrace.models.embeddings import DIM, item_vector
+from headrace.serving.index.key_slots import SLOT
 from headrace.streams.messages.schemas import Item
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 _READ_BYTES = 16 * 1024 * 1024
-
-SLOT = np.dtype([("key", "<u8"), ("row", "<u4")])
 
 #: One value an item, by name: type and the shape of a value.
 COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {

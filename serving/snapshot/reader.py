@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.index.key_table import KeyTable
 from headrace.serving.index.lists import Layout, Lists
 from headrace.serving.index.quantised import Quantised
 from headrace.serving.snapshot.files import (
@@ -21,7 +22,6 @@ from headrace.serving.snapshot.files import (
     map_file,
     read_manifest,
 )
-from headrace.serving.snapshot.key_table import KeyTable
 
 Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]

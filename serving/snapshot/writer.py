@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM
+from headrace.serving.index.key_slots import KeySlots
 from headrace.serving.index.kmeans import SAMPLE, assign
 from headrace.serving.index.lists import count_of_lists, laid_out, plan
 from headrace.serving.index.quantised import Quantised
@@ -24,7 +25,6 @@ from headrace.serving.snapshot.files import (
     COLUMNS,
     FORMAT,
     OTHERS,
-    SLOT,
     Manifest,
     checksum,
     map_file,
@@ -38,8 +38,6 @@ I64 = npt.NDArray[np.int64]
 #: Items that are worked on at once.
 _BLOCK = 200_000
 _ARRIVALS = "arrivals"
-#: Slots of the key table are about this many for an entry.
-_SLOTS_AN_ENTRY = 4
 
 
 class Writer:
@@ -179,18 +177,9 @@ class Writer:
 
     def _write_keys(self) -> int:
         """Write the sorted keys and the table over their top bits; return how many bits."""
-        keys = map_file(self._folder, "key", self._rows)
-        slots = np.empty(self._rows, SLOT)
-        slots["row"] = np.argsort(keys)
-        slots["key"] = keys[slots["row"]]
-        again = slots["key"][1:] == slots["key"][:-1]
-        if again.any():
-            raise ValueError(f"two items have the key {slots['key'][1:][again][0]}")
-        bits = max(1, min(28, (self._rows // _SLOTS_AN_ENTRY).bit_length()))
-        tops = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
-        table = np.append(np.searchsorted(slots["key"], tops), self._rows)
-        self._write(slots=slots, key_table=table.astype(np.uint32))
-        return bits
+        keys = KeySlots.of(map_file(self._folder, "key", self._rows))
+        self._write(slots=keys.slots, key_table=keys.table)
+        return keys.bits
 
     def _write(self, **columns: npt.NDArray[Any]) -> None:
         for name, values in columns.items():
