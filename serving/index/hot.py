@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.settled import Columns, Settled
 from headrace.serving.index.tail import Tail
 from headrace.streams.tables.rows import RowTable
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 _ROW = np.dtype([("key", "<u8"), ("published", "<i8")])
@@ -97,17 +99,28 @@ class HotIndex:
     def put(self, key: int, vector: F32, published: int, now: int) -> bool:
         """Add or update an item; return whether it is in the index (it has a vector, and is young enough)."""
         self._take_merged()
-        self.drop(key)
         if now - published > self._max_age_ms or not vector.any():
+            self.drop(key)
             return False
-        self._tail.append(key, vector, published)
+        quantised = Quantised.of(vector[None, :])
+        if not self._holds(key, quantised):
+            self.drop(key)
+            self._tail.append(key, quantised)
         self._remember(key, published)
-        if self._tail.used >= _LONG:
+        if self._tail.used >= _LONG or self._tail.dead > max(_FEW, _DEAD_SHARE * self._tail.used):
             self._begin_merge()
         return True
 
+    def _holds(self, key: int, vector: Quantised) -> bool:
+        return self._tail.holds(key, vector) or (
+            self._settled is not None and self._settled.holds(key, vector)
+        )
+
     def _remember(self, key: int, published: int) -> None:
-        row = self._alive.take([key])[0]
+        row = self._alive.row(key)
+        if row >= 0 and self._alive.data["published"][row] == published:
+            return
+        row = int(self._alive.take([key])[0])  # this may move the data
         self._alive.data["published"][row] = published
         heapq.heappush(self._by_age, (published, key))
         if len(self._by_age) > 2 * len(self._alive) + _FEW:  # items that were dropped or got another time
@@ -143,8 +156,8 @@ class HotIndex:
         return gone
 
     def _many_dead(self) -> bool:
-        dead = 0 if self._settled is None else self._settled.dead
-        return self._settled is not None and dead > max(_FEW, _DEAD_SHARE * len(self._settled))
+        settled = self._settled
+        return settled is not None and settled.dead > max(_FEW, _DEAD_SHARE * len(settled))
 
     def contents(self) -> Contents:
         """Return the items as they are now. Making it copies only which are alive."""
@@ -152,6 +165,11 @@ class HotIndex:
         if self._settled is not None:
             parts.insert(0, (self._settled.items, self._settled.alive()))
         return Contents(parts)
+
+    def ages(self) -> tuple[U64, I64]:
+        """Return the keys of all items and when each was published, uint64 and int64 ``(n,)``; copies."""
+        rows = self._alive.rows()
+        return self._alive.data["key"][rows], self._alive.data["published"][rows]
 
     def _begin_merge(self) -> None:
         if self._merge is None:
@@ -196,14 +214,14 @@ class HotIndex:
         return keys, products
 
     @classmethod
-    def of(cls, items: Columns, max_age_ms: int, now: int) -> HotIndex:
+    def of(cls, items: Columns, published: I64, max_age_ms: int, now: int) -> HotIndex:
         """Return an index of items in columns that are young enough at ``now``; they have a vector each."""
-        out = cls(max_age_ms)
-        items = items.take(np.flatnonzero(now - items.published <= max_age_ms))
+        out, young = cls(max_age_ms), np.flatnonzero(now - published <= max_age_ms)
+        items, published = items.take(young), published[young]
         out._tail = Tail(items)
         rows = out._alive.take(items.key)
-        out._alive.data["published"][rows] = items.published
-        out._by_age = sorted(zip(items.published.tolist(), items.key.tolist(), strict=True))
+        out._alive.data["published"][rows] = published
+        out._by_age = sorted(zip(published.tolist(), items.key.tolist(), strict=True))
         if out._tail.used >= _LONG:
             out._begin_merge()
         return out

@@ -6,12 +6,19 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from headrace.serving.index.hot import Contents
 from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.settled import Columns
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 
 FORMAT = 1
 
@@ -20,37 +27,51 @@ class HotFileError(Exception):
     """A file of the hot index cannot be used; the message says why."""
 
 
-def save(path: Path, items: Columns, offsets: Mapping[int, int], embedding: str) -> None:
-    """Write items to a file; it takes the place of an older one in one step.
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is in the file.
+
+    Attributes
+    ----------
+    items, published
+        The items, and when each was published, ms, int64 ``(n,)``.
+    offsets
+        Partition of `items` -> offset of the first record that is not contained.
+    """
+
+    items: Columns
+    published: I64
+    offsets: dict[int, int]
+
+    @classmethod
+    def of(cls, contents: Contents, ages: tuple[U64, I64], offsets: Mapping[int, int]) -> Saved:
+        """Join what ``HotIndex.contents()`` and ``HotIndex.ages()`` said at one moment; in any thread."""
+        items, (keys, published) = contents.living(), ages
+        order = np.argsort(keys)
+        at = order[np.searchsorted(keys, items.key, sorter=order)]
+        return cls(items, published[at], dict(offsets))
+
+
+def save(path: Path, saved: Saved, embedding: str) -> None:
+    """Write the file; it takes the place of an older one in one step.
 
     Parameters
     ----------
-    items
-        For example ``HotIndex.contents().living()``, which any thread may ask for.
-    offsets
-        Partition of `items` -> offset of the first record that is not contained.
     embedding
         Version of the vectors and hashes.
     """
-    about = json.dumps({"format": FORMAT, "embedding": embedding, "offsets": dict(offsets)})
+    about = json.dumps({"format": FORMAT, "embedding": embedding, "offsets": saved.offsets})
+    columns = {"key": saved.items.key, "published": saved.published, **saved.items.vectors._asdict()}
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        np.savez(
-            file,
-            about=np.frombuffer(about.encode(), np.uint8),
-            key=items.key,
-            published=items.published,
-            high=items.vectors.high,
-            low=items.vectors.low,
-            scale=items.vectors.scale,
-        )
+        np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **columns)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def load(path: Path, embedding: str) -> tuple[Columns, dict[int, int]]:
-    """Read a file; return its items and the offset of each partition up to which it has them.
+def load(path: Path, embedding: str) -> Saved:
+    """Read the file.
 
     Raises
     ------
@@ -62,15 +83,17 @@ def load(path: Path, embedding: str) -> tuple[Columns, dict[int, int]]:
     try:
         with np.load(path) as file:
             about = json.loads(file["about"].tobytes())
-            fits = (about["format"], about["embedding"]) == (FORMAT, embedding)
+            _check(path, about, embedding)
             offsets = {int(partition): int(offset) for partition, offset in about["offsets"].items()}
-            vectors = Quantised(file["high"], file["low"], file["scale"]) if fits else None
-            key, published = file["key"], file["published"]
+            items = Columns(file["key"], Quantised(file["high"], file["low"], file["scale"]))
+            return Saved(items, file["published"], offsets)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as exc:
         raise HotFileError(f"{path} cannot be read: {exc}") from exc
-    if vectors is None:
+
+
+def _check(path: Path, about: dict[str, Any], embedding: str) -> None:
+    if (about["format"], about["embedding"]) != (FORMAT, embedding):
         raise HotFileError(
             f"{path}: format {about['format']}, embedding {about['embedding']}; "
             f"this program reads format {FORMAT}, embedding {embedding}"
         )
-    return Columns(key, published, vectors), offsets

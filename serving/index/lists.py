@@ -120,7 +120,8 @@ class Lists:
 
     def alive(self) -> npt.NDArray[np.bool_]:
         """Return which rows are not withdrawn, bool ``(n,)``, a copy."""
-        return np.unpackbits(self._dead, count=self._n, bitorder="little") == 0
+        out: npt.NDArray[np.bool_] = np.unpackbits(self._dead, count=self._n, bitorder="little") == 0
+        return out
 
     def search(self, vector: F32, k: int) -> tuple[I64, F32]:
         """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``."""

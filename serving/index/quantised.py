@@ -45,6 +45,22 @@ class Quantised(NamedTuple):
         high = (whole + np.int16(128)) >> 8
         return cls(high.astype(np.int8), (whole - (high << 8)).astype(np.int8), scale)
 
+    def take(self, rows: I64 | slice) -> Quantised:
+        """Return some rows; views of them for a slice."""
+        return Quantised(self.high[rows], self.low[rows], self.scale[rows])
+
+    def same(self, other: Quantised) -> bool:
+        """Return whether these are the same vectors."""
+        return (
+            np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.high, other.high)
+            and np.array_equal(self.low, other.low)
+        )
+
+    def put(self, at: slice, vectors: Quantised) -> None:
+        """Replace the rows of a slice."""
+        self.high[at], self.low[at], self.scale[at] = vectors
+
     def vectors(self, rows: I64) -> F32:
         """Return the vectors of some rows, float32 ``(m, dim)``."""
         whole = self.high[rows].astype(np.float32)

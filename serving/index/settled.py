@@ -23,19 +23,18 @@ class Columns(NamedTuple):
 
     Attributes
     ----------
-    key, published
-        uint64, and ms, int64.
+    key
+        uint64.
     vectors
         Their vectors.
     """
 
     key: U64
-    published: I64
     vectors: Quantised
 
-    def take(self, rows: I64) -> Columns:
+    def take(self, rows: I64 | slice) -> Columns:
         """Return some of them."""
-        return Columns(self.key[rows], self.published[rows], Quantised(*(c[rows] for c in self.vectors)))
+        return Columns(self.key[rows], self.vectors.take(rows))
 
     @classmethod
     def joined(cls, parts: list[Columns]) -> Columns:
@@ -43,7 +42,6 @@ class Columns(NamedTuple):
         vectors = zip(*(part.vectors for part in parts), strict=True)
         return cls(
             np.concatenate([part.key for part in parts]),
-            np.concatenate([part.published for part in parts]),
             Quantised(*map(np.concatenate, vectors)),
         )
 
@@ -69,6 +67,15 @@ class Settled:
 
     def __len__(self) -> int:
         return len(self.items.key)
+
+    def holds(self, key: int, vector: Quantised) -> bool:
+        """Return whether an item is here with this vector, one row."""
+        row = self._keys.find(np.array([key], np.uint64))
+        return (
+            bool(row[0] >= 0)
+            and not self._lists.withdrawn(row)[0]
+            and self.items.vectors.take(row).same(vector)
+        )
 
     def withdraw(self, keys: U64) -> None:
         """Never find items again, if they are here."""

@@ -34,29 +34,36 @@ class Tail:
         vectors = Quantised(
             np.zeros((room, DIM), np.int8), np.zeros((room, DIM), np.int8), np.zeros(room, np.float32)
         )
-        self._all = Columns(np.zeros(room, np.uint64), np.zeros(room, np.int64), vectors)
+        self._all = Columns(np.zeros(room, np.uint64), vectors)
         self._rows = Rows(*vectors, self._dead)
 
     def _copy(self, items: Columns) -> None:
         n = len(items.key)
-        self._all.key[:n], self._all.published[:n] = items.key, items.published
-        for column, values in zip(self._all.vectors, items.vectors, strict=True):
-            column[:n] = values
+        self._all.key[:n] = items.key
+        self._all.vectors.put(slice(n), items.vectors)
 
-    def append(self, key: int, vector: F32, published: int) -> None:
-        """Add an item; an older one with this key is dropped."""
-        self.drop(key)
+    def append(self, key: int, vector: Quantised) -> None:
+        """Add an item that is not here, with its vector, one row."""
         if self.used == len(self._all.key):
             before, dead = self.items(), self._dead
             self._take_room(2 * self.used)
             self._copy(before)
             self._dead[: len(dead)] = dead
         at = self.used
-        self._all.key[at], self._all.published[at] = key, published
-        for column, value in zip(self._all.vectors, Quantised.of(vector[None, :]), strict=True):
-            column[at] = value[0]
+        self._all.key[at] = key
+        self._all.vectors.put(slice(at, at + 1), vector)
         self._row_of[key] = at
         self.used += 1
+
+    @property
+    def dead(self) -> int:
+        """How many of those that were appended were dropped."""
+        return self.used - len(self._row_of)
+
+    def holds(self, key: int, vector: Quantised) -> bool:
+        """Return whether an item is here with this vector, one row."""
+        row = self._row_of.get(key, -1)
+        return row >= 0 and self._all.vectors.take(slice(row, row + 1)).same(vector)
 
     def drop(self, key: int) -> bool:
         """Remove an item; return whether it was here."""
@@ -68,13 +75,12 @@ class Tail:
 
     def items(self, first: int = 0) -> Columns:
         """Return all that was appended from ``first`` on, dead ones too; views that do not change."""
-        part = slice(first, self.used)
-        vectors = Quantised(*(column[part] for column in self._all.vectors))
-        return Columns(self._all.key[part], self._all.published[part], vectors)
+        return self._all.take(slice(first, self.used))
 
     def alive(self, first: int = 0) -> npt.NDArray[np.bool_]:
         """Return which of ``items(first)`` were not dropped, bool ``(n,)``, a copy."""
-        return np.unpackbits(self._dead, count=self.used, bitorder="little")[first:] == 0
+        out: npt.NDArray[np.bool_] = np.unpackbits(self._dead, count=self.used, bitorder="little") == 0
+        return out[first:]
 
     def search(self, vector: F32, k: int) -> tuple[U64, F32]:
         """Return the keys of up to ``k`` nearest items and their inner products, nearest first."""
