@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -22,6 +22,8 @@ LIMIT ?=
 RUNS ?=
 # make bench-training: how many examples.
 ROWS ?=
+# make bench-retrieval, make bench-ann: how many items.
+ITEMS ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
 EVENTS ?=
@@ -89,6 +91,12 @@ bench-evictions: $(READY) ## Cost of an event while half of the users of every b
 
 bench-training: $(READY) ## Memory and time of a training on a large Parquet log (ROWS=2000000)
 	@$(BIN)/python bench/bench_training.py $(if $(ROWS),--rows $(ROWS))
+
+bench-retrieval: $(READY) ## Catalogue in files and vector index: recall, query time, memory, start (ITEMS=1000000)
+	@$(BIN)/python bench/bench_retrieval.py $(if $(ITEMS),--items $(ITEMS))
+
+bench-ann: $(READY) ## Our vector index and the libraries that are installed, on the same vectors (ITEMS=200000)
+	@$(BIN)/python bench/bench_ann.py $(if $(ITEMS),--items $(ITEMS))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .
