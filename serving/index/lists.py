@@ -25,8 +25,8 @@ I64 = npt.NDArray[np.int64]
 FEW = 20_000
 _MOST_LISTS = 16_384
 _ROWS_A_LIST = 200
-#: A search looks at this many times the square root of the number of rows: 100,000 of a million.
-_EFFORT = 100
+#: A search looks at this many times the square root of the number of rows: 120,000 of a million.
+_EFFORT = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Lists:
     layout
         The lists.
     most
-        How many rows a search looks at; by default so many that about 97 of the 100 nearest are found.
+        How many rows a search looks at; by default so many that about 96 of the 100 nearest are found.
     """
 
     def __init__(self, vectors: Quantised, layout: Layout, most: int | None = None) -> None:
