@@ -76,7 +76,7 @@ class CatalogSnapshot:
             raise
         self._rows = manifest.rows
         self._countries: dict[int, Bool] = {}
-        self._name_of = {key: i for i, key in enumerate(self.column["name_key"].tolist())}
+        self._names = np.argsort(self.column["name_key"])
 
     def __len__(self) -> int:
         return self._rows
@@ -111,7 +111,11 @@ class CatalogSnapshot:
 
     def name_of(self, key: int) -> str:
         """Return the text of a category, creator or language by its hash, empty when unknown."""
-        number = self._name_of.get(key, 0)
+        hashes = self.column["name_key"]
+        at = int(np.searchsorted(hashes, np.uint64(key), sorter=self._names))
+        number = int(self._names[at]) if at < len(hashes) else 0
+        if hashes[number] != key:
+            return ""
         start, end = self.column["name_bounds"][number : number + 2].tolist()
         return bytes(self.column["name_text"][start:end]).decode("utf-8", "replace")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_every_item_comes_back_as_it_was_given(folder: SnapshotFolder) -> None:
             np.testing.assert_array_equal(snapshot.hashes(name, here), getattr(given, name))
         np.testing.assert_allclose(snapshot.vectors.vectors(here), given.vectors, atol=2e-5)
     assert [snapshot.name_of(key) for key in NAMES] == list(NAMES.values())
-    assert snapshot.name_of(hash64("unheard of")) == snapshot.name_of(0) == ""
+    assert {snapshot.name_of(key) for key in (0, 1, hash64("unheard of"), 2**64 - 1)} == {""}
 
 
 def test_unknown_keys_are_not_found(folder: SnapshotFolder) -> None:
@@ -119,6 +120,11 @@ def test_two_items_with_one_key_are_no_catalogue(folder: SnapshotFolder) -> None
         write_twice(folder, 2)
     assert folder.current() is None
     assert folder.open() is None
+
+
+def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    with Writer(tmp_path) as writer, pytest.raises(ValueError, match="4 values of boost for 5 items"):
+        writer.add(replace(items(0, 5), boost=np.ones(4, np.float32)))
 
 
 def test_a_new_one_takes_the_place_and_what_nobody_has_open_is_removed(folder: SnapshotFolder) -> None:
