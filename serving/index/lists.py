@@ -25,8 +25,8 @@ I64 = npt.NDArray[np.int64]
 FEW = 20_000
 _MOST_LISTS = 16_384
 _ROWS_A_LIST = 200
-#: A search looks at this many times the square root of the number of rows: 120,000 of a million.
-_EFFORT = 120
+#: A search looks at this many times the square root of the number of rows: 140,000 of a million.
+_EFFORT = 140
 
 
 @dataclass(frozen=True, slots=True)
