@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-diversity bench-lists bench-towers bench-candidates lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-diversity bench-lists bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -24,6 +24,9 @@ RUNS ?=
 ROWS ?=
 # make bench-diversity, bench-towers: a folder with MovieLens 100K in RecBole's format; CLICKS and LIMIT as above.
 MOVIES ?=
+
+# make bench-retrieval, make bench-ann: how many items.
+ITEMS ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
 EVENTS ?=
@@ -107,6 +110,12 @@ bench-towers: $(READY) ## Recall of the two towers, cost of a click learnt and a
 	@$(BIN)/python bench/bench_towers.py $(if $(CLICKS),--globo "$(CLICKS)") $(if $(MOVIES),--movies "$(MOVIES)") \
 	    $(if $(LIMIT),--clicks $(LIMIT))
 
+bench-retrieval: $(READY) ## Catalogue in files and vector index: recall, query time, memory, start (ITEMS=1000000)
+	@$(BIN)/python bench/bench_retrieval.py $(if $(ITEMS),--items $(ITEMS))
+
+bench-ann: $(READY) ## Our vector index and the libraries that are installed, on the same vectors (ITEMS=200000)
+	@$(BIN)/python bench/bench_ann.py $(if $(ITEMS),--items $(ITEMS))
+
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -149,13 +158,13 @@ $(READY): requirements.lock pyproject.toml $(shell find streams models serving -
 	    [ -n "$$python" ] || fail "needs Python 3.11 or newer; tried: $(CANDIDATES) (choose one with PYTHON=/path/to/python)"; \
 	    "$$python" -m venv $(VENV) || fail "$$python cannot make a virtual environment (Debian: apt-get install python3-venv)"; \
 	fi; \
-	if ! $(BIN)/python -c 'import hnswlib' 2>/dev/null; then \
-	    command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null \
-	        || fail "needs a C++ compiler, hnswlib is built from source (Debian: apt-get install g++)"; \
+	if ! $(BIN)/python -c 'import headrace.streams.last_seen' 2>/dev/null; then \
+	    command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null \
+	        || fail "needs a C compiler, our inner loops are built from source (Debian: apt-get install gcc libc6-dev)"; \
 	    $(BIN)/python -c '$(HAS_HEADERS)' \
-	        || fail "needs Python's C headers, hnswlib is built from source (Debian: apt-get install python3-dev)"; \
+	        || fail "needs Python's C headers, our inner loops are built from source (Debian: apt-get install python3-dev)"; \
 	fi; \
-	echo "installing into $(VENV) (the first time takes a few minutes: hnswlib is compiled)"; \
+	echo "installing into $(VENV) (the first time takes a few minutes: our inner loops are compiled)"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .; \
 	$(BIN)/python -c 'from headrace.console.extras import require; require("worker")' \

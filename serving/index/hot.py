@@ -1,40 +1,73 @@
-"""Hot index: vector search over the items of the last hours (hnswlib).
+"""Hot index: vector search over the items of the last hours.
 
-Only one thread may use it: hnswlib is not safe when one thread adds while another searches (its issues 562,
-590, 205). Deleted points never free their memory (249), so a new index is built when too many have expired.
+New items are in a tail that is compared completely: 5 ns an item. A background thread merges the tail and
+what was settled before into new lists (``lists.py``), which leave out the dead. The caller goes on meanwhile,
+and takes the new lists when they are there. So no caller ever waits for a build, and an item is found at
+once.
 
-The graph has one point for every distinct vector, not for every item. Equal points would link only to one
-another, and a search could not leave them. All items are compared, without the graph, while there are few of
-them, and when hnswlib raises because it cannot reach as many points as asked for.
+Only one thread may call it.
 """
 
 from __future__ import annotations
 
 import heapq
-from itertools import chain
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
-import hnswlib
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
-from headrace.models.embeddings import DIM
+from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.settled import Columns, Settled
+from headrace.serving.index.tail import Tail
 from headrace.streams.tables.rows import RowTable
 
+log = logging.getLogger(__name__)
+
+Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-#: ``point`` is the hash of the vector, the label of its point in the graph.
-_ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("point", "<u8"), ("vector", "<f4", (DIM,))])
+_ROW = np.dtype([("key", "<u8"), ("published", "<i8")])
 
-_M = 16
-_EF_BUILD = 100
-_EF_SEARCH = 200
-_FIRST_CAPACITY = 4096
-#: Up to this many items, comparing all of them is faster than a search in the graph.
-_FEW = 1000
-#: Rebuild when this share of the points is dead.
+#: The tail is merged when it has become this long, and after this time.
+_LONG = 10_000
+MERGE_MS = 300_000
+#: Merge when this share of the settled items is dead, if they are more than a few.
 _DEAD_SHARE = 0.3
+_FEW = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The items at one moment: parts, and which of each are alive. Any thread may read it."""
+
+    parts: list[tuple[Columns, Bool]]
+
+    def living(self) -> Columns:
+        """Return the items that are alive, older ones first."""
+        return Columns.joined([items.take(np.flatnonzero(alive)) for items, alive in self.parts])
+
+
+@dataclass(slots=True)
+class _Merge:
+    """A merge that is going on.
+
+    Attributes
+    ----------
+    settled
+        What comes of it.
+    upto
+        How much of the tail is in it.
+    gone
+        Keys that were dropped or put again since it began.
+    """
+
+    settled: Future[Settled]
+    upto: int
+    gone: set[int]
 
 
 class HotIndex:
@@ -48,73 +81,66 @@ class HotIndex:
 
     def __init__(self, max_age_ms: int) -> None:
         self._max_age_ms = max_age_ms
-        self._index = self._new(_FIRST_CAPACITY)
         self._alive = RowTable(_ROW)
-        self._points: dict[int, dict[int, None]] = {}  # items at each point not deleted, in order of arrival
-        self._dead: set[int] = set()
         self._by_age: list[tuple[int, int]] = []
+        self._settled: Settled | None = None
+        self._tail = Tail()
+        self._merge: _Merge | None = None
+        self._merged_ms: int | None = None
+        self._thread = ThreadPoolExecutor(1, "hot-index")
 
     def __len__(self) -> int:
         return len(self._alive)
 
-    @staticmethod
-    def _new(capacity: int) -> hnswlib.Index:
-        index = hnswlib.Index(space="ip", dim=DIM)
-        index.init_index(max_elements=capacity, M=_M, ef_construction=_EF_BUILD, random_seed=7)
-        index.set_num_threads(1)
-        return index
+    def close(self) -> None:
+        """End the background thread, after the merge that is going on."""
+        self._thread.shutdown(cancel_futures=True)
 
     def put(self, key: int, vector: F32, published: int, now: int) -> bool:
         """Add or update an item; return whether it is in the index (it has a vector, and is young enough)."""
+        self._take_merged()
         if now - published > self._max_age_ms or not vector.any():
             self.drop(key)
             return False
-        point = xxhash.xxh3_64_intdigest(vector.tobytes())
-        row = self._alive.row(key)
-        if row < 0 or self._alive.data["point"][row] != point:
+        quantised = Quantised.of(vector[None, :])
+        if not self._holds(key, quantised):
             self.drop(key)
-            self._add(key, point, vector)
-            row = int(self._alive.take([key])[0])
-            self._alive.data["point"][row], self._alive.data["vector"][row] = point, vector
-            heapq.heappush(self._by_age, (published, key))
-        elif self._alive.data["published"][row] != published:
-            heapq.heappush(self._by_age, (published, key))
+            self._tail.append(key, quantised)
+        self._remember(key, published)
+        if self._tail.used >= _LONG or self._tail.dead > max(_FEW, _DEAD_SHARE * self._tail.used):
+            self._begin_merge()
+        return True
+
+    def _holds(self, key: int, vector: Quantised) -> bool:
+        return self._tail.holds(key, vector) or (
+            self._settled is not None and self._settled.holds(key, vector)
+        )
+
+    def _remember(self, key: int, published: int) -> None:
+        row = self._alive.row(key)
+        if row >= 0 and self._alive.data["published"][row] == published:
+            return
+        row = int(self._alive.take([key])[0])  # this may move the data
         self._alive.data["published"][row] = published
+        heapq.heappush(self._by_age, (published, key))
         if len(self._by_age) > 2 * len(self._alive) + _FEW:  # items that were dropped or got another time
             rows = self._alive.rows()
             ages = zip(*(self._alive.data[name][rows].tolist() for name in ("published", "key")), strict=True)
             self._by_age = sorted(ages)  # a sorted list is a heap
-        return True
-
-    def _add(self, key: int, point: int, vector: F32) -> None:
-        """Add an item to its point; add the point to the graph when it is new."""
-        if point in self._points:
-            self._points[point][key] = None
-            return
-        self._points[point] = {key: None}
-        if point in self._dead:
-            self._index.unmark_deleted(point)
-            self._dead.discard(point)
-            return
-        if self._index.get_current_count() >= self._index.get_max_elements():
-            self._index.resize_index(2 * self._index.get_max_elements())
-        self._index.add_items(vector[None, :], np.array([point], np.uint64))
 
     def drop(self, key: int) -> None:
         """Remove an item, if it is in the index."""
-        row = self._alive.row(key)
-        if row < 0:
+        if self._alive.row(key) < 0:
             return
-        point = int(self._alive.data["point"][row])
         self._alive.drop([key])
-        del self._points[point][key]
-        if not self._points[point]:
-            del self._points[point]
-            self._index.mark_deleted(point)
-            self._dead.add(point)
+        if self._merge is not None:
+            self._merge.gone.add(key)
+        if not self._tail.drop(key) and self._settled is not None:
+            self._settled.withdraw(np.array([key], np.uint64))
 
     def expire(self, now: int) -> int:
-        """Remove the items that have become too old; return how many."""
+        """Remove the items that have become too old; return how many. Begin a merge if it is time."""
+        self._take_merged()
         gone = 0
         while self._by_age and now - self._by_age[0][0] > self._max_age_ms:
             published, key = heapq.heappop(self._by_age)
@@ -122,40 +148,80 @@ class HotIndex:
             if row >= 0 and self._alive.data["published"][row] == published:
                 self.drop(key)
                 gone += 1
-        if len(self._dead) > _FEW and len(self._dead) > _DEAD_SHARE * (len(self._dead) + len(self._points)):
-            self._rebuild()
+        if self._merged_ms is None:
+            self._merged_ms = now
+        if self._many_dead() or (self._tail.used and now - self._merged_ms >= MERGE_MS):
+            self._merged_ms = now
+            self._begin_merge()
         return gone
 
-    def _rebuild(self) -> None:
-        fresh = self._new(max(_FIRST_CAPACITY, 2 * len(self._points)))
+    def _many_dead(self) -> bool:
+        settled = self._settled
+        return settled is not None and settled.dead > max(_FEW, _DEAD_SHARE * len(settled))
+
+    def contents(self) -> Contents:
+        """Return the items as they are now. Making it copies only which are alive."""
+        parts = [(self._tail.items(), self._tail.alive())]
+        if self._settled is not None:
+            parts.insert(0, (self._settled.items, self._settled.alive()))
+        return Contents(parts)
+
+    def ages(self) -> tuple[U64, I64]:
+        """Return the keys of all items and when each was published, uint64 and int64 ``(n,)``; copies."""
         rows = self._alive.rows()
-        if len(rows):
-            points, first = np.unique(self._alive.data["point"][rows], return_index=True)
-            fresh.add_items(self._alive.data["vector"][rows[first]], points)
-        self._index, self._dead = fresh, set()
+        return self._alive.data["key"][rows], self._alive.data["published"][rows]
+
+    def _begin_merge(self) -> None:
+        if self._merge is None:
+            contents = self.contents()
+            merged = self._thread.submit(lambda: Settled(contents.living()))
+            self._merge = _Merge(merged, self._tail.used, set())
+
+    def _take_merged(self) -> None:
+        """Take the new lists, if they are ready."""
+        if self._merge is None or not self._merge.settled.done():
+            return
+        merge, self._merge = self._merge, None
+        failed = merge.settled.exception()
+        if failed is not None:  # what was there is complete, and is searched as before
+            log.error("hot index: items could not be merged: %s", failed, extra={"action": "hot_index"})
+            return
+        settled = merge.settled.result()
+        settled.withdraw(np.fromiter(merge.gone, np.uint64, len(merge.gone)))
+        rest, alive = self._tail.items(merge.upto), self._tail.alive(merge.upto)
+        self._settled, self._tail = settled, Tail(rest.take(np.flatnonzero(alive)))
+
+    def settle(self) -> None:
+        """Wait until a merge that is going on is done, and take it."""
+        if self._merge is not None:
+            wait([self._merge.settled])
+        self._take_merged()
 
     def search(self, vector: F32, k: int) -> tuple[U64, F32]:
-        """Return up to ``k`` nearest items and their inner products, nearest first; arrays ``(<=k,)``."""
+        """Return up to ``k`` nearest items and their inner products, nearest first; arrays ``(<=k,)``.
+
+        Of items with the same product, the one that was put last is first.
+        """
         k = min(k, len(self._alive))
         if k <= 0 or not vector.any():
             return np.zeros(0, np.uint64), np.zeros(0, np.float32)
-        if len(self._alive) <= _FEW:
-            return self._exact(vector, k)
-        n = min(k, len(self._points))
-        self._index.set_ef(max(_EF_SEARCH, n))
-        try:
-            points, distances = self._index.knn_query(vector[None, :], k=n, num_threads=1)
-        except RuntimeError:
-            return self._exact(vector, k)
-        at = [self._points[p] for p in points[0].tolist()]
-        newest_first = chain.from_iterable(map(reversed, at))
-        keys = np.fromiter(newest_first, np.uint64)[:k]
-        product = np.repeat(1 - distances[0], list(map(len, at)))[:k]
-        return keys, product.astype(np.float32)
+        keys, products = self._tail.search(vector, k)
+        if self._settled is not None:
+            older, theirs = self._settled.search(vector, k)
+            keys, products = np.concatenate([keys, older]), np.concatenate([products, theirs])
+            best = np.argsort(-products, kind="stable")[:k]
+            keys, products = keys[best], products[best]
+        return keys, products
 
-    def _exact(self, vector: F32, k: int) -> tuple[U64, F32]:
-        rows = self._alive.rows()
-        product: F32 = self._alive.data["vector"][rows] @ vector
-        best = np.argpartition(-product, k - 1)[:k]
-        best = best[np.argsort(-product[best], kind="stable")]
-        return self._alive.data["key"][rows[best]], product[best]
+    @classmethod
+    def of(cls, items: Columns, published: I64, max_age_ms: int, now: int) -> HotIndex:
+        """Return an index of items in columns that are young enough at ``now``; they have a vector each."""
+        out, young = cls(max_age_ms), np.flatnonzero(now - published <= max_age_ms)
+        items, published = items.take(young), published[young]
+        out._tail = Tail(items)
+        rows = out._alive.take(items.key)
+        out._alive.data["published"][rows] = published
+        out._by_age = sorted(zip(published.tolist(), items.key.tolist(), strict=True))
+        if out._tail.used >= _LONG:
+            out._begin_merge()
+        return out

@@ -104,6 +104,8 @@ class Loaded:
 
     def sizes(self) -> dict[str, int]:
         c, h = self.catalog, self.hot
+        h.settle()
+        settled = len(h._settled) if h._settled else 0
         held = {name: len(getattr(c, name)) for name in ("_ids", "_titles", "_names", "_allowed", "_blocked")}
         return {
             **held,
@@ -112,9 +114,8 @@ class Loaded:
             "rows": len(c.table.view()),
             "hot": len(h),
             "hot bytes": h._alive.nbytes,
-            "points": h._index.get_current_count(),
-            "capacity": h._index.get_max_elements(),
-            "dead": len(h._dead),
+            "points": settled + h._tail.used,
+            "dead": h._tail.dead + (h._settled.dead if h._settled else 0),
         }
 
 

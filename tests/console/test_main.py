@@ -54,7 +54,6 @@ def test_help_imports_nothing_heavy() -> None:
         "river",
         "numpy",
         "aiokafka",
-        "hnswlib",
         "redis",
         "pydantic_settings",
     }

@@ -1,0 +1,147 @@
+"""Approximate vector search over a catalogue: rows are in lists by direction, and only near lists are read.
+
+The rows of a catalogue lie in the order of its lists. So a list is a range of rows, and the index is nothing
+but the directions of the lists and where each begins: the vectors are those of the catalogue, in files that
+every process of a machine maps (``serving/snapshot/``). A search looks at a fixed number of rows, so it takes
+as long for every query. A small catalogue is one list: all rows are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.serving.index import kmeans
+from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.scan import Rows
+
+F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+#: Up to this many rows, all are compared.
+FEW = 20_000
+_MOST_LISTS = 16_384
+_ROWS_A_LIST = 200
+#: A search looks at ``_EFFORT * n**_GROWTH`` of ``n`` rows: 105,000 of a million, 418,000 of ten million.
+_EFFORT, _GROWTH = 26.4, 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The lists of a catalogue.
+
+    Attributes
+    ----------
+    centroids
+        Their directions, float32 ``(lists, dim)``.
+    starts
+        First row of each, and the number of rows, int64 ``(lists + 1,)``.
+    """
+
+    centroids: F32
+    starts: I64
+
+
+def count_of_lists(n: int) -> int:
+    """Return how many lists ``n`` rows are put into: a power of two; 1 for a small catalogue."""
+    if n <= FEW:
+        return 1
+    return min(_MOST_LISTS, 1 << int(np.log2(n / _ROWS_A_LIST)))
+
+
+def plan(sample: F32, n: int, threads: int = 1) -> F32:
+    """Return the directions of the lists of a catalogue of ``n`` rows, float32 ``(lists, dim)``.
+
+    Parameters
+    ----------
+    sample
+        Unit vectors of some of its rows, float32 ``(m, dim)``: 32 a list are enough.
+    """
+    count = min(count_of_lists(n), len(sample))
+    if count <= 1:
+        return np.zeros((1, sample.shape[1]), np.float32)
+    return kmeans.train(sample, count, threads)
+
+
+def laid_out(lists: I32, centroids: F32) -> tuple[I64, Layout]:
+    """Return the order in which rows of these lists are to lie, int64 ``(n,)``, and the layout then."""
+    sizes = np.bincount(lists, minlength=len(centroids))
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]).astype(np.int64)
+    return np.argsort(lists, kind="stable").astype(np.int64), Layout(centroids, starts)
+
+
+class Lists:
+    """Vector search over rows that lie in the order of their lists.
+
+    One thread: the index uses no other, and only one may use it.
+
+    Parameters
+    ----------
+    vectors
+        Vectors of the rows; arrays or maps of files. A row without a vector is never found.
+    layout
+        The lists.
+    most
+        How many rows a search looks at; by default so many that about 96 of the 100 nearest are found.
+    """
+
+    def __init__(self, vectors: Quantised, layout: Layout, most: int | None = None) -> None:
+        n = len(vectors.scale)
+        if layout.starts[-1] != n or len(layout.starts) != len(layout.centroids) + 1:
+            raise ValueError(f"{len(layout.centroids)} lists of {layout.starts[-1]} rows; there are {n} rows")
+        self._n = n
+        self._dead = np.zeros(n // 8 + 1, np.uint8)
+        self._rows = Rows(*vectors, self._dead)
+        self._starts = np.ascontiguousarray(layout.starts, np.int64)
+        self.most = most_rows(n) if most is None else most
+        self._directions: Rows | None = None
+        if len(layout.centroids) > 1:
+            count = len(layout.centroids)
+            self._directions = Rows(*Quantised.of(layout.centroids), np.zeros(count // 8 + 1, np.uint8))
+
+    def __len__(self) -> int:
+        return self._n
+
+    def withdraw(self, rows: I64) -> None:
+        """Never find these rows again, int64 ``(m,)``."""
+        np.bitwise_or.at(self._dead, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
+
+    def restore(self, rows: I64) -> None:
+        """Find rows again that were withdrawn, int64 ``(m,)``."""
+        np.bitwise_and.at(self._dead, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
+
+    def withdrawn(self, rows: I64) -> npt.NDArray[np.bool_]:
+        """Return which of some rows are withdrawn, bool ``(m,)``."""
+        out: npt.NDArray[np.bool_] = (self._dead[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 > 0
+        return out
+
+    def alive(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are not withdrawn, bool ``(n,)``, a copy."""
+        out: npt.NDArray[np.bool_] = np.unpackbits(self._dead, count=self._n, bitorder="little") == 0
+        return out
+
+    def search(self, vector: F32, k: int) -> tuple[I64, F32]:
+        """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``."""
+        if k <= 0 or self._n == 0 or not vector.any():
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        begins, ends = self._nearest_lists(vector)
+        return self._rows.nearest(vector, begins, ends, k, k + k // 4 + 32, self.most)
+
+    def _nearest_lists(self, vector: F32) -> tuple[I64, I64]:
+        """Return the ranges of rows to look at, the nearest direction first."""
+        if self._directions is None:
+            return self._starts[:1], self._starts[1:]
+        count = self._directions.n
+        wanted = min(count, 16 + int(1.2 * self.most * count / self._n))
+        lists, _ = self._directions.nearest(
+            vector, np.zeros(1, np.int64), np.array([count]), wanted, wanted, count
+        )
+        return self._starts[lists], self._starts[lists + 1]
+
+
+def most_rows(n: int) -> int:
+    """Return how many of ``n`` rows a search looks at."""
+    return min(n, max(FEW, int(_EFFORT * n**_GROWTH)))

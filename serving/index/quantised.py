@@ -1,0 +1,70 @@
+"""Vectors in 16 bits a coordinate, the high and the low bytes apart.
+
+The high bytes alone are an int8 vector: a search reads those of many rows. The low bytes make the coordinate
+exact to 1/32639 of the row's largest: they are read for the best rows only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+I8 = npt.NDArray[np.int8]
+I64 = npt.NDArray[np.int64]
+
+#: Largest coordinate of a row in units of its scale: the high byte is at most 127, the low byte too.
+_LARGEST = 127 * 256 + 127
+
+
+class Quantised(NamedTuple):
+    """Vectors ``(high * 256 + low) * scale``.
+
+    Attributes
+    ----------
+    high, low
+        int8 ``(n, dim)``.
+    scale
+        float32 ``(n,)``; 0 for a vector of zeros.
+    """
+
+    high: I8
+    low: I8
+    scale: F32
+
+    @classmethod
+    def of(cls, vectors: F32) -> Quantised:
+        """Quantise vectors, float32 ``(n, dim)``."""
+        largest = np.abs(vectors).max(axis=1, initial=0)
+        scale = (largest / _LARGEST).astype(np.float32)
+        units = np.divide(vectors, scale[:, None], out=np.zeros_like(vectors), where=scale[:, None] > 0)
+        whole = np.rint(units).astype(np.int16)
+        np.clip(whole, -_LARGEST, _LARGEST, out=whole)
+        high = (whole + np.int16(128)) >> 8
+        return cls(high.astype(np.int8), (whole - (high << 8)).astype(np.int8), scale)
+
+    def take(self, rows: I64 | slice) -> Quantised:
+        """Return some rows; views of them for a slice."""
+        return Quantised(self.high[rows], self.low[rows], self.scale[rows])
+
+    def same(self, other: Quantised) -> bool:
+        """Return whether these are the same vectors."""
+        return (
+            np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.high, other.high)
+            and np.array_equal(self.low, other.low)
+        )
+
+    def put(self, at: slice, vectors: Quantised) -> None:
+        """Replace the rows of a slice."""
+        self.high[at], self.low[at], self.scale[at] = vectors
+
+    def vectors(self, rows: I64) -> F32:
+        """Return the vectors of some rows, float32 ``(m, dim)``."""
+        whole = self.high[rows].astype(np.float32)
+        whole *= 256
+        whole += self.low[rows]
+        whole *= self.scale[rows, None]
+        return whole

@@ -1,0 +1,95 @@
+"""The part of the hot index that does not change: items in lists, made by a background thread."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.serving.index.key_slots import KeySlots
+from headrace.serving.index.key_table import KeyTable
+from headrace.serving.index.kmeans import SAMPLE, assign
+from headrace.serving.index.lists import Lists, count_of_lists, laid_out, plan
+from headrace.serving.index.quantised import Quantised
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+
+class Columns(NamedTuple):
+    """Items in columns, older ones first; arrays ``(n,)``.
+
+    Attributes
+    ----------
+    key
+        uint64.
+    vectors
+        Their vectors.
+    """
+
+    key: U64
+    vectors: Quantised
+
+    def take(self, rows: I64 | slice) -> Columns:
+        """Return some of them."""
+        return Columns(self.key[rows], self.vectors.take(rows))
+
+    @classmethod
+    def joined(cls, parts: list[Columns]) -> Columns:
+        """Return the items of all parts."""
+        vectors = zip(*(part.vectors for part in parts), strict=True)
+        return cls(
+            np.concatenate([part.key for part in parts]),
+            Quantised(*map(np.concatenate, vectors)),
+        )
+
+
+class Settled:
+    """Items in lists. Only one thread uses it once it is made.
+
+    Parameters
+    ----------
+    items
+        Items with different keys.
+    """
+
+    def __init__(self, items: Columns) -> None:
+        n = len(items.key)
+        some = np.random.default_rng(7).permutation(n)[: SAMPLE * count_of_lists(n)]
+        centroids = plan(items.vectors.vectors(some), n)
+        order, layout = laid_out(assign(items.vectors, centroids), centroids)
+        self.items = items.take(order)
+        self._lists = Lists(self.items.vectors, layout)
+        self._keys = KeyTable(*KeySlots.of(self.items.key))
+        self.dead = 0
+
+    def __len__(self) -> int:
+        return len(self.items.key)
+
+    def holds(self, key: int, vector: Quantised) -> bool:
+        """Return whether an item is here with this vector, one row."""
+        row = self._keys.find(np.array([key], np.uint64))
+        return (
+            bool(row[0] >= 0)
+            and not self._lists.withdrawn(row)[0]
+            and self.items.vectors.take(row).same(vector)
+        )
+
+    def withdraw(self, keys: U64) -> None:
+        """Never find items again, if they are here."""
+        rows = self._keys.find(keys)
+        rows = rows[rows >= 0]
+        rows = rows[~self._lists.withdrawn(rows)]
+        self._lists.withdraw(rows)
+        self.dead += len(rows)
+
+    def alive(self) -> npt.NDArray[np.bool_]:
+        """Return which items were not withdrawn, bool ``(n,)``, a copy."""
+        return self._lists.alive()
+
+    def search(self, vector: F32, k: int) -> tuple[U64, F32]:
+        """Return the keys of up to ``k`` nearest items and their inner products, nearest first."""
+        rows, products = self._lists.search(vector, k)
+        return self.items.key[rows], products

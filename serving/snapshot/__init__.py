@@ -1,0 +1,1 @@
+"""The catalogue in files that every process of a machine maps. See docs/architecture.md."""

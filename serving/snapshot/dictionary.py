@@ -1,0 +1,52 @@
+"""Numbers for values that many items share: names, and sets of flags or countries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.serving.snapshot.items import Ragged, texts
+
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+
+
+class Names:
+    """Numbers for hashes of names; number 0 is that of no name (hash 0)."""
+
+    def __init__(self) -> None:
+        self._numbers = {0: 0}
+
+    def numbers(self, hashes: U64) -> U32:
+        """Return the number of each hash, uint32 ``(n,)``."""
+        distinct, which = np.unique(hashes, return_inverse=True)
+        numbers = [self._numbers.setdefault(h, len(self._numbers)) for h in distinct.tolist()]
+        return np.array(numbers, np.uint32)[which]
+
+    def columns(self, names: Mapping[int, str]) -> tuple[U64, Ragged[np.uint8]]:
+        """Return hash and text by number; the text is empty where ``names`` has none."""
+        hashes = np.fromiter(self._numbers, np.uint64, len(self._numbers))
+        return hashes, texts([names.get(h, "") for h in self._numbers])
+
+
+class Sets:
+    """Numbers for sets of ids; number 0 is that of the empty set."""
+
+    def __init__(self) -> None:
+        self._numbers = {b"": 0}
+
+    def numbers(self, sets: Ragged[np.uint64]) -> U32:
+        """Return the number of each set, uint32 ``(n,)``."""
+        out = np.zeros(len(sets), np.uint32)
+        raw, bounds = np.ascontiguousarray(sets.values).tobytes(), (sets.bounds * 8).tolist()
+        for i in np.flatnonzero(np.diff(sets.bounds)).tolist():
+            out[i] = self._numbers.setdefault(raw[bounds[i] : bounds[i + 1]], len(self._numbers))
+        return out
+
+    def columns(self) -> Ragged[np.uint64]:
+        """Return the sets by number."""
+        sizes = [len(raw) // 8 for raw in self._numbers]
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]).astype(np.int64)
+        return Ragged(np.frombuffer(b"".join(self._numbers), np.uint64), bounds)

@@ -1,0 +1,189 @@
+"""The files of a snapshot and its manifest: which there are, of which type, and whether they are complete.
+
+A snapshot is a folder with one file of raw values for each column, and ``manifest.json``, written last.
+Items lie in the order of the lists of the vector index (``serving/index/lists.py``); a row is a place in that
+order.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from headrace.models.embeddings import DIM, item_vector
+from headrace.serving.index.key_slots import SLOT
+from headrace.streams.messages.schemas import Item
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+_READ_BYTES = 16 * 1024 * 1024
+
+#: One value an item, by name: type and the shape of a value.
+COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+    "key": (np.dtype("<u8"), ()),
+    "category": (np.dtype("<u4"), ()),  # number in the file of names, as the next two
+    "creator": (np.dtype("<u4"), ()),
+    "language": (np.dtype("<u4"), ()),
+    "published": (np.dtype("<i8"), ()),
+    "min_age": (np.dtype("<i2"), ()),
+    "boost": (np.dtype("<f4"), ()),
+    "flags": (np.dtype("<u4"), ()),  # number in the file of sets, as the next two
+    "allowed": (np.dtype("<u4"), ()),
+    "blocked": (np.dtype("<u4"), ()),
+    "id_bytes": (np.dtype("<u2"), ()),
+    "high": (np.dtype("i1"), (DIM,)),
+    "low": (np.dtype("i1"), (DIM,)),
+    "scale": (np.dtype("<f4"), ()),
+}
+#: The other files. Texts of an item: its id, then its title.
+OTHERS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+    "text_bounds": (np.dtype("<i8"), ()),
+    "text": (np.dtype("u1"), ()),
+    "slots": (SLOT, ()),
+    "key_table": (np.dtype("<u4"), ()),
+    "list_starts": (np.dtype("<i8"), ()),
+    "list_centroids": (np.dtype("<f4"), (DIM,)),
+    "name_key": (np.dtype("<u8"), ()),
+    "name_bounds": (np.dtype("<i8"), ()),
+    "name_text": (np.dtype("u1"), ()),
+    "set_bounds": (np.dtype("<i8"), ()),
+    "set_values": (np.dtype("<u8"), ()),
+}
+_TYPES = COLUMNS | OTHERS
+
+
+class SnapshotError(Exception):
+    """A snapshot cannot be used; the message says why."""
+
+
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """What a snapshot has.
+
+    Attributes
+    ----------
+    format, embedding
+        Version of the files, and of the vectors and hashes in them (``embedding_version``).
+    rows
+        Number of items.
+    key_bits
+        Top bits of a key that ``key_table`` goes by.
+    offsets
+        Partition of `items` -> offset of the first record that the snapshot does not contain.
+    lengths, checksums
+        Number of values and XXH3-64 of each file.
+    """
+
+    format: int
+    embedding: str
+    rows: int
+    key_bits: int
+    offsets: dict[int, int]
+    lengths: dict[str, int]
+    checksums: dict[str, str]
+
+
+def embedding_version() -> str:
+    """Return a text that is another one when vectors or hashes of ids are computed in another way."""
+    probe = Item("probe", 0, "a title with words", "category", ["tag"], "creator")
+    rounded = np.rint(item_vector(probe) * 100).astype(np.int8)
+    return f"{DIM}-{xxhash.xxh3_64_hexdigest(rounded.tobytes())}"
+
+
+def map_file(folder: Path, name: str, length: int) -> npt.NDArray[Any]:
+    """Map a file read-only, ``(length, *shape of a value)``."""
+    dtype, shape = _TYPES[name]
+    if length == 0:  # an empty file cannot be mapped
+        return np.zeros((0, *shape), dtype)
+    return np.memmap(folder / name, dtype, "r", shape=(length, *shape)).view(np.ndarray)
+
+
+def size_of(name: str, length: int) -> int:
+    """Return how many bytes a file with ``length`` values has."""
+    dtype, shape = _TYPES[name]
+    return length * dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+
+
+def checksum(path: Path) -> str:
+    """Return XXH3-64 of a file."""
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest; the last file of a snapshot."""
+    (folder / MANIFEST).write_bytes(
+        json.dumps(msgspec.to_builtins(manifest, str_keys=True), indent=1).encode()
+    )
+
+
+def read_manifest(folder: Path, embedding: str) -> Manifest:
+    """Read the manifest and compare it with the files.
+
+    Raises
+    ------
+    SnapshotError
+        When there is none, when format or embedding are not those of this program, or a file is missing or
+        has another size.
+    """
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+        there = cast(dict[str, Any], json.loads(raw))
+        if there.get("format") != FORMAT:
+            raise SnapshotError(f"{folder}: format {there.get('format')}; this program reads format {FORMAT}")
+        manifest = msgspec.convert(there, Manifest, strict=False)
+    except (OSError, ValueError, AttributeError, msgspec.ValidationError) as exc:
+        raise SnapshotError(f"{folder}: the manifest cannot be read: {exc}") from exc
+    if manifest.embedding != embedding:
+        raise SnapshotError(
+            f"{folder}: embedding {manifest.embedding}; this program makes embedding {embedding}"
+        )
+    if set(manifest.lengths) != set(_TYPES):
+        raise SnapshotError(f"{folder}: the manifest names other files than {', '.join(_TYPES)}")
+    for name, length in manifest.lengths.items():
+        _check_size(folder / name, size_of(name, length))
+    _check_lengths(folder, manifest)
+    return manifest
+
+
+def _check_size(path: Path, wanted: int) -> None:
+    try:
+        found = path.stat().st_size
+    except OSError as exc:
+        raise SnapshotError(f"{path} is missing") from exc
+    if found != wanted:
+        raise SnapshotError(f"{path} has {found} bytes; the manifest says {wanted}")
+
+
+def _check_lengths(folder: Path, manifest: Manifest) -> None:
+    rows, lengths = manifest.rows, manifest.lengths
+    wanted = dict.fromkeys([*COLUMNS, "slots"], rows) | {"text_bounds": rows + 1}
+    wanted |= {"key_table": (1 << manifest.key_bits) + 1, "list_starts": lengths["list_centroids"] + 1}
+    wanted["name_bounds"] = lengths["name_key"] + 1
+    for name, length in wanted.items():
+        if lengths[name] != length:
+            raise SnapshotError(
+                f"{folder / name} has {lengths[name]} values; {length} belong to {rows} items"
+            )
+
+
+def check_contents(folder: Path, manifest: Manifest) -> None:
+    """Read every file and compare its checksum: about a second for a gigabyte in the page cache.
+
+    Raises
+    ------
+    SnapshotError
+        When one differs.
+    """
+    for name, wanted in manifest.checksums.items():
+        found = checksum(folder / name)
+        if found != wanted:
+            raise SnapshotError(f"{folder / name} has the checksum {found}; the manifest says {wanted}")

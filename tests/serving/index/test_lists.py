@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from strategies import unit_vectors
+
+from headrace.models.embeddings import DIM
+from headrace.serving.index import kmeans, lists
+from headrace.serving.index.lists import Lists, count_of_lists, laid_out, most_rows, plan
+from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.scan import Directions
+
+F32 = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+def clustered(n: int, seed: int = 0) -> F32:
+    """Return unit vectors around 40 directions, some with many, as those of categories are."""
+    rng = np.random.default_rng(seed)
+    raw = unit_vectors(40, 77)[rng.zipf(1.5, n) % 40] + 0.9 * unit_vectors(n, seed)
+    return raw / np.linalg.norm(raw, axis=1, keepdims=True)
+
+
+def indexed(vectors: F32, most: int | None = None) -> tuple[Lists, F32]:
+    """Return an index and the vectors in the order of its rows."""
+    centroids = plan(vectors, len(vectors))
+    order, layout = laid_out(kmeans.assign(Quantised.of(vectors), centroids), centroids)
+    return Lists(Quantised.of(vectors[order]), layout, most), vectors[order]
+
+
+def nearest(vectors: F32, query: F32, k: int) -> list[int]:
+    return np.argsort(-(vectors @ query), kind="stable")[:k].tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 255, 256, 257, 3000])
+def test_few_rows_are_compared_exactly(n: int) -> None:
+    index, vectors = indexed(unit_vectors(n, 3))
+    for query in unit_vectors(5, 4):
+        rows, products = index.search(query, 50)
+        assert rows.tolist() == nearest(vectors, query, 50)
+        np.testing.assert_allclose(products, vectors[rows] @ query, atol=3e-5)
+        assert (rows.dtype, products.dtype) == (np.int64, np.float32)
+
+
+def test_recall_of_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "FEW", 1000)
+    index, vectors = indexed(clustered(30_000), most=9000)
+    assert index._directions is not None
+    queries = [vectors[i : i + 3].mean(axis=0) for i in range(0, 30_000, 1500)]
+    found = [len(set(index.search(q, 100)[0].tolist()) & set(nearest(vectors, q, 100))) for q in queries]
+    assert np.mean(found) >= 93
+
+
+def test_all_lists_are_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "FEW", 100)
+    index, vectors = indexed(clustered(3000), most=3000)
+    query = unit_vectors(1, 9)[0]
+    assert index.search(query, 300)[0].tolist() == nearest(vectors, query, 300)
+    assert sorted(index.search(query, 5000)[0].tolist()) == list(range(3000))
+
+
+def test_withdrawn_rows_never_come_out_and_take_nobodys_place() -> None:
+    index, vectors = indexed(unit_vectors(2000, 5))
+    query = unit_vectors(1, 6)[0]
+    best = np.array(nearest(vectors, query, 400))
+    index.withdraw(best[:300])
+    index.withdraw(best[:1])
+    assert index.withdrawn(best).tolist() == [True] * 300 + [False] * 100
+    assert index.search(query, 100)[0].tolist() == best[300:].tolist()
+    index.restore(best[:3])
+    assert index.search(query, 4)[0].tolist() == [*best[:3], best[300]]
+    index.withdraw(np.arange(2000))
+    assert len(index.search(query, 10)[0]) == 0
+
+
+def test_rows_without_a_vector_are_not_found() -> None:
+    vectors = unit_vectors(20, 1)
+    vectors[::2] = 0
+    index, vectors = indexed(vectors)
+    rows, _ = index.search(unit_vectors(1, 2)[0], 20)
+    assert len(rows) == 10
+    assert vectors[rows].any(axis=1).all()
+
+
+def test_nothing_asked_nothing_found() -> None:
+    index, vectors = indexed(unit_vectors(20, 1))
+    assert index.search(vectors[0], 0)[0].shape == index.search(vectors[0], -1)[0].shape == (0,)
+    assert index.search(np.zeros(DIM, np.float32), 3)[1].shape == (0,)
+    assert len(index) == 20
+
+
+def test_vectors_come_back_in_16_bits() -> None:
+    vectors = np.concatenate([unit_vectors(50), np.zeros((1, DIM), np.float32), 1000 * unit_vectors(2)])
+    vectors[1] = -1
+    vectors[2] = 0
+    vectors[2, 5] = 1
+    quantised = Quantised.of(vectors)
+    got = quantised.vectors(np.arange(53))
+    assert (np.abs(got - vectors).max(axis=1) <= 2e-5 * np.abs(vectors).max(axis=1)).all()
+    assert (quantised.high.dtype, quantised.low.dtype) == (np.int8, np.int8)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("count", "alike", "lost"), [(300, 0.98, 0.005), (2000, 0.6, 0.1)])
+def test_assigned_is_the_nearest_direction(threads: int, count: int, alike: float, lost: float) -> None:
+    vectors, directions = clustered(5000, 1), clustered(count, 2)
+    found = kmeans.assign(Quantised.of(vectors), directions, threads)
+    products = vectors @ directions.T
+    loss = products.max(axis=1) - products[np.arange(5000), found]
+    assert (loss == 0).mean() > alike
+    assert loss.mean() < lost
+
+
+def test_directions_are_in_the_middle_of_groups() -> None:
+    vectors = unit_vectors(8, 1)[np.arange(800) % 8] + 0.02 * unit_vectors(800, 2)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions = kmeans.train(vectors, 40)
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-5)
+    assert ((vectors @ directions.T).max(axis=1) > 0.999).all()
+
+
+def test_equal_vectors_are_one_group() -> None:
+    directions = kmeans.train(np.repeat(unit_vectors(2, 1), 50, axis=0), 10)
+    assert np.isfinite(directions).all()
+
+
+def test_how_much_is_looked_at() -> None:
+    assert [count_of_lists(n) for n in (0, 5, 20_000, 20_001)] == [1, 1, 1, 64]
+    assert [most_rows(n) for n in (0, 5, 20_000)] == [0, 5, 20_000]
+    assert [most_rows(n) // 1000 for n in (1_000_000, 10_000_000)] == [105, 418]
+    counts = [count_of_lists(n) for n in range(0, 20_000_000, 500_000)]
+    assert counts == sorted(counts)
+    assert counts[-1] == 16_384
+
+
+def test_shapes_that_do_not_belong_together_are_refused() -> None:
+    x = Quantised.of(unit_vectors(20))
+    layout = lists.Layout(np.zeros((1, DIM), np.float32), np.array([0, 19]))
+    with pytest.raises(ValueError, match="1 lists of 19 rows; there are 20 rows"):
+        Lists(x, layout)
+    with pytest.raises(ValueError, match="one row of 64 bytes"):
+        lists.Rows(x.high[:10], x.low, x.scale, np.zeros(3, np.uint8))
+    rows = lists.Rows(*x, np.zeros(3, np.uint8))
+    with pytest.raises(ValueError, match="rows 5 to 21 of 20"):
+        rows.nearest(unit_vectors(1)[0], np.array([5]), np.array([21]), 1, 1, 1)
+    with pytest.raises(ValueError, match="a query of 3"):
+        rows.nearest(np.ones(3, np.float32), np.array([5]), np.array([9]), 1, 1, 1)
+    one, starts = Quantised.of(unit_vectors(1)), np.array([0, 20])
+    with pytest.raises(ValueError, match="regions from 0 to 19 of 20 rows"):
+        Directions(x.high, x.scale, one.high, one.scale, np.array([0, 19]))
+    with pytest.raises(ValueError, match="1 regions, 1 scales, 3 starts"):
+        Directions(x.high, x.scale, one.high, one.scale, np.array([0, 5, 20]))
+    with pytest.raises(ValueError, match="20 scales"):
+        Directions(x.high[:5], x.scale, one.high, one.scale, starts)
+    with pytest.raises(ValueError, match="low bytes"):
+        Directions(x.high, x.scale, one.high, one.scale, starts).nearest_of(x.high, x.low[:3], 1)
