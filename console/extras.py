@@ -38,8 +38,9 @@ def require(*extras: str) -> None:
     if uncompiled:
         raise ConfigError(
             f"Headrace was installed without {len(uncompiled)} compiled parts ({uncompiled[0]} ...): "
-            "a C compiler was missing. Install one (Debian: apt-get install gcc libc6-dev python3-dev), then "
-            "Headrace once more: pip install --force-reinstall --no-deps --no-cache-dir headrace "
+            "a C compiler was missing. Install one (Debian: apt-get install gcc libc6-dev python3-dev), then Headrace "
+            "once more: "
+            "pip install --force-reinstall --no-deps --no-cache-dir headrace "
             "(in a checkout: -e . for headrace)"
         )
 
