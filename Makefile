@@ -158,13 +158,13 @@ $(READY): requirements.lock pyproject.toml $(shell find streams models serving -
 	    [ -n "$$python" ] || fail "needs Python 3.11 or newer; tried: $(CANDIDATES) (choose one with PYTHON=/path/to/python)"; \
 	    "$$python" -m venv $(VENV) || fail "$$python cannot make a virtual environment (Debian: apt-get install python3-venv)"; \
 	fi; \
-	if ! $(BIN)/python -c 'import headrace.streams.last_seen' 2>/dev/null; then \
-	    command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null \
-	        || fail "needs a C compiler, our inner loops are built from source (Debian: apt-get install gcc libc6-dev)"; \
+	if ! $(BIN)/python -c 'import hnswlib' 2>/dev/null; then \
+	    command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null \
+	        || fail "needs a C++ compiler, hnswlib is built from source (Debian: apt-get install g++)"; \
 	    $(BIN)/python -c '$(HAS_HEADERS)' \
-	        || fail "needs Python's C headers, our inner loops are built from source (Debian: apt-get install python3-dev)"; \
+	        || fail "needs Python's C headers, hnswlib is built from source (Debian: apt-get install python3-dev)"; \
 	fi; \
-	echo "installing into $(VENV) (the first time takes a few minutes: our inner loops are compiled)"; \
+	echo "installing into $(VENV) (the first time takes a few minutes: hnswlib is compiled)"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .; \
 	$(BIN)/python -c 'from headrace.console.extras import require; require("worker")' \

