@@ -59,8 +59,11 @@ class CatalogFollower:
         self._decoder = Decoder(Item, max_bytes, check_item)
         self.partitions = 0
 
-    def apply(self, batch: RecordBatch) -> None:
-        """Apply a batch, in order. A tombstone deletes its item; bad records are skipped."""
+    def apply(self, batch: RecordBatch, now: int = 0) -> None:
+        """Apply a batch, in order. A tombstone deletes its item; bad records are skipped.
+
+        Items that are too old for the hot index at ``now`` (ms) do not go there.
+        """
         records: Sequence[Any] = batch.records
         if self.partitions:
             wrong = misplaced(records, batch.partition, self.partitions)
@@ -68,12 +71,12 @@ class CatalogFollower:
                 records = [r for r, skip in zip(records, wrong.tolist(), strict=True) if not skip]
         for record in records:
             try:
-                self._apply(record)
+                self._apply(record, now)
             except RejectedError as exc:
                 if exc.reason == "id_collision":
                     log.warning("item skipped: %s", exc, extra={"action": "id_collision"})
 
-    def _apply(self, record: Any) -> None:
+    def _apply(self, record: Any, now: int) -> None:
         if record.value is None:
             if record.key:
                 key = self.catalog.drop(record.key.decode("utf-8", "replace"))
@@ -87,7 +90,7 @@ class CatalogFollower:
             if vector is None:
                 self._hot.drop(key)
             else:
-                self._hot.put(key, vector, item.published_ts, max(record.timestamp, item.published_ts))
+                self._hot.put(key, vector, item.published_ts, max(now, item.published_ts))
 
     async def follow(self, batch: RecordBatch, wiring: Wiring) -> None:
         """Apply a batch; before the first one, ask how many partitions the topic has.
@@ -99,7 +102,7 @@ class CatalogFollower:
         """
         if not self.partitions:
             self.partitions = await wiring.sender.partitions_of(batch.topic)
-        self.apply(batch)
+        self.apply(batch, wiring.clock.now_ms())
 
 
 def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIndex) -> Tail:

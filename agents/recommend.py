@@ -93,7 +93,7 @@ class ServeStage:
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
         s = wiring.settings
-        self.recommender = Recommender(Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS))
+        self.recommender = Recommender(Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS), hot_index=s.hot_index)
         self._requests = RequestReader(s)
         self._json = msgspec.json.Encoder()
         self._mirrors = Mirrors(self.recommender)
@@ -288,6 +288,20 @@ class ServeStage:
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
 
 
+class Background(Service):
+    """Ends the background threads of a serving worker with the worker."""
+
+    mundane_level = "debug"
+
+    def __init__(self, recommender: Recommender, **kwargs: Any) -> None:
+        self._recommender = recommender
+        super().__init__(**kwargs)
+
+    async def on_stop(self) -> None:
+        """Wait for what the threads are doing."""
+        await asyncio.to_thread(self._recommender.close)
+
+
 class StoreWatch(Service):
     """Looks once a second whether the rows in the online store are up to date."""
 
@@ -357,4 +371,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         finally:
             held.cancel()
 
-    return [items, rows, models, watch]
+    return [items, rows, models, watch, Background(stage.recommender)]

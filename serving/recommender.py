@@ -16,6 +16,7 @@ from headrace.serving.answering import Answer, impression, popular_items, ranked
 from headrace.serving.catalog import Catalog
 from headrace.serving.context import ShownRow, UserRow
 from headrace.serving.index.hot import HotIndex
+from headrace.serving.index.settled import Engine
 from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
@@ -44,6 +45,8 @@ class Recommender:
         How lists are made.
     hot_ms
         Age, in ms, at which an item leaves the hot index.
+    hot_index
+        How the hot index searches.
     refresh_ms
         How long the popular lists are kept, ms of event time.
     stats
@@ -67,6 +70,7 @@ class Recommender:
         policy: Policy,
         *,
         hot_ms: int = 48 * HOUR_MS,
+        hot_index: Engine = "lists",
         refresh_ms: int = 1000,
         stats: ItemState | None = None,
     ) -> None:
@@ -75,7 +79,7 @@ class Recommender:
             Catalog(policy.blocked_flags),
             stats,
             Trending(stats, refresh_ms),
-            HotIndex(hot_ms),
+            HotIndex(hot_ms, hot_index),
             policy,
             Models(),
         )
@@ -132,6 +136,10 @@ class Recommender:
         """Bring up to date what follows the time; ``now`` is that of this process, ms, not of a request."""
         self.trending.refresh(now)
         self.hot.expire(now)
+
+    def close(self) -> None:
+        """End the background thread of the hot index."""
+        self.hot.close()
 
     def anchors_for(self, request: RecRequest, user: UserRow | None, now: int) -> list[int]:
         """Return the items whose neighbour rows this request needs, newest first."""

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     # Features and retrieval
     session_gap_ms: int = Field(30 * MINUTE_MS, ge=1000, description="a longer silence starts a new session")
     hot_hours: float = Field(48.0, gt=0, description="age at which an item leaves the hot index")
+    hot_index: Literal["lists", "hnsw"] = Field(
+        "lists", description="how the hot index searches: lists (faster to build), or a graph (hnswlib)"
+    )
     user_ttl_s: int = Field(30 * 24 * 3600, ge=60, description="Redis expiry of a user row")
     item_ttl_s: int = Field(7 * 24 * 3600, ge=60, description="Redis expiry of an item or neighbour row")
 

@@ -1,9 +1,9 @@
 """Hot index: vector search over the items of the last hours.
 
 New items are in a tail that is compared completely: 5 ns an item. A background thread merges the tail and
-what was settled before into new lists (``lists.py``), which leave out the dead. The caller goes on meanwhile,
-and takes the new lists when they are there. So no caller ever waits for a build, and an item is found at
-once.
+what was settled before into a new index (``lists.py`` or ``graph.py``), which leaves out the dead. The caller
+goes on meanwhile, and takes the new index when it is there. So no caller ever waits for a build, and an item
+is found at once.
 
 Only one thread may call it.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.serving.index.quantised import Quantised
-from headrace.serving.index.settled import Columns, Settled
+from headrace.serving.index.settled import Columns, Engine, Settled
 from headrace.serving.index.tail import Tail
 from headrace.streams.tables.rows import RowTable
 
@@ -77,10 +77,13 @@ class HotIndex:
     ----------
     max_age_ms
         An item older than this is removed.
+    engine
+        How settled items are searched: ``lists`` or ``hnsw``.
     """
 
-    def __init__(self, max_age_ms: int) -> None:
+    def __init__(self, max_age_ms: int, engine: Engine = "lists") -> None:
         self._max_age_ms = max_age_ms
+        self._engine = engine
         self._alive = RowTable(_ROW)
         self._by_age: list[tuple[int, int]] = []
         self._settled: Settled | None = None
@@ -174,7 +177,7 @@ class HotIndex:
     def _begin_merge(self) -> None:
         if self._merge is None:
             contents = self.contents()
-            merged = self._thread.submit(lambda: Settled(contents.living()))
+            merged = self._thread.submit(lambda: Settled(contents.living(), self._engine))
             self._merge = _Merge(merged, self._tail.used, set())
 
     def _take_merged(self) -> None:
@@ -214,9 +217,11 @@ class HotIndex:
         return keys, products
 
     @classmethod
-    def of(cls, items: Columns, published: I64, max_age_ms: int, now: int) -> HotIndex:
+    def of(
+        cls, items: Columns, published: I64, max_age_ms: int, now: int, engine: Engine = "lists"
+    ) -> HotIndex:
         """Return an index of items in columns that are young enough at ``now``; they have a vector each."""
-        out, young = cls(max_age_ms), np.flatnonzero(now - published <= max_age_ms)
+        out, young = cls(max_age_ms, engine), np.flatnonzero(now - published <= max_age_ms)
         items, published = items.take(young), published[young]
         out._tail = Tail(items)
         rows = out._alive.take(items.key)

@@ -1,12 +1,13 @@
-"""The part of the hot index that does not change: items in lists, made by a background thread."""
+"""The part of the hot index that does not change, made by a background thread."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.index.graph import Graph
 from headrace.serving.index.key_slots import KeySlots
 from headrace.serving.index.key_table import KeyTable
 from headrace.serving.index.kmeans import SAMPLE, assign
@@ -16,6 +17,7 @@ from headrace.serving.index.quantised import Quantised
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
+Engine: TypeAlias = Literal["lists", "hnsw"]
 
 
 class Columns(NamedTuple):
@@ -47,21 +49,23 @@ class Columns(NamedTuple):
 
 
 class Settled:
-    """Items in lists. Only one thread uses it once it is made.
+    """Items that can be searched by their vectors. Only one thread uses it once it is made.
 
     Parameters
     ----------
     items
         Items with different keys.
+    engine
+        How they are searched: in ``lists`` or in a graph (``hnsw``).
     """
 
-    def __init__(self, items: Columns) -> None:
-        n = len(items.key)
-        some = np.random.default_rng(7).permutation(n)[: SAMPLE * count_of_lists(n)]
-        centroids = plan(items.vectors.vectors(some), n)
-        order, layout = laid_out(assign(items.vectors, centroids), centroids)
-        self.items = items.take(order)
-        self._lists = Lists(self.items.vectors, layout)
+    def __init__(self, items: Columns, engine: Engine = "lists") -> None:
+        self._index: Lists | Graph
+        if engine == "hnsw":
+            self.items = items
+            self._index = Graph(items.vectors)
+        else:
+            self.items, self._index = _in_lists(items)
         self._keys = KeyTable(*KeySlots.of(self.items.key))
         self.dead = 0
 
@@ -73,7 +77,7 @@ class Settled:
         row = self._keys.find(np.array([key], np.uint64))
         return (
             bool(row[0] >= 0)
-            and not self._lists.withdrawn(row)[0]
+            and not self._index.withdrawn(row)[0]
             and self.items.vectors.take(row).same(vector)
         )
 
@@ -81,15 +85,25 @@ class Settled:
         """Never find items again, if they are here."""
         rows = self._keys.find(keys)
         rows = rows[rows >= 0]
-        rows = rows[~self._lists.withdrawn(rows)]
-        self._lists.withdraw(rows)
+        rows = rows[~self._index.withdrawn(rows)]
+        self._index.withdraw(rows)
         self.dead += len(rows)
 
     def alive(self) -> npt.NDArray[np.bool_]:
         """Return which items were not withdrawn, bool ``(n,)``, a copy."""
-        return self._lists.alive()
+        return self._index.alive()
 
     def search(self, vector: F32, k: int) -> tuple[U64, F32]:
         """Return the keys of up to ``k`` nearest items and their inner products, nearest first."""
-        rows, products = self._lists.search(vector, k)
+        rows, products = self._index.search(vector, k)
         return self.items.key[rows], products
+
+
+def _in_lists(items: Columns) -> tuple[Columns, Lists]:
+    """Return the items in the order of their lists, and the lists."""
+    n = len(items.key)
+    some = np.random.default_rng(7).permutation(n)[: SAMPLE * count_of_lists(n)]
+    centroids = plan(items.vectors.vectors(some), n)
+    order, layout = laid_out(assign(items.vectors, centroids), centroids)
+    ordered = items.take(order)
+    return ordered, Lists(ordered.vectors, layout)

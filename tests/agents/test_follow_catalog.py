@@ -64,7 +64,7 @@ def test_of_two_items_with_one_key_the_first_stays(
     first = next(item(n) for n in range(9) if hash64(f"i{n}") % 2)
     second = next(item(n) for n in range(9, 99) if hash64(f"i{n}") % 2)
     other = next(item(n) for n in range(99) if not hash64(f"i{n}") % 2)
-    follower.apply(batch([record(first), record(second), record(other)]))
+    follower.apply(batch([record(first), record(second), record(other)]), T0)
     catalog = follower.catalog
     assert [catalog.id_of(1), catalog.id_of(2)] == [first.item_id, other.item_id]
     follower.apply(batch([Rec(second.item_id.encode(), None)]))
@@ -98,7 +98,7 @@ class Loaded:
         ]
         began = time.process_time()
         for first in range(0, len(records), 4000):
-            self.follower.apply(batch(records[first : first + 4000]))
+            self.follower.apply(batch(records[first : first + 4000]), T0)
             self.hot.expire(T0)
         return time.process_time() - began
 

@@ -12,7 +12,7 @@ from headrace.models.embeddings import DIM
 from headrace.serving.index import hot as hot_index
 from headrace.serving.index import lists, tail
 from headrace.serving.index.hot import MERGE_MS, HotIndex
-from headrace.serving.index.settled import Columns, Settled
+from headrace.serving.index.settled import Columns, Engine, Settled
 
 HOUR = 3_600_000
 NOW = 1_700_000_000_000
@@ -204,9 +204,9 @@ def test_what_changes_while_a_merge_goes_on_is_right_after_it(monkeypatch: pytes
     go_on = threading.Event()
 
     class Slow(Settled):
-        def __init__(self, items: Columns) -> None:
+        def __init__(self, items: Columns, engine: Engine = "lists") -> None:
             assert go_on.wait(60)
-            super().__init__(items)
+            super().__init__(items, engine)
 
     index, vectors = filled(50)
     merged(index)
@@ -260,7 +260,7 @@ def test_a_merge_that_fails_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Settled):
-        def __init__(self, items: Columns) -> None:
+        def __init__(self, items: Columns, engine: Engine = "lists") -> None:
             raise MemoryError("no memory")
 
     index, vectors = filled(30)
