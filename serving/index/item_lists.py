@@ -10,8 +10,8 @@ from headrace.serving.index.leaders import U64, Leaders
 from headrace.serving.index.window_leaders import I64, WindowLeaders
 from headrace.streams.settings import HOUR_MS
 
-#: ``today`` is the last hours, as many as this.
-HOURS = 6
+#: ``today`` is the last hours, as many as this; it is so many times as long as the others.
+HOURS, LONGER = 6, 5
 #: Rows passed by a scan for each one that is counted.
 _PASSED = 8
 
@@ -31,7 +31,7 @@ class ItemLists:
     Attributes
     ----------
     hour, rising, today, ever
-        Leaders by clicks of one hour, of five minutes, of ``HOURS``, of all time. ``today`` is twice as long.
+        Leaders by clicks of one hour, of five minutes, of ``HOURS``, of all time. ``today`` is ``LONGER``.
     """
 
     def __init__(self, stats: ItemState, size: int, room: int) -> None:
@@ -40,7 +40,7 @@ class ItemLists:
         self.hour = WindowLeaders(stats.table, "1h", size, key="key", find=find, room=room)
         self.rising = WindowLeaders(stats.table, "5m", size, key="key", find=find, room=room)
         self.today = WindowLeaders(
-            stats.table, "24h", 2 * size, key="key", find=find, room=2 * room, buckets=HOURS
+            stats.table, "24h", LONGER * size, key="key", find=find, room=LONGER * room, buckets=HOURS
         )
         self.ever = Leaders(size, room)
         self._row = self._idle_row = 0  # what the scan comes to next

@@ -21,7 +21,7 @@ class Today(Source):
     """Popular everywhere in the last hours."""
 
     name = "today"
-    size = 400
+    size = 1500  # of about 1,300 news articles clicked within six hours, 500 have 94 % of the next clicks
     why = "popular today"
 
     def propose(self, query: Query, k: int) -> Sequence[U64]:

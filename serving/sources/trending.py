@@ -142,7 +142,7 @@ class Trending:
 
     @property
     def today(self) -> tuple[U64, F32]:
-        """The items with the most clicks of the last six hours, twice as many; computed when asked for."""
+        """The items with the most clicks of the last six hours, and those clicks; more than of the others."""
         if self._today is None:
             self._today = self._items.today.top()
         return self._today
