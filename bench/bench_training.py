@@ -72,6 +72,7 @@ def table(first: int, n: int, rng: np.random.Generator) -> pa.Table:
         "ts": pa.array(T0 + at // SLOTS),
         "score": pa.array(rng.random(n)),
         "clicked": pa.array(rng.random(n) < chance),
+        "sources": pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32)), pa.repeat("next", n)),
         "features": pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), len(SPEC)),
         "log_partition": pa.repeat(pa.scalar(0, pa.int32()), n),
         "log_offset": pa.array(at),

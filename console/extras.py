@@ -59,4 +59,7 @@ def compiled_modules() -> list[str]:
 def _installed(module: str) -> bool:
     if module in sys.modules:  # Faust has no spec once it is imported
         return sys.modules[module] is not None
-    return find_spec(module) is not None
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # its package needs a part that is missing
+        return False

@@ -33,7 +33,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "train_min_rows": 1500,
     "train_min_clicks": 30,
     "publish_every_s": 2.0,
-    "epsilon": 0.05,
+    "rules": {"epsilon": "0.05"},
     "redis_read_ms": 250,  # all processes share two cores, so Redis may be slow
 }
 #: Longest time for a worker to stop after the signal; then it is killed.

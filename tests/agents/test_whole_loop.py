@@ -91,7 +91,7 @@ async def test_the_loop_from_click_to_lightgbm_ranked_reply(quick: Settings) -> 
             assert ranked_by, "LightGBM was not trained from the log in time"
             assert reply.model is not None
             assert reply.model.online, "the online model was never published"
-            assert reply.degraded == []
+            assert set(reply.degraded) <= {"repeated"}, "there are few items, and all were shown lately"
             log = example_log.read(folder_of(quick))
             assert log.num_rows >= 200
             assert 0 < sum(log.column("clicked").to_pylist()) < log.num_rows

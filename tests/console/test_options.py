@@ -30,8 +30,8 @@ def test_variables_that_do_not_exist_are_named_once(
     monkeypatch.setenv("HEADRACE_BROKER", "127.0.0.1:1")
     monkeypatch.setenv("HEADRACE_XYZZY", "1")
     monkeypatch.setenv("HEADRACE_TEST_BROKER", "127.0.0.1:1")
-    monkeypatch.setenv("headrace_epsilon", "0.5")
-    assert read_settings().epsilon == 0.5
+    monkeypatch.setenv("headrace_candidates", "250")
+    assert read_settings().candidates == 250
     assert capsys.readouterr() == (
         "",
         "headrace: there is no setting HEADRACE_BROKER; it is ignored (did you mean HEADRACE_BROKERS?)\n"

@@ -211,13 +211,9 @@ def test_another_key_of_ids_is_another_embedding(folder: SnapshotFolder) -> None
     before = embedding_version()
     use_key("another secret")
     try:
-        from headrace.models import embeddings
-
-        embeddings._direction.cache_clear()
         assert embedding_version() != before
     finally:
         use_key("")
-        embeddings._direction.cache_clear()
     assert embedding_version() == before
 
 
