@@ -98,6 +98,7 @@ class ServeStage:
         self._json = msgspec.json.Encoder()
         self._mirrors = Mirrors(self.recommender)
         self._store_down = False
+        self._ticked = 0
         self._replies = ReplySender(wiring.replier)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
@@ -152,12 +153,13 @@ class ServeStage:
             await asyncio.sleep(0)  # lets the reply go out
         impressions: list[Impression] = []
         for reply, address, answer in shown:
-            if answer.impression is None:
+            impression = _impression(answer)
+            if impression is None:
                 continue
             if self._replies.knows(address.topic, address.partition):
-                impressions.append(answer.impression)
+                impressions.append(impression)
             else:  # the reply topic may not exist: write the impression when the reply is acknowledged
-                reply.impression = answer.impression
+                reply.impression = impression
         await self._log(impressions)
         return sent
 
@@ -188,13 +190,12 @@ class ServeStage:
 
     async def _answers(self, chunk: list[Job]) -> AsyncIterator[tuple[Job, Answer]]:
         """Yield the answer to each request, as soon as it is made; all share reads of the online store."""
-        rec = self.recommender
         keys = [hash64(r.user_id) for r, _, _ in chunk]
         (users, missing), (shown, missing_s) = await asyncio.gather(
             self._rows("u", keys, user_state.ROW), self._rows("s", keys, shown_state.ROW)
         )
         now = self.wiring.clock.now_ms()
-        rec.tick(min(now, max(record.timestamp for _, record, _ in chunk)))
+        self._tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
         wanted = [self._anchors(r, u, t) for (r, _, _), u, t in zip(chunk, users, times, strict=True)]
         distinct = sorted({item for items in wanted for item in items})
@@ -210,6 +211,14 @@ class ServeStage:
             answer.reply.degraded += dict.fromkeys(lacking)
             answer.reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             yield job, answer
+
+    def _tick(self, now: int) -> None:
+        """Bring lists and indexes up to ``now`` (ms). Their time never goes back: callers' clocks differ."""
+        self._ticked = max(self._ticked, now)
+        try:
+            self.recommender.tick(self._ticked)
+        except Exception:
+            log.exception("popular lists or the hot index are not brought up to date")
 
     def _outdated(self, request: RecRequest, anchors: list[int]) -> list[str]:
         """Return what the online store may have no or old rows of: of this user, of some of the anchors."""
@@ -324,6 +333,15 @@ class StoreWatch(Service):
             await self._freshness.look()
             self.looked.set()
             await self.sleep(LOOK_S)
+
+
+def _impression(answer: Answer) -> Impression | None:
+    """Make the impression of an answer; None when there is none. The reply is on its way already."""
+    try:
+        return answer.impression
+    except Exception:
+        log.exception("the impression of request %s is lost", answer.reply.request_id)
+        return None
 
 
 def _stack(items: list[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
