@@ -46,7 +46,7 @@ class Policy:
     session_gap_ms: int = 30 * 60_000
     parts: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
-    part_ms: float = 25.0
+    part_ms: float = 100.0
     candidates_ms: float = 60.0
     blocked_flags: tuple[str, ...] = ()
 

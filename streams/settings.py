@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     plugins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="more parts, module:Class, comma-separated"
     )
-    part_ms: float = Field(25.0, gt=0, description="a part that takes longer again and again is left out")
+    part_ms: float = Field(100.0, gt=0, description="a part that takes longer again and again is left out")
     candidates_ms: float = Field(60.0, gt=0, description="after it, the sources not asked yet are left out")
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,8 @@ class Prequential:
 
     def __init__(self, how: EvalSettings, settings: Settings, folder: Path) -> None:
         self.how = how
-        policy = Policy.of(settings)
+        # Nobody waits here: no part is left out because the machine is busy, so a run can be repeated.
+        policy = replace(Policy.of(settings), part_ms=float("inf"), candidates_ms=float("inf"))
         self.users = UserState(user_state.new_table(), policy.session_gap_ms)
         self.stats = ItemState()
         self.neighbours = Neighbours()
