@@ -90,7 +90,7 @@ async def test_a_seek_is_committed_and_late_acks_are_not(topics_made, sender, ru
         for _, ack in acks[6:]:
             ack()  # of batches from before the seek
         await eventually(committed_is(settings, "seekack", topic, 0, 300))
-        await eventually(lambda: acks[-1][0] == 900)
+        await eventually(lambda: len(acks) >= 17)
         assert [first for first, _ in acks[10:]] == list(range(300, 1000, 100))
     assert (await committed(settings, "seekack", topic))[0] == 300
 
