@@ -20,7 +20,7 @@ class PopularNow(Source):
     """Popular everywhere in the last hour."""
 
     name = "trending"
-    size = 300
+    size = 200
     why = "popular in the last hour"
 
     def propose(self, query: Query, k: int) -> Sequence[U64]:

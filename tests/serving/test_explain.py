@@ -57,7 +57,7 @@ def test_the_numbers_are_right() -> None:
     for n in range(4):
         world.click(f"u{n}", 1, T0 - 20 * MINUTE_MS, country="BR")
     world.click("v", 1, T0, country="BR")
-    assert "popular in the last hour (5 clicks); popular today (5 clicks in six hours); rising" in said(
+    assert "popular in the last hour (5 clicks); rising in the last minutes (1 click)" in said(
         world, "x", "i1"
     )
     at_home = said(world, "x", "i1", context=here("BR"))

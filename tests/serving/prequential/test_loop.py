@@ -103,7 +103,8 @@ def test_it_serves_and_trains_as_an_installation_does(run: Run, monkeypatch: pyt
     monkeypatch.setattr(learning, "train_from_log", noted)
     shipped = Settings()
     loop = run(followers(300), EvalSettings(), shipped)
-    assert loop.recommender.policy == Policy.of(shipped)
+    no_limit = {"part_ms": float("inf"), "candidates_ms": float("inf")}
+    assert loop.recommender.policy == replace(Policy.of(shipped), **no_limit)
     assert EvalSettings().params == RankerParams(), "the trainer's own"
     assert [job.params for job in jobs] == [RankerParams()]
     assert (jobs[0].min_rows, jobs[0].max_rows) == (shipped.train_min_rows, shipped.train_max_rows)
