@@ -3,114 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaTimeoutError
+from serve_stage import NOW, TO_P, Broker, Rec, batch, body, stage_on
 from worlds import World, here, item, request
 
-from headrace.agents.recommend import ServeStage
 from headrace.agents.wiring import Wiring
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import online
 from headrace.models.learning.online import OnlineLearner
-from headrace.models.state.shown import ShownState
 from headrace.serving.requests.address import parse_reply_address, unwrap
 from headrace.serving.requests.replies import MISSING_S, ReplySender
 from headrace.serving.store.memory import MemoryStore
 from headrace.serving.store.redis import RedisStore
-from headrace.streams.clock import ManualClock
 from headrace.streams.errors import ConfigError, RejectedError
-from headrace.streams.messages.ids import hash64, hash_many
+from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import RecReply
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.tables.rows import PackedRows
-from headrace.streams.topics.dead_letters import read_dead_letter
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.sender import BatchSender, OutRecord
-from headrace.streams.transport.batches import RecordBatch
-
-NOW = 1_700_000_000_000
-TO_P = [("reply_to", b"rec-replies-p"), ("correlation_id", b"1")]
-
-
-class Rec:
-    """A record as it is read."""
-
-    def __init__(self, value: bytes | None, key: bytes | None = b"k", offset: int = 0, **more: Any) -> None:
-        self.key, self.value, self.offset = key, value, offset
-        self.timestamp: int = more.get("timestamp", NOW)
-        self.headers: Any = more.get("headers", TO_P)
-
-
-class Broker:
-    """A sender and the cluster behind it."""
-
-    def __init__(self, max_bytes: int = 1 << 20, takes: int = 1 << 20, **topics: int) -> None:
-        self.topics = {name.replace("_", "-"): n for name, n in topics.items()}
-        self.known: set[str] = set()
-        self.max_bytes, self.takes = max_bytes, takes
-        self.written: list[tuple[str, OutRecord]] = []
-        self.keyed: list[str] = []
-        self.listings = 0
-        self.fails: Exception | None = None
-
-    def known_partitions(self, topic: str) -> int:
-        return self.topics.get(topic, 0) if topic in self.known else 0
-
-    async def list_topics(self) -> dict[str, int]:
-        self.listings += 1
-        await asyncio.sleep(0)
-        return dict(self.topics)
-
-    async def get_to_know(self, topic: str) -> None:
-        self.known.add(topic)
-
-    async def send_one(self, topic: str, value: bytes, key: Any, partition: Any, headers: Any) -> Any:
-        assert topic in self.known, "a producer waits 40 s for the metadata of a topic it does not know"
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self.fails is not None:
-            done.set_exception(self.fails)
-        else:
-            self.written.append((topic, (key, value, None, headers)))
-            done.set_result(None)
-        return done
-
-    async def send_keyed(self, topic: str, records: Iterable[OutRecord]) -> None:
-        for record in records:
-            if len(record[0] or b"") + len(record[1] or b"") > self.takes:
-                raise MessageSizeTooLargeError
-            self.keyed.append(topic)
-            self.written.append((topic, record))
-
-    def of(self, topic: str) -> list[OutRecord]:
-        return [record for name, record in self.written if name == topic]
-
-    def letters(self) -> list[tuple[str, str, int]]:
-        records = [Rec(r[1], r[0], headers=r[3]) for r in self.of("dead-letters")]
-        return [(x.reason, x.field, x.offset) for x in map(read_dead_letter, records)]
-
-
-def stage_on(broker: Broker) -> ServeStage:
-    sender: Any = broker
-    stage = ServeStage(Wiring(Settings(), sender, sender, MemoryStore(), clock=ManualClock(NOW)))
-    stage.recommender = World(30).recommender
-    return stage
-
-
-def batch(*records: Rec, partition: int = 0) -> RecordBatch:
-    for offset, record in enumerate(records):
-        record.offset = offset
-    return RecordBatch("rec-requests", partition, list(records))
-
-
-def body(**changes: Any) -> bytes:
-    return msgspec.json.encode(
-        {"request_id": "r", "user_id": "u", "surface": "home", "n": 3, "deadline_ms": 60_000, **changes}
-    )
+from headrace.streams.topics.sender import BatchSender
 
 
 def envelope(value: bytes = b"{}", reply_to: bytes = b'"rec-replies-p"', cid: bytes = b'"1"') -> bytes:
@@ -388,44 +304,3 @@ def test_a_wrong_redis_url(url: str) -> None:
     with pytest.raises(ConfigError, match="HEADRACE_REDIS_URL is wrong") as caught:
         RedisStore(Settings(redis_url=url))
     assert "\n" not in str(caught.value)
-
-
-async def test_callers_with_slow_clocks_do_not_set_the_popular_lists_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = stage_on(Broker(rec_replies_p=1))
-    ticks: list[int] = []
-    monkeypatch.setattr(stage.recommender, "tick", ticks.append)
-    for timestamp in (NOW - 5000, NOW - 3 * HOUR_MS, NOW - 1000, NOW + HOUR_MS):
-        await stage.answer(batch(Rec(body(), timestamp=timestamp)))
-    assert ticks == [NOW - 5000, NOW - 5000, NOW - 1000, NOW], "nor does one of the future move them ahead"
-
-
-async def test_errors_beside_the_list_do_not_cost_the_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> None:
-        raise ZeroDivisionError
-
-    broker = Broker(rec_replies_p=1)
-    broker.known.add("rec-replies-p")
-    stage = stage_on(broker)
-    monkeypatch.setattr(stage.recommender, "tick", fails)
-    monkeypatch.setattr(stage.recommender.pipeline, "shown", fails)
-    todo = batch(Rec(body()), Rec(body()))
-    await stage.finish(todo, await stage.answer(todo))
-    replies = [msgspec.json.decode(r[1] or b"", type=RecReply) for r in broker.of("rec-replies-p")]
-    assert [len(reply.items) for reply in replies] == [3, 3]
-    assert broker.of("impressions") == []
-
-
-async def test_what_was_shown_rests_in_the_agent_too() -> None:
-    broker = Broker(rec_replies_p=1)
-    stage = stage_on(broker)
-    state = ShownState()
-    first = hash_many([f"i{n}" for n in range(20)])
-    state.apply(hash_many(["u"]), np.array([20]), first, np.array([NOW - 1000]), np.array([0]))
-    row = state.table.data[state.table.row(hash64("u"))]
-    await stage.wiring.store.put("s", PackedRows.of([hash64("u")], [row.tobytes()]))
-    todo = batch(Rec(body(n=10)))
-    await stage.finish(todo, await stage.answer(todo))
-    reply = msgspec.json.decode(broker.of("rec-replies-p")[0][1] or b"", type=RecReply)
-    assert {i.item_id for i in reply.items} == {f"i{n}" for n in range(20, 30)}
