@@ -1,0 +1,110 @@
+"""Looks into a serving worker: stalls of its event loop, and the time of the candidate stage.
+
+A source that proposes nothing (``HEADRACE_PLUGINS=retrieval.inside:Inside``). Every second a thread writes the
+figures to the file ``BENCH_INSIDE``. What comes before the file
+``BENCH_INSIDE_FROM`` exists does not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.serving.pipeline.parts import Source
+from headrace.serving.pipeline.pipeline import Pipeline, Pool
+from headrace.serving.pipeline.query import Query
+
+U64 = npt.NDArray[np.uint64]
+
+#: The loop is asked to come back after this time, again and again, s.
+TICK_S = 0.002
+_gather = Pipeline.gather
+
+
+class Figures:
+    """What was measured: times in s, since ``begin``."""
+
+    def __init__(self) -> None:
+        self.late: list[float] = []
+        self.held: list[float] = []
+        self.stage: list[float] = []
+        self.stage_cpu: list[float] = []
+        self.sizes: list[int] = []
+
+    def summary(self) -> dict[str, Any]:
+        """Return percentiles in ms."""
+        out: dict[str, Any] = {"candidates": float(np.mean(self.sizes)) if self.sizes else None}
+        for name in ("late", "held", "stage", "stage_cpu"):
+            times = np.array(getattr(self, name)[:]) * 1000
+            if len(times):
+                p50, p99 = np.percentile(times, [50, 99])
+                out[name] = {"n": len(times), "p50": p50, "p99": p99, "max": times.max()}
+        return out
+
+
+FIGURES = Figures()
+
+
+def timed(pipeline: Pipeline, query: Query) -> Pool:
+    """Gather candidates, and note how long that took."""
+    wall, cpu = time.perf_counter(), time.thread_time()
+    pool = _gather(pipeline, query)
+    FIGURES.stage_cpu.append(time.thread_time() - cpu)
+    FIGURES.stage.append(time.perf_counter() - wall)
+    FIGURES.sizes.append(len(pool.candidates))
+    return pool
+
+
+class Clock:
+    """Asks the loop to come back, again and again."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._wait()
+
+    def _wait(self) -> None:
+        self._due, self._cpu = self._loop.time() + TICK_S, time.thread_time()
+        self._loop.call_at(self._due, self._back)
+
+    def _back(self) -> None:
+        FIGURES.late.append(max(0.0, self._loop.time() - self._due))
+        FIGURES.held.append(time.thread_time() - self._cpu)
+        self._wait()
+
+
+class Inside(Source):
+    """Begins to measure with the first request; proposes nothing."""
+
+    name = "inside"
+    size = 1
+    clock: Clock | None = None
+
+    def propose(self, query: Query, k: int) -> Sequence[U64]:
+        """Return no list."""
+        if self.clock is None:
+            Pipeline.gather = timed  # type: ignore[method-assign]
+            self.clock = Clock(asyncio.get_running_loop())
+            threading.Thread(target=write, daemon=True).start()
+        return []
+
+
+def write() -> None:
+    """Write the figures every second."""
+    path, begin = Path(os.environ["BENCH_INSIDE"]), Path(os.environ["BENCH_INSIDE_FROM"])
+    while not begin.exists():
+        time.sleep(0.1)
+    for times in (FIGURES.late, FIGURES.held, FIGURES.stage, FIGURES.stage_cpu, FIGURES.sizes):
+        times.clear()
+    while True:
+        time.sleep(1)
+        path.with_suffix(".new").write_text(json.dumps(FIGURES.summary()))
+        path.with_suffix(".new").replace(path)
