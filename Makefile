@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-diversity bench-lists bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -98,6 +98,10 @@ bench-training: $(READY) ## Memory and time of a training on a large Parquet log
 bench-diversity: $(READY) ## Quality of lists against their variety, MMR and DPP (MOVIES=folder with MovieLens 100K)
 	@[ -d "$(MOVIES)" ] || { echo "headrace: make bench-diversity MOVIES=folder with ml-100k.inter.gz and ml-100k.item.gz" >&2; exit 2; }
 	@$(BIN)/python bench/bench_diversity.py "$(MOVIES)"
+
+bench-serving: $(READY) ## A serving worker under load: stalls, candidate stage, publication to retrieval (ITEMS=n, SECONDS=n, JSON=path)
+	@$(BIN)/python bench/bench_serving.py $(if $(ITEMS),--items $(ITEMS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	    $(if $(JSON),--json "$(JSON)")
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))

@@ -1,16 +1,16 @@
-"""A serving worker under load, over a real Kafka: stalls of its loop, candidate stage, publication to retrieval.
+"""A serving worker under load, over a real Kafka: stalls of its loop, candidate stage, time to retrieval.
 
-    python bench/bench_serving.py [--items N] [--seconds S] [--publish N] [--requests N]    # prints one JSON object
+    python bench/bench_serving.py [--items N] [--seconds S] [--publish N] [--requests N]    # prints JSON
 
-A catalogue of ``items`` is loaded. Then ``publish`` items a second are published, as many old ones withdrawn,
-and ``requests`` lists a second asked for, at fixed times. One in some published items is by a creator whom one
-user follows; this user is asked for until the item is on the list: ``publish_*_ms`` is the time from its send
-to the send of the reply's arrival here, so too long by half a request's interval and the reply's way.
+A catalogue of ``items`` is loaded. Then ``publish`` items a second are published, as many old ones are
+withdrawn, and ``requests`` lists a second are asked for, at fixed times. One published item after the other
+is by a creator whom one user follows; this user is asked for until the item is on the list. ``publish_*_ms``
+is the time from its send to the reply: too long by up to the time between two requests, and a reply's way.
 
 ``stall_*_ms``: how late the worker's loop comes back to a timer, other processes on the machine included;
 ``held_*_ms``: the CPU time of the loop's thread in between, which is its own doing. ``stage_*_ms``: all
 sources, merge, filters and rests of one request; ``stage_cpu_*_ms`` the same in CPU time.
-``load_items_per_s``: items a worker reads from the topic at its start, and per CPU-second.
+``load_items_per_s``: items that a worker reads from the topic until it answers, and per CPU-second.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import argparse
 import asyncio
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from ingest.events import fill
@@ -38,9 +40,6 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import partition_of
-
-import msgspec
-import sys
 
 ROOT = Path(__file__).parents[1]
 JSON = msgspec.json.Encoder()
@@ -100,7 +99,8 @@ class Load:
                 self._made += 1
                 item = Item(
                     item_id=f"new-{self._made}", title=f"New item number {self._made}",
-                    category=f"category-{self._made % CATEGORIES}", creator_id=f"creator-{self._made % CREATORS}",
+                    category=f"category-{self._made % CATEGORIES}",
+                    creator_id=f"creator-{self._made % CREATORS}",
                     published_ts=now_ms(),
                 )  # fmt: skip
                 await self._send(producer, item.item_id.encode(), JSON.encode(item))
@@ -141,7 +141,9 @@ class Load:
         began = time.monotonic()
         try:
             reply = await client.recommend(
-                RecRequest(request_id=f"r-{self._asked}", user_id=user, surface="home", n=100, deadline_ms=2000)
+                RecRequest(
+                    request_id=f"r-{self._asked}", user_id=user, surface="home", n=100, deadline_ms=2000
+                )
             )
         except (HeadraceError, TimeoutError):
             self.errors += 1
@@ -206,11 +208,17 @@ async def _ready(settings: Settings, serve: Process, items: int) -> tuple[float,
 
 
 def _report(
-    args: argparse.Namespace, load: Load, inside: dict[str, Any], load_s: float, load_cpu_s: float, memory: int
+    args: argparse.Namespace,
+    load: Load,
+    inside: dict[str, Any],
+    load_s: float,
+    load_cpu_s: float,
+    memory: int,
 ) -> dict[str, Any]:
     out: dict[str, Any] = {
         "items": args.items, "published_per_s": args.publish, "requests_per_s": args.requests,
-        "replies": len(load.replies), "errors": load.errors, "degraded": load.degraded, "probes": len(load.found),
+        "replies": len(load.replies), "errors": load.errors, "degraded": load.degraded,
+        "probes": len(load.found),
         "candidates": round(inside["candidates"] or 0, 1),
     }  # fmt: skip
     for name, times in (("publish", load.found), ("reply", load.replies)):
@@ -229,7 +237,9 @@ def _report(
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--publish", type=int, default=1000, help="items a second")

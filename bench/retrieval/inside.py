@@ -1,7 +1,7 @@
 """Looks into a serving worker: stalls of its event loop, and the time of the candidate stage.
 
-A source that proposes nothing (``HEADRACE_PLUGINS=retrieval.inside:Inside``). Every second a thread writes the
-figures to the file ``BENCH_INSIDE``. What comes before the file
+A source that proposes nothing (``HEADRACE_PLUGINS=retrieval.inside:Inside``). Every second a thread writes
+the figures to the file ``BENCH_INSIDE``. What comes before the file
 ``BENCH_INSIDE_FROM`` exists does not count.
 """
 

@@ -10,7 +10,7 @@ from headrace.serving.pipeline.query import Query
 
 
 class Clicked(Rest):
-    """Items that the user clicked less than ``Policy.repeat_after_ms`` ago."""
+    """Items that the user clicked less than ``Policy.repeat_after_ms`` ago; in a digest, however long ago."""
 
     name = "clicked"
 
@@ -21,5 +21,6 @@ class Clicked(Rest):
         last: dict[int, int] = {}
         for item, time in zip(*user_state.recent_items(query.user[0]), strict=True):
             last[item] = max(time, last.get(item, time))
-        young = [i for i, t in last.items() if query.now - t < self.data.policy.repeat_after_ms]
-        return sorted(young, key=last.__getitem__)
+        if query.request.surface != "digest":
+            last = {i: t for i, t in last.items() if query.now - t < self.data.policy.repeat_after_ms}
+        return sorted(last, key=last.__getitem__)

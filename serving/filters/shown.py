@@ -15,7 +15,8 @@ from headrace.serving.pipeline.query import Query
 class Shown(Rest):
     """Items shown less than ``Policy.shown_rest_ms`` ago, or ``Policy.shown_most`` times.
 
-    A related list is about its item: there, what was shown elsewhere does not rest.
+    A related list is about its item: there, what was shown elsewhere does not rest. A digest is about what
+    the user has not seen: there, all items shown last rest, however long ago.
     """
 
     name = "shown"
@@ -25,4 +26,5 @@ class Shown(Rest):
         if query.shown is None or query.request.surface == "related":
             return []
         policy = self.data.policy
-        return shown_lately(query.shown[0], query.now, policy.shown_rest_ms, policy.shown_most)
+        most = 1 if query.request.surface == "digest" else policy.shown_most
+        return shown_lately(query.shown[0], query.now, policy.shown_rest_ms, most)

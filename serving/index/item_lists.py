@@ -1,4 +1,4 @@
-"""The most popular items, of the last hour, of the last minutes and of all time, from item rows."""
+"""The most popular items, of the last minutes, hours and days and of all time, from item rows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy.typing as npt
 from headrace.models.state.items import COUNTS, ItemState
 from headrace.serving.index.leaders import U64, Leaders
 from headrace.serving.index.window_leaders import I64, WindowLeaders
-from headrace.streams.settings import HOUR_MS
+from headrace.streams.settings import DAY_MS, HOUR_MS
 
 #: ``today`` is the last hours, as many as this; it is so many times as long as the others.
 HOURS, LONGER = 6, 5
+#: ``days`` is the present day (UTC) and the one before it: an item is idle later than that.
+DAYS = 2
 #: Rows passed by a scan for each one that is counted.
 _PASSED = 8
 
@@ -30,8 +32,9 @@ class ItemLists:
 
     Attributes
     ----------
-    hour, rising, today, ever
-        Leaders by clicks of one hour, of five minutes, of ``HOURS``, of all time. ``today`` is ``LONGER``.
+    hour, rising, today, days, ever
+        Leaders by clicks of one hour, of five minutes, of ``HOURS``, of ``DAYS``, of all time. ``today`` is
+        ``LONGER``.
     """
 
     def __init__(self, stats: ItemState, size: int, room: int) -> None:
@@ -42,6 +45,7 @@ class ItemLists:
         self.today = WindowLeaders(
             stats.table, "24h", LONGER * size, key="key", find=find, room=LONGER * room, buckets=HOURS
         )
+        self.days = WindowLeaders(stats.table, "7d", size, key="key", find=find, room=room, buckets=DAYS)
         self.ever = Leaders(size, room)
         self._row = self._idle_row = 0  # what the scan comes to next
 
@@ -54,7 +58,7 @@ class ItemLists:
         return *self._windows(), self.ever
 
     def _windows(self) -> tuple[WindowLeaders, ...]:
-        return self.hour, self.rising, self.today
+        return self.hour, self.rising, self.today, self.days
 
     def restart(self) -> None:
         """Begin anew: scan all rows."""
@@ -130,7 +134,8 @@ class ItemLists:
         first = self._row
         part = self._stats.table.view()[first : first + _PASSED * step]
         live = part["key"] != 0
-        recent = np.flatnonzero(live & (part["last_click"] > now - (HOURS + 1) * HOUR_MS))
+        longest = DAYS * DAY_MS if self.days.scanning else (HOURS + 1) * HOUR_MS
+        recent = np.flatnonzero(live & (part["last_click"] > now - longest))
         if len(recent) > step:
             live, recent = live[: recent[step]], recent[:step]
         self._row += len(live)

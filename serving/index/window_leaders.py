@@ -35,7 +35,7 @@ def window_clicks(
     now
         Time asked, ms.
     window
-        ``"5m"``, ``"1h"`` or ``"24h"``.
+        ``"5m"``, ``"1h"``, ``"24h"`` or ``"7d"``.
     buckets
         Only its newest buckets.
 
@@ -68,7 +68,7 @@ class WindowLeaders(Leaders):
     table
         Item rows or country rows.
     window
-        ``"5m"``, ``"1h"`` or ``"24h"``.
+        ``"5m"``, ``"1h"``, ``"24h"`` or ``"7d"``.
     size
         Length of the list.
     key

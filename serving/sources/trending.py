@@ -61,6 +61,7 @@ class Trending:
         self.hour: tuple[U64, F32] = _EMPTY
         self.rising: tuple[U64, F32] = _EMPTY
         self._today: tuple[U64, F32] | None = None
+        self._days: tuple[U64, F32] | None = None
         self._ever: tuple[U64, F32] | None = None
         self._items = ItemLists(stats, size, room)
         self._countries = CountryLists(stats.countries, step=step)
@@ -83,12 +84,12 @@ class Trending:
     def dropped(self, keys: U64) -> None:
         """Forget deleted items."""
         self._items.drop(keys)
-        self._ever = self._today = None
+        self._ever = self._today = self._days = None
 
     def idle(self, keys: U64) -> None:
         """Note items that are among the idle ones now, and have no row."""
         self._items.idle(keys)
-        self._ever = self._today = None
+        self._ever = self._today = self._days = None
 
     def forget(self) -> None:
         """Begin anew at the next ``refresh``, from all item rows."""
@@ -125,7 +126,7 @@ class Trending:
             self._items.scan(now, share)
         self._countries.refresh(now)
         self.hour, self.rising = self._items.hour.top(), self._items.rising.top()
-        self._ever = self._today = None
+        self._ever = self._today = self._days = None
 
     def catch_up(self, now: int) -> None:
         """Refresh until few changed rows wait: a large batch of rows pays for its own work."""
@@ -146,6 +147,13 @@ class Trending:
         if self._today is None:
             self._today = self._items.today.top()
         return self._today
+
+    @property
+    def days(self) -> tuple[U64, F32]:
+        """The items with the most clicks of today and yesterday (UTC), and those clicks."""
+        if self._days is None:
+            self._days = self._items.days.top()
+        return self._days
 
     def country(self, country: int) -> tuple[U64, F32]:
         """Return the items with the most clicks of the last hour from a country, and those clicks."""

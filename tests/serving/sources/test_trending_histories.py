@@ -11,12 +11,24 @@ from strategies import T0
 
 from headrace.models.state.items import COUNTS, WINDOWS, ItemState
 from headrace.serving.index.country_lists import CountryLists
+from headrace.serving.index.item_lists import DAYS
 from headrace.serving.sources.trending import Trending, top
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 #: How far the clock moves between two refreshes, ms.
-STEPS = (0, 1000, 20_000, MINUTE_MS, 7 * MINUTE_MS, 50 * MINUTE_MS, 3 * HOUR_MS, -2000, -9 * MINUTE_MS)
+STEPS = (
+    0,
+    1000,
+    20_000,
+    MINUTE_MS,
+    7 * MINUTE_MS,
+    50 * MINUTE_MS,
+    3 * HOUR_MS,
+    20 * HOUR_MS,
+    -2000,
+    -9 * MINUTE_MS,
+)
 
 
 def events_at(rng: np.random.Generator, now: int, items: int) -> np.ndarray[Any, Any]:
@@ -83,6 +95,7 @@ class History:
         keys, data = table.data["key"][rows], table.data[rows]
         for got, window in ((self.trending.hour, "1h"), (self.trending.rising, "5m")):
             same(got, top(keys, WINDOWS.read_one(data, self.now, window, "click"), self.size))
+        same(self.trending.days, top(keys, WINDOWS.read_one(data, self.now, "7d", "click", DAYS), self.size))
         idle = self.stats.idle.table.data[self.stats.idle.table.rows()]
         clicks = np.concatenate([COUNTS.totals(data, "click"), idle["clicks"]]).astype(np.float32)
         same(self.trending.ever, top(np.concatenate([keys, idle["key"]]), clicks, self.size))
