@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.5
 #: So many old events in one batch are not just late ones.
 MANY = 1000
+LOOKED_AT = 512
 
 
 class Stage(Protocol):
@@ -175,6 +176,8 @@ class OldEvents:
     def backlog(self, ts: npt.NDArray[np.int64], now_ms: int) -> Backlog:
         """Return ``OLD`` from ``MANY`` old events on in one batch, until an event comes that is not old.
 
+        Of a large batch, ``LOOKED_AT`` events are looked at, and the last one.
+
         Parameters
         ----------
         ts
@@ -182,7 +185,8 @@ class OldEvents:
         now_ms
             The time, ms.
         """
-        if len(ts) and ts.max() >= now_ms - self._old_ms:
+        young = now_ms - self._old_ms
+        if len(ts) and (ts[-1] >= young or ts[:: 1 + len(ts) // LOOKED_AT].max() >= young):
             self._old = False
         elif len(ts) >= MANY:
             self._old = True

@@ -33,3 +33,9 @@ def test_the_small_batches_of_a_backlog_belong_to_it() -> None:
     assert old.backlog(times(1, 4000), NOW) is Backlog.OLD
     assert old.backlog(times(0, 0), NOW) is Backlog.OLD
     assert old.backlog(times(1, 3000), NOW) is Backlog.NONE
+
+
+def test_few_new_events_anywhere_in_a_large_batch_are_seen() -> None:
+    old, ts = OldEvents(3000), times(100 * MANY, 4000)
+    ts[np.random.default_rng(0).integers(0, len(ts), len(ts) // 50)] = NOW
+    assert old.backlog(ts, NOW) is Backlog.NONE
