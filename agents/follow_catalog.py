@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
+import numpy as np
 
+from headrace.agents.stage.mapped_catalog import MappedCatalog
 from headrace.agents.wiring import Wiring
 from headrace.serving.catalog import Catalog
+from headrace.serving.catalog_changes import Origin
 from headrace.serving.index.hot import HotIndex
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key
@@ -25,11 +28,39 @@ from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("follow_catalog")
 log = logging.getLogger(__name__)
+_NONE = np.zeros(0, np.uint64)
 
 
 def check_item(item: Item, record: Any) -> None:
     """Raise ``RejectedError`` when a record's key is not its item id: no tombstone could delete the item."""
     check_key(record, "item_id", item.item_id)
+
+
+class Last(NamedTuple):
+    """The last record of each item in a batch, with its offset: tombstones, and items."""
+
+    gone: list[str]
+    gone_at: list[int]
+    put: list[Item]
+    put_at: list[int]
+
+
+def last_of_each(records: Sequence[Any], decoder: Decoder[Item]) -> Last:
+    """Return the last record of each item. Bad records and those without a key are left out."""
+    tombstones = {
+        r.key.decode("utf-8", "replace"): r.offset for r in records if r.value is None and r.key
+    }
+    decoded = decoder.batch([r for r in records if r.value is not None])
+    items = {item.item_id: (item, r.offset) for item, r in zip(decoded.values, decoded.records, strict=True)}
+    if tombstones:
+        for item_id in tombstones.keys() & items.keys():
+            del (tombstones if tombstones[item_id] < items[item_id][1] else items)[item_id]  # type: ignore[arg-type]
+    return Last(
+        list(tombstones),
+        list(tombstones.values()),
+        [item for item, _ in items.values()],
+        [offset for _, offset in items.values()],
+    )
 
 
 class CatalogFollower:
@@ -69,28 +100,31 @@ class CatalogFollower:
             wrong = misplaced(records, batch.partition, self.partitions)
             if wrong.any():
                 records = [r for r, skip in zip(records, wrong.tolist(), strict=True) if not skip]
-        for record in records:
-            try:
-                self._apply(record, now)
-            except RejectedError as exc:
-                if exc.reason == "id_collision":
-                    log.warning("item skipped: %s", exc, extra={"action": "id_collision"})
+        last = last_of_each(records, self._decoder)
+        if not self._apply(last, batch.partition, now):
+            for record in records:  # two ids with one hash: which one stays depends on the order
+                if not self._apply(last_of_each([record], self._decoder), batch.partition, now):
+                    told = {"action": "id_collision"}
+                    log.warning("item skipped: another one has the hash of %r", record.key, extra=told)
 
-    def _apply(self, record: Any, now: int) -> None:
-        if record.value is None:
-            if record.key:
-                key = self.catalog.drop(record.key.decode("utf-8", "replace"))
-                if self._hot is not None:
-                    self._hot.drop(key)
-            return
-        item = self._decoder.one(record)
-        key = self.catalog.put(item)
+    def _apply(self, last: Last, partition: int, now: int) -> bool:
+        """Apply records of different items; False when two ids have one hash, nothing was changed then."""
+        gone, put = (
+            Origin(partition, np.array(offsets, np.int64), now) for offsets in (last.gone_at, last.put_at)
+        )
+        try:
+            self.catalog.check_ids([*last.gone, *(item.item_id for item in last.put)])
+            dropped = self.catalog.drop_many(last.gone, gone) if last.gone else _NONE
+            keys = self.catalog.put_many(last.put, put) if last.put else _NONE
+        except RejectedError:
+            return False
         if self._hot is not None:
-            vector = self.catalog.vector(key)
-            if vector is None:
+            for key in dropped.tolist():
                 self._hot.drop(key)
-            else:
+            vectors = self.catalog.table.data["vector"][self.catalog.table.find(keys)]
+            for key, vector, item in zip(keys.tolist(), vectors, last.put, strict=True):
                 self._hot.put(key, vector, item.published_ts, max(now, item.published_ts))
+        return True
 
     async def follow(self, batch: RecordBatch, wiring: Wiring) -> None:
         """Apply a batch; before the first one, ask how many partitions the topic has.
@@ -105,20 +139,32 @@ class CatalogFollower:
         self.apply(batch, wiring.clock.now_ms())
 
 
-def attach(app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIndex) -> Tail:
-    """Add the agent to the app; return the tail that it reads from, a service to run.
+def attach(
+    app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIndex
+) -> tuple[Tail, MappedCatalog]:
+    """Add the agent to the app; return the services it needs: the tail that it reads from comes first.
 
     Bad items are skipped: every serving worker reads them. track_users, whose group reads each once, writes
     them to `dead-letters`.
     """
     channel = broadcast_channel(app)
-    tail = Tail(wiring.settings, wiring.topics.items, channel, name=FLOW.name)
+    mapped = MappedCatalog(wiring, follower.catalog, hot)
+    tail = Tail(
+        wiring.settings,
+        wiring.topics.items,
+        channel,
+        name=FLOW.name,
+        starts=mapped.starts,
+        turned=mapped.turned,
+    )
+    mapped.tail = tail
 
     @app.agent(channel, name=FLOW.name)
     async def follow_catalog(stream: Any) -> None:
         async for batch in stream:
             await follower.follow(batch, wiring)
+            mapped.applied[batch.partition] = batch.last_offset + 1
             # A record timestamp in the future must not expire other items.
             hot.expire(min(wiring.clock.now_ms(), max(r.timestamp for r in batch)))
 
-    return tail
+    return tail, mapped

@@ -6,6 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pytest
 from strategies import T0
 from worlds import item
@@ -56,10 +57,14 @@ def test_records_in_the_wrong_partition_or_without_a_key_are_left_to_track_users
     assert len(follower.catalog) == 0
 
 
+def two_keys(texts: list[str]) -> np.ndarray[Any, Any]:
+    return np.array([hash64(text) % 2 or 2 if text else 0 for text in texts], np.uint64)
+
+
 def test_of_two_items_with_one_key_the_first_stays(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(catalog_module, "hash64", lambda text: hash64(text) % 2 or 2 if text else 0)
+    monkeypatch.setattr(catalog_module, "hash_many", two_keys)
     follower = CatalogFollower(hot=HotIndex(48 * HOUR_MS))
     first = next(item(n) for n in range(9) if hash64(f"i{n}") % 2)
     second = next(item(n) for n in range(9, 99) if hash64(f"i{n}") % 2)
