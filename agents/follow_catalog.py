@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import faust
 import numpy as np
 
 from headrace.agents.stage.mapped_catalog import MappedCatalog
 from headrace.agents.wiring import Wiring
+from headrace.serving.attributes import ItemAttributes
 from headrace.serving.catalog import Catalog
 from headrace.serving.catalog_changes import Origin
 from headrace.serving.index.hot import HotIndex
@@ -29,6 +30,7 @@ from headrace.streams.transport.batches import RecordBatch
 FLOW = flow.agent("follow_catalog")
 log = logging.getLogger(__name__)
 _NONE = np.zeros(0, np.uint64)
+C = TypeVar("C", Catalog, ItemAttributes)
 
 
 def check_item(item: Item, record: Any) -> None:
@@ -63,13 +65,13 @@ def last_of_each(records: Sequence[Any], decoder: Decoder[Item]) -> Last:
     )
 
 
-class CatalogFollower:
+class CatalogFollower(Generic[C]):
     """Applies records of `items` to a catalogue and, if given, a hot index. Pure.
 
     Parameters
     ----------
     catalog
-        The catalogue; by default a new one.
+        The catalogue.
     hot
         The hot index, or None.
     max_bytes
@@ -82,10 +84,8 @@ class CatalogFollower:
         key, are skipped: track_users sends them on to the right one. 0: not known yet, none is skipped.
     """
 
-    def __init__(
-        self, catalog: Catalog | None = None, hot: HotIndex | None = None, max_bytes: int = 65_536
-    ) -> None:
-        self.catalog = Catalog() if catalog is None else catalog
+    def __init__(self, catalog: C, hot: HotIndex | None = None, max_bytes: int = 65_536) -> None:
+        self.catalog = catalog
         self._hot = hot
         self._decoder = Decoder(Item, max_bytes, check_item)
         self.partitions = 0
@@ -118,10 +118,11 @@ class CatalogFollower:
             keys = self.catalog.put_many(last.put, put) if last.put else _NONE
         except RejectedError:
             return False
-        if self._hot is not None:
+        if self._hot is not None and isinstance(self.catalog, Catalog):
             for key in dropped.tolist():
                 self._hot.drop(key)
-            vectors = self.catalog.table.data["vector"][self.catalog.table.find(keys)]
+            table = self.catalog.table
+            vectors = table.data["vector"][table.find(keys)]
             for key, vector, item in zip(keys.tolist(), vectors, last.put, strict=True):
                 self._hot.put(key, vector, item.published_ts, max(now, item.published_ts))
         return True
@@ -140,7 +141,7 @@ class CatalogFollower:
 
 
 def attach(
-    app: faust.App, wiring: Wiring, follower: CatalogFollower, hot: HotIndex
+    app: faust.App, wiring: Wiring, follower: CatalogFollower[Catalog], hot: HotIndex
 ) -> tuple[Tail, MappedCatalog]:
     """Add the agent to the app; return the services it needs: the tail that it reads from comes first.
 

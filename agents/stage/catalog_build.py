@@ -79,12 +79,13 @@ async def build(settings: Settings, vectors: ItemVectors | None = None, clock: C
         old = await _usable(folder, reader, vectors.version, clock.now_ms())
         before = {} if old is None else _by_partition(topic, old.places)
         start = {tp: before[tp].next if tp in before else begin for tp, begin in begins.items()}
-        turns: list[str] = []
+        turns, count = list[str](), 0
         await reader.watch(start, lambda tp, offset, end: turns.append(f"{tp[0]}-{tp[1]}"))
         with folder.writing() as path, Writer(path, max(1, (os.cpu_count() or 1) // 2)) as writer:
             changed = Changed(writer, old, vectors)
             decoder = Decoder(Item, settings.max_event_bytes, check_item)
             async for part in read_to(reader, start, ends):
+                count += len(part.records)
                 _apply(changed, decoder, part, len(begins))
             if turns:
                 raise HeadraceError(f"{', '.join(turns)} was made again or lost records while it was read")
@@ -96,7 +97,7 @@ async def build(settings: Settings, vectors: ItemVectors | None = None, clock: C
         if old is not None:
             old.close()
     name = folder.current()
-    return Built(name.name if name else "", items, changed.count, round(time.monotonic() - began, 3))
+    return Built(name.name if name else "", items, count, round(time.monotonic() - began, 3))
 
 
 def _by_partition(topic: str, places: Mapping[int, Place]) -> dict[TopicPartition, Place]:
@@ -158,6 +159,7 @@ async def build_apart(settings: Settings) -> Built:
         sys.executable,
         "-m",
         __name__,
+        str(folder_of(settings)),  # for those who look at the list of processes
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C reaches the worker only, which then ends this process

@@ -41,21 +41,17 @@ class Changed:
     ----------
     names
         Hash of a category, creator, language or flag -> its text.
-    count
-        Number of records applied.
     """
 
     def __init__(self, writer: Writer, old: CatalogSnapshot | None, vectors: ItemVectors) -> None:
         self._writer, self._old, self._vectors = writer, old, vectors
         self.names: dict[int, str] = {} if old is None else old.names()
-        self.count = 0
 
     def apply(self, gone: Sequence[str], items: Sequence[Item]) -> None:
         """Apply tombstones and items, all of different ids. One with the hash of another item is left out."""
         ids = [*gone, *(item.item_id for item in items)]
         keys, checks = hash_many(ids), hash_many([f"id:{item_id}" for item_id in ids])
         clash = self._clash(ids, keys, checks)
-        self.count += len(ids)
         if clash.any():
             for at in np.flatnonzero(clash).tolist():
                 told = {"action": "id_collision"}

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
-from headrace.serving.pipeline.parts import Source
+from headrace.serving.pipeline.parts import NotReadyError, Source
 from headrace.serving.pipeline.query import Query
 from headrace.serving.sources.hot import close
 
@@ -28,11 +28,10 @@ class Ann(Source):
     def propose(self, query: Query, k: int) -> Sequence[U64]:
         """Return a list for each interest."""
         catalog = self.data.catalog
-        if catalog.base is None:
+        if catalog.base is None or not query.interests:
             return []
         if not catalog.searchable:
-            query.left_out.append("source:ann")
-            return []
+            raise NotReadyError(f"the snapshot's vectors are of version {catalog.base.snapshot.version}")
         share = max(1, k // max(1, len(query.interests)))
         return [catalog.nearest(vector, share) for vector in query.interests]
 
