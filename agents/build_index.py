@@ -46,7 +46,9 @@ def due(settings: Settings, age_ms: int, changes: int) -> bool:
 
 def changes_since(places: Mapping[int, Place], ends: Mapping[TopicPartition, int]) -> int:
     """Return how many records of `items` are after some places; a log that ends before counts as changed."""
-    behind = {tp: end - (places[tp.partition].next if tp.partition in places else 0) for tp, end in ends.items()}
+    behind = {
+        tp: end - (places[tp.partition].next if tp.partition in places else 0) for tp, end in ends.items()
+    }
     return sum(1 + abs(n) if n < 0 else n for n in behind.values())
 
 

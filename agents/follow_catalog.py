@@ -29,7 +29,6 @@ from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("follow_catalog")
 log = logging.getLogger(__name__)
-_NONE = np.zeros(0, np.uint64)
 C = TypeVar("C", Catalog, ItemAttributes)
 
 
@@ -49,14 +48,14 @@ class Last(NamedTuple):
 
 def last_of_each(records: Sequence[Any], decoder: Decoder[Item]) -> Last:
     """Return the last record of each item. Bad records and those without a key are left out."""
-    tombstones = {
-        r.key.decode("utf-8", "replace"): r.offset for r in records if r.value is None and r.key
-    }
+    tombstones = {r.key.decode("utf-8", "replace"): r.offset for r in records if r.value is None and r.key}
     decoded = decoder.batch([r for r in records if r.value is not None])
     items = {item.item_id: (item, r.offset) for item, r in zip(decoded.values, decoded.records, strict=True)}
-    if tombstones:
-        for item_id in tombstones.keys() & items.keys():
-            del (tombstones if tombstones[item_id] < items[item_id][1] else items)[item_id]  # type: ignore[arg-type]
+    for item_id in tombstones.keys() & items.keys():
+        if tombstones[item_id] < items[item_id][1]:
+            del tombstones[item_id]
+        else:
+            del items[item_id]
     return Last(
         list(tombstones),
         list(tombstones.values()),
@@ -85,7 +84,7 @@ class CatalogFollower(Generic[C]):
     """
 
     def __init__(self, catalog: C, hot: HotIndex | None = None, max_bytes: int = 65_536) -> None:
-        self.catalog = catalog
+        self.catalog: C = catalog
         self._hot = hot
         self._decoder = Decoder(Item, max_bytes, check_item)
         self.partitions = 0
@@ -113,11 +112,14 @@ class CatalogFollower(Generic[C]):
             Origin(partition, np.array(offsets, np.int64), now) for offsets in (last.gone_at, last.put_at)
         )
         try:
-            self.catalog.check_ids([*last.gone, *(item.item_id for item in last.put)])
-            dropped = self.catalog.drop_many(last.gone, gone) if last.gone else _NONE
-            keys = self.catalog.put_many(last.put, put) if last.put else _NONE
+            every = self.catalog.check_ids([*last.gone, *(item.item_id for item in last.put)])
         except RejectedError:
             return False
+        dropped, keys = every[: len(last.gone)], every[len(last.gone) :]
+        if last.gone:
+            self.catalog.drop_many(last.gone, gone, dropped)
+        if last.put:
+            self.catalog.put_many(last.put, put, keys)
         if self._hot is not None and isinstance(self.catalog, Catalog):
             for key in dropped.tolist():
                 self._hot.drop(key)

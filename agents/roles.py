@@ -23,8 +23,8 @@ from headrace.streams.topics.admin import inspect_topics
 from headrace.streams.topics.checks import Level
 from headrace.streams.topics.sender import BatchSender
 
-#: Role -> its agents that read topics in a consumer group. The trainer reads files, and the index reads without
-#: a group: they have no app.
+#: Role -> its agents that read topics in a consumer group. The trainer reads files, and the index reads
+#: without a group: they have no app.
 ROLES: dict[str, tuple[str, ...]] = {
     role: tuple(agent.name for agent in agents if agent.reads) for role, agents in flow.roles().items()
 }

@@ -68,7 +68,7 @@ class ItemAttributes:
             raise _collision(ids[int(np.flatnonzero(clash)[0])])
         return keys
 
-    def put_many(self, items: Sequence[Item], origin: Origin | None = None) -> U64:
+    def put_many(self, items: Sequence[Item], origin: Origin | None = None, keys: U64 | None = None) -> U64:
         """Add or replace items with different ids; return their keys, uint64 ``(n,)``.
 
         Raises
@@ -77,7 +77,7 @@ class ItemAttributes:
             ``id_collision``, see ``check_ids``; nothing was changed then.
         """
         ids = [item.item_id for item in items]
-        keys = self.check_ids(ids)
+        keys = self.check_ids(ids) if keys is None else keys
         rows = self._table.take(keys)
         data = self._table.data
         data["category"][rows] = hash_many([item.category for item in items])
@@ -85,7 +85,7 @@ class ItemAttributes:
         data["check"][rows] = _checks(ids)
         return keys
 
-    def drop_many(self, ids: Sequence[str], origin: Origin | None = None) -> U64:
+    def drop_many(self, ids: Sequence[str], origin: Origin | None = None, keys: U64 | None = None) -> U64:
         """Remove withdrawn items with different ids; return their keys, uint64 ``(n,)``.
 
         Raises
@@ -93,7 +93,7 @@ class ItemAttributes:
         RejectedError
             ``id_collision``, see ``check_ids``; nothing was changed then.
         """
-        keys = self.check_ids(ids)
+        keys = self.check_ids(ids) if keys is None else keys
         self._table.drop(keys)
         return keys
 

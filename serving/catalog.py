@@ -105,15 +105,18 @@ class Catalog:
         """
         return int(self.put_many([item])[0])
 
-    def put_many(self, items: Sequence[Item], origin: Origin | None = None) -> U64:
+    def put_many(self, items: Sequence[Item], origin: Origin | None = None, keys: U64 | None = None) -> U64:
         """Add or replace items with different ids; return their keys, uint64 ``(n,)``.
+
+        ``keys`` are those that ``check_ids`` returned for them.
 
         Raises
         ------
         RejectedError
             As ``put``; nothing was changed then.
         """
-        keys = self.check_ids([item.item_id for item in items])
+        if keys is None:
+            keys = self.check_ids([item.item_id for item in items])
         category, creator, language = (
             hash_many([getattr(item, name) for item in items])
             for name in ("category", "creator_id", "language")
@@ -190,15 +193,17 @@ class Catalog:
         """
         return int(self.drop_many([item_id])[0])
 
-    def drop_many(self, ids: list[str], origin: Origin | None = None) -> U64:
+    def drop_many(self, ids: list[str], origin: Origin | None = None, keys: U64 | None = None) -> U64:
         """Remove withdrawn items with different ids; return their keys, uint64 ``(n,)``.
+
+        ``keys`` are those that ``check_ids`` returned for them.
 
         Raises
         ------
         RejectedError
             As ``drop``; nothing was changed then.
         """
-        keys = self.check_ids(ids)
+        keys = self.check_ids(ids) if keys is None else keys
         self._forget(keys)
         if self.base is not None:
             self.base.hide(keys)
@@ -219,16 +224,16 @@ class Catalog:
         """Return the keys of what changed since the snapshot in use; the new one must hide them."""
         return self._changes.begin()
 
-    def swap(self, base: Base) -> None:
+    def swap(self, base: Base) -> Base | None:
         """Use another snapshot, in which the keys of ``begin_swap`` are hidden; between two requests.
 
-        It must have everything that was put here before its places.
+        It must have everything that was put here before its places. Returned is the last one: to give its
+        memory back takes longer.
         """
         base.hide(self._changes.end())
         old, self.base = self.base, base
         self.newest.over(base.snapshot)
-        if old is not None:
-            old.snapshot.close()
+        return old
 
     def cancel_swap(self) -> None:
         """Keep the snapshot in use after ``begin_swap``."""

@@ -90,7 +90,7 @@ class Changes:
         self._since = None
 
     def forget_old(self, now: int, most: int = 10_000) -> None:
-        """Forget some of the items that were withdrawn a day before ``now`` (ms); ``most`` rows are looked at."""
+        """Forget items that were withdrawn a day before ``now`` (ms), among the next ``most`` rows."""
         part = self._table.view()[self._old_at : self._old_at + most]
         self._old_at = self._old_at + most if len(part) == most else 0
         self._table.drop(part["key"][part["gone"] & (part["ms"] < now - DAY_MS) & (part["key"] != 0)])

@@ -138,7 +138,9 @@ class UserPartition(StagePartition):
         retry: npt.NDArray[np.bool_] = ~self.dedup.fresh(events.event_id[noted], times[noted])
         return np.asarray(retry[events.right[noted]])
 
-    def events(self, records: Sequence[Any], events: EventBatch, catalog: KnowsAttributes, base: int = 0) -> None:
+    def events(
+        self, records: Sequence[Any], events: EventBatch, catalog: KnowsAttributes, base: int = 0
+    ) -> None:
         """Apply the right events that are not retries and were not sent on twice; make their item events.
 
         ``base`` makes effective offsets of the offsets of the records.

@@ -21,7 +21,7 @@ from headrace.agents.follow_catalog import check_item, last_of_each
 from headrace.models.embeddings.many import ContentVectors, ItemVectors
 from headrace.serving.snapshot.changed import Changed
 from headrace.serving.snapshot.files import SnapshotError
-from headrace.serving.snapshot.folder import SnapshotFolder, check_age, folder_of
+from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
 from headrace.streams.clock import SYSTEM, Clock
@@ -112,10 +112,10 @@ async def _usable(folder: SnapshotFolder, reader: Reader, version: str, now: int
         if old is None:
             return None
         check_age(old, now)
+        why = await reader.misfit(_by_partition(reader.partitions[0].topic, old.places))
         if old.version != version:
-            raise SnapshotError(f"{old.folder}: its vectors are of version {old.version}, not {version}")
-        if why := await reader.misfit(_by_partition(reader.partitions[0].topic, old.places)):
-            raise SnapshotError(f"{old.folder}: {why}")
+            why = f"its vectors are of version {old.version}, not {version}"
+        check_fits(old.folder, why)
     except SnapshotError as exc:
         log.warning("all of items is read: %s", exc, extra={"action": "snapshot_refused"})
         if old is not None:

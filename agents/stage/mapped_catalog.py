@@ -18,7 +18,7 @@ from headrace.serving.catalog import Catalog
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.snapshot.base import Base
 from headrace.serving.snapshot.files import SnapshotError, places_of, read_manifest
-from headrace.serving.snapshot.folder import SnapshotFolder, check_age, folder_of
+from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.topics.reader import Reader
@@ -38,7 +38,8 @@ _STEP = 1000
 class MappedCatalog(Service):
     """Opens snapshots in a background thread, and lets the catalogue use them between two requests.
 
-    A snapshot that cannot be used is named in the log; then `items` is read instead, or the present one stays.
+    A snapshot that cannot be used is named in the log; then `items` is read instead, or the present one
+    stays.
 
     Parameters
     ----------
@@ -141,15 +142,14 @@ class MappedCatalog(Service):
         try:
             base = await asyncio.to_thread(self._opened, path, keys)
             places = {TopicPartition(self._topic, n): place for n, place in base.snapshot.places.items()}
-            if why := await reader.misfit(places):
-                raise SnapshotError(f"{path}: {why}")
-            if turns != self._turns:
-                raise SnapshotError(f"{path}: the topic changed while it was opened")
+            why = await reader.misfit(places)
+            check_fits(path, why if turns == self._turns else "the topic changed while it was opened")
         except (SnapshotError, OSError, KafkaError) as exc:
             self._catalog.cancel_swap()
             self._refuse(path, base, exc)
             return {}
-        self._swap(path, base)
+        old = [self._swap(path, base)]
+        await asyncio.to_thread(_release, old)
         return places
 
     def _opened(self, path: Path, keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Base:
@@ -172,9 +172,9 @@ class MappedCatalog(Service):
         told = {"action": "snapshot_refused", "path": str(path)}
         log.warning("the catalogue's snapshot is not used, %s: %s", instead, exc, extra=told)
 
-    def _swap(self, path: Path, base: Base) -> None:
+    def _swap(self, path: Path, base: Base) -> Base | None:
         began = time.perf_counter()
-        self._catalog.swap(base)
+        old = self._catalog.swap(base)
         self._took(began)
         self._seen = path
         log.info(
@@ -184,6 +184,7 @@ class MappedCatalog(Service):
             len(self._catalog.table),
             extra={"action": "catalogue_snapshot", "items": base.count},
         )
+        return old
 
     async def _trim(self) -> None:
         """Drop from memory what the snapshot has, a little at a time."""
@@ -201,3 +202,10 @@ class MappedCatalog(Service):
         """Say that this process no longer needs the files."""
         if self._catalog.base is not None:
             self._catalog.base.snapshot.close()
+
+
+def _release(old: list[Base | None]) -> None:
+    """Give the memory of a snapshot back: the caller keeps no reference to it."""
+    base = old.pop()
+    if base is not None:
+        base.snapshot.close()

@@ -7,7 +7,7 @@ import polars as pl
 from aiokafka import TopicPartition
 
 from headrace.serving.snapshot.files import SnapshotError
-from headrace.serving.snapshot.folder import SnapshotFolder, check_age, folder_of
+from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
@@ -28,8 +28,7 @@ async def snapshot_here(settings: Settings) -> tuple[CatalogSnapshot | None, str
         check_age(snapshot, now_ms())
         async with open_reader(settings, [topic]) as reader:
             places = {TopicPartition(topic, n): place for n, place in snapshot.places.items()}
-            if why := await reader.misfit(places):
-                raise SnapshotError(f"{snapshot.folder}: {why}")
+            check_fits(snapshot.folder, await reader.misfit(places))
     except SnapshotError as exc:
         if snapshot is not None:
             snapshot.close()

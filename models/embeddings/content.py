@@ -21,7 +21,7 @@ from headrace.streams.messages.schemas import Item
 
 #: Factor of the publisher's own vector before anything was learnt.
 OWN_WEIGHT = np.float32(1.0)
-_WORD = re.compile(r"\w{3,}")
+WORD = re.compile(r"\w{3,}")
 _SEED = 0x6F776E
 
 
@@ -30,7 +30,7 @@ def content_features(item: Item) -> tuple[U64, U8]:
 
     Each occurs once. The order is fixed, so that the sums of floats are, too.
     """
-    features = features_of(item)
+    features = _features(item)
     keys = hash_many([f"{kind}:{text}" for kind, text in features])
     return keys, np.array([KIND[kind] for kind, _ in features], np.uint8)
 
@@ -82,9 +82,8 @@ def unit(vector: F32) -> F32:
     return vector / np.float32(norm) if norm > 0 else vector
 
 
-def features_of(item: Item) -> list[tuple[str, str]]:
-    """Return kind and text of an item's content features, each once, in a fixed order."""
-    words = set(_WORD.findall(item.title.lower())) if item.title else set()
+def _features(item: Item) -> list[tuple[str, str]]:
+    words = set(WORD.findall(item.title.lower())) if item.title else set()
     return [
         *([("category", item.category)] if item.category else []),
         *([("creator", item.creator_id)] if item.creator_id else []),

@@ -33,7 +33,11 @@ def compare_catalogue(
     findings.compared += 2 * len(known)
     findings.count(SNAPSHOT, int(known["published"].is_not_null().sum()), len(both) - len(known))
     wrong = known.filter(pl.col("wanted").ne_missing(pl.col("published")))
-    _add(findings, wrong.select("item", pl.coalesce("name", "item_id"), "wanted", "published").rows(), "published")
+    _add(
+        findings,
+        wrong.select("item", pl.coalesce("name", "item_id"), "wanted", "published").rows(),
+        "published",
+    )
     there = known.drop_nulls(["name", "item_id"])
     other = there.filter(pl.col("name") != pl.col("item_id"))
     _add(findings, other.select("item", "name", pl.col("name").alias("wanted"), "item_id").rows(), "id")
@@ -42,6 +46,8 @@ def compare_catalogue(
 def _add(findings: Findings, wrong: list[tuple[Any, ...]], feature: str) -> None:
     def make(k: int) -> Difference:
         key, name, expected, got = wrong[k]
-        return Difference(f"item {name} of the catalogue snapshot", f"{key:016x}", feature, None, expected, got)
+        return Difference(
+            f"item {name} of the catalogue snapshot", f"{key:016x}", feature, None, expected, got
+        )
 
     findings.add("catalogue", np.array([row[0] for row in wrong], np.uint64), make)

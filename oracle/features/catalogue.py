@@ -40,4 +40,4 @@ def catalogue_at(items: pl.DataFrame, ends: Mapping[int, int], *, whole: bool) -
         before.all().alias("settled"),
     )  # fmt: skip
     out = last.filter(pl.col("told") | (not whole)).with_columns(sure=pl.col("settled") | whole)
-    return out.select(CATALOGUE.names()).cast(dict(CATALOGUE))
+    return out.select(CATALOGUE.names()).cast(CATALOGUE)

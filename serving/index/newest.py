@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ _NOTHING = np.zeros(0, np.uint64)
 #: Row numbers, newest first; see ``newest_rows.pyi``.
 Blocks: TypeAlias = "list[array[int]]"
 _EMPTY: Blocks = []
+_NAMES = ("published", "category", "creator")
 
 
 class Newest:
@@ -67,23 +68,23 @@ class Newest:
 
     def put_many(self, keys: U64, published: I64, category: U64, creator: U64) -> None:
         """Add or change items, columns ``(n,)``; see ``put``. No key is there twice."""
-        columns = (("published", published), ("category", category), ("creator", creator))
+        columns: list[npt.NDArray[Any]] = [published, category, creator]
         places = self._table.find(keys)
         known = np.flatnonzero(places >= 0)
         if len(known):
             there = self._table.data[places[known]]
             changed = np.zeros(len(known), np.bool_)
-            for name, column in columns:
+            for name, column in zip(_NAMES, columns, strict=True):
                 changed |= there[name] != column[known]
             for place in places[known[changed]].tolist():
                 self._remove(place)
             wanted = np.ones(len(keys), np.bool_)
             wanted[known[~changed]] = False
-            keys, columns = keys[wanted], tuple((name, column[wanted]) for name, column in columns)
+            keys, columns = keys[wanted], [column[wanted] for column in columns]
         places = self._table.take(keys)
-        for name, column in columns:
+        for name, column in zip(_NAMES, columns, strict=True):
             self._table.data[name][places] = column
-        self._add(places, columns[1][1], columns[2][1])
+        self._add(places, *columns[1:])
 
     def _add(self, places: I64, category: U64, creator: U64) -> None:
         """Put rows of the table on the lists."""

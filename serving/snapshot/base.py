@@ -87,7 +87,8 @@ class Base:
         if name in ("category", "creator", "language"):
             return self.snapshot.hashes(name, rows)
         if name == "rules":
-            return (column["allowed"][rows] != 0) | (column["blocked"][rows] != 0)
+            rules: npt.NDArray[np.bool_] = (column["allowed"][rows] != 0) | (column["blocked"][rows] != 0)
+            return rules
         if name == "blocked":
             blocked: npt.NDArray[np.bool_] = self._blocked[column["flags"][rows]]
             return blocked

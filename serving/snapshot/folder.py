@@ -28,14 +28,16 @@ _KEPT = 2
 _TRIES = 5
 
 
-#: An older snapshot is not used: compaction keeps a tombstone for a day (delete.retention.ms). When it is gone,
-#: an item that was withdrawn after the snapshot was written would come back.
+#: An older snapshot is not used: compaction keeps a tombstone for a day (delete.retention.ms). When it is
+#: gone, an item that was withdrawn after the snapshot was written would come back.
 MAX_AGE_MS = 12 * HOUR_MS
 
 
 def folder_of(settings: Settings) -> Path:
     """Return the folder of the snapshots of an installation."""
-    return Path(settings.catalog_dir) if settings.catalog_dir else settings.data_dir / settings.name("catalogue")
+    return (
+        Path(settings.catalog_dir) if settings.catalog_dir else settings.data_dir / settings.name("catalogue")
+    )
 
 
 def check_age(snapshot: CatalogSnapshot, now: int) -> None:
@@ -45,6 +47,12 @@ def check_age(snapshot: CatalogSnapshot, now: int) -> None:
         raise SnapshotError(
             f"{snapshot.folder} is {age / HOUR_MS:.1f} hours old, at most {MAX_AGE_MS // HOUR_MS} are allowed"
         )
+
+
+def check_fits(folder: Path, why: str) -> None:
+    """Raise ``SnapshotError`` when there is a reason why a snapshot does not fit."""
+    if why:
+        raise SnapshotError(f"{folder}: {why}")
 
 
 class SnapshotFolder:

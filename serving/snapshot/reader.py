@@ -59,7 +59,8 @@ class CatalogSnapshot:
     Raises
     ------
     SnapshotError
-        When the files are of another format, incomplete or contradictory, or ids are hashed under another key.
+        When the files are of another format, incomplete or contradictory, or ids are hashed under another
+        key.
     """
 
     def __init__(self, folder: Path, *, thorough: bool = False) -> None:
@@ -171,9 +172,16 @@ class CatalogSnapshot:
         starts, ids = column["text_bounds"][rows], column["id_bytes"][rows].astype(np.int64)
         titles = column["text_bounds"][rows + 1] - starts - ids
         return Items(
-            **{name: column[name][rows] for name in ("key", "published", "min_age", "boost")},
-            **{name: self.hashes(name, rows) for name in ("category", "creator", "language")},
-            **{name: sets.take(column[name][rows].astype(np.int64)) for name in ("flags", "allowed", "blocked")},
+            key=column["key"][rows],
+            category=self.hashes("category", rows),
+            creator=self.hashes("creator", rows),
+            language=self.hashes("language", rows),
+            published=column["published"][rows],
+            min_age=column["min_age"][rows],
+            boost=column["boost"][rows],
+            flags=sets.take(column["flags"][rows].astype(np.int64)),
+            allowed=sets.take(column["allowed"][rows].astype(np.int64)),
+            blocked=sets.take(column["blocked"][rows].astype(np.int64)),
             ids=pieces(column["text"], starts, ids),
             titles=pieces(column["text"], starts + ids, titles),
             vectors=self.vectors.take(rows),

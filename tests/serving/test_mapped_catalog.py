@@ -44,7 +44,7 @@ def items(draw: st.DrawFn) -> Item:
 
 
 RECORDS = st.lists(st.one_of(items(), st.sampled_from(IDS)), max_size=40)
-#: When a snapshot is written, when it is used, and how many steps of dropping follow, as shares of the records.
+#: When a snapshot is written and used, as shares of the records, and how many steps of dropping follow.
 SNAPSHOTS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5)), max_size=4)
 
 
@@ -200,7 +200,8 @@ def test_another_item_with_the_hash_of_one_in_the_snapshot_is_refused(
 ) -> None:
     catalog = on_snapshot(tmp_path, item(1))
     monkeypatch.setattr(
-        "headrace.serving.catalog.hash_many", lambda texts: hash_many(["i1" if t == "i9" else t for t in texts])
+        "headrace.serving.catalog.hash_many",
+        lambda texts: hash_many(["i1" if t == "i9" else t for t in texts]),
     )
     with pytest.raises(RejectedError, match=r"the 64-bit hash of 'i9' is that of 'i1'"):
         catalog.put(item(9))

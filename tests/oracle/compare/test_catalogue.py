@@ -13,7 +13,8 @@ from headrace.oracle.records.places import AGAIN
 
 #: partition, offset, verdict, item, published
 RECORDS = [
-    (0, 0, "", 1, 100), (0, 1, "", 2, 100), (0, 2, "", 1, 200), (0, 3, "", 2, None), (0, 4, "undecodable", 3, 9),
+    (0, 0, "", 1, 100), (0, 1, "", 2, 100), (0, 2, "", 1, 200), (0, 3, "", 2, None),
+    (0, 4, "undecodable", 3, 9),
     (0, 5, AGAIN, 1, 300), (0, 6, "", 4, 100), (0, 7, "", 1, 400), (1, 0, "", 5, 100), (1, 1, "", 5, None),
     (0, 8, "", 2, 500),
 ]  # fmt: skip
