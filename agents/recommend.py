@@ -359,7 +359,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     follower = CatalogFollower(
         stage.recommender.catalog, stage.recommender.hot, wiring.settings.max_event_bytes
     )
-    items = follow_catalog.attach(app, wiring, follower, stage.recommender.hot)
+    items, mapped = follow_catalog.attach(app, wiring, follower, stage.recommender.hot)
     topics = wiring.topics
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
@@ -389,4 +389,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         finally:
             held.cancel()
 
-    return [items, rows, models, watch, Background(stage.recommender)]
+    return [items, mapped, rows, models, watch, Background(stage.recommender)]

@@ -38,6 +38,7 @@ from headrace.agents.wiring import Wiring
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.models.state.users import known
+from headrace.serving.attributes import ItemAttributes
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.columns import EventBatch, Limits
@@ -58,7 +59,7 @@ FLOW = flow.agent("track_users")
 class UserStage:
     """Applies batches to the partitions that this process owns; writes changes to Kafka and Redis."""
 
-    def __init__(self, app: faust.App, wiring: Wiring, catalog: CatalogFollower) -> None:
+    def __init__(self, app: faust.App, wiring: Wiring, catalog: CatalogFollower[ItemAttributes]) -> None:
         self.wiring = wiring
         self.catalog = catalog
         self._ends = app.monitor.tp_end_offsets
@@ -277,7 +278,7 @@ def _noted(task: asyncio.Task[None]) -> None:
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
-    catalog = CatalogFollower(max_bytes=wiring.settings.max_event_bytes)
+    catalog = CatalogFollower(ItemAttributes(), max_bytes=wiring.settings.max_event_bytes)
     stage = UserStage(app, wiring, catalog)
     items = Tail(wiring.settings, [wiring.topics.items], partial(catalog.follow, wiring=wiring), name="items")
     drive(app, wiring, FLOW, stage, ready=items.caught_up.wait, partitions=stage.partitions)

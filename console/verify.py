@@ -27,8 +27,9 @@ def verify(
 
     A batch job that shares no code with the workers reads `events`, `impressions`, `users` and `items` whole.
     The rows in Kafka and Redis must have the same values: windows, totals, decayed counts, last clicks,
-    affinities, profiles, neighbours. So must the dedup windows and `examples`; and published models must be
-    finite and in use. The output says how many of each kind were compared. Nothing is written.
+    affinities, profiles, neighbours. So must the dedup windows, `examples`, and the catalogue snapshot of
+    this machine; and published models must be finite and in use. The output says how many of each kind were
+    compared. Nothing is written.
 
     Run it when the workers have caught up and nothing is being produced. Exit codes: 0: nothing differs,
     1: something differs, 2: nothing could be compared.

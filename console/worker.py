@@ -16,7 +16,8 @@ from headrace.streams.errors import ConfigError
 
 def worker(
     roles: Annotated[
-        str, typer.Argument(metavar="ROLE[,ROLE]", help="ingest, aggregate, learn, log, trainer, serve")
+        str,
+        typer.Argument(metavar="ROLE[,ROLE]", help="ingest, aggregate, learn, log, trainer, index, serve"),
     ],
     brokers: options.Brokers = None,
     redis: options.Redis = None,

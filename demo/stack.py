@@ -22,13 +22,14 @@ from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_paren
 from headrace.streams.settings import Settings
 
 #: The roles of each worker process. Serving is alone, so that a backlog of events never delays a reply.
-WORKERS = ("serve", "ingest,aggregate,learn,log,trainer")
+WORKERS = ("serve", "ingest,aggregate,learn,log,trainer,index")
 #: Settings with short intervals: within seconds, an outcome is joined, logged, learnt and published.
 DEMO_SETTINGS: dict[str, Any] = {
     "partitions": 2,
     "outcome_wait_ms": 3000,
     "log_flush_s": 2.0,
     "train_every_s": 8.0,
+    "catalog_every_s": 15.0,
     "flush_every_ms": 300,  # the embedded broker keeps every version of a row: write fewer
     "train_min_rows": 1500,
     "train_min_clicks": 30,

@@ -1,18 +1,26 @@
-"""The catalogue in memory: attributes and vectors of every item, in columns."""
+"""The catalogue of a serving process: a snapshot that all processes of a machine map, and what changed since.
+
+Without a snapshot all items are in memory. With one, memory has only the items that were put after it was
+written. Rows are numbered through: those of the snapshot, then those in memory. So a row number is valid
+until the snapshot is changed for a newer one; that happens between two requests.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings import DIM, item_vector
-from headrace.serving.index.newest import Newest
+from headrace.models.embeddings import DIM
+from headrace.models.embeddings.many import ContentVectors, ItemVectors
+from headrace.serving.catalog_changes import Changes, Origin
+from headrace.serving.index.newest_mapped import CatalogNewest
+from headrace.serving.snapshot.base import Base
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.countries import country_id
-from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.ids import hash_many
 from headrace.streams.messages.schemas import Item
 from headrace.streams.tables.rows import Rows, RowTable
 
@@ -35,6 +43,8 @@ ROW = np.dtype(
 )
 _BLANK = np.zeros((), ROW)
 _BLANK["boost"] = 1
+#: Items in memory that are compared with a new snapshot at once; this takes about a millisecond.
+STEP = 250
 
 
 class Catalog:
@@ -44,17 +54,26 @@ class Catalog:
     ----------
     blocked_flags
         Items with one of these flags are marked as blocked.
+    vectors
+        What gives items their vectors; content vectors when None.
 
     Attributes
     ----------
+    table
+        The items in memory.
     newest
         The newest items, of all and by creator and category.
+    base
+        The snapshot, None while there is none.
     """
 
-    def __init__(self, blocked_flags: Collection[str] = ()) -> None:
+    def __init__(self, blocked_flags: Collection[str] = (), vectors: ItemVectors | None = None) -> None:
         self.table = RowTable(ROW, _BLANK[()])
-        self.newest = Newest()
-        self._blocked_flags = frozenset(blocked_flags)
+        self.newest = CatalogNewest()
+        self.base: Base | None = None
+        self.vectors: ItemVectors = ContentVectors() if vectors is None else vectors
+        self.blocked_flags = frozenset(blocked_flags)
+        self._changes = Changes()
         self._ids: dict[int, str] = {}
         self._titles: dict[int, str] = {}
         self._names: dict[int, str] = {}
@@ -62,7 +81,19 @@ class Catalog:
         self._blocked: dict[int, frozenset[int]] = {}
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.table) + (0 if self.base is None else self.base.count)
+
+    @property
+    def version(self) -> str:
+        """Version of the vectors of items in memory, and of those that are searched with."""
+        return self.vectors.version
+
+    @property
+    def searchable(self) -> bool:
+        """Whether the vectors of the snapshot are of the version that is searched with."""
+        return self.base is not None and self.base.snapshot.version == self.version
+
+    # -- changes
 
     def put(self, item: Item) -> int:
         """Add or replace an item; return its key.
@@ -72,39 +103,85 @@ class Catalog:
         RejectedError
             ``id_collision``, when another item has the same key. That one stays.
         """
-        key = hash64(item.item_id)
-        self.check_id(key, item.item_id)
-        row = int(self.table.take([key])[0])
+        return int(self.put_many([item])[0])
+
+    def put_many(self, items: Sequence[Item], origin: Origin | None = None, keys: U64 | None = None) -> U64:
+        """Add or replace items with different ids; return their keys, uint64 ``(n,)``.
+
+        ``keys`` are those that ``check_ids`` returned for them.
+
+        Raises
+        ------
+        RejectedError
+            As ``put``; nothing was changed then.
+        """
+        if keys is None:
+            keys = self.check_ids([item.item_id for item in items])
+        category, creator, language = (
+            hash_many([getattr(item, name) for item in items])
+            for name in ("category", "creator_id", "language")
+        )
+        rows = self.table.take(keys)
         data = self.table.data
-        data["category"][row] = hash64(item.category)
-        data["creator"][row] = hash64(item.creator_id)
-        data["published"][row] = item.published_ts
-        data["min_age"][row] = item.min_age
-        data["boost"][row] = item.boost
-        data["rules"][row] = bool(item.countries or item.blocked_countries)
-        data["blocked"][row] = not self._blocked_flags.isdisjoint(item.flags)
-        data["language"][row] = hash64(item.language)
-        data["vector"][row] = item_vector(item)
-        self.newest.put(key, item.published_ts, int(data["category"][row]), int(data["creator"][row]))
-        self._ids[key] = item.item_id
-        self._titles[key] = item.title
-        for text in (item.category, item.creator_id):
-            if text:
-                self._names[hash64(text)] = text
-        self._allowed.pop(key, None)
-        self._blocked.pop(key, None)
-        if item.countries:
-            self._allowed[key] = frozenset(map(country_id, item.countries))
-        if item.blocked_countries:
-            self._blocked[key] = frozenset(map(country_id, item.blocked_countries))
-        return key
+        data["category"][rows], data["creator"][rows], data["language"][rows] = category, creator, language
+        data["published"][rows] = published = np.array([item.published_ts for item in items], np.int64)
+        data["min_age"][rows] = [item.min_age for item in items]
+        data["boost"][rows] = [item.boost for item in items]
+        data["rules"][rows] = [bool(item.countries or item.blocked_countries) for item in items]
+        data["blocked"][rows] = [not self.blocked_flags.isdisjoint(item.flags) for item in items]
+        data["vector"][rows] = self.vectors.item_vectors(items)
+        self.newest.own.put_many(keys, published, category, creator)
+        self._put_texts(keys.tolist(), items, category, creator)
+        if self.base is not None:
+            self.base.hide(keys)
+        self._changes.note(keys, origin, gone=False)
+        return keys
+
+    def _put_texts(self, keys: list[int], items: Sequence[Item], category: U64, creator: U64) -> None:
+        self._ids.update(zip(keys, [item.item_id for item in items], strict=True))
+        self._titles.update(zip(keys, [item.title for item in items], strict=True))
+        self._names.update(zip(category.tolist(), [item.category for item in items], strict=True))
+        self._names.update(zip(creator.tolist(), [item.creator_id for item in items], strict=True))
+        for held in (self._allowed, self._blocked):
+            if held:
+                for key in keys:
+                    held.pop(key, None)
+        for key, item in zip(keys, items, strict=True):
+            if item.countries:
+                self._allowed[key] = frozenset(map(country_id, item.countries))
+            if item.blocked_countries:
+                self._blocked[key] = frozenset(map(country_id, item.blocked_countries))
 
     def check_id(self, key: int, item_id: str) -> None:
         """Raise ``RejectedError`` ``id_collision`` when ``key`` is the key of another item than this one."""
-        if self._ids.get(key, item_id) != item_id:
+        known = self._ids.get(key)
+        if known is None and self.base is not None and (row := self.base.row(key)) >= 0:
+            known = self.base.snapshot.id_of(row)
+        if known is not None and known != item_id:
             raise RejectedError(
-                "id_collision", "item_id", f"the 64-bit hash of {item_id!r} is that of {self._ids[key]!r}"
+                "id_collision", "item_id", f"the 64-bit hash of {item_id!r} is that of {known!r}"
             )
+
+    def check_ids(self, ids: list[str]) -> U64:
+        """Return the keys of different ids, uint64 ``(n,)``.
+
+        Raises
+        ------
+        RejectedError
+            ``id_collision``, when one is that of another item, here or among them.
+        """
+        keys = hash_many(ids)
+        known, of_key = self._ids.get, dict[int, str]()
+        for key, item_id in zip(keys.tolist(), ids, strict=True):
+            if known(key, item_id) != item_id or of_key.setdefault(key, item_id) != item_id:
+                self.check_id(key, item_id)
+                raise RejectedError(
+                    "id_collision", "item_id", f"the 64-bit hash of {item_id!r} is that of {of_key[key]!r}"
+                )
+        if self.base is not None:
+            for at in np.flatnonzero(self.base.find(keys) >= 0).tolist():
+                self.check_id(int(keys[at]), ids[at])
+        return keys
 
     def drop(self, item_id: str) -> int:
         """Remove a withdrawn item; return its key.
@@ -114,52 +191,137 @@ class Catalog:
         RejectedError
             ``id_collision``, when the item here is another one with the same key. It stays.
         """
-        key = hash64(item_id)
-        self.check_id(key, item_id)
-        self.table.drop([key])
-        self.newest.drop(key)
-        for held in (self._ids, self._titles, self._allowed, self._blocked):
-            held.pop(key, None)
-        return key
+        return int(self.drop_many([item_id])[0])
+
+    def drop_many(self, ids: list[str], origin: Origin | None = None, keys: U64 | None = None) -> U64:
+        """Remove withdrawn items with different ids; return their keys, uint64 ``(n,)``.
+
+        ``keys`` are those that ``check_ids`` returned for them.
+
+        Raises
+        ------
+        RejectedError
+            As ``drop``; nothing was changed then.
+        """
+        keys = self.check_ids(ids) if keys is None else keys
+        self._forget(keys)
+        if self.base is not None:
+            self.base.hide(keys)
+        self._changes.note(keys, origin, gone=True)
+        return keys
+
+    def _forget(self, keys: U64) -> None:
+        """Take items out of memory."""
+        self.table.drop(keys)
+        for key in keys.tolist():
+            self.newest.own.drop(key)
+            for held in (self._ids, self._titles, self._allowed, self._blocked):
+                held.pop(key, None)
+
+    # -- a newer snapshot
+
+    def begin_swap(self) -> U64:
+        """Return the keys of what changed since the snapshot in use; the new one must hide them."""
+        return self._changes.begin()
+
+    def swap(self, base: Base) -> Base | None:
+        """Use another snapshot, in which the keys of ``begin_swap`` are hidden; between two requests.
+
+        It must have everything that was put here before its places. Returned is the last one: to give its
+        memory back takes longer.
+        """
+        base.hide(self._changes.end())
+        old, self.base = self.base, base
+        self.newest.over(base.snapshot)
+        return old
+
+    def cancel_swap(self) -> None:
+        """Keep the snapshot in use after ``begin_swap``."""
+        self._changes.cancel()
+
+    def trim(self) -> bool:
+        """Drop some of the items that the snapshot has as they are; return whether there may be more."""
+        if self.base is None:
+            return False
+        ends = {partition: place.next for partition, place in self.base.snapshot.places.items()}
+        keys, more = self._changes.contained(ends, STEP)
+        self._forget(keys)
+        self.base.show(keys)
+        return more
+
+    def forget_old(self, now: int) -> None:
+        """Forget some of the items that were withdrawn long ago; ``now`` is in ms."""
+        self._changes.forget_old(now)
+
+    def turned(self, partition: int) -> None:
+        """The log of a partition of `items` is another one, or has lost its last records."""
+        self._changes.turned(partition)
+
+    # -- reading
 
     def id_of(self, key: int) -> str:
-        """Return an item's id."""
-        return self._ids[key]
+        """Return an item's id.
+
+        Raises
+        ------
+        KeyError
+            When the item is not there.
+        """
+        if key in self._ids or self.base is None or (row := self.base.row(key)) < 0:
+            return self._ids[key]
+        return self.base.snapshot.id_of(row)
 
     def find(self, keys: U64) -> Rows:
         """Return the row of each item, int64 ``(n,)``; -1 where the catalogue has no such item."""
-        return self.table.find(keys)
+        rows = self.table.find(keys)
+        if self.base is None:
+            return rows
+        mapped = self.base.find(np.ascontiguousarray(keys, np.uint64))
+        return np.where(rows >= 0, rows + len(self.base), mapped)
 
     def column(self, name: str, rows: Rows) -> Any:
         """Return one field of ``ROW`` of these rows, ``(n, ...)``; no row may be -1."""
-        return self.table.data[name][rows]
+        if self.base is None:
+            return self.table.data[name][rows]
+        own = rows >= len(self.base)
+        mapped = self.base.column(name, rows[~own], self.version)
+        if not own.any():
+            return mapped
+        out = np.empty((len(rows), *mapped.shape[1:]), ROW[name].base)
+        out[~own] = mapped
+        out[own] = self.table.data[name][rows[own] - len(self.base)]
+        return out
 
     def title_of(self, key: int, default: str | None = None) -> str:
         """Return an item's title; without one ``default``, or its id."""
+        row = -1 if key in self._ids or self.base is None else self.base.row(key)
         title = self._titles.get(key, "")
+        if row >= 0 and self.base is not None:
+            title = self.base.snapshot.title_of(row)
         if title or default is not None:
             return title or str(default)
-        return self._ids.get(key, "an item")
+        return self.id_of(key) if row >= 0 else self._ids.get(key, "an item")
 
     def name_of(self, key: int) -> str:
         """Return the text of a category or creator, empty when unknown."""
-        return self._names.get(key, "")
+        name = self._names.get(key, "")
+        return name if name or self.base is None else self.base.snapshot.name_of(key)
 
     def attributes(self, items: U64) -> tuple[U64, U64]:
         """Return category and creator of each item, uint64 ``(n,)``; 0 where unknown."""
-        rows = self.table.find(items)
+        rows = self.find(items)
         known = rows >= 0
         category, creator = np.zeros(len(items), np.uint64), np.zeros(len(items), np.uint64)
-        category[known] = self.table.data["category"][rows[known]]
-        creator[known] = self.table.data["creator"][rows[known]]
+        category[known] = self.column("category", rows[known])
+        creator[known] = self.column("creator", rows[known])
         return category, creator
 
     def vector(self, key: int) -> F32 | None:
         """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""
-        row = self.table.row(key)
-        if row < 0:
+        rows = self.find(np.array([key], np.uint64))
+        if rows[0] < 0:
             return None
-        vector: F32 = self.table.data["vector"][row]
+        vector: F32 = self.column("vector", rows)[0]
         return vector if vector.any() else None
 
     def allowed_in(self, key: int, country: int) -> bool:
@@ -167,8 +329,18 @@ class Catalog:
 
         An item with country rules is not allowed in an unknown country.
         """
+        if key not in self._ids and self.base is not None and (row := self.base.row(key)) >= 0:
+            return bool(self.base.snapshot.allowed_in(np.array([row]), country)[0])
         allowed = self._allowed.get(key)
         blocked = self._blocked.get(key, frozenset())
         if allowed is None and not blocked:
             return True
         return bool(country) and (allowed is None or country in allowed) and country not in blocked
+
+    def nearest(self, vector: F32, k: int) -> U64:
+        """Return the keys of up to ``k`` items of the snapshot nearest to a vector, nearest first."""
+        if self.base is None:
+            return np.zeros(0, np.uint64)
+        rows, _ = self.base.snapshot.index.search(vector, k)
+        keys: U64 = self.base.snapshot.column["key"][rows]
+        return keys

@@ -63,8 +63,7 @@ def request_context(
         mean += np.float32(_VECTOR_FADE**k) * vector
     if user is not None:
         mean += _taste_vector(catalog, user)
-    last = catalog.table.row(anchors[0]) if anchors else -1
-    data = catalog.table.data
+    category, creator = catalog.attributes(np.array(anchors[:1], np.uint64))
     return RequestContext(
         now=now,
         country=country,
@@ -72,8 +71,8 @@ def request_context(
         surface=request.surface,
         user_vector=unit(mean),
         last_vector=vectors[0] if vectors else np.zeros(DIM, np.float32),
-        last_category=int(data["category"][last]) if last >= 0 else 0,
-        last_creator=int(data["creator"][last]) if last >= 0 else 0,
+        last_category=int(category[0]) if anchors else 0,
+        last_creator=int(creator[0]) if anchors else 0,
     )
 
 

@@ -99,6 +99,17 @@ class Settings(BaseSettings):
         description="rows idle for longer, by event time and by the clock, are deleted for good",
     )
 
+    # Catalogue snapshots
+    catalog_dir: str = Field(
+        "", description="folder of the catalogue's snapshots; empty: <prefix>catalogue in data_dir"
+    )
+    catalog_every_s: float = Field(
+        900.0, gt=0, description="the role index writes a snapshot this often, when items changed"
+    )
+    catalog_changes: int = Field(
+        100_000, ge=1, description="and as soon as so many records of items are not in the last one"
+    )
+
     # Features and retrieval
     session_gap_ms: int = Field(30 * MINUTE_MS, ge=1000, description="a longer silence starts a new session")
     hot_hours: float = Field(48.0, gt=0, description="age at which an item leaves the hot index")

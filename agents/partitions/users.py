@@ -13,7 +13,7 @@ from headrace.agents.partitions.origins import Origins
 from headrace.agents.partitions.shown_lists import ShownLists
 from headrace.agents.stage.partitions import StagePartition
 from headrace.models.state.users import UserState, item_events, known
-from headrace.serving.catalog import Catalog
+from headrace.serving.attributes import KnowsAttributes
 from headrace.streams.dedup import DedupWindow, stream_times
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventBatch
 from headrace.streams.messages.event_fields import AGAIN, CLOCK
@@ -138,7 +138,9 @@ class UserPartition(StagePartition):
         retry: npt.NDArray[np.bool_] = ~self.dedup.fresh(events.event_id[noted], times[noted])
         return np.asarray(retry[events.right[noted]])
 
-    def events(self, records: Sequence[Any], events: EventBatch, catalog: Catalog, base: int = 0) -> None:
+    def events(
+        self, records: Sequence[Any], events: EventBatch, catalog: KnowsAttributes, base: int = 0
+    ) -> None:
         """Apply the right events that are not retries and were not sent on twice; make their item events.
 
         ``base`` makes effective offsets of the offsets of the records.

@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.models.embeddings import DIM
 from headrace.serving.snapshot.items import Items, Ragged
+from headrace.streams.messages.ids import hash_many
 
 BLOCK = 100_000
 #: How many different ones there are, their weight, how many an item has: category, creator, tags, words.
@@ -95,6 +96,5 @@ def columns(vectors: np.ndarray, first: int) -> Items:
 
 
 def keys(first: int, n: int) -> np.ndarray:
-    """Return different, evenly spread keys of the items ``first`` and following, uint64 ``(n,)``."""
-    with np.errstate(over="ignore"):
-        return np.arange(first + 1, first + n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    """Return the keys of the items ``first`` and following, uint64 ``(n,)``."""
+    return hash_many([f"item-{i:08d}" for i in range(first, first + n)])

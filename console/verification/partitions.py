@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from headrace.console.verification.catalogue_files import items_of as items_of_snapshot
 from headrace.console.verification.dedup_windows import rebuilt_window
 from headrace.console.verification.examples_topic import examples_of
 from headrace.console.verification.live import LiveItems, LiveUsers
@@ -20,6 +21,7 @@ from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
+from headrace.oracle.compare.catalogue import compare_catalogue
 from headrace.oracle.compare.examples import compare_examples
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.compare.hidden import compare_hidden
@@ -30,6 +32,7 @@ from headrace.oracle.compare.shown import compare_shown
 from headrace.oracle.compare.topics import compare_sent_on, compare_versions, compare_windows
 from headrace.oracle.compare.users import compare_users
 from headrace.oracle.features.affinities import item_attributes
+from headrace.oracle.features.catalogue import catalogue_at
 from headrace.oracle.features.clicks import PartitionPairs
 from headrace.oracle.features.items import Items, items_of
 from headrace.oracle.features.judge import accepted, judge, remembered, valid
@@ -39,6 +42,7 @@ from headrace.oracle.features.since import Stories
 from headrace.oracle.features.users import users_of
 from headrace.oracle.features.versions import named_versions
 from headrace.oracle.features.windows import AHEAD_MS
+from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
@@ -132,6 +136,13 @@ class Verification:
         """Leave out examples: no worker of the role `learn` has ever run."""
         self._joined = False
         self.result.notes.append("no worker has ever run with the role learn: examples are not compared")
+
+    def catalogue(self, snapshot: CatalogSnapshot) -> None:
+        """Compare the items of the catalogue snapshot with `items`, up to where the snapshot goes."""
+        ends = {number: place.next for number, place in snapshot.places.items()}
+        whole = self._raw.items_whole
+        expected = catalogue_at(self._raw.items, ends, whole=whole)
+        compare_catalogue(self._findings, expected, items_of_snapshot(snapshot), whole=whole)
 
     # -- users
 

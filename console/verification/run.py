@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.console.screen import Reporter
+from headrace.console.verification.catalogue_files import snapshot_here
 from headrace.console.verification.models_topic import online_versions
 from headrace.console.verification.partitions import Verification
 from headrace.console.verification.raw_topics import read_raw
@@ -73,6 +74,7 @@ async def verify(
 async def _verify(
     settings: Settings, at: Sequence[int], first: int, redis: bool, report: Reporter
 ) -> VerifyResult:
+    snapshot, why = await snapshot_here(settings)  # first: then `items` has all that it has
     raw, ends = await read_raw(settings, report)
     store = RedisStore(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S) if redis else None
     try:
@@ -87,11 +89,17 @@ async def _verify(
         for number in range(of):
             await run.items(number, of)
             report(number + 1, f"of {of} partitions of items compared")
+        if snapshot is not None:
+            run.catalogue(snapshot)
+        if why:
+            run.result.notes.append(why)
         versions, whole = await online_versions(settings)
         run.online(versions, whole=whole)
     finally:
         if store is not None:
             await store.close()
+        if snapshot is not None:
+            snapshot.close()
     result = run.finish()
     if result.differences:
         result.notes += await _excuses(settings, ends)

@@ -21,7 +21,7 @@ from headrace.streams.messages.schemas import Item
 
 #: Factor of the publisher's own vector before anything was learnt.
 OWN_WEIGHT = np.float32(1.0)
-_WORD = re.compile(r"\w{3,}")
+WORD = re.compile(r"\w{3,}")
 _SEED = 0x6F776E
 
 
@@ -83,7 +83,7 @@ def unit(vector: F32) -> F32:
 
 
 def _features(item: Item) -> list[tuple[str, str]]:
-    words = set(_WORD.findall(item.title.lower())) if item.title else set()
+    words = set(WORD.findall(item.title.lower())) if item.title else set()
     return [
         *([("category", item.category)] if item.category else []),
         *([("creator", item.creator_id)] if item.creator_id else []),

@@ -70,9 +70,17 @@ SHOWN: Final = pl.Schema(
         "rest": pl.List(pl.UInt64),  # digest of what else an example repeats
     }
 )
-#: Records of `items`; category and creator are null where the record withdraws the item.
+#: Records of `items`; category, creator and published are null where the record withdraws the item.
 ITEMS: Final = pl.Schema(
-    {**PLACE, "verdict": pl.String, "item": pl.UInt64, "category": pl.UInt64, "creator": pl.UInt64}
+    {
+        **PLACE,
+        "verdict": pl.String,
+        "item": pl.UInt64,
+        "category": pl.UInt64,
+        "creator": pl.UInt64,
+        "item_id": pl.String,
+        "published": pl.Int64,
+    }
 )
 #: Records of `users`: profiles, and tombstones (``gone``), whose profile columns are null. ``named`` is the
 #: 64-bit key of the record's own key, also where the record is refused.

@@ -91,10 +91,12 @@ def read_items(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
 
     def read(key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
         if value is None and key:
-            return key_of(key.decode("utf-8", "replace")), None, None
+            name = key.decode("utf-8", "replace")
+            return key_of(name), None, None, name, None
         i = read_document(value, max_bytes, _item)
         if key != i["item_id"].encode():
             raise RefusedError("wrong_key")
-        return key_of(i["item_id"]), key_of(i.get("category", "")), key_of(i.get("creator_id", ""))
+        category, creator = key_of(i.get("category", "")), key_of(i.get("creator_id", ""))
+        return key_of(i["item_id"]), category, creator, i["item_id"], i["published_ts"]
 
     return columns_of(raw, ITEMS, read)

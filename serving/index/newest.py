@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.serving.index.newest_rows import I32, Blocks, NewestRows, in_blocks
+from headrace.serving.index.newest_rows import NewestRows, in_blocks
 from headrace.streams.settings import DAY_MS
 from headrace.streams.tables.rows import RowTable
 
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 ITEM = np.dtype([("key", "<u8"), ("published", "<i8"), ("category", "<u8"), ("creator", "<u8")])
 _NOTHING = np.zeros(0, np.uint64)
+#: Row numbers, newest first; see ``newest_rows.pyi``.
+Blocks: TypeAlias = "list[array[int]]"
 _EMPTY: Blocks = []
+_NAMES = ("published", "category", "creator")
 
 
 class Newest:
@@ -57,21 +63,41 @@ class Newest:
         category, creator
             Their hashes; 0: none.
         """
-        new = (key, published, category, creator)
-        row = self._table.row(key)
-        if row >= 0:
-            if self._table.data[row].item() == new:
-                return
-            self._remove(row)
-        else:
-            row = int(self._table.take([key])[0])
-        self._table.data[row] = new
-        rows = NewestRows(self._table.data)
-        rows.add(self._all, row)
-        if category:
-            rows.add(self._categories.setdefault(category, []), row)
-        if creator:
-            rows.add(self._creators.setdefault(creator, []), row)
+        one = np.array([key], np.uint64), np.array([published], np.int64)
+        self.put_many(*one, np.array([category], np.uint64), np.array([creator], np.uint64))
+
+    def put_many(self, keys: U64, published: I64, category: U64, creator: U64) -> None:
+        """Add or change items, columns ``(n,)``; see ``put``. No key is there twice."""
+        columns: list[npt.NDArray[Any]] = [published, category, creator]
+        places = self._table.find(keys)
+        known = np.flatnonzero(places >= 0)
+        if len(known):
+            there = self._table.data[places[known]]
+            changed = np.zeros(len(known), np.bool_)
+            for name, column in zip(_NAMES, columns, strict=True):
+                changed |= there[name] != column[known]
+            for place in places[known[changed]].tolist():
+                self._remove(place)
+            wanted = np.ones(len(keys), np.bool_)
+            wanted[known[~changed]] = False
+            keys, columns = keys[wanted], [column[wanted] for column in columns]
+        places = self._table.take(keys)
+        for name, column in zip(_NAMES, columns, strict=True):
+            self._table.data[name][places] = column
+        self._add(places, *columns[1:])
+
+    def _add(self, places: I64, category: U64, creator: U64) -> None:
+        """Put rows of the table on the lists."""
+        rows, every = NewestRows(self._table.data), self._all
+        categories, creators = self._categories, self._creators
+        for row, of_category, of_creator in zip(
+            places.tolist(), category.tolist(), creator.tolist(), strict=True
+        ):
+            rows.add(every, row)
+            if of_category:
+                rows.add(categories.setdefault(of_category, []), row)
+            if of_creator:
+                rows.add(creators.setdefault(of_creator, []), row)
 
     def drop(self, key: int) -> None:
         """Take an item out; one that is not there is fine."""
@@ -103,6 +129,11 @@ class Newest:
         self._all = in_blocks(rows)
         self._categories = _grouped(rows, data["category"][rows])
         self._creators = _grouped(rows, data["creator"][rows])
+
+    def published(self, keys: U64) -> I64:
+        """Return when items that are here were published, ms, int64 ``(n,)``."""
+        times: I64 = self._table.data["published"][self._table.find(keys)]
+        return times
 
     def newest(self, now: int, k: int) -> U64:
         """Return the ``k`` newest items at ``now`` (ms), newest first, uint64 ``(<=k,)``; ties by key."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from headrace.serving.pipeline.parts import Part
+from headrace.serving.pipeline.parts import NotReadyError, Part
 
 P = TypeVar("P", bound=Part)
 T = TypeVar("T")
@@ -86,6 +86,9 @@ class Guarded(Generic[P]):
         self.counts.calls += 1
         try:
             result = call(self.part)
+        except NotReadyError:
+            self.skip(left_out)
+            return None
         except Exception:
             self.counts.failed += 1
             log.exception("%s failed", self.label, extra={"action": "part_failed", "part": self.label})

@@ -19,6 +19,10 @@ Bool = npt.NDArray[np.bool_]
 U64 = npt.NDArray[np.uint64]
 
 
+class NotReadyError(Exception):
+    """A part cannot do its work for now; it is left out of this request, without a line in the log."""
+
+
 class Part(ABC):
     """A part is made once a process, with the data it reads.
 

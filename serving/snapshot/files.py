@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from headrace.models.embeddings import DIM, item_vector
+from headrace.models.embeddings import DIM
 from headrace.serving.index.key_slots import SLOT
-from headrace.streams.messages.schemas import Item
+from headrace.streams.messages.ids import hash64
+from headrace.streams.transport.places import Place
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MANIFEST: Final = "manifest.json"
 _READ_BYTES = 16 * 1024 * 1024
 
@@ -49,6 +50,12 @@ OTHERS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "key_table": (np.dtype("<u4"), ()),
     "list_starts": (np.dtype("<i8"), ()),
     "list_centroids": (np.dtype("<f4"), (DIM,)),
+    # Rows, newest first: all, and those of each category and creator (of the number in the file of names).
+    "newest": (np.dtype("<i4"), ()),
+    "newest_category": (np.dtype("<i4"), ()),
+    "newest_creator": (np.dtype("<i4"), ()),
+    "category_starts": (np.dtype("<i8"), ()),
+    "creator_starts": (np.dtype("<i8"), ()),
     "name_key": (np.dtype("<u8"), ()),
     "name_bounds": (np.dtype("<i8"), ()),
     "name_text": (np.dtype("u1"), ()),
@@ -67,32 +74,54 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes
     ----------
-    format, embedding
-        Version of the files, and of the vectors and hashes in them (``embedding_version``).
+    format
+        Version of the files.
+    ids
+        A text that is another one when ids are hashed under another key.
+    vectors
+        Version of the vectors (``ItemVectors.version``).
     rows
         Number of items.
     key_bits
         Top bits of a key that ``key_table`` goes by.
-    offsets
-        Partition of `items` -> offset of the first record that the snapshot does not contain.
+    places
+        Partition of `items` -> the place (``Place.text``) of the first record that the snapshot does not
+        contain.
+    written_ms
+        When the last records were read, ms.
     lengths, checksums
         Number of values and XXH3-64 of each file.
     """
 
     format: int
-    embedding: str
+    ids: str
+    vectors: str
     rows: int
     key_bits: int
-    offsets: dict[int, int]
+    places: dict[int, str]
+    written_ms: int
     lengths: dict[str, int]
     checksums: dict[str, str]
 
 
-def embedding_version() -> str:
-    """Return a text that is another one when vectors or hashes of ids are computed in another way."""
-    probe = Item("probe", 0, "a title with words", "category", ["tag"], "creator")
-    rounded = np.rint(item_vector(probe) * 100).astype(np.int8)
-    return f"{DIM}-{xxhash.xxh3_64_hexdigest(rounded.tobytes())}"
+def ids_version() -> str:
+    """Return a text that is another one when ids are hashed under another key."""
+    return f"{hash64('headrace'):016x}"
+
+
+def places_of(folder: Path, manifest: Manifest) -> dict[int, Place]:
+    """Return the places of a manifest by partition.
+
+    Raises
+    ------
+    SnapshotError
+        When one cannot be read.
+    """
+    found = {number: Place.of_text(text) for number, text in manifest.places.items()}
+    places = {number: place for number, place in found.items() if place is not None}
+    if len(places) < len(found):
+        raise SnapshotError(f"{folder}: the places in the manifest cannot be read")
+    return places
 
 
 def map_file(folder: Path, name: str, length: int) -> npt.NDArray[Any]:
@@ -125,14 +154,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     )
 
 
-def read_manifest(folder: Path, embedding: str) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
     """Read the manifest and compare it with the files.
 
     Raises
     ------
     SnapshotError
-        When there is none, when format or embedding are not those of this program, or a file is missing or
-        has another size.
+        When there is none, when format or ids are not those of this program, or a file is missing or has
+        another size.
     """
     try:
         raw = (folder / MANIFEST).read_bytes()
@@ -142,10 +171,8 @@ def read_manifest(folder: Path, embedding: str) -> Manifest:
         manifest = msgspec.convert(there, Manifest, strict=False)
     except (OSError, ValueError, AttributeError, msgspec.ValidationError) as exc:
         raise SnapshotError(f"{folder}: the manifest cannot be read: {exc}") from exc
-    if manifest.embedding != embedding:
-        raise SnapshotError(
-            f"{folder}: embedding {manifest.embedding}; this program makes embedding {embedding}"
-        )
+    if manifest.ids != ids_version():
+        raise SnapshotError(f"{folder}: its ids are hashed under another HEADRACE_ID_KEY")
     if set(manifest.lengths) != set(_TYPES):
         raise SnapshotError(f"{folder}: the manifest names other files than {', '.join(_TYPES)}")
     for name, length in manifest.lengths.items():
@@ -165,9 +192,10 @@ def _check_size(path: Path, wanted: int) -> None:
 
 def _check_lengths(folder: Path, manifest: Manifest) -> None:
     rows, lengths = manifest.rows, manifest.lengths
-    wanted = dict.fromkeys([*COLUMNS, "slots"], rows) | {"text_bounds": rows + 1}
+    newest = ["newest", "newest_category", "newest_creator"]
+    wanted = dict.fromkeys([*COLUMNS, "slots", *newest], rows) | {"text_bounds": rows + 1}
     wanted |= {"key_table": (1 << manifest.key_bits) + 1, "list_starts": lengths["list_centroids"] + 1}
-    wanted["name_bounds"] = lengths["name_key"] + 1
+    wanted |= dict.fromkeys(["name_bounds", "category_starts", "creator_starts"], lengths["name_key"] + 1)
     for name, length in wanted.items():
         if lengths[name] != length:
             raise SnapshotError(

@@ -16,13 +16,43 @@ from pathlib import Path
 
 from headrace.serving.snapshot.files import MANIFEST, SnapshotError
 from headrace.serving.snapshot.reader import CatalogSnapshot
+from headrace.streams.settings import HOUR_MS, Settings
 
 _CURRENT = "CURRENT"
 _LOCK = "LOCK"
 _NAME = "catalog-{:08d}"
 _ASIDE = ".writing"
+#: So many of the newest snapshots stay: a process that is about to open one finds it.
+_KEPT = 2
 #: How often opening is tried again when a newer snapshot took the place of the one that was to be opened.
 _TRIES = 5
+
+
+#: An older snapshot is not used: compaction keeps a tombstone for a day (delete.retention.ms). When it is
+#: gone, an item that was withdrawn after the snapshot was written would come back.
+MAX_AGE_MS = 12 * HOUR_MS
+
+
+def folder_of(settings: Settings) -> Path:
+    """Return the folder of the snapshots of an installation."""
+    return (
+        Path(settings.catalog_dir) if settings.catalog_dir else settings.data_dir / settings.name("catalogue")
+    )
+
+
+def check_age(snapshot: CatalogSnapshot, now: int) -> None:
+    """Raise ``SnapshotError`` when a snapshot is too old at ``now`` (ms)."""
+    age = now - snapshot.written_ms
+    if age > MAX_AGE_MS:
+        raise SnapshotError(
+            f"{snapshot.folder} is {age / HOUR_MS:.1f} hours old, at most {MAX_AGE_MS // HOUR_MS} are allowed"
+        )
+
+
+def check_fits(folder: Path, why: str) -> None:
+    """Raise ``SnapshotError`` when there is a reason why a snapshot does not fit."""
+    if why:
+        raise SnapshotError(f"{folder}: {why}")
 
 
 class SnapshotFolder:
@@ -45,7 +75,7 @@ class SnapshotFolder:
             return None
         return self.path / name
 
-    def open(self, embedding: str | None = None, *, thorough: bool = False) -> CatalogSnapshot | None:
+    def open(self, *, thorough: bool = False) -> CatalogSnapshot | None:
         """Open the newest snapshot; None when there is none.
 
         Raises
@@ -58,7 +88,7 @@ class SnapshotFolder:
             if folder is None:
                 return None
             try:
-                return CatalogSnapshot(folder, embedding, thorough=thorough)
+                return CatalogSnapshot(folder, thorough=thorough)
             except SnapshotError:
                 if last == 1 or folder == self.current():
                     raise
@@ -104,11 +134,10 @@ class SnapshotFolder:
         _sync(self.path)
 
     def _remove_old(self) -> None:
-        """Remove the snapshots that are not the newest and that no process has open."""
-        current = self.current()
-        for number in self._numbers():
+        """Remove the snapshots that are not among the newest and that no process has open."""
+        for number in self._numbers()[:-_KEPT]:
             folder = self.path / _NAME.format(number)
-            if folder != current and _unused(folder):
+            if _unused(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

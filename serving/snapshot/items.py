@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.index.quantised import Quantised
+
 F32 = npt.NDArray[np.float32]
 I16 = npt.NDArray[np.int16]
 I64 = npt.NDArray[np.int64]
@@ -38,9 +40,14 @@ class Ragged(Generic[T]):
     def take(self, rows: I64) -> Ragged[T]:
         """Return the values of some items, in this order."""
         starts, sizes = self.bounds[rows], self.bounds[rows + 1] - self.bounds[rows]
-        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        at = np.repeat(starts - bounds[:-1], sizes) + np.arange(bounds[-1])
-        return Ragged(self.values[at], bounds)
+        return pieces(self.values, starts, sizes)
+
+
+def pieces(values: npt.NDArray[T], starts: I64, sizes: I64) -> Ragged[T]:
+    """Return ``values[starts[i] : starts[i] + sizes[i]]`` of each ``i``."""
+    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]).astype(np.int64)
+    at = np.repeat(starts - bounds[:-1], sizes) + np.arange(bounds[-1])
+    return Ragged(values[at], bounds)
 
 
 def texts(of: Sequence[str]) -> Ragged[np.uint8]:
@@ -78,7 +85,7 @@ class Items:
     ids, titles
         UTF-8.
     vectors
-        Unit vectors, float32 ``(n, DIM)``; zeros where an item has none.
+        Unit vectors, float32 ``(n, DIM)`` or quantised ones; zeros where an item has none.
     """
 
     key: U64
@@ -93,7 +100,7 @@ class Items:
     blocked: Ragged[np.uint64]
     ids: Ragged[np.uint8]
     titles: Ragged[np.uint8]
-    vectors: F32
+    vectors: F32 | Quantised
 
     def __len__(self) -> int:
         return len(self.key)

@@ -18,10 +18,12 @@ from headrace.serving.snapshot.files import (
     MANIFEST,
     SnapshotError,
     check_contents,
-    embedding_version,
     map_file,
+    places_of,
     read_manifest,
 )
+from headrace.serving.snapshot.items import Items, Ragged, pieces
+from headrace.streams.transport.places import Place
 
 Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]
@@ -36,15 +38,17 @@ class CatalogSnapshot:
     ----------
     folder
         The snapshot's own folder.
-    embedding
-        The version that the vectors must have; by default that of this program.
     thorough
         Compare the checksums of all files, too.
 
     Attributes
     ----------
-    offsets
-        Partition of `items` -> offset of the first record that is not contained.
+    places
+        Partition of `items` -> place of the first record that is not contained.
+    version
+        Version of the vectors.
+    written_ms
+        When the last records were read, ms.
     column
         The files with one value an item, by name (``files.COLUMNS``); read-only.
     vectors
@@ -55,19 +59,21 @@ class CatalogSnapshot:
     Raises
     ------
     SnapshotError
-        When the files are of another format or embedding, incomplete or contradictory.
+        When the files are of another format, incomplete or contradictory, or ids are hashed under another
+        key.
     """
 
-    def __init__(self, folder: Path, embedding: str | None = None, *, thorough: bool = False) -> None:
+    def __init__(self, folder: Path, *, thorough: bool = False) -> None:
         self._lock = _shared_lock(folder)
         try:
-            manifest = read_manifest(folder, embedding_version() if embedding is None else embedding)
+            manifest = read_manifest(folder)
             if thorough:
                 check_contents(folder, manifest)
             files = {name: map_file(folder, name, n) for name, n in manifest.lengths.items()}
             _check_bounds(folder, files, manifest.rows)
             self.folder, self.column = folder, files
-            self.offsets: Mapping[int, int] = manifest.offsets
+            self.places: Mapping[int, Place] = places_of(folder, manifest)
+            self.version, self.written_ms = manifest.vectors, manifest.written_ms
             self._keys = KeyTable(files["slots"], files["key_table"], manifest.key_bits)
             self.vectors = Quantised(files["high"], files["low"], files["scale"])
             self.index = Lists(self.vectors, Layout(files["list_centroids"], files["list_starts"]))
@@ -91,6 +97,17 @@ class CatalogSnapshot:
         """Return the row of each key, int64 ``(n,)``, -1 where there is none."""
         return self._keys.find(keys)
 
+    def newer_than(self, published: int) -> int:
+        """Return how many rows, the first of ``column["newest"]``, were published after a time (ms)."""
+        low, high = 0, self._rows
+        while low < high:
+            middle = (low + high) // 2
+            if self.column["published"][self.column["newest"][middle]] > published:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     def id_of(self, row: int) -> str:
         """Return an item's id."""
         start = int(self.column["text_bounds"][row])
@@ -109,12 +126,17 @@ class CatalogSnapshot:
         out: U64 = self.column["name_key"][self.column[name][rows]]
         return out
 
-    def name_of(self, key: int) -> str:
-        """Return the text of a category, creator or language by its hash, empty when unknown."""
+    def number_of(self, key: int) -> int:
+        """Return the number of a category, creator or language by its hash, -1 when unknown."""
         hashes = self.column["name_key"]
         at = int(np.searchsorted(hashes, np.uint64(key), sorter=self._names))
         number = int(self._names[at]) if at < len(hashes) else 0
-        if hashes[number] != key:
+        return number if hashes[number] == key else -1
+
+    def name_of(self, key: int) -> str:
+        """Return the text of a category, creator or language by its hash, empty when unknown."""
+        number = self.number_of(key)
+        if number < 0:
             return ""
         start, end = self.column["name_bounds"][number : number + 2].tolist()
         return bytes(self.column["name_text"][start:end]).decode("utf-8", "replace")
@@ -125,6 +147,45 @@ class CatalogSnapshot:
         start, end = self.column["set_bounds"][number : number + 2].tolist()
         out: list[int] = self.column["set_values"][start:end].tolist()
         return out
+
+    def names(self) -> dict[int, str]:
+        """Return the texts of all categories, creators and languages by their hash."""
+        bounds, text = self.column["name_bounds"].tolist(), self.column["name_text"].tobytes()
+        return {
+            key: text[bounds[i] : bounds[i + 1]].decode("utf-8", "replace")
+            for i, key in enumerate(self.column["name_key"].tolist())
+            if bounds[i + 1] > bounds[i]
+        }
+
+    def sets_with(self, values: U64) -> Bool:
+        """Return which sets contain one of some values at least, bool ``(sets,)``."""
+        bounds = self.column["set_bounds"]
+        holds = np.zeros(len(bounds) - 1, np.bool_)
+        at = np.flatnonzero(np.isin(self.column["set_values"], values))
+        holds[np.searchsorted(bounds, at, "right") - 1] = True
+        return holds
+
+    def items(self, rows: I64) -> Items:
+        """Return items in columns, for the next snapshot."""
+        column = self.column
+        sets = Ragged(column["set_values"], column["set_bounds"])
+        starts, ids = column["text_bounds"][rows], column["id_bytes"][rows].astype(np.int64)
+        titles = column["text_bounds"][rows + 1] - starts - ids
+        return Items(
+            key=column["key"][rows],
+            category=self.hashes("category", rows),
+            creator=self.hashes("creator", rows),
+            language=self.hashes("language", rows),
+            published=column["published"][rows],
+            min_age=column["min_age"][rows],
+            boost=column["boost"][rows],
+            flags=sets.take(column["flags"][rows].astype(np.int64)),
+            allowed=sets.take(column["allowed"][rows].astype(np.int64)),
+            blocked=sets.take(column["blocked"][rows].astype(np.int64)),
+            ids=pieces(column["text"], starts, ids),
+            titles=pieces(column["text"], starts + ids, titles),
+            vectors=self.vectors.take(rows),
+        )
 
     def allowed_in(self, rows: I64, country: int) -> Bool:
         """Return which rows the country rules allow in ``country`` (``country_id``), bool ``(n,)``.
@@ -143,13 +204,9 @@ class CatalogSnapshot:
     def _sets_with(self, country: int) -> Bool:
         """Return which sets contain a country, bool ``(sets,)``."""
         if country not in self._countries:
-            bounds = self.column["set_bounds"]
-            holds = np.zeros(len(bounds) - 1, np.bool_)
-            at = np.flatnonzero(self.column["set_values"] == np.uint64(country))
-            holds[np.searchsorted(bounds, at, "right") - 1] = True
             if len(self._countries) >= 300:  # any text can be a country
                 self._countries.clear()
-            self._countries[country] = holds
+            self._countries[country] = self.sets_with(np.array([country], np.uint64))
         return self._countries[country]
 
 
@@ -167,6 +224,8 @@ def _check_bounds(folder: Path, files: Mapping[str, npt.NDArray[Any]], rows: int
     """Raise ``SnapshotError`` when the bounds in small files are not in order, or end elsewhere."""
     ends = {
         "list_starts": rows,
+        "category_starts": rows,
+        "creator_starts": rows,
         "name_bounds": len(files["name_text"]),
         "set_bounds": len(files["set_values"]),
     }

@@ -1,6 +1,6 @@
 """Writing a snapshot: items arrive in blocks, go to files at once, and are put into order last.
 
-Memory does not grow with the number of items except for their keys and places, about 50 bytes each.
+Memory does not grow with the number of items except for their keys and places, about 80 bytes each.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from headrace.serving.index.key_slots import KeySlots
 from headrace.serving.index.kmeans import SAMPLE, assign
 from headrace.serving.index.lists import count_of_lists, laid_out, plan
 from headrace.serving.index.quantised import Quantised
+from headrace.serving.snapshot.arrivals import Arrivals
 from headrace.serving.snapshot.dictionary import Names, Sets
 from headrace.serving.snapshot.files import (
     COLUMNS,
@@ -27,17 +28,20 @@ from headrace.serving.snapshot.files import (
     OTHERS,
     Manifest,
     checksum,
+    ids_version,
     map_file,
     write_manifest,
 )
 from headrace.serving.snapshot.items import Items, Ragged
+from headrace.streams.transport.places import Place
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 
 #: Items that are worked on at once.
 _BLOCK = 200_000
-_ARRIVALS = "arrivals"
+_ARRIVED = "arrivals"
 
 
 class Writer:
@@ -49,20 +53,30 @@ class Writer:
         Where the files go.
     threads
         Threads for the vector index.
+
+    Attributes
+    ----------
+    arrivals
+        Which items that were added count.
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         self._folder, self._threads = folder, threads
-        self._arrivals = folder / _ARRIVALS
+        self._arrived_in = folder / _ARRIVED
+        self.arrivals = Arrivals()
         self._open = ExitStack()
         self._names, self._sets = Names(), Sets()
-        self._rows, self._text_bytes = 0, 0
+        self._added, self._rows, self._text_bytes = 0, 0, 0
         self._lengths: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        """Return the number of items in the snapshot, after ``finish``."""
+        return self._rows
+
     def __enter__(self) -> Self:
-        self._arrivals.mkdir()
+        self._arrived_in.mkdir()
         names = [*COLUMNS, "text", "text_bounds"]
-        self._files = {n: self._open.enter_context((self._arrivals / n).open("wb")) for n in names}
+        self._files = {n: self._open.enter_context((self._arrived_in / n).open("wb")) for n in names}
         np.zeros(1, np.int64).tofile(self._files["text_bounds"])
         return self
 
@@ -71,9 +85,13 @@ class Writer:
     ) -> None:
         self._open.close()
 
-    def add(self, items: Items) -> None:
-        """Add items, a block of some hundred thousand at most."""
-        vectors = Quantised.of(items.vectors)
+    def add(self, items: Items, checks: U64 | None = None) -> None:
+        """Add items, a block of some hundred thousand at most; one replaces an item with the same key.
+
+        ``checks`` are those of ``Arrivals.add``.
+        """
+        given = items.vectors
+        vectors = given if isinstance(given, Quantised) else Quantised.of(given)
         columns: dict[str, npt.NDArray[Any]] = {
             **{name: getattr(items, name) for name in ("key", "published", "min_age", "boost")},
             **{n: self._names.numbers(getattr(items, n)) for n in ("category", "creator", "language")},
@@ -86,7 +104,12 @@ class Writer:
                 raise ValueError(f"{len(values)} values of {name} for {len(items)} items")
             np.ascontiguousarray(values, COLUMNS[name][0]).tofile(self._files[name])
         self._add_text(items.ids, items.titles)
-        self._rows += len(items)
+        self.arrivals.add(items.key, checks)
+        self._added += len(items)
+
+    def withdraw(self, keys: U64) -> None:
+        """Take items out, uint64 ``(n,)``; those that were not added are noted (``Arrivals.known``)."""
+        self.arrivals.withdraw(keys)
 
     def _add_text(self, ids: Ragged[np.uint8], titles: Ragged[np.uint8]) -> None:
         """Append id and title of each item."""
@@ -99,22 +122,21 @@ class Writer:
         (both.bounds[2::2] + self._text_bytes).tofile(self._files["text_bounds"])
         self._text_bytes += len(both.values)
 
-    def finish(self, names: Mapping[int, str], offsets: Mapping[int, int], embedding: str) -> None:
+    def finish(
+        self, names: Mapping[int, str], places: Mapping[int, Place], vectors: str, written_ms: int
+    ) -> None:
         """Lay the items out and write the rest, the manifest last.
 
         Parameters
         ----------
         names
             Hash of a category, creator, language or flag -> its text.
-        offsets
-            Partition of `items` -> offset of the first record that is not contained.
-        embedding
-            ``embedding_version()`` of the vectors.
-
-        Raises
-        ------
-        ValueError
-            When two items have the same key.
+        places
+            Partition of `items` -> place of the first record that is not contained.
+        vectors
+            Version of the vectors.
+        written_ms
+            When the last records were read, ms.
         """
         self._open.close()
         order = self._lay_out()
@@ -126,32 +148,36 @@ class Writer:
         self._write(name_key=hashes, name_text=words.values, name_bounds=words.bounds)
         sets = self._sets.columns()
         self._write(set_values=sets.values, set_bounds=sets.bounds)
-        self._arrivals.rmdir()
+        self._write_newest(len(hashes))
+        self._arrived_in.rmdir()
         sums = {name: checksum(self._folder / name) for name in self._lengths}
-        manifest = Manifest(FORMAT, embedding, self._rows, bits, dict(offsets), self._lengths, sums)
-        write_manifest(self._folder, manifest)
+        told = {number: place.text() for number, place in places.items()}
+        head = (FORMAT, ids_version(), vectors, self._rows, bits, told, written_ms)
+        write_manifest(self._folder, Manifest(*head, self._lengths, sums))
         for path in self._folder.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def _arrived(self, name: str) -> npt.NDArray[Any]:
-        length = {"text_bounds": self._rows + 1, "text": self._text_bytes}.get(name, self._rows)
-        return map_file(self._arrivals, name, length)
+        length = {"text_bounds": self._added + 1, "text": self._text_bytes}.get(name, self._added)
+        return map_file(self._arrived_in, name, length)
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         for start in range(0, self._rows, _BLOCK):
             yield start, min(start + _BLOCK, self._rows)
 
     def _lay_out(self) -> I64:
-        """Write the lists; return the order of the rows."""
+        """Write the lists; return which items that were added become the rows, in this order."""
         vectors = Quantised(*(self._arrived(name) for name in ("high", "low", "scale")))
-        wanted = SAMPLE * count_of_lists(self._rows)
+        counting = self.arrivals.counting()
+        self._rows = n = len(counting)
         rng = np.random.default_rng(7)
-        some = np.unique(rng.integers(0, max(1, self._rows), min(wanted, self._rows)))
-        centroids = plan(vectors.vectors(some), self._rows, self._threads)
-        order, layout = laid_out(assign(vectors, centroids, self._threads), centroids)
+        some = np.unique(rng.integers(0, max(1, n), min(SAMPLE * count_of_lists(n), n)))
+        centroids = plan(vectors.vectors(counting[some]), n, self._threads)
+        lists = assign(vectors, centroids, self._threads)[counting]
+        order, layout = laid_out(lists, centroids)
         self._write(list_starts=layout.starts, list_centroids=layout.centroids)
-        return order
+        return counting[order]
 
     def _in_order(self, name: str, order: I64) -> None:
         arrived = self._arrived(name)
@@ -159,7 +185,7 @@ class Writer:
             for start, end in self._blocks():
                 arrived[order[start:end]].tofile(file)
         self._lengths[name] = self._rows
-        (self._arrivals / name).unlink()
+        (self._arrived_in / name).unlink()
 
     def _text_in_order(self, order: I64) -> None:
         arrived = Ragged(self._arrived("text"), self._arrived("text_bounds"))
@@ -173,13 +199,24 @@ class Writer:
                 written += len(block.values)
         self._lengths |= {"text": written, "text_bounds": self._rows + 1}
         for name in ("text", "text_bounds"):
-            (self._arrivals / name).unlink()
+            (self._arrived_in / name).unlink()
 
     def _write_keys(self) -> int:
         """Write the sorted keys and the table over their top bits; return how many bits."""
         keys = KeySlots.of(map_file(self._folder, "key", self._rows))
         self._write(slots=keys.slots, key_table=keys.table)
         return keys.bits
+
+    def _write_newest(self, names: int) -> None:
+        """Write the rows in the order of their age: all, and those of each category and creator."""
+        key, published = (map_file(self._folder, name, self._rows) for name in ("key", "published"))
+        order = np.lexsort((key, -published)).astype(np.int32)
+        self._write(newest=order)
+        for name in ("category", "creator"):
+            group = map_file(self._folder, name, self._rows)[order]
+            starts = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=names))])
+            grouped = {f"newest_{name}": order[np.argsort(group, kind="stable")]}
+            self._write(**grouped, **{f"{name}_starts": starts})
 
     def _write(self, **columns: npt.NDArray[Any]) -> None:
         for name, values in columns.items():

@@ -30,5 +30,10 @@ class Hot(Source):
 
     def reason(self, query: Query, c: Candidates, i: int) -> str:
         """Say how close it is to the nearest interest; nothing of an item that is not close."""
-        near = max((float(c.vectors[i] @ vector) for vector in query.interests), default=0.0)
-        return f"similar to what you opened lately ({near:.2f} of 1)" if near > _CLOSE else ""
+        return close(query, c, i)
+
+
+def close(query: Query, c: Candidates, i: int) -> str:
+    """Say how close a candidate is to the nearest interest; nothing of one that is not close."""
+    near = max((float(c.vectors[i] @ vector) for vector in query.interests), default=0.0)
+    return f"similar to what you opened lately ({near:.2f} of 1)" if near > _CLOSE else ""

@@ -65,6 +65,7 @@ AGENTS: tuple[AgentFlow, ...] = (
     AgentFlow("learn", "learn", reads=("examples",), tails=("models",), writes=("models", "dead_letters")),
     AgentFlow("log_sink", "log", reads=("examples",)),
     AgentFlow("trainer", "trainer", writes=("models",)),
+    AgentFlow("build_index", "index", tails=("items",)),
     AgentFlow(
         "recommend",
         "serve",

@@ -16,9 +16,12 @@ from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import ISOLATION, REQUEST_TIMEOUT_S, Fetched, drain, poke
+from headrace.streams.transport.log_view import look
 from headrace.streams.transport.patience import be_patient
+from headrace.streams.transport.places import Place
 from headrace.streams.transport.plain_gathering import records_before
 from headrace.streams.transport.positions import Positions
+from headrace.streams.transport.starts import OTHER, SAME, compare
 
 #: How often partitions in doubt are looked at again.
 RETRY_S = 0.2
@@ -66,6 +69,28 @@ class Reader:
             await self._consumer.beginning_offsets(self.partitions),
             await self._consumer.end_offsets(self.partitions),
         )
+
+    async def misfit(self, places: Mapping[TopicPartition, Place]) -> str:
+        """Return why the records before some places are not those of the logs now; "" when they are.
+
+        Raises
+        ------
+        KafkaError
+            When the broker does not answer.
+        """
+        if set(places) != set(self.partitions):
+            return f"it has {len(places)} partitions, the topic {len(self.partitions)}"
+        views = await look(self._consumer._client, places)
+        for tp, place in places.items():
+            name, view = f"{tp.topic}-{tp.partition}", views[tp]
+            verdict = compare(place, view)
+            if verdict is OTHER:
+                return f"{name} was deleted and made again"
+            if verdict is not SAME or place.next > view.end:
+                return f"{name} has lost its last records"
+            if place.next < view.begin:
+                return f"records of {name} were deleted before it has them"
+        return ""
 
     async def offsets_for_time(self, timestamp_ms: int) -> dict[TopicPartition, int | None]:
         """Return, by partition, the offset of the first record dated ``timestamp_ms`` or later, or None."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import faust
 from mode import Service
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from headrace.streams.settings import Settings
-from headrace.streams.topics.reader import Deliver, deliver, open_reader, read_to
+from headrace.streams.topics.reader import Deliver, Reader, deliver, open_reader, read_to
 from headrace.streams.transport.fetching import Fetched
+
+#: Partition -> offset to start at, of the partitions that do not start at their beginning.
+Starts: TypeAlias = "Callable[[Reader, Mapping[Any, int]], Awaitable[Mapping[Any, int]]]"
 
 
 class BroadcastChannel(faust.Channel):
@@ -64,6 +67,10 @@ class Tail(Service):
         Name for logs.
     from_end
         Skip records written before the start.
+    starts
+        Asked once where to start; it is given the reader and the first offsets.
+    turned
+        Called with (topic, partition) when the log turns out to be another one, or to have lost records.
 
     Attributes
     ----------
@@ -71,6 +78,8 @@ class Tail(Service):
         Set when every record written before the start has been delivered.
     position
         (topic, partition) -> next offset to be delivered.
+    reader
+        What it reads with, while it runs.
     """
 
     mundane_level = "debug"
@@ -83,6 +92,8 @@ class Tail(Service):
         *,
         name: str = "tail",
         from_end: bool = False,
+        starts: Starts | None = None,
+        turned: Callable[[str, int], None] = lambda topic, partition: None,
         **kwargs: Any,
     ) -> None:
         self._settings: Settings = source if isinstance(source, Settings) else source.headrace_settings
@@ -90,6 +101,8 @@ class Tail(Service):
         self._deliver: Deliver = deliver.put if isinstance(deliver, BroadcastChannel) else deliver
         self._name = name
         self._from_end = from_end
+        self._starts, self._on_turn = starts, turned
+        self.reader: Reader | None = None
         self._highwater: dict[tuple[str, int], int] = {}
         self.caught_up = asyncio.Event()
         self.position: dict[tuple[str, int], int] = {}
@@ -108,10 +121,13 @@ class Tail(Service):
     async def _read(self) -> None:
         async with open_reader(self._settings, self._topics) as reader:
             begins, ends = await reader.bounds()
-            start = ends if self._from_end else begins
+            start = dict(ends if self._from_end else begins)
+            if self._starts is not None:
+                start.update(await self._starts(reader, begins))
             self.position.update({tuple(tp): offset for tp, offset in start.items()})
             self._highwater.update({tuple(tp): offset for tp, offset in ends.items()})
             await reader.watch(start, self._turned)
+            self.reader = reader
             async for part in read_to(reader, start, ends, follow=True, timeout_s=math.inf):
                 await self._take(part)
             self.caught_up.set()
@@ -121,6 +137,7 @@ class Tail(Service):
 
     def _turned(self, tp: tuple[str, int], offset: int, end: int) -> None:
         self.position[tp[0], tp[1]], self._highwater[tp[0], tp[1]] = offset, end
+        self._on_turn(tp[0], tp[1])
 
     async def _take(self, part: Fetched) -> None:
         await deliver(self._deliver, part)

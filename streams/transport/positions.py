@@ -236,6 +236,10 @@ class Positions:
         self._turned[tp] = cut
         return out + self.take(part._replace(records=part.records[len(before) :]), seeks, epoch)
 
+    def place(self, tp: TP) -> Place | None:
+        """Return the place after the records taken last, None when nothing is known of the partition."""
+        return self._places.get(tp)
+
     def doubtful(self) -> set[TP]:
         """Return the partitions of which nothing may be delivered before ``settle``."""
         doubts = self._doubts()

@@ -6,12 +6,14 @@ import time
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pytest
 from strategies import T0
 from worlds import item
 
 from headrace.agents.follow_catalog import CatalogFollower
 from headrace.serving import catalog as catalog_module
+from headrace.serving.catalog import Catalog
 from headrace.serving.index.hot import HotIndex
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Item
@@ -40,7 +42,7 @@ def batch(records: list[Rec], partition: int = 0) -> RecordBatch:
 
 
 def test_records_in_the_wrong_partition_or_without_a_key_are_left_to_track_users() -> None:
-    follower = CatalogFollower()
+    follower = CatalogFollower(Catalog())
     follower.partitions = 4
     new = item(1)
     right = partition_of(b"i1", 4)
@@ -56,11 +58,15 @@ def test_records_in_the_wrong_partition_or_without_a_key_are_left_to_track_users
     assert len(follower.catalog) == 0
 
 
+def two_keys(texts: list[str]) -> np.ndarray[Any, Any]:
+    return np.array([hash64(text) % 2 or 2 if text else 0 for text in texts], np.uint64)
+
+
 def test_of_two_items_with_one_key_the_first_stays(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(catalog_module, "hash64", lambda text: hash64(text) % 2 or 2 if text else 0)
-    follower = CatalogFollower(hot=HotIndex(48 * HOUR_MS))
+    monkeypatch.setattr(catalog_module, "hash_many", two_keys)
+    follower = CatalogFollower(Catalog(), hot=HotIndex(48 * HOUR_MS))
     first = next(item(n) for n in range(9) if hash64(f"i{n}") % 2)
     second = next(item(n) for n in range(9, 99) if hash64(f"i{n}") % 2)
     other = next(item(n) for n in range(99) if not hash64(f"i{n}") % 2)
@@ -79,7 +85,7 @@ class Loaded:
 
     def __init__(self) -> None:
         self.hot = HotIndex(48 * HOUR_MS)
-        self.follower = CatalogFollower(hot=self.hot)
+        self.follower = CatalogFollower(Catalog(), hot=self.hot)
         self.catalog = self.follower.catalog
 
     def load(self, skip: range = range(0), moved_ms: int = 0, title: str = "Title") -> float:

@@ -33,7 +33,12 @@ KNOWN_S = 30.0
 #: Figures of ``headrace verify`` that are numbers of rows of a table.
 TABLES = ("users", "items", "countries", "neighbours")
 #: What it must have compared: the load has some of each.
-COMPARED = ("items shown lately", "users who hid items", "users who hid creators")
+COMPARED = (
+    "items shown lately",
+    "users who hid items",
+    "users who hid creators",
+    "items of the catalogue snapshot",
+)
 
 
 class Verdict:

@@ -91,7 +91,7 @@ def test_addresses_in_the_settings_are_services() -> None:
 def test_volumes_used_and_declared_are_the_same() -> None:
     used = {v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", [])}
     assert used == set(COMPOSE["volumes"])
-    for role in ("log", "trainer"):
+    for role in ("log", "trainer", "index", "serve"):
         folder = SERVICES[role]["environment"]["HEADRACE_DATA_DIR"]
         assert f"data:{folder}" in SERVICES[role]["volumes"]
 

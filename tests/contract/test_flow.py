@@ -77,6 +77,7 @@ def test_roles_follow() -> None:
         "learn": ("join_outcomes", "learn"),
         "log": ("log_sink",),
         "trainer": (),
+        "index": (),
         "serve": ("recommend",),
     }
     assert {role: [flow.name for flow in flows] for role, flows in roles().items()}["serve"] == [

@@ -12,13 +12,15 @@ import pytest
 from small_catalogs import DE, FR, NAMES, US, items
 
 from headrace.serving.index import lists
-from headrace.serving.snapshot.files import MANIFEST, SnapshotError, embedding_version
+from headrace.serving.snapshot.files import MANIFEST, SnapshotError
 from headrace.serving.snapshot.folder import SnapshotFolder
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
 from headrace.streams.messages.ids import hash64, hash_many, use_key
+from headrace.streams.transport.places import Place
 
 BLOCKS = (0, 700, 701, 1500)
+WRITTEN = 1_700_000_000_000
 
 
 @pytest.fixture
@@ -32,7 +34,8 @@ def write(
     with folder.writing() as path, Writer(path) as writer:
         for first, end in pairwise(blocks):
             writer.add(items(first, end - first, seed=first))
-        writer.finish(NAMES, offsets or {0: 5, 1: 7}, embedding_version())
+        places = {number: Place(offset) for number, offset in (offsets or {0: 5, 1: 7}).items()}
+        writer.finish(NAMES, places, "64-x", WRITTEN)
 
 
 def opened(folder: SnapshotFolder) -> CatalogSnapshot:
@@ -45,7 +48,8 @@ def test_every_item_comes_back_as_it_was_given(folder: SnapshotFolder) -> None:
     write(folder)
     snapshot, n = opened(folder), BLOCKS[-1]
     assert len(snapshot) == n
-    assert snapshot.offsets == {0: 5, 1: 7}
+    assert {number: place.next for number, place in snapshot.places.items()} == {0: 5, 1: 7}
+    assert (snapshot.version, snapshot.written_ms) == ("64-x", WRITTEN)
     rows = snapshot.find(hash_many([f"item-{i}" for i in range(n)]))
     assert sorted(rows.tolist()) == list(range(n))
     for i in (0, 1, 2, 699, 700, 1499):
@@ -108,18 +112,45 @@ def test_an_empty_catalogue(folder: SnapshotFolder) -> None:
     assert len(snapshot.index.search(np.ones(64, np.float32), 5)[0]) == 0
 
 
-def write_twice(folder: SnapshotFolder, item: int) -> None:
+def test_of_two_items_with_one_key_the_last_one_counts(folder: SnapshotFolder) -> None:
     with folder.writing() as path, Writer(path) as writer:
-        writer.add(items(0, 5))
-        writer.add(items(item, 1))
-        writer.finish(NAMES, {}, embedding_version())
+        writer.add(items(0, 50))
+        writer.add(replace(items(2, 2), min_age=np.array([7, 8], np.int16)))
+        writer.withdraw(hash_many(["item-4", "item-77", "item-60"]))
+        writer.add(items(60, 1))
+        writer.withdraw(hash_many(["item-3"]))
+        writer.finish(NAMES, {}, "64-x", WRITTEN)
+    snapshot = opened(folder)
+    rows = snapshot.find(hash_many([f"item-{i}" for i in range(62)]))
+    assert [i for i in range(62) if rows[i] < 0] == [3, 4, *range(50, 60), 61]
+    assert len(snapshot) == 49
+    assert snapshot.column["min_age"][rows[2]] == 7
+    assert snapshot.id_of(int(rows[60])) == "item-60"
+    assert len(snapshot.column["newest"]) == 49
 
 
-def test_two_items_with_one_key_are_no_catalogue(folder: SnapshotFolder) -> None:
-    with pytest.raises(ValueError, match=f"two items have the key {hash64('item-2')}"):
-        write_twice(folder, 2)
-    assert folder.current() is None
-    assert folder.open() is None
+def test_the_rest_of_a_snapshot_goes_into_the_next(folder: SnapshotFolder) -> None:
+    write(folder)
+    first = opened(folder)
+    every = np.arange(len(first))
+    with folder.writing() as path, Writer(path) as writer:
+        for rows in np.split(every, [400, 401, 900]):
+            writer.add(first.items(rows))
+        writer.finish(first.names(), first.places, first.version, WRITTEN + 1)
+    second = opened(folder)
+    assert second.names() == NAMES
+    same = second.find(first.column["key"])
+    assert sorted(same.tolist()) == every.tolist()
+    for name in ("published", "min_age", "boost", "scale", "high", "low"):
+        np.testing.assert_array_equal(second.column[name][same], first.column[name])
+    for name in ("category", "creator", "language"):
+        np.testing.assert_array_equal(second.hashes(name, same), first.hashes(name, every))
+    for country in (0, DE, FR, US):
+        np.testing.assert_array_equal(second.allowed_in(same, country), first.allowed_in(every, country))
+    for row in range(0, 1500, 97):
+        assert second.id_of(int(same[row])) == first.id_of(row)
+        assert second.title_of(int(same[row])) == first.title_of(row)
+        assert second.flags_of(int(same[row])) == first.flags_of(row)
 
 
 def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:
@@ -140,9 +171,14 @@ def test_a_new_one_takes_the_place_and_what_nobody_has_open_is_removed(folder: S
     write(folder, (0, 40))
     assert not first.folder.exists()
     assert second.folder.exists()
+    write(folder, (0, 50))
+    assert second.folder.exists(), "a process has it open"
+    second.close()
+    write(folder, (0, 60))
+    assert not second.folder.exists()
     assert len(first.find(hash_many(["item-3"]))) == 1  # the memory is still mapped
     assert sorted(path.name for path in folder.path.iterdir()) == [
-        "CURRENT", "LOCK", "catalog-00000002", "catalog-00000003",
+        "CURRENT", "LOCK", "catalog-00000004", "catalog-00000005",
     ]  # fmt: skip
 
 
@@ -198,23 +234,29 @@ def manifest_with(folder: SnapshotFolder, **changes: object) -> Path:
     return path
 
 
-def test_another_format_or_embedding_is_refused_by_name(folder: SnapshotFolder) -> None:
+def test_another_format_is_refused_by_name(folder: SnapshotFolder) -> None:
     write(folder)
-    with pytest.raises(SnapshotError, match=r"embedding 64-\w+; this program makes embedding 65-x"):
-        folder.open("65-x")
     manifest_with(folder, format=99, something="new")
-    with pytest.raises(SnapshotError, match="format 99; this program reads format 1"):
+    with pytest.raises(SnapshotError, match="format 99; this program reads format 2"):
         folder.open()
 
 
-def test_another_key_of_ids_is_another_embedding(folder: SnapshotFolder) -> None:
-    before = embedding_version()
+def test_ids_under_another_key_are_refused(folder: SnapshotFolder) -> None:
+    write(folder)
     use_key("another secret")
     try:
-        assert embedding_version() != before
+        with pytest.raises(SnapshotError, match="its ids are hashed under another HEADRACE_ID_KEY"):
+            folder.open()
     finally:
         use_key("")
-    assert embedding_version() == before
+    assert folder.open() is not None
+
+
+def test_places_that_cannot_be_read_are_refused(folder: SnapshotFolder) -> None:
+    write(folder)
+    manifest_with(folder, places={"0": "at1:xx"})
+    with pytest.raises(SnapshotError, match="places in the manifest cannot be read"):
+        folder.open()
 
 
 @pytest.mark.parametrize("name", ["key", "high", "text", "slots", "list_starts"])
@@ -263,7 +305,7 @@ def test_wrong_tables_never_lead_out_of_the_files(folder: SnapshotFolder) -> Non
         folder.open()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}'])
 def test_a_broken_manifest_is_refused(folder: SnapshotFolder, text: str) -> None:
     write(folder)
     path = folder.current()

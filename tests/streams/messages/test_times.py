@@ -11,6 +11,7 @@ import pytest
 from strategies import T0, record
 
 from headrace.agents.follow_catalog import CatalogFollower
+from headrace.serving.catalog import Catalog
 from headrace.serving.requests.read import RequestReader
 from headrace.streams.errors import ConfigError
 from headrace.streams.messages import schemas
@@ -83,7 +84,7 @@ def test_messages_of_our_own_are_checked_alike(wrong: int) -> None:
 
 
 def test_an_item_published_in_seconds_is_not_in_the_catalogue() -> None:
-    follower = CatalogFollower()
+    follower = CatalogFollower(Catalog())
     records = [
         record(json.dumps({"item_id": name, "published_ts": ts}).encode(), key=name.encode(), offset=n)
         for n, (name, ts) in enumerate([("seconds", T0 // 1000), ("now", T0)])

@@ -1,0 +1,199 @@
+"""Writes one snapshot of the catalogue from the last one and what `items` has since. In a process of its own.
+
+Its memory, about 80 bytes an item, goes back with the process, and a stop may kill it at any moment: a
+snapshot counts when it is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+import msgspec
+from aiokafka import TopicPartition
+
+from headrace.agents.follow_catalog import check_item, last_of_each
+from headrace.models.embeddings.many import ContentVectors, ItemVectors
+from headrace.serving.snapshot.changed import Changed
+from headrace.serving.snapshot.files import SnapshotError
+from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
+from headrace.serving.snapshot.reader import CatalogSnapshot
+from headrace.serving.snapshot.writer import Writer
+from headrace.streams.clock import SYSTEM, Clock
+from headrace.streams.errors import HeadraceError
+from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.ids import use_key
+from headrace.streams.messages.schemas import Item
+from headrace.streams.settings import Settings
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.placement import misplaced
+from headrace.streams.topics.reader import Reader, open_reader, read_to
+from headrace.streams.transport.fetching import Fetched
+from headrace.streams.transport.places import Place
+
+log = logging.getLogger(__name__)
+
+#: Priority of the process: live work goes first.
+NICE = 10
+
+
+class Built(msgspec.Struct):
+    """A snapshot that was written.
+
+    Attributes
+    ----------
+    name
+        Name of its folder.
+    items, records
+        Items in it, and records read for it.
+    seconds
+        Time it took, s.
+    """
+
+    name: str
+    items: int
+    records: int
+    seconds: float
+
+
+async def build(settings: Settings, vectors: ItemVectors | None = None, clock: Clock = SYSTEM) -> Built:
+    """Write a snapshot; it becomes the newest of the folder.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process is writing one.
+    HeadraceError
+        When `items` was made again, or lost records, meanwhile, or the broker does not answer.
+    """
+    began, topic = time.monotonic(), Topics(settings).items
+    vectors = ContentVectors() if vectors is None else vectors
+    folder = SnapshotFolder(folder_of(settings))
+    async with open_reader(settings, [topic]) as reader:
+        begins, ends = await reader.bounds()
+        old = await _usable(folder, reader, vectors.version, clock.now_ms())
+        before = {} if old is None else _by_partition(topic, old.places)
+        start = {tp: before[tp].next if tp in before else begin for tp, begin in begins.items()}
+        turns, count = list[str](), 0
+        await reader.watch(start, lambda tp, offset, end: turns.append(f"{tp[0]}-{tp[1]}"))
+        with folder.writing() as path, Writer(path, max(1, (os.cpu_count() or 1) // 2)) as writer:
+            changed = Changed(writer, old, vectors)
+            decoder = Decoder(Item, settings.max_event_bytes, check_item)
+            async for part in read_to(reader, start, ends):
+                count += len(part.records)
+                _apply(changed, decoder, part, len(begins))
+            if turns:
+                raise HeadraceError(f"{', '.join(turns)} was made again or lost records while it was read")
+            written_ms = clock.now_ms()
+            changed.keep_rest()
+            places = {tp.partition: _place(reader, tp, before) for tp in begins}
+            writer.finish(changed.names, places, vectors.version, written_ms)
+            items = len(writer)
+        if old is not None:
+            old.close()
+    name = folder.current()
+    return Built(name.name if name else "", items, count, round(time.monotonic() - began, 3))
+
+
+def _by_partition(topic: str, places: Mapping[int, Place]) -> dict[TopicPartition, Place]:
+    return {TopicPartition(topic, number): place for number, place in places.items()}
+
+
+async def _usable(folder: SnapshotFolder, reader: Reader, version: str, now: int) -> CatalogSnapshot | None:
+    """Return the last snapshot if the next one can be made from it."""
+    old: CatalogSnapshot | None = None
+    try:
+        old = folder.open(thorough=True)
+        if old is None:
+            return None
+        check_age(old, now)
+        why = await reader.misfit(_by_partition(reader.partitions[0].topic, old.places))
+        if old.version != version:
+            why = f"its vectors are of version {old.version}, not {version}"
+        check_fits(old.folder, why)
+    except SnapshotError as exc:
+        log.warning("all of items is read: %s", exc, extra={"action": "snapshot_refused"})
+        if old is not None:
+            old.close()
+        return None
+    return old
+
+
+def _apply(changed: Changed, decoder: Decoder[Item], part: Fetched, partitions: int) -> None:
+    records = part.records
+    if not len(records):
+        return
+    wrong = misplaced(records, part.tp.partition, partitions)
+    if wrong.any():
+        records = [r for r, skip in zip(records, wrong.tolist(), strict=True) if not skip]
+    last = last_of_each(records, decoder)
+    changed.apply(last.gone, last.put)
+
+
+def _place(reader: Reader, tp: TopicPartition, before: Mapping[TopicPartition, Place]) -> Place:
+    """Return the place after what was read; that of the last snapshot where nothing was."""
+    assert reader.positions is not None  # noqa: S101 - watched by the only caller
+    place = reader.positions.place(tp)
+    if place is None or (place.at < 0 and tp in before):
+        return before.get(tp, Place(0))
+    return place
+
+
+# -- in a process of its own
+
+
+async def build_apart(settings: Settings) -> Built:
+    """Write a snapshot in a process; it is killed when this task is cancelled.
+
+    Raises
+    ------
+    HeadraceError
+        The process failed, or was killed. Its error output is that of this process.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        __name__,
+        str(folder_of(settings)),  # for those who look at the list of processes
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C reaches the worker only, which then ends this process
+    )
+    try:
+        if process.stdin is not None:  # it stays open: the process ends when it is closed
+            process.stdin.write(msgspec.json.encode(settings.model_dump(mode="json")) + b"\n")
+        result = await process.stdout.read() if process.stdout is not None else b""
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise HeadraceError(f"the process that writes a catalogue snapshot {how}")
+    return msgspec.json.decode(result, type=Built)
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def main() -> None:
+    """Write a snapshot with the settings in the first line of standard input; print the result."""
+    os.nice(NICE)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings(**msgspec.json.decode(sys.stdin.buffer.readline()))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_key(settings.id_key)
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(build(settings))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Keeps the catalogue of a serving process on the newest snapshot of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from headrace.agents.wiring import Wiring
+from headrace.serving.catalog import Catalog
+from headrace.serving.index.hot import HotIndex
+from headrace.serving.snapshot.base import Base
+from headrace.serving.snapshot.files import SnapshotError, places_of, read_manifest
+from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
+from headrace.serving.snapshot.reader import CatalogSnapshot
+from headrace.streams.settings import HOUR_MS
+from headrace.streams.topics.reader import Reader
+from headrace.streams.topics.tail import Tail
+from headrace.streams.transport.places import Place
+
+log = logging.getLogger(__name__)
+
+#: How often it is looked whether there is a newer snapshot.
+LOOK_S = 5.0
+#: Pause between two steps that drop from memory what a snapshot has.
+TRIM_S = 0.02
+#: New items that go to the hot index at once.
+_STEP = 1000
+
+
+class MappedCatalog(Service):
+    """Opens snapshots in a background thread, and lets the catalogue use them between two requests.
+
+    A snapshot that cannot be used is named in the log; then `items` is read instead, or the present one
+    stays.
+
+    Parameters
+    ----------
+    catalog
+        The catalogue.
+    hot
+        The hot index; at the start it gets the new items of the snapshot.
+    look_s
+        How often it is looked whether there is a newer snapshot, s.
+
+    Attributes
+    ----------
+    tail
+        What reads `items`; to be set before the start.
+    applied
+        Partition -> next offset of `items` to be applied to the catalogue.
+    longest_ms
+        Longest time that the event loop waited for a step of a swap, ms.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self, wiring: Wiring, catalog: Catalog, hot: HotIndex | None = None, look_s: float = LOOK_S
+    ) -> None:
+        self._wiring, self._catalog, self._hot, self._look_s = wiring, catalog, hot, look_s
+        self._folder = SnapshotFolder(folder_of(wiring.settings))
+        self._topic = wiring.topics.items
+        self._seen: Path | None = None  # in use, or refused
+        self._turns = 0
+        self.tail: Tail | None = None
+        self.applied: dict[int, int] = {}
+        self.longest_ms = 0.0
+        super().__init__()
+
+    # -- the start
+
+    async def starts(
+        self, reader: Reader, begins: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, int]:
+        """Take the newest snapshot; return the offsets from which `items` is to be read after it."""
+        self.applied = {tp.partition: offset for tp, offset in begins.items()}
+        places = await self._use_newest(reader)
+        self.applied |= {tp.partition: place.next for tp, place in places.items()}
+        await self._fill_hot()
+        return {tp: place.next for tp, place in places.items()}
+
+    async def _fill_hot(self) -> None:
+        base, hot = self._catalog.base, self._hot
+        if base is None or hot is None or not self._catalog.searchable:
+            return
+        now = self._wiring.clock.now_ms()
+        oldest = now - int(self._wiring.settings.hot_hours * HOUR_MS)
+        column = base.snapshot.column
+        young = column["newest"][: base.snapshot.newer_than(oldest)]
+        for at in range(0, len(young), _STEP):
+            rows = young[at : at + _STEP].astype(np.int64)
+            keys, times = column["key"][rows].tolist(), column["published"][rows].tolist()
+            for key, vector, ms in zip(keys, base.snapshot.vectors.vectors(rows), times, strict=True):
+                hot.put(key, vector, ms, max(now, ms))
+            await asyncio.sleep(0)
+
+    # -- newer snapshots
+
+    def turned(self, _topic: str, partition: int) -> None:
+        """The log of a partition is another one, or has lost its last records."""
+        self._turns += 1
+        self.applied[partition] = 0
+        self._catalog.turned(partition)
+
+    @Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self._look_s)
+            self._catalog.forget_old(self._wiring.clock.now_ms())
+            reader = None if self.tail is None else self.tail.reader
+            if reader is None or self.should_stop or not await self._ahead():
+                continue
+            if await self._use_newest(reader):
+                await self._trim()
+
+    async def _ahead(self) -> bool:
+        """Return whether there is another snapshot, all of which the catalogue has from `items`."""
+        try:
+            path = await asyncio.to_thread(self._folder.current)
+            if path is None or path == self._seen:
+                return False
+            places = places_of(path, await asyncio.to_thread(read_manifest, path))
+        except (SnapshotError, OSError):
+            return True  # opening it says what is wrong
+        return all(place.next <= self.applied.get(number, 0) for number, place in places.items())
+
+    async def _use_newest(self, reader: Reader) -> dict[TopicPartition, Place]:
+        """Let the catalogue use the newest snapshot; return its places, none when it is not used."""
+        path = await asyncio.to_thread(self._folder.current)
+        if path is None or path == self._seen:
+            return {}
+        turns, keys = self._turns, self._catalog.begin_swap()
+        base: Base | None = None
+        try:
+            base = await asyncio.to_thread(self._opened, path, keys)
+            places = {TopicPartition(self._topic, n): place for n, place in base.snapshot.places.items()}
+            why = await reader.misfit(places)
+            check_fits(path, why if turns == self._turns else "the topic changed while it was opened")
+        except (SnapshotError, OSError, KafkaError) as exc:
+            self._catalog.cancel_swap()
+            self._refuse(path, base, exc)
+            return {}
+        old = [self._swap(path, base)]
+        await asyncio.to_thread(_release, old)
+        return places
+
+    def _opened(self, path: Path, keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Base:
+        snapshot = CatalogSnapshot(path)
+        try:
+            check_age(snapshot, self._wiring.clock.now_ms())
+            base = Base(snapshot, self._catalog.blocked_flags)
+            base.hide(keys)
+        except BaseException:
+            snapshot.close()
+            raise
+        return base
+
+    def _refuse(self, path: Path, base: Base | None, exc: Exception) -> None:
+        if base is not None:
+            base.snapshot.close()
+        if not isinstance(exc, KafkaError):
+            self._seen = path
+        instead = "all of items is read" if self._catalog.base is None else "the last one stays in use"
+        told = {"action": "snapshot_refused", "path": str(path)}
+        log.warning("the catalogue's snapshot is not used, %s: %s", instead, exc, extra=told)
+
+    def _swap(self, path: Path, base: Base) -> Base | None:
+        began = time.perf_counter()
+        old = self._catalog.swap(base)
+        self._took(began)
+        self._seen = path
+        log.info(
+            "catalogue: %d items of %s, %d in memory",
+            base.count,
+            path.name,
+            len(self._catalog.table),
+            extra={"action": "catalogue_snapshot", "items": base.count},
+        )
+        return old
+
+    async def _trim(self) -> None:
+        """Drop from memory what the snapshot has, a little at a time."""
+        more = True
+        while more and not self.should_stop:
+            began = time.perf_counter()
+            more = self._catalog.trim()
+            self._took(began)
+            await asyncio.sleep(TRIM_S)
+
+    def _took(self, began: float) -> None:
+        self.longest_ms = max(self.longest_ms, 1000 * (time.perf_counter() - began))
+
+    async def on_stop(self) -> None:
+        """Say that this process no longer needs the files."""
+        if self._catalog.base is not None:
+            self._catalog.base.snapshot.close()
+
+
+def _release(old: list[Base | None]) -> None:
+    """Give the memory of a snapshot back: the caller keeps no reference to it."""
+    base = old.pop()
+    if base is not None:
+        base.snapshot.close()

@@ -1,0 +1,38 @@
+"""Rows of a table in the order of their age, newest first, in blocks: a change moves one block only."""
+
+from array import array
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+#: Row numbers, 32 bits, newest first; no block is empty.
+Blocks: TypeAlias = "list[array[int]]"
+
+class NewestRows:
+    """Finds, adds and removes rows in blocks; the order is: newest first, ties by key.
+
+    Parameters
+    ----------
+    data
+        The rows: fields ``key`` (uint64) and ``published`` (int64, ms). An array that is referenced here is
+        not resized by its table: make a new one after a change of the table.
+    """
+
+    def __init__(self, data: npt.NDArray[Any]) -> None: ...
+    def add(self, blocks: Blocks, row: int) -> None:
+        """Add a row."""
+
+    def remove(self, blocks: Blocks, row: int) -> None:
+        """Remove a row that is there."""
+
+    def newest(self, blocks: Blocks, now: int, k: int) -> I32:
+        """Return the first ``k`` rows of a time not after ``now`` (ms), newest first, int32 ``(<=k,)``."""
+
+    def order(self, rows: I64 | I32) -> npt.NDArray[np.intp]:
+        """Return the places of rows in the order of their age, ``(n,)``."""
+
+def in_blocks(rows: I32) -> Blocks:
+    """Cut rows that are in order into blocks."""

@@ -1,0 +1,87 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Rows of a table in the order of their age, in blocks, compiled."""
+
+from cpython cimport array
+from libc.stdint cimport int64_t, uint64_t
+
+from array import array as made
+
+import numpy as np
+
+#: A block of more rows than this is cut in two.
+_LARGEST = 512
+
+
+cdef class NewestRows:
+    """Finds, adds and removes rows in blocks; the order is: newest first, ties by key."""
+
+    cdef object _data
+    cdef const uint64_t[:] _key
+    cdef const int64_t[:] _published
+
+    def __init__(self, data):
+        self._data = data
+        self._key, self._published = data["key"], data["published"]
+
+    cdef inline bint _before(self, int row, int64_t published, uint64_t key) noexcept nogil:
+        """Return whether a row is before a time and a key."""
+        cdef int64_t time = self._published[row]
+        return time > published or (time == published and self._key[row] < key)
+
+    cdef tuple _place(self, list blocks, int64_t published, uint64_t key):
+        """Return block and place of the first row that is not before a time and a key."""
+        cdef Py_ssize_t low = 0, high = len(blocks) - 1, middle, place = 0, end
+        cdef array.array block
+        if not blocks:
+            return 0, 0
+        while low < high:
+            middle = (low + high + 1) // 2
+            block = <array.array> blocks[middle]
+            if self._before(block.data.as_ints[0], published, key):
+                low = middle
+            else:
+                high = middle - 1
+        block = <array.array> blocks[low]
+        end = len(block)
+        while place < end:
+            middle = (place + end) // 2
+            if self._before(block.data.as_ints[middle], published, key):
+                place = middle + 1
+            else:
+                end = middle
+        return low, place
+
+    def add(self, list blocks, int row):
+        if not blocks:
+            blocks.append(made("i", [row]))
+            return
+        at, place = self._place(blocks, self._published[row], self._key[row])
+        block = blocks[at]
+        block.insert(place, row)
+        if len(block) > _LARGEST:
+            half = len(block) // 2
+            blocks[at : at + 1] = [block[:half], block[half:]]
+
+    def remove(self, list blocks, int row):
+        at, place = self._place(blocks, self._published[row], self._key[row])
+        if place == len(blocks[at]):  # it is the first of the next block
+            at, place = at + 1, 0
+        del blocks[at][place]
+        if not blocks[at]:
+            del blocks[at]
+
+    def newest(self, list blocks, now, k):
+        at, place = self._place(blocks, now, 0)
+        found = made("i")
+        while at < len(blocks) and len(found) < k:
+            found += blocks[at][place : place + k - len(found)]
+            at, place = at + 1, 0
+        return np.frombuffer(found, np.int32) if found else np.zeros(0, np.int32)
+
+    def order(self, rows):
+        return np.lexsort((self._data["key"][rows], -self._data["published"][rows]))
+
+
+def in_blocks(rows):
+    size = len(rows) if len(rows) <= _LARGEST else _LARGEST // 2
+    return [made("i", rows[at : at + size].tobytes()) for at in range(0, len(rows), max(1, size))]

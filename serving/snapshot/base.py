@@ -1,0 +1,96 @@
+"""A snapshot under a catalogue: its items as they are, without those that have changed or are gone since."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.embeddings import DIM
+from headrace.serving.snapshot.reader import CatalogSnapshot
+from headrace.streams.messages.ids import hash_many
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+
+class Base:
+    """The items of a snapshot that count, by row. A hidden item is not found.
+
+    Parameters
+    ----------
+    snapshot
+        The snapshot; nobody else hides rows of it.
+    blocked_flags
+        Items with one of these flags are marked as blocked.
+
+    Attributes
+    ----------
+    snapshot
+        The snapshot.
+    hidden
+        Number of hidden items.
+    """
+
+    def __init__(self, snapshot: CatalogSnapshot, blocked_flags: Collection[str] = ()) -> None:
+        self.snapshot = snapshot
+        self.hidden = 0
+        self._blocked = snapshot.sets_with(hash_many(sorted(blocked_flags)))
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    @property
+    def count(self) -> int:
+        """Number of items that are not hidden."""
+        return len(self.snapshot) - self.hidden
+
+    def find(self, keys: U64) -> I64:
+        """Return the row of each item, int64 ``(n,)``; -1 where there is none or it is hidden."""
+        rows = self.snapshot.find(keys)
+        there = np.flatnonzero(rows >= 0)
+        rows[there[self.snapshot.index.withdrawn(rows[there])]] = -1
+        return rows
+
+    def row(self, key: int) -> int:
+        """Return the row of one item, -1 where there is none or it is hidden."""
+        return int(self.find(np.array([key], np.uint64))[0])
+
+    def hide(self, keys: U64) -> None:
+        """Hide items, uint64 ``(n,)``, those that are here."""
+        rows = self.find(keys)
+        rows = np.unique(rows[rows >= 0])
+        self.snapshot.index.withdraw(rows)
+        self.hidden += len(rows)
+
+    def show(self, keys: U64) -> None:
+        """Show items again, uint64 ``(n,)``, those that are here."""
+        rows = self.snapshot.find(keys)
+        rows = np.unique(rows[rows >= 0])
+        rows = rows[self.snapshot.index.withdrawn(rows)]
+        self.snapshot.index.restore(rows)
+        self.hidden -= len(rows)
+
+    def column(self, name: str, rows: I64, version: str) -> npt.NDArray[Any]:
+        """Return one field of ``catalog.ROW`` of some rows, ``(n, ...)``.
+
+        Vectors are zeros when they are not of this version.
+        """
+        column = self.snapshot.column
+        if name == "vector":
+            if self.snapshot.version != version:
+                return np.zeros((len(rows), DIM), np.float32)
+            return self.snapshot.vectors.vectors(rows)
+        if name in ("category", "creator", "language"):
+            return self.snapshot.hashes(name, rows)
+        if name == "rules":
+            rules: npt.NDArray[np.bool_] = (column["allowed"][rows] != 0) | (column["blocked"][rows] != 0)
+            return rules
+        if name == "blocked":
+            blocked: npt.NDArray[np.bool_] = self._blocked[column["flags"][rows]]
+            return blocked
+        out: npt.NDArray[Any] = column[name][rows]
+        return out

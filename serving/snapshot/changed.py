@@ -1,0 +1,118 @@
+"""Puts the changes since a snapshot, and the rest of the snapshot, into the next one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.embeddings.many import ItemVectors
+from headrace.serving.snapshot.items import Items, Ragged, id_sets, texts
+from headrace.serving.snapshot.reader import CatalogSnapshot
+from headrace.serving.snapshot.writer import Writer
+from headrace.streams.messages.countries import country_id
+from headrace.streams.messages.ids import hash64, hash_many
+from headrace.streams.messages.schemas import Item
+
+U64 = npt.NDArray[np.uint64]
+Bool = npt.NDArray[np.bool_]
+
+log = logging.getLogger(__name__)
+
+#: Rows of the last snapshot that are copied at once.
+_BLOCK = 100_000
+
+
+class Changed:
+    """The next snapshot while it is written.
+
+    Parameters
+    ----------
+    writer
+        Writes it.
+    old
+        The last snapshot, None to begin with nothing.
+    vectors
+        What gives items their vectors; those of ``old`` are of the same version.
+
+    Attributes
+    ----------
+    names
+        Hash of a category, creator, language or flag -> its text.
+    """
+
+    def __init__(self, writer: Writer, old: CatalogSnapshot | None, vectors: ItemVectors) -> None:
+        self._writer, self._old, self._vectors = writer, old, vectors
+        self.names: dict[int, str] = {} if old is None else old.names()
+
+    def apply(self, gone: Sequence[str], items: Sequence[Item]) -> None:
+        """Apply tombstones and items, all of different ids. One with the hash of another item is left out."""
+        ids = [*gone, *(item.item_id for item in items)]
+        keys, checks = hash_many(ids), hash_many([f"id:{item_id}" for item_id in ids])
+        clash = self._clash(ids, keys, checks)
+        if clash.any():
+            for at in np.flatnonzero(clash).tolist():
+                told = {"action": "id_collision"}
+                log.warning("item skipped: another one has the hash of %r", ids[at], extra=told)
+            items = [item for item, out in zip(items, clash[len(gone) :].tolist(), strict=True) if not out]
+            put = np.flatnonzero(~clash[len(gone) :]) + len(gone)
+        else:
+            put = np.arange(len(gone), len(ids))
+        self._writer.withdraw(keys[: len(gone)][~clash[: len(gone)]])
+        if items:
+            self._writer.add(self._columns(keys[put], items), checks[put])
+
+    def _clash(self, ids: Sequence[str], keys: U64, checks: U64) -> Bool:
+        """Return which ids have the hash of another item, here or before them, bool ``(n,)``."""
+        clash = self._writer.arrivals.clash(keys, checks)
+        _, first = np.unique(keys, return_index=True)
+        again = np.ones(len(keys), np.bool_)
+        again[first] = False
+        clash |= again
+        if self._old is not None:
+            rows = self._old.find(keys)
+            for at in np.flatnonzero((rows >= 0) & ~self._writer.arrivals.known(keys)).tolist():
+                clash[at] |= self._old.id_of(int(rows[at])) != ids[at]
+        return clash
+
+    def _columns(self, keys: U64, items: Sequence[Item]) -> Items:
+        hashed = {}
+        for name in ("category", "creator_id", "language"):
+            words = [getattr(item, name) for item in items]
+            hashed[name] = hash_many(words)
+            self.names.update(zip(hashed[name].tolist(), words, strict=True))
+        for item in items:
+            self.names.update((hash64(flag), flag) for flag in item.flags)
+        return Items(
+            key=keys,
+            category=hashed["category"],
+            creator=hashed["creator_id"],
+            language=hashed["language"],
+            published=np.array([item.published_ts for item in items], np.int64),
+            min_age=np.array([item.min_age for item in items], np.int16),
+            boost=np.array([item.boost for item in items], np.float32),
+            flags=_sets([[hash64(flag) for flag in item.flags] for item in items]),
+            allowed=_sets([[country_id(code) for code in item.countries] for item in items]),
+            blocked=_sets([[country_id(code) for code in item.blocked_countries] for item in items]),
+            ids=texts([item.item_id for item in items]),
+            titles=texts([item.title for item in items]),
+            vectors=self._vectors.item_vectors(items),
+        )
+
+    def keep_rest(self) -> None:
+        """Add the items of the last snapshot that did not change."""
+        if self._old is None:
+            return
+        for at in range(0, len(self._old), _BLOCK):
+            rows = np.arange(at, min(at + _BLOCK, len(self._old)))
+            rows = rows[~self._writer.arrivals.known(self._old.column["key"][rows])]
+            if len(rows):
+                self._writer.add(self._old.items(rows))
+
+
+def _sets(of: list[list[int]]) -> Ragged[np.uint64]:
+    if any(of):
+        return id_sets(of)
+    return Ragged(np.zeros(0, np.uint64), np.zeros(len(of) + 1, np.int64))
