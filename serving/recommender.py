@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.assemble import assemble
+from headrace.models.learning.arms import CANDIDATE
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -116,12 +117,12 @@ class Recommender:
 
     @property
     def ranker(self) -> Ranker | None:
-        """The ranker in use, None while there is none."""
-        return self.data.models.ranker
+        """The live ranker, None while there is none."""
+        return self.data.models.live
 
     @ranker.setter
     def ranker(self, ranker: Ranker | None) -> None:
-        self.data.models.ranker = ranker
+        self.data.models.live = self.data.models.ranker = ranker
 
     @property
     def online(self) -> OnlineWeights | None:
@@ -196,12 +197,17 @@ class Recommender:
             What the user was shown ``(1,)``, None when unknown.
         """
         query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n), shown)
+        models = self.data.models
+        variant = models.rankers.variant_of(request.user_id)
+        models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
         features = assemble(user, pool.candidates, query.context)
         scores, missing = score(self.pipeline.scorers, features, query.left_out)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
-        return Ranked(query, pool, features, scores, slate, [*missing, *repeated, *query.left_out])
+        version = models.ranker.version if models.ranker else ""
+        left_out = [*missing, *repeated, *query.left_out]
+        return Ranked(query, pool, features, scores, slate, left_out, version, variant)
 
     def _slate(self, query: Query, pool: Pool, every: Choices) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
@@ -243,8 +249,9 @@ class Recommender:
         """
         ranked = self.rank(request, user, anchors, now, shown)
         model = ModelInfo(
-            ranker=self.ranker.version if self.ranker else "",
+            ranker=ranked.ranker,
             online=self.online.version if self.online else "",
+            variant=ranked.variant,
         )
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]

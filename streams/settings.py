@@ -157,6 +157,16 @@ class Settings(BaseSettings):
         2_000_000, ge=1000, description="of more, LightGBM gets every click and a weighted sample of the rest"
     )
 
+    # Models
+    models_dir: str = Field("", description="versions of the ranker; empty: models in data_dir")
+    models_keep: int = Field(50, ge=3, description="so many of the newest versions stay in models_dir")
+    gate_margin: float = Field(
+        0.02, ge=0, description="a candidate whose AUC is lower than the live ranker's by more is refused"
+    )
+    rollout: Literal["on", "off"] = Field(
+        "on", description="off: a ranker that passes the gate answers everybody at once"
+    )
+
     @field_validator("brokers")
     @classmethod
     def _addresses(cls, value: str) -> str:

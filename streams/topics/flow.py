@@ -64,7 +64,7 @@ AGENTS: tuple[AgentFlow, ...] = (
     AgentFlow("join_outcomes", "learn", reads=("impressions", "events"), writes=("examples", "dead_letters")),
     AgentFlow("learn", "learn", reads=("examples",), tails=("models",), writes=("models", "dead_letters")),
     AgentFlow("log_sink", "log", reads=("examples",)),
-    AgentFlow("trainer", "trainer", writes=("models",)),
+    AgentFlow("trainer", "trainer", tails=("models",), writes=("models",)),
     AgentFlow(
         "recommend",
         "serve",
