@@ -166,6 +166,17 @@ class Settings(BaseSettings):
     rollout: Literal["on", "off"] = Field(
         "on", description="off: a ranker that passes the gate answers everybody at once"
     )
+    rollout_alpha: float = Field(0.05, gt=0, lt=1, description="chance of a wrong decision about a candidate")
+    rollout_min_s: float = Field(600.0, ge=0, description="shortest time of a stage of a rollout")
+    rollout_max_s: float = Field(
+        7 * 24 * 3600.0, gt=0, description="a candidate without an answer for so long goes"
+    )
+    rollout_min_examples: int = Field(
+        2000, ge=1, description="examples of the candidate's arm before it goes further"
+    )
+    rollout_max_examples: int = Field(
+        10_000_000, ge=1, description="a candidate without an answer after so many in one stage goes"
+    )
 
     @field_validator("brokers")
     @classmethod
