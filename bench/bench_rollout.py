@@ -3,10 +3,11 @@
     python bench/bench_rollout.py [--runs 200] [--users 20000]    # prints a JSON object
 
 Users differ in how often they come and how often they click, so their examples are not independent; click
-rates rise and fall with the hour. The decisions are those of the live system (``models/learning/rollout.py``),
-looked for every hour. ``same``: the candidate is as good as the live ranker; ``same_at_50_percent``: so, and the
-rollout begins where it can become live. ``better``: 2 % more clicks, with as many users as that needs. ``flipped``: a LightGBM ranker trained on flipped labels; its loss of clicks is
-measured on lists, and the gate, which would have refused it before, is asked, too.
+rates rise and fall with the hour. The decisions are those of the live system, looked for every hour
+(``models/learning/rollout.py``). ``same``: the candidate is as good as the live ranker;
+``same_at_50_percent``: so, and the rollout begins where it can become live. ``better_2_percent``: 2 % more
+clicks, with as many users as that needs. ``flipped_labels``: a LightGBM ranker trained on flipped labels; its
+loss of clicks is measured on lists, and the gate, which would have refused it before, is asked, too.
 """
 
 from __future__ import annotations

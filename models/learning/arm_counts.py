@@ -1,8 +1,8 @@
 """What the users of a rollout's two arms did: counted from `examples`, kept as a record on `models`. Pure.
 
-The counts are of one stage: its examples are those shown since the stage began, because the share of the users,
-and with it the time of most examples, is another one in each stage. The record says which offsets of `examples`
-it has counted. So after a crash counting goes on there, and anybody can count again and compare.
+The counts are of one stage: its examples are those shown since the stage began, because the share of the
+users, and with it the time of most examples, is another one in each stage. The record says which offsets of
+`examples` it has counted. So after a crash counting goes on there, and anybody can count again and compare.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ArmCounts:
         cluster = cluster_of(hash_many([e.user_id for e in mine]))
         watched = [min(e.dwell_ms, MOST_WATCH_MS) for e in mine]
         for k, values in enumerate(([1] * len(mine), [int(e.clicked) for e in mine], watched)):
-            np.add.at(self.totals, (arm, k, cluster), np.array(values, np.int64))
+            np.add.at(self.totals[:, k], (arm, cluster), np.array(values, np.int64))
 
     def encode(self) -> bytes:
         """Return the value of the record."""

@@ -94,6 +94,11 @@ def _changed(p: Pointers, by: str, reason: str, **fields: object) -> Pointers:
     return replace(p, number=p.number + 1, by=by, reason=reason, **fields)
 
 
+def renumbered(p: Pointers) -> Pointers:
+    """Return the same pointers as a new change."""
+    return replace(p, number=p.number + 1)
+
+
 def offered(p: Pointers, version: str, now: int, by: str, *, at_once: bool = False) -> Pointers:
     """Return the pointers after a new version was offered.
 

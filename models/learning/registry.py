@@ -9,6 +9,7 @@ written here, but on `models` (`pointers`): the folder may be lost, and serving 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -38,7 +39,7 @@ class About(msgspec.Struct, frozen=True):
     origin
         "trained" or "imported".
     refused
-        Why it never reached anybody; empty when it was not refused.
+        Why it never reached anybody, or was taken back; empty when it was neither.
     """
 
     version: str
@@ -89,12 +90,19 @@ class Registry:
             metrics={k: v for k, v in document["metrics"].items() if v is not None},
             refused=refused,
         )
-        folder = self._path(about.version)
-        with durable_file(folder / _MODEL) as handle:
+        with durable_file(self._path(about.version) / _MODEL) as handle:
             handle.write(document["body"])
-        with durable_file(folder / _ABOUT) as handle:  # last: a version without it does not count
-            handle.write(msgspec.json.format(msgspec.json.encode(about), indent=1))
+        self._write(about)  # last: a version without it does not count
         return about
+
+    def note(self, version: str, refused: str) -> None:
+        """Note why a version was taken back; of one that is not here, nothing."""
+        with contextlib.suppress(ArtefactError):
+            self._write(msgspec.structs.replace(self.about(version), refused=refused))
+
+    def _write(self, about: About) -> None:
+        with durable_file(self._path(about.version) / _ABOUT) as handle:
+            handle.write(msgspec.json.format(msgspec.json.encode(about), indent=1))
 
     def versions(self) -> list[About]:
         """Return all versions, the newest first; those that cannot be read are left out."""

@@ -5,9 +5,9 @@
     10 %     further when it is surely not 5 % worse
     50 %     live when it is surely better
 
-At every stage it goes when it is surely worse, and when its longest time or number of examples is over without
-an answer. "Surely" is the always-valid interval of ``sequential``. At most a share ``alpha`` / 2 of candidates
-that are as good as the live one become live, whatever the traffic, and however often one looks.
+At every stage it goes when it is surely worse, and when its longest time or number of examples is over
+without an answer. "Surely" is the always-valid interval of ``sequential``. At most a share ``alpha`` / 2 of
+the candidates that are as good as the live one become live, whatever the traffic, however often one looks.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Dec
         if d.high < 0:
             return Decision("roll back", _told("worse", name, d))
     examples = int(counts.totals[1, 0].sum())
-    if age >= rules.min_ms and examples >= rules.min_examples:
-        if reason := _good_enough(found, MARGINS[pointers.share]):
-            return Decision("promote", reason)
+    ripe = age >= rules.min_ms and examples >= rules.min_examples
+    if ripe and (reason := _good_enough(found, MARGINS[pointers.share])):
+        return Decision("promote", reason)
     if age >= rules.max_ms or examples >= rules.max_examples:
         return Decision("roll back", f"no answer after {age // 1000} s and {examples} examples")
     return Decision("wait", f"{examples} examples")

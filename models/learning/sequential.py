@@ -1,15 +1,16 @@
 """An always-valid comparison of two arms, clustered by user: looking at any time does not spoil it. Pure.
 
-The interval is the confidence sequence of Robbins' normal mixture, in its asymptotic form: Waudby-Smith, Arbour,
-Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences" (Annals of
-Statistics 2024, theorem 2.2), which is the mixture SPRT of Johari, Pekelis and Walsh ("Always valid inference",
+The interval is the confidence sequence of Robbins' normal mixture, in its asymptotic form: Waudby-Smith,
+Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences"
+(Annals of Statistics 2024), which is the mixture SPRT of Johari, Pekelis and Walsh ("Always valid inference",
 2015) turned into an interval. With difference d, its variance V and the width tau of the mixture::
 
     d +- sqrt(2 V (1 + V / tau^2) log(sqrt(1 + tau^2 / V) / alpha))
 
-It holds at all times together with probability 1 - alpha, for both ends. V comes from totals of clusters: users
-are put into ``CLUSTERS`` of them by a hash, and all that a user does is in one. So it does not matter how much
-the examples of a user have in common (the linearised variance of a ratio: Deng, Knoblich and Lu, KDD 2018).
+It holds at all times together with probability 1 - alpha, for both ends. V comes from totals of clusters:
+users are put into ``CLUSTERS`` of them by a hash, and all that a user does is in one. So it does not matter
+how much the examples of a user have in common (the linearised variance of a ratio: Deng, Knoblich and Lu,
+KDD 2018).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from headrace.oracle.records.documents import (
     string,
     struct,
 )
-from headrace.oracle.records.frames import EXAMPLES, SHOWN, digest, key_of
+from headrace.oracle.records.frames import EXAMPLES, OUTCOMES, SHOWN, digest, key_of
 from headrace.oracle.times import DAY_MS, MAX_TS, MIN_TS
 
 _text, _millis = string(), number(MIN_TS, MAX_TS)
@@ -119,6 +119,17 @@ def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
         )
 
     return columns_of(raw, EXAMPLES, read)
+
+
+def read_outcomes(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
+    """Return records of `examples` as ``OUTCOMES``, a row for every row of ``raw``."""
+
+    def read(_key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
+        e = read_document(value, max_bytes, _example)
+        _floats(e["features"])
+        return key_of(e["user_id"]), e["ts"], e["ranker"], e["spec"], e["clicked"], e["dwell_ms"]
+
+    return columns_of(raw, OUTCOMES, read)
 
 
 def _floats(text: str) -> bytes:

@@ -65,6 +65,7 @@ AGENTS: tuple[AgentFlow, ...] = (
     AgentFlow("learn", "learn", reads=("examples",), tails=("models",), writes=("models", "dead_letters")),
     AgentFlow("log_sink", "log", reads=("examples",)),
     AgentFlow("trainer", "trainer", tails=("models",), writes=("models",)),
+    AgentFlow("rollout", "trainer", tails=("examples", "models"), writes=("models",)),
     AgentFlow(
         "recommend",
         "serve",

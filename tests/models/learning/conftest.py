@@ -1,4 +1,4 @@
-"""Fixtures of the serving tests."""
+"""Fixtures of the tests of models and training."""
 
 from __future__ import annotations
 

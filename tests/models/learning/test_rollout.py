@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_cut_into_batches_or_read_again_from_the_record_the_counts_are_the_same(
     whole = ArmCounts(at(10, 7), {0: 3})
     whole.add(every)
     piece, ends = ArmCounts(at(10, 7), {0: 3}), sorted({0, 60, *cuts})
-    for begin, end in zip(ends[:-1], ends[1:], strict=True):
+    for begin, end in itertools.pairwise(ends):
         piece.add(every[begin:end])
         piece.read[0] = 3 + end
         piece = ArmCounts.decode(piece.encode())
