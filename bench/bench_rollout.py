@@ -168,6 +168,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--many", type=int, default=400_000)
+    parser.add_argument("--many", type=int, default=1_000_000)
     args = parser.parse_args()
     print(json.dumps(main(args.runs, args.users, args.many), indent=2))

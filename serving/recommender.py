@@ -25,7 +25,9 @@ from headrace.serving.policy import Policy
 from headrace.serving.ranking import Ranked, choices, score
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
+from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.slate import Slate
+from headrace.serving.shadow import shadow_list
 from headrace.serving.sources.trending import Trending
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
@@ -209,11 +211,11 @@ class Recommender:
         left_out = [*missing, *repeated, *query.left_out]
         return Ranked(query, pool, features, scores, slate, left_out, version, variant)
 
-    def _slate(self, query: Query, pool: Pool, every: Choices) -> Slate:
+    def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
-        n, out = query.request.n, np.zeros(len(every), bool)
+        n, out, rules = query.request.n, np.zeros(len(every), bool), rules or self.policy.rules
         for _ in range(_REFILLS):
-            slate = self._list(query, pool, every, np.flatnonzero(~out))
+            slate = self._list(query, pool, every, np.flatnonzero(~out), rules)
             must, should = self.pipeline.late(query, pool.candidates.items[slate.chosen])
             out[slate.chosen[~must]] = True
             spare = max(0, int(np.count_nonzero(~out)) - n)
@@ -221,17 +223,17 @@ class Recommender:
             out[put_off] = True
             if must.all() and not len(put_off):
                 return slate
-        slate = self._list(query, pool, every, np.flatnonzero(~out))
+        slate = self._list(query, pool, every, np.flatnonzero(~out), rules)
         must, _ = self.pipeline.late(query, pool.candidates.items[slate.chosen])
         return slate.where(must)
 
-    def _list(self, query: Query, pool: Pool, every: Choices, places: I64) -> Slate:
+    def _list(self, query: Query, pool: Pool, every: Choices, places: I64, rules: Rules) -> Slate:
         """Return the list of the candidates at ``places``: the best first, then what rested."""
         last = pool.repeated[np.isin(pool.repeated, places)]
         fresh = places if not len(last) else places[~np.isin(places, last)]
         # The same request gets the same list.
         rng = np.random.default_rng(hash64(query.request.request_id))
-        slate = choose(every.take(fresh), query.request.n, self.policy.rules, rng)
+        slate = choose(every.take(fresh), query.request.n, rules, rng)
         return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
     def answer(
@@ -261,9 +263,12 @@ class Recommender:
 
         def logged() -> Impression:
             self.pipeline.shown(ranked.pool.mask[ranked.slate.chosen])
-            return impression(ranked, reply)
+            return impression(ranked, reply, shadow_list(self.data, ranked, self._remade))
 
         return Answer(reply, logged)
+
+    def _remade(self, ranked: Ranked, every: Choices, rules: Rules) -> Slate:
+        return self._slate(ranked.query, ranked.pool, every, rules)
 
     def popular(
         self,

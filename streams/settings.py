@@ -166,6 +166,9 @@ class Settings(BaseSettings):
     rollout: Literal["on", "off"] = Field(
         "on", description="off: a ranker that passes the gate answers everybody at once"
     )
+    shadow_share: float = Field(
+        0.1, ge=0, le=1, description="of so many lists it is logged what the candidate would have shown"
+    )
     rollout_alpha: float = Field(0.05, gt=0, lt=1, description="chance of a wrong decision about a candidate")
     rollout_min_s: float = Field(600.0, ge=0, description="shortest time of a stage of a rollout")
     rollout_max_s: float = Field(

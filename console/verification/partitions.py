@@ -292,12 +292,12 @@ class Verification:
         named = named_versions(self._raw.shown, versions, whole=whole)
         compare_versions(self._findings, versions, named)
 
-    def rollout(self, record: ArmRecord, totals: pl.DataFrame | None) -> None:
-        """Compare the counts of a rollout; ``totals`` is None when their examples are not all there."""
-        if totals is None:
+    def rollout(self, record: ArmRecord, outcomes: pl.DataFrame | None) -> None:
+        """Compare the counts of a rollout; ``outcomes`` is None when not all of its examples are there."""
+        if outcomes is None:
             self._findings.count(ARM_COUNTS, 0, 1)
         else:
-            compare_arms(self._findings, record, totals)
+            compare_arms(self._findings, record, outcomes)
 
     def _note_refused(self, latest: Latest, topic: str, number: int) -> None:
         if latest.refused:

@@ -6,7 +6,7 @@ import polars as pl
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning.arm_counts import KEY
-from headrace.oracle.features.arms import ArmRecord, arm_totals, read_record
+from headrace.oracle.features.arms import ArmRecord, counted, read_record
 from headrace.oracle.records.frames import raw_records
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -27,7 +27,7 @@ async def newest_counts(settings: Settings) -> ArmRecord | None:
 
 
 async def counted_again(settings: Settings, record: ArmRecord) -> pl.DataFrame | None:
-    """Return what ``arm_totals`` says of the examples of a record; None when not all of them are there."""
+    """Return the examples of a record (``counted``); None when not all of them are there."""
     topic, frames = Topics(settings).examples, list[pl.DataFrame]()
     async with open_reader(settings, [topic]) as reader:
         begins, ends = await reader.bounds()
@@ -39,7 +39,6 @@ async def counted_again(settings: Settings, record: ArmRecord) -> pl.DataFrame |
         async for part in read_to(reader, start, {tp: max(until[tp], start[tp]) for tp in start}):
             records = records_before(part.records, until[part.tp])
             raw = raw_records(topic, part.tp.partition, records)
-            frames.append(arm_totals(raw, record, max_bytes=settings.max_event_bytes, spec=SPEC.version))
-    empty = arm_totals(raw_records(topic, 0, []), record, max_bytes=settings.max_event_bytes, spec="")
-    sums = pl.concat([empty, *frames]).group_by("arm", "cluster")
-    return sums.agg(pl.col("shown", "clicks", "watch_ms").sum())
+            frames.append(counted(raw, record, max_bytes=settings.max_event_bytes, spec=SPEC.version))
+    empty = counted(raw_records(topic, 0, []), record, max_bytes=settings.max_event_bytes, spec="")
+    return pl.concat([empty, *frames])

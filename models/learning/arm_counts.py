@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.learning import counterfactual
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.sequential import CLUSTERS
 from headrace.streams.errors import ArtefactError
@@ -42,6 +43,8 @@ class ArmCounts:
     ----------
     totals
         int64 ``(2, len(NAMES), CLUSTERS)``: of the live arm, and of the candidate's.
+    shadow
+        int64 ``(len(counterfactual.NAMES), CLUSTERS)``: what the candidate would have shown in the live arm.
     read
         By partition of `examples`, the offset after the last one that is counted.
     """
@@ -52,6 +55,7 @@ class ArmCounts:
         self.begin = dict(begin)
         self.read = dict(begin)
         self.totals = np.zeros((2, len(NAMES), CLUSTERS), np.int64)
+        self.shadow = np.zeros((len(counterfactual.NAMES), CLUSTERS), np.int64)
 
     def of_stage(self, pointers: Pointers) -> bool:
         """Return whether these are the counts of the present stage."""
@@ -68,6 +72,25 @@ class ArmCounts:
         watched = [min(e.dwell_ms, MOST_WATCH_MS) for e in mine]
         for k, values in enumerate(([1] * len(mine), [int(e.clicked) for e in mine], watched)):
             np.add.at(self.totals[:, k], (arm, cluster), np.array(values, np.int64))
+        self._add_shadow(mine)
+
+    def _add_shadow(self, examples: list[Example]) -> None:
+        """Count the slots of the live arm of which it is known what the candidate would have shown."""
+        live, candidate = self.versions
+        told = [(e, e.shadow) for e in examples if e.shadow is not None and e.ranker == live]
+        told = [(e, shadow) for e, shadow in told if shadow.ranker == candidate]
+        if not told:
+            return
+        added = counterfactual.slot_totals(
+            np.array([shadow.match for _, shadow in told]),
+            np.array([e.propensity for e, _ in told]),
+            np.array([e.clicked for e, _ in told]),
+            np.array([e.score for e, _ in told]),
+            np.array([shadow.value for _, shadow in told]),
+        )
+        cluster = cluster_of(hash_many([e.user_id for e, _ in told]))
+        for k, values in enumerate(added):
+            np.add.at(self.shadow[k], cluster, values)
 
     def encode(self) -> bytes:
         """Return the value of the record."""
@@ -80,6 +103,7 @@ class ArmCounts:
                 "begin": self.begin,
                 "read": self.read,
                 "totals": self.totals.tolist(),
+                "shadow": self.shadow.tolist(),
             }
         )
 
@@ -88,17 +112,18 @@ class ArmCounts:
         """Return the counts of a record; raise ``ArtefactError`` when there are none in it."""
         try:
             body = msgspec.json.decode(value, type=_Body)
-            totals = np.array(body.totals, np.int64)
+            totals, shadow = (np.array(x, np.int64) for x in (body.totals, body.shadow))
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as exc:
             raise ArtefactError(f"not a record of a rollout: {exc}") from exc
-        if totals.shape != (2, len(NAMES), CLUSTERS):
-            raise ArtefactError(f"not a record of a rollout: totals of shape {totals.shape}")
+        shapes = (2, len(NAMES), CLUSTERS), (len(counterfactual.NAMES), CLUSTERS)
+        if (totals.shape, shadow.shape) != shapes:
+            raise ArtefactError(f"not a record of a rollout: totals of shape {totals.shape}, {shadow.shape}")
         live, candidate = body.versions
         stage = Pointers(
             live=live, candidate=candidate, share=body.share, rollout=body.rollout, stage_ts=body.since
         )
         out = cls(stage, body.begin)
-        out.read, out.totals = body.read, totals
+        out.read, out.totals, out.shadow = body.read, totals, shadow
         return out
 
     def figures(self) -> dict[str, Any]:
@@ -118,6 +143,7 @@ class _Body(msgspec.Struct):
     begin: dict[int, int]
     read: dict[int, int]
     totals: list[list[list[int]]]
+    shadow: list[list[int]]
 
 
 def cluster_of(users: npt.NDArray[np.uint64]) -> I64:

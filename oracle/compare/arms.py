@@ -1,4 +1,4 @@
-"""Comparing the counts of a rollout's arms."""
+"""Comparing the counts of a rollout's arms, and of its shadow."""
 
 from __future__ import annotations
 
@@ -8,29 +8,49 @@ import numpy as np
 import polars as pl
 
 from headrace.oracle.compare.findings import Difference, Findings
-from headrace.oracle.features.arms import ARMS, CLUSTERS, TOTALS, ArmRecord
+from headrace.oracle.features.arms import (
+    ARMS,
+    CLUSTERS,
+    SHADOW,
+    TOTALS,
+    ArmRecord,
+    arm_totals,
+    shadow_totals,
+)
 
 #: Name of the kind in ``Findings.by_kind``.
 ARM_COUNTS: Final = "counts of a rollout"
 
 
-def compare_arms(findings: Findings, record: ArmRecord, totals: pl.DataFrame) -> None:
-    """Compare the totals of a record with those of ``arm_totals``, summed over all partitions."""
-    expected = {
-        (arm, int(cluster), name): value
-        for arm, cluster, *values in totals.select("arm", "cluster", *TOTALS).iter_rows()
-        for name, value in zip(TOTALS, values, strict=True)
-    }
-    cells = [(arm, cluster, name) for arm in ARMS for name in TOTALS for cluster in range(CLUSTERS)]
-    found = np.array(record.totals, np.int64).reshape(-1).tolist()
-    findings.compared += len(cells)
-    findings.count(ARM_COUNTS, len(cells))
-    wrong = [k for k, cell in enumerate(cells) if found[k] != expected.get(cell, 0)]
+def compare_arms(findings: Findings, record: ArmRecord, outcomes: pl.DataFrame) -> None:
+    """Compare the totals of a record with those of its examples, the result of ``counted``."""
+    arms = arm_totals(outcomes)
+    for k, arm in enumerate(ARMS):
+        _compare(findings, record, f"{arm} arm", TOTALS, arms.filter(pl.col("arm") == arm), record.totals[k])
+    shadow = shadow_totals(outcomes, record.versions[1])
+    _compare(findings, record, "shadow", SHADOW, shadow, record.shadow)
+
+
+def _compare(
+    findings: Findings,
+    record: ArmRecord,
+    what: str,
+    names: tuple[str, ...],
+    totals: pl.DataFrame,
+    told: list[list[int]],
+) -> None:
+    """Compare totals by cluster."""
+    expected = np.zeros((len(names), CLUSTERS), np.int64)
+    expected[:, totals["cluster"].to_numpy()] = totals.select(names).to_numpy().T
+    found = np.array(told, np.int64)
+    findings.compared += expected.size
+    findings.count(ARM_COUNTS, expected.size)
+    wrong = np.argwhere(found != expected)
 
     def make(n: int) -> Difference:
-        arm, cluster, name = cells[wrong[n]]
-        want = expected.get(cells[wrong[n]], 0)
-        row = f"{arm} arm of rollout {record.name}, cluster {cluster}"
-        return Difference(row, f"{cluster:016x}", name, None, want, found[wrong[n]])
+        k, cluster = wrong[n].tolist()
+        row = f"{what} of rollout {record.name}, cluster {cluster}"
+        want, have = int(expected[k, cluster]), int(found[k, cluster])
+        return Difference(row, f"{cluster:016x}", names[k], None, want, have)
 
-    findings.add("arm", np.array([cells[k][1] for k in wrong], np.uint64), make)
+    findings.add(what, wrong[:, 1].astype(np.uint64), make)

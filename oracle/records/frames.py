@@ -124,6 +124,11 @@ OUTCOMES: Final = pl.Schema(
         "spec": pl.String,
         "clicked": pl.Boolean,
         "dwell_ms": pl.Int64,
+        "propensity": pl.Float64,
+        "score": pl.Float64,
+        "shadow": pl.String,  # the ranker in the shadow; null, as the next two, without one
+        "match": pl.Boolean,
+        "value": pl.Float64,
     }
 )
 

@@ -31,7 +31,7 @@ from headrace.oracle.compare.arms import compare_arms
 from headrace.oracle.compare.findings import Findings
 from headrace.serving.rankers import Rankers
 from headrace.serving.store.memory import MemoryStore
-from headrace.streams.messages.schemas import Example
+from headrace.streams.messages.schemas import Example, ShadowSlot
 from headrace.streams.settings import Settings
 from headrace.streams.topics.sender import BatchSender, partition_of
 from headrace.streams.topics.tail import Tail
@@ -90,6 +90,9 @@ def happened(p: Pointers, seed: int, rates: tuple[float, float], n: int = 6000) 
         one.ranker, one.ts = (p.live, p.candidate)[user % 2], p.stage_ts + k
         one.clicked = bool(rng.random() < rates[user % 2])
         one.dwell_ms = 5000 * one.clicked
+        one.propensity, one.score = float(rng.uniform(0.005, 1)), float(rng.normal(0.5, 0.5))
+        if rng.random() < 0.3:
+            one.shadow = ShadowSlot(p.candidate, bool(rng.random() < 0.5), float(rng.normal(0.5, 0.5)))
         out.append(one)
     return out
 
@@ -136,7 +139,7 @@ async def test_a_candidate_that_is_worse_goes_and_the_reason_is_kept(wiring: Wir
         assert "worse in clicks" in p.reason
         assert "worse in clicks" in kept.about(version).refused
     findings = await verified(wiring)
-    assert (findings.differences, findings.compared) == (0, 2 * 3 * 128)
+    assert (findings.differences, findings.compared) == (0, (2 * 3 + 6) * 128)
 
 
 async def test_a_candidate_that_is_better_arrives(wiring: Wiring) -> None:
@@ -169,6 +172,8 @@ async def test_whoever_goes_on_every_example_counts_once(wiring: Wiring) -> None
     records = await read_all(wiring.settings, wiring.topics.models)
     last = [r.value for r in records if r.key == arm_counts.KEY][-1]
     assert np.array_equal(ArmCounts.decode(last).totals, expected.totals)
+    assert np.array_equal(ArmCounts.decode(last).shadow, expected.shadow)
+    assert expected.shadow.any()
     assert (await verified(wiring)).differences == 0
 
 
