@@ -91,9 +91,10 @@ async def run_worker(
     services: list[Service] = [sender, replier]
     for role in roles:
         if role == "trainer":
+            from headrace.agents import rollout
             from headrace.agents.trainer import Trainer
 
-            services.append(Trainer(wiring))
+            services += [*rollout.attach(wiring), Trainer(wiring)]
             continue
         if role == "index":
             from headrace.agents.build_index import IndexBuilder

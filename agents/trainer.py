@@ -1,23 +1,32 @@
-"""trainer: reads the Parquet log; writes the ranker to `models`; keeps nothing."""
+"""trainer: reads the Parquet log, `models`; writes rankers and which one is tried to `models`; keeps nothing.
+
+A new ranker is a candidate (`models/learning/pointers.py`). One that is clearly worse than the live one on
+examples that neither was trained on is kept in the registry, and never published.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from mode import Service
 
+from headrace.agents.stage.pointing import point, read_shelf, tombstones
 from headrace.agents.wiring import Wiring
-from headrace.models.learning import log_files, ranker
+from headrace.models.learning import gate, log_files, pointers, ranker, registry
 from headrace.models.learning.ranker import RankerParams
+from headrace.models.learning.registry import Registry
+from headrace.models.learning.shelf import Shelf
 from headrace.models.learning.train_process import train_apart
 from headrace.models.learning.training import TrainJob, TrainResult
+from headrace.streams.errors import ArtefactError
 
 log = logging.getLogger(__name__)
 
 
 async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tuple[TrainResult, str] | None:
-    """Train a ranker on the log, in a process of its own, and publish it.
+    """Train a ranker on the log, in a process of its own; publish it as a candidate, unless it is refused.
 
     Returns
     -------
@@ -29,6 +38,8 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         The process failed.
     """
     s = wiring.settings
+    shelf = await read_shelf(s, wiring.topics.models)
+    live, live_ts = await asyncio.to_thread(_live, Registry(registry.folder_of(s)), shelf)
     job = TrainJob(
         log_files.folder_of(s),
         params or RankerParams(),
@@ -36,15 +47,59 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         min_clicks=s.train_min_clicks,
         max_rows=s.train_max_rows,
         sample_rows=s.train_sample_rows,
+        live=live,
+        live_ts=live_ts,
     )
     result = await train_apart(job)
     if result is None:
         return None
-    value, version = ranker.encode(result.text, wiring.clock.now_ms(), result.metrics)
-    await wiring.sender.send_many(
-        wiring.topics.models, [(ranker.NAME.encode(), value, None, [])], partition=0
-    )
+    version = await _offer(wiring, result)
+    await _forget(wiring, set(shelf.unused()))
     return result, version
+
+
+def _live(found: Registry, shelf: Shelf) -> tuple[Path | None, int]:
+    """Return the file of the live ranker's text, and when it was made (ms); None: there is none that fits."""
+    version = shelf.pointers.live
+    if not version or version not in shelf.texts:
+        return None, 0
+    try:
+        fits = ranker.decode(shelf.texts[version])
+        if version not in {about.version for about in found.versions()}:
+            found.add(shelf.texts[version], "published")
+        return found.model_file(fits.version), found.about(version).created_ts
+    except ArtefactError as exc:
+        log.warning("the live ranker is not compared with: %s", exc)
+        return None, 0
+
+
+async def _offer(wiring: Wiring, result: TrainResult) -> str:
+    """Register a ranker and make it a candidate, unless the gate refuses it; return its version."""
+    s, now = wiring.settings, wiring.clock.now_ms()
+    value, version = ranker.encode(result.text, now, result.metrics)
+    refused = gate.refusal(result.metrics, s.gate_margin)
+    found = Registry(registry.folder_of(s))
+    await asyncio.to_thread(found.add, value, "trained", refused)
+    if refused:
+        log.warning("ranker %s is refused: %s", version, refused, extra={"action": "ranker_refused"})
+        return version
+    at_once = s.rollout == "off"
+    done = await point(
+        s,
+        wiring.topics.models,
+        wiring.sender,
+        lambda p: pointers.offered(p, version, now, "trainer", at_once=at_once),
+        [(version, value)],
+    )
+    await asyncio.to_thread(found.prune, s.models_keep, done.named())
+    return version
+
+
+async def _forget(wiring: Wiring, unused: set[str]) -> None:
+    """Delete the texts that nothing pointed at before the training, and nothing points at now."""
+    shelf = await read_shelf(wiring.settings, wiring.topics.models)
+    if gone := unused & set(shelf.unused()):
+        await wiring.sender.send_many(wiring.topics.models, tombstones(sorted(gone)), partition=0)
 
 
 class Trainer(Service):

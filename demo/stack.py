@@ -33,6 +33,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "flush_every_ms": 300,  # the embedded broker keeps every version of a row: write fewer
     "train_min_rows": 1500,
     "train_min_clicks": 30,
+    "rollout": "off",  # minutes are too short for a test on users: a ranker that passes the gate is live
     "publish_every_s": 2.0,
     "rules": {"epsilon": "0.05"},
     "redis_read_ms": 250,  # all processes share two cores, so Redis may be slow

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.schemas import Event, Example, Impression
+from headrace.streams.messages.schemas import Event, Example, Impression, ShadowList, ShadowSlot
 
 U64 = npt.NDArray[np.uint64]
 
@@ -173,4 +173,12 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         hidden=outcome.hidden,
         features=impression.features[position * _WIDTH : (position + 1) * _WIDTH],
         sources=impression.sources[position] if position < len(impression.sources) else [],
+        shadow=_shadow(impression.shadow, position),
     )
+
+
+def _shadow(shadow: ShadowList | None, position: int) -> ShadowSlot | None:
+    """Return what the shadow has in a slot; None without one."""
+    if shadow is None or position >= min(len(shadow.match), len(shadow.value)):
+        return None
+    return ShadowSlot(shadow.ranker, shadow.match[position], shadow.value[position])

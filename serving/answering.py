@@ -12,7 +12,7 @@ from headrace.serving.explain import why
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
 from headrace.serving.ranking import Ranked
-from headrace.streams.messages.schemas import Impression, RecItem, RecReply
+from headrace.streams.messages.schemas import Impression, RecItem, RecReply, ShadowList
 
 
 class Answer:
@@ -59,7 +59,7 @@ def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     return out
 
 
-def impression(ranked: Ranked, reply: RecReply) -> Impression:
+def impression(ranked: Ranked, reply: RecReply, shadow: ShadowList | None = None) -> Impression:
     """Return the log record of a shown list, with the features by which each slot was ranked."""
     request, chosen = ranked.query.request, ranked.slate.chosen
     shown = ranked.features[chosen].copy()
@@ -80,6 +80,7 @@ def impression(ranked: Ranked, reply: RecReply) -> Impression:
         scores=ranked.score[chosen].tolist(),
         features=shown.astype("<f4").tobytes(),
         sources=[i.sources for i in reply.items],
+        shadow=shadow,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.learning import online, ranker
+from headrace.models.learning import online
 from headrace.serving.mirrored_items import MOST_IDLE_ITEMS, MOST_ITEM_ROWS, MirroredItems
 from headrace.serving.old_rows import OldRows
 from headrace.serving.recommender import Recommender
@@ -85,7 +85,9 @@ class Mirrors:
 
     def models(self, records: Sequence[Any]) -> None:
         """Use the newest model of each name. A model that does not fit is refused and logged."""
-        taken: set[bytes] = set()
+        rankers, taken = self._recommender.data.models.rankers, set[bytes]()
+        if rankers.apply(records):
+            self._recommender.ranker = rankers.live
         for record in reversed(records):
             if record.value is None or record.key in taken:
                 continue
@@ -98,8 +100,5 @@ class Mirrors:
                 log.exception("a model was refused", extra={"action": "model_refused"})
 
     def _use(self, key: bytes | None, value: bytes) -> None:
-        if key == ranker.NAME.encode():
-            self._recommender.ranker = ranker.decode(value)
-            log.info("ranker %s is in use", self._recommender.ranker.version)
-        elif key == online.NAME.encode():
+        if key == online.NAME.encode():
             self._recommender.online = online.decode(value)

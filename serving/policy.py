@@ -33,6 +33,8 @@ class Policy:
         An item rests for this long after the user clicked it.
     shown_rest_ms, shown_most
         An item rests for this long after it was shown; shown so often without a click, it rests for longer.
+    shadow_share
+        Share of the lists of which it is logged what a candidate would have shown.
     """
 
     candidates: int = 500
@@ -49,6 +51,7 @@ class Policy:
     part_ms: float = 100.0
     candidates_ms: float = 60.0
     blocked_flags: tuple[str, ...] = ()
+    shadow_share: float = 0.1
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -68,4 +71,5 @@ class Policy:
             part_ms=s.part_ms,
             candidates_ms=s.candidates_ms,
             blocked_flags=s.blocked_flags,
+            shadow_share=s.shadow_share,
         )

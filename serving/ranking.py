@@ -22,7 +22,10 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class Ranked:
-    """A ranked list with its features and scores."""
+    """A ranked list with its features and scores.
+
+    ``ranker`` and ``variant`` are the version that scored it, and the user's arm; empty: none.
+    """
 
     query: Query
     pool: Pool
@@ -30,6 +33,8 @@ class Ranked:
     score: F64  # (n_candidates,)
     slate: Slate
     degraded: list[str]
+    ranker: str = ""
+    variant: str = ""
 
 
 def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]) -> tuple[F64, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.assemble import assemble
+from headrace.models.learning.arms import CANDIDATE
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -24,7 +25,9 @@ from headrace.serving.policy import Policy
 from headrace.serving.ranking import Ranked, choices, score
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
+from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.slate import Slate
+from headrace.serving.shadow import shadow_list
 from headrace.serving.sources.trending import Trending
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
@@ -116,12 +119,12 @@ class Recommender:
 
     @property
     def ranker(self) -> Ranker | None:
-        """The ranker in use, None while there is none."""
-        return self.data.models.ranker
+        """The live ranker, None while there is none."""
+        return self.data.models.live
 
     @ranker.setter
     def ranker(self, ranker: Ranker | None) -> None:
-        self.data.models.ranker = ranker
+        self.data.models.live = self.data.models.ranker = ranker
 
     @property
     def online(self) -> OnlineWeights | None:
@@ -196,18 +199,23 @@ class Recommender:
             What the user was shown ``(1,)``, None when unknown.
         """
         query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n), shown)
+        models = self.data.models
+        variant = models.rankers.variant_of(request.user_id)
+        models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
         features = assemble(user, pool.candidates, query.context)
         scores, missing = score(self.pipeline.scorers, features, query.left_out)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
-        return Ranked(query, pool, features, scores, slate, [*missing, *repeated, *query.left_out])
+        version = models.ranker.version if models.ranker else ""
+        left_out = [*missing, *repeated, *query.left_out]
+        return Ranked(query, pool, features, scores, slate, left_out, version, variant)
 
-    def _slate(self, query: Query, pool: Pool, every: Choices) -> Slate:
+    def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
-        n, out = query.request.n, np.zeros(len(every), bool)
+        n, out, rules = query.request.n, np.zeros(len(every), bool), rules or self.policy.rules
         for _ in range(_REFILLS):
-            slate = self._list(query, pool, every, np.flatnonzero(~out))
+            slate = self._list(query, pool, every, np.flatnonzero(~out), rules)
             must, should = self.pipeline.late(query, pool.candidates.items[slate.chosen])
             out[slate.chosen[~must]] = True
             spare = max(0, int(np.count_nonzero(~out)) - n)
@@ -215,17 +223,17 @@ class Recommender:
             out[put_off] = True
             if must.all() and not len(put_off):
                 return slate
-        slate = self._list(query, pool, every, np.flatnonzero(~out))
+        slate = self._list(query, pool, every, np.flatnonzero(~out), rules)
         must, _ = self.pipeline.late(query, pool.candidates.items[slate.chosen])
         return slate.where(must)
 
-    def _list(self, query: Query, pool: Pool, every: Choices, places: I64) -> Slate:
+    def _list(self, query: Query, pool: Pool, every: Choices, places: I64, rules: Rules) -> Slate:
         """Return the list of the candidates at ``places``: the best first, then what rested."""
         last = pool.repeated[np.isin(pool.repeated, places)]
         fresh = places if not len(last) else places[~np.isin(places, last)]
         # The same request gets the same list.
         rng = np.random.default_rng(hash64(query.request.request_id))
-        slate = choose(every.take(fresh), query.request.n, self.policy.rules, rng)
+        slate = choose(every.take(fresh), query.request.n, rules, rng)
         return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
     def answer(
@@ -243,8 +251,9 @@ class Recommender:
         """
         ranked = self.rank(request, user, anchors, now, shown)
         model = ModelInfo(
-            ranker=self.ranker.version if self.ranker else "",
+            ranker=ranked.ranker,
             online=self.online.version if self.online else "",
+            variant=ranked.variant,
         )
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]
@@ -254,9 +263,12 @@ class Recommender:
 
         def logged() -> Impression:
             self.pipeline.shown(ranked.pool.mask[ranked.slate.chosen])
-            return impression(ranked, reply)
+            return impression(ranked, reply, shadow_list(self.data, ranked, self._remade))
 
         return Answer(reply, logged)
+
+    def _remade(self, ranked: Ranked, every: Choices, rules: Rules) -> Slate:
+        return self._slate(ranked.query, ranked.pool, every, rules)
 
     def popular(
         self,

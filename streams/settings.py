@@ -168,6 +168,30 @@ class Settings(BaseSettings):
         2_000_000, ge=1000, description="of more, LightGBM gets every click and a weighted sample of the rest"
     )
 
+    # Models
+    models_dir: str = Field("", description="versions of the ranker; empty: models in data_dir")
+    models_keep: int = Field(50, ge=3, description="so many of the newest versions stay in models_dir")
+    gate_margin: float = Field(
+        0.02, ge=0, description="a candidate whose AUC is lower than the live ranker's by more is refused"
+    )
+    rollout: Literal["on", "off"] = Field(
+        "on", description="off: a ranker that passes the gate answers everybody at once"
+    )
+    shadow_share: float = Field(
+        0.1, ge=0, le=1, description="of so many lists it is logged what the candidate would have shown"
+    )
+    rollout_alpha: float = Field(0.05, gt=0, lt=1, description="chance of a wrong decision about a candidate")
+    rollout_min_s: float = Field(600.0, ge=0, description="shortest time of a stage of a rollout")
+    rollout_max_s: float = Field(
+        7 * 24 * 3600.0, gt=0, description="a candidate without an answer for so long goes"
+    )
+    rollout_min_examples: int = Field(
+        2000, ge=1, description="examples of the candidate's arm before it goes further"
+    )
+    rollout_max_examples: int = Field(
+        10_000_000, ge=1, description="a candidate without an answer after so many in one stage goes"
+    )
+
     @field_validator("brokers")
     @classmethod
     def _addresses(cls, value: str) -> str:

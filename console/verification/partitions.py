@@ -21,6 +21,7 @@ from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
+from headrace.oracle.compare.arms import ARM_COUNTS, compare_arms
 from headrace.oracle.compare.catalogue import compare_catalogue
 from headrace.oracle.compare.examples import compare_examples
 from headrace.oracle.compare.findings import Findings
@@ -32,6 +33,7 @@ from headrace.oracle.compare.shown import compare_shown
 from headrace.oracle.compare.topics import compare_sent_on, compare_versions, compare_windows
 from headrace.oracle.compare.users import compare_users
 from headrace.oracle.features.affinities import item_attributes
+from headrace.oracle.features.arms import ArmRecord
 from headrace.oracle.features.catalogue import catalogue_at
 from headrace.oracle.features.clicks import PartitionPairs
 from headrace.oracle.features.items import Items, items_of
@@ -300,6 +302,13 @@ class Verification:
         """Compare the versions of the online model, and those that impressions name."""
         named = named_versions(self._raw.shown, versions, whole=whole)
         compare_versions(self._findings, versions, named)
+
+    def rollout(self, record: ArmRecord, outcomes: pl.DataFrame | None) -> None:
+        """Compare the counts of a rollout; ``outcomes`` is None when not all of its examples are there."""
+        if outcomes is None:
+            self._findings.count(ARM_COUNTS, 0, 1)
+        else:
+            compare_arms(self._findings, record, outcomes)
 
     def _note_refused(self, latest: Latest, topic: str, number: int) -> None:
         if latest.refused:

@@ -19,6 +19,7 @@ from headrace.console.verification.models_topic import online_versions
 from headrace.console.verification.partitions import Verification
 from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
+from headrace.console.verification.rollout_topic import counted_again, newest_counts
 from headrace.oracle.records.frames import use_secret
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
@@ -95,6 +96,8 @@ async def _verify(
             run.result.notes.append(why)
         versions, whole = await online_versions(settings)
         run.online(versions, whole=whole)
+        if (record := await newest_counts(settings)) is not None:
+            run.rollout(record, await counted_again(settings, record))
     finally:
         if store is not None:
             await store.close()

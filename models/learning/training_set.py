@@ -70,8 +70,8 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, mask: Bool) -> Part:
-        """Return the examples chosen by a mask ``(n,)``."""
+    def where(self, mask: Bool | I64) -> Part:
+        """Return the examples chosen by a mask ``(n,)``, or by ascending places."""
         weight = None if self.weight is None else self.weight[mask]
         return Part(self.pieces, self.rows[mask], self.clicked[mask], weight)
 
@@ -94,6 +94,8 @@ class Examples:
         Which of these are older than ``newest``, bool ``(len(train),)``.
     newest
         The newest of all examples, to measure on. A list is held out as a whole.
+    newest_ts
+        When they were shown, ms, int64 ``(len(newest),)``.
     """
 
     count: int
@@ -101,6 +103,7 @@ class Examples:
     train: Part
     older: Bool
     newest: Part
+    newest_ts: I64
 
 
 def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
@@ -136,7 +139,10 @@ def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
     newest = Part(pieces, rows[held_out], clicked[rows[held_out]], lists=lists[rows[held_out]])
     every = Part(pieces, rows, clicked[rows])
     kept, every.weight = _thinned(slots[rows], every.clicked, sample)
-    return Examples(len(every), int(every.clicked.sum()), every.where(kept), ~held_out[kept], newest)
+    older = ~held_out[kept]
+    return Examples(
+        len(every), int(every.clicked.sum()), every.where(kept), older, newest, ts[rows[held_out]]
+    )
 
 
 def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:

@@ -121,6 +121,25 @@ EXAMPLES: Final = pl.Schema(
     }
 )
 
+#: Records of `examples`, as the arms of a rollout are counted from them.
+OUTCOMES: Final = pl.Schema(
+    {
+        **PLACE,
+        "verdict": pl.String,
+        "user": pl.UInt64,
+        "ts": pl.Int64,
+        "ranker": pl.String,
+        "spec": pl.String,
+        "clicked": pl.Boolean,
+        "dwell_ms": pl.Int64,
+        "propensity": pl.Float64,
+        "score": pl.Float64,
+        "shadow": pl.String,  # the ranker in the shadow; null, as the next two, without one
+        "match": pl.Boolean,
+        "value": pl.Float64,
+    }
+)
+
 
 @lru_cache(maxsize=1_000_000)
 def key_of(text: str) -> int:

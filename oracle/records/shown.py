@@ -20,7 +20,7 @@ from headrace.oracle.records.documents import (
     string,
     struct,
 )
-from headrace.oracle.records.frames import EXAMPLES, SHOWN, digest, key_of
+from headrace.oracle.records.frames import EXAMPLES, OUTCOMES, SHOWN, digest, key_of
 from headrace.oracle.times import DAY_MS, MAX_TS, MIN_TS
 
 _text, _millis = string(), number(MIN_TS, MAX_TS)
@@ -39,6 +39,8 @@ _place: dict[str, Any] = {
 _counted = struct(
     {"user_id": string(1, 64), "ts": _millis, "country": _text, "item_ids": array(string(1, 64), 512)}, {}
 )
+_of_list = struct({"ranker": _text, "match": array(boolean, 500), "value": array(_real, 10**9)}, {})
+_of_slot = struct({"ranker": _text, "match": boolean, "value": _real}, {})
 _joined = struct(
     {
         **_place,
@@ -48,7 +50,7 @@ _joined = struct(
         "explored": array(boolean, 500),
         "scores": array(_real, 500),
     },
-    {"sources": array(array(_text, 500), 500)},
+    {"sources": array(array(_text, 500), 500), "shadow": _of_list},
 )
 _example = struct(
     {
@@ -63,7 +65,7 @@ _example = struct(
         "liked": boolean,
         "hidden": boolean,
     },
-    {"sources": array(_text, 500)},
+    {"sources": array(_text, 500), "shadow": _of_slot},
 )
 
 
@@ -98,7 +100,10 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
     slots = [digest(features[4 * width * k : 4 * width * (k + 1)]) for k in range(n)]
     sources = i.get("sources", [])
     told = zip(i["explored"], i["scores"], strict=True)
-    rest = [_rest(i, *slot, sources[k] if k < len(sources) else []) for k, slot in enumerate(told)]
+    rest = [
+        _rest(i, *slot, sources[k] if k < len(sources) else [], _in_slot(i.get("shadow"), k))
+        for k, slot in enumerate(told)
+    ]
     return online, key_of(i["request_id"]), i["propensities"], slots, rest
 
 
@@ -113,12 +118,25 @@ def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
             *(
                 e["propensity"],
                 digest(_floats(e["features"])),
-                _rest(e, e["explored"], e["score"], e.get("sources", [])),
+                _rest(e, e["explored"], e["score"], e.get("sources", []), _shadow(e.get("shadow"))),
             ),
             *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"]),
         )
 
     return columns_of(raw, EXAMPLES, read)
+
+
+def read_outcomes(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
+    """Return records of `examples` as ``OUTCOMES``, a row for every row of ``raw``."""
+
+    def read(_key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
+        e = read_document(value, max_bytes, _example)
+        _floats(e["features"])
+        outcome = key_of(e["user_id"]), e["ts"], e["ranker"], e["spec"], e["clicked"], e["dwell_ms"]
+        shadow = _shadow(e.get("shadow")) or (None, None, None)
+        return *outcome, float(e["propensity"]), float(e["score"]), *shadow
+
+    return columns_of(raw, OUTCOMES, read)
 
 
 def _floats(text: str) -> bytes:
@@ -128,7 +146,25 @@ def _floats(text: str) -> bytes:
         raise RefusedError("invalid_field") from None
 
 
-def _rest(i: dict[str, Any], explored: bool, score: float, sources: list[str]) -> int:
+def _in_slot(shadow: dict[str, Any] | None, k: int) -> tuple[str, bool, float] | None:
+    """Return what the shadow of a list has in slot ``k``; None without one."""
+    if shadow is None or k >= min(len(shadow["match"]), len(shadow["value"])):
+        return None
+    return shadow["ranker"], shadow["match"][k], float(shadow["value"][k])
+
+
+def _shadow(slot: dict[str, Any] | None) -> tuple[str, bool, float] | None:
+    """Return what the shadow has in the slot of an example; None without one."""
+    return None if slot is None else (slot["ranker"], slot["match"], float(slot["value"]))
+
+
+def _rest(
+    i: dict[str, Any],
+    explored: bool,
+    score: float,
+    sources: list[str],
+    shadow: tuple[str, bool, float] | None,
+) -> int:
     """Return the digest of what an example repeats of its impression, without its place and features."""
     told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score), sources
-    return digest(repr(told).encode())
+    return digest(repr((*told, shadow)).encode())

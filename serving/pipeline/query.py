@@ -16,6 +16,7 @@ from headrace.serving.catalog import Catalog
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.policy import Policy
+from headrace.serving.rankers import Rankers
 from headrace.serving.sources.trending import Trending
 from headrace.streams.messages.schemas import RecRequest
 
@@ -26,10 +27,24 @@ U64 = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class Models:
-    """The models in use, None while there is none."""
+    """The models in use, None while there is none.
+
+    Attributes
+    ----------
+    ranker
+        The ranker of the request that is answered now: the live one, or the candidate.
+    live
+        The ranker of everybody who is not asked to try another one.
+    online
+        The online model.
+    rankers
+        The rankers on `models`, and which of them is used for whom.
+    """
 
     ranker: Ranker | None = None
+    live: Ranker | None = None
     online: OnlineWeights | None = None
+    rankers: Rankers = field(default_factory=Rankers)
 
 
 @dataclass(slots=True)

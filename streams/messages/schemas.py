@@ -136,6 +136,25 @@ class RecReply(Struct, omit_defaults=True):
     error: ErrorInfo | None = None
 
 
+class ShadowList(Struct):
+    """What a ranker in the shadow would have shown, slot by slot.
+
+    ``match``: the same item; ``value``: the score that the live ranker gives the shadow's item.
+    """
+
+    ranker: str
+    match: Annotated[list[bool], Meta(max_length=500)]
+    value: list[float]
+
+
+class ShadowSlot(Struct):
+    """One slot of a ``ShadowList``."""
+
+    ranker: str
+    match: bool
+    value: float
+
+
 class Impression(Struct):
     """The list shown for one request, with the feature values of its slots (one row per slot, spec order)."""
 
@@ -154,6 +173,7 @@ class Impression(Struct):
     scores: list[float]
     features: bytes  # float32, little-endian, (n, n_features), base64 in JSON
     sources: list[list[str]] = []
+    shadow: ShadowList | None = None
 
 
 class Example(Struct):
@@ -178,6 +198,7 @@ class Example(Struct):
     hidden: bool
     features: bytes  # float32, little-endian, (n_features,)
     sources: list[str] = []
+    shadow: ShadowSlot | None = None
 
 
 def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:

@@ -64,7 +64,8 @@ AGENTS: tuple[AgentFlow, ...] = (
     AgentFlow("join_outcomes", "learn", reads=("impressions", "events"), writes=("examples", "dead_letters")),
     AgentFlow("learn", "learn", reads=("examples",), tails=("models",), writes=("models", "dead_letters")),
     AgentFlow("log_sink", "log", reads=("examples",)),
-    AgentFlow("trainer", "trainer", writes=("models",)),
+    AgentFlow("trainer", "trainer", tails=("models",), writes=("models",)),
+    AgentFlow("rollout", "trainer", tails=("examples", "models"), writes=("models",)),
     AgentFlow("build_index", "index", tails=("items",)),
     AgentFlow(
         "recommend",

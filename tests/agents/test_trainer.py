@@ -4,62 +4,169 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fresh_topics import make_topics
 from logged_examples import example, processes_with, write
 
 from headrace.agents import trainer
+from headrace.agents.stage.pointing import read_shelf
 from headrace.agents.trainer import Trainer, train_once
 from headrace.agents.wiring import Wiring
-from headrace.models.learning import ranker
+from headrace.models.learning import artefact, pointers, ranker, registry
 from headrace.models.learning.log_files import folder_of, newest
 from headrace.models.learning.ranker import RankerParams
+from headrace.models.learning.registry import Registry
+from headrace.models.learning.shelf import Shelf
 from headrace.serving.store.memory import MemoryStore
+from headrace.streams.messages.schemas import Example
 from headrace.streams.settings import Settings
+from headrace.streams.topics.sender import BatchSender
+
+pytestmark = pytest.mark.broker
+FEW = RankerParams(trees=5, min_leaf=20)
 
 
-class Outbox:
-    """Keeps what is sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-
-    async def send_many(self, topic: str, records: list[Any], *, partition: int) -> None:
-        self.sent.append((topic, partition, records))
-
-
-def wiring_in(folder: Path, **settings: Any) -> tuple[Wiring, Outbox]:
-    outbox: Any = Outbox()
-    values: dict[str, Any] = {"train_every_s": 0.02, "train_min_rows": 100, "train_min_clicks": 1}
-    s = Settings(data_dir=folder, **{**values, **settings})
-    return Wiring(s, outbox, outbox, MemoryStore()), outbox
+@asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[Wiring]:
+    await make_topics(settings)
+    sender = BatchSender(settings)
+    await sender.start()
+    yield Wiring(settings, sender, sender, MemoryStore())
+    await sender.stop()
 
 
-def fill(wiring: Wiring, rows: int = 300, first: int = 0) -> None:
-    rng = np.random.default_rng(first)
-    write(folder_of(wiring.settings), [example(first + i, rng) for i in range(rows)], first=first)
+@pytest.fixture
+def quick(make_settings: Callable[..., Settings], tmp_path: Path) -> Callable[..., Settings]:
+    def make(**more: Any) -> Settings:
+        values = {"train_every_s": 0.02, "train_min_rows": 100, "train_min_clicks": 1, "data_dir": tmp_path}
+        return make_settings(**{**values, **more})
+
+    return make
 
 
-async def test_each_installation_trains_on_its_own_log(tmp_path: Path) -> None:
-    for rows, prefix in ((300, ""), (200, "replay-")):
-        wiring, outbox = wiring_in(tmp_path, topic_prefix=prefix)
-        fill(wiring, rows)
-        done = await train_once(wiring, RankerParams(trees=5))
+def fill(wiring: Wiring, rows: int = 300, first: int = 0, *, flipped: bool = False, ts: int = 0) -> None:
+    rng, out = np.random.default_rng(first), list[Example]()
+    for i in range(rows):
+        one = example(first + i, rng)
+        one.clicked ^= flipped
+        one.ts += ts
+        out.append(one)
+    write(folder_of(wiring.settings), out, first=first)
+
+
+async def shelf_of(wiring: Wiring) -> Shelf:
+    return await read_shelf(wiring.settings, wiring.topics.models)
+
+
+async def test_each_installation_trains_on_its_own_log(quick: Callable[..., Settings]) -> None:
+    for rows in (300, 200):
+        async with wired(quick()) as wiring:
+            fill(wiring, rows)
+            done = await train_once(wiring, FEW)
+            assert done is not None
+            assert done[0].rows == rows
+            shelf = await shelf_of(wiring)
+            assert list(shelf.texts) == [done[1]]
+            assert ranker.decode(shelf.texts[done[1]]).version == done[1]
+
+
+async def test_the_first_ranker_is_live_and_the_next_one_a_candidate(quick: Callable[..., Settings]) -> None:
+    async with wired(quick()) as wiring:
+        versions = []
+        for n in range(4):
+            fill(wiring, first=300 * n)
+            done = await train_once(wiring, FEW)
+            assert done is not None
+            versions.append(done[1])
+        shelf = await shelf_of(wiring)
+        assert (shelf.pointers.live, shelf.pointers.candidate) == (versions[0], versions[3])
+        assert set(shelf.texts) == {versions[0], *versions[2:]}, "the text of one that was replaced goes"
+        kept = Registry(registry.folder_of(wiring.settings))
+        assert {about.version for about in kept.versions()} == set(versions)
+        assert kept.record(versions[0]) == shelf.texts[versions[0]]
+
+
+async def test_without_rollouts_the_newest_is_live(quick: Callable[..., Settings]) -> None:
+    async with wired(quick(rollout="off")) as wiring:
+        for n in range(2):
+            fill(wiring, first=300 * n)
+            done = await train_once(wiring, FEW)
         assert done is not None
-        assert done[0].rows == rows
-        ((topic, _, ((_, value, _, _),)),) = outbox.sent
-        assert topic == f"{prefix}models"
-        assert ranker.decode(value).version == done[1]
+        pointed = (await shelf_of(wiring)).pointers
+        assert (pointed.live, pointed.candidate, bool(pointed.previous)) == (done[1], "", True)
+
+
+async def test_a_ranker_that_is_clearly_worse_is_kept_and_never_published(
+    quick: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wired(quick()) as wiring:
+        fill(wiring, 2000)
+        good = await train_once(wiring, FEW)
+        assert good is not None
+        # Somebody swaps labels in the log; the newest examples are right.
+        later = wiring.clock.now_ms() + 1000
+        fill(wiring, 6000, 2000, flipped=True, ts=later)
+        fill(wiring, 2000, 8000, ts=2 * later)
+        bad = await train_once(wiring, FEW)
+        assert bad is not None
+        assert bad[0].metrics["gate_auc"] < 0.5 < bad[0].metrics["gate_live_auc"]
+        shelf = await shelf_of(wiring)
+        assert (shelf.pointers.live, shelf.pointers.candidate) == (good[1], "")
+        assert list(shelf.texts) == [good[1]]
+        about = Registry(registry.folder_of(wiring.settings)).about(bad[1])
+        assert "clearly below" in about.refused
+        assert [r.action for r in caplog.records if hasattr(r, "action")] == ["ranker_refused"]
+
+
+async def test_a_ranker_of_an_older_version_stays_live_and_gets_a_key_of_its_own(
+    quick: Callable[..., Settings],
+) -> None:
+    async with wired(quick()) as wiring:
+        fill(wiring)
+        value, version = ranker.encode(older_text(), 1, {})
+        await wiring.sender.send_many(wiring.topics.models, [(b"ranker", value, None, ())], partition=0)
+        done = await train_once(wiring, RankerParams(trees=6, min_leaf=20))
+        assert done is not None
+        shelf = await shelf_of(wiring)
+        assert (shelf.pointers.live, shelf.pointers.candidate) == (version, done[1])
+        assert shelf.texts[version] == value
+
+
+def older_text() -> str:
+    """Return the text of some ranker."""
+    rng = np.random.default_rng(0)
+    found = [example(i, rng) for i in range(300)]
+    x = np.frombuffer(b"".join(e.features for e in found), "<f4").reshape(300, -1)
+    return ranker.train(x, np.array([e.clicked for e in found], np.float32), FEW)
+
+
+async def test_changes_of_the_pointers_at_the_same_moment_all_count(quick: Callable[..., Settings]) -> None:
+    async with wired(quick()) as wiring:
+        s, topic = wiring.settings, wiring.topics.models
+
+        def offer(version: str) -> Any:
+            value, _ = artefact.encode("ranker", "lightgbm", version.encode(), (), 1, {})
+            change = lambda p: pointers.made_live(p, version, 1, version, "")  # noqa: E731
+            return trainer.point(s, topic, wiring.sender, change, [(version, value)])
+
+        await asyncio.gather(*(offer(v) for v in ("a", "b", "c")))
+        shelf = await shelf_of(wiring)
+        assert shelf.pointers.number == 3
+        assert not shelf.overwritten
+        assert shelf.pointers.named() <= set(shelf.texts)
 
 
 async def test_a_training_begins_when_the_log_has_grown(
-    tmp_path: Path, eventually: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+    quick: Callable[..., Settings],
+    eventually: Callable[..., Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wiring, outbox = wiring_in(tmp_path)
     looks = 0
 
     def counted(folder: Path) -> Any:
@@ -68,31 +175,36 @@ async def test_a_training_begins_when_the_log_has_grown(
         return newest(folder)
 
     monkeypatch.setattr(trainer.log_files, "newest", counted)
-    fill(wiring)
-    service = Trainer(wiring)
-    await service.start()
-    try:
-        await eventually(lambda: len(outbox.sent) == 1, 30)
-        seen = looks
-        await eventually(lambda: looks > seen + 3)
-        assert len(outbox.sent) == 1, "there is nothing new to learn"
-        fill(wiring, first=300)
-        await eventually(lambda: len(outbox.sent) == 2, 30)
-    finally:
-        await service.stop()
+    async with wired(quick()) as wiring:
+        fill(wiring)
+        kept = Registry(registry.folder_of(wiring.settings))
+        service = Trainer(wiring)
+        await service.start()
+        try:
+            await eventually(lambda: len(kept.versions()) == 1, 30)
+            seen = looks
+            await eventually(lambda: looks > seen + 3)
+            assert len(kept.versions()) == 1, "there is nothing new to learn"
+            fill(wiring, first=300)
+            await eventually(lambda: len(kept.versions()) == 2, 30)
+        finally:
+            await service.stop()
 
 
 async def test_a_stop_ends_a_training_and_publishes_nothing(
-    tmp_path: Path, eventually: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+    quick: Callable[..., Settings],
+    eventually: Callable[..., Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(trainer, "RankerParams", lambda: RankerParams(trees=1_000_000))
-    wiring, outbox = wiring_in(tmp_path)
-    fill(wiring)
-    service = Trainer(wiring)
-    await service.start()
-    await eventually(lambda: processes_with(str(tmp_path)), 20)
-    began = time.monotonic()
-    await asyncio.wait_for(service.stop(), 10)
-    assert time.monotonic() - began < 5
-    assert processes_with(str(tmp_path)) == []
-    assert outbox.sent == []
+    async with wired(quick()) as wiring:
+        fill(wiring)
+        service = Trainer(wiring)
+        await service.start()
+        await eventually(lambda: processes_with(str(tmp_path)), 20)
+        began = time.monotonic()
+        await asyncio.wait_for(service.stop(), 10)
+        assert time.monotonic() - began < 5
+        assert processes_with(str(tmp_path)) == []
+        assert (await shelf_of(wiring)).texts == {}

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import online
 from strategies import T0, item_events, pieces
+from worlds import World, request
 
 from headrace.models.learning import online as online_model
-from headrace.models.learning import ranker
+from headrace.models.learning import pointers, ranker
+from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
 from headrace.serving.mirrors import COUNTRY_MS, Mirrors
@@ -108,6 +110,46 @@ def test_of_each_model_the_newest_that_fits_is_used(
     assert recommender.ranker is not None
     assert recommender.ranker.version == ranker_version
     assert [r.action for r in caplog.records] == ["model_refused"]  # type: ignore[attr-defined]
+
+
+def test_a_candidate_answers_its_share_of_the_users_and_a_rollback_ends_it(
+    trained: Ranker, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(20)
+    mirrors, rankers = Mirrors(world.recommender), world.recommender.data.models.rankers
+    one, live = ranker.encode(trained.text, 0, {})
+    two, candidate = ranker.encode(trained.text + "\n", 0, {})
+    texts = [record(pointers.text_key(v), value) for v, value in ((live, one), (candidate, two))]
+
+    def pointed(number: int, **fields: Any) -> Any:
+        return record(pointers.KEY, pointers.encode(Pointers(number, live, **fields)))
+
+    def answers() -> dict[str, tuple[str, str]]:
+        replies = {f"u{n}": world.answer(request(f"u{n}")).reply.model for n in range(200)}
+        return {user: (m.ranker, m.variant) for user, m in replies.items() if m is not None}
+
+    mirrors.models([*texts, pointed(1)])
+    assert set(answers().values()) == {(live, "")}
+    mirrors.models([pointed(2, candidate=candidate, rollout="x")])
+    assert set(answers().values()) == {(live, "")}, "nobody sees what a shadow ranks"
+    before: set[str] = set()
+    for number, share in ((3, 1), (4, 10), (5, 50)):
+        mirrors.models([pointed(number, candidate=candidate, share=share, rollout="x", began_ts=1)])
+        got = answers()
+        assert set(got.values()) <= {(live, "live"), (candidate, "candidate")}
+        asked = {user for user, (version, _) in got.items() if version == candidate}
+        assert before <= asked, "who has tried it goes on"
+        assert len(asked) == pytest.approx(2 * share, abs=16)
+        before = asked
+    mirrors.models([pointed(6)])
+    assert set(answers().values()) == {(live, "")}
+    assert rankers.candidate is None
+    mirrors.models([pointed(7, candidate="gone", share=50, rollout="y")])
+    assert set(answers().values()) == {(live, "")}, "a candidate without a text answers nobody"
+    broken = record(pointers.text_key("bad"), b"{}")
+    mirrors.models([broken, record(pointers.KEY, pointers.encode(Pointers(8, "bad", live)))])
+    assert set(answers().values()) == {(live, "")}, "the last good one stays in use"
+    assert [r.action for r in caplog.records if hasattr(r, "action")] == ["model_refused"]
 
 
 def clicked(countries: range, ts: int) -> tuple[ItemState, list[Any]]:

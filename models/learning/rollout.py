@@ -1,0 +1,120 @@
+"""Whether a candidate goes a step further, goes, or waits. Pure: counts and times in, a decision out.
+
+    shadow   for its least time; then the first users see it
+    1 %      further when it is surely not 20 % worse
+    10 %     further when it is surely not 5 % worse
+    50 %     live when it is surely better
+
+At every stage it goes when it is surely worse, and when its longest time or number of examples is over
+without an answer. "Surely" is the always-valid interval of ``sequential``. At most a share ``alpha`` / 2 of
+the candidates that are as good as the live one become live, whatever the traffic, however often one looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from headrace.models.learning.arm_counts import NAMES, ArmCounts
+from headrace.models.learning.pointers import Pointers
+from headrace.models.learning.sequential import Difference, difference
+from headrace.streams.settings import Settings
+
+#: By stage, how much worse (as a share) a candidate may be at most to go further; above 0: it must be better.
+MARGINS: Final = {1: -0.2, 10: -0.05, 50: 0.0}
+#: What is compared. Each gets its part of ``alpha``.
+METRICS: Final = ("clicks", "watch_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Limits of a stage.
+
+    Attributes
+    ----------
+    alpha
+        Chance of a wrong decision for or against a candidate.
+    min_ms, max_ms
+        Shortest and longest time of a stage.
+    min_examples, max_examples
+        Of the candidate's arm, in one stage.
+    """
+
+    alpha: float = 0.05
+    min_ms: int = 600_000
+    max_ms: int = 7 * 86_400_000
+    min_examples: int = 2000
+    max_examples: int = 10_000_000
+
+    @classmethod
+    def of(cls, s: Settings) -> Rules:
+        """Return the rules of the settings."""
+        times = int(s.rollout_min_s * 1000), int(s.rollout_max_s * 1000)
+        return cls(s.rollout_alpha, *times, s.rollout_min_examples, s.rollout_max_examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with the candidate, and why."""
+
+    action: Literal["wait", "promote", "roll back"]
+    reason: str
+
+
+def differences(counts: ArmCounts, alpha: float) -> dict[str, Difference]:
+    """Return the difference of the arms by metric; all intervals hold together with chance 1 - ``alpha``."""
+    live, candidate = counts.totals
+    out = {}
+    for name in METRICS:
+        k = NAMES.index(name)
+        out[name] = difference(live[0], live[k], candidate[0], candidate[k], alpha / len(METRICS))
+    return out
+
+
+def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Decision:
+    """Decide on the candidate of ``pointers``.
+
+    Parameters
+    ----------
+    pointers
+        They have a candidate.
+    counts
+        Of its present stage.
+    now
+        Present time, ms.
+    """
+    age = now - pointers.stage_ts
+    if not pointers.share:
+        waits = age < rules.min_ms
+        return Decision("wait", "in the shadow") if waits else Decision("promote", "the shadow is over")
+    found = differences(counts, rules.alpha)
+    for name, d in found.items():
+        if d.high < 0:
+            return Decision("roll back", _told("worse", name, d))
+    examples = int(counts.totals[1, 0].sum())
+    ripe = age >= rules.min_ms and examples >= rules.min_examples
+    if ripe and (reason := _good_enough(found, MARGINS[pointers.share])):
+        return Decision("promote", reason)
+    if age >= rules.max_ms or examples >= rules.max_examples:
+        return Decision("roll back", f"no answer after {age // 1000} s and {examples} examples")
+    return Decision("wait", f"{examples} examples")
+
+
+def _good_enough(found: dict[str, Difference], margin: float) -> str:
+    """Return why the candidate may go further; empty when it may not, yet.
+
+    Below 0, both metrics must be above ``margin``. At 0, one must be, and the other one must not be surely
+    lower than the last margin before.
+    """
+    known = {name: d for name, d in found.items() if d.live != 0}  # nobody watches where nothing is watched
+    if margin < 0:
+        good = known and all(d.low > margin for d in known.values())
+        return "; ".join(_told(f"not {-margin:.0%} worse", n, d) for n, d in known.items()) if good else ""
+    better = [(name, d) for name, d in known.items() if d.low > margin]
+    if not better or any(d.low <= MARGINS[10] for d in known.values()):
+        return ""
+    return "; ".join(_told("better", name, d) for name, d in better)
+
+
+def _told(verdict: str, name: str, d: Difference) -> str:
+    return f"{verdict} in {name}: {d.value:+.1%} ({d.low:+.1%} to {d.high:+.1%})"

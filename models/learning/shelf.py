@@ -1,0 +1,84 @@
+"""The rankers on `models`: their texts, and which one is in use. Pure: records in, state out.
+
+Serving, the trainer and the command line read the topic with it, so all of them see the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from headrace.models.learning import artefact, pointers, ranker
+from headrace.models.learning.pointers import Pointers
+from headrace.streams.errors import ArtefactError
+
+log = logging.getLogger(__name__)
+
+#: Texts kept besides those pointed at: a pointer to one of them may still come.
+MOST_OTHERS = 4
+_OLD_KEY = ranker.NAME.encode()
+
+
+class Shelf:
+    """Applies records of `models` in their order.
+
+    Attributes
+    ----------
+    pointers
+        The pointers that count.
+    texts
+        Records of rankers by version.
+    overwritten
+        Whether the newest record of pointers on the topic is not the one that counts: then compaction would
+        leave the wrong one, and somebody must write it again.
+    """
+
+    def __init__(self) -> None:
+        self.pointers = Pointers()
+        self.texts: dict[str, bytes] = {}
+        self.overwritten = False
+
+    def apply(self, records: Iterable[Any]) -> bool:
+        """Take the records that are about rankers; return whether there was one. Bad ones are logged."""
+        changed = False
+        for record in records:
+            try:
+                changed |= self._take(record.key or b"", record.value)
+            except ArtefactError as exc:
+                log.error("a model was refused: %s", exc, extra={"action": "model_refused"})  # noqa: TRY400
+        if changed:
+            self._drop()
+        return changed
+
+    def _take(self, key: bytes, value: bytes | None) -> bool:
+        if key.startswith(pointers.TEXT):
+            version = key.removeprefix(pointers.TEXT).decode("utf-8", "replace")
+            self.texts.pop(version, None)
+            if value is not None:
+                self.texts[version] = value
+        elif key == pointers.KEY and value is not None:
+            self._point(pointers.decode(value))
+        elif key == _OLD_KEY and value is not None and not self.pointers.number:
+            # Before there were pointers, the newest ranker was the one in use.
+            version = artefact.decode(value)["version"]
+            self.texts[version] = value
+            self.pointers = Pointers(live=version)
+        else:
+            return False
+        return True
+
+    def _point(self, found: Pointers) -> None:
+        if found.number > self.pointers.number:
+            self.pointers, self.overwritten = found, False
+        else:
+            self.overwritten = found != self.pointers
+
+    def _drop(self) -> None:
+        others = [version for version in self.texts if version not in self.pointers.named()]
+        for version in others[:-MOST_OTHERS]:
+            del self.texts[version]
+
+    def unused(self) -> list[str]:
+        """Return the versions whose texts nothing points at."""
+        return [version for version in self.texts if version not in self.pointers.named()]

@@ -1,0 +1,70 @@
+"""The rankers that this process has read from `models`, and the one that answers a user. Pure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from headrace.models.learning import ranker
+from headrace.models.learning.arms import arm_of
+from headrace.models.learning.pointers import stage_name
+from headrace.models.learning.ranker import Ranker
+from headrace.models.learning.shelf import Shelf
+from headrace.streams.errors import ArtefactError
+
+log = logging.getLogger(__name__)
+
+
+class Rankers:
+    """The live ranker and the candidate, as the newest pointers say.
+
+    Attributes
+    ----------
+    live, candidate
+        None: there is none, or it does not fit this code. A live ranker that does not fit leaves the one
+        before it in use.
+    """
+
+    def __init__(self) -> None:
+        self.shelf = Shelf()
+        self.live: Ranker | None = None
+        self.candidate: Ranker | None = None
+        self._refused: set[str] = set()
+
+    def apply(self, records: Sequence[Any]) -> bool:
+        """Take records of `models`; return whether the live ranker is another one now."""
+        if not self.shelf.apply(records):
+            return False
+        before, pointed = self.live, self.shelf.pointers
+        known = {r.version: r for r in (self.live, self.candidate) if r is not None}
+        self.live = self._ranker(pointed.live, known) or self.live
+        self.candidate = self._ranker(pointed.candidate, known)
+        self._refused &= self.shelf.texts.keys()
+        if self.live is not None and self.live is not before:
+            log.info("ranker %s is in use", self.live.version)
+        if self.candidate is not None and self.candidate.version not in known:
+            log.info("ranker %s is tried: %s", self.candidate.version, stage_name(pointed.share))
+        return self.live is not before
+
+    def _ranker(self, version: str, known: dict[str, Ranker]) -> Ranker | None:
+        """Return the ranker of a version, read from its text unless it is known."""
+        if version in known:
+            return known[version]
+        if version not in self.shelf.texts or version in self._refused:
+            return None
+        try:
+            return ranker.decode(self.shelf.texts[version])
+        except ArtefactError as exc:
+            log.error("a model was refused: %s", exc, extra={"action": "model_refused"})  # noqa: TRY400
+        except Exception:
+            log.exception("a model was refused", extra={"action": "model_refused"})
+        self._refused.add(version)
+        return None
+
+    def variant_of(self, user_id: str) -> str:
+        """Return the arm of a user; empty while no candidate answers anybody."""
+        pointed = self.shelf.pointers
+        if self.candidate is None or not pointed.share:
+            return ""
+        return arm_of(user_id, pointed.rollout, pointed.share)

@@ -1,0 +1,150 @@
+"""Decisions about a candidate, and the counts they rest on."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from logged_examples import example
+
+from headrace.models.learning import pointers
+from headrace.models.learning.arm_counts import MOST_WATCH_MS, NAMES, ArmCounts
+from headrace.models.learning.arms import CANDIDATE, LIVE, arm_of
+from headrace.models.learning.pointers import Pointers
+from headrace.models.learning.rollout import Rules, decide
+from headrace.models.learning.sequential import CLUSTERS
+from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.schemas import Example
+
+RULES = Rules(min_ms=1000, max_ms=100_000, min_examples=1000, max_examples=10**9)
+
+
+def at(share: int, stage_ts: int = 0) -> Pointers:
+    return Pointers(5, "live", "", "new", share, "new-1", 0, stage_ts)
+
+
+def counts(share: int, live: float, candidate: float, each: int = 1000, watch: float = 1.0) -> ArmCounts:
+    """Return counts of arms with these click rates; ``watch`` is the candidate's watch time against ours."""
+    rng, out = np.random.default_rng(1), ArmCounts(at(share), {0: 0})
+    for arm, rate in enumerate((live, candidate)):
+        n = rng.poisson(each, CLUSTERS)
+        clicks = rng.binomial(n, rate)
+        out.totals[arm] = n, clicks, clicks * (10_000 * (watch if arm else 1.0))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("share", "rates", "now", "action", "why"),
+    [
+        (0, (0, 0), 999, "wait", "shadow"),
+        (0, (0, 0), 1000, "promote", "shadow"),
+        (1, (0.1, 0.1), 999, "wait", ""),
+        (1, (0.1, 0.1), 1000, "promote", "not 20% worse in clicks"),
+        (1, (0.1, 0.06), 999, "roll back", "worse in clicks"),
+        (1, (0.1, 0.092), 1000, "roll back", "worse"),
+        (10, (0.1, 0.1), 1000, "promote", "not 5% worse"),
+        (50, (0.1, 0.1), 1000, "wait", ""),
+        (50, (0.1, 0.1), 100_000, "roll back", "no answer"),
+        (50, (0.1, 0.11), 1000, "promote", "better in clicks"),
+        (50, (0.1, 0.11), 999, "wait", ""),
+    ],
+)
+def test_decisions(share: int, rates: tuple[float, float], now: int, action: str, why: str) -> None:
+    found = decide(at(share), counts(share, *rates), now, RULES)
+    assert (found.action, why in found.reason) == (action, True), found
+
+
+def test_a_candidate_with_few_examples_waits_and_one_with_too_many_goes() -> None:
+    few = counts(1, 0.1, 0.1, each=7)
+    assert decide(at(1), few, 5000, RULES).action == "wait"
+    assert decide(at(1), counts(1, 0.1, 0.1), 5000, Rules(0.05, 1000, 10**6, 10**6)).action == "wait"
+    assert decide(at(50), counts(50, 0.1, 0.1), 5000, Rules(0.05, 0, 10**6, 1, 1000)).action == "roll back"
+
+
+def test_more_clicks_and_less_watching_is_not_better() -> None:
+    assert decide(at(50), counts(50, 0.1, 0.11), 5000, RULES).action == "promote"
+    assert decide(at(50), counts(50, 0.1, 0.11, watch=0.88), 5000, RULES).action == "wait"
+    assert decide(at(50), counts(50, 0.1, 0.11, watch=0.5), 5000, RULES).action == "roll back"
+
+
+def test_where_nobody_watches_clicks_decide_and_where_nobody_clicks_nothing_does() -> None:
+    found = counts(50, 0.1, 0.11)
+    found.totals[:, NAMES.index("watch_ms")] = 0
+    assert decide(at(50), found, 5000, RULES).action == "promote"
+    found.totals[:, 1:] = 0
+    assert decide(at(1), found, 5000, RULES).action == "wait"
+
+
+# --- counts ---
+
+
+def shown(n: int, ranker: str, ts: int, **fields: Any) -> Example:
+    one = example(n, np.random.default_rng(n), user=f"u{n % 40}")
+    one.ranker, one.ts = ranker, ts
+    for name, value in fields.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_only_the_two_rankers_count_and_only_since_the_stage_began() -> None:
+    found = ArmCounts(at(10, stage_ts=100), {0: 0})
+    found.add(
+        [
+            shown(1, "live", 100, clicked=True, dwell_ms=5),
+            shown(2, "live", 99, clicked=True),
+            shown(3, "old", 100, clicked=True),
+            shown(4, "new", 101, clicked=False, dwell_ms=MOST_WATCH_MS + 7),
+            shown(5, "", 100),
+        ]
+    )
+    assert found.totals.sum(axis=2).tolist() == [[1, 1, 5], [1, 0, MOST_WATCH_MS]]
+    assert found.figures()["candidate"] == {"version": "new", "examples": 1, "clicks": 0, "watch_s": 600.0}
+
+
+def test_a_user_is_in_one_cluster() -> None:
+    found = ArmCounts(at(10), {})
+    found.add([shown(40 * n, "live", 5) for n in range(50)])
+    assert np.count_nonzero(found.totals[0, 0]) == 1
+
+
+@given(st.lists(st.integers(0, 60), max_size=4))
+def test_cut_into_batches_or_read_again_from_the_record_the_counts_are_the_same(cuts: list[int]) -> None:
+    every = [shown(n, ("live", "new", "x")[n % 3], n) for n in range(60)]
+    whole = ArmCounts(at(10, 7), {0: 3})
+    whole.add(every)
+    piece, ends = ArmCounts(at(10, 7), {0: 3}), sorted({0, 60, *cuts})
+    for begin, end in itertools.pairwise(ends):
+        piece.add(every[begin:end])
+        piece.read[0] = 3 + end
+        piece = ArmCounts.decode(piece.encode())
+    assert np.array_equal(piece.totals, whole.totals)
+    assert (piece.begin, piece.read) == ({0: 3}, {0: 63})
+    assert piece.of_stage(at(10, 7))
+    assert not piece.of_stage(at(10, 8))
+    assert not piece.of_stage(pointers.promoted(at(10, 7), 9, "t", ""))
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"{}", b"\xff", ArmCounts(at(1), {}).encode().replace(b"[0,", b"[", 1)]
+)
+def test_a_record_that_is_none_is_refused(value: bytes) -> None:
+    with pytest.raises(ArtefactError, match="rollout"):
+        ArmCounts.decode(value)
+
+
+# --- arms ---
+
+
+def test_arms_are_stable_grow_and_differ_from_rollout_to_rollout() -> None:
+    users = [f"user-{n}" for n in range(20_000)]
+    by_share = {s: {u for u in users if arm_of(u, "a", s) == CANDIDATE} for s in (0, 1, 10, 50)}
+    for share, chosen in by_share.items():
+        assert len(chosen) == pytest.approx(200 * share, abs=4 * np.sqrt(200 * share + 1))
+    assert by_share[1] < by_share[10] < by_share[50]
+    other = {u for u in users if arm_of(u, "b", 50) == CANDIDATE}
+    assert len(other & by_share[50]) == pytest.approx(5000, abs=300)
+    assert arm_of("user-1", "a", 0) == LIVE
