@@ -22,7 +22,9 @@ from headrace.agents.stage.group import AppMember, Member
 from headrace.agents.wiring import Wiring
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import online
-from headrace.models.learning.online import OnlineLearner, OnlineWeights
+from headrace.models.learning.hashed import Ids
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.online_learner import OnlineLearner
 from headrace.streams.errors import ArtefactError, RejectedError, UnavailableError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import Example
@@ -33,7 +35,7 @@ from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
 FLOW = flow.agent("learn")
 log = logging.getLogger(__name__)
 
-#: Examples learnt at once: river takes about the same time for a small mini-batch as for a large one.
+#: Examples learnt at once.
 MINI_BATCH = 512
 #: How often a worker looks whether it is the one that learns, s.
 LOOK_S = 0.25
@@ -154,7 +156,7 @@ class LearnStage:
         examples, self._waiting = self._waiting, []
         if examples:
             x = np.frombuffer(b"".join(e.features for e in examples), "<f4").reshape(-1, len(SPEC))
-            self.learner.learn(x, np.array([e.clicked for e in examples]))
+            self.learner.learn(x, np.array([e.clicked for e in examples]), Ids.of_examples(examples))
 
     # -- publishing
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.assemble import assemble
+from headrace.models.learning.hashed import Ids
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -198,7 +199,9 @@ class Recommender:
         query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n), shown)
         pool = self.pipeline.gather(query)
         features = assemble(user, pool.candidates, query.context)
-        scores, missing = score(self.pipeline.scorers, features, query.left_out)
+        told = request.context
+        ids = Ids.of_request(request.user_id, told.country, told.device, pool.candidates.items)
+        scores, missing = score(self.pipeline.scorers, features, ids, query.left_out)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
         return Ranked(query, pool, features, scores, slate, [*missing, *repeated, *query.left_out])

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -25,6 +26,8 @@ VERSIONS: Final = pl.Schema(
 )
 #: What the body of a version must have.
 _NUMBERS: Final = ("mean", "scale", "weights", "bias")
+#: Parts of the body that are tables, as text.
+_TABLES: Final = ("terms",)
 
 
 def read_versions(records: Iterable[Any], name: str, features: Sequence[str]) -> pl.DataFrame:
@@ -44,8 +47,20 @@ def _read(value: bytes, features: list[str]) -> tuple[str, bool, bool]:
         body = json.loads(zlib.decompress(base64.b64decode(document["body"], validate=True)))
     except (ValueError, KeyError, TypeError, binascii.Error, zlib.error):
         return "", True, False
-    whole = isinstance(body, dict) and all(body.get(name) not in (None, []) for name in _NUMBERS)
-    return version, fits, whole and _finite(body)
+    if not isinstance(body, dict):
+        return version, fits, False
+    whole = all(body.get(name) not in (None, []) for name in _NUMBERS)
+    tables = all(_finite_table(body.pop(name, "")) for name in _TABLES)
+    return version, fits, whole and tables and _finite(body)
+
+
+def _finite_table(text: Any) -> bool:
+    """Return whether a text has float16 numbers in base64, all finite; none is right, too."""
+    try:
+        packed = base64.b64decode(text, validate=True)
+        return all(math.isfinite(number) for (number,) in struct.iter_unpack("<e", packed))
+    except (TypeError, ValueError, struct.error):
+        return False
 
 
 def _finite(content: Any) -> bool:

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
-from headrace.models.learning.online import OnlineLearner, OnlineWeights
+from headrace.models.learning.hashed import Ids
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.online_learner import OnlineLearner
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training import TrainJob, train_from_log
 from headrace.models.outcomes import (
@@ -130,7 +132,8 @@ class Learning:
         self._to_learn += examples
         if len(self._to_learn) >= MINI_BATCH:
             x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
-            self._learner.learn(x, np.array([e.clicked for e in self._to_learn]))
+            clicked = np.array([e.clicked for e in self._to_learn])
+            self._learner.learn(x, clicked, Ids.of_examples(self._to_learn))
             self._to_learn = []
             if self._learner.clicks:
                 self.online = self._learner.weights()

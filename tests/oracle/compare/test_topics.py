@@ -14,6 +14,7 @@ from strategies import T0, record
 
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
 from headrace.models.learning import online
+from headrace.models.learning.hashed import SLOTS
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.compare.topics import IDS, NAMED, VERSIONS, compare_versions, compare_windows
 from headrace.oracle.features.versions import KNOWN_MS, named_versions
@@ -52,6 +53,7 @@ def test_versions_are_read_without_the_live_decoder() -> None:
     [
         published(math.nan)[0],
         published(1.0, bias=math.inf)[0],
+        published(1.0, terms=np.full(SLOTS, math.nan))[0],
         published(1.0, mean=np.array([math.nan] * N, np.float32))[0],
         b"{}",
         b"\xff",
