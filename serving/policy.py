@@ -33,6 +33,8 @@ class Policy:
         An item rests for this long after the user clicked it.
     shown_rest_ms, shown_most
         An item rests for this long after it was shown; shown so often without a click, it rests for longer.
+    leaf_steps
+        Whether the ranker is used with leaf deltas.
     """
 
     candidates: int = 500
@@ -49,6 +51,7 @@ class Policy:
     part_ms: float = 100.0
     candidates_ms: float = 60.0
     blocked_flags: tuple[str, ...] = ()
+    leaf_steps: bool = True
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -68,4 +71,5 @@ class Policy:
             part_ms=s.part_ms,
             candidates_ms=s.candidates_ms,
             blocked_flags=s.blocked_flags,
+            leaf_steps=s.leaf_steps,
         )

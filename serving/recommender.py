@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from headrace.models.features.assemble import assemble
 from headrace.models.learning.hashed import Ids
+from headrace.models.learning.leaves import LeafDeltas, moved
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -85,6 +86,7 @@ class Recommender:
             Models(),
         )
         self.pipeline = Pipeline(self.data)
+        self._leaves: LeafDeltas | None = None
 
     @property
     def policy(self) -> Policy:
@@ -123,6 +125,17 @@ class Recommender:
     @ranker.setter
     def ranker(self, ranker: Ranker | None) -> None:
         self.data.models.ranker = ranker
+        self.leaves = self._leaves
+
+    @property
+    def leaves(self) -> LeafDeltas | None:
+        """The newest leaf deltas; they are used while they are those of the ranker in use, and help."""
+        return self._leaves
+
+    @leaves.setter
+    def leaves(self, leaves: LeafDeltas | None) -> None:
+        self._leaves = leaves
+        self.data.models.moved = moved(self.ranker, leaves) if self.policy.leaf_steps else None
 
     @property
     def online(self) -> OnlineWeights | None:
@@ -245,9 +258,11 @@ class Recommender:
         items that rest, because there were too few others. It has the parts that were left out.
         """
         ranked = self.rank(request, user, anchors, now, shown)
+        moved_ranker = self.data.models.moved
         model = ModelInfo(
             ranker=self.ranker.version if self.ranker else "",
             online=self.online.version if self.online else "",
+            leaves=moved_ranker.version if moved_ranker else "",
         )
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]

@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.console.screen import Reporter
-from headrace.console.verification.models_topic import online_versions
+from headrace.console.verification.models_topic import published_models
 from headrace.console.verification.partitions import Verification
 from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
@@ -87,8 +87,8 @@ async def _verify(
         for number in range(of):
             await run.items(number, of)
             report(number + 1, f"of {of} partitions of items compared")
-        versions, whole = await online_versions(settings)
-        run.online(versions, whole=whole)
+        versions, deltas, whole = await published_models(settings)
+        run.models(versions, deltas, whole=whole)
     finally:
         if store is not None:
             await store.close()

@@ -19,8 +19,8 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-#: Step of a weight (AdaGrad), and of a hashed term: of steps between .01 and .2 the best on the logs of a demo
-#: and of Globo.
+#: Step of a weight (AdaGrad), and of a hashed term: of those between .01 and .2, the best on the logs of a
+#: demo and of Globo.
 STEP, TERM_STEP = 0.05, 0.02
 #: After so many examples half is forgotten: of a term whose id does not come any more, and of past gradients
 #: (so that steps do not become ever smaller).
@@ -81,7 +81,7 @@ class OnlineLearner:
         importance
             By how much each step is multiplied, ``(n,)``; 1 without.
         """
-        finite: Bool = np.isfinite(x).all(1)
+        finite = np.asarray(np.isfinite(x).all(1))
         if not finite.all():
             x, clicked = x[finite], clicked[finite]
             ids = None if ids is None else ids.where(finite)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import RequestContext
+from headrace.models.learning.leaves import MovedRanker
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -26,9 +27,10 @@ U64 = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class Models:
-    """The models in use, None while there is none."""
+    """The models in use, None while there is none. ``moved``: the ranker with its leaf deltas."""
 
     ranker: Ranker | None = None
+    moved: MovedRanker | None = None
     online: OnlineWeights | None = None
 
 

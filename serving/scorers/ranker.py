@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.learning.hashed import Ids
 from headrace.serving.pipeline.parts import Scorer
 
 
@@ -22,3 +23,8 @@ class ByRanker(Scorer):
         if (ranker := self.data.models.ranker) is None:
             raise ValueError("there is no ranker")
         return ranker.predict(features)
+
+    def score_for(self, features: npt.NDArray[np.float32], ids: Ids) -> npt.NDArray[np.float64]:
+        """Return the scores, with leaf values as far as they have moved since the training."""
+        moved = self.data.models.moved
+        return moved.predict(features, ids) if moved is not None else self.score(features)
