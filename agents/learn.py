@@ -1,4 +1,4 @@
-"""learn: reads `examples`; writes the online model to `models` every few seconds; keeps the learner.
+"""learn: reads `examples`; writes the online model and leaf deltas to `models`; keeps the learners.
 
 One worker learns, from all partitions of `examples`: the one that owns the first of them. The published
 weights say up to which example they have learnt, so whoever learns next goes on there: every example is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import faust
@@ -17,23 +18,27 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
+from headrace.agents.partitions.leaf_deltas import RankerLeaves
 from headrace.agents.stage.drive import forget_when_revoked
 from headrace.agents.stage.group import AppMember, Member
 from headrace.agents.wiring import Wiring
 from headrace.models.features.spec import SPEC
-from headrace.models.learning import online
-from headrace.models.learning.online import OnlineLearner, OnlineWeights
+from headrace.models.learning import leaves, online
+from headrace.models.learning.hashed import Ids
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.online_learner import OnlineLearner
 from headrace.streams.errors import ArtefactError, RejectedError, UnavailableError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import Example
 from headrace.streams.topics import flow
 from headrace.streams.topics.reader import Reader, open_reader, read_partition
+from headrace.streams.topics.sender import OutRecord
 from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
 
 FLOW = flow.agent("learn")
 log = logging.getLogger(__name__)
 
-#: Examples learnt at once: river takes about the same time for a small mini-batch as for a large one.
+#: Examples learnt at once.
 MINI_BATCH = 512
 #: How often a worker looks whether it is the one that learns, s.
 LOOK_S = 0.25
@@ -47,7 +52,7 @@ def check_example(example: Example, _record: Any) -> None:
 
 
 class LearnStage:
-    """Learns from examples and publishes the weights of the online model.
+    """Learns from examples; publishes the weights of the online model, and how far the ranker's leaves move.
 
     Parameters
     ----------
@@ -77,6 +82,8 @@ class LearnStage:
         self._good: tuple[OnlineWeights, int, int] | None = None  # the last weights that were sound
         self._since_ms = 0
         self._waiting: list[Example] = []
+        self.leaves = RankerLeaves()
+        self._models_read = 0
 
     def revoked(self) -> None:
         """Learn nothing more: another worker may go on from the weights that were published last."""
@@ -92,12 +99,17 @@ class LearnStage:
             return
         try:
             await self.restore()
-            async with open_reader(self.wiring.settings, [self.wiring.topics.examples]) as reader:
+            topics = [self.wiring.topics.examples, self.wiring.topics.models]
+            async with open_reader(self.wiring.settings, topics) as reader:
                 await self._seek(reader)
                 self._learns = epoch == self._epoch
                 while self._learns and self._member.owns(self.wiring.topics.examples, 0):
                     for part in await reader.fetch(1.0):
-                        if epoch == self._epoch:
+                        if epoch != self._epoch:
+                            continue
+                        if part.tp.topic == self.wiring.topics.models:
+                            self._follow(part.records)
+                        else:
                             self.learn(self.decoder.batch(part.records).values)
                             self.read[part.tp.partition] = part.position
                         await asyncio.sleep(0)  # learning one part takes long enough
@@ -107,23 +119,28 @@ class LearnStage:
             self._learns = False
 
     async def _seek(self, reader: Reader) -> None:
-        """Begin after the last example that was learnt."""
+        """Begin after the last example that was learnt, and after the models that were read."""
         begins, ends = await reader.bounds()
         since = await reader.offsets_for_time(self._since_ms)
         start: dict[TopicPartition, int] = {}
         for tp in reader.partitions:
+            if tp.topic == self.wiring.topics.models:
+                continue
             found = since.get(tp)
             first = ends[tp] if found is None and self._since_ms else max(begins[tp], found or 0)
             at = self.read.get(tp.partition, first)
             start[tp] = at if begins[tp] <= at <= ends[tp] else begins[tp]
         self.read = {tp.partition: offset for tp, offset in start.items()}
-        reader.start(start)
+        models = TopicPartition(self.wiring.topics.models, 0)
+        reader.start({**start, models: min(max(self._models_read, begins[models]), ends[models])})
 
     async def restore(self) -> None:
         """Start from the newest published weights that fit, so that the next publication keeps them."""
         self._start_again()
 
         def take(batch: RecordBatch) -> None:
+            self._models_read = batch.last_offset + 1
+            self._follow(batch)
             for record in batch:
                 if record.key == online.NAME.encode() and record.value is not None:
                     try:
@@ -136,6 +153,12 @@ class LearnStage:
 
         await read_partition(self.wiring.settings, self.wiring.topics.models, 0, take)
         self._go_on()
+
+    def _follow(self, records: Iterable[Any]) -> None:
+        """Take note of new rankers."""
+        if self.wiring.settings.leaf_steps:
+            for record in records:
+                self.leaves.take(record.key, record.value)
 
     def _go_on(self) -> None:
         """Continue from the last sound weights."""
@@ -154,12 +177,14 @@ class LearnStage:
         examples, self._waiting = self._waiting, []
         if examples:
             x = np.frombuffer(b"".join(e.features for e in examples), "<f4").reshape(-1, len(SPEC))
-            self.learner.learn(x, np.array([e.clicked for e in examples]))
+            clicked, ids = np.array([e.clicked for e in examples]), Ids.of_examples(examples)
+            self.learner.learn(x, clicked, ids)
+            self.leaves.learn(x, clicked, ids)
 
     # -- publishing
 
     async def publish(self) -> None:
-        """Learn the examples that wait; publish the weights when there are new ones.
+        """Learn the examples that wait; publish weights and deltas when there are new ones.
 
         Weights that are not finite are not published: learning goes on from the last ones that were.
         """
@@ -178,11 +203,15 @@ class LearnStage:
         self._published = self.learner.seen
         self._good = weights, self.learner.seen, self.learner.clicks
         now = self.wiring.clock.now_ms()
+        found = self.leaves.to_publish()
         value, _ = await asyncio.to_thread(online.encode, weights, now, quality, dict(self.read))
+        records: list[OutRecord] = [(online.NAME.encode(), value, None, ())]
+        if found is not None:
+            value, _ = await asyncio.to_thread(leaves.encode, found[0], now, found[1])
+            records.append((leaves.NAME.encode(), value, None, ()))
         with self._member.writing():
             if epoch == self._epoch and self._member.owns(self.wiring.topics.examples, 0):
-                record = (online.NAME.encode(), value, None, ())
-                await self.wiring.sender.send_many(self.wiring.topics.models, [record], partition=0)
+                await self.wiring.sender.send_many(self.wiring.topics.models, records, partition=0)
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:

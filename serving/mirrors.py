@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.learning import online
+from headrace.models.learning import leaves, online
 from headrace.serving.mirrored_items import MOST_IDLE_ITEMS, MOST_ITEM_ROWS, MirroredItems
 from headrace.serving.old_rows import OldRows
 from headrace.serving.recommender import Recommender
@@ -32,8 +32,8 @@ class Mirrors:
     Parameters
     ----------
     recommender
-        Its ``stats`` get the rows, its ``trending`` hears of them; its ``ranker`` and ``online`` get the
-        models.
+        Its ``stats`` get the rows, its ``trending`` hears of them; its ``ranker``, ``online`` and
+        ``leaves`` get the models.
     most_items
         Most item rows kept (1 kB each); see ``MirroredItems``.
     most_countries
@@ -102,3 +102,5 @@ class Mirrors:
     def _use(self, key: bytes | None, value: bytes) -> None:
         if key == online.NAME.encode():
             self._recommender.online = online.decode(value)
+        elif key == leaves.NAME.encode():
+            self._recommender.leaves = leaves.decode(value)

@@ -35,6 +35,8 @@ class Policy:
         An item rests for this long after it was shown; shown so often without a click, it rests for longer.
     shadow_share
         Share of the lists of which it is logged what a candidate would have shown.
+    leaf_steps
+        Whether the ranker is used with leaf deltas.
     """
 
     candidates: int = 500
@@ -52,6 +54,7 @@ class Policy:
     candidates_ms: float = 60.0
     blocked_flags: tuple[str, ...] = ()
     shadow_share: float = 0.1
+    leaf_steps: bool = True
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -72,4 +75,5 @@ class Policy:
             candidates_ms=s.candidates_ms,
             blocked_flags=s.blocked_flags,
             shadow_share=s.shadow_share,
+            leaf_steps=s.leaf_steps,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.learning.hashed import Ids
 from headrace.models.state.items import COUNTS
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
@@ -37,7 +38,9 @@ class Ranked:
     variant: str = ""
 
 
-def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]) -> tuple[F64, list[str]]:
+def score(
+    scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out: list[str]
+) -> tuple[F64, list[str]]:
     """Score with the first scorer that can.
 
     Parameters
@@ -46,6 +49,8 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]
         The best one first. One that fills a feature runs in any case, before the others.
     features
         float32 ``(n, len(SPEC))``.
+    ids
+        Who asks, and the candidates ``(n,)``.
     left_out
         Gets the labels of the scorers that failed.
 
@@ -54,17 +59,17 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]
     Scores, float64 ``(n,)``, zeros when no scorer can; and the names of the scorers that have no model.
     """
     ready = [s for s in scorers if s.part.ready()]
-    done = {s.label: s.run(_score(features), left_out) for s in ready if s.part.fills_feature}
+    done = {s.label: s.run(_score(features, ids), left_out) for s in ready if s.part.fills_feature}
     missing = [s.part.name for s in scorers if not s.part.ready()]
     for scorer in ready:
-        found = done[scorer.label] if scorer.label in done else scorer.run(_score(features), left_out)
+        found = done[scorer.label] if scorer.label in done else scorer.run(_score(features, ids), left_out)
         if found is not None:
             return found, missing
     return np.zeros(len(features)), missing
 
 
-def _score(features: F32) -> Callable[[Scorer], F64]:
-    return lambda scorer: scorer.score(features)
+def _score(features: F32, ids: Ids) -> Callable[[Scorer], F64]:
+    return lambda scorer: scorer.score_for(features, ids)
 
 
 def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices:

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from headrace.models.features.assemble import assemble
 from headrace.models.learning.arms import CANDIDATE
+from headrace.models.learning.hashed import Ids
+from headrace.models.learning.leaves import LeafDeltas, moved
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -87,6 +89,7 @@ class Recommender:
             Models(),
         )
         self.pipeline = Pipeline(self.data)
+        self._leaves: LeafDeltas | None = None
 
     @property
     def policy(self) -> Policy:
@@ -125,6 +128,17 @@ class Recommender:
     @ranker.setter
     def ranker(self, ranker: Ranker | None) -> None:
         self.data.models.live = self.data.models.ranker = ranker
+        self.leaves = self._leaves
+
+    @property
+    def leaves(self) -> LeafDeltas | None:
+        """The newest leaf deltas; they are used while they are those of the ranker in use, and help."""
+        return self._leaves
+
+    @leaves.setter
+    def leaves(self, leaves: LeafDeltas | None) -> None:
+        self._leaves = leaves
+        self.data.models.moved = moved(self.ranker, leaves) if self.policy.leaf_steps else None
 
     @property
     def online(self) -> OnlineWeights | None:
@@ -204,7 +218,9 @@ class Recommender:
         models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
         features = assemble(user, pool.candidates, query.context)
-        scores, missing = score(self.pipeline.scorers, features, query.left_out)
+        told = request.context
+        ids = Ids.of_request(request.user_id, told.country, told.device, pool.candidates.items)
+        scores, missing = score(self.pipeline.scorers, features, ids, query.left_out)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker else ""
@@ -250,10 +266,13 @@ class Recommender:
         items that rest, because there were too few others. It has the parts that were left out.
         """
         ranked = self.rank(request, user, anchors, now, shown)
+        models = self.data.models
+        deltas = models.moved.version if models.moved and models.ranker is models.live else ""
         model = ModelInfo(
             ranker=ranked.ranker,
             online=self.online.version if self.online else "",
             variant=ranked.variant,
+            leaves=deltas,
         )
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]

@@ -152,6 +152,7 @@ class Settings(BaseSettings):
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"
     )
     publish_every_s: float = Field(5.0, gt=0, description="online model weights go out this often")
+    leaf_steps: bool = Field(True, description="the ranker goes on learning between trainings")
     log_flush_s: float = Field(10.0, gt=0, description="a Parquet file is closed this often")
     log_keep_days: float = Field(
         90.0, ge=0, description="Parquet files with older examples are deleted; 0 = never"

@@ -30,7 +30,12 @@ from headrace.oracle.compare.items import compare_items
 from headrace.oracle.compare.neighbours import compare_neighbours
 from headrace.oracle.compare.profiles import absent_users, compare_marks, compare_profiles
 from headrace.oracle.compare.shown import compare_shown
-from headrace.oracle.compare.topics import compare_sent_on, compare_versions, compare_windows
+from headrace.oracle.compare.topics import (
+    compare_deltas,
+    compare_sent_on,
+    compare_versions,
+    compare_windows,
+)
 from headrace.oracle.compare.users import compare_users
 from headrace.oracle.features.affinities import item_attributes
 from headrace.oracle.features.arms import ArmRecord
@@ -298,10 +303,11 @@ class Verification:
 
     # -- all partitions
 
-    def online(self, versions: pl.DataFrame, *, whole: bool) -> None:
-        """Compare the versions of the online model, and those that impressions name."""
+    def models(self, versions: pl.DataFrame, deltas: pl.DataFrame, *, whole: bool) -> None:
+        """Compare the versions of the online model, those that impressions name, and the leaf deltas."""
         named = named_versions(self._raw.shown, versions, whole=whole)
         compare_versions(self._findings, versions, named)
+        compare_deltas(self._findings, deltas, whole=whole)
 
     def rollout(self, record: ArmRecord, outcomes: pl.DataFrame | None) -> None:
         """Compare the counts of a rollout; ``outcomes`` is None when not all of its examples are there."""

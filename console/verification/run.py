@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.console.screen import Reporter
 from headrace.console.verification.catalogue_files import snapshot_here
-from headrace.console.verification.models_topic import online_versions
+from headrace.console.verification.models_topic import published_models
 from headrace.console.verification.partitions import Verification
 from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
@@ -94,8 +94,8 @@ async def _verify(
             run.catalogue(snapshot)
         if why:
             run.result.notes.append(why)
-        versions, whole = await online_versions(settings)
-        run.online(versions, whole=whole)
+        versions, deltas, whole = await published_models(settings)
+        run.models(versions, deltas, whole=whole)
         if (record := await newest_counts(settings)) is not None:
             run.rollout(record, await counted_again(settings, record))
     finally:

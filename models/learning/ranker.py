@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact
+from headrace.models.learning.trees import Trees, UnlikeError
 from headrace.streams.errors import ArtefactError
 
 F32 = npt.NDArray[np.float32]
@@ -66,11 +67,17 @@ class Ranker:
             )
         self.version = version
         self.text = text
+        try:
+            self.trees: Trees | None = Trees(text)
+        except UnlikeError:  # LightGBM itself predicts; leaves do not move
+            self.trees = None
 
     def predict(self, x: F32) -> F64:
         """Return one score for each row, float64 ``(n,)``; ``x`` is float32 ``(n, len(SPEC))``."""
         if not len(x):
             return np.zeros(0)  # LightGBM refuses empty input
+        if self.trees is not None:
+            return self.trees.predict(x)
         out: F64 = self._booster.predict(x, num_threads=1, validate_features=False)
         return out
 

@@ -14,6 +14,7 @@ from headrace.oracle.records.places import MOVED, At
 #: Names of the kinds in ``Findings.by_kind``.
 IDS: Final = "event ids in dedup windows"
 VERSIONS: Final = "versions of the online model"
+LEAVES: Final = "leaf deltas"
 NAMED: Final = "impressions that name a version"
 SENT_ON: Final = "records sent on"
 
@@ -68,6 +69,29 @@ def compare_versions(findings: Findings, versions: pl.DataFrame, named: pl.DataF
         )
 
     findings.add("list", old["user"].to_numpy(), named_old)
+
+
+def compare_deltas(findings: Findings, deltas: pl.DataFrame, *, whole: bool) -> None:
+    """Check that all leaf deltas are finite, and that each names a ranker that was published before.
+
+    Parameters
+    ----------
+    deltas
+        ``DELTAS``.
+    whole
+        Whether `models` still has every record. If not, a ranker that it does not have is not wrong.
+    """
+    unsure = deltas.filter(~pl.col("known")) if not whole else deltas.clear()
+    findings.compared += len(deltas)
+    findings.count(LEAVES, len(deltas), len(unsure))
+    bad = deltas.filter(~pl.col("finite") | (~pl.col("known") & whole))
+
+    def wrong(k: int) -> Difference:
+        version, offset, ranker, finite = bad.select("version", "offset", "ranker", "finite").row(k)
+        what = ("ranker", "one that was published", ranker) if finite else ("deltas", "finite", "not finite")
+        return Difference(f"leaf deltas {version}", f"{offset:016x}", what[0], None, *what[1:])
+
+    findings.add("leaves", bad["offset"].to_numpy().astype(np.uint64), wrong)
 
 
 def compare_sent_on(

@@ -1,4 +1,4 @@
-"""Reading records of `models`: the published versions of one model, and whether their numbers are finite."""
+"""Reading records of `models`: published versions and leaf deltas, and whether their numbers are finite."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -25,6 +26,47 @@ VERSIONS: Final = pl.Schema(
 )
 #: What the body of a version must have.
 _NUMBERS: Final = ("mean", "scale", "weights", "bias")
+#: Parts of the body that are tables, as text.
+_TABLES: Final = ("terms",)
+
+
+#: Published leaf deltas in their order. ``known``: the topic has the ranker that they name, before them.
+DELTAS: Final = pl.Schema(
+    {
+        "offset": pl.Int64,
+        "version": pl.String,
+        "ranker": pl.String,
+        "known": pl.Boolean,
+        "finite": pl.Boolean,
+    }
+)
+
+
+def read_deltas(records: Iterable[Any]) -> pl.DataFrame:
+    """Return the leaf deltas as ``DELTAS``. A record that is no document is not finite."""
+    rows, rankers = [], set[str]()
+    for record in records:
+        if record.value is None:
+            continue
+        if record.key == b"leaves":
+            version, named, finite = _read_deltas(record.value)
+            rows.append((record.offset, version, named, named in rankers, finite))
+        else:
+            try:
+                document = json.loads(record.value)
+                rankers |= {document["version"]} if document["name"] == "ranker" else set()
+            except (ValueError, KeyError, TypeError):
+                continue
+    return pl.DataFrame(rows, DELTAS, orient="row")
+
+
+def _read_deltas(value: bytes) -> tuple[str, str, bool]:
+    version, _, body = _opened(value, [])
+    if body is None:
+        return version, "", False
+    ranker, terms = body.pop("ranker", None), body.pop("terms", "")
+    whole = all(isinstance(body.get(name), list) and body[name] for name in ("deltas", "squares"))
+    return version, str(ranker), whole and _finite_table(terms) and _finite(body)
 
 
 def read_versions(records: Iterable[Any], name: str, features: Sequence[str]) -> pl.DataFrame:
@@ -38,14 +80,32 @@ def read_versions(records: Iterable[Any], name: str, features: Sequence[str]) ->
 
 
 def _read(value: bytes, features: list[str]) -> tuple[str, bool, bool]:
+    version, fits, body = _opened(value, features)
+    if body is None:
+        return version, fits, False
+    whole = all(body.get(name) not in (None, []) for name in _NUMBERS)
+    tables = all(_finite_table(body.pop(name, "")) for name in _TABLES)
+    return version, fits, whole and tables and _finite(body)
+
+
+def _opened(value: bytes, features: list[str]) -> tuple[str, bool, dict[str, Any] | None]:
+    """Return version, whether the features are these, and the body; None when it is no document."""
     try:
         document = json.loads(value)
         version, fits = str(document["version"]), document["features"] == features
         body = json.loads(zlib.decompress(base64.b64decode(document["body"], validate=True)))
     except (ValueError, KeyError, TypeError, binascii.Error, zlib.error):
-        return "", True, False
-    whole = isinstance(body, dict) and all(body.get(name) not in (None, []) for name in _NUMBERS)
-    return version, fits, whole and _finite(body)
+        return "", True, None
+    return version, fits, body if isinstance(body, dict) else None
+
+
+def _finite_table(text: Any) -> bool:
+    """Return whether a text has float16 numbers in base64, all finite; none is right, too."""
+    try:
+        packed = base64.b64decode(text, validate=True)
+        return all(math.isfinite(number) for (number,) in struct.iter_unpack("<e", packed))
+    except (TypeError, ValueError, struct.error):
+        return False
 
 
 def _finite(content: Any) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
+from headrace.models.learning.hashed import Ids
 from headrace.serving.pipeline.query import Found, Query, ServingData
 
 Bool = npt.NDArray[np.bool_]
@@ -126,3 +127,7 @@ class Scorer(Part):
     @abstractmethod
     def score(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return a score for each row of ``features`` (float32 ``(n, len(SPEC))``): higher is better."""
+
+    def score_for(self, features: npt.NDArray[np.float32], ids: Ids) -> npt.NDArray[np.float64]:
+        """Return the scores; override it to look also at who asks, and at the items themselves."""
+        return self.score(features)

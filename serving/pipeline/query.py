@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import RequestContext
+from headrace.models.learning.leaves import MovedRanker
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -35,6 +36,8 @@ class Models:
         The ranker of the request that is answered now: the live one, or the candidate.
     live
         The ranker of everybody who is not asked to try another one.
+    moved
+        The live ranker with its leaf deltas.
     online
         The online model.
     rankers
@@ -43,6 +46,7 @@ class Models:
 
     ranker: Ranker | None = None
     live: Ranker | None = None
+    moved: MovedRanker | None = None
     online: OnlineWeights | None = None
     rankers: Rankers = field(default_factory=Rankers)
 

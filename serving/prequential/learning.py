@@ -14,7 +14,11 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
-from headrace.models.learning.online import OnlineLearner, OnlineWeights
+from headrace.models.learning.hashed import Ids
+from headrace.models.learning.leaf_learner import LeafLearner
+from headrace.models.learning.leaves import LeafDeltas
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.online_learner import OnlineLearner
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training import TrainJob, train_from_log
 from headrace.models.outcomes import (
@@ -91,6 +95,8 @@ class Learning:
     ----------
     online
         The online model; None before it has seen a click.
+    leaves
+        What was learnt since the last training; None before the first, or when it is switched off.
     trainings
         Number of rankers trained.
     """
@@ -113,6 +119,9 @@ class Learning:
             measure=False,
         )
         self.online: OnlineWeights | None = None
+        self.leaves: LeafDeltas | None = None
+        self._leaves: LeafLearner | None = None
+        self._leaf_steps = s.leaf_steps
         self.trainings = 0
 
     def shown(self, impression: Impression) -> None:
@@ -130,7 +139,11 @@ class Learning:
         self._to_learn += examples
         if len(self._to_learn) >= MINI_BATCH:
             x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
-            self._learner.learn(x, np.array([e.clicked for e in self._to_learn]))
+            clicked, ids = np.array([e.clicked for e in self._to_learn]), Ids.of_examples(self._to_learn)
+            self._learner.learn(x, clicked, ids)
+            if self._leaves is not None:
+                self._leaves.learn(x, clicked, ids)
+                self.leaves = self._leaves.deltas()
             self._to_learn = []
             if self._learner.clicks:
                 self.online = self._learner.weights()
@@ -144,7 +157,10 @@ class Learning:
         if result is None:
             return None
         self.trainings += 1
-        return Ranker(result.text, SPEC.names, f"t{self.trainings}")
+        trained = Ranker(result.text, SPEC.names, f"t{self.trainings}")
+        if self._leaf_steps and trained.trees is not None:
+            self._leaves = LeafLearner(trained.trees, trained.version)
+        return trained
 
     def _write(self) -> None:
         rows, self._to_log = self._to_log, []

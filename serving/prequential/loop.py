@@ -93,6 +93,8 @@ class Prequential:
         session = self._sessions.setdefault(click.session, [])
         self.learning.advance(click.ts)
         self.recommender.online = self.learning.online
+        if self.recommender.leaves is not self.learning.leaves:
+            self.recommender.leaves = self.learning.leaves
         shown = self._predict(click, session) if session and click.item not in session else None
         self._learn(click, shown)
         session.append(click.item)

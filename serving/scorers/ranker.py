@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.learning.hashed import Ids
 from headrace.serving.pipeline.parts import Scorer
 
 
@@ -22,3 +23,10 @@ class ByRanker(Scorer):
         if (ranker := self.data.models.ranker) is None:
             raise ValueError("there is no ranker")
         return ranker.predict(features)
+
+    def score_for(self, features: npt.NDArray[np.float32], ids: Ids) -> npt.NDArray[np.float64]:
+        """Return the scores; the leaf values of the live ranker are as they have moved since its training."""
+        models = self.data.models
+        if models.moved is not None and models.ranker is models.live:
+            return models.moved.predict(features, ids)
+        return self.score(features)

@@ -115,6 +115,7 @@ class ModelInfo(Struct):
     ranker: str = ""
     online: str = ""
     variant: str = ""
+    leaves: str = ""
 
 
 class ErrorInfo(Struct, omit_defaults=True):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import leaf_world
 import numpy as np
 import pytest
 from installation import producer, read_all, until
@@ -21,7 +22,7 @@ from headrace.agents.learn import LearnStage
 from headrace.agents.stage.group import AppMember
 from headrace.agents.wiring import Wiring
 from headrace.models.features.spec import SPEC
-from headrace.models.learning import online
+from headrace.models.learning import leaves, online, ranker
 from headrace.models.outcomes import SlotOutcome, examples_of
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.app import make_app
@@ -78,7 +79,7 @@ async def learning(settings: Settings) -> AsyncIterator[Any]:
 async def published(settings: Settings) -> list[tuple[int, int]]:
     """Return how many examples and clicks each published model has learnt."""
     records = await read_all(settings, Topics(settings).models)
-    return [online.learnt(record.value) for record in records]
+    return [online.learnt(record.value) for record in records if record.key == b"online"]
 
 
 async def test_two_workers_learn_every_example_once_whoever_of_them_goes(quick: Settings) -> None:
@@ -159,3 +160,36 @@ async def test_a_worker_that_lost_the_first_partition_publishes_nothing(quick: S
     assert await published(quick) == []
     await task
     await sender.stop()
+
+
+async def test_leaf_deltas_are_published_and_the_next_worker_goes_on_from_them(quick: Settings) -> None:
+    value, version = ranker.encode(leaf_world.trained().text, T0, {})
+    other, second = ranker.encode(leaf_world.trained(4).text, T0, {})
+
+    async def told() -> list[tuple[str, int]]:
+        records = await read_all(quick, Topics(quick).models)
+        values = [r.value for r in records if r.key == b"leaves"]
+        return [(leaves.decode(v).ranker, online.learnt(v)[0]) for v in values]
+
+    async def last() -> tuple[str, int]:
+        return (await told() or [("", 0)])[-1]
+
+    async def publish(body: bytes) -> None:
+        await sender.send_many(Topics(quick).models, [(b"ranker", body, None, ())], partition=0)
+
+    async with producer(quick) as sender:
+        await publish(value)
+        async with learning(quick):
+            await write(sender, quick, some(120, 1))
+            await until(last, lambda got: got == (version, 120), 40)
+        await write(sender, quick, some(60, 2))
+        async with learning(quick):
+            await until(last, lambda got: got == (version, 180), 40)
+            await publish(other)
+
+            async def more() -> tuple[str, int]:  # learnt before the new ranker is known, they would not tell
+                await write(sender, quick, some(3, 3))
+                return await last()
+
+            await until(more, lambda got: got[0] == second, 40)
+        assert (await last())[1] < 120, "a new ranker starts anew"

@@ -15,7 +15,7 @@ from worlds import World, here, item, request
 from headrace.agents.wiring import Wiring
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import online
-from headrace.models.learning.online import OnlineLearner
+from headrace.models.learning.online_learner import OnlineLearner
 from headrace.serving.requests.address import parse_reply_address, unwrap
 from headrace.serving.requests.replies import MISSING_S, ReplySender
 from headrace.serving.store.memory import MemoryStore

@@ -12,8 +12,8 @@ from small_models import online
 from strategies import T0, item_events, pieces
 from worlds import World, request
 
+from headrace.models.learning import leaves, pointers, ranker
 from headrace.models.learning import online as online_model
-from headrace.models.learning import pointers, ranker
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
@@ -94,10 +94,14 @@ def test_of_each_model_the_newest_that_fits_is_used(
     older, _ = online_model.encode(online(1), 0, {})
     newer, version = online_model.encode(online(2), 0, {})
     lightgbm, ranker_version = ranker.encode(trained.text, 0, {})
+    assert trained.trees is not None
+    blank = np.zeros(len(trained.trees.leaves), np.float32)
+    deltas, leaves_version = leaves.encode(leaves.LeafDeltas(ranker_version, blank, blank + 1, True), 0, {})
     with caplog.at_level(logging.ERROR):
         Mirrors(recommender).models(
             [
                 record(b"ranker", lightgbm),
+                record(b"leaves", deltas),
                 record(b"online", older),
                 record(b"online", newer),
                 record(b"online", b"{}"),
@@ -109,6 +113,9 @@ def test_of_each_model_the_newest_that_fits_is_used(
     assert recommender.online.version == version
     assert recommender.ranker is not None
     assert recommender.ranker.version == ranker_version
+    moved = recommender.data.models.moved
+    assert moved is not None
+    assert moved.version == leaves_version
     assert [r.action for r in caplog.records] == ["model_refused"]  # type: ignore[attr-defined]
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_models import Fixed, online
 from worlds import World, busy, item, request
 
 from headrace.models.features.spec import SPEC
+from headrace.models.learning.leaves import LeafDeltas
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.scorers.blend import blend
 
@@ -48,3 +51,34 @@ def test_the_blend_is_finite_and_of_any_length() -> None:
         out = blend(np.zeros((n, len(SPEC)), np.float32))
         assert out.shape == (n,)
         assert np.isfinite(out).all()
+
+
+def test_the_ranker_is_used_with_its_own_leaf_deltas_and_the_reply_names_them(trained: Ranker) -> None:
+    assert trained.trees is not None
+    n = len(trained.trees.leaves)
+    world = busy()
+    world.recommender.ranker = trained
+    plain = world.answer(request()).reply
+    assert plain.model is not None
+    assert plain.model.leaves == ""
+    found = LeafDeltas("t1", np.full(n, 0.1, np.float32), np.ones(n, np.float32), True, version="d1")
+
+    def told() -> tuple[str, float]:
+        reply = world.answer(request()).reply
+        assert reply.model is not None
+        return reply.model.leaves, max(item.score for item in reply.items)
+
+    before = told()[1]
+    world.recommender.leaves = found
+    assert told()[0] == "d1"
+    logit = np.log(before / (1 - before)) + 0.1 * trained._booster.num_trees()
+    assert told()[1] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
+    world.recommender.ranker = Fixed("user_clicks_5m")  # type: ignore[assignment]
+    assert told()[0] == "", "deltas of another ranker"
+    world.recommender.ranker = trained
+    assert told()[0] == "d1"
+    world.recommender.leaves = dataclasses.replace(found, used=False)
+    assert told()[0] == ""
+    world.recommender.policy = dataclasses.replace(world.recommender.policy, leaf_steps=False)
+    world.recommender.leaves = found
+    assert told()[0] == ""

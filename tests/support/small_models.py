@@ -21,6 +21,7 @@ class Fixed:
     """A ranker whose score is a column times a factor."""
 
     version = "fixed"
+    trees = None
 
     def __init__(self, name: str, factor: float = 1.0, shift: float = 0.0) -> None:
         self.column, self.factor, self.shift = SPEC.index(name), factor, shift

@@ -5,7 +5,7 @@ import pytest
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact, online, ranker
-from headrace.models.learning.online import OnlineLearner
+from headrace.models.learning.online_learner import OnlineLearner
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.streams.errors import ArtefactError
 

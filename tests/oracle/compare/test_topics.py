@@ -13,12 +13,21 @@ from oracle_examples import encode, impression
 from strategies import T0, record
 
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
-from headrace.models.learning import online
+from headrace.models.learning import artefact, leaves, online
+from headrace.models.learning.hashed import SLOTS
 from headrace.oracle.compare.findings import Findings
-from headrace.oracle.compare.topics import IDS, NAMED, VERSIONS, compare_versions, compare_windows
+from headrace.oracle.compare.topics import (
+    IDS,
+    LEAVES,
+    NAMED,
+    VERSIONS,
+    compare_deltas,
+    compare_versions,
+    compare_windows,
+)
 from headrace.oracle.features.versions import KNOWN_MS, named_versions
 from headrace.oracle.records.frames import raw_records
-from headrace.oracle.records.models import read_versions
+from headrace.oracle.records.models import read_deltas, read_versions
 from headrace.oracle.records.shown import read_shown
 
 N = len(ONLINE_NAMES)
@@ -52,6 +61,7 @@ def test_versions_are_read_without_the_live_decoder() -> None:
     [
         published(math.nan)[0],
         published(1.0, bias=math.inf)[0],
+        published(1.0, terms=np.full(SLOTS, math.nan))[0],
         published(1.0, mean=np.array([math.nan] * N, np.float32))[0],
         b"{}",
         b"\xff",
@@ -127,3 +137,35 @@ def test_a_window_that_lacks_or_has_an_id_is_found(found: dict[int, int], wrong:
     assert told == wrong
     assert findings.by_kind[IDS] == 2
     assert {d.row for d in findings.first} <= {"dedup window of partition 3"}
+
+
+def deltas(ranker_version: str, value: float = 0.1) -> bytes:
+    numbers = np.full(3, value, np.float32)
+    found = leaves.LeafDeltas(ranker_version, numbers, np.ones(3, np.float32), True)
+    return leaves.encode(found, T0, {})[0]
+
+
+def test_leaf_deltas_are_finite_and_of_a_ranker_published_before() -> None:
+    value, version = artefact.encode("ranker", "lightgbm", b"x", SPEC.names, T0, {})
+    told = [
+        (b"leaves", deltas(version)),
+        (b"ranker", value),
+        (b"leaves", deltas(version)),
+        (b"leaves", deltas(version, math.inf)),
+        (b"leaves", deltas("another")),
+        (b"leaves", b"{}"),
+        (b"leaves", None),
+    ]
+    read = read_deltas([record(v, key=key, offset=i) for i, (key, v) in enumerate(told)])
+    assert read.select("offset", "known", "finite").rows() == [
+        (0, False, True),
+        (2, True, True),
+        (3, True, False),
+        (4, False, True),
+        (5, False, False),
+    ]
+    for whole, wrong in ((True, {0, 3, 4, 5}), (False, {3, 5})):
+        findings = Findings()
+        compare_deltas(findings, read, whole=whole)
+        assert {int(d.key, 16) for d in findings.first} == wrong
+        assert (findings.by_kind[LEAVES], findings.left_out[LEAVES]) == (5, 0 if whole else 3)

@@ -1,0 +1,49 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Steps of the online click model, one example after another, compiled."""
+
+from libc.math cimport exp, sqrt
+from libc.stdint cimport uint8_t, uint32_t
+
+
+cdef inline double _sigmoid(double z) noexcept nogil:
+    z = -30 if z < -30 else (30 if z > 30 else z)  # beyond, exp may overflow
+    return 1 / (1 + exp(-z))
+
+
+def learn_linear(
+    const double[:, ::1] x not None,
+    const uint32_t[:, ::1] slots not None,
+    const uint8_t[::1] clicked not None,
+    const double[::1] importance not None,
+    double[::1] weights not None,
+    double[::1] squares not None,
+    double[::1] table not None,
+    double step,
+    double table_step,
+):
+    cdef Py_ssize_t n = x.shape[0], width = x.shape[1], terms = slots.shape[1], i, j
+    cdef double z, slope, g
+    if not (weights.shape[0] == squares.shape[0] == width + 1):
+        raise ValueError("weights and squares must have one number for each column, and one for the bias")
+    if not (slots.shape[0] == clicked.shape[0] == importance.shape[0] == n):
+        raise ValueError("arrays differ in length")
+    for i in range(n):
+        for j in range(terms):
+            if slots[i, j] >= <uint32_t>table.shape[0]:
+                raise ValueError("a slot is outside of the table")
+    with nogil:
+        for i in range(n):
+            z = weights[width]
+            for j in range(width):
+                z += weights[j] * x[i, j]
+            for j in range(terms):
+                z += table[slots[i, j]]
+            slope = (_sigmoid(z) - clicked[i]) * importance[i]
+            for j in range(width):
+                g = slope * x[i, j]
+                squares[j] += g * g
+                weights[j] -= step * g / sqrt(squares[j])
+            squares[width] += slope * slope
+            weights[width] -= step * slope / sqrt(squares[width])
+            for j in range(terms):
+                table[slots[i, j]] -= table_step * slope

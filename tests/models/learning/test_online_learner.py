@@ -1,0 +1,234 @@
+"""The online learner: its steps are river's, it goes on from what was published, and forgets old ids."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_clicks import FIRST, ids_of, toy, trained
+
+from headrace.models.features.spec import ONLINE_COLUMNS, SPEC
+from headrace.models.learning import online
+from headrace.models.learning.evaluation import auc
+from headrace.models.learning.hashed import SLOTS
+from headrace.models.learning.online_learner import HALF_LIFE, STEP, TERM_STEP, Moments, OnlineLearner
+from headrace.models.learning.steps import learn_linear
+
+
+@pytest.fixture(scope="module")
+def learner() -> OnlineLearner:
+    return trained()
+
+
+def test_the_steps_are_those_of_rivers_logistic_regression() -> None:
+    from river import linear_model, optim
+
+    rng = np.random.default_rng(4)
+    x, importance = rng.standard_normal((300, 5)), rng.choice([1.0, 2.5], 300)
+    clicked = rng.random(300) < 1 / (1 + np.exp(-2 * x[:, 0]))
+    # river's bias takes plain steps: here a column of ones stands for it.
+    theirs = linear_model.LogisticRegression(optim.AdaGrad(STEP, eps=1.0), intercept_lr=0.0)
+    for row, y, w in zip(x, clicked, importance, strict=True):
+        theirs.learn_one(dict(enumerate([*row.tolist(), 1.0])), bool(y), w=float(w))
+    weights, squares = np.zeros(6), np.ones(6)
+    no_slots = np.zeros((300, 0), np.uint32)
+    learn_linear(
+        x, no_slots, clicked.astype(np.uint8), importance, weights, squares, np.zeros(1), STEP, TERM_STEP
+    )
+    np.testing.assert_allclose(weights, [theirs.weights[i] for i in range(6)], rtol=1e-9)
+
+
+def test_the_moments_are_those_of_rivers_scaler() -> None:
+    import pyarrow as pa
+    from river import preprocessing
+
+    rng, theirs, ours = np.random.default_rng(3), preprocessing.StandardScaler(), Moments(2)
+    for n in (1, 7, 200):
+        x = rng.standard_normal((n, 2)) * [1, 1000] + [5, 5000]
+        theirs.learn_many(pa.table({"a": x[:, 0], "b": x[:, 1]}))
+        ours.add(x)
+    np.testing.assert_allclose(ours.mean, [theirs.means["a"], theirs.means["b"]])
+    np.testing.assert_allclose(ours.var, [theirs.vars["a"], theirs.vars["b"]])
+
+
+def test_a_slot_outside_of_the_table_changes_nothing() -> None:
+    weights, table = np.zeros(3), np.zeros(4)
+    with pytest.raises(ValueError, match="outside"):
+        learn_linear(
+            np.ones((2, 2)),
+            np.array([[1], [4]], np.uint32),
+            np.ones(2, np.uint8),
+            np.ones(2),
+            weights,
+            np.ones(3),
+            table,
+            STEP,
+            TERM_STEP,
+        )
+    assert not weights.any()
+    assert not table.any()
+
+
+def test_ids_tell_what_features_cannot() -> None:
+    rng, learner = np.random.default_rng(1), OnlineLearner()
+    taste = rng.choice([-2.0, 2.0], 31)
+    x = np.zeros((8000, len(SPEC)), np.float32)
+    ids = ids_of(8000, 2)
+    clicked = rng.random(8000) < 1 / (1 + np.exp(-taste[ids.items.astype(int)]))
+    for start in range(0, 6000, 500):
+        part = np.zeros(8000, bool)
+        part[start : start + 500] = True
+        learner.learn(x[part], clicked[part], ids.where(part))
+    late = np.arange(8000) >= 6000
+    weights = learner.weights()
+    assert auc(weights.predict(x[late], ids.where(late)).astype(float), clicked[late]) > 0.8
+    assert auc(weights.predict(x[late]).astype(float), clicked[late]) == 0.5
+
+
+def test_ids_that_do_not_come_any_more_expire_and_the_table_keeps_its_size() -> None:
+    learner = OnlineLearner()
+    x, _ = toy(400)
+    learner.learn(x, np.ones(400, bool), ids_of(400, users=3, items=3))
+    before = learner.weights().terms
+    others = ids_of(1000, 5)
+    others = type(others)(
+        others.users + np.uint64(100), others.items + np.uint64(100), others.countries, others.devices
+    )
+    old = np.setdiff1d(np.flatnonzero(before), others.terms())
+    quiet = np.zeros((HALF_LIFE // 4, len(SPEC)), np.float32)
+    for _ in range(8):
+        learner.learn(quiet, np.zeros(len(quiet), bool))
+    after = learner.weights().terms
+    assert len(old) > 4
+    np.testing.assert_allclose(after[old], before[old] / 4, rtol=1e-3)
+    assert after.shape == (SLOTS,)
+
+
+def test_the_model_does_not_get_worse_as_it_learns() -> None:
+    x, y = toy(30_000, 6)
+    learner, areas = OnlineLearner(), []
+    for start in range(0, 30_000, 500):
+        part = slice(start, start + 500)
+        if start:
+            areas.append(auc(learner.weights().predict(x[part]).astype(float), y[part]))
+        learner.learn(x[part], y[part])
+    early, late = np.mean(areas[:10]), np.mean(areas[-10:])
+    assert late > early - 0.005
+
+
+def test_a_change_of_tastes_is_noticed() -> None:
+    x, y = toy(6000, 7)
+    learner = OnlineLearner()
+    for start in range(0, 6000, 500):
+        learner.learn(x[start : start + 500], y[start : start + 500])
+    calm = learner.quality()["drifts"]
+    for start in range(0, 2000, 500):
+        learner.learn(x[start : start + 500], ~y[start : start + 500])
+    assert learner.quality()["drifts"] > calm
+
+
+def test_a_restarted_learner_takes_the_same_steps_as_one_that_went_on() -> None:
+    x, y = toy(3000, 8)
+    ids = ids_of(3000, 9)
+    first, second = OnlineLearner(), OnlineLearner()
+    early = np.arange(3000) < 2000
+    first.learn(x[early], y[early], ids.where(early))
+    value, _ = online.encode(first.weights(), 0, first.quality())
+    second.restore(online.decode(value), *online.learnt(value))
+    assert second.seen == 2000
+    for learner in (first, second):
+        learner.learn(x[~early], y[~early], ids.where(~early))
+    p, q = (learner.weights().predict(x, ids) for learner in (first, second))
+    np.testing.assert_allclose(p, q, atol=2e-3)  # terms are published in float16
+
+
+def test_learns_what_can_be_learnt(learner: OnlineLearner) -> None:
+    x, y = toy(2000, 1)
+    p = learner.weights().predict(x)
+    assert p[y].mean() > p[~y].mean() + 0.3
+    assert abs(float(p.mean()) - float(y.mean())) < 0.1, "not calibrated"
+    quality = learner.quality()
+    assert quality["auc"] > 0.8
+    assert 0 < quality["log_loss"] < 0.69
+    assert quality["examples"] == 3000
+    assert quality["clicks"] == learner.clicks
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 200), st.integers(0, 99))
+def test_learning_leaves_its_input_alone(n: int, seed: int) -> None:
+    x, y = toy(n, seed)
+    x_before, y_before = x.copy(), y.copy()
+    learner = OnlineLearner()
+    learner.learn(x, y)
+    learner.learn(x, y)
+    learner.weights().predict(x)
+    np.testing.assert_array_equal(x, x_before)
+    np.testing.assert_array_equal(y, y_before)
+    assert learner.seen == 2 * n
+
+
+def test_nothing_learnt_yet() -> None:
+    learner = OnlineLearner()
+    x, y = toy(5)
+    np.testing.assert_allclose(learner.weights().predict(x), 0.5)
+    learner.learn(x[:0], y[:0])
+    assert learner.seen == 0
+    nothing = {"auc": 0.5, "log_loss": 0, "calibration": 1, "drifts": 0, "examples": 0, "clicks": 0}
+    assert learner.quality() == nothing
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_one_outcome_only(truth: bool) -> None:
+    learner = OnlineLearner()
+    x, _ = toy(300)
+    for _ in range(3):
+        learner.learn(x, np.full(300, truth))
+    p = learner.weights().predict(x)
+    assert np.isfinite(p).all()
+    assert (p.mean() > 0.55) if truth else (p.mean() < 0.45)
+    assert all(np.isfinite(v) for v in learner.quality().values())
+
+
+def test_constant_columns() -> None:
+    learner = OnlineLearner()
+    x, y = toy(400)
+    x[:, ONLINE_COLUMNS[:5]] = 3.25
+    learner.learn(x, y)
+    p = learner.weights().predict(x)
+    assert np.isfinite(p).all()
+    x[:, ONLINE_COLUMNS[2]] = 1e6  # a constant that moves at last
+    assert np.isfinite(learner.weights().predict(x)).all()
+    learner.learn(x, y)
+    assert np.isfinite(learner.weights().weights).all()
+
+
+def test_one_row_at_a_time() -> None:
+    learner = OnlineLearner()
+    x, y = toy(60)
+    for i in range(60):
+        learner.learn(x[i : i + 1], y[i : i + 1])
+    assert learner.seen == 60
+    assert np.isfinite(learner.weights().predict(x)).all()
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_poisoned_row_is_left_out(poison: float) -> None:
+    x, y = toy(300)
+    clean, poisoned = OnlineLearner(), OnlineLearner()
+    keep = np.arange(300) != 17
+    clean.learn(x[keep], y[keep])
+    x[17, FIRST] = poison
+    poisoned.learn(x, y)
+    assert poisoned.seen == 299
+    np.testing.assert_array_equal(poisoned.weights().weights, clean.weights().weights)
+
+
+def test_log_loss_is_a_mean_over_what_was_scored() -> None:
+    learner = OnlineLearner()
+    x, y = toy(200)
+    learner.learn(x, y)
+    p = np.clip(np.where(y, learner.weights().predict(x), 1 - learner.weights().predict(x)), 1e-6, 1)
+    learner.learn(x, y)
+    assert learner.quality()["log_loss"] == pytest.approx(float(-np.log(p).mean()), rel=1e-4)

@@ -1,0 +1,121 @@
+"""The trees as arrays give the scores of LightGBM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+
+from headrace.models.learning.leaf_steps import sums_of
+from headrace.models.learning.trees import Trees, UnlikeError
+
+
+def data(n: int, seed: int) -> Any:
+    """Return rows whose columns repeat values, so that thresholds meet them, and labels."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 6)).astype(np.float32)
+    x[:, 1] = np.round(x[:, 1], 1)
+    x[:, 2] *= 1e6
+    x[:, 3] = rng.integers(0, 3, n)
+    return x, (x[:, 0] + x[:, 1] + x[:, 3] + rng.standard_normal(n) > 1).astype(np.float32)
+
+
+def model(objective: str = "binary", rounds: int = 40, n: int = 1500, **more: Any) -> lgb.Booster:
+    x, y = data(n, 1)
+    group = [10] * (n // 10) if objective == "lambdarank" else None
+    told = {"objective": objective, "num_leaves": 15, "min_data_in_leaf": 5, "verbosity": -1, **more}
+    return lgb.train(told, lgb.Dataset(x, y, group=group), num_boost_round=rounds)
+
+
+@pytest.mark.parametrize("objective", ["binary", "lambdarank", "regression"])
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 500])
+def test_scores_are_lightgbms(objective: str, n: int) -> None:
+    booster = model(objective)
+    x, _ = data(n, 2)
+    trees = Trees(booster.model_to_string())
+    expected = booster.predict(x) if n else np.zeros(0)
+    np.testing.assert_allclose(trees.predict(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_values_at_and_beside_a_threshold_go_where_lightgbm_sends_them() -> None:
+    booster = model()
+    text = booster.model_to_string()
+    lines = [line for line in text.split("\n") if line.startswith("threshold=")]
+    edges = np.array(" ".join(line[10:] for line in lines).split(), np.float64).astype(np.float32)
+    edges = np.concatenate(
+        [edges, np.nextafter(edges, np.float32(np.inf)), np.nextafter(edges, np.float32(-np.inf))]
+    )
+    x = np.repeat(np.concatenate([edges, [0, np.inf, -np.inf, 1e38]]).astype(np.float32)[:, None], 6, 1)
+    np.testing.assert_allclose(Trees(text).predict(x), booster.predict(x), rtol=1e-12)
+
+
+def test_a_value_that_is_missing_counts_as_zero_as_in_lightgbm() -> None:
+    booster = model()
+    x, _ = data(100, 3)
+    x[::3, 0] = np.nan
+    np.testing.assert_allclose(Trees(booster.model_to_string()).predict(x), booster.predict(x), rtol=1e-12)
+
+
+def test_a_tree_of_one_leaf() -> None:
+    booster = model(n=30, min_data_in_leaf=29, rounds=3)
+    x, _ = data(20, 4)
+    trees = Trees(booster.model_to_string())
+    np.testing.assert_allclose(trees.predict(x), booster.predict(x), rtol=1e-12)
+    assert (trees.find(x) == trees.leaves).all()
+
+
+def test_the_leaves_are_those_of_lightgbm() -> None:
+    booster = model()
+    x, _ = data(200, 5)
+    trees = Trees(booster.model_to_string())
+    found = trees.find(x)
+    theirs = booster.predict(x, pred_leaf=True)
+    values = np.array([[booster.get_leaf_output(t, leaf) for t, leaf in enumerate(row)] for row in theirs])
+    np.testing.assert_array_equal(trees.values[found], values)
+    assert np.isin(found, trees.leaves).all()
+    assert trees.width == 6
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
+        {"linear_tree": True},
+        {"objective": "poisson"},
+        {"objective": "multiclass", "num_class": 3},
+    ],
+)
+def test_another_kind_of_model_is_left_to_lightgbm(more: dict[str, Any]) -> None:
+    text = model(**{"objective": "binary", **more}).model_to_string()
+    with pytest.raises(UnlikeError):
+        Trees(text)
+
+
+def test_missing_values_and_categories_are_left_to_lightgbm() -> None:
+    x, y = data(1500, 1)
+    holes = x.copy()
+    holes[::5, 0] = np.nan
+    for rows, category in ((holes, []), (x, [3])):
+        data_set = lgb.Dataset(rows, y, categorical_feature=category)
+        booster = lgb.train({"objective": "binary", "verbosity": -1}, data_set, num_boost_round=5)
+        with pytest.raises(UnlikeError):
+            Trees(booster.model_to_string())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "tree\nTree=0\n", "tree\nobjective=binary sigmoid:1\nnum_tree_per_iteration=1\nTree=0\nx=1"]
+)
+def test_a_text_that_is_no_model_is_refused(text: str) -> None:
+    with pytest.raises(UnlikeError):
+        Trees(text)
+
+
+def test_nodes_that_lead_nowhere_are_refused() -> None:
+    x, ones = np.zeros((3, 2), np.float32), np.ones(1, np.int32)
+    for bad in ([2, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, -1]):
+        with pytest.raises(ValueError, match="exist"):
+            sums_of(x, np.array([bad], np.int32), 0 * ones, ones, np.zeros(1))
+    with pytest.raises(ValueError, match="root"):
+        sums_of(x, np.zeros((1, 4), np.int32), ones, ones, np.zeros(1))
