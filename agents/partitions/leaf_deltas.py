@@ -1,4 +1,4 @@
-"""The leaf deltas of the ranker on `models`, as the `learn` agent keeps them. Pure.
+"""The leaf deltas of the live ranker, as the `learn` agent keeps them. Pure.
 
 ranker A ... deltas of A ... ranker B            -> begin with the values of B
 ranker A ... deltas of A ... (restart)           -> go on with these deltas
@@ -7,6 +7,7 @@ ranker A ... deltas of A ... (restart)           -> go on with these deltas
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,16 @@ from headrace.models.learning import leaves, online
 from headrace.models.learning.hashed import Ids
 from headrace.models.learning.leaf_learner import LeafLearner
 from headrace.models.learning.leaves import LeafDeltas
+from headrace.models.learning.shelf import Shelf
 from headrace.models.learning.trees import UnlikeError
 from headrace.streams.errors import ArtefactError
 
 log = logging.getLogger(__name__)
+
+
+class _Record(NamedTuple):
+    key: bytes | None
+    value: bytes | None
 
 
 class RankerLeaves:
@@ -32,6 +39,7 @@ class RankerLeaves:
 
     def __init__(self) -> None:
         self.learner: LeafLearner | None = None
+        self._shelf = Shelf()
         self._good: tuple[LeafDeltas, int] | None = (
             None  # the last published deltas, and what they learnt from
         )
@@ -39,22 +47,25 @@ class RankerLeaves:
 
     def take(self, key: bytes | None, value: bytes | None) -> None:
         """Follow one record of `models`, in their order."""
-        if value is None or key not in {leaves.RANKER.encode(), leaves.NAME.encode()}:
-            return
         try:
-            if key == leaves.NAME.encode():
+            if key == leaves.NAME.encode() and value is not None:
                 if self.learner is None or not self.learner.seen:  # otherwise it is our own, and old
                     self._good = leaves.decode(value), online.learnt(value)[0]
-            else:
-                trees, version = leaves.trees_of(value)
-                if self.learner is not None and self.learner.ranker == version:
-                    return
-                self.learner = LeafLearner(trees, version)
-            self._go_on()
+                    self._go_on()
+            elif self._shelf.apply([_Record(key, value)]):
+                self._follow_live()
         except (ArtefactError, UnlikeError, ValueError) as exc:
             log.warning("the leaves of a ranker do not move: %s", exc, extra={"action": "leaves_stay"})
-            if key == leaves.RANKER.encode():
-                self.learner = None
+
+    def _follow_live(self) -> None:
+        """Begin anew when another ranker is live."""
+        live = self._shelf.pointers.live
+        text = self._shelf.texts.get(live)
+        if text is None or (self.learner is not None and self.learner.ranker == live):
+            return
+        self.learner = None  # its trees may be of a kind that cannot move
+        self.learner = LeafLearner(*leaves.trees_of(text))
+        self._go_on()
 
     def _go_on(self) -> None:
         """Continue from the last published deltas, if they are of this ranker."""

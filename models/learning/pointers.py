@@ -14,12 +14,12 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from headrace.models.learning import ranker
+from headrace.models.learning.leaves import RANKER
 from headrace.streams.errors import ArtefactError
 
 KEY: Final = b"pointers"
 #: The key of a ranker's text begins with it; the version follows.
-TEXT: Final = f"{ranker.NAME}/".encode()
+TEXT: Final = f"{RANKER}/".encode()
 #: Share of the users that a candidate answers, percent; 0: shadow, nobody sees its lists.
 STAGES: Final = (0, 1, 10, 50)
 

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from headrace.models.learning import artefact, pointers, ranker
+from headrace.models.learning import artefact, pointers
+from headrace.models.learning.leaves import RANKER
 from headrace.models.learning.pointers import Pointers
 from headrace.streams.errors import ArtefactError
 
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 #: Texts kept besides those pointed at: a pointer to one of them may still come.
 MOST_OTHERS = 4
-_OLD_KEY = ranker.NAME.encode()
+_OLD_KEY = RANKER.encode()
 
 
 class Shelf:

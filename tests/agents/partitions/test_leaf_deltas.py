@@ -10,7 +10,8 @@ from leaf_world import clicks, trained
 
 from headrace.agents.partitions.leaf_deltas import RankerLeaves
 from headrace.models.features.spec import SPEC
-from headrace.models.learning import artefact, leaves, ranker
+from headrace.models.learning import artefact, leaves, pointers, ranker
+from headrace.models.learning.pointers import Pointers
 
 ONE, V1 = ranker.encode(trained().text, 1, {})
 TWO, V2 = ranker.encode(trained(4).text, 2, {})
@@ -104,3 +105,20 @@ def test_a_ranker_whose_leaves_cannot_move_is_left_alone(caplog: pytest.LogCaptu
     assert follower.learner is None
     follower.take(b"ranker", TWO)
     assert follower.learner is not None
+
+
+def test_the_leaves_are_those_of_the_live_ranker_whatever_is_tried() -> None:
+    def pointing(number: int, live: str, candidate: str = "") -> bytes:
+        return pointers.encode(Pointers(number, live=live, candidate=candidate))
+
+    follower = following(
+        (b"ranker/" + V1.encode(), ONE),
+        (pointers.KEY, pointing(1, V1)),
+        (b"ranker/" + V2.encode(), TWO),
+        (pointers.KEY, pointing(2, V1, V2)),
+    )
+    learn(follower)
+    assert leaves.decode(published(follower)).ranker == V1
+    follower.take(pointers.KEY, pointing(3, V2))
+    assert follower.learner is not None
+    assert (follower.learner.ranker, follower.learner.seen) == (V2, 0)
