@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings import DIM, item_vector
 from headrace.serving.index.newest import Newest
+from headrace.serving.vectors.items import ItemVectors
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash64
@@ -30,7 +30,6 @@ ROW = np.dtype(
         ("blocked", "?"),  # the item has a flag that is not shown here
         ("language", "<u8"),
         ("boost", "<f4"),
-        ("vector", "<f4", (DIM,)),
     ]
 )
 _BLANK = np.zeros((), ROW)
@@ -49,11 +48,14 @@ class Catalog:
     ----------
     newest
         The newest items, of all and by creator and category.
+    vectors
+        The vectors of the items, by the towers in use.
     """
 
     def __init__(self, blocked_flags: Collection[str] = ()) -> None:
         self.table = RowTable(ROW, _BLANK[()])
         self.newest = Newest()
+        self.vectors = ItemVectors()
         self._blocked_flags = frozenset(blocked_flags)
         self._ids: dict[int, str] = {}
         self._titles: dict[int, str] = {}
@@ -84,7 +86,7 @@ class Catalog:
         data["rules"][row] = bool(item.countries or item.blocked_countries)
         data["blocked"][row] = not self._blocked_flags.isdisjoint(item.flags)
         data["language"][row] = hash64(item.language)
-        data["vector"][row] = item_vector(item)
+        self.vectors.put(key, item)
         self.newest.put(key, item.published_ts, int(data["category"][row]), int(data["creator"][row]))
         self._ids[key] = item.item_id
         self._titles[key] = item.title
@@ -118,6 +120,7 @@ class Catalog:
         self.check_id(key, item_id)
         self.table.drop([key])
         self.newest.drop(key)
+        self.vectors.drop(key)
         for held in (self._ids, self._titles, self._allowed, self._blocked):
             held.pop(key, None)
         return key
@@ -131,7 +134,9 @@ class Catalog:
         return self.table.find(keys)
 
     def column(self, name: str, rows: Rows) -> Any:
-        """Return one field of ``ROW`` of these rows, ``(n, ...)``; no row may be -1."""
+        """Return one field of ``ROW``, or ``vector``, of these rows, ``(n, ...)``; no row may be -1."""
+        if name == "vector":
+            return self.vectors.of(self.table.data["key"][rows])
         return self.table.data[name][rows]
 
     def title_of(self, key: int, default: str | None = None) -> str:
@@ -156,11 +161,7 @@ class Catalog:
 
     def vector(self, key: int) -> F32 | None:
         """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""
-        row = self.table.row(key)
-        if row < 0:
-            return None
-        vector: F32 = self.table.data["vector"][row]
-        return vector if vector.any() else None
+        return self.vectors.vector(key)
 
     def allowed_in(self, key: int, country: int) -> bool:
         """Return whether the country rules of an item allow ``country`` (``country_id``; 0 is unknown).

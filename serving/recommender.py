@@ -26,6 +26,7 @@ from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
 from headrace.serving.rerank.slate import Slate
 from headrace.serving.sources.trending import Trending
+from headrace.serving.vectors.swap import Swap
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
@@ -58,6 +59,8 @@ class Recommender:
         What the parts of the pipeline read.
     pipeline
         The parts.
+    swap
+        Brings other versions of the towers into use.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class Recommender:
             Models(),
         )
         self.pipeline = Pipeline(self.data)
+        self.swap = Swap(self.catalog.vectors, self.hot)
 
     @property
     def policy(self) -> Policy:
@@ -134,11 +138,13 @@ class Recommender:
 
     def tick(self, now: int) -> None:
         """Bring up to date what follows the time; ``now`` is that of this process, ms, not of a request."""
+        self.swap.advance(now)
         self.trending.refresh(now)
         self.hot.expire(now)
 
     def close(self) -> None:
-        """End the background thread of the hot index."""
+        """End the background threads."""
+        self.swap.close()
         self.hot.close()
 
     def anchors_for(self, request: RecRequest, user: UserRow | None, now: int) -> list[int]:
@@ -156,7 +162,7 @@ class Recommender:
     ) -> Query:
         """Return what the parts of the pipeline read of a request; at most ``limit`` candidates."""
         country, age = context.place_and_age(request, user)
-        known = context.request_context(self.catalog, request, user, anchors.items, country, now)
+        known, interests = context.request_context(self.catalog, request, user, anchors.items, country, now)
         return Query(
             request=request,
             now=now,
@@ -167,7 +173,7 @@ class Recommender:
             country=country,
             age=age,
             context=known,
-            interests=context.interests(known),
+            interests=interests,
             limit=limit,
             wanted=request.n,
         )
@@ -245,6 +251,7 @@ class Recommender:
         model = ModelInfo(
             ranker=self.ranker.version if self.ranker else "",
             online=self.online.version if self.online else "",
+            embeddings=self.catalog.vectors.version,
         )
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.models.embeddings.content import category_key, content_features, creator_key, own_vector
-from headrace.models.embeddings.directions import DIM, U8, U64
+from headrace.models.embeddings.directions import DIM, F32, U8, U64
 from headrace.models.embeddings.features import Features, ragged
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Item
@@ -34,12 +34,15 @@ class ItemContent:
     def put(self, item: Item) -> int:
         """Add or replace an item; return its key."""
         key = hash64(item.item_id)
+        self.put_features(key, item, *content_features(item), own_vector(item))
+        return key
+
+    def put_features(self, key: int, item: Item, keys: U64, kinds: U8, own: F32 | None) -> None:
+        """Add or replace an item whose features (``content_features``, ``own_vector``) are known already."""
         self.drop([key])
-        keys, kinds = content_features(item)
         row = self._places.take([key])
         self._places.data["start"][row] = self._append(keys, kinds)
         self._places.data["count"][row] = len(keys)
-        own = own_vector(item)
         if own is not None:
             at = self._own.take([key])
             self._own.data["vector"][at] = own
@@ -47,11 +50,12 @@ class ItemContent:
             _name(self._categories, hash64(item.category), category_key(item.category))
         if item.creator_id:
             _name(self._creators, hash64(item.creator_id), creator_key(item.creator_id))
-        return key
 
     def drop(self, items: U64 | list[int]) -> None:
         """Remove items by their keys."""
         rows = self._places.find(items)
+        if not (rows >= 0).any():
+            return
         self._waste += int(self._places.data["count"][rows[rows >= 0]].sum())
         self._places.drop(items)
         self._own.drop(items)

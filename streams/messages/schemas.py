@@ -115,6 +115,7 @@ class ModelInfo(Struct):
     ranker: str = ""
     online: str = ""
     variant: str = ""
+    embeddings: str = ""
 
 
 class ErrorInfo(Struct, omit_defaults=True):
