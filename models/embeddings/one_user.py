@@ -1,4 +1,4 @@
-"""The vectors of one user, for one request: the same as of ``towers`` and ``interests``, but quicker for one."""
+"""The vectors of one user, for one request: those of ``towers`` and ``interests``, but quicker for one."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Head(msgspec.Struct):
 def cut(
     body: bytes, slot: int, created_ts: int, read: Mapping[int, int], metrics: Mapping[str, float]
 ) -> tuple[list[tuple[bytes, bytes]], tuple[bytes, bytes]]:
-    """Return the records of an artefact, (key, value): the pieces, and the head, which is to be written last."""
+    """Return the records of an artefact, (key, value): the pieces, and the head, to be written last."""
     checksum = hashlib.sha256(body).hexdigest()
     version = checksum[:_VERSION]
     records = []
@@ -125,7 +125,9 @@ class Assembly:
         for left in [place for place in self._pieces if place[0] == head.slot]:
             del self._pieces[left]
         if not all(there):
-            raise ArtefactError(f"towers {head.version}: {there.count(False)} of {head.pieces} pieces are missing")
+            raise ArtefactError(
+                f"towers {head.version}: {there.count(False)} of {head.pieces} pieces are missing"
+            )
         return Whole(head, found)
 
 

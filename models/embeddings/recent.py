@@ -65,7 +65,7 @@ class RecentClicks:
         self._table.data["recent"][rows] = line[ends[:, None] - PLACES + np.arange(PLACES)]
         newest = np.maximum.reduceat(ts[order], starts)
         self._table.data["updated"][rows] = np.maximum(self._table.data["updated"][rows], newest)
-        out = np.empty_like(before)
+        out: U64 = np.empty_like(before)
         out[order] = before
         return out
 

@@ -16,7 +16,6 @@ from headrace.models.embeddings.towers import MAX_ROWS, Towers
 from headrace.streams.errors import ArtefactError
 
 
-
 @dataclass(slots=True)
 class Clicks:
     """``n`` clicks in their order: keys (``hash64``), uint64 ``(n,)``, and times, ms, int64 ``(n,)``.

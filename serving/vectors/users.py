@@ -36,7 +36,9 @@ def by_towers(
     items = recent if recent[:1] == anchors[:1] else [*anchors[:1], *recent][:PLACES]
     found = vectors.of(np.array(items, np.uint64))
     last = found[0] if anchors else np.zeros(found.shape[1], np.float32)
-    preferred, followed = (_NOTHING, _NOTHING) if user is None else (user["preferred"][0], user["followed"][0])
+    preferred, followed = (
+        (_NOTHING, _NOTHING) if user is None else (user["preferred"][0], user["followed"][0])
+    )
     known = OneUser(found, preferred, followed, country, device)
     whole, interests = vectors_of(vectors.now.towers, known, vectors.content)
     return whole, last, interests
