@@ -51,7 +51,7 @@ class RecentClicks:
         first = np.ones(n, bool)
         first[1:] = users[order][1:] != users[order][:-1]
         starts = np.flatnonzero(first)
-        self._make_room(len(starts))
+        self._make_room(self._table.find(users[order][starts]))
         rows = self._table.take(users[order][starts])
         # One line for each user: what was stored, oldest first, then the clicks. The last PLACES before a
         # click are never those of another user.
@@ -69,11 +69,12 @@ class RecentClicks:
         out[order] = before
         return out
 
-    def _make_room(self, more: int) -> None:
-        surplus = len(self._table) + more - self.max_users
+    def _make_room(self, wanted: I64) -> None:
+        """Drop users, but none of those whose rows (-1: new) are wanted."""
+        surplus = len(self._table) + int(np.count_nonzero(wanted < 0)) - self.max_users
         if surplus <= 0:
             return
-        rows = self._table.rows()
+        rows = np.setdiff1d(self._table.rows(), wanted)
         keys, updated = self._table.data["key"][rows], self._table.data["updated"][rows]
         surplus += int(self.max_users * _DROPPED)
         self._table.drop(keys[np.lexsort((keys, updated))[:surplus]])
