@@ -128,7 +128,7 @@ class ItemVectors:
         if not self.version:
             return self.now.of(keys)
         rows = self._alike.find(keys)
-        out: F32 = self._alike.data["vector"][rows] / _SCALE
+        out: F32 = self._alike.data["vector"][rows].astype(np.float32) / _SCALE
         out[rows < 0] = 0
         return out
 

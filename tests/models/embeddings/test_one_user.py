@@ -61,4 +61,6 @@ def test_one_item_is_as_many() -> None:
     for key, vector in zip(WORLD.keys[:50].tolist(), vectors, strict=True):
         content = WORLD.content.features_of(np.array([key], np.uint64))
         own = content.own[0] if len(content.own) else None
-        np.testing.assert_allclose(towers.item_vector(key, content.keys, content.kinds, own), vector, atol=1e-5)
+        np.testing.assert_allclose(
+            towers.item_vector(key, content.keys, content.kinds, own), vector, atol=1e-5
+        )

@@ -16,9 +16,7 @@ def as_columns(clicks: list[tuple[int, int]], start: int = 0) -> tuple[np.ndarra
 
 
 @given(
-    st.lists(
-        st.lists(st.tuples(st.integers(1, 4), st.integers(1, 99)), min_size=1, max_size=60), max_size=4
-    )
+    st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 99)), min_size=1, max_size=60), max_size=4)
 )
 def test_what_was_clicked_before_each_click(batches: list[list[tuple[int, int]]]) -> None:
     table, history, start = RecentClicks(), defaultdict[int, list[int]](list), 0
