@@ -1,4 +1,4 @@
-"""The published versions of the online model."""
+"""The published versions of the online model, and the newest towers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ import polars as pl
 from headrace.models.features.spec import ONLINE_NAMES
 from headrace.models.learning.online import NAME
 from headrace.oracle.records.models import read_versions
+from headrace.oracle.records.towers import PublishedTowers, newest_towers
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader, read_to
 
 
-async def online_versions(settings: Settings) -> tuple[pl.DataFrame, bool]:
-    """Read `models` to its present end; return ``VERSIONS``, and whether the topic still has every record."""
+async def online_versions(settings: Settings) -> tuple[pl.DataFrame, bool, PublishedTowers | None]:
+    """Read `models` to its present end.
+
+    Returns
+    -------
+    ``VERSIONS`` of the online model, whether the topic still has every record, and the newest towers.
+    """
     records: list[Any] = []
     absent = 0
     async with open_reader(settings, [Topics(settings).models]) as reader:
         begins, ends = await reader.bounds()
         async for part in read_to(reader, begins, ends):
             absent += part.absent
-            records += [r for r in part.records if r.key == NAME.encode()]
-    return read_versions(records, NAME, ONLINE_NAMES), not (absent or any(begins.values()))
+            records += part.records
+    whole = not (absent or any(begins.values()))
+    return read_versions(records, NAME, ONLINE_NAMES), whole, newest_towers(records)

@@ -27,7 +27,7 @@ from headrace.oracle.compare.items import compare_items
 from headrace.oracle.compare.neighbours import compare_neighbours
 from headrace.oracle.compare.profiles import absent_users, compare_marks, compare_profiles
 from headrace.oracle.compare.shown import compare_shown
-from headrace.oracle.compare.topics import compare_sent_on, compare_versions, compare_windows
+from headrace.oracle.compare.topics import compare_sent_on, compare_towers, compare_versions, compare_windows
 from headrace.oracle.compare.users import compare_users
 from headrace.oracle.features.affinities import item_attributes
 from headrace.oracle.features.clicks import PartitionPairs
@@ -39,6 +39,7 @@ from headrace.oracle.features.since import Stories
 from headrace.oracle.features.users import users_of
 from headrace.oracle.features.versions import named_versions
 from headrace.oracle.features.windows import AHEAD_MS
+from headrace.oracle.records.towers import PublishedTowers
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
@@ -285,8 +286,9 @@ class Verification:
 
     # -- all partitions
 
-    def online(self, versions: pl.DataFrame, *, whole: bool) -> None:
-        """Compare the versions of the online model, and those that impressions name."""
+    def online(self, versions: pl.DataFrame, towers: PublishedTowers | None, *, whole: bool) -> None:
+        """Compare the versions of the online model, those that impressions name, and the newest towers."""
+        compare_towers(self._findings, towers)
         named = named_versions(self._raw.shown, versions, whole=whole)
         compare_versions(self._findings, versions, named)
 

@@ -87,8 +87,8 @@ async def _verify(
         for number in range(of):
             await run.items(number, of)
             report(number + 1, f"of {of} partitions of items compared")
-        versions, whole = await online_versions(settings)
-        run.online(versions, whole=whole)
+        versions, whole, towers = await online_versions(settings)
+        run.online(versions, towers, whole=whole)
     finally:
         if store is not None:
             await store.close()
