@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import faust
+import numpy as np
 
 from headrace.agents.wiring import Wiring
 from headrace.serving.catalog import Catalog
@@ -58,6 +59,7 @@ class CatalogFollower:
         self._hot = hot
         self._decoder = Decoder(Item, max_bytes, check_item)
         self.partitions = 0
+        self._put: dict[int, int] = {}  # of the present batch, when each item was published
 
     def apply(self, batch: RecordBatch, now: int = 0) -> None:
         """Apply a batch, in order. A tombstone deletes its item; bad records are skipped.
@@ -75,22 +77,26 @@ class CatalogFollower:
             except RejectedError as exc:
                 if exc.reason == "id_collision":
                     log.warning("item skipped: %s", exc, extra={"action": "id_collision"})
+        self._index(now)
+
+    def _index(self, now: int) -> None:
+        """Put the items of the batch into the hot index; their vectors are computed together."""
+        put, self._put = self._put, {}
+        if self._hot is not None and put:
+            vectors = self.catalog.vectors.of(np.array(list(put), np.uint64))
+            for (key, published), vector in zip(put.items(), vectors, strict=True):
+                self._hot.put(key, vector, published, max(now, published))
 
     def _apply(self, record: Any, now: int) -> None:
         if record.value is None:
             if record.key:
                 key = self.catalog.drop(record.key.decode("utf-8", "replace"))
+                self._put.pop(key, None)
                 if self._hot is not None:
                     self._hot.drop(key)
             return
         item = self._decoder.one(record)
-        key = self.catalog.put(item)
-        if self._hot is not None:
-            vector = self.catalog.vector(key)
-            if vector is None:
-                self._hot.drop(key)
-            else:
-                self._hot.put(key, vector, item.published_ts, max(now, item.published_ts))
+        self._put[self.catalog.put(item)] = item.published_ts
 
     async def follow(self, batch: RecordBatch, wiring: Wiring) -> None:
         """Apply a batch; before the first one, ask how many partitions the topic has.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM
-from headrace.models.embeddings.content import content_features, own_vector
 from headrace.models.embeddings.features import Features
-from headrace.models.embeddings.item_content import ItemContent
+from headrace.models.embeddings.item_content import Described, ItemContent
 from headrace.models.embeddings.towers import Towers
 from headrace.streams.messages.schemas import Item
 from headrace.streams.tables.rows import RowTable
@@ -22,6 +22,8 @@ U64 = npt.NDArray[np.uint64]
 _ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("vector", "<f4", (DIM,))])
 _CONTENT = np.dtype([("key", "<u8"), ("vector", "i1", (DIM,))])
 _SCALE = np.float32(127)
+#: Most items whose vectors wait to be computed together.
+_TOGETHER = 1024
 
 
 class SharedContent(ItemContent):
@@ -31,10 +33,10 @@ class SharedContent(ItemContent):
         super().__init__()
         self._lock = threading.RLock()
 
-    def put_features(self, *args: object) -> None:
+    def put_many(self, items: Sequence[Described]) -> None:
         """See ``ItemContent``."""
         with self._lock:
-            super().put_features(*args)  # type: ignore[arg-type]
+            super().put_many(items)
 
     def drop(self, items: U64 | list[int]) -> None:
         """See ``ItemContent``."""
@@ -86,6 +88,7 @@ class ItemVectors:
         self.now = Version(Towers())
         self.changed: set[int] | None = None
         self._alike = RowTable(_CONTENT)
+        self._new: dict[int, Described] = {}
 
     @property
     def version(self) -> str:
@@ -93,22 +96,36 @@ class ItemVectors:
         return self.now.towers.version
 
     def put(self, key: int, item: Item) -> None:
-        """Add or replace an item."""
-        keys, kinds = content_features(item)
-        own = own_vector(item)
-        self.content.put_features(key, item, keys, kinds, own)
-        vector = self.now.towers.item_vector(key, keys, kinds, own)
-        alike = vector if not self.version else _FIRST.item_vector(key, keys, kinds, own)
-        at = self._alike.take([key])[0]
-        self._alike.data["vector"][at] = np.rint(alike * _SCALE)
-        row = self.now.table.take([key])[0]
-        self.now.table.data["published"][row] = item.published_ts
-        self.now.table.data["vector"][row] = vector
+        """Add or replace an item. Its vector is computed before the next one is read, together with others."""
+        self._new[key] = Described.of(key, item)
+        if len(self._new) >= _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Compute the vectors of the items that were put."""
+        if not self._new:
+            return
+        items, self._new = list(self._new.values()), {}
+        self.content.put_many(items)
+        keys = np.array([item.key for item in items], np.uint64)
+        published = np.array([item.item.published_ts for item in items], np.int64)
+        vectors = self._by(self.now.towers, items, keys)
+        self.now.put(keys, published, vectors)
+        alike = vectors if not self.version else self._by(_FIRST, items, keys)
+        rows = self._alike.take(keys)
+        self._alike.data["vector"][rows] = np.rint(alike * _SCALE)
         if self.changed is not None:
-            self.changed.add(key)
+            self.changed.update(keys.tolist())
+
+    def _by(self, towers: Towers, items: list[Described], keys: U64) -> F32:
+        if len(items) > 1:
+            return towers.item_vectors(keys, self.content)
+        (one,) = items
+        return towers.item_vector(one.key, one.keys, one.kinds, one.own)[None]
 
     def drop(self, key: int) -> None:
         """Remove an item, if it is here."""
+        self._new.pop(key, None)
         self.content.drop([key])
         self.now.table.drop([key])
         self._alike.drop([key])
@@ -117,6 +134,7 @@ class ItemVectors:
 
     def of(self, keys: U64) -> F32:
         """Return the vectors of items, float32 ``(n, DIM)``; zeros where an item has none."""
+        self.flush()
         return self.now.of(keys)
 
     def content_of(self, keys: U64) -> F32:
@@ -125,6 +143,7 @@ class ItemVectors:
         Those of version 0, whatever version is in use, to two digits. Learnt vectors are close when the same
         users click the items: a list that keeps those apart is a worse list, not a more diverse one.
         """
+        self.flush()
         if not self.version:
             return self.now.of(keys)
         rows = self._alike.find(keys)
@@ -134,6 +153,7 @@ class ItemVectors:
 
     def vector(self, key: int) -> F32 | None:
         """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""
+        self.flush()
         row = self.now.table.row(key)
         if row < 0:
             return None
