@@ -25,7 +25,7 @@ from headrace.agents.stage.group import AppMember, Member
 from headrace.agents.stage.towers_out import Published, read_published, write
 from headrace.agents.wiring import Wiring
 from headrace.models.embeddings.pace import Pace
-from headrace.models.embeddings.stream import TowerStream
+from headrace.models.embeddings.stream import Clicks, TowerStream
 from headrace.models.state.users import ROW
 from headrace.streams.errors import ArtefactError, UnavailableError
 from headrace.streams.settings import DAY_MS, HOUR_MS
@@ -69,7 +69,7 @@ class TowersStage:
         self._member = member
         self._epoch = 0  # grows with every rebalance
         self._learns = False
-        self._busy = asyncio.Lock()  # learning and packing take turns
+        self._busy = asyncio.Lock()  # what reads and what changes the learner take turns
         self._start_again()
 
     def _start_again(self) -> None:
@@ -137,28 +137,26 @@ class TowersStage:
         reader.start({**items, **start})
 
     async def _take(self, part: Fetched) -> None:
-        began = time.thread_time()
-        if part.tp.topic == self.wiring.topics.items:
-            await asyncio.to_thread(self.items.apply, part.records, part.tp.partition)
-            return
-        number = part.tp.partition
-        self._lag[number] = max(0, part.highwater - part.position)
-        spent = 0.0
         async with self._busy:
-            if part.records:
-                spent = await self._learn(part)
+            if part.tp.topic == self.wiring.topics.items:
+                await asyncio.to_thread(self.items.apply, part.records, part.tp.partition)
+                return
+            number = part.tp.partition
+            self._lag[number] = max(0, part.highwater - part.position)
+            spent = await self._learn(part) if part.records else 0.0
             self.read[number] = max(self.read[number], part.position)
-        spent += time.thread_time() - began
         await asyncio.sleep(spent * (1 / self.wiring.settings.towers_cpu - 1))
 
     async def _learn(self, part: Fetched) -> float:
-        """Note clicks and learn those that are new; return the CPU time of the thread, s."""
+        """Note clicks and learn those that are new; return the CPU time it took, s."""
+        began = time.thread_time()
         number, now = part.tp.partition, self.wiring.clock.now_ms()
         clicks, seen = self._clicks.read(part.records, number, now)
         before = self.stream.remember(seen.user, seen.item, seen.ts)
         new = seen.offset >= self.read[number]  # others were learnt before a restart
         new[new] = self.pace.choose(int(np.count_nonzero(new)), sum(self._lag.values()))
         learnt = clicks(np.flatnonzero(new))
+        spent = time.thread_time() - began
         await self._add_profiles(learnt)
 
         def learn() -> float:
@@ -166,9 +164,9 @@ class TowersStage:
             self.stream.learn(learnt, before[new])
             return time.thread_time() - began
 
-        return await asyncio.to_thread(learn)
+        return spent + await asyncio.to_thread(learn)
 
-    async def _add_profiles(self, clicks: Any) -> None:
+    async def _add_profiles(self, clicks: Clicks) -> None:
         """Fill what users prefer and follow, from their rows; without an answer, nothing is known of it."""
         users, at = np.unique(clicks.user, return_inverse=True)
         rows = np.zeros(len(users), ROW)

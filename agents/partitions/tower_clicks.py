@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.agents.follow_catalog import check_item
-from headrace.models.embeddings.item_content import ItemContent
+from headrace.models.embeddings.item_content import Described, ItemContent
 from headrace.models.embeddings.stream import Clicks
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder
@@ -41,17 +41,24 @@ class ItemReader:
 
     def apply(self, records: Sequence[Any], partition: int) -> None:
         """Apply records of a partition, in order. A tombstone deletes its item; bad records are skipped."""
+        new: dict[int, Described] = {}
         wrong = misplaced(records, partition, self.partitions) if len(records) else np.zeros(0, bool)
         for record, skip in zip(records, wrong.tolist(), strict=True):
             if skip:
                 continue
             if record.value is None:
-                self.content.drop([hash64(record.key.decode("utf-8", "replace"))])
+                key = hash64(record.key.decode("utf-8", "replace"))
+                new.pop(key, None)
+                self.content.drop([key])
                 continue
             try:
-                self.content.put(self._decoder.one(record))
+                item = self._decoder.one(record)
             except RejectedError:
                 continue  # track_users writes it to `dead-letters`
+            key = hash64(item.item_id)
+            new[key] = Described.of(key, item)
+        if new:
+            self.content.put_many(list(new.values()))
 
 
 class TowerClicks:

@@ -11,7 +11,6 @@ from headrace.models.embeddings.directions import DIM, F32, KIND, U64, key_of
 from headrace.models.embeddings.features import ItemFeatures
 from headrace.models.embeddings.groups import groups_of
 from headrace.models.embeddings.interests import LEAST, LIKE, MOST
-from headrace.models.embeddings.table import EmbeddingTable
 from headrace.models.embeddings.towers import FOLLOWED, PLACES, PREFERRED, Towers, scaled
 
 _MASK = 2**64 - 1
@@ -69,17 +68,15 @@ def _rest_of(towers: Towers, user: OneUser, features: ItemFeatures) -> F32:
         row = table.rows.row(int(key_of(kind, known + 1 & _MASK)))
         if row >= 0:  # before something is learnt about them, they say nothing
             out += table.rows.data["vector"][row]
-    if user.preferred.any():
-        keys = features.categories(user.preferred[user.preferred != 0])
-        out += towers.weights[PREFERRED] * _sum(table, keys, "category")
-    if user.followed.any():
-        keys = features.creators(user.followed[user.followed != 0])
-        out += towers.weights[FOLLOWED] * _sum(table, keys, "creator")
-    return out
-
-
-def _sum(table: EmbeddingTable, keys: U64, kind: str) -> F32:
-    out: F32 = table.vectors(keys, np.full(len(keys), KIND[kind], np.uint8)).sum(0)
+    if user.preferred.any() or user.followed.any():
+        categories = features.categories(user.preferred[user.preferred != 0])
+        creators = features.creators(user.followed[user.followed != 0])
+        keys = np.concatenate([categories, creators])
+        kinds = np.full(len(keys), KIND["creator"], np.uint8)
+        kinds[: len(categories)] = KIND["category"]
+        factors = np.full(len(keys), towers.weights[FOLLOWED], np.float32)
+        factors[: len(categories)] = towers.weights[PREFERRED]
+        out += factors @ table.vectors(keys, kinds)
     return out
 
 
