@@ -123,8 +123,7 @@ class CatalogFollower(Generic[C]):
         if self._hot is not None and isinstance(self.catalog, Catalog):
             for key in dropped.tolist():
                 self._hot.drop(key)
-            table = self.catalog.table
-            vectors = table.data["vector"][table.find(keys)]
+            vectors = self.catalog.vectors.of(keys)
             for key, vector, item in zip(keys.tolist(), vectors, last.put, strict=True):
                 self._hot.put(key, vector, item.published_ts, max(now, item.published_ts))
         return True

@@ -18,6 +18,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
+from headrace.agents import learn_towers
 from headrace.agents.partitions.leaf_deltas import RankerLeaves
 from headrace.agents.stage.drive import forget_when_revoked
 from headrace.agents.stage.group import AppMember, Member
@@ -234,4 +235,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         await stage.publish()
 
     forget_when_revoked(app, stage.revoked)
-    return []
+    return learn_towers.attach(app, wiring)

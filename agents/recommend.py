@@ -40,6 +40,7 @@ from headrace.serving.requests.read import Job, RequestReader
 from headrace.serving.requests.replies import ReplySender
 from headrace.serving.store.freshness import LOOK_S, Freshness
 from headrace.serving.store.protocol import Kind
+from headrace.streams.clock import Clock
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
@@ -62,6 +63,8 @@ _NEIGHBOURS = "neighbours"
 CHUNK = 16
 #: At the start, requests wait at most this long (s) for the mirrors; then they are answered without the rest.
 WARM_UP_S = 10.0
+#: How often it is looked whether another version of the towers is ready, s; every request looks, too.
+TAKE_S = 0.1
 
 
 @dataclass(slots=True)
@@ -117,7 +120,7 @@ class ServeStage:
 
     def on_models(self, batch: RecordBatch) -> None:
         """Use the newest model of each name that fits this code."""
-        Mirrors(self.recommender).models(batch.records)
+        self._mirrors.models(batch.records, self.wiring.clock.now_ms())
 
     # -- requests
 
@@ -298,13 +301,19 @@ class ServeStage:
 
 
 class Background(Service):
-    """Ends the background threads of a serving worker with the worker."""
+    """Takes what the background threads of a serving worker made; ends them with the worker."""
 
     mundane_level = "debug"
 
-    def __init__(self, recommender: Recommender, **kwargs: Any) -> None:
-        self._recommender = recommender
+    def __init__(self, recommender: Recommender, clock: Clock, **kwargs: Any) -> None:
+        self._recommender, self._clock = recommender, clock
         super().__init__(**kwargs)
+
+    @Service.task
+    async def _take(self) -> None:
+        while not self.should_stop:
+            self._recommender.swap.advance(self._clock.now_ms())
+            await self.sleep(TAKE_S)
 
     async def on_stop(self) -> None:
         """Wait for what the threads are doing."""
@@ -389,4 +398,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         finally:
             held.cancel()
 
-    return [items, mapped, rows, models, watch, Background(stage.recommender)]
+    return [items, mapped, rows, models, watch, Background(stage.recommender, wiring.clock)]

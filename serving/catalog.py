@@ -7,17 +7,17 @@ until the snapshot is changed for a newer one; that happens between two requests
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings import DIM
-from headrace.models.embeddings.many import ContentVectors, ItemVectors
+from headrace.models.embeddings.many import CONTENT_VERSION
 from headrace.serving.catalog_changes import Changes, Origin
 from headrace.serving.index.newest_mapped import CatalogNewest
 from headrace.serving.snapshot.base import Base
+from headrace.serving.vectors.items import ItemVectors
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash_many
@@ -38,7 +38,6 @@ ROW = np.dtype(
         ("blocked", "?"),  # the item has a flag that is not shown here
         ("language", "<u8"),
         ("boost", "<f4"),
-        ("vector", "<f4", (DIM,)),
     ]
 )
 _BLANK = np.zeros((), ROW)
@@ -54,8 +53,6 @@ class Catalog:
     ----------
     blocked_flags
         Items with one of these flags are marked as blocked.
-    vectors
-        What gives items their vectors; content vectors when None.
 
     Attributes
     ----------
@@ -63,15 +60,17 @@ class Catalog:
         The items in memory.
     newest
         The newest items, of all and by creator and category.
+    vectors
+        The vectors of the items, by the towers in use.
     base
         The snapshot, None while there is none.
     """
 
-    def __init__(self, blocked_flags: Collection[str] = (), vectors: ItemVectors | None = None) -> None:
+    def __init__(self, blocked_flags: Collection[str] = ()) -> None:
         self.table = RowTable(ROW, _BLANK[()])
         self.newest = CatalogNewest()
         self.base: Base | None = None
-        self.vectors: ItemVectors = ContentVectors() if vectors is None else vectors
+        self.vectors = ItemVectors()
         self.blocked_flags = frozenset(blocked_flags)
         self._changes = Changes()
         self._ids: dict[int, str] = {}
@@ -86,7 +85,7 @@ class Catalog:
     @property
     def version(self) -> str:
         """Version of the vectors of items in memory, and of those that are searched with."""
-        return self.vectors.version
+        return self.vectors.version or CONTENT_VERSION
 
     @property
     def searchable(self) -> bool:
@@ -129,7 +128,8 @@ class Catalog:
         data["boost"][rows] = [item.boost for item in items]
         data["rules"][rows] = [bool(item.countries or item.blocked_countries) for item in items]
         data["blocked"][rows] = [not self.blocked_flags.isdisjoint(item.flags) for item in items]
-        data["vector"][rows] = self.vectors.item_vectors(items)
+        for key, item in zip(keys.tolist(), items, strict=True):
+            self.vectors.put(key, item)
         self.newest.own.put_many(keys, published, category, creator)
         self._put_texts(keys.tolist(), items, category, creator)
         if self.base is not None:
@@ -215,6 +215,7 @@ class Catalog:
         self.table.drop(keys)
         for key in keys.tolist():
             self.newest.own.drop(key)
+            self.vectors.drop(key)
             for held in (self._ids, self._titles, self._allowed, self._blocked):
                 held.pop(key, None)
 
@@ -280,16 +281,35 @@ class Catalog:
         return np.where(rows >= 0, rows + len(self.base), mapped)
 
     def column(self, name: str, rows: Rows) -> Any:
-        """Return one field of ``ROW`` of these rows, ``(n, ...)``; no row may be -1."""
+        """Return one field of ``ROW``, or ``vector``, of these rows, ``(n, ...)``; no row may be -1."""
+        return self._read(rows, lambda own: self._column(name, own), name, self.version)
+
+    def _column(self, name: str, rows: Rows) -> Any:
+        """Return one field of items in memory, by their numbers there."""
+        return (
+            self.vectors.of(self.table.data["key"][rows]) if name == "vector" else self.table.data[name][rows]
+        )
+
+    def content_vectors(self, rows: Rows) -> F32:
+        """Return vectors that say how much alike the content of items is, float32 ``(n, DIM)``.
+
+        See ``ItemVectors.content_of``; no row may be -1.
+        """
+        keys = self.table.data["key"]
+        out: F32 = self._read(rows, lambda own: self.vectors.content_of(keys[own]), "vector", CONTENT_VERSION)
+        return out
+
+    def _read(self, rows: Rows, here: Callable[[Rows], Any], name: str, version: str) -> Any:
+        """Return a column of items in memory, which ``here`` reads, and of the snapshot."""
         if self.base is None:
-            return self.table.data[name][rows]
+            return here(rows)
         own = rows >= len(self.base)
-        mapped = self.base.column(name, rows[~own], self.version)
+        mapped = self.base.column(name, rows[~own], version)
         if not own.any():
             return mapped
-        out = np.empty((len(rows), *mapped.shape[1:]), ROW[name].base)
-        out[~own] = mapped
-        out[own] = self.table.data[name][rows[own] - len(self.base)]
+        found = here(rows[own] - len(self.base))
+        out = np.empty((len(rows), *mapped.shape[1:]), found.dtype)
+        out[~own], out[own] = mapped, found
         return out
 
     def title_of(self, key: int, default: str | None = None) -> str:

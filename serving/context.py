@@ -11,6 +11,7 @@ from headrace.models.embeddings import DIM, category_vector, unit
 from headrace.models.features.inputs import RequestContext
 from headrace.models.state import users as user_state
 from headrace.serving.catalog import Catalog
+from headrace.serving.vectors.users import by_towers
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import RecRequest
 
@@ -55,25 +56,41 @@ def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
 
 def request_context(
     catalog: Catalog, request: RecRequest, user: UserRow | None, anchors: list[int], country: int, now: int
-) -> RequestContext:
-    """Return the inputs of the features from the request; ``anchors`` come from ``anchors_for``."""
+) -> tuple[RequestContext, list[F32]]:
+    """Return the inputs of the features from the request, and the vectors to search around.
+
+    ``anchors`` come from ``anchors_for``.
+    """
+    if catalog.vectors.version:
+        user_vector, last_vector, around = by_towers(
+            catalog.vectors, user, anchors, country, hash64(request.context.device)
+        )
+    else:
+        user_vector, last_vector = _by_content(catalog, user, anchors)
+        around = interests(user_vector, last_vector)
+    category, creator = catalog.attributes(np.array(anchors[:1], np.uint64))
+    context = RequestContext(
+        now=now,
+        country=country,
+        device=request.context.device,
+        surface=request.surface,
+        user_vector=user_vector,
+        last_vector=last_vector,
+        last_category=int(category[0]) if anchors else 0,
+        last_creator=int(creator[0]) if anchors else 0,
+    )
+    return context, around
+
+
+def _by_content(catalog: Catalog, user: UserRow | None, anchors: list[int]) -> tuple[F32, F32]:
+    """Return the user's vector and the last click's, by version 0 of the towers."""
     vectors = [v for i in anchors if (v := catalog.vector(i)) is not None]
     mean = np.zeros(DIM, np.float32)
     for k, vector in enumerate(vectors):
         mean += np.float32(_VECTOR_FADE**k) * vector
     if user is not None:
         mean += _taste_vector(catalog, user)
-    category, creator = catalog.attributes(np.array(anchors[:1], np.uint64))
-    return RequestContext(
-        now=now,
-        country=country,
-        device=request.context.device,
-        surface=request.surface,
-        user_vector=unit(mean),
-        last_vector=vectors[0] if vectors else np.zeros(DIM, np.float32),
-        last_category=int(category[0]) if anchors else 0,
-        last_creator=int(creator[0]) if anchors else 0,
-    )
+    return unit(mean), vectors[0] if vectors else np.zeros(DIM, np.float32)
 
 
 def _taste_vector(catalog: Catalog, user: UserRow) -> F32:
@@ -88,9 +105,9 @@ def _taste_vector(catalog: Catalog, user: UserRow) -> F32:
     return mean
 
 
-def interests(context: RequestContext) -> list[F32]:
+def interests(user_vector: F32, last_vector: F32) -> list[F32]:
     """Return the vectors to search around: the user's, and the last click's where it differs."""
-    out = [v for v in (context.user_vector, context.last_vector) if v.any()]
+    out = [v for v in (user_vector, last_vector) if v.any()]
     if len(out) == 2 and float(out[0] @ out[1]) > _SAME:
         return out[:1]
     return out

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.embeddings.pieces import Assembly
 from headrace.models.learning import leaves, online
 from headrace.serving.mirrored_items import MOST_IDLE_ITEMS, MOST_ITEM_ROWS, MirroredItems
 from headrace.serving.old_rows import OldRows
 from headrace.serving.recommender import Recommender
+from headrace.serving.vectors.swap import towers_of
 from headrace.streams.errors import ArtefactError
 from headrace.streams.settings import DAY_MS, HOUR_MS
 from headrace.streams.tables.row_records import row_records
@@ -32,8 +34,8 @@ class Mirrors:
     Parameters
     ----------
     recommender
-        Its ``stats`` get the rows, its ``trending`` hears of them; its ``ranker``, ``online`` and
-        ``leaves`` get the models.
+        Its ``stats`` get the rows, its ``trending`` hears of them; its ``ranker``, ``online``,
+        ``leaves`` and ``swap`` get the models.
     most_items
         Most item rows kept (1 kB each); see ``MirroredItems``.
     most_countries
@@ -52,6 +54,7 @@ class Mirrors:
         self._recommender = recommender
         self._items = MirroredItems(recommender.stats, recommender.trending, most_items, most_idle)
         self._old_countries = OldRows(most_countries, "last_click")
+        self._towers = Assembly()
 
     def item_features(self, records: Sequence[Any], now: int = 0) -> int:
         """Apply item rows; return how many were applied. A record without a value removes its row.
@@ -83,8 +86,13 @@ class Mirrors:
             self._recommender.trending.countries_dropped(rows)
             table.drop(table.data["key"][rows])
 
-    def models(self, records: Sequence[Any]) -> None:
-        """Use the newest model of each name. A model that does not fit is refused and logged."""
+    def models(self, records: Sequence[Any], now: int = 0) -> None:
+        """Use the newest model of each name. A model that does not fit is refused and logged.
+
+        Towers come into use a little later, see ``Swap``; ``now``: time, ms. While the catalogue is in files,
+        which have vectors of version 0, that version is used.
+        """
+        self._take_towers(records, now)
         rankers, taken = self._recommender.data.models.rankers, set[bytes]()
         if rankers.apply(records):
             self._recommender.ranker = rankers.live
@@ -98,6 +106,16 @@ class Mirrors:
                 log.error("a model was refused: %s", exc, extra={"action": "model_refused"})  # noqa: TRY400
             except Exception:
                 log.exception("a model was refused", extra={"action": "model_refused"})
+
+    def _take_towers(self, records: Sequence[Any], now: int) -> None:
+        for record in records:
+            try:
+                whole = self._towers.take(record.key, record.value)
+            except ArtefactError as exc:
+                log.error("a model was refused: %s", exc, extra={"action": "model_refused"})  # noqa: TRY400
+                continue
+            if whole is not None and self._recommender.catalog.base is None:
+                self._recommender.swap.begin(towers_of(whole), now)
 
     def _use(self, key: bytes | None, value: bytes) -> None:
         if key == online.NAME.encode():

@@ -80,7 +80,7 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
     creators = query.user["followed"][0] if query.user is not None else np.zeros(0, np.uint64)
     return Choices(
         score=scores,
-        vectors=c.vectors,
+        vectors=data.catalog.content_vectors(pool.catalog_rows),
         creator=c.creator,
         category=c.category,
         followed=np.isin(c.creator, creators[creators != 0]),

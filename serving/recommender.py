@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.embeddings.towers import Towers
 from headrace.models.features.assemble import assemble
 from headrace.models.learning.arms import CANDIDATE
 from headrace.models.learning.hashed import Ids
@@ -31,6 +32,7 @@ from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.slate import Slate
 from headrace.serving.shadow import shadow_list
 from headrace.serving.sources.trending import Trending
+from headrace.serving.vectors.swap import Swap
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
@@ -63,6 +65,8 @@ class Recommender:
         What the parts of the pipeline read.
     pipeline
         The parts.
+    swap
+        Brings other versions of the towers into use.
 
     Raises
     ------
@@ -90,6 +94,7 @@ class Recommender:
         )
         self.pipeline = Pipeline(self.data)
         self._leaves: LeafDeltas | None = None
+        self.swap = Swap(self.catalog.vectors, self.hot)
 
     @property
     def policy(self) -> Policy:
@@ -151,11 +156,15 @@ class Recommender:
 
     def tick(self, now: int) -> None:
         """Bring up to date what follows the time; ``now`` is that of this process, ms, not of a request."""
+        if self.catalog.base is not None and self.catalog.vectors.version and not self.swap.making:
+            self.swap.begin(Towers, now)  # the files have vectors of version 0
+        self.swap.advance(now)
         self.trending.refresh(now)
         self.hot.expire(now)
 
     def close(self) -> None:
-        """End the background thread of the hot index."""
+        """End the background threads."""
+        self.swap.close()
         self.hot.close()
 
     def anchors_for(self, request: RecRequest, user: UserRow | None, now: int) -> list[int]:
@@ -173,7 +182,7 @@ class Recommender:
     ) -> Query:
         """Return what the parts of the pipeline read of a request; at most ``limit`` candidates."""
         country, age = context.place_and_age(request, user)
-        known = context.request_context(self.catalog, request, user, anchors.items, country, now)
+        known, interests = context.request_context(self.catalog, request, user, anchors.items, country, now)
         return Query(
             request=request,
             now=now,
@@ -184,7 +193,7 @@ class Recommender:
             country=country,
             age=age,
             context=known,
-            interests=context.interests(known),
+            interests=interests,
             limit=limit,
             wanted=request.n,
         )
@@ -273,6 +282,7 @@ class Recommender:
             online=self.online.version if self.online else "",
             variant=ranked.variant,
             leaves=deltas,
+            embeddings=self.catalog.vectors.version,
         )
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]

@@ -153,6 +153,16 @@ class Settings(BaseSettings):
     )
     publish_every_s: float = Field(5.0, gt=0, description="online model weights go out this often")
     leaf_steps: bool = Field(True, description="the ranker goes on learning between trainings")
+    towers_every_s: float = Field(
+        60.0, ge=0, description="the two towers are published this often; 0 = they are not learnt"
+    )
+    towers_rows: int = Field(
+        100_000, ge=1000, le=500_000, description="most learnt embeddings; 280 bytes each, and 10 MB"
+    )
+    towers_keep_days: float = Field(
+        14.0, gt=0, description="what no click had to do with for so long is forgotten"
+    )
+    towers_cpu: float = Field(0.5, gt=0, le=1, description="share of one core that learning the towers takes")
     log_flush_s: float = Field(10.0, gt=0, description="a Parquet file is closed this often")
     log_keep_days: float = Field(
         90.0, ge=0, description="Parquet files with older examples are deleted; 0 = never"

@@ -1,4 +1,4 @@
-"""What was published on `models`: versions of the online model, and leaf deltas."""
+"""What was published on `models`: versions of the online model, leaf deltas, and the newest towers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import polars as pl
 from headrace.models.features.spec import ONLINE_NAMES
 from headrace.models.learning.online import NAME
 from headrace.oracle.records.models import read_deltas, read_versions
+from headrace.oracle.records.towers import PublishedTowers, newest_towers
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader, read_to
 
 
-async def published_models(settings: Settings) -> tuple[pl.DataFrame, pl.DataFrame, bool]:
+async def published_models(
+    settings: Settings,
+) -> tuple[pl.DataFrame, pl.DataFrame, PublishedTowers | None, bool]:
     """Read `models` to its present end.
 
     Returns
     -------
-    ``VERSIONS`` and ``DELTAS``, and whether the topic still has every record.
+    ``VERSIONS`` and ``DELTAS``, the newest towers, and whether the topic still has every record.
     """
     records: list[Any] = []
     absent = 0
@@ -29,4 +32,5 @@ async def published_models(settings: Settings) -> tuple[pl.DataFrame, pl.DataFra
             absent += part.absent
             records += part.records
     whole = not (absent or any(begins.values()))
-    return read_versions(records, NAME, ONLINE_NAMES), read_deltas(records), whole
+    versions = read_versions(records, NAME, ONLINE_NAMES)
+    return versions, read_deltas(records), newest_towers(records), whole

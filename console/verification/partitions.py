@@ -33,6 +33,7 @@ from headrace.oracle.compare.shown import compare_shown
 from headrace.oracle.compare.topics import (
     compare_deltas,
     compare_sent_on,
+    compare_towers,
     compare_versions,
     compare_windows,
 )
@@ -49,6 +50,7 @@ from headrace.oracle.features.since import Stories
 from headrace.oracle.features.users import users_of
 from headrace.oracle.features.versions import named_versions
 from headrace.oracle.features.windows import AHEAD_MS
+from headrace.oracle.records.towers import PublishedTowers
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
@@ -303,8 +305,11 @@ class Verification:
 
     # -- all partitions
 
-    def models(self, versions: pl.DataFrame, deltas: pl.DataFrame, *, whole: bool) -> None:
-        """Compare the versions of the online model, those that impressions name, and the leaf deltas."""
+    def models(
+        self, versions: pl.DataFrame, deltas: pl.DataFrame, towers: PublishedTowers | None, *, whole: bool
+    ) -> None:
+        """Compare the online model's versions, those that impressions name, leaf deltas, newest towers."""
+        compare_towers(self._findings, towers)
         named = named_versions(self._raw.shown, versions, whole=whole)
         compare_versions(self._findings, versions, named)
         compare_deltas(self._findings, deltas, whole=whole)

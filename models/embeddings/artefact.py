@@ -67,6 +67,27 @@ def decode(body: bytes) -> Towers:
     return _towers(arrays, _TOWERS, version_of(body))
 
 
+def towers_of(body: bytes) -> Towers:
+    """Return the towers of a learner that was saved.
+
+    Raises
+    ------
+    ArtefactError
+        As ``decode``.
+    """
+    arrays, _ = _unpack(body)
+    needed = {name: array for name, array in arrays.items() if name in _TOWERS}
+    return _towers(needed, _TOWERS | {"vectors": ("<f4", (-1, DIM))}, version_of(body))
+
+
+def finite(learner: Learner) -> bool:
+    """Return whether all numbers that were learnt are finite: whether the model can be used."""
+    towers = learner.towers
+    rows = towers.table.rows.rows()
+    learnt = (towers.table.rows.data["vector"][rows], towers.weights, towers.own_map)
+    return all(bool(np.isfinite(array).all()) for array in learnt)
+
+
 def version_of(body: bytes) -> str:
     """Return the version of an artefact."""
     return hashlib.sha256(body).hexdigest()[:12]

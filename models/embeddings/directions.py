@@ -6,6 +6,8 @@ inner products). Its length is about 1. The kind of a feature says how much its 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,4 +47,11 @@ def keys_of(kind: str, ids: U64) -> U64:
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
     out: U64 = np.where(np.asarray(ids) == 0, np.uint64(0), np.maximum(mixed, np.uint64(1)))
+    return out
+
+
+@lru_cache(maxsize=4096)
+def key_of(kind: str, id_: int) -> np.uint64:
+    """Return the feature key of one id; see ``keys_of``."""
+    out: np.uint64 = keys_of(kind, np.array([id_], np.uint64))[0]
     return out

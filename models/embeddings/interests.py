@@ -20,7 +20,7 @@ MOST = 4
 #: An item is put into a group when its inner product with the group's mean (of length 1) is at least this.
 LIKE = 0.4
 #: In groups, a place has at least this weight.
-_LEAST = np.float32(0.01)
+LEAST = np.float32(0.01)
 
 
 @dataclass(slots=True)
@@ -56,10 +56,10 @@ def interests(
     """
     recent = np.ascontiguousarray(recent[:, :PLACES])
     weights = towers.weights[: recent.shape[1]]
-    groups = groups_of(recent, np.maximum(weights, _LEAST), min(most, MOST), like)
+    groups = groups_of(recent, np.maximum(weights, LEAST), min(most, MOST), like)
     inside = groups[:, None] == np.arange(MOST)[:, None]
     sums: F32 = (inside * weights) @ recent
-    mass = (inside * np.maximum(weights, _LEAST)).sum(2)
+    mass = (inside * np.maximum(weights, LEAST)).sum(2)
     mass[~mass.any(1), 0] = 1
     sums += towers.rest_of(users, features)[:, None]
     sums[mass == 0] = 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from headrace.models.embeddings.content import category_key, content_features, creator_key, own_vector
-from headrace.models.embeddings.directions import DIM, U8, U64
-from headrace.models.embeddings.features import Features, ragged
+from headrace.models.embeddings.directions import DIM, F32, U8, U64
+from headrace.models.embeddings.features import I64, Features, ragged
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Item
 from headrace.streams.tables.rows import RowTable
@@ -16,6 +19,22 @@ _NAME = np.dtype([("key", "<u8"), ("feature", "<u8")])
 _OWN = np.dtype([("key", "<u8"), ("vector", "<f4", (DIM,))])
 #: A heap with less waste than this is not worth a copy.
 _LEAST_WASTE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An item with its key, its ``content_features`` and its ``own_vector``."""
+
+    key: int
+    item: Item
+    keys: U64
+    kinds: U8
+    own: F32 | None
+
+    @classmethod
+    def of(cls, key: int, item: Item) -> Described:
+        """Describe an item."""
+        return cls(key, item, *content_features(item), own_vector(item))
 
 
 class ItemContent:
@@ -34,24 +53,29 @@ class ItemContent:
     def put(self, item: Item) -> int:
         """Add or replace an item; return its key."""
         key = hash64(item.item_id)
-        self.drop([key])
-        keys, kinds = content_features(item)
-        row = self._places.take([key])
-        self._places.data["start"][row] = self._append(keys, kinds)
-        self._places.data["count"][row] = len(keys)
-        own = own_vector(item)
-        if own is not None:
-            at = self._own.take([key])
-            self._own.data["vector"][at] = own
-        if item.category:
-            _name(self._categories, hash64(item.category), category_key(item.category))
-        if item.creator_id:
-            _name(self._creators, hash64(item.creator_id), creator_key(item.creator_id))
+        self.put_many([Described.of(key, item)])
         return key
+
+    def put_many(self, items: Sequence[Described]) -> None:
+        """Add or replace items, each once."""
+        keys = [item.key for item in items]
+        self.drop(keys)
+        starts, counts = self._append(items)
+        rows = self._places.take(keys)
+        self._places.data["start"][rows] = starts
+        self._places.data["count"][rows] = counts
+        own = [item for item in items if item.own is not None]
+        if own:
+            at = self._own.take([item.key for item in own])
+            self._own.data["vector"][at] = [item.own for item in own]
+        _name(self._categories, {hash64(c): category_key(c) for i in items if (c := i.item.category)})
+        _name(self._creators, {hash64(c): creator_key(c) for i in items if (c := i.item.creator_id)})
 
     def drop(self, items: U64 | list[int]) -> None:
         """Remove items by their keys."""
         rows = self._places.find(items)
+        if not (rows >= 0).any():
+            return
         self._waste += int(self._places.data["count"][rows[rows >= 0]].sum())
         self._places.drop(items)
         self._own.drop(items)
@@ -76,14 +100,19 @@ class ItemContent:
         """Return the feature keys of creators by ``hash64`` of their ids, 0 where no item has one."""
         return _named(self._creators, ids)
 
-    def _append(self, keys: U64, kinds: U8) -> int:
-        start, end = self._used, self._used + len(keys)
+    def _append(self, items: Sequence[Described]) -> tuple[I64, I64]:
+        """Append the features of items; return where those of each begin, and how many they are."""
+        counts = np.array([len(item.keys) for item in items], np.int64)
+        ends = self._used + np.cumsum(counts)
+        start, end = self._used, int(ends[-1]) if len(items) else self._used
         if end > len(self._keys):
             self._keys = np.resize(self._keys, end * 5 // 4)
             self._kinds = np.resize(self._kinds, end * 5 // 4)
-        self._keys[start:end], self._kinds[start:end] = keys, kinds
+        if end > start:
+            self._keys[start:end] = np.concatenate([item.keys for item in items])
+            self._kinds[start:end] = np.concatenate([item.kinds for item in items])
         self._used = end
-        return start
+        return ends - counts, counts
 
     def _compact(self) -> None:
         rows = self._places.rows()
@@ -94,9 +123,10 @@ class ItemContent:
         self._used, self._waste = len(at), 0
 
 
-def _name(names: RowTable, name: int, feature: int) -> None:
-    row = names.take([name])
-    names.data["feature"][row] = feature
+def _name(names: RowTable, features: dict[int, int]) -> None:
+    if features:
+        rows = names.take(list(features))
+        names.data["feature"][rows] = np.array(list(features.values()), np.uint64)
 
 
 def _named(names: RowTable, ids: U64) -> U64:

@@ -51,6 +51,10 @@ class ContentVectors:
         return item_vectors(items)
 
 
+#: The version of content vectors.
+CONTENT_VERSION = ContentVectors().version
+
+
 def item_vectors(items: Sequence[Item]) -> F32:
     """Return ``item_vector`` of each item, float32 ``(n, DIM)``."""
     texts, bounds = list[str](), [0]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.models.embeddings.bags import add_bags
-from headrace.models.embeddings.content import OWN_WEIGHT
-from headrace.models.embeddings.directions import DIM, F32, KIND, U8, U64, keys_of
+from headrace.models.embeddings.content import OWN_WEIGHT, unit
+from headrace.models.embeddings.directions import DIM, F32, KIND, U8, U64, key_of, keys_of
 from headrace.models.embeddings.features import I64, Features, ItemFeatures, Users
 from headrace.models.embeddings.table import EmbeddingTable
 from headrace.streams.tables.key_index import KeyIndex
@@ -135,6 +135,23 @@ class Towers:
         add_bags(self.table.vectors(found.keys, found.kinds), found.places, ones, bounds, out)
         out[content.own_at] += content.own @ self.own_map
         return scaled(out)[0]
+
+    def item_vector(self, item: int, keys: U64, kinds: U8, own: F32 | None) -> F32:
+        """Return the unit vector of one item, float32 ``(DIM,)``; about as ``item_vectors``, but quicker.
+
+        Parameters
+        ----------
+        item
+            Its key.
+        keys, kinds, own
+            Its ``content_features`` and ``own_vector``.
+        """
+        every = np.append(keys, key_of("item", item))
+        parts = self.table.vectors(every, np.append(kinds, np.uint8(KIND["item"])))
+        out: F32 = parts.sum(0)
+        if own is not None:
+            out += own @ self.own_map
+        return unit(out)
 
     def user_vectors(self, users: Users, recent: F32, features: ItemFeatures) -> F32:
         """Return unit vectors of users, float32 ``(n, DIM)``; zeros where nothing is known.

@@ -1,4 +1,4 @@
-"""Comparing dedup windows, versions of the online model, and records sent on to another partition."""
+"""Comparing dedup windows, published models, and records sent on to another partition."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import polars as pl
 
 from headrace.oracle.compare.findings import Difference, Findings
 from headrace.oracle.records.places import MOVED, At
+from headrace.oracle.records.towers import PublishedTowers
 
 #: Names of the kinds in ``Findings.by_kind``.
 IDS: Final = "event ids in dedup windows"
 VERSIONS: Final = "versions of the online model"
 LEAVES: Final = "leaf deltas"
+TOWERS: Final = "published towers"
 NAMED: Final = "impressions that name a version"
 SENT_ON: Final = "records sent on"
 
@@ -92,6 +94,31 @@ def compare_deltas(findings: Findings, deltas: pl.DataFrame, *, whole: bool) -> 
         return Difference(f"leaf deltas {version}", f"{offset:016x}", what[0], None, *what[1:])
 
     findings.add("leaves", bad["offset"].to_numpy().astype(np.uint64), wrong)
+
+
+def compare_towers(findings: Findings, towers: PublishedTowers | None) -> None:
+    """Check that the newest published towers are complete, as their checksum says, and finite."""
+    if towers is None:
+        return
+    findings.compared += 1
+    findings.count(TOWERS, 1)
+    checks = [
+        (
+            "pieces",
+            "all",
+            "the head cannot be read" if towers.missing < 0 else f"{towers.missing} are missing",
+        ),
+        ("checksum", "that of the head", "another one"),
+        ("numbers", "finite", "not finite"),
+    ]
+    passed = [towers.missing == 0, towers.right, towers.finite]
+    wrong = [check for check, good in zip(checks, passed, strict=True) if not good][:1]
+
+    def make(k: int) -> Difference:
+        name, expected, found = wrong[k]
+        return Difference(f"towers {towers.version}", f"{towers.offset:016x}", name, None, expected, found)
+
+    findings.add("towers", np.array([towers.offset] * len(wrong), np.uint64), make)
 
 
 def compare_sent_on(

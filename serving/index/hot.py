@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ MERGE_MS = 300_000
 #: Merge when this share of the settled items is dead, if they are more than a few.
 _DEAD_SHARE = 0.3
 _FEW = 1000
+#: Items that are put into a new index at once.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,36 @@ class HotIndex:
             best = np.argsort(-products, kind="stable")[:k]
             keys, products = keys[best], products[best]
         return keys, products
+
+    def young(self, published: I64, now: int) -> Bool:
+        """Return which items, published at these times, are young enough at ``now`` (ms), bool ``(n,)``."""
+        out: Bool = now - published <= self._max_age_ms
+        return out
+
+    def another(self, items: Columns, published: I64) -> HotIndex:
+        """Return an index like this one, with these items, all of them settled; in any thread.
+
+        It takes the place of this one by ``become``.
+        """
+        out = HotIndex(self._max_age_ms, self._engine)
+        order = np.argsort(published, kind="stable")
+        for start in range(0, len(order), _BLOCK):  # in blocks, so that other threads get their turn
+            at = order[start : start + _BLOCK]
+            rows = out._alive.take(items.key[at])
+            out._alive.data["published"][rows] = published[at]
+            out._by_age += zip(published[at].tolist(), items.key[at].tolist(), strict=True)
+            time.sleep(0)
+        if len(order):
+            out._settled = Settled(items, self._engine)
+        return out
+
+    def become(self, other: HotIndex) -> None:
+        """Take over all that is in another index, which must not be used any more."""
+        self._alive, self._by_age = other._alive, other._by_age
+        self._settled, self._tail = other._settled, other._tail
+        self._merge, self._merged_ms = other._merge, other._merged_ms
+        self._thread, other._thread = other._thread, self._thread
+        other._thread.shutdown(wait=False, cancel_futures=True)
 
     @classmethod
     def of(

@@ -28,6 +28,7 @@ from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.prequential.learning import Learning
 from headrace.serving.prequential.score import Score
+from headrace.serving.prequential.towers import EventTimeTowers
 from headrace.serving.ranking import Ranked
 from headrace.serving.recommender import Recommender
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, event_columns
@@ -84,6 +85,7 @@ class Prequential:
         self.recommender = _Watched(policy, hot_ms=hot_ms, stats=self.stats)
         self.score = Score()
         self.learning = Learning(folder, settings, how.params)
+        self.towers = EventTimeTowers(settings, self.recommender)
         self._sessions: dict[str, list[str]] = {}
         self._offset = 0
         self._next_train = how.first_train
@@ -95,6 +97,7 @@ class Prequential:
         self.recommender.online = self.learning.online
         if self.recommender.leaves is not self.learning.leaves:
             self.recommender.leaves = self.learning.leaves
+        self.towers.advance(click.ts)
         shown = self._predict(click, session) if session and click.item not in session else None
         self._learn(click, shown)
         session.append(click.item)
@@ -145,6 +148,7 @@ class Prequential:
         if key not in self.recommender.catalog.table:
             # The files have no metadata: an item exists from its first click on.
             self.recommender.catalog.put(Item(item_id=click.item, published_ts=click.ts))
+        self.towers.learn(click)
         event = click.event(offset)
         if shown is not None:
             self._count_shown(shown, offset)

@@ -116,6 +116,7 @@ class ModelInfo(Struct):
     online: str = ""
     variant: str = ""
     leaves: str = ""
+    embeddings: str = ""
 
 
 class ErrorInfo(Struct, omit_defaults=True):

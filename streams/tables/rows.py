@@ -215,6 +215,11 @@ class RowTable:
         """Return all rows ever used, without a copy, for scans of a few fields. Dropped rows have key 0."""
         return self.data[: self._index.used]
 
+    @property
+    def used(self) -> int:
+        """Return the upper bound of all row numbers ever used."""
+        return self._index.used
+
     def find(self, keys: U64 | Sequence[int]) -> Rows:
         """Return the row number of each key, int64 ``(n,)``, -1 where there is none. Never adds a row."""
         return self._index.find(_u64(keys))

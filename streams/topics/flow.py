@@ -63,6 +63,7 @@ AGENTS: tuple[AgentFlow, ...] = (
     ),
     AgentFlow("join_outcomes", "learn", reads=("impressions", "events"), writes=("examples", "dead_letters")),
     AgentFlow("learn", "learn", reads=("examples",), tails=("models",), writes=("models", "dead_letters")),
+    AgentFlow("learn_towers", "learn", tails=("events", "items", "models"), writes=("models",)),
     AgentFlow("log_sink", "log", reads=("examples",)),
     AgentFlow("trainer", "trainer", tails=("models",), writes=("models",)),
     AgentFlow("rollout", "trainer", tails=("examples", "models"), writes=("models",)),

@@ -42,6 +42,7 @@ def quick(settings: Settings, tmp_path: Path) -> Settings:
             "outcome_wait_ms": 700,
             "log_flush_s": 0.3,
             "publish_every_s": 0.3,
+            "towers_every_s": 1.0,
             "train_every_s": 0.5,
             "train_min_rows": 200,
             "train_min_clicks": 10,
@@ -93,6 +94,7 @@ async def test_the_loop_from_click_to_lightgbm_ranked_reply(quick: Settings) -> 
             assert ranked_by, "LightGBM was not trained from the log in time"
             assert reply.model is not None
             assert reply.model.online, "the online model was never published"
+            assert reply.model.embeddings, "the towers were never published"
             assert reply.degraded == []
             log = example_log.read(folder_of(quick))
             assert log.num_rows >= 200

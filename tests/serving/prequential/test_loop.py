@@ -167,6 +167,19 @@ def test_running_twice_gives_the_same(run: Run) -> None:
     assert run(stream).lists == run(stream).lists
 
 
+def test_the_towers_are_learnt_and_served_and_a_run_can_be_repeated(run: Run) -> None:
+    settings = CALM.model_copy(update={"towers_every_s": 10.0})
+    stream = followers(400, seed=5)
+    one, two = run(stream, s=settings), run(stream, s=settings)
+    versions = [loop.recommender.catalog.vectors.version for loop in (one, two)]
+    assert versions[0] == versions[1] != ""
+    assert one.lists == two.lists
+    assert len(one.recommender.hot) > 10, "what was learnt about ids is searched"
+    off = run(stream, s=CALM.model_copy(update={"towers_every_s": 0.0}))
+    assert off.recommender.catalog.vectors.version == ""
+    assert off.lists != one.lists
+
+
 def test_the_report() -> None:
     told: list[int] = []
     alone = [replace(c, session=f"alone-{c.session}") for c in clicks([("z",)] * 800, T0 - 10_000_000)]

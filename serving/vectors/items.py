@@ -1,0 +1,164 @@
+"""The vectors of all items, by the towers in use. A new item has its vector at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.embeddings import DIM
+from headrace.models.embeddings.features import Features
+from headrace.models.embeddings.item_content import Described, ItemContent
+from headrace.models.embeddings.towers import Towers
+from headrace.streams.messages.schemas import Item
+from headrace.streams.tables.rows import RowTable
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+_ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("vector", "<f4", (DIM,))])
+_CONTENT = np.dtype([("key", "<u8"), ("vector", "i1", (DIM,))])
+_SCALE = np.float32(127)
+#: Most items whose vectors wait to be computed together.
+_TOGETHER = 1024
+
+
+class SharedContent(ItemContent):
+    """Content of items that another thread may read meanwhile: ``features_of`` is whole, and short."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.RLock()
+
+    def put_many(self, items: Sequence[Described]) -> None:
+        """See ``ItemContent``."""
+        with self._lock:
+            super().put_many(items)
+
+    def drop(self, items: U64 | list[int]) -> None:
+        """See ``ItemContent``."""
+        with self._lock:
+            super().drop(items)
+
+    def features_of(self, items: U64) -> Features:
+        """See ``ItemContent``."""
+        with self._lock:
+            return super().features_of(items)
+
+
+class Version:
+    """The vectors of items by one version of the towers. One thread uses it at a time."""
+
+    def __init__(self, towers: Towers) -> None:
+        self.towers = towers
+        self.table = RowTable(_ROW)
+
+    def put(self, keys: U64, published: I64, vectors: F32) -> None:
+        """Add or replace items: when they were published, ms ``(n,)``, and their vectors ``(n, DIM)``."""
+        rows = self.table.take(keys)
+        self.table.data["published"][rows] = published
+        self.table.data["vector"][rows] = vectors
+
+    def of(self, keys: U64) -> F32:
+        """Return the vectors of items, float32 ``(n, DIM)``, a copy; zeros where there is none."""
+        rows = self.table.find(keys)
+        out: F32 = self.table.data["vector"][rows]
+        out[rows < 0] = 0
+        return out
+
+
+class ItemVectors:
+    """The vectors of the items of a catalogue.
+
+    Attributes
+    ----------
+    content
+        What the towers read of the items.
+    now
+        The version in use: everything that is read for one request is of it.
+    changed
+        While another version is made: keys of the items that were put or dropped since; else None.
+    """
+
+    def __init__(self) -> None:
+        self.content = SharedContent()
+        self.now = Version(Towers())
+        self.changed: set[int] | None = None
+        self._alike = RowTable(_CONTENT)
+        self._new: dict[int, Described] = {}
+
+    @property
+    def version(self) -> str:
+        """The version of the towers in use; empty for version 0, which is made from content alone."""
+        return self.now.towers.version
+
+    def put(self, key: int, item: Item) -> None:
+        """Add or replace an item. Its vector is computed before the next one is read, together with others."""
+        self._new[key] = Described.of(key, item)
+        if len(self._new) >= _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Compute the vectors of the items that were put."""
+        if not self._new:
+            return
+        items, self._new = list(self._new.values()), {}
+        self.content.put_many(items)
+        keys = np.array([item.key for item in items], np.uint64)
+        published = np.array([item.item.published_ts for item in items], np.int64)
+        vectors = self._by(self.now.towers, items, keys)
+        self.now.put(keys, published, vectors)
+        alike = vectors if not self.version else self._by(_FIRST, items, keys)
+        rows = self._alike.take(keys)
+        self._alike.data["vector"][rows] = np.rint(alike * _SCALE)
+        if self.changed is not None:
+            self.changed.update(keys.tolist())
+
+    def _by(self, towers: Towers, items: list[Described], keys: U64) -> F32:
+        if len(items) > 1:
+            return towers.item_vectors(keys, self.content)
+        (one,) = items
+        return towers.item_vector(one.key, one.keys, one.kinds, one.own)[None]
+
+    def drop(self, key: int) -> None:
+        """Remove an item, if it is here."""
+        self._new.pop(key, None)
+        self.content.drop([key])
+        self.now.table.drop([key])
+        self._alike.drop([key])
+        if self.changed is not None:
+            self.changed.add(key)
+
+    def of(self, keys: U64) -> F32:
+        """Return the vectors of items, float32 ``(n, DIM)``; zeros where an item has none."""
+        self.flush()
+        return self.now.of(keys)
+
+    def content_of(self, keys: U64) -> F32:
+        """Return vectors that say how much alike the content of items is, float32 ``(n, DIM)``.
+
+        Those of version 0, whatever version is in use, to two digits. Learnt vectors are close when the same
+        users click the items: a list that keeps those apart is a worse list, not a more diverse one.
+        """
+        self.flush()
+        if not self.version:
+            return self.now.of(keys)
+        rows = self._alike.find(keys)
+        out: F32 = self._alike.data["vector"][rows].astype(np.float32) / _SCALE
+        out[rows < 0] = 0
+        return out
+
+    def vector(self, key: int) -> F32 | None:
+        """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""
+        self.flush()
+        row = self.now.table.row(key)
+        if row < 0:
+            return None
+        vector: F32 = self.now.table.data["vector"][row].copy()
+        return vector if vector.any() else None
+
+
+_FIRST = Towers()

@@ -1,0 +1,195 @@
+"""Another version of the towers comes into use: vectors of all items, hot index and towers in one step.
+
+A background thread computes the vectors block by block, with pauses, and builds the hot index. What was put
+or dropped meanwhile is done again, by the thread while it is much, then by the caller, who takes everything
+over in the same step. So all that one request reads is of one version.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.embeddings import DIM, artefact
+from headrace.models.embeddings.pieces import Whole
+from headrace.models.embeddings.towers import Towers
+from headrace.serving.index.hot import HotIndex
+from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.settled import Columns
+from headrace.serving.vectors.items import ItemVectors, Version
+from headrace.streams.errors import ArtefactError
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+log = logging.getLogger(__name__)
+
+#: Items embedded at once, in about a millisecond; then the thread rests for as long.
+BLOCK = 256
+#: So many items that changed meanwhile are done by the caller, in about a millisecond.
+_FEW = 32
+
+
+@dataclass(slots=True)
+class _Next:
+    """The version that is made. The thread uses it until it is done."""
+
+    version: Version
+    hot: HotIndex
+
+
+@dataclass(slots=True)
+class _Changes:
+    """Items that were put or dropped while a version was made."""
+
+    keys: U64
+    there: npt.NDArray[np.bool_]
+    published: I64
+
+
+class Swap:
+    """Brings other versions of the towers into use. Only one thread calls it.
+
+    Parameters
+    ----------
+    vectors, hot
+        What gets the new version.
+    """
+
+    def __init__(self, vectors: ItemVectors, hot: HotIndex) -> None:
+        self._vectors, self._hot = vectors, hot
+        self._making: Future[_Next] | None = None
+        self._waiting: Callable[[], Towers] | None = None
+        self._thread = ThreadPoolExecutor(1, "towers")
+
+    @property
+    def making(self) -> bool:
+        """Whether a version is being made."""
+        return self._making is not None
+
+    def begin(self, load: Callable[[], Towers], now: int) -> None:
+        """Make a version; while one is being made, the newest of those that were asked for waits.
+
+        Parameters
+        ----------
+        load
+            Returns the towers; called by the background thread. An ``ArtefactError`` is logged, and the
+            present version stays in use.
+        now
+            Time, ms: items that are too old for the hot index do not go there.
+        """
+        if self._making is not None:
+            self._waiting = load
+            return
+        self._vectors.flush()
+        self._waiting, self._vectors.changed = None, set()
+        old = self._vectors.now
+        self._making = self._thread.submit(lambda: self._make(load(), old, now))
+
+    def advance(self, now: int) -> bool:
+        """Take the version that was made, if it is ready; return whether there is another one in use now."""
+        if self._making is None:
+            if self._waiting is not None:
+                self.begin(self._waiting, now)
+            return False
+        if not self._making.done():
+            return False
+        making, self._making = self._making, None
+        failed = making.exception()
+        if failed is not None:
+            self._vectors.changed = None
+            refused = failed if isinstance(failed, ArtefactError) else repr(failed)
+            log.error("a model was refused: %s", refused, extra={"action": "model_refused"})
+            return False
+        return self._take(making.result(), now)
+
+    def settle(self, now: int) -> None:
+        """Wait until the newest version that was asked for is in use."""
+        while self._making is not None or self._waiting is not None:
+            if self._making is not None:
+                wait([self._making])
+            self.advance(now)
+
+    def close(self) -> None:
+        """End the background thread, after what it is doing."""
+        self._thread.shutdown(cancel_futures=True)
+
+    # -- taking over
+
+    def _take(self, made: _Next, now: int) -> bool:
+        changes = self._changes()
+        if len(changes.keys) > _FEW:
+            self._vectors.changed = set()
+            self._making = self._thread.submit(lambda: self._again(made, changes, now))
+            return False
+        self._apply(made, changes, now)
+        self._vectors.now, self._vectors.changed = made.version, None
+        self._hot.become(made.hot)
+        log.info("towers %s are in use", made.version.towers.version, extra={"action": "towers"})
+        return True
+
+    def _changes(self) -> _Changes:
+        self._vectors.flush()
+        changed = self._vectors.changed or set()
+        keys = np.fromiter(changed, np.uint64, len(changed))
+        table = self._vectors.now.table
+        rows = table.find(keys)
+        return _Changes(keys, rows >= 0, table.data["published"][rows])
+
+    # -- in the background thread
+
+    def _make(self, towers: Towers, old: Version, now: int) -> _Next:
+        version, columns, published = Version(towers), list[Columns](), list[I64]()
+        start = 0
+        while start < old.table.used:
+            began = time.perf_counter()
+            block = old.table.data[start : start + BLOCK].copy()
+            block = block[block["key"] != 0]
+            vectors = towers.item_vectors(block["key"], self._vectors.content)
+            version.put(block["key"], block["published"], vectors)
+            hot = vectors.any(1) & self._hot.young(block["published"], now)
+            columns.append(Columns(block["key"][hot].copy(), Quantised.of(vectors[hot])))
+            published.append(block["published"][hot])
+            start += BLOCK
+            _rest(began)
+        items = Columns.joined(columns) if columns else Columns(_NO_KEYS, Quantised.of(_NO_VECTORS))
+        return _Next(version, self._hot.another(items, np.concatenate([*published, _NO_TIMES])))
+
+    def _again(self, made: _Next, changes: _Changes, now: int) -> _Next:
+        for start in range(0, len(changes.keys), _FEW):
+            began = time.perf_counter()
+            part = slice(start, start + _FEW)
+            few = _Changes(changes.keys[part], changes.there[part], changes.published[part])
+            self._apply(made, few, now)
+            _rest(began)
+        return made
+
+    def _apply(self, made: _Next, changes: _Changes, now: int) -> None:
+        there, gone = changes.keys[changes.there], changes.keys[~changes.there]
+        published = changes.published[changes.there]
+        vectors = made.version.towers.item_vectors(there, self._vectors.content)
+        made.version.put(there, published, vectors)
+        made.version.table.drop(gone)
+        for key in gone.tolist():
+            made.hot.drop(key)
+        for key, vector, at in zip(there.tolist(), vectors, published.tolist(), strict=True):
+            made.hot.put(key, vector, at, max(now, at))
+
+
+def towers_of(whole: Whole) -> Callable[[], Towers]:
+    """Return what loads the towers of a published version."""
+    return lambda: artefact.towers_of(whole.body())
+
+
+def _rest(began: float) -> None:
+    """Let other threads work for as long as this one has."""
+    time.sleep(min(0.01, time.perf_counter() - began))
+
+
+_NO_KEYS, _NO_TIMES = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+_NO_VECTORS = np.zeros((0, DIM), np.float32)
