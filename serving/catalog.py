@@ -286,9 +286,8 @@ class Catalog:
 
     def _column(self, name: str, rows: Rows) -> Any:
         """Return one field of items in memory, by their numbers there."""
-        return (
-            self.vectors.of(self.table.data["key"][rows]) if name == "vector" else self.table.data[name][rows]
-        )
+        data = self.table.data
+        return self.vectors.of(data["key"][rows]) if name == "vector" else data[name][rows]
 
     def content_vectors(self, rows: Rows) -> F32:
         """Return vectors that say how much alike the content of items is, float32 ``(n, DIM)``.
