@@ -96,7 +96,7 @@ class ItemVectors:
         return self.now.towers.version
 
     def put(self, key: int, item: Item) -> None:
-        """Add or replace an item. Its vector is computed when one is read, together with others."""
+        """Add or replace an item. Its vector is computed with those of others, before one is read."""
         self._new[key] = Described.of(key, item)
         if len(self._new) >= _TOGETHER:
             self.flush()

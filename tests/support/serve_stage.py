@@ -12,6 +12,7 @@ from worlds import World
 
 from headrace.agents.recommend import ServeStage
 from headrace.agents.wiring import Wiring
+from headrace.serving.mirrors import Mirrors
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.clock import ManualClock
 from headrace.streams.settings import Settings
@@ -84,6 +85,7 @@ def stage_on(broker: Broker) -> ServeStage:
     sender: Any = broker
     stage = ServeStage(Wiring(Settings(), sender, sender, MemoryStore(), clock=ManualClock(NOW)))
     stage.recommender = World(30).recommender
+    stage._mirrors = Mirrors(stage.recommender)
     return stage
 
 
