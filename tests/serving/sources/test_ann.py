@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mapped_catalogs import base_of, write_snapshot
+from mapped_catalogs import base_of, opened, write_snapshot
 from strategies import T0
 from worlds import World, by_mmr, item, request
 
 from headrace.models.embeddings.many import ContentVectors
+from headrace.serving.catalog_changes import Origin
 from headrace.serving.policy import Policy
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import DAY_MS
 
 #: Only the source that is tested.
-ALONE = Policy(rules=by_mmr(0, 1), parts={"source:catalog": "off", "source:new": "off", "source:creator": "off"})
+ALONE = Policy(
+    rules=by_mmr(0, 1), parts={"source:catalog": "off", "source:new": "off", "source:creator": "off"}
+)
 
 
 def old(n: int, **changes: Any) -> Any:
@@ -82,9 +85,7 @@ def test_without_a_snapshot_it_proposes_nothing_and_is_not_missed() -> None:
     assert all("ann" not in i.sources for i in reply.items)
 
 
-def test_vectors_of_another_version_are_not_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vectors_of_another_version_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(30)
     on_snapshot(tmp_path, world, *(old(n) for n in range(30, 40)))
     world.click("u", "i1")
@@ -97,3 +98,40 @@ def test_vectors_of_another_version_are_not_compared(
     assert all("ann" not in i.sources for i in reply.items)
     counts = world.recommender.pipeline.counts()["source:ann"]
     assert (counts.left_out, counts.failed) == (1, 0)
+
+
+def found_by_ann(world: World, asked: Any) -> set[int]:
+    return {int(i.item_id[1:]) for i in world.answer(asked).reply.items if "ann" in i.sources}
+
+
+def test_lists_are_right_before_a_swap_in_between_and_after(tmp_path: Path) -> None:
+    world = World(policy=ALONE)
+    records = [old(n) for n in range(400)]
+    on_snapshot(tmp_path, world, *records)
+    catalog = world.recommender.catalog
+    for n in range(0, 300, 3):
+        catalog.put_many([old(n, title=f"New {n}")], Origin(0, np.array([n]), T0))
+    catalog.drop_many(["i7"], Origin(0, np.array([300]), T0))
+    world.click("u", "i1")
+    asked = request("u", n=50)
+    before = found_by_ann(world, asked)
+    assert before
+    assert not any(n % 3 == 0 and n < 300 for n in before), "those that changed are found by others"
+    changed = [old(n, title=f"New {n}") for n in range(0, 300, 3)]
+    write_snapshot(tmp_path, [*changed, "i7"], {0: 301}, old=opened(tmp_path))
+    base = base_of(tmp_path)
+    base.hide(catalog.begin_swap())
+    last = catalog.swap(base)
+    assert last is not None
+    steps, more = 0, True
+    while more:
+        ranked = world.rank(asked)
+        np.testing.assert_array_equal(
+            catalog.column("key", ranked.pool.catalog_rows), ranked.pool.candidates.items
+        )
+        more, steps = catalog.trim(), steps + 1
+    assert steps > 0
+    assert len(catalog.table) == 0
+    after = found_by_ann(world, asked)
+    assert 7 not in after
+    assert any(n % 3 == 0 and n < 300 for n in after), "items that changed are found in the new snapshot"
