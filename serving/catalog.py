@@ -337,6 +337,18 @@ class Catalog:
             return True
         return bool(country) and (allowed is None or country in allowed) and country not in blocked
 
+    def all_allowed_in(self, keys: U64, rows: Rows, country: int) -> npt.NDArray[np.bool_]:
+        """Return ``allowed_in`` of items and their rows, bool ``(n,)``; no row may be -1."""
+        first = 0 if self.base is None else len(self.base)
+        own = rows >= first
+        out = np.ones(len(rows), np.bool_)
+        if self.base is not None:
+            out[~own] = self.base.snapshot.allowed_in(rows[~own], country)
+        own[own] = self.table.data["rules"][rows[own] - first]
+        for at in np.flatnonzero(own).tolist():
+            out[at] = self.allowed_in(int(keys[at]), country)
+        return out
+
     def nearest(self, vector: F32, k: int) -> U64:
         """Return the keys of up to ``k`` items of the snapshot nearest to a vector, nearest first."""
         if self.base is None:

@@ -71,6 +71,10 @@ def same(mapped: Catalog, plain: Catalog) -> None:
         assert got.dtype == ROW[name].base
         compare: Any = np.testing.assert_allclose if name == "vector" else np.testing.assert_array_equal
         compare(got, plain.column(name, expected), **({"atol": 2e-5} if name == "vector" else {}))
+    there = keys[plain.find(keys) >= 0]
+    for country in map(country_id, COUNTRIES):
+        allowed = mapped.all_allowed_in(there, mapped.find(there), country).tolist()
+        assert allowed == [plain.allowed_in(key, country) for key in there.tolist()]
     for got, wanted in zip(mapped.attributes(keys), plain.attributes(keys), strict=True):
         np.testing.assert_array_equal(got, wanted)
     for key in keys.tolist():
