@@ -44,7 +44,7 @@ ROW = np.dtype(
 _BLANK = np.zeros((), ROW)
 _BLANK["boost"] = 1
 #: Items in memory that are compared with a new snapshot at once; this takes about a millisecond.
-STEP = 250
+STEP = 200
 
 
 class Catalog:
@@ -213,8 +213,8 @@ class Catalog:
     def _forget(self, keys: U64) -> None:
         """Take items out of memory."""
         self.table.drop(keys)
+        self.newest.own.drop_many(keys)
         for key in keys.tolist():
-            self.newest.own.drop(key)
             for held in (self._ids, self._titles, self._allowed, self._blocked):
                 held.pop(key, None)
 
