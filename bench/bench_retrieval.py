@@ -15,7 +15,7 @@ A serving process then starts on the snapshot (``bench/retrieval/serving.py``):
 
 - ``serve_start_s``: until its first list, with items from the vector index; ``serve_mb``: its memory.
 - ``swap_*_ms``: longest step of a change to another snapshot that the event loop waits for, after 20,000
-  items changed: noting them, the change itself, dropping them from memory (250 at a time). ``swap_*_cpu_ms``:
+  items changed: noting them, the change itself, dropping them from memory (200 at a time). ``swap_*_cpu_ms``:
   the CPU time of that.
 - ``topic_items_a_cpu_s``: items a process without a snapshot reads in a second of CPU time: decoded,
   embedded, kept.

@@ -29,7 +29,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "outcome_wait_ms": 3000,
     "log_flush_s": 2.0,
     "train_every_s": 8.0,
-    "catalog_every_s": 15.0,
+    "catalog_every_s": 60.0,
     "flush_every_ms": 300,  # the embedded broker keeps every version of a row: write fewer
     "train_min_rows": 1500,
     "train_min_clicks": 30,

@@ -43,7 +43,7 @@ ROW = np.dtype(
 _BLANK = np.zeros((), ROW)
 _BLANK["boost"] = 1
 #: Items in memory that are compared with a new snapshot at once; this takes about a millisecond.
-STEP = 250
+STEP = 200
 
 
 class Catalog:
@@ -213,9 +213,9 @@ class Catalog:
     def _forget(self, keys: U64) -> None:
         """Take items out of memory."""
         self.table.drop(keys)
+        self.newest.own.drop_many(keys)
+        self.vectors.drop_many(keys)
         for key in keys.tolist():
-            self.newest.own.drop(key)
-            self.vectors.drop(key)
             for held in (self._ids, self._titles, self._allowed, self._blocked):
                 held.pop(key, None)
 
@@ -355,6 +355,18 @@ class Catalog:
         if allowed is None and not blocked:
             return True
         return bool(country) and (allowed is None or country in allowed) and country not in blocked
+
+    def all_allowed_in(self, keys: U64, rows: Rows, country: int) -> npt.NDArray[np.bool_]:
+        """Return ``allowed_in`` of items and their rows, bool ``(n,)``; no row may be -1."""
+        first = 0 if self.base is None else len(self.base)
+        own = rows >= first
+        out = np.ones(len(rows), np.bool_)
+        if self.base is not None:
+            out[~own] = self.base.snapshot.allowed_in(rows[~own], country)
+        own[own] = self.table.data["rules"][rows[own] - first]
+        for at in np.flatnonzero(own).tolist():
+            out[at] = self.allowed_in(int(keys[at]), country)
+        return out
 
     def nearest(self, vector: F32, k: int) -> U64:
         """Return the keys of up to ``k`` items of the snapshot nearest to a vector, nearest first."""

@@ -18,8 +18,4 @@ class CountryRules(Filter):
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items may be shown in the user's country, bool ``(n,)``."""
-        country = same_country(query.country)
-        out = np.ones(len(found), bool)
-        for i in np.flatnonzero(self.data.catalog.column("rules", found.rows)).tolist():
-            out[i] = self.data.catalog.allowed_in(int(found.keys[i]), country)
-        return out
+        return self.data.catalog.all_allowed_in(found.keys, found.rows, same_country(query.country))

@@ -118,6 +118,10 @@ class Lists:
         out: npt.NDArray[np.bool_] = (self._dead[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 > 0
         return out
 
+    def is_withdrawn(self, row: int) -> bool:
+        """Return whether one row is withdrawn."""
+        return bool(self._dead[row >> 3] >> (row & 7) & 1)
+
     def alive(self) -> npt.NDArray[np.bool_]:
         """Return which rows are not withdrawn, bool ``(n,)``, a copy."""
         out: npt.NDArray[np.bool_] = np.unpackbits(self._dead, count=self._n, bitorder="little") == 0

@@ -76,8 +76,7 @@ class Newest:
             changed = np.zeros(len(known), np.bool_)
             for name, column in zip(_NAMES, columns, strict=True):
                 changed |= there[name] != column[known]
-            for place in places[known[changed]].tolist():
-                self._remove(place)
+            self._remove(places[known[changed]])
             wanted = np.ones(len(keys), np.bool_)
             wanted[known[~changed]] = False
             keys, columns = keys[wanted], [column[wanted] for column in columns]
@@ -101,14 +100,23 @@ class Newest:
 
     def drop(self, key: int) -> None:
         """Take an item out; one that is not there is fine."""
-        row = self._table.row(key)
-        if row >= 0:
-            self._remove(row)
-            self._table.drop([key])
+        self.drop_many(np.array([key], np.uint64))
 
-    def _remove(self, row: int) -> None:
-        _, _, category, creator = self._table.data[row].item()
-        rows = NewestRows(self._table.data)
+    def drop_many(self, keys: U64) -> None:
+        """Take items out, uint64 ``(n,)``; see ``drop``."""
+        places = self._table.find(keys)
+        self._remove(places[places >= 0])
+        self._table.drop(keys)
+
+    def _remove(self, places: I64) -> None:
+        """Take rows of the table off the lists."""
+        rows, data = NewestRows(self._table.data), self._table.data[places]
+        for row, category, creator in zip(
+            places.tolist(), data["category"].tolist(), data["creator"].tolist(), strict=True
+        ):
+            self._remove_row(rows, row, category, creator)
+
+    def _remove_row(self, rows: NewestRows, row: int, category: int, creator: int) -> None:
         rows.remove(self._all, row)
         for groups, group in ((self._categories, category), (self._creators, creator)):
             if group:

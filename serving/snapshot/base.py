@@ -57,7 +57,8 @@ class Base:
 
     def row(self, key: int) -> int:
         """Return the row of one item, -1 where there is none or it is hidden."""
-        return int(self.find(np.array([key], np.uint64))[0])
+        row = int(self.snapshot.find(np.array([key], np.uint64))[0])
+        return -1 if row >= 0 and self.snapshot.index.is_withdrawn(row) else row
 
     def hide(self, keys: U64) -> None:
         """Hide items, uint64 ``(n,)``, those that are here."""

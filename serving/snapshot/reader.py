@@ -77,6 +77,9 @@ class CatalogSnapshot:
             self._keys = KeyTable(files["slots"], files["key_table"], manifest.key_bits)
             self.vectors = Quantised(files["high"], files["low"], files["scale"])
             self.index = Lists(self.vectors, Layout(files["list_centroids"], files["list_starts"]))
+        except ValueError as exc:
+            os.close(self._lock)
+            raise SnapshotError(f"{folder}: {exc}") from exc
         except BaseException:
             os.close(self._lock)
             raise

@@ -125,6 +125,82 @@ class ItemVectors:
 
     def drop(self, key: int) -> None:
         """Remove an item, if it is here."""
+        self.drop_many(np.array([key], np.uint64))
+
+    def drop_many(self, keys: U64) -> None:
+        """Remove items that are here; ``keys`` is uint64 ``(n,)``."""
+        gone = keys.tolist()
+        for key in gone:
+            self._new.pop(key, None)
+        self.content.drop(keys)
+        self.now.table.drop(keys)
+        self._alike.drop(keys)
+        if self.changed is not None:
+            self.changed.update(gone)
+
+    def of(self, keys: U64) -> F32:
+        """Return the vectors of items, float32 ``(n, DIM)``, a copy; zeros where there is none."""
+        rows = self.table.find(keys)
+        out: F32 = self.table.data["vector"][rows]
+        out[rows < 0] = 0
+        return out
+
+
+class ItemVectors:
+    """The vectors of the items of a catalogue.
+
+    Attributes
+    ----------
+    content
+        What the towers read of the items.
+    now
+        The version in use: everything that is read for one request is of it.
+    changed
+        While another version is made: keys of the items that were put or dropped since; else None.
+    """
+
+    def __init__(self) -> None:
+        self.content = SharedContent()
+        self.now = Version(Towers())
+        self.changed: set[int] | None = None
+        self._alike = RowTable(_CONTENT)
+        self._new: dict[int, Described] = {}
+
+    @property
+    def version(self) -> str:
+        """The version of the towers in use; empty for version 0, which is made from content alone."""
+        return self.now.towers.version
+
+    def put(self, key: int, item: Item) -> None:
+        """Add or replace an item. Its vector is computed with those of others, before one is read."""
+        self._new[key] = Described.of(key, item)
+        if len(self._new) >= _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Compute the vectors of the items that were put."""
+        if not self._new:
+            return
+        items, self._new = list(self._new.values()), {}
+        self.content.put_many(items)
+        keys = np.array([item.key for item in items], np.uint64)
+        published = np.array([item.item.published_ts for item in items], np.int64)
+        vectors = self._by(self.now.towers, items, keys)
+        self.now.put(keys, published, vectors)
+        alike = vectors if not self.version else self._by(_FIRST, items, keys)
+        rows = self._alike.take(keys)
+        self._alike.data["vector"][rows] = np.rint(alike * _SCALE)
+        if self.changed is not None:
+            self.changed.update(keys.tolist())
+
+    def _by(self, towers: Towers, items: list[Described], keys: U64) -> F32:
+        if len(items) > 1:
+            return towers.item_vectors(keys, self.content)
+        (one,) = items
+        return towers.item_vector(one.key, one.keys, one.kinds, one.own)[None]
+
+    def drop(self, key: int) -> None:
+        """Remove an item, if it is here."""
         self._new.pop(key, None)
         self.content.drop([key])
         self.now.table.drop([key])

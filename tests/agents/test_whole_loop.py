@@ -30,7 +30,7 @@ from headrace.streams.topics.sender import BatchSender
 
 pytestmark = pytest.mark.broker
 
-EVERY_ROLE = ["ingest", "aggregate", "learn", "log", "trainer", "serve"]
+EVERY_ROLE = ["ingest", "aggregate", "learn", "log", "trainer", "index", "serve"]
 
 
 @pytest.fixture
