@@ -11,6 +11,7 @@ from headrace.console import (
     demo,
     evaluate,
     lag,
+    models,
     options,
     producers,
     recommend,
@@ -69,6 +70,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(models.app, name="models")
 
 
 def _unwrapped(text: str) -> str:
@@ -76,7 +78,7 @@ def _unwrapped(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-for _typer in (app, topics.app, evaluate.app):
+for _typer in (app, topics.app, evaluate.app, models.app):
     for _registered in _typer.registered_commands:
         if _registered.callback is not None and _registered.callback.__doc__:
             _registered.help = _unwrapped(_registered.callback.__doc__)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def train(json_path: options.JsonPath = None, brokers: options.Brokers = None) -> None:
-    """Train LightGBM once from the Parquet log and publish it.
+    """Train LightGBM once from the Parquet log, and make it the candidate, unless it is clearly worse.
 
-    The log is in HEADRACE_DATA_DIR. Serving workers use the new model within seconds.
+    The log is in HEADRACE_DATA_DIR. The first model is live at once; see `headrace models list`.
     """
     settings = options.read_settings(brokers)
     require("worker")
@@ -30,7 +30,8 @@ def train(json_path: options.JsonPath = None, brokers: options.Brokers = None) -
         figures = options.run(train_and_publish(settings))
     options.write_json(json_path, figures)
     metrics = ", ".join(f"{k} {v:.4g}" for k, v in figures["metrics"].items())
-    typer.echo(f"ranker {figures['version']} trained in {figures['seconds']:.1f} s and published: {metrics}")
+    typer.echo(f"ranker {figures['version']} trained in {figures['seconds']:.1f} s: {metrics}")
+    typer.echo(f"refused: {figures['refused']}" if figures["refused"] else "published")
 
 
 async def train_and_publish(settings: Settings) -> dict[str, Any]:
@@ -47,6 +48,7 @@ async def train_and_publish(settings: Settings) -> dict[str, Any]:
 
     from headrace.agents.trainer import train_once
     from headrace.agents.wiring import Wiring
+    from headrace.models.learning import gate
     from headrace.serving.store.redis import RedisStore
     from headrace.streams.topics.sender import BatchSender
 
@@ -73,5 +75,6 @@ async def train_and_publish(settings: Settings) -> dict[str, Any]:
         "rows": result.rows,
         "clicks": result.clicks,
         "metrics": result.metrics,
+        "refused": gate.refusal(result.metrics, settings.gate_margin),
         "seconds": round(time.perf_counter() - began, 2),
     }

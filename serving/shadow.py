@@ -1,4 +1,4 @@
-"""What the candidate would have shown: made after the reply, for a share of the lists, and logged with them."""
+"""What the candidate would have shown: made after the reply, for a share of the lists, logged with them."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
 """What a ranker in the shadow would have earned: estimates from the lists of the live one. Pure.
 
-The policy that is judged is the candidate's list without random slots. A logged slot tells something of it where
-both policies have the same item there (``match``), and the more, the less likely the live policy was to show it::
+The policy that is judged is the candidate's list without random slots. A logged slot tells something of it
+where both policies have the same item there (``match``), the more, the less likely the live policy was to
+show it::
 
     w     = match / propensity                                       0 where the items differ
     SNIPS = sum(w * click) / sum(w)                                  Swaminathan and Joachims, NeurIPS 2015
     DR    = mean(q(candidate's item) + w * (click - q(shown item)))  Dudik, Langford and Li, ICML 2011
 
 q is the score of the live ranker. Slots are taken one by one, as if a click depended on the item and its slot
-alone (the item-position model of Li et al., KDD 2018). Where the live policy never explores, nothing but q speaks
-of the other items: then neither estimate is evidence, and intervals say nothing of that.
+alone (the item-position model of Li et al., KDD 2018). Where the live policy never explores, nothing but q
+speaks of the other items: then neither estimate is evidence, and intervals say nothing of that.
 
 Totals are whole numbers, so that they do not depend on the order of the examples.
 """

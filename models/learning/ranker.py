@@ -81,6 +81,10 @@ class Ranker:
         out: F64 = self._booster.predict(x, num_threads=1, validate_features=False)
         return out
 
+    def names(self) -> tuple[str, ...]:
+        """Return the features by the names that the booster itself has for them."""
+        return tuple(self._booster.feature_name())
+
     def importance(self) -> dict[str, float]:
         """Return the share of total gain of each feature, largest first."""
         gain = self._booster.feature_importance("gain")

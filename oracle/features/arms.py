@@ -64,7 +64,7 @@ def read_record(value: bytes) -> ArmRecord | None:
 
 
 def counted(raw: pl.DataFrame, record: ArmRecord, *, max_bytes: int, spec: str) -> pl.DataFrame:
-    """Return the ``OUTCOMES`` that a record counts, with ``arm`` and ``cluster``, of records of `examples`."""
+    """Return those ``OUTCOMES`` of records of `examples` that count, with ``arm`` and ``cluster``."""
     told = read_outcomes(raw, max_bytes=max_bytes).filter(
         (pl.col("verdict") == "")
         & (pl.col("spec") == spec)

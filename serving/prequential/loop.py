@@ -114,8 +114,12 @@ class Prequential:
         candidates = self.recommender.last.pool.candidates.items
         self.score.in_pool += int(np.uint64(hash64(click.item)) in candidates)
         version = self.recommender.ranker.version if self.recommender.ranker else ""
-        self.score.add(ids.index(click.item) + 1 if click.item in ids else 0, version)
+        self._placed(click, ids.index(click.item) + 1 if click.item in ids else 0, version)
         return answer.impression
+
+    def _placed(self, click: Click, rank: int, version: str) -> None:
+        """Score a click; ``rank`` is 1 for the top of the list, 0 when it is not on it."""
+        self.score.add(rank, version)
 
     def _answer(self, click: Click, session: list[str]) -> Answer:
         """Ask for a list as the user would have just before the click."""

@@ -11,7 +11,19 @@ from typer.testing import CliRunner
 from headrace.console import main as cli
 
 runner = CliRunner()
-COMMANDS = ("demo", "worker", "topics", "replay", "recommend", "lag", "producers", "sources", "train", "eval")
+COMMANDS = (
+    "demo",
+    "worker",
+    "topics",
+    "replay",
+    "recommend",
+    "lag",
+    "producers",
+    "sources",
+    "train",
+    "eval",
+    "models",
+)
 NO_COLOUR = {"TERM": "dumb", "COLUMNS": "120", "NO_COLOR": "1"}
 
 
@@ -30,6 +42,7 @@ def test_help_is_worth_reading() -> None:
         ["topics", "create"],
         ["topics", "check"],
         ["eval", "globo"],
+        *(["models", c] for c in ("list", "show", "promote", "rollback", "compare", "import")),
     ],
 )
 def test_every_command_has_help(command: list[str]) -> None:
