@@ -43,13 +43,13 @@ class RankerLeaves:
             return
         try:
             if key == leaves.NAME.encode():
-                if self.learner is None or not self.learner.seen:  # otherwise it is our own, and old
+                if self.learner is None or not self.learner.steps:  # otherwise it is our own, and old
                     self._good = leaves.decode(value), online.learnt(value)[0]
             else:
                 trees, version = leaves.trees_of(value)
                 if self.learner is not None and self.learner.ranker == version:
                     return
-                self.learner = LeafLearner(trees, version)
+                self.learner, self._published = LeafLearner(trees, version), 0
             self._go_on()
         except (ArtefactError, UnlikeError, ValueError) as exc:
             log.warning("the leaves of a ranker do not move: %s", exc, extra={"action": "leaves_stay"})
@@ -58,29 +58,31 @@ class RankerLeaves:
 
     def _go_on(self) -> None:
         """Continue from the last published deltas, if they are of this ranker."""
-        self._published = 0
         if self.learner is not None and self._good is not None and self.learner.restore(*self._good):
-            self._published = self.learner.seen
+            log.info("leaf deltas of ranker %s go on", self.learner.ranker)
 
-    def learn(self, x: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_], ids: Ids) -> None:
+    def learn(
+        self, x: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_], ids: Ids, *, early: bool = False
+    ) -> None:
         """Learn examples; see ``LeafLearner.learn``."""
         if self.learner is not None:
-            self.learner.learn(x, clicked, ids)
+            self.learner.learn(x, clicked, ids, early=early)
 
     def to_publish(self) -> tuple[LeafDeltas, dict[str, float]] | None:
         """Return deltas and their quality if there is anything new; what is not finite is dropped."""
         learner = self.learner
-        if learner is None or learner.seen == self._published:
+        if learner is None or learner.steps == self._published:
             return None
         found = learner.deltas()
         if not leaves.sound(found):
             log.error(
                 "leaf deltas are not finite any more: the last %d examples are not used",
-                learner.seen - self._published,
-                extra={"action": "leaves_not_finite", "count": learner.seen - self._published},
+                learner.steps - self._published,
+                extra={"action": "leaves_not_finite", "count": learner.steps - self._published},
             )
             learner.start_again()
+            self._published = 0
             self._go_on()
             return None
-        self._good, self._published = (found, learner.seen), learner.seen
+        self._good, self._published = (found, learner.seen), learner.steps
         return found, learner.quality()

@@ -62,7 +62,13 @@ AGENTS: tuple[AgentFlow, ...] = (
         state=("item_features", "item_countries", "neighbours"),
     ),
     AgentFlow("join_outcomes", "learn", reads=("impressions", "events"), writes=("examples", "dead_letters")),
-    AgentFlow("learn", "learn", reads=("examples",), tails=("models",), writes=("models", "dead_letters")),
+    AgentFlow(
+        "learn",
+        "learn",
+        reads=("examples",),
+        tails=("impressions", "events", "models"),
+        writes=("models", "dead_letters"),
+    ),
     AgentFlow("log_sink", "log", reads=("examples",)),
     AgentFlow("trainer", "trainer", writes=("models",)),
     AgentFlow(

@@ -88,6 +88,7 @@ def test_deltas_that_are_not_finite_are_dropped(caplog: pytest.LogCaptureFixture
     assert follower.learner is not None
     broken = dataclasses.replace(good, deltas=np.full_like(good.deltas, np.nan))
     assert follower.learner.restore(broken, 701)
+    learn(follower, 9)
     assert follower.to_publish() is None
     assert "not finite" in caplog.text
     assert follower.learner.seen == 700
