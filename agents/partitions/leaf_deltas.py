@@ -43,8 +43,9 @@ class RankerLeaves:
             return
         try:
             if key == leaves.NAME.encode():
-                if self.learner is None or not self.learner.steps:  # otherwise it is our own, and old
-                    self._good = leaves.decode(value), online.learnt(value)[0]
+                if self.learner is not None and self.learner.steps:
+                    return  # it is our own, and older than what is learnt
+                self._good = leaves.decode(value), online.learnt(value)[0]
             else:
                 trees, version = leaves.trees_of(value)
                 if self.learner is not None and self.learner.ranker == version:

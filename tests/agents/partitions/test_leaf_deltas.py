@@ -48,6 +48,18 @@ def test_only_news_is_published() -> None:
     assert follower.to_publish() is None
 
 
+def test_its_own_deltas_that_come_back_undo_nothing() -> None:
+    follower = following((b"ranker", ONE))
+    learn(follower)
+    own = published(follower)
+    learn(follower, 300, 2)
+    assert follower.learner is not None
+    before = follower.learner.deltas()
+    follower.take(b"leaves", own)
+    np.testing.assert_array_equal(follower.learner.deltas().deltas, before.deltas)
+    assert follower.learner.seen == 1000
+
+
 def test_a_new_ranker_starts_from_its_own_values() -> None:
     follower = following((b"ranker", ONE))
     learn(follower)
