@@ -1,8 +1,9 @@
-"""learn: reads `examples`; writes the online model and leaf deltas to `models`; keeps the learners.
+"""learn: reads `impressions`, `events`; writes the online model and leaf deltas to `models`; keeps learners.
 
-One worker learns, from all partitions of `examples`: the one that owns the first of them. The published
-weights say up to which example they have learnt, so whoever learns next goes on there: every example is
-learnt once. The other workers only look for bad examples in their partitions.
+It does not wait for outcomes: see `early_join`. One worker learns, from all partitions: the one that owns the
+first partition of `examples`. The published weights say up to where they have learnt, so whoever learns next
+goes on there: everything is learnt once. Lists before that place are read again, because clicks on them may
+still come. The other workers only look for bad examples in their partitions.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ from headrace.agents.partitions.leaf_deltas import RankerLeaves
 from headrace.agents.stage.drive import forget_when_revoked
 from headrace.agents.stage.group import AppMember, Member
 from headrace.agents.wiring import Wiring
+from headrace.models import outcomes
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import leaves, online
+from headrace.models.learning.early_join import EarlyJoin
 from headrace.models.learning.hashed import Ids
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.online_learner import OnlineLearner
 from headrace.streams.errors import ArtefactError, RejectedError, UnavailableError
-from headrace.streams.messages.codec import Decoder
-from headrace.streams.messages.schemas import Example
+from headrace.streams.messages.codec import Decoder, check_key
+from headrace.streams.messages.schemas import Event, Example, Impression, check_event
 from headrace.streams.topics import flow
 from headrace.streams.topics.reader import Reader, open_reader, read_partition
 from headrace.streams.topics.sender import OutRecord
 from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
+from headrace.streams.transport.fetching import Fetched
 
 FLOW = flow.agent("learn")
 log = logging.getLogger(__name__)
@@ -53,7 +57,7 @@ def check_example(example: Example, _record: Any) -> None:
 
 
 class LearnStage:
-    """Learns from examples; publishes the weights of the online model, and how far the ranker's leaves move.
+    """Learns from what is shown and clicked; publishes the online model, and how far leaves have moved.
 
     Parameters
     ----------
@@ -65,20 +69,32 @@ class LearnStage:
     Attributes
     ----------
     read
-        By partition of `examples`, the offset after the last example that was read.
+        By `impressions` and `events`, and partition, the offset after the last record that was learnt.
     """
 
     def __init__(self, wiring: Wiring, member: Member) -> None:
         self.wiring = wiring
         self.decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
+        s = wiring.settings
+        self._events = Decoder(Event, s.max_event_bytes, self._check_event)
+        self._impressions = Decoder(Impression, s.max_message_bytes, outcomes.check)
+        self._kinds = {wiring.topics.impressions: "impressions", wiring.topics.events: "events"}
         self._member = member
         self._epoch = 0  # grows with every rebalance
         self._learns = False
         self._start_again()
 
+    def _check_event(self, event: Event, record: Any) -> None:
+        # The same checks as in track_users: an event that is rejected there must not be learnt here.
+        check_key(record, "user_id", event.user_id)
+        s = self.wiring.settings
+        check_event(event, record.timestamp, s.lateness_ms, s.future_ms)
+
     def _start_again(self) -> None:
         self.learner = OnlineLearner()
-        self.read: dict[int, int] = {}
+        s = self.wiring.settings
+        self._join = EarlyJoin(s.outcome_wait_ms, s.future_ms)
+        self.read: dict[str, dict[int, int]] = {"impressions": {}, "events": {}}
         self._published = 0
         self._good: tuple[OnlineWeights, int, int] | None = None  # the last weights that were sound
         self._since_ms = 0
@@ -100,40 +116,61 @@ class LearnStage:
             return
         try:
             await self.restore()
-            topics = [self.wiring.topics.examples, self.wiring.topics.models]
-            async with open_reader(self.wiring.settings, topics) as reader:
+            async with open_reader(self.wiring.settings, [*self._kinds, self.wiring.topics.models]) as reader:
                 await self._seek(reader)
                 self._learns = epoch == self._epoch
                 while self._learns and self._member.owns(self.wiring.topics.examples, 0):
-                    for part in await reader.fetch(1.0):
+                    fetched = await reader.fetch(1.0)
+                    for part in sorted(fetched, key=lambda p: p.tp.topic != self.wiring.topics.impressions):
                         if epoch != self._epoch:
                             continue
                         if part.tp.topic == self.wiring.topics.models:
                             self._follow(part.records)
                         else:
-                            self.learn(self.decoder.batch(part.records).values)
-                            self.read[part.tp.partition] = part.position
+                            self._take(part)
                         await asyncio.sleep(0)  # learning one part takes long enough
         except (KafkaError, UnavailableError) as exc:
             log.warning("learning waits for the broker: %s", exc, extra={"action": "broker_away"})
         finally:
             self._learns = False
 
+    def _take(self, part: Fetched) -> None:
+        """Learn records; those learnt before the last publication are only remembered."""
+        kind = self._kinds[part.tp.topic]
+        learnt_to = self.read[kind].get(part.tp.partition, 0)
+        for learn in (False, True):
+            records = [r for r in part.records if (r.offset >= learnt_to) == learn]
+            self.learn(self._joined(kind, records, learn))
+        self.read[kind][part.tp.partition] = max(learnt_to, part.position)
+
+    def _joined(self, kind: str, records: list[Any], learn: bool) -> list[Example]:
+        if kind == "events":
+            told = self._events.batch(records)
+            events = [(e, r.timestamp) for e, r in zip(told.values, told.records, strict=True)]
+            return self._join.happen(events, learn=learn)
+        shown = self._impressions.batch(records)
+        lists = [(i, r.timestamp) for i, r in zip(shown.values, shown.records, strict=True)]
+        return self._join.show(lists, learn=learn)
+
     async def _seek(self, reader: Reader) -> None:
-        """Begin after the last example that was learnt, and after the models that were read."""
+        """Begin with the lists that may still be clicked, and after the models that were read."""
         begins, ends = await reader.bounds()
+        back = await reader.offsets_for_time(max(0, self._since_ms - self.wiring.settings.outcome_wait_ms))
         since = await reader.offsets_for_time(self._since_ms)
         start: dict[TopicPartition, int] = {}
         for tp in reader.partitions:
             if tp.topic == self.wiring.topics.models:
+                start[tp] = min(max(self._models_read, begins[tp]), ends[tp])
                 continue
-            found = since.get(tp)
+            read, found = self.read[self._kinds[tp.topic]], since.get(tp)
             first = ends[tp] if found is None and self._since_ms else max(begins[tp], found or 0)
-            at = self.read.get(tp.partition, first)
-            start[tp] = at if begins[tp] <= at <= ends[tp] else begins[tp]
-        self.read = {tp.partition: offset for tp, offset in start.items()}
-        models = TopicPartition(self.wiring.topics.models, 0)
-        reader.start({**start, models: min(max(self._models_read, begins[models]), ends[models])})
+            at = read.get(tp.partition, first)
+            if not begins[tp] <= at <= ends[tp]:
+                at = begins[tp]  # the topic was made again
+            read[tp.partition] = at
+            earlier = back.get(tp)
+            start[tp] = max(begins[tp], at if earlier is None else min(at, earlier))
+        reader.start(start)
 
     async def restore(self) -> None:
         """Start from the newest published weights that fit, so that the next publication keeps them."""
@@ -146,11 +183,12 @@ class LearnStage:
                 if record.key == online.NAME.encode() and record.value is not None:
                     try:
                         weights, counts = online.decode(record.value), online.learnt(record.value)
-                        self.read, self._since_ms = online.read_up_to(record.value)
+                        read, self._since_ms = online.read_up_to(record.value)
                     except ArtefactError as exc:
                         log.warning("published weights are skipped: %s", exc)
                         continue
                     self._good = (weights, *counts)
+                    self.read = {kind: dict(read.get(kind, {})) for kind in self._kinds.values()}
 
         await read_partition(self.wiring.settings, self.wiring.topics.models, 0, take)
         self._go_on()
@@ -166,7 +204,7 @@ class LearnStage:
         self.learner = OnlineLearner()
         if self._good is not None:
             self.learner.restore(*self._good)
-        self._published = self.learner.seen
+        self._published = self.learner.steps
 
     def learn(self, examples: list[Example]) -> None:
         """Collect examples; learn when there are ``MINI_BATCH``."""
@@ -179,8 +217,8 @@ class LearnStage:
         if examples:
             x = np.frombuffer(b"".join(e.features for e in examples), "<f4").reshape(-1, len(SPEC))
             clicked, ids = np.array([e.clicked for e in examples]), Ids.of_examples(examples)
-            self.learner.learn(x, clicked, ids)
-            self.leaves.learn(x, clicked, ids)
+            self.learner.learn(x, clicked, ids, early=True)
+            self.leaves.learn(x, clicked, ids, early=True)
 
     # -- publishing
 
@@ -190,22 +228,22 @@ class LearnStage:
         Weights that are not finite are not published: learning goes on from the last ones that were.
         """
         self._learn_waiting()
-        if not self._learns or self.learner.seen == self._published or not self.learner.clicks:
+        if not self._learns or self.learner.steps == self._published or not self.learner.clicks:
             return
         weights, quality, epoch = self.learner.weights(), self.learner.quality(), self._epoch
         if not online.sound(weights):
             log.error(
                 "the online model is not finite any more: the last %d examples are not used",
-                self.learner.seen - self._published,
-                extra={"action": "online_not_finite", "count": self.learner.seen - self._published},
+                self.learner.steps - self._published,
+                extra={"action": "online_not_finite", "count": self.learner.steps - self._published},
             )
             self._go_on()
             return
-        self._published = self.learner.seen
+        self._published = self.learner.steps
         self._good = weights, self.learner.seen, self.learner.clicks
         now = self.wiring.clock.now_ms()
-        found = self.leaves.to_publish()
-        value, _ = await asyncio.to_thread(online.encode, weights, now, quality, dict(self.read))
+        found, read = self.leaves.to_publish(), {kind: dict(at) for kind, at in self.read.items()}
+        value, _ = await asyncio.to_thread(online.encode, weights, now, quality, read)
         records: list[OutRecord] = [(online.NAME.encode(), value, None, ())]
         if found is not None:
             value, _ = await asyncio.to_thread(leaves.encode, found[0], now, found[1])

@@ -49,9 +49,10 @@ class RankerLeaves:
         """Follow one record of `models`, in their order."""
         try:
             if key == leaves.NAME.encode() and value is not None:
-                if self.learner is None or not self.learner.seen:  # otherwise it is our own, and old
-                    self._good = leaves.decode(value), online.learnt(value)[0]
-                    self._go_on()
+                if self.learner is not None and self.learner.steps:
+                    return  # it is our own, and older than what is learnt
+                self._good = leaves.decode(value), online.learnt(value)[0]
+                self._go_on()
             elif self._shelf.apply([_Record(key, value)]):
                 self._follow_live()
         except (ArtefactError, UnlikeError, ValueError) as exc:
@@ -64,34 +65,36 @@ class RankerLeaves:
         if text is None or (self.learner is not None and self.learner.ranker == live):
             return
         self.learner = None  # its trees may be of a kind that cannot move
-        self.learner = LeafLearner(*leaves.trees_of(text))
+        self.learner, self._published = LeafLearner(*leaves.trees_of(text)), 0
         self._go_on()
 
     def _go_on(self) -> None:
         """Continue from the last published deltas, if they are of this ranker."""
-        self._published = 0
         if self.learner is not None and self._good is not None and self.learner.restore(*self._good):
-            self._published = self.learner.seen
+            log.info("leaf deltas of ranker %s go on", self.learner.ranker)
 
-    def learn(self, x: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_], ids: Ids) -> None:
+    def learn(
+        self, x: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_], ids: Ids, *, early: bool = False
+    ) -> None:
         """Learn examples; see ``LeafLearner.learn``."""
         if self.learner is not None:
-            self.learner.learn(x, clicked, ids)
+            self.learner.learn(x, clicked, ids, early=early)
 
     def to_publish(self) -> tuple[LeafDeltas, dict[str, float]] | None:
         """Return deltas and their quality if there is anything new; what is not finite is dropped."""
         learner = self.learner
-        if learner is None or learner.seen == self._published:
+        if learner is None or learner.steps == self._published:
             return None
         found = learner.deltas()
         if not leaves.sound(found):
             log.error(
                 "leaf deltas are not finite any more: the last %d examples are not used",
-                learner.seen - self._published,
-                extra={"action": "leaves_not_finite", "count": learner.seen - self._published},
+                learner.steps - self._published,
+                extra={"action": "leaves_not_finite", "count": learner.steps - self._published},
             )
             learner.start_again()
+            self._published = 0
             self._go_on()
             return None
-        self._good, self._published = (found, learner.seen), learner.seen
+        self._good, self._published = (found, learner.seen), learner.steps
         return found, learner.quality()

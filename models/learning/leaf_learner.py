@@ -46,6 +46,8 @@ class LeafLearner:
         Its version.
     seen
         How many examples it has learnt.
+    steps
+        How many of them in this process, and clicks that came later.
     """
 
     def __init__(self, trees: Trees, ranker: str) -> None:
@@ -59,10 +61,10 @@ class LeafLearner:
         """Return to the trained values."""
         m = len(self._trees.values)
         self._deltas, self._squares, self._terms = np.zeros(m), np.ones(m), np.zeros(SLOTS)
-        self._sums = Sums(3)
-        self.seen = 0
+        self._sums = Sums(2)
+        self.seen = self.steps = 0
 
-    def learn(self, x: F32, clicked: Bool, ids: Ids, importance: F64 | None = None) -> None:
+    def learn(self, x: F32, clicked: Bool, ids: Ids, *, early: bool = False) -> None:
         """Score each example without and with what was learnt before it, then learn it.
 
         Parameters
@@ -73,8 +75,8 @@ class LeafLearner:
             bool ``(n,)``.
         ids
             Whose rows they are ``(n,)``.
-        importance
-            By how much each step is multiplied, ``(n,)``; 1 without.
+        early
+            Outcomes were not waited for; see ``OnlineLearner.learn``.
         """
         finite = np.asarray(np.isfinite(x).all(1))
         x, clicked, ids = x[finite], clicked[finite], ids.where(finite)
@@ -84,7 +86,6 @@ class LeafLearner:
             self._trees.find(x),
             ids.pair(),
             clicked.astype(np.uint8),
-            np.ones(len(x)) if importance is None else importance[finite],
             self._trees.values,
             self._slope,
             self._deltas,
@@ -94,18 +95,21 @@ class LeafLearner:
             TERM_STEP,
             PULL,
             MOST_DELTA,
+            early,
         )
         without, with_ = (self._trees.score(raw[:, column]) for column in (0, 1))
-        sums = [losses(without, clicked).sum(), losses(with_, clicked).sum(), with_.sum() - clicked.sum()]
-        self._sums.add(len(x), np.array(sums))
+        sums = [losses(p, clicked, early=early).sum() for p in (without, with_)]
+        count = int((~clicked).sum()) if early else len(x)
+        self._sums.add(count, np.array(sums))
         kept = 0.5 ** (len(x) / HALF_LIFE)
         self._terms *= kept
         self._squares = np.maximum(self._squares * kept, 1.0)
-        self.seen += len(x)
+        self.steps += len(x)
+        self.seen += count
 
     def quality(self) -> dict[str, float]:
         """Return the rolling log-loss without and with the deltas, and the number of examples learnt."""
-        without, with_, _ = (self._sums.total() / max(1, self._sums.count)).tolist()
+        without, with_ = (self._sums.total() / max(1, self._sums.count)).tolist()
         return {"log_loss_without": without, "log_loss": with_, "examples": float(self.seen)}
 
     def deltas(self) -> LeafDeltas:

@@ -35,7 +35,6 @@ def learn_leaves(
     leaves: I32,
     slots: npt.NDArray[np.uint32],
     clicked: npt.NDArray[np.uint8],
-    importance: F64,
     values: F64,
     slope: float,
     deltas: F64,
@@ -45,6 +44,7 @@ def learn_leaves(
     table_step: float,
     pull: float,
     most: float,
+    early: bool,
 ) -> F64:
     """Take one step of logistic regression for each example, in order, on its leaves and hashed terms.
 
@@ -55,8 +55,8 @@ def learn_leaves(
     ----------
     leaves, slots
         What each example reads, ``(n, trees)`` and ``(n, terms)``.
-    clicked, importance
-        Labels, and by how much each step is multiplied, ``(n,)``.
+    clicked
+        Labels ``(n,)``.
     values
         As trained ``(m,)``.
     deltas, squares, table
@@ -65,6 +65,8 @@ def learn_leaves(
         Share of a delta that a step forgets.
     most
         Largest delta.
+    early
+        See ``steps.learn_linear``.
 
     Returns
     -------

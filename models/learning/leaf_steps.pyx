@@ -86,7 +86,6 @@ def learn_leaves(
     const int32_t[:, ::1] leaves not None,
     const uint32_t[:, ::1] slots not None,
     const uint8_t[::1] clicked not None,
-    const double[::1] importance not None,
     const double[::1] values not None,
     double slope,
     double[::1] deltas not None,
@@ -96,11 +95,12 @@ def learn_leaves(
     double table_step,
     double pull,
     double most,
+    bint early,
 ):
     cdef Py_ssize_t n = leaves.shape[0], trees = leaves.shape[1], terms = slots.shape[1], i, t
-    cdef double trained, moved, g, delta
+    cdef double trained, moved, p, g, delta
     cdef int32_t leaf
-    if not (slots.shape[0] == clicked.shape[0] == importance.shape[0] == n):
+    if not (slots.shape[0] == clicked.shape[0] == n):
         raise ValueError("arrays differ in length")
     if not (values.shape[0] == deltas.shape[0] == squares.shape[0]):
         raise ValueError("values, deltas and squares differ in length")
@@ -124,7 +124,10 @@ def learn_leaves(
             raw[i, 0], raw[i, 1] = trained, trained + moved
             g = slope * (trained + moved)
             g = -30 if g < -30 else (30 if g > 30 else g)  # beyond, exp may overflow
-            g = slope * (1 / (1 + exp(-g)) - clicked[i]) * importance[i]
+            p = 1 / (1 + exp(-g))
+            g = slope * (p - clicked[i])
+            if early:
+                g = slope * (-1 if clicked[i] else p) * (1 - p * p)
             for t in range(trees):
                 leaf = leaves[i, t]
                 squares[leaf] += g * g

@@ -90,18 +90,21 @@ class _Body(msgspec.Struct):
     bias: float
     squares: list[float] = []
     terms: str = ""
-    read: dict[int, int] = {}
+    offsets: dict[str, dict[int, int]] = {}
 
 
 def encode(
-    weights: OnlineWeights, created_ts: int, quality: dict[str, float], read: Mapping[int, int] | None = None
+    weights: OnlineWeights,
+    created_ts: int,
+    quality: dict[str, float],
+    read: Mapping[str, Mapping[int, int]] | None = None,
 ) -> tuple[bytes, str]:
     """Return the `models` record of the online model and its version.
 
     Parameters
     ----------
     read
-        By partition of `examples`, the offset after the last example that the weights have learnt.
+        By `impressions` and `events`, and partition, the offset after the last record that was learnt.
     """
     body = msgspec.json.encode(
         {
@@ -111,7 +114,7 @@ def encode(
             "bias": weights.bias,
             "squares": weights.squares.tolist(),
             "terms": hashed.pack(weights.terms),
-            "read": read or {},
+            "offsets": read or {},
         }
     )
     return artefact.encode(NAME, "logistic", body, ONLINE_NAMES, created_ts, quality)
@@ -150,13 +153,13 @@ def _numbers(name: str, which: str, values: list[float], n: int) -> F32:
     return array
 
 
-def read_up_to(value: bytes) -> tuple[dict[int, int], int]:
-    """Return which examples a published online model has learnt, and when it was published (ms).
+def read_up_to(value: bytes) -> tuple[dict[str, dict[int, int]], int]:
+    """Return what a published online model has learnt, and when it was published (ms).
 
-    The offset after the last example by partition of `examples`; empty when the model does not say.
+    The offset after the last record by `impressions` and `events`, and partition; empty when it does not say.
     """
     document = artefact.decode(value)
-    return msgspec.json.decode(document["body"], type=_Body).read, int(document["created_ts"])
+    return msgspec.json.decode(document["body"], type=_Body).offsets, int(document["created_ts"])
 
 
 def learnt(value: bytes) -> tuple[int, int]:

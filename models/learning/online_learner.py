@@ -56,6 +56,8 @@ class OnlineLearner:
     ----------
     seen, clicks
         How many examples, and clicks among them, it has learnt.
+    steps
+        How many of them in this process, and clicks that came later.
     """
 
     def __init__(self) -> None:
@@ -63,10 +65,10 @@ class OnlineLearner:
         self._moments = Moments(n)
         self._weights, self._squares, self._terms = np.zeros(n + 1), np.ones(n + 1), np.zeros(SLOTS)
         self._rolling = Rolling()
-        self.seen = 0
+        self.seen = self.steps = 0
         self.clicks = 0
 
-    def learn(self, x: F32, clicked: Bool, ids: Ids | None = None, importance: F64 | None = None) -> None:
+    def learn(self, x: F32, clicked: Bool, ids: Ids | None = None, *, early: bool = False) -> None:
         """Score the batch with the model so far (progressive validation), then learn it.
 
         Parameters
@@ -78,37 +80,39 @@ class OnlineLearner:
             bool ``(n,)``.
         ids
             Whose rows they are; without, no hashed terms are learnt.
-        importance
-            By how much each step is multiplied, ``(n,)``; 1 without.
+        early
+            Outcomes were not waited for: each example comes as not clicked, and if it is clicked, it comes
+            again (`early_join`).
         """
         finite = np.asarray(np.isfinite(x).all(1))
         if not finite.all():
             x, clicked = x[finite], clicked[finite]
             ids = None if ids is None else ids.where(finite)
-            importance = None if importance is None else importance[finite]
         if not len(x):
             return
         if self.seen:
-            self._rolling.add(self.weights().predict(x, ids), clicked)
-        self._step(x, clicked, ids, np.ones(len(x)) if importance is None else importance)
-        self.seen += len(x)
+            self._rolling.add(self.weights().predict(x, ids), clicked, early=early)
+        self._step(x, clicked, ids, early)
+        self.steps += len(x)
+        self.seen += int((~clicked).sum()) if early else len(x)
         self.clicks += int(clicked.sum())
 
-    def _step(self, x: F32, clicked: Bool, ids: Ids | None, importance: F64) -> None:
+    def _step(self, x: F32, clicked: Bool, ids: Ids | None, early: bool) -> None:
         online = x[:, ONLINE_COLUMNS].astype(np.float64)
-        self._moments.add(online)
+        if not (early and clicked.all()):
+            self._moments.add(online[~clicked] if early else online)
         z = np.clip((online - self._moments.mean) / self._moments.scale(), -CLIP, CLIP)
         slots = np.zeros((len(x), 0), np.uint32) if ids is None else ids.terms()
         learn_linear(
             np.ascontiguousarray(z),
             slots,
             clicked.astype(np.uint8),
-            importance,
             self._weights,
             self._squares,
             self._terms,
             STEP,
             TERM_STEP,
+            early,
         )
         kept = 0.5 ** (len(x) / HALF_LIFE)
         self._terms *= kept

@@ -15,11 +15,14 @@ Bool = npt.NDArray[np.bool_]
 WINDOW = 5000
 
 
-def losses(p: npt.NDArray[np.floating], clicked: Bool) -> F64:
-    """Return the log-loss of each prediction, float64 ``(n,)``."""
+def losses(p: npt.NDArray[np.floating], clicked: Bool, *, early: bool = False) -> F64:
+    """Return the log-loss of each prediction, float64 ``(n,)``.
+
+    ``early``: a clicked example has been counted before, as not clicked; that loss is taken off again.
+    """
     p = np.clip(p.astype(np.float64), 1e-6, 1 - 1e-6)
     out: F64 = -np.log(np.where(clicked, p, 1 - p))
-    return out
+    return np.where(clicked, out + np.log(1 - p), out) if early else out
 
 
 class Sums:
@@ -61,11 +64,12 @@ class Rolling:
         self._clicks = 0
         self.drifts = 0
 
-    def add(self, p: npt.NDArray[np.floating], clicked: Bool) -> None:
-        """Note predictions ``(n,)``, made before their outcomes were learnt."""
-        loss = losses(p, clicked)
+    def add(self, p: npt.NDArray[np.floating], clicked: Bool, *, early: bool = False) -> None:
+        """Note predictions ``(n,)``, made before their outcomes were learnt; ``early``: see ``losses``."""
+        loss = losses(p, clicked, early=early)
+        once = ~clicked if early else np.ones(len(p), bool)
         self._clicks += int(clicked.sum())
-        self._sums.add(len(p), np.array([loss.sum(), p.sum(), clicked.sum()], np.float64))
+        self._sums.add(int(once.sum()), np.array([loss.sum(), p[once].sum(), clicked.sum()], np.float64))
         for truth, score in zip(clicked.tolist(), p.tolist(), strict=True):
             self._auc.update(truth, score)
         for value in loss.tolist():

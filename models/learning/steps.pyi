@@ -9,12 +9,12 @@ def learn_linear(
     x: F64,
     slots: npt.NDArray[np.uint32],
     clicked: npt.NDArray[np.uint8],
-    importance: F64,
     weights: F64,
     squares: F64,
     table: F64,
     step: float,
     table_step: float,
+    early: bool,
 ) -> None:
     """Take one step of logistic regression for each example, in order; all arrays are C-contiguous.
 
@@ -27,11 +27,14 @@ def learn_linear(
         Inputs, float64 ``(n, width)``.
     slots
         The slots of the table that each example reads, uint32 ``(n, terms)``.
-    clicked, importance
-        Labels, and by how much each step is multiplied, ``(n,)``.
+    clicked
+        Labels ``(n,)``.
     weights, squares
         Of the columns and, at the end, of the bias, float64 ``(width + 1,)``: changed in place. ``squares``
         are the sums of squared gradients so far; they begin with a positive number.
+    early
+        Every example was learnt as not clicked when it was shown, and a clicked one is learnt again: see
+        `early_join`.
     table
         float64 ``(SLOTS,)``: changed in place.
 

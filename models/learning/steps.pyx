@@ -14,18 +14,18 @@ def learn_linear(
     const double[:, ::1] x not None,
     const uint32_t[:, ::1] slots not None,
     const uint8_t[::1] clicked not None,
-    const double[::1] importance not None,
     double[::1] weights not None,
     double[::1] squares not None,
     double[::1] table not None,
     double step,
     double table_step,
+    bint early,
 ):
     cdef Py_ssize_t n = x.shape[0], width = x.shape[1], terms = slots.shape[1], i, j
-    cdef double z, slope, g
+    cdef double z, p, slope, g
     if not (weights.shape[0] == squares.shape[0] == width + 1):
         raise ValueError("weights and squares must have one number for each column, and one for the bias")
-    if not (slots.shape[0] == clicked.shape[0] == importance.shape[0] == n):
+    if not (slots.shape[0] == clicked.shape[0] == n):
         raise ValueError("arrays differ in length")
     for i in range(n):
         for j in range(terms):
@@ -38,7 +38,10 @@ def learn_linear(
                 z += weights[j] * x[i, j]
             for j in range(terms):
                 z += table[slots[i, j]]
-            slope = (_sigmoid(z) - clicked[i]) * importance[i]
+            p = _sigmoid(z)
+            slope = p - clicked[i]
+            if early:
+                slope = (-1 if clicked[i] else p) * (1 - p * p)
             for j in range(width):
                 g = slope * x[i, j]
                 squares[j] += g * g

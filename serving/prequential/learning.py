@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
+from headrace.models.learning.early_join import EarlyJoin
 from headrace.models.learning.hashed import Ids
 from headrace.models.learning.leaf_learner import LeafLearner
 from headrace.models.learning.leaves import LeafDeltas
@@ -103,6 +104,7 @@ class Learning:
 
     def __init__(self, folder: Path, settings: Settings, params: RankerParams) -> None:
         self._join = _Join(settings.outcome_wait_ms)
+        self._early = EarlyJoin(settings.outcome_wait_ms, 0)
         self._learner = OnlineLearner()
         self._to_learn: list[Example] = []
         self._to_log: list[Example] = []
@@ -127,28 +129,32 @@ class Learning:
     def shown(self, impression: Impression) -> None:
         """Note a list that was shown."""
         self._join.shown(impression)
+        self._learn(self._early.show([(impression, impression.ts)]))
 
     def happened(self, event: Event) -> None:
         """Note a click, with the id of the request whose list it is from."""
         self._join.happened(event)
+        self._learn(self._early.happen([(event, event.ts)]))
 
     def advance(self, now: int) -> None:
-        """Learn the examples whose wait for an outcome is over at ``now`` (ms)."""
-        examples = self._join.close(now)
-        self._to_log += examples
+        """Log the examples whose wait for an outcome is over at ``now`` (ms)."""
+        self._to_log += self._join.close(now)
+        if len(self._to_log) >= FILE_ROWS:
+            self._write()
+
+    def _learn(self, examples: list[Example]) -> None:
+        """Learn what is shown and clicked, without waiting, as the agent does."""
         self._to_learn += examples
         if len(self._to_learn) >= MINI_BATCH:
             x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
             clicked, ids = np.array([e.clicked for e in self._to_learn]), Ids.of_examples(self._to_learn)
-            self._learner.learn(x, clicked, ids)
+            self._learner.learn(x, clicked, ids, early=True)
             if self._leaves is not None:
-                self._leaves.learn(x, clicked, ids)
+                self._leaves.learn(x, clicked, ids, early=True)
                 self.leaves = self._leaves.deltas()
             self._to_learn = []
             if self._learner.clicks:
                 self.online = self._learner.weights()
-        if len(self._to_log) >= FILE_ROWS:
-            self._write()
 
     def train(self) -> Ranker | None:
         """Return a ranker trained on the log; None while it has too few examples."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,7 +27,8 @@ from headrace.models.learning import leaves, online, ranker
 from headrace.models.outcomes import SlotOutcome, examples_of
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.app import make_app
-from headrace.streams.messages.schemas import Example
+from headrace.streams.clock import now_ms
+from headrace.streams.messages.schemas import Event, Example, Impression
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -40,21 +42,39 @@ def quick(topics_made: Settings) -> Settings:
     return topics_made.model_copy(update={"publish_every_s": 0.2})
 
 
-def some(n: int, seed: int) -> list[Example]:
-    """Return examples of lists with one slot, every third clicked, with random features."""
-    rng, out = np.random.default_rng(seed), list[Example]()
+def some(n: int, seed: int) -> list[Impression]:
+    """Return lists with one slot, with random features; the slot of every third one is clicked."""
+    rng, out = np.random.default_rng(seed), list[Impression]()
     for i in range(n):
-        one = shown(f"r{seed}-{i}", items=["a"], ts=T0)
+        one = shown(f"r{seed}-{i}", items=["a"], ts=now_ms())
         one.features = rng.standard_normal(len(SPEC)).astype("<f4").tobytes()
-        out += examples_of(one, {0: SlotOutcome(clicked=i % 3 == 0)})
+        out.append(one)
     return out
 
 
-async def write(sender: BatchSender, settings: Settings, found: list[Example]) -> None:
-    """Write examples to all partitions in turn."""
+def learnt_at_once(found: list[Impression]) -> list[Example]:
+    """Return what is learnt of lists and of their clicks."""
+    slots = [e for one in found for e in examples_of(one, {})]
+    clicks = [e for one in found[::3] for e in examples_of(one, {0: SlotOutcome(clicked=True)})]
+    return [*slots, *clicks]
+
+
+async def write(sender: BatchSender, settings: Settings, found: list[Impression]) -> None:
+    """Write lists to all partitions in turn, and the clicks on them to `events`, each twice."""
+    await show(sender, settings, found)
+    for _ in range(2):
+        await click(sender, settings, found[::3])
+
+
+async def show(sender: BatchSender, settings: Settings, found: list[Impression]) -> None:
     for number in range(settings.partitions):
-        part = [(b"u", encode(e), None, ()) for e in found[number :: settings.partitions]]
-        await sender.send_many(Topics(settings).examples, part, partition=number)
+        part = [(b"u", encode(one), None, ()) for one in found[number :: settings.partitions]]
+        await sender.send_many(Topics(settings).impressions, part, partition=number)
+
+
+async def click(sender: BatchSender, settings: Settings, found: list[Impression]) -> None:
+    clicks = [Event(f"e{i.request_id}", "click", "u", "a", i.ts, request_id=i.request_id) for i in found]
+    await sender.send_keyed(Topics(settings).events, [(b"u", encode(c), None, []) for c in clicks])
 
 
 @asynccontextmanager
@@ -107,6 +127,30 @@ async def test_two_workers_learn_every_example_once_whoever_of_them_goes(quick: 
     assert seen == sorted(seen), "no worker overwrote what another one had learnt"
 
 
+async def read(stage: LearnStage) -> int:
+    """Return how many records were read."""
+    return sum(sum(at.values()) for at in stage.read.values())
+
+
+async def test_a_click_after_a_restart_is_learnt_from_the_list_shown_before_it(quick: Settings) -> None:
+    async def last() -> tuple[int, int]:
+        return (await published(quick) or [(0, 0)])[-1]
+
+    lists = some(30, 1)
+    async with producer(quick) as sender:
+        await show(sender, quick, lists)
+        await click(sender, quick, lists[:1])
+        async with learning(quick):
+            await until(last, lambda got: got == (30, 1), 40)
+        await click(sender, quick, lists[:10])
+        async with learning(quick):
+            await until(last, lambda got: got == (30, 10), 40)
+            await click(sender, quick, lists[:12])
+            began = time.monotonic()
+            await until(last, lambda got: got == (30, 12), 40)
+            assert time.monotonic() - began < 10, "a click reaches serving within seconds"
+
+
 class First(AppMember):
     """The only member of a group."""
 
@@ -130,14 +174,14 @@ async def test_weights_that_are_not_finite_are_not_published_and_learning_goes_o
     task = asyncio.create_task(stage.lead())
     try:
         await write(sender, quick, some(30, 1))
-        await until(lambda: asyncio.sleep(0, sum(stage.read.values())), lambda n: n == 30)
+        await until(lambda: read(stage), lambda n: n == 50)
         await stage.publish()
         broken = dataclasses.replace(stage.learner.weights(), bias=float("nan"))
         stage.learner.restore(broken, 30, 10)
-        stage.learn(some(9, 2))
+        stage.learn(learnt_at_once(some(9, 2)))
         await stage.publish()
         assert "not finite" in caplog.text
-        stage.learn(some(6, 3))
+        stage.learn(learnt_at_once(some(6, 3)))
         await stage.publish()
     finally:
         member.first = False
@@ -154,7 +198,7 @@ async def test_a_worker_that_lost_the_first_partition_publishes_nothing(quick: S
     stage = LearnStage(Wiring(quick, sender, sender, MemoryStore()), member)
     task = asyncio.create_task(stage.lead())
     await write(sender, quick, some(30, 1))
-    await until(lambda: asyncio.sleep(0, sum(stage.read.values())), lambda n: n == 30)
+    await until(lambda: read(stage), lambda n: n == 50)
     stage.revoked()
     await stage.publish()
     assert await published(quick) == []

@@ -49,6 +49,18 @@ def test_only_news_is_published() -> None:
     assert follower.to_publish() is None
 
 
+def test_its_own_deltas_that_come_back_undo_nothing() -> None:
+    follower = following((b"ranker", ONE))
+    learn(follower)
+    own = published(follower)
+    learn(follower, 300, 2)
+    assert follower.learner is not None
+    before = follower.learner.deltas()
+    follower.take(b"leaves", own)
+    np.testing.assert_array_equal(follower.learner.deltas().deltas, before.deltas)
+    assert follower.learner.seen == 1000
+
+
 def test_a_new_ranker_starts_from_its_own_values() -> None:
     follower = following((b"ranker", ONE))
     learn(follower)
@@ -89,6 +101,7 @@ def test_deltas_that_are_not_finite_are_dropped(caplog: pytest.LogCaptureFixture
     assert follower.learner is not None
     broken = dataclasses.replace(good, deltas=np.full_like(good.deltas, np.nan))
     assert follower.learner.restore(broken, 701)
+    learn(follower, 9)
     assert follower.to_publish() is None
     assert "not finite" in caplog.text
     assert follower.learner.seen == 700

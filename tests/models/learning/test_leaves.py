@@ -42,23 +42,27 @@ def learnt(model: Ranker, n: int = 6000, taste: float = -1.0, seed: int = 5) -> 
     return learner
 
 
-def test_the_kernels_steps_are_those_of_the_formula() -> None:
+@pytest.mark.parametrize("early", [False, True])
+def test_the_kernels_steps_are_those_of_the_formula(early: bool) -> None:
     rng = np.random.default_rng(2)
     n, m = 60, 9
     found = rng.integers(0, m, (n, 3)).astype(np.int32)
     slots = rng.integers(0, 8, (n, 2)).astype(np.uint32)
-    clicked, importance, values = rng.random(n) < 0.4, rng.choice([1.0, 3.0], n), rng.standard_normal(m)
+    clicked, values = rng.random(n) < 0.4, rng.standard_normal(m)
     deltas, squares, table = np.zeros(m), np.ones(m), np.zeros(8)
     raw = learn_leaves(
-        found, slots, clicked.astype(np.uint8), importance, values, 1.0, deltas, squares, table,
-        0.1, 0.05, 0.01, 0.2,
+        found, slots, clicked.astype(np.uint8), values, 1.0, deltas, squares, table,
+        0.1, 0.05, 0.01, 0.2, early,
     )  # fmt: skip
     d, s, t = np.zeros(m), np.ones(m), np.zeros(8)
     for i in range(n):
         base = values[found[i]].sum()
         score = base + d[found[i]].sum() + t[slots[i]].sum()
         np.testing.assert_allclose(raw[i], [base, score], rtol=1e-12, atol=1e-12)
-        g = (1 / (1 + np.exp(-score)) - clicked[i]) * importance[i]
+        p = 1 / (1 + np.exp(-score))
+        g = p - clicked[i]
+        if early:  # Ktena et al.: weights 1 + p and (1 - p)(1 + p)
+            g *= 1 + p if clicked[i] else (1 - p) * (1 + p)
         for leaf in found[i]:
             s[leaf] += g * g
             d[leaf] = np.clip(d[leaf] - 0.01 * d[leaf] - 0.1 * g / np.sqrt(s[leaf]), -0.2, 0.2)

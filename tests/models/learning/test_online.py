@@ -26,6 +26,9 @@ def learner() -> OnlineLearner:
     return out
 
 
+READ = {"impressions": {0: 7, 3: 9}, "events": {1: 2}}
+
+
 def test_predicting_never_grows_or_moves_the_model(learner: OnlineLearner) -> None:
     before = learner.weights()
     seen = learner.seen
@@ -55,16 +58,16 @@ def test_no_rows_to_score(learner: OnlineLearner) -> None:
 
 def test_weights_survive_the_topic(learner: OnlineLearner) -> None:
     weights = learner.weights()
-    value, version = online.encode(weights, 5, learner.quality(), {0: 7, 3: 9})
+    value, version = online.encode(weights, 5, learner.quality(), READ)
     loaded = online.decode(value)
-    assert online.read_up_to(value) == ({0: 7, 3: 9}, 5)
+    assert online.read_up_to(value) == (READ, 5)
     x, _ = toy(100, 8)
     np.testing.assert_array_equal(loaded.predict(x), weights.predict(x))
     ids = ids_of(100, 3)
     np.testing.assert_allclose(loaded.predict(x, ids), weights.predict(x, ids), atol=1e-3)
     assert np.any(weights.predict(x, ids) != weights.predict(x))
     assert loaded.version == version
-    assert online.encode(loaded, 9, {}, {0: 7, 3: 9})[1] == version
+    assert online.encode(loaded, 9, {}, READ)[1] == version
     assert online.read_up_to(online.encode(loaded, 9, {})[0]) == ({}, 9), "an older version does not say it"
 
 

@@ -25,17 +25,16 @@ def test_the_steps_are_those_of_rivers_logistic_regression() -> None:
     from river import linear_model, optim
 
     rng = np.random.default_rng(4)
-    x, importance = rng.standard_normal((300, 5)), rng.choice([1.0, 2.5], 300)
+    x = rng.standard_normal((300, 5))
     clicked = rng.random(300) < 1 / (1 + np.exp(-2 * x[:, 0]))
     # river's bias takes plain steps: here a column of ones stands for it.
     theirs = linear_model.LogisticRegression(optim.AdaGrad(STEP, eps=1.0), intercept_lr=0.0)
-    for row, y, w in zip(x, clicked, importance, strict=True):
-        theirs.learn_one(dict(enumerate([*row.tolist(), 1.0])), bool(y), w=float(w))
+    for row, y in zip(x, clicked, strict=True):
+        theirs.learn_one(dict(enumerate([*row.tolist(), 1.0])), bool(y))
     weights, squares = np.zeros(6), np.ones(6)
     no_slots = np.zeros((300, 0), np.uint32)
-    learn_linear(
-        x, no_slots, clicked.astype(np.uint8), importance, weights, squares, np.zeros(1), STEP, TERM_STEP
-    )
+    y = clicked.astype(np.uint8)
+    learn_linear(x, no_slots, y, weights, squares, np.zeros(1), STEP, TERM_STEP, False)
     np.testing.assert_allclose(weights, [theirs.weights[i] for i in range(6)], rtol=1e-9)
 
 
@@ -59,12 +58,12 @@ def test_a_slot_outside_of_the_table_changes_nothing() -> None:
             np.ones((2, 2)),
             np.array([[1], [4]], np.uint32),
             np.ones(2, np.uint8),
-            np.ones(2),
             weights,
             np.ones(3),
             table,
             STEP,
             TERM_STEP,
+            False,
         )
     assert not weights.any()
     assert not table.any()
