@@ -36,6 +36,8 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         min_clicks=s.train_min_clicks,
         max_rows=s.train_max_rows,
         sample_rows=s.train_sample_rows,
+        unshown_weight=s.train_unshown_weight,
+        weight_clip=s.train_weight_clip,
     )
     result = await train_apart(job)
     if result is None:

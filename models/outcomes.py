@@ -13,6 +13,9 @@ use one again: then an event belongs to the newest list that holds its item and 
 
 The clocks that date lists and events may differ. So where a request id was used once, the list may be dated a
 little after the event, if its record was written before that of the event.
+
+A list may come with a sample of candidates that were not shown. What became of one of those is what its user
+did with the item at or after the time of the list, with any request id or none (``deed_rows``).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.schemas import Event, Example, Impression
+from headrace.streams.messages.schemas import Event, Example, Impression, Unshown
 
 U64 = npt.NDArray[np.uint64]
 
@@ -54,6 +57,11 @@ def item_key(item_id: str) -> int:
     return hash(item_id) & _MASK
 
 
+def deed_key(user_id: str, item_id: str) -> int:
+    """Return a 64-bit key of a user and an item, of this process."""
+    return hash((user_id, item_id, "")) & _MASK
+
+
 def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
     """Return the request keys, ``(n,)``, and the rows of ``OUTCOME``, ``(n,)``, of events that say something.
 
@@ -73,6 +81,30 @@ def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) ->
         (item_key(e.item_id), e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told
     ]
     return keys, np.array(rows, OUTCOME)
+
+
+def deed_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
+    """Return what users did with items, whatever it answers: ``deed_key`` and rows of ``OUTCOME``, ``(n,)``.
+
+    Parameters are those of ``outcome_rows``; events without a request id count, too.
+    """
+    told = [(e, at, what) for e, at in events if (what := _WHAT.get(e.type))]
+    keys = np.fromiter((deed_key(e.user_id, e.item_id) for e, _, _ in told), np.uint64, len(told))
+    rows = [(0, e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told]
+    return keys, np.array(rows, OUTCOME)
+
+
+def is_of_unshown(ts: int, at: int, shown_ts: int, closes: int) -> bool:
+    """Return whether a user's event about an item that a list at ``shown_ts`` has not shown labels it.
+
+    Parameters
+    ----------
+    ts, at
+        Time of the event, and of its record, ms.
+    shown_ts, closes
+        Time of the list, and when it closes, ms.
+    """
+    return shown_ts <= ts and at < closes
 
 
 class ShownList(NamedTuple):
@@ -141,15 +173,33 @@ def check(impression: Impression, _record: Any = None) -> None:
         raise RejectedError(
             "invalid_field", "item_ids", "slots, propensities, explored and scores differ in number"
         )
+    if (rest := impression.unshown) is not None:
+        n = len(rest.item_ids)
+        if not n == len(rest.probabilities) == len(rest.scores) or len(rest.features) != n * _WIDTH:
+            told = "its items, probabilities, scores and features differ in number"
+            raise RejectedError("invalid_field", "unshown", told)
+
+
+def unshown_items(impression: Impression) -> list[str]:
+    """Return the candidates that were not shown and came with a list; most often there are none."""
+    return [] if impression.unshown is None else impression.unshown.item_ids
 
 
 def examples_of(impression: Impression, outcomes: Mapping[int, SlotOutcome], first: int = 0) -> list[Example]:
-    """Return the examples of the slots from position ``first`` on; ``outcomes`` are by position."""
+    """Return the examples from position ``first`` on; ``outcomes`` are by position.
+
+    The candidates that were not shown have the positions after the slots.
+    """
     nothing = SlotOutcome()
-    return [
-        _example(impression, position, outcomes.get(position, nothing))
-        for position in range(first, len(impression.item_ids))
-    ]
+    slots = len(impression.item_ids)
+    out = [_example(impression, k, outcomes.get(k, nothing)) for k in range(first, slots)]
+    if (rest := impression.unshown) is not None:
+        last = slots + len(rest.item_ids)
+        out += [
+            _unshown(impression, rest, k - slots, k, outcomes.get(k, nothing))
+            for k in range(max(first, slots), last)
+        ]
+    return out
 
 
 def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Example:
@@ -173,4 +223,28 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         hidden=outcome.hidden,
         features=impression.features[position * _WIDTH : (position + 1) * _WIDTH],
         sources=impression.sources[position] if position < len(impression.sources) else [],
+    )
+
+
+def _unshown(impression: Impression, rest: Unshown, k: int, position: int, outcome: SlotOutcome) -> Example:
+    return Example(
+        request_id=impression.request_id,
+        user_id=impression.user_id,
+        item_id=rest.item_ids[k],
+        surface=impression.surface,
+        position=position,
+        ts=impression.ts,
+        country=impression.country,
+        device=impression.device,
+        ranker=impression.ranker,
+        spec=impression.spec,
+        propensity=rest.probabilities[k],
+        explored=False,
+        score=rest.scores[k],
+        clicked=outcome.clicked,
+        dwell_ms=outcome.dwell_ms,
+        liked=outcome.liked,
+        hidden=outcome.hidden,
+        features=rest.features[k * _WIDTH : (k + 1) * _WIDTH],
+        unshown=True,
     )

@@ -10,6 +10,23 @@ from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 
 
 @dataclass(frozen=True, slots=True)
+class UnshownPolicy:
+    """Which candidates that did not come onto a list are logged with it, for training.
+
+    Attributes
+    ----------
+    share
+        Share of the requests.
+    next, random
+        So many that would have come next, and so many of the others, drawn by chance.
+    """
+
+    share: float = 0.0
+    next: int = 0
+    random: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How lists are made.
 
@@ -33,6 +50,8 @@ class Policy:
         An item rests for this long after the user clicked it.
     shown_rest_ms, shown_most
         An item rests for this long after it was shown; shown so often without a click, it rests for longer.
+    unshown
+        What is logged of the candidates that were not shown.
     """
 
     candidates: int = 500
@@ -49,6 +68,7 @@ class Policy:
     part_ms: float = 100.0
     candidates_ms: float = 60.0
     blocked_flags: tuple[str, ...] = ()
+    unshown: UnshownPolicy = UnshownPolicy()
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -68,4 +88,5 @@ class Policy:
             part_ms=s.part_ms,
             candidates_ms=s.candidates_ms,
             blocked_flags=s.blocked_flags,
+            unshown=UnshownPolicy(s.unshown_share, s.unshown_next, s.unshown_random),
         )

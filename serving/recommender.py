@@ -254,7 +254,7 @@ class Recommender:
 
         def logged() -> Impression:
             self.pipeline.shown(ranked.pool.mask[ranked.slate.chosen])
-            return impression(ranked, reply)
+            return impression(self.pipeline, ranked, reply)
 
         return Answer(reply, logged)
 

@@ -140,6 +140,11 @@ class Settings(BaseSettings):
     outcome_wait_ms: int = Field(
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"
     )
+    unshown_share: float = Field(
+        0.25, ge=0, le=1, description="share of the lists that are logged with candidates that were not shown"
+    )
+    unshown_next: int = Field(20, ge=0, le=250, description="of these, so many that would have come next")
+    unshown_random: int = Field(20, ge=0, le=250, description="and so many of the others, by chance")
     publish_every_s: float = Field(5.0, gt=0, description="online model weights go out this often")
     log_flush_s: float = Field(10.0, gt=0, description="a Parquet file is closed this often")
     log_keep_days: float = Field(
@@ -155,6 +160,13 @@ class Settings(BaseSettings):
     )
     train_sample_rows: int = Field(
         2_000_000, ge=1000, description="of more, LightGBM gets every click and a weighted sample of the rest"
+    )
+
+    train_unshown_weight: float = Field(
+        1.0, ge=0, description="weight of a candidate that was not shown, against that of a shown slot"
+    )
+    train_weight_clip: float = Field(
+        20.0, ge=1, description="largest weight for a small probability of being shown or sampled"
     )
 
     @field_validator("brokers")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,22 @@ from headrace.models.outcomes import (
     OUTCOME,
     ShownList,
     SlotOutcome,
+    deed_key,
+    deed_rows,
+    is_of_unshown,
     item_key,
     list_of,
     outcome_rows,
     request_key,
+    unshown_items,
 )
 from headrace.streams.messages.schemas import Event, Impression
 
 I64 = npt.NDArray[np.int64]
 
 #: An open list: offset of its impression; first offset that was read without a gap before it; when it closes;
-#: its time; request key; number of the item after its last one; whether its request id was used again.
+#: its time; request key; number of the item after its last one; how many of these were not shown; whether its
+#: request id was used again.
 OPEN = np.dtype(
     [
         ("offset", "i8"),
@@ -40,6 +45,7 @@ OPEN = np.dtype(
         ("ts", "i8"),
         ("key", "u8"),
         ("items_end", "i8"),
+        ("unshown", "i4"),
         ("reused", "?"),
     ]
 )
@@ -47,7 +53,10 @@ _NUMBER = np.dtype([("number", "i8")])
 
 
 class Closing(NamedTuple):
-    """A list that closes: see ``OPEN``; its number of slots, and its outcomes by position."""
+    """A list that closes: see ``OPEN``; its number of examples, and its outcomes by position.
+
+    The candidates that were not shown are counted after its slots.
+    """
 
     offset: int
     since: int
@@ -67,6 +76,9 @@ class JoinPartition:
         How far the clocks that date events and lists may differ, ms.
     now
         Present time, ms since the epoch.
+    unshown
+        Whether lists come with candidates that were not shown. For their labels every click, like, dwell and
+        hide is kept for as long as a list may wait, about 50 bytes each.
 
     Attributes
     ----------
@@ -78,15 +90,17 @@ class JoinPartition:
         What is in `examples`; None as long as nobody has looked.
     """
 
-    def __init__(self, wait_ms: int, clocks_differ_ms: int, now: int) -> None:
+    def __init__(self, wait_ms: int, clocks_differ_ms: int, now: int, *, unshown: bool = False) -> None:
         self._wait_ms, self._clocks_differ_ms = wait_ms, clocks_differ_ms
+        self._unshown = unshown
         self.events, self.shown = Progress(now), Progress(now)
         self.newest = 0
         self.written: Written | None = None
         self._open = RowQueue(OPEN)
-        self._items = RowQueue(np.uint64)
+        self._items = RowQueue(np.uint64)  # of each list: keys of its items, then ``deed_key`` of the unshown
         self._lists = KeyedRows(_NUMBER, "number")  # request key -> numbers of open lists
         self._outcomes = KeyedRows(OUTCOME, "until")
+        self._deeds = KeyedRows(OUTCOME, "until")
         self._since = self._next = -1
 
     def __len__(self) -> int:
@@ -96,7 +110,10 @@ class JoinPartition:
     @property
     def nbytes(self) -> int:
         """Return the bytes allocated for lists and events."""
-        return sum(part.nbytes for part in (self._open, self._items, self._lists, self._outcomes))
+        return sum(part.nbytes for part in self._parts())
+
+    def _parts(self) -> tuple[RowQueue | KeyedRows, ...]:
+        return self._open, self._items, self._lists, self._outcomes, self._deeds
 
     @property
     def read_to(self) -> int:
@@ -160,8 +177,10 @@ class JoinPartition:
             (request_key(shown.user_id, shown.request_id) for shown in lists), np.uint64, len(lists)
         )
         rows["key"] = keys
-        items = [item_key(item) for shown in lists for item in shown.item_ids]
-        rows["items_end"] = self._items.end + np.cumsum([len(shown.item_ids) for shown in lists])
+        rows["unshown"] = [len(unshown_items(shown)) for shown in lists]
+        items = [key for shown in lists for key in _keys(shown)]
+        counts = np.array([len(shown.item_ids) for shown in lists]) + rows["unshown"]
+        rows["items_end"] = self._items.end + np.cumsum(counts)
         numbers = np.zeros(len(lists), _NUMBER)
         numbers["number"] = np.arange(self._open.end, self._open.end + len(lists))
         self._open.push(rows)
@@ -189,6 +208,10 @@ class JoinPartition:
         # Kept until every list that was written up to now has closed.
         keys, rows = outcome_rows(events, 2 * self._wait_ms, now)
         self._outcomes.add(keys, rows)
+        if not self._unshown:
+            return len(keys)
+        keys, rows = deed_rows(events, 2 * self._wait_ms, now)
+        self._deeds.add(keys, rows)
         return len(keys)
 
     # -- closing
@@ -212,11 +235,30 @@ class JoinPartition:
                 for position in np.flatnonzero(self._items_of(found.number) == item).tolist():
                     outcomes[found.number - first][position].add(what, dwell_ms)
         slots = np.diff(head["items_end"], prepend=self._items.first).tolist()
+        if head["unshown"].any():
+            self._add_unshown(head, slots, outcomes)
         columns = head[["offset", "since", "key"]].tolist()
         return [
             Closing(offset, since, key, count, of)
             for (offset, since, key), count, of in zip(columns, slots, outcomes, strict=True)
         ]
+
+    def _add_unshown(
+        self, head: npt.NDArray[Any], slots: list[int], outcomes: list[dict[int, SlotOutcome]]
+    ) -> None:
+        """Note in ``outcomes`` what users did with the candidates that the first lists have not shown."""
+        places: dict[int, list[tuple[int, int]]] = defaultdict(list)  # deed key -> list, position
+        for k in np.flatnonzero(head["unshown"]).tolist():
+            first, end = int(slots[k] - head["unshown"][k]), int(head["items_end"][k])
+            keys = self._items.rows(end - int(head["unshown"][k]), end).tolist()
+            for position, key in enumerate(keys, first):
+                places[key].append((k, position))
+        found, deeds = self._deeds.find(np.fromiter(places, np.uint64, len(places)))
+        times = head[["ts", "closes"]].tolist()
+        for key, (_, ts, at, _, dwell_ms, what) in zip(found.tolist(), deeds.tolist(), strict=True):
+            for k, position in places[key]:
+                if is_of_unshown(ts, at, *times[k]):
+                    outcomes[k][position].add(what, dwell_ms)
 
     def _lists_of(self, keys: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
         """Return the open lists of requests, by key."""
@@ -230,7 +272,9 @@ class JoinPartition:
         return out
 
     def _items_of(self, number: int) -> npt.NDArray[np.uint64]:
-        return self._items.rows(self._begins(number), self._ends(number))
+        """Return the keys of the items that a list has shown."""
+        unshown = int(self._open.rows(number, number + 1)["unshown"][0])
+        return self._items.rows(self._begins(number), self._ends(number) - unshown)
 
     def _begins(self, number: int) -> int:
         return self._items.first if number == self._open.first else self._ends(number - 1)
@@ -249,3 +293,10 @@ class JoinPartition:
             self._open.forget(end)
             self._lists.forget(end)
         self._outcomes.forget(self.closed_to)
+        self._deeds.forget(self.closed_to)
+
+
+def _keys(shown: Impression) -> list[int]:
+    """Return the keys of the items of a list, then those of its user and the items that were not shown."""
+    shown_keys = list(map(item_key, shown.item_ids))
+    return shown_keys + [deed_key(shown.user_id, item) for item in unshown_items(shown)]

@@ -12,7 +12,7 @@ from headrace.models.learning import ranker, training_set
 from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.log_files import reading
 from headrace.models.learning.ranker import Ranker, RankerParams
-from headrace.models.learning.training_set import Examples, Part
+from headrace.models.learning.training_set import Examples, Part, Weighting
 
 #: The newest share of the log is held out to measure on.
 HOLD_OUT = 0.2
@@ -32,6 +32,10 @@ class TrainJob:
         About so many of the newest examples are read.
     sample_rows
         Of more examples than this, LightGBM gets every click, and a sample of the rest.
+    unshown_weight
+        Weight of a candidate that was not shown, against that of a shown slot; 0: they are left out.
+    weight_clip
+        Largest weight for a small probability of being in the sample.
     measure
         Whether to train a second ranker, without the newest examples, and to measure it on those.
     """
@@ -42,7 +46,14 @@ class TrainJob:
     min_clicks: int
     max_rows: int
     sample_rows: int
+    unshown_weight: float = 1.0
+    weight_clip: float = 20.0
     measure: bool = True
+
+    @property
+    def weighting(self) -> Weighting:
+        """What an example counts."""
+        return Weighting(self.unshown_weight, self.weight_clip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,7 @@ class TrainResult:
     Attributes
     ----------
     rows, clicks
-        Number of examples in the log, and of clicks among them.
+        Number of shown slots in the log, and of clicks among them.
     """
 
     text: str
@@ -68,7 +79,7 @@ def train_from_log(job: TrainJob) -> TrainResult | None:
     about 50 bytes for each example that is read, or 100 for each that LightGBM gets, whichever is more.
     """
     with reading(job.folder):
-        found = training_set.find(job.folder, job.max_rows, job.sample_rows, HOLD_OUT)
+        found = training_set.find(job.folder, job.max_rows, job.sample_rows, HOLD_OUT, job.weighting)
         if found.count < job.min_rows or found.clicks < job.min_clicks:
             return None
         metrics = {"rows": float(found.count), "clicks": float(found.clicks)}

@@ -1,4 +1,7 @@
-"""The examples to train on, read from the log in pieces: one for each shown slot, the newest of the log.
+"""The examples to train on, read from the log in pieces: the newest of the log, each once.
+
+There is one for each shown slot, and some of candidates that were not shown. Those are for training only:
+nothing is counted or measured with them.
 
 A first pass reads only what identifies a slot, as numbers: about 50 bytes an example. Features are read
 later, when they are needed, one row group at a time. Of many examples LightGBM gets a share: every click, and
@@ -7,7 +10,7 @@ a sample of the rest, with weights, so that a probability stays what it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +31,34 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
+F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-_SLOT = ["user_id", "request_id", "ts", "position", "clicked"]
+_SLOT = ["user_id", "request_id", "ts", "position", "clicked", "propensity", "unshown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """What an example counts in a training.
+
+    Attributes
+    ----------
+    unshown
+        Weight of a candidate that was not shown, against that of a shown slot; 0: they are left out.
+    clip
+        Largest weight for a small probability: 1 / probability, but not more than this.
+    """
+
+    unshown: float = 1.0
+    clip: float = 20.0
+
+    def of(self, probability: F64, unshown: Bool) -> F32:
+        """Return the weights of examples, float32 ``(n,)``, of arrays ``(n,)``.
+
+        A candidate that was sampled with probability p stands for 1/p candidates (Horvitz and Thompson 1952).
+        """
+        rare = np.minimum(1 / np.maximum(probability, 1e-9), self.clip)
+        return np.where(unshown, self.unshown * rare, 1.0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +110,18 @@ class Part:
 
 @dataclass(slots=True)
 class Examples:
-    """One example for each shown slot of the log.
+    """The examples of the log.
 
     Attributes
     ----------
     count, clicks
-        Number of examples, and of clicks among them.
+        Number of shown slots, and of clicks among them.
     train
         Those to train on.
     older
         Which of these are older than ``newest``, bool ``(len(train),)``.
     newest
-        The newest of all examples, to measure on. A list is held out as a whole.
+        The newest of all shown slots, to measure on. A list is held out as a whole.
     """
 
     count: int
@@ -103,7 +131,9 @@ class Examples:
     newest: Part
 
 
-def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
+def find(
+    folder: Path, most: int, sample: int, hold_out: float, weighting: Weighting = Weighting()
+) -> Examples:
     """Read which examples there are in the newest files.
 
     An example that was written twice (a join that was replayed after a crash) counts once. The caller holds
@@ -116,27 +146,53 @@ def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
     sample
         Largest number of examples to train on, about.
     hold_out
-        Share of the examples to hold out.
+        Share of the shown slots to hold out.
+    weighting
+        What an example counts.
     """
     pieces = _newest_pieces(folder, most)
-    total = sum(piece.rows for piece in pieces)
-    ts, lists, slots = np.empty(total, np.int64), np.empty(total, np.uint64), np.empty(total, np.uint64)
-    clicked, at = np.empty(total, bool), 0
+    slots = _slots(pieces)
+    rows = np.sort(np.unique(slots["slot"], return_index=True)[1]).astype(np.uint32)
+    told = slots[rows]
+    shown = ~told["unshown"]
+    since = _held_out_from(told["ts"][shown], hold_out)
+    held_out = told["ts"] >= since
+    measured = held_out & shown
+    newest = Part(pieces, rows[measured], told["clicked"][measured], lists=told["list"][measured])
+    used = np.flatnonzero(shown | (weighting.unshown > 0))
+    kept, thinning = _thinned(told["slot"][used], told["clicked"][used], sample)
+    used = used[kept]
+    weight = weighting.of(told["probability"][used], ~shown[used])
+    if thinning is not None:
+        weight *= thinning[kept]
+    plain = bool((weight == 1).all())
+    train = Part(pieces, rows[used], told["clicked"][used], None if plain else weight)
+    clicks = int(told["clicked"][shown].sum())
+    return Examples(int(shown.sum()), clicks, train, ~held_out[used], newest)
+
+
+#: What identifies an example, and what decides how it is used; ``list`` and ``slot`` are hashes.
+_TOLD = np.dtype(
+    [("ts", "i8"), ("list", "u8"), ("slot", "u8"), ("probability", "f8"), ("clicked", "?"), ("unshown", "?")]
+)
+
+
+def _slots(pieces: Sequence[Piece]) -> npt.NDArray[np.void]:
+    """Return a row of ``_TOLD`` for each row of the pieces, repeats included."""
+    out, at = np.zeros(sum(piece.rows for piece in pieces), _TOLD), 0
     for piece in pieces:
         table = _read(piece, _SLOT)
-        part = slice(at, at + piece.rows)
+        part = out[at : at + piece.rows]
         at += piece.rows
-        ts[part] = table.column("ts").to_numpy()
-        clicked[part] = table.column("clicked").to_numpy()
+        part["ts"] = table.column("ts").to_numpy()
+        part["clicked"] = table.column("clicked").to_numpy()
+        part["probability"] = table.column("propensity").to_numpy()
+        if "unshown" in table.column_names:  # older files have only slots that were shown
+            part["unshown"] = pc.fill_null(table.column("unshown"), False).to_numpy()
         names = _hashes(table.column("user_id")) * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
-        lists[part] = _mixed(names + ts[part].astype(np.uint64) * _ODD[2])
-        slots[part] = _mixed(lists[part] + table.column("position").to_numpy().astype(np.uint64))
-    rows = np.sort(np.unique(slots, return_index=True)[1]).astype(np.uint32)
-    held_out = _newest(ts[rows], hold_out)
-    newest = Part(pieces, rows[held_out], clicked[rows[held_out]], lists=lists[rows[held_out]])
-    every = Part(pieces, rows, clicked[rows])
-    kept, every.weight = _thinned(slots[rows], every.clicked, sample)
-    return Examples(len(every), int(every.clicked.sum()), every.where(kept), ~held_out[kept], newest)
+        part["list"] = _mixed(names + part["ts"].astype(np.uint64) * _ODD[2])
+        part["slot"] = _mixed(part["list"] + table.column("position").to_numpy().astype(np.uint64))
+    return out
 
 
 def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
@@ -153,9 +209,10 @@ def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
     return (slots >> np.uint64(11)) < share * 2.0**53, (1 / share).astype(np.float32)
 
 
-def _newest(ts: I64, share: float) -> Bool:
+def _held_out_from(ts: I64, share: float) -> int:
+    """Return the time from which on the newest ``share`` of times is."""
     at = int(len(ts) * (1 - share))
-    return ts >= np.partition(ts, at)[at] if len(ts) else np.zeros(0, bool)
+    return int(np.partition(ts, at)[at]) if len(ts) else 0
 
 
 def _newest_pieces(folder: Path, most: int) -> list[Piece]:

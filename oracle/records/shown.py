@@ -39,6 +39,15 @@ _place: dict[str, Any] = {
 _counted = struct(
     {"user_id": string(1, 64), "ts": _millis, "country": _text, "item_ids": array(string(1, 64), 512)}, {}
 )
+_unshown = struct(
+    {
+        "item_ids": array(_text, 500),
+        "probabilities": array(number(math.ulp(0), 1, (int, float)), 500),
+        "scores": array(_real, 500),
+        "features": _text,
+    },
+    {},
+)
 _joined = struct(
     {
         **_place,
@@ -48,7 +57,7 @@ _joined = struct(
         "explored": array(boolean, 500),
         "scores": array(_real, 500),
     },
-    {"sources": array(array(_text, 500), 500)},
+    {"sources": array(array(_text, 500), 500), "unshown": _unshown},
 )
 _example = struct(
     {
@@ -63,7 +72,7 @@ _example = struct(
         "liked": boolean,
         "hidden": boolean,
     },
-    {"sources": array(_text, 500)},
+    {"sources": array(_text, 500), "unshown": boolean},
 )
 
 
@@ -89,17 +98,23 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
     try:
         i = _joined(document)
         features = _floats(i["features"])
+        sample = i.get("unshown") or {"item_ids": [], "probabilities": [], "scores": [], "features": ""}
+        more = _floats(sample["features"])
     except RefusedError:
-        return (None,) * 5
-    n, online = len(i["item_ids"]), i["online"]
-    fits = i["spec"] == spec and len(features) == 4 * n * width
-    if not fits or not n == len(i["propensities"]) == len(i["explored"]) == len(i["scores"]):
-        return online, None, None, None, None
-    slots = [digest(features[4 * width * k : 4 * width * (k + 1)]) for k in range(n)]
+        return (None,) * 6
+    n, m, online = len(i["item_ids"]), len(sample["item_ids"]), i["online"]
+    fits = i["spec"] == spec and len(features) == 4 * n * width and len(more) == 4 * m * width
+    fits &= n == len(i["propensities"]) == len(i["explored"]) == len(i["scores"])
+    if not fits or not m == len(sample["probabilities"]) == len(sample["scores"]):
+        return online, None, None, None, None, None
+    rows = features + more
+    digests = [digest(rows[4 * width * k : 4 * width * (k + 1)]) for k in range(n + m)]
     sources = i.get("sources", [])
     told = zip(i["explored"], i["scores"], strict=True)
     rest = [_rest(i, *slot, sources[k] if k < len(sources) else []) for k, slot in enumerate(told)]
-    return online, key_of(i["request_id"]), i["propensities"], slots, rest
+    rest += [_rest(i, False, score, [], unshown=True) for score in sample["scores"]]
+    likely = i["propensities"] + sample["probabilities"]
+    return online, key_of(i["request_id"]), list(map(key_of, sample["item_ids"])), likely, digests, rest
 
 
 def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
@@ -113,7 +128,7 @@ def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
             *(
                 e["propensity"],
                 digest(_floats(e["features"])),
-                _rest(e, e["explored"], e["score"], e.get("sources", [])),
+                _rest(e, e["explored"], e["score"], e.get("sources", []), unshown=e.get("unshown", False)),
             ),
             *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"]),
         )
@@ -128,7 +143,9 @@ def _floats(text: str) -> bytes:
         raise RefusedError("invalid_field") from None
 
 
-def _rest(i: dict[str, Any], explored: bool, score: float, sources: list[str]) -> int:
+def _rest(
+    i: dict[str, Any], explored: bool, score: float, sources: list[str], *, unshown: bool = False
+) -> int:
     """Return the digest of what an example repeats of its impression, without its place and features."""
     told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score), sources
-    return digest(repr(told).encode())
+    return digest(repr((*told, unshown)).encode())

@@ -20,11 +20,15 @@ from headrace.models.learning.training import TrainJob, train_from_log
 from headrace.models.outcomes import (
     ShownList,
     SlotOutcome,
+    deed_key,
+    deed_rows,
     examples_of,
+    is_of_unshown,
     item_key,
     list_of,
     outcome_rows,
     request_key,
+    unshown_items,
 )
 from headrace.streams.messages.schemas import Event, Example, Impression
 from headrace.streams.settings import Settings
@@ -42,15 +46,22 @@ class _Join:
         self._wait_ms = wait_ms
         self._open: deque[tuple[Impression, ShownList]] = deque()
         self._events: dict[int, list[npt.NDArray[Any]]] = {}
+        self._deeds: dict[int, list[npt.NDArray[Any]]] = {}
+        self._done: deque[tuple[int, int]] = deque()  # time and key of what is in ``_deeds``
 
     def shown(self, impression: Impression) -> None:
         ts, items = impression.ts, frozenset(map(item_key, impression.item_ids))
         self._open.append((impression, ShownList(ts, 0, ts, ts + self._wait_ms, False, items)))
 
     def happened(self, event: Event) -> None:
-        keys, rows = outcome_rows([(event, event.ts)], self._wait_ms, event.ts)
-        for key in keys.tolist():
-            self._events.setdefault(key, []).append(rows)
+        told = [(event, event.ts)]
+        for known, (keys, rows) in (
+            (self._events, outcome_rows(told, self._wait_ms, event.ts)),
+            (self._deeds, deed_rows(told, self._wait_ms, event.ts)),
+        ):
+            for key in keys.tolist():
+                known.setdefault(key, []).append(rows)
+        self._done.append((event.ts, deed_key(event.user_id, event.item_id)))
 
     def close(self, now: int) -> list[Example]:
         """Return the examples of the lists whose wait is over at ``now`` (ms)."""
@@ -58,8 +69,26 @@ class _Join:
         while self._open and self._open[0][1].closes <= now:
             impression, shown = self._open.popleft()
             events = self._events.pop(request_key(impression.user_id, impression.request_id), [])
-            out += examples_of(impression, _outcomes(impression, shown, events))
+            outcomes = _outcomes(impression, shown, events)
+            self._add_unshown(outcomes, impression, shown)
+            out += examples_of(impression, outcomes)
+        while self._done and self._done[0][0] < now - self._wait_ms:
+            key = self._done.popleft()[1]
+            if not self._deeds[key][1:]:
+                del self._deeds[key]
+            else:
+                self._deeds[key].pop(0)
         return out
+
+    def _add_unshown(
+        self, outcomes: dict[int, SlotOutcome], impression: Impression, shown: ShownList
+    ) -> None:
+        """Note what the user did with the candidates that the list has not shown."""
+        for position, item in enumerate(unshown_items(impression), len(impression.item_ids)):
+            for row in self._deeds.get(deed_key(impression.user_id, item), ()):
+                if is_of_unshown(int(row["ts"][0]), int(row["at"][0]), shown.ts, shown.closes):
+                    slot = outcomes.setdefault(position, SlotOutcome())
+                    slot.add(int(row["what"][0]), int(row["dwell_ms"][0]))
 
 
 def _outcomes(
@@ -110,6 +139,8 @@ class Learning:
             min_clicks=s.train_min_clicks,
             max_rows=s.train_max_rows,
             sample_rows=s.train_sample_rows,
+            unshown_weight=s.train_unshown_weight,
+            weight_clip=s.train_weight_clip,
             measure=False,
         )
         self.online: OnlineWeights | None = None
@@ -120,14 +151,14 @@ class Learning:
         self._join.shown(impression)
 
     def happened(self, event: Event) -> None:
-        """Note a click, with the id of the request whose list it is from."""
+        """Note a click; one of a list has the id of its request."""
         self._join.happened(event)
 
     def advance(self, now: int) -> None:
         """Learn the examples whose wait for an outcome is over at ``now`` (ms)."""
         examples = self._join.close(now)
         self._to_log += examples
-        self._to_learn += examples
+        self._to_learn += [e for e in examples if not e.unshown]
         if len(self._to_learn) >= MINI_BATCH:
             x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
             self._learner.learn(x, np.array([e.clicked for e in self._to_learn]))

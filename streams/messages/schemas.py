@@ -136,6 +136,18 @@ class RecReply(Struct, omit_defaults=True):
     error: ErrorInfo | None = None
 
 
+class Unshown(Struct):
+    """A sample of the candidates of a request that did not come onto its list. One entry for each of them.
+
+    ``probabilities`` says how likely each was to be in the sample.
+    """
+
+    item_ids: Annotated[list[str], Meta(max_length=500)]
+    probabilities: list[Annotated[float, Meta(gt=0, le=1)]]
+    scores: list[float]
+    features: bytes  # float32, little-endian, (n, n_features), base64 in JSON
+
+
 class Impression(Struct):
     """The list shown for one request, with the feature values of its slots (one row per slot, spec order)."""
 
@@ -154,10 +166,16 @@ class Impression(Struct):
     scores: list[float]
     features: bytes  # float32, little-endian, (n, n_features), base64 in JSON
     sources: list[list[str]] = []
+    unshown: Unshown | None = None  # of some of the requests
 
 
 class Example(Struct):
-    """One shown slot with its outcome: a training example."""
+    """One shown slot with its outcome: a training example.
+
+    With ``unshown``, it is of a candidate that was not shown: the outcome is what its user did with the item
+    on any list, or on none. ``position`` counts on after the slots, ``propensity`` is the probability of its
+    being in the sample.
+    """
 
     request_id: str
     user_id: str
@@ -178,6 +196,7 @@ class Example(Struct):
     hidden: bool
     features: bytes  # float32, little-endian, (n_features,)
     sources: list[str] = []
+    unshown: bool = False
 
 
 def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
+import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from logged_examples import example, write
 
@@ -14,7 +16,7 @@ from headrace.models.learning import ranker, training_set
 from headrace.models.learning.log_files import deleting
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training import TrainJob, TrainResult, train_from_log
-from headrace.models.learning.training_set import LoggedFeatures
+from headrace.models.learning.training_set import LoggedFeatures, Weighting
 from headrace.streams.messages.schemas import Example
 
 PARAMS = RankerParams(trees=20, leaves=7, min_leaf=10)
@@ -140,6 +142,45 @@ def test_a_sample_is_as_well_calibrated_as_the_whole(tmp_path: Path) -> None:
     assert sample.rows == 20_000
     assert sample.metrics["calibration"] == pytest.approx(whole.metrics["calibration"], abs=0.05)
     assert sample.metrics["auc"] == pytest.approx(whole.metrics["auc"], abs=0.02)
+
+
+def unshown(examples: list[Example], probability: float = 0.5) -> list[Example]:
+    """Return the examples as candidates of the same lists that were not shown."""
+    return [
+        msgspec.structs.replace(e, position=e.position + 5, unshown=True, propensity=probability)
+        for e in examples
+    ]
+
+
+def test_what_was_not_shown_is_trained_on_and_neither_counted_nor_measured(tmp_path: Path) -> None:
+    write(tmp_path, some(1000))
+    alone = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    write(tmp_path, unshown(some(1000), 0.25), first=1000)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(0.5, clip=20))
+    assert (found.count, found.clicks) == (alone.count, alone.clicks)
+    assert found.newest.rows.tolist() == alone.newest.rows.tolist()
+    assert len(found.train) == 2000
+    assert found.train.weight is not None
+    assert found.train.weight.tolist() == [1.0] * 1000 + [2.0] * 1000
+    assert found.older.sum() == 1600, "its lists are held out with their slots"
+    clipped = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(1, clip=3)).train.weight
+    assert clipped is not None
+    assert clipped.max() == 3
+    without = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(0))
+    assert without.train.rows.tolist() == alone.train.rows.tolist()
+    result = train(tmp_path)
+    assert result is not None
+    assert (result.rows, result.clicks) == (alone.count, alone.clicks)
+
+
+def test_a_log_of_an_older_version_has_only_shown_slots(tmp_path: Path) -> None:
+    path = write(tmp_path, some(500))
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["unshown"]), path)
+    write(tmp_path, unshown(some(500)), first=500)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    assert (found.count, len(found.train)) == (500, 1000)
+    assert example_log.read(tmp_path).num_rows == 1000
 
 
 def test_only_the_newest_files_are_read_when_there_are_more_examples_than_asked_for(tmp_path: Path) -> None:
