@@ -38,11 +38,12 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         sample_rows=s.train_sample_rows,
         unshown_weight=s.train_unshown_weight,
         weight_clip=s.train_weight_clip,
+        objectives=dict(s.objectives),
     )
     result = await train_apart(job)
     if result is None:
         return None
-    value, version = ranker.encode(result.text, wiring.clock.now_ms(), result.metrics)
+    value, version = ranker.encode(result.objectives, wiring.clock.now_ms(), result.metrics, result.left_out)
     await wiring.sender.send_many(
         wiring.topics.models, [(ranker.NAME.encode(), value, None, [])], partition=0
     )
@@ -83,6 +84,8 @@ class Trainer(Service):
             if done is not None:
                 result, version = done
                 log.info("ranker %s trained on %d examples: %s", version, result.rows, result.metrics)
+                if result.left_out:
+                    log.info("not learnt, too few of them: %s; the others have their weight", result.left_out)
 
     async def on_stop(self) -> None:
         """Kill a training that runs, and wait until its process is gone."""

@@ -223,6 +223,7 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         hidden=outcome.hidden,
         features=impression.features[position * _WIDTH : (position + 1) * _WIDTH],
         sources=impression.sources[position] if position < len(impression.sources) else [],
+        duration_ms=impression.durations[position] if position < len(impression.durations) else 0,
     )
 
 
@@ -247,4 +248,5 @@ def _unshown(impression: Impression, rest: Unshown, k: int, position: int, outco
         hidden=outcome.hidden,
         features=rest.features[k * _WIDTH : (k + 1) * _WIDTH],
         unshown=True,
+        duration_ms=rest.durations[k] if k < len(rest.durations) else 0,
     )

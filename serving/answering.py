@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.features.spec import POSITION, SPEC
 from headrace.models.state import items as item_state
@@ -44,13 +45,15 @@ def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     """Return the reply's items, in the order of the list."""
     explain, pool, slate = ranked.query.request.explain, ranked.pool, ranked.slate
     out = []
+    foreseen = ranked.objectives()
     for j, i in enumerate(slate.chosen.tolist()):
         score = round(float(ranked.score[i]), 6)
+        objectives = {name: round(float(p[j]), 6) for name, p in foreseen.items()}
         out.append(
             RecItem(
                 item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
                 score=score,
-                objectives={"click": score},
+                objectives=objectives or {"click": score},
                 sources=pool.sources(i),
                 explored=bool(slate.explored[j]),
                 propensity=round(float(slate.propensity[j]), 9),
@@ -85,6 +88,7 @@ def impression(pipeline: Pipeline, ranked: Ranked, reply: RecReply) -> Impressio
         features=shown.astype("<f4").tobytes(),
         sources=[i.sources for i in reply.items],
         unshown=unshown(pipeline, ranked),
+        durations=_durations(pipeline, ranked, chosen),
     )
 
 
@@ -115,7 +119,15 @@ def unshown(pipeline: Pipeline, ranked: Ranked) -> Unshown | None:
         probabilities=[1.0] * (len(sample) - n) + [n / max(1, len(after))] * n,
         scores=ranked.score[sample].tolist(),
         features=ranked.features[sample].astype("<f4").tobytes(),
+        durations=_durations(pipeline, ranked, sample),
     )
+
+
+def _durations(pipeline: Pipeline, ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
+    """Return the durations (ms, 0: none) of the candidates at some places; empty when none has one."""
+    rows = ranked.pool.catalog_rows[places]
+    found = pipeline.data.catalog.column("duration", rows).tolist()
+    return found if any(found) else []
 
 
 def popular_items(pipeline: Pipeline, query: Query, pool: Pool) -> list[RecItem]:

@@ -30,6 +30,7 @@ ROW = np.dtype(
         ("blocked", "?"),  # the item has a flag that is not shown here
         ("language", "<u8"),
         ("boost", "<f4"),
+        ("duration", "<i8"),  # ms; 0: none
         ("vector", "<f4", (DIM,)),
     ]
 )
@@ -81,6 +82,7 @@ class Catalog:
         data["published"][row] = item.published_ts
         data["min_age"][row] = item.min_age
         data["boost"][row] = item.boost
+        data["duration"][row] = item.duration_ms or 0
         data["rules"][row] = bool(item.countries or item.blocked_countries)
         data["blocked"][row] = not self._blocked_flags.isdisjoint(item.flags)
         data["language"][row] = hash64(item.language)

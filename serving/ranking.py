@@ -30,9 +30,16 @@ class Ranked:
     score: F64  # (n_candidates,)
     slate: Slate
     degraded: list[str]
+    scorer: Scorer | None = None  # whose scores they are
+
+    def objectives(self) -> dict[str, F64]:
+        """Return the probabilities that make up the scores of the list, by objective, float64 ``(n,)``."""
+        return self.scorer.objectives(self.features[self.slate.chosen]) if self.scorer is not None else {}
 
 
-def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]) -> tuple[F64, list[str]]:
+def score(
+    scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]
+) -> tuple[F64, Scorer | None, list[str]]:
     """Score with the first scorer that can.
 
     Parameters
@@ -46,7 +53,8 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]
 
     Returns
     -------
-    Scores, float64 ``(n,)``, zeros when no scorer can; and the names of the scorers that have no model.
+    Scores, float64 ``(n,)``, zeros when no scorer can; whose they are; and the names of the scorers that have
+    no model.
     """
     ready = [s for s in scorers if s.part.ready()]
     done = {s.label: s.run(_score(features), left_out) for s in ready if s.part.fills_feature}
@@ -54,8 +62,8 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, left_out: list[str]
     for scorer in ready:
         found = done[scorer.label] if scorer.label in done else scorer.run(_score(features), left_out)
         if found is not None:
-            return found, missing
-    return np.zeros(len(features)), missing
+            return found, scorer.part, missing
+    return np.zeros(len(features)), None, missing
 
 
 def _score(features: F32) -> Callable[[Scorer], F64]:

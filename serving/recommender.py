@@ -198,10 +198,11 @@ class Recommender:
         query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n), shown)
         pool = self.pipeline.gather(query)
         features = assemble(user, pool.candidates, query.context)
-        scores, missing = score(self.pipeline.scorers, features, query.left_out)
+        scores, scorer, missing = score(self.pipeline.scorers, features, query.left_out)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
-        return Ranked(query, pool, features, scores, slate, [*missing, *repeated, *query.left_out])
+        degraded = [*missing, *repeated, *query.left_out]
+        return Ranked(query, pool, features, scores, slate, degraded, scorer)
 
     def _slate(self, query: Query, pool: Pool, every: Choices) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""

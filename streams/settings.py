@@ -162,6 +162,10 @@ class Settings(BaseSettings):
         2_000_000, ge=1000, description="of more, LightGBM gets every click and a weighted sample of the rest"
     )
 
+    objectives: Annotated[dict[str, float], NoDecode] = Field(
+        {"click": 0.3, "long_view": 0.5, "like": 0.2},
+        description="weights of what the ranker foresees: click=0.3,long_view=0.5,like=0.2",
+    )
     train_unshown_weight: float = Field(
         1.0, ge=0, description="weight of a candidate that was not shown, against that of a shown slot"
     )
@@ -178,7 +182,7 @@ class Settings(BaseSettings):
             raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
         return ",".join(addresses)
 
-    @field_validator("parts", "rules", mode="before")
+    @field_validator("parts", "rules", "objectives", mode="before")
     @classmethod
     def _parts(cls, value: Any) -> Any:
         """Parse a JSON object, or name=value pairs separated by commas."""
@@ -190,6 +194,15 @@ class Settings(BaseSettings):
         if wrong := [name for name, equals, _ in pairs if not equals]:
             raise ValueError(f"write name=value, comma-separated: {wrong[0].strip()!r} has no value")
         return {name.strip(): setting.strip() for name, _, setting in pairs}
+
+    @field_validator("objectives")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        """Refuse other names, negative weights, and all zeros."""
+        names = {"click", "long_view", "like"}
+        if not value.keys() <= names or min(value.values(), default=0) < 0 or not sum(value.values()) > 0:
+            raise ValueError(f"write weights of {', '.join(sorted(names))}: none negative, not all 0")
+        return value
 
     @field_validator("reply_topics", "plugins", "blocked_flags", mode="before")
     @classmethod

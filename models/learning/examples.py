@@ -38,6 +38,7 @@ _PLAIN = {
     "liked": pa.bool_(),
     "hidden": pa.bool_(),
     "unshown": pa.bool_(),
+    "duration_ms": pa.int64(),
 }
 #: What tells one record from every other: partition, offset, and timestamp (null in files of version 0.1.0).
 IDENTITY = ("log_partition", "log_offset", "log_ts")

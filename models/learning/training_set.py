@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import files_in
+from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
 from headrace.streams.messages.ids import hash_many
 
 F32 = npt.NDArray[np.float32]
@@ -34,7 +35,8 @@ U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-_SLOT = ["user_id", "request_id", "ts", "position", "clicked", "propensity", "unshown"]
+_NAMES = ["user_id", "request_id", "ts", "position"]
+_SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "unshown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ class Part:
         The row groups that have them.
     rows
         Where each example is: its number among the rows of all pieces, uint32, ascending.
-    clicked
-        bool
+    happened
+        What happened, by objective, bool ``(n, len(OBJECTIVES))``.
     weight
         float32; None: all the same.
     lists
@@ -91,9 +93,14 @@ class Part:
 
     pieces: list[Piece]
     rows: U32
-    clicked: Bool
+    happened: Bool
     weight: F32 | None = None
     lists: U64 | None = None
+
+    @property
+    def clicked(self) -> Bool:
+        """Whether there was a click, bool ``(n,)``."""
+        return self.happened[:, 0]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -101,7 +108,7 @@ class Part:
     def where(self, mask: Bool) -> Part:
         """Return the examples chosen by a mask ``(n,)``."""
         weight = None if self.weight is None else self.weight[mask]
-        return Part(self.pieces, self.rows[mask], self.clicked[mask], weight)
+        return Part(self.pieces, self.rows[mask], self.happened[mask], weight)
 
     def features(self) -> LoggedFeatures:
         """Return the features, for LightGBM."""
@@ -114,8 +121,10 @@ class Examples:
 
     Attributes
     ----------
-    count, clicks
-        Number of shown slots, and of clicks among them.
+    count
+        Number of shown slots.
+    positives
+        Of these, how many each objective has, by name.
     train
         Those to train on.
     older
@@ -125,10 +134,15 @@ class Examples:
     """
 
     count: int
-    clicks: int
+    positives: dict[str, int]
     train: Part
     older: Bool
     newest: Part
+
+    @property
+    def clicks(self) -> int:
+        """Number of slots with a click."""
+        return self.positives[CLICK]
 
 
 def find(
@@ -158,22 +172,30 @@ def find(
     since = _held_out_from(told["ts"][shown], hold_out)
     held_out = told["ts"] >= since
     measured = held_out & shown
-    newest = Part(pieces, rows[measured], told["clicked"][measured], lists=told["list"][measured])
+    happened = told["happened"]
+    newest = Part(pieces, rows[measured], happened[measured], lists=told["list"][measured])
     used = np.flatnonzero(shown | (weighting.unshown > 0))
-    kept, thinning = _thinned(told["slot"][used], told["clicked"][used], sample)
+    kept, thinning = _thinned(told["slot"][used], happened[used].any(1), sample)
     used = used[kept]
     weight = weighting.of(told["probability"][used], ~shown[used])
     if thinning is not None:
         weight *= thinning[kept]
     plain = bool((weight == 1).all())
-    train = Part(pieces, rows[used], told["clicked"][used], None if plain else weight)
-    clicks = int(told["clicked"][shown].sum())
-    return Examples(int(shown.sum()), clicks, train, ~held_out[used], newest)
+    train = Part(pieces, rows[used], happened[used], None if plain else weight)
+    positives = dict(zip(OBJECTIVES, happened[shown].sum(0).tolist(), strict=True))
+    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest)
 
 
 #: What identifies an example, and what decides how it is used; ``list`` and ``slot`` are hashes.
 _TOLD = np.dtype(
-    [("ts", "i8"), ("list", "u8"), ("slot", "u8"), ("probability", "f8"), ("clicked", "?"), ("unshown", "?")]
+    [
+        ("ts", "i8"),
+        ("list", "u8"),
+        ("slot", "u8"),
+        ("probability", "f8"),
+        ("happened", "?", (len(OBJECTIVES),)),
+        ("unshown", "?"),
+    ]
 )
 
 
@@ -185,18 +207,30 @@ def _slots(pieces: Sequence[Piece]) -> npt.NDArray[np.void]:
         part = out[at : at + piece.rows]
         at += piece.rows
         part["ts"] = table.column("ts").to_numpy()
-        part["clicked"] = table.column("clicked").to_numpy()
         part["probability"] = table.column("propensity").to_numpy()
-        if "unshown" in table.column_names:  # older files have only slots that were shown
-            part["unshown"] = pc.fill_null(table.column("unshown"), False).to_numpy()
+        part["unshown"] = _or_zero(table, "unshown", np.bool_)
+        clicked, liked = (table.column(name).to_numpy() for name in ("clicked", "liked"))
+        dwell_ms, duration_ms = (_or_zero(table, n, np.int64) for n in ("dwell_ms", "duration_ms"))
+        part["happened"] = labels(clicked, liked, dwell_ms, duration_ms)
         names = _hashes(table.column("user_id")) * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
         part["list"] = _mixed(names + part["ts"].astype(np.uint64) * _ODD[2])
         part["slot"] = _mixed(part["list"] + table.column("position").to_numpy().astype(np.uint64))
     return out
 
 
+def _or_zero(table: pa.Table, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return a column, zeros where there is nothing; older files lack some."""
+    if name not in table.column_names:
+        return np.zeros(len(table), dtype)
+    column = table.column(name)
+    plain = column.cast(pa.int64()) if pa.types.is_boolean(column.type) else column
+    return pc.fill_null(plain, 0).to_numpy().astype(dtype)
+
+
 def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
-    """Return which examples to keep, and their weights: about ``sample``, every click if half are no clicks.
+    """Return which examples to keep, and their weights: about ``sample``, half of them those with a click.
+
+    If there are not so many clicks, every one is kept. A long view and a like are kept like a click.
 
     The hash of the slot decides, so that each training keeps the same ones.
     """

@@ -39,6 +39,7 @@ _place: dict[str, Any] = {
 _counted = struct(
     {"user_id": string(1, 64), "ts": _millis, "country": _text, "item_ids": array(string(1, 64), 512)}, {}
 )
+_durations = array(number(0, MAX_TS), 500)
 _unshown = struct(
     {
         "item_ids": array(_text, 500),
@@ -46,7 +47,7 @@ _unshown = struct(
         "scores": array(_real, 500),
         "features": _text,
     },
-    {},
+    {"durations": _durations},
 )
 _joined = struct(
     {
@@ -57,7 +58,7 @@ _joined = struct(
         "explored": array(boolean, 500),
         "scores": array(_real, 500),
     },
-    {"sources": array(array(_text, 500), 500), "unshown": _unshown},
+    {"sources": array(array(_text, 500), 500), "unshown": _unshown, "durations": _durations},
 )
 _example = struct(
     {
@@ -72,7 +73,7 @@ _example = struct(
         "liked": boolean,
         "hidden": boolean,
     },
-    {"sources": array(_text, 500), "unshown": boolean},
+    {"sources": array(_text, 500), "unshown": boolean, "duration_ms": number(0, MAX_TS)},
 )
 
 
@@ -109,10 +110,11 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
         return online, None, None, None, None, None
     rows = features + more
     digests = [digest(rows[4 * width * k : 4 * width * (k + 1)]) for k in range(n + m)]
-    sources = i.get("sources", [])
-    told = zip(i["explored"], i["scores"], strict=True)
-    rest = [_rest(i, *slot, sources[k] if k < len(sources) else []) for k, slot in enumerate(told)]
-    rest += [_rest(i, False, score, [], unshown=True) for score in sample["scores"]]
+    sources, took, more_took = i.get("sources", []), i.get("durations", []), sample.get("durations", [])
+    told = enumerate(zip(i["explored"], i["scores"], strict=True))
+    rest = [_rest(i, *slot, _at(sources, k, []), _at(took, k, 0)) for k, slot in told]
+    told = enumerate(sample["scores"])
+    rest += [_rest(i, False, score, [], _at(more_took, k, 0), unshown=True) for k, score in told]
     likely = i["propensities"] + sample["probabilities"]
     return online, key_of(i["request_id"]), list(map(key_of, sample["item_ids"])), likely, digests, rest
 
@@ -128,7 +130,10 @@ def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
             *(
                 e["propensity"],
                 digest(_floats(e["features"])),
-                _rest(e, e["explored"], e["score"], e.get("sources", []), unshown=e.get("unshown", False)),
+                _rest(
+                    *(e, e["explored"], e["score"], e.get("sources", []), e.get("duration_ms", 0)),
+                    unshown=e.get("unshown", False),
+                ),
             ),
             *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"]),
         )
@@ -143,9 +148,13 @@ def _floats(text: str) -> bytes:
         raise RefusedError("invalid_field") from None
 
 
+def _at(values: list[Any], k: int, otherwise: Any) -> Any:
+    return values[k] if k < len(values) else otherwise
+
+
 def _rest(
-    i: dict[str, Any], explored: bool, score: float, sources: list[str], *, unshown: bool = False
+    i: dict[str, Any], explored: bool, score: float, sources: list[str], took: int, *, unshown: bool = False
 ) -> int:
     """Return the digest of what an example repeats of its impression, without its place and features."""
     told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score), sources
-    return digest(repr((*told, unshown)).encode())
+    return digest(repr((*told, took, unshown)).encode())

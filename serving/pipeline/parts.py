@@ -122,3 +122,8 @@ class Scorer(Part):
     @abstractmethod
     def score(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return a score for each row of ``features`` (float32 ``(n, len(SPEC))``): higher is better."""
+
+    def objectives(self, features: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the probabilities behind the scores, by objective; empty: the score is that of a click."""
+        del features
+        return {}

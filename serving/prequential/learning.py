@@ -141,6 +141,7 @@ class Learning:
             sample_rows=s.train_sample_rows,
             unshown_weight=s.train_unshown_weight,
             weight_clip=s.train_weight_clip,
+            objectives=dict(s.objectives),
             measure=False,
         )
         self.online: OnlineWeights | None = None
@@ -175,7 +176,7 @@ class Learning:
         if result is None:
             return None
         self.trainings += 1
-        return Ranker(result.text, SPEC.names, f"t{self.trainings}")
+        return Ranker(result.objectives, SPEC.names, f"t{self.trainings}")
 
     def _write(self) -> None:
         rows, self._to_log = self._to_log, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.learning.objectives import CLICK
 from headrace.serving.pipeline.parts import Scorer
 
 
@@ -22,3 +23,10 @@ class ByRanker(Scorer):
         if (ranker := self.data.models.ranker) is None:
             raise ValueError("there is no ranker")
         return ranker.predict(features)
+
+    def objectives(self, features: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return what each booster foresees; empty where there is only one, for clicks."""
+        ranker = self.data.models.ranker
+        if ranker is None or [one.name for one in ranker.objectives] == [CLICK]:
+            return {}
+        return ranker.by_objective(features)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
+from headrace.models.learning.objectives import Objective
 from headrace.models.learning.online import OnlineWeights
 
 
@@ -21,6 +22,7 @@ class Fixed:
     """A ranker whose score is a column times a factor."""
 
     version = "fixed"
+    objectives = (Objective("click", 1.0, ""),)
 
     def __init__(self, name: str, factor: float = 1.0, shift: float = 0.0) -> None:
         self.column, self.factor, self.shift = SPEC.index(name), factor, shift
