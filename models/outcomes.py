@@ -14,8 +14,9 @@ use one again: then an event belongs to the newest list that holds its item and 
 The clocks that date lists and events may differ. So where a request id was used once, the list may be dated a
 little after the event, if its record was written before that of the event.
 
-A list may come with a sample of candidates that were not shown. What became of one of those is what its user
-did with the item at or after the time of the list, with any request id or none (``deed_rows``).
+A list may come with a sample of candidates that were not shown. What a user does with an item without a
+request id (``deed_rows``) belongs to the newest of the lists before it that have left the item out. With a
+request id it belongs to another list, and would count twice.
 """
 
 from __future__ import annotations
@@ -84,27 +85,18 @@ def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) ->
 
 
 def deed_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
-    """Return what users did with items, whatever it answers: ``deed_key`` and rows of ``OUTCOME``, ``(n,)``.
+    """Return what users did with items without a request id: ``deed_key`` and rows of ``OUTCOME``, ``(n,)``.
 
-    Parameters are those of ``outcome_rows``; events without a request id count, too.
+    The item of the rows is 0: it is in the key. Parameters are those of ``outcome_rows``.
     """
-    told = [(e, at, what) for e, at in events if (what := _WHAT.get(e.type))]
+    told = [(e, at, what) for e, at in events if not e.request_id and (what := _WHAT.get(e.type))]
     keys = np.fromiter((deed_key(e.user_id, e.item_id) for e, _, _ in told), np.uint64, len(told))
     rows = [(0, e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told]
     return keys, np.array(rows, OUTCOME)
 
 
-def is_of_unshown(ts: int, at: int, shown_ts: int, closes: int) -> bool:
-    """Return whether a user's event about an item that a list at ``shown_ts`` has not shown labels it.
-
-    Parameters
-    ----------
-    ts, at
-        Time of the event, and of its record, ms.
-    shown_ts, closes
-        Time of the list, and when it closes, ms.
-    """
-    return shown_ts <= ts and at < closes
+#: The items of a list as far as its user's deeds with one of them go.
+ONE_ITEM = frozenset({0})
 
 
 class ShownList(NamedTuple):

@@ -18,12 +18,12 @@ from headrace.agents.partitions.progress import Progress
 from headrace.agents.partitions.row_queue import RowQueue
 from headrace.agents.partitions.written import Written
 from headrace.models.outcomes import (
+    ONE_ITEM,
     OUTCOME,
     ShownList,
     SlotOutcome,
     deed_key,
     deed_rows,
-    is_of_unshown,
     item_key,
     list_of,
     outcome_rows,
@@ -77,8 +77,8 @@ class JoinPartition:
     now
         Present time, ms since the epoch.
     unshown
-        Whether lists come with candidates that were not shown. For their labels every click, like, dwell and
-        hide is kept for as long as a list may wait, about 50 bytes each.
+        Whether lists come with candidates that were not shown. For their labels what users did without a
+        request id is kept for as long as a list may wait, too.
 
     Attributes
     ----------
@@ -101,6 +101,7 @@ class JoinPartition:
         self._lists = KeyedRows(_NUMBER, "number")  # request key -> numbers of open lists
         self._outcomes = KeyedRows(OUTCOME, "until")
         self._deeds = KeyedRows(OUTCOME, "until")
+        self._left_out = KeyedRows(_NUMBER, "number")  # ``deed_key`` -> numbers of open lists
         self._since = self._next = -1
 
     def __len__(self) -> int:
@@ -113,7 +114,7 @@ class JoinPartition:
         return sum(part.nbytes for part in self._parts())
 
     def _parts(self) -> tuple[RowQueue | KeyedRows, ...]:
-        return self._open, self._items, self._lists, self._outcomes, self._deeds
+        return self._open, self._items, self._lists, self._outcomes, self._deeds, self._left_out
 
     @property
     def read_to(self) -> int:
@@ -146,6 +147,7 @@ class JoinPartition:
             self._items.cut(self._begins(end))
             self._open.cut(end)
             self._lists.cut(end)
+            self._left_out.cut(end)
         return self._since
 
     def show(
@@ -187,6 +189,8 @@ class JoinPartition:
         self._items.push(np.array(items, np.uint64))
         self._lists.add(keys, numbers)
         self._note_reused(keys)
+        deeds = [deed_key(shown.user_id, item) for shown in lists for item in unshown_items(shown)]
+        self._left_out.add(np.array(deeds, np.uint64), np.repeat(numbers, rows["unshown"]))
 
     def _times(self, ts: I64, times: I64, now: int) -> I64:
         """Return the times of lists, from what they and their records say; never falling."""
@@ -210,9 +214,9 @@ class JoinPartition:
         self._outcomes.add(keys, rows)
         if not self._unshown:
             return len(keys)
-        keys, rows = deed_rows(events, 2 * self._wait_ms, now)
-        self._deeds.add(keys, rows)
-        return len(keys)
+        deeds, rows = deed_rows(events, 2 * self._wait_ms, now)
+        self._deeds.add(deeds, rows)
+        return len(keys) + len(deeds)
 
     # -- closing
 
@@ -247,18 +251,27 @@ class JoinPartition:
         self, head: npt.NDArray[Any], slots: list[int], outcomes: list[dict[int, SlotOutcome]]
     ) -> None:
         """Note in ``outcomes`` what users did with the candidates that the first lists have not shown."""
-        places: dict[int, list[tuple[int, int]]] = defaultdict(list)  # deed key -> list, position
+        places: dict[tuple[int, int], int] = {}  # number of the list, deed key -> position
         for k in np.flatnonzero(head["unshown"]).tolist():
-            first, end = int(slots[k] - head["unshown"][k]), int(head["items_end"][k])
-            keys = self._items.rows(end - int(head["unshown"][k]), end).tolist()
-            for position, key in enumerate(keys, first):
-                places[key].append((k, position))
-        found, deeds = self._deeds.find(np.fromiter(places, np.uint64, len(places)))
-        times = head[["ts", "closes"]].tolist()
+            left_out, end = int(head["unshown"][k]), int(head["items_end"][k])
+            keys = self._items.rows(end - left_out, end).tolist()
+            places |= {(self._open.first + k, key): p for p, key in enumerate(keys, slots[k] - left_out)}
+        wanted = np.fromiter((key for _, key in places), np.uint64, len(places))
+        found, deeds = self._deeds.find(wanted)
+        lists = self._lists_without(np.unique(found))
         for key, (_, ts, at, _, dwell_ms, what) in zip(found.tolist(), deeds.tolist(), strict=True):
-            for k, position in places[key]:
-                if is_of_unshown(ts, at, *times[k]):
-                    outcomes[k][position].add(what, dwell_ms)
+            owner = list_of(0, ts, at, lists[key], 0)
+            if owner is not None and (position := places.get((owner.number, key))) is not None:
+                outcomes[owner.number - self._open.first][position].add(what, dwell_ms)
+
+    def _lists_without(self, keys: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
+        """Return the open lists that came with a candidate and have not shown it, by deed key."""
+        out: dict[int, list[ShownList]] = defaultdict(list)
+        found, rows = self._left_out.find(keys)
+        columns = self._open.at(rows["number"])[["ts", "closes"]].tolist()
+        for key, number, (ts, closes) in zip(found.tolist(), rows["number"].tolist(), columns, strict=True):
+            out[key].append(ShownList(ts, number, closes - self._wait_ms, closes, True, ONE_ITEM))
+        return out
 
     def _lists_of(self, keys: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
         """Return the open lists of requests, by key."""
@@ -292,6 +305,7 @@ class JoinPartition:
             self._items.forget(self._ends(end - 1))
             self._open.forget(end)
             self._lists.forget(end)
+            self._left_out.forget(end)
         self._outcomes.forget(self.closed_to)
         self._deeds.forget(self.closed_to)
 

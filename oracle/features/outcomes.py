@@ -23,8 +23,8 @@ def slots_of(
     shown at or before the event. It counts when its record is dated before the impression closes and is in
     the topic by then.
 
-    A candidate that was not shown has the positions after the slots. Everything that its user did with the
-    item at or after the time of the impression answers it, in the same time, with any request_id or none.
+    A candidate that was not shown has the positions after the slots. An event without a request_id answers
+    the newest impression of its user at or before it that has left out the item, in the same time.
 
     An impression closes ``wait_ms`` after the time of its record. But that is the clock of the worker that
     wrote it. When the record is dated before it came, the live join lets the wait begin when it came, if it
@@ -102,8 +102,11 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     # Without any, the clocks that date lists and events may differ: each list may be meant.
     chosen = newest.is_null() | (pl.col("ts") == newest)
     answers = _timely(found.with_columns(chosen=chosen, known=newest.is_not_null()))
-    elsewhere = told.drop("request").join(places.filter("unshown"), on=["user", "item"])
-    deeds = _timely(elsewhere.with_columns(chosen=before, known=True))
+    alone = told.filter(pl.col("request") == 0).drop("request")
+    elsewhere = alone.join(places.filter("unshown"), on=["user", "item"]).filter(before)
+    last = pl.col("ts") == pl.col("ts").max().over("offset")
+    # Of two impressions of one time, the younger is meant.
+    deeds = _timely(elsewhere.filter(last).with_columns(chosen=True, known=pl.len().over("offset") == 1))
     columns = [*SLOT, "kind", "dwell", "sure"]
     return pl.concat([answers.select(columns), deeds.select(columns)])
 

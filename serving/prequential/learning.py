@@ -18,12 +18,12 @@ from headrace.models.learning.online import OnlineLearner, OnlineWeights
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training import TrainJob, train_from_log
 from headrace.models.outcomes import (
+    ONE_ITEM,
     ShownList,
     SlotOutcome,
     deed_key,
     deed_rows,
     examples_of,
-    is_of_unshown,
     item_key,
     list_of,
     outcome_rows,
@@ -45,23 +45,30 @@ class _Join:
     def __init__(self, wait_ms: int) -> None:
         self._wait_ms = wait_ms
         self._open: deque[tuple[Impression, ShownList]] = deque()
+        self._shown = 0
         self._events: dict[int, list[npt.NDArray[Any]]] = {}
         self._deeds: dict[int, list[npt.NDArray[Any]]] = {}
+        self._left_out: dict[int, list[ShownList]] = {}  # open lists, the oldest first, by ``deed_key``
         self._done: deque[tuple[int, int]] = deque()  # time and key of what is in ``_deeds``
 
     def shown(self, impression: Impression) -> None:
         ts, items = impression.ts, frozenset(map(item_key, impression.item_ids))
-        self._open.append((impression, ShownList(ts, 0, ts, ts + self._wait_ms, False, items)))
+        shown = ShownList(ts, self._shown, ts, ts + self._wait_ms, False, items)
+        self._shown += 1
+        self._open.append((impression, shown))
+        for item in unshown_items(impression):
+            key = deed_key(impression.user_id, item)
+            self._left_out.setdefault(key, []).append(shown._replace(items=ONE_ITEM, reused=True))
 
     def happened(self, event: Event) -> None:
         told = [(event, event.ts)]
-        for known, (keys, rows) in (
-            (self._events, outcome_rows(told, self._wait_ms, event.ts)),
-            (self._deeds, deed_rows(told, self._wait_ms, event.ts)),
-        ):
-            for key in keys.tolist():
-                known.setdefault(key, []).append(rows)
-        self._done.append((event.ts, deed_key(event.user_id, event.item_id)))
+        keys, rows = outcome_rows(told, self._wait_ms, event.ts)
+        for key in keys.tolist():
+            self._events.setdefault(key, []).append(rows)
+        keys, rows = deed_rows(told, self._wait_ms, event.ts)
+        for key in keys.tolist():
+            self._deeds.setdefault(key, []).append(rows)
+            self._done.append((event.ts, key))
 
     def close(self, now: int) -> list[Example]:
         """Return the examples of the lists whose wait is over at ``now`` (ms)."""
@@ -83,12 +90,16 @@ class _Join:
     def _add_unshown(
         self, outcomes: dict[int, SlotOutcome], impression: Impression, shown: ShownList
     ) -> None:
-        """Note what the user did with the candidates that the list has not shown."""
+        """Note what the user did without a list with the candidates that this one has not shown."""
         for position, item in enumerate(unshown_items(impression), len(impression.item_ids)):
-            for row in self._deeds.get(deed_key(impression.user_id, item), ()):
-                if is_of_unshown(int(row["ts"][0]), int(row["at"][0]), shown.ts, shown.closes):
+            key = deed_key(impression.user_id, item)
+            lists = self._left_out.pop(key)
+            for row in (row for rows in self._deeds.get(key, ()) for row in rows):
+                if list_of(0, int(row["ts"]), int(row["at"]), lists, 0) is lists[0]:
                     slot = outcomes.setdefault(position, SlotOutcome())
-                    slot.add(int(row["what"][0]), int(row["dwell_ms"][0]))
+                    slot.add(int(row["what"]), int(row["dwell_ms"]))
+            if lists[1:]:
+                self._left_out[key] = lists[1:]
 
 
 def _outcomes(

@@ -177,7 +177,7 @@ class Example(Struct):
     """One shown slot with its outcome: a training example.
 
     With ``unshown``, it is of a candidate that was not shown: the outcome is what its user did with the item
-    on any list, or on none. ``position`` counts on after the slots, ``propensity`` is the probability of its
+    without a list. ``position`` counts on after the slots, ``propensity`` is the probability of its
     being in the sample.
     """
 

@@ -38,13 +38,15 @@ def told(closing: Closing) -> dict[int, SlotOutcome]:
     return {k: v for k, v in closing.outcomes.items() if v != SlotOutcome()}
 
 
-def test_what_the_user_did_with_the_item_on_another_list_or_on_none_labels_it() -> None:
+def test_what_the_user_did_with_the_item_on_no_list_labels_it() -> None:
     join = Join()
     join.show(with_unshown(shown(ts=100), "c", "d", "e"), 100)
     join.happen(
-        event("c", ts=110, request="another"),
+        event("c", ts=110, request=""),
         event("d", "dwell", ts=120, request="", dwell_ms=900),
-        event("d", "like", ts=130, request="r"),
+        event("d", "like", ts=130, request=""),
+        event("d", ts=130, request="another"),
+        event("c", "like", ts=130, request="r"),
         event("a", ts=140, request=""),
         event("e", ts=150, user="v", request=""),
         event("e", "skip", ts=150, request=""),
@@ -64,24 +66,26 @@ def test_only_what_happens_while_the_list_is_open_labels_it() -> None:
     assert told(closing) == {4: SlotOutcome(clicked=True)}
 
 
-def test_every_open_list_of_the_user_learns_of_it_and_events_may_be_read_first() -> None:
+def test_it_belongs_to_the_newest_list_that_left_the_item_out_and_may_be_read_first() -> None:
     join = Join()
-    join.happen(event("c", ts=150, request="3", user="u"))
-    for k, sample in enumerate(["c", "dc", "ef"]):
-        join.show(with_unshown(shown(f"{k}", ts=100 + k), *sample), 100 + k)
-    closed = join.close(200 + WAIT)
-    assert [told(c) for c in closed] == [{2: SlotOutcome(clicked=True)}, {3: SlotOutcome(clicked=True)}, {}]
-    assert [c.slots for c in closed] == [3, 4, 4]
+    join.happen(event("c", ts=150, request=""), event("c", "like", ts=101, request=""))
+    for k, sample in enumerate(["c", "dc", "ef", "c"]):
+        join.show(with_unshown(shown(f"{k}", ts=100 + 20 * k), *sample), 100 + 20 * k)
+    closed = join.close(200 + WAIT, most=3) + join.close(200 + WAIT)
+    assert [told(c) for c in closed] == [
+        {2: SlotOutcome(liked=True)}, {3: SlotOutcome(clicked=True)}, {}, {},
+    ]  # fmt: skip
+    assert [c.slots for c in closed] == [3, 4, 4, 3]
 
 
 def test_they_take_nothing_from_the_slots_of_a_list() -> None:
-    """ "c" is a slot of the second list of a request id, and was not shown on the first."""
+    """Item c is a slot of the second list of a request id, and was not shown on the first."""
     join = Join()
     join.show(with_unshown(shown(ts=100), "c"), 100)
     join.show(shown(items=("c", "a"), ts=200), 200)
     join.happen(event("c", ts=210), event("a", ts=150))
     first, second = join.close(200 + WAIT)
-    assert told(first) == {0: SlotOutcome(clicked=True), 2: SlotOutcome(clicked=True)}
+    assert told(first) == {0: SlotOutcome(clicked=True)}
     assert told(second) == {0: SlotOutcome(clicked=True)}
 
 

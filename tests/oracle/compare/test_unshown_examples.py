@@ -1,4 +1,4 @@
-"""Examples of candidates that were not shown: with what their user did with the item, on any list or none."""
+"""Examples of candidates that were not shown: with what their user did with the item on no list."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from headrace.oracle.compare.examples import EXAMPLES, LABELS
 replace = msgspec.structs.replace
 
 LIST = with_unshown(impression(), "c", "d")
-#: "c" is clicked on another list and read, "d" is liked without a request; "a" is clicked on no list.
+#: Without a request, "c" is clicked and read, and "d" liked; on lists, "d" is clicked, and "c" hidden.
 DID = [
-    event("click", "c", T0 + 50, request="q"),
-    event("dwell", "c", T0 + 60, request="q", dwell_ms=700),
+    event("click", "c", T0 + 50, request=""),
+    event("dwell", "c", T0 + 60, request="", dwell_ms=700),
+    event("click", "d", T0 + 60, request="q"),
+    event("hide", "c", T0 + 65),
     event("like", "d", T0 + 70, request=""),
     event("click", "a", T0 + 80, request=""),
     event("hide", "c", T0 - 5, request=""),
@@ -73,15 +75,25 @@ def test_a_click_at_the_end_of_the_wait_may_count_or_not(clicked: bool) -> None:
     assert (findings.differences, findings.left_out[LABELS]) == (0, 1)
 
 
-def test_every_list_of_the_wait_learns_of_a_click() -> None:
+def test_an_event_answers_the_newest_list_that_has_left_out_its_item() -> None:
     second = with_unshown(impression("s", ("a", "c"), T0 + 10), "d")
-    clicked = [(event("click", "d", T0 + 20, request="x"), T0 + 21)]
-    told = slots([(LIST, T0), (second, T0 + 11)], clicked)
-    right = [
-        *examples_of(LIST, {}, {}, {}, {"clicked": True}),
-        *examples_of(second, {}, {}, {"clicked": True}),
-    ]
+    third = with_unshown(impression("t", ("d", "c"), T0 + 15), "e")
+    clicked = [(event("click", "d", T0 + 20, request=""), T0 + 21)]
+    told = slots([(LIST, T0), (second, T0 + 11), (third, T0 + 16)], clicked)
+    right = [*examples_of(LIST), *examples_of(second, {}, {}, {"clicked": True}), *examples_of(third)]
     assert compare(told, right).first == []
+    wrong = [*examples_of(LIST, {}, {}, {}, {"clicked": True}), *right[4:]]
+    assert [d.feature for d in compare(told, wrong).first] == ["clicked"]
+
+
+def test_of_two_lists_of_one_time_either_may_be_meant() -> None:
+    second = with_unshown(impression("s"), "d")
+    told = slots([(LIST, T0), (second, T0)], [(event("click", "d", T0 + 20, request=""), T0 + 21)])
+    for one in (True, False):
+        first = examples_of(LIST, {}, {}, {}, {"clicked": one})
+        given = [*first, *examples_of(second, {}, {}, {"clicked": not one})]
+        findings = compare(told, given)
+        assert (findings.differences, findings.left_out[LABELS]) == (0, 2)
 
 
 @pytest.mark.parametrize(
