@@ -38,6 +38,9 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         sample_rows=s.train_sample_rows,
         unshown_weight=s.train_unshown_weight,
         weight_clip=s.train_weight_clip,
+        user_slots=s.train_user_slots,
+        user_clicks=s.train_user_clicks,
+        smoothing=s.train_smoothing,
         objectives=dict(s.objectives),
     )
     result = await train_apart(job)

@@ -14,9 +14,9 @@ use one again: then an event belongs to the newest list that holds its item and 
 The clocks that date lists and events may differ. So where a request id was used once, the list may be dated a
 little after the event, if its record was written before that of the event.
 
-A list may come with a sample of candidates that were not shown. What a user does with an item without a
-request id (``deed_rows``) belongs to the newest of the lists before it that have left the item out. With a
-request id it belongs to another list, and would count twice.
+A list may come with a sample of candidates that were not shown. What a user does without a request id
+(``deed_rows``) belongs to the newest list of the user before it; it labels the item if that is in the sample.
+With a request id it belongs to the list of that request, and would count twice.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def item_key(item_id: str) -> int:
     return hash(item_id) & _MASK
 
 
-def deed_key(user_id: str, item_id: str) -> int:
-    """Return a 64-bit key of a user and an item, of this process."""
-    return hash((user_id, item_id, "")) & _MASK
+def user_key(user_id: str) -> int:
+    """Return a 64-bit key of a user, of this process."""
+    return hash(user_id) & _MASK
 
 
 def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
@@ -85,18 +85,22 @@ def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) ->
 
 
 def deed_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
-    """Return what users did with items without a request id: ``deed_key`` and rows of ``OUTCOME``, ``(n,)``.
+    """Return what users did without a request id: ``user_key`` and rows of ``OUTCOME``, ``(n,)`` each.
 
-    The item of the rows is 0: it is in the key. Parameters are those of ``outcome_rows``.
+    Parameters are those of ``outcome_rows``.
     """
     told = [(e, at, what) for e, at in events if not e.request_id and (what := _WHAT.get(e.type))]
-    keys = np.fromiter((deed_key(e.user_id, e.item_id) for e, _, _ in told), np.uint64, len(told))
-    rows = [(0, e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told]
+    keys = np.fromiter((user_key(e.user_id) for e, _, _ in told), np.uint64, len(told))
+    rows = [
+        (item_key(e.item_id), e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told
+    ]
     return keys, np.array(rows, OUTCOME)
 
 
-#: The items of a list as far as its user's deeds with one of them go.
-ONE_ITEM = frozenset({0})
+def list_before(ts: int, at: int, lists: Iterable[ShownList]) -> ShownList | None:
+    """Return the newest of a user's lists at or before an event, None when there is none or it has closed."""
+    found = max((shown for shown in lists if shown.ts <= ts), default=None)
+    return found if found is not None and at < found.closes else None
 
 
 class ShownList(NamedTuple):

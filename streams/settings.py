@@ -170,7 +170,18 @@ class Settings(BaseSettings):
         1.0, ge=0, description="weight of a candidate that was not shown, against that of a shown slot"
     )
     train_weight_clip: float = Field(
-        20.0, ge=1, description="largest weight for a small probability of being shown or sampled"
+        1.0,
+        ge=1,
+        description="largest weight for a small probability of being shown or sampled; 1 = all alike",
+    )
+    train_user_slots: int = Field(
+        200_000,
+        ge=0,
+        description="a user with more shown slots in the log is left out, as a program; 0 = never",
+    )
+    train_user_clicks: int = Field(20_000, ge=0, description="or with more clicks; 0 = never")
+    train_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="labels are less certain by this much: 0.02 makes them 0.01 and 0.99"
     )
 
     @field_validator("brokers")

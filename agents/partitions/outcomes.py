@@ -18,25 +18,25 @@ from headrace.agents.partitions.progress import Progress
 from headrace.agents.partitions.row_queue import RowQueue
 from headrace.agents.partitions.written import Written
 from headrace.models.outcomes import (
-    ONE_ITEM,
     OUTCOME,
     ShownList,
     SlotOutcome,
-    deed_key,
     deed_rows,
     item_key,
+    list_before,
     list_of,
     outcome_rows,
     request_key,
     unshown_items,
+    user_key,
 )
 from headrace.streams.messages.schemas import Event, Impression
 
 I64 = npt.NDArray[np.int64]
 
 #: An open list: offset of its impression; first offset that was read without a gap before it; when it closes;
-#: its time; request key; number of the item after its last one; how many of these were not shown; whether its
-#: request id was used again.
+#: its time; keys of request and user; number of the item after its last one; how many of these were not
+#: shown; whether its request id was used again.
 OPEN = np.dtype(
     [
         ("offset", "i8"),
@@ -44,6 +44,7 @@ OPEN = np.dtype(
         ("closes", "i8"),
         ("ts", "i8"),
         ("key", "u8"),
+        ("user", "u8"),
         ("items_end", "i8"),
         ("unshown", "i4"),
         ("reused", "?"),
@@ -97,11 +98,11 @@ class JoinPartition:
         self.newest = 0
         self.written: Written | None = None
         self._open = RowQueue(OPEN)
-        self._items = RowQueue(np.uint64)  # of each list: keys of its items, then ``deed_key`` of the unshown
+        self._items = RowQueue(np.uint64)  # of each list: keys of its items, then of those not shown
         self._lists = KeyedRows(_NUMBER, "number")  # request key -> numbers of open lists
         self._outcomes = KeyedRows(OUTCOME, "until")
         self._deeds = KeyedRows(OUTCOME, "until")
-        self._left_out = KeyedRows(_NUMBER, "number")  # ``deed_key`` -> numbers of open lists
+        self._of_users = KeyedRows(_NUMBER, "number")  # user key -> numbers of open lists
         self._since = self._next = -1
 
     def __len__(self) -> int:
@@ -114,7 +115,7 @@ class JoinPartition:
         return sum(part.nbytes for part in self._parts())
 
     def _parts(self) -> tuple[RowQueue | KeyedRows, ...]:
-        return self._open, self._items, self._lists, self._outcomes, self._deeds, self._left_out
+        return self._open, self._items, self._lists, self._outcomes, self._deeds, self._of_users
 
     @property
     def read_to(self) -> int:
@@ -147,7 +148,7 @@ class JoinPartition:
             self._items.cut(self._begins(end))
             self._open.cut(end)
             self._lists.cut(end)
-            self._left_out.cut(end)
+            self._of_users.cut(end)
         return self._since
 
     def show(
@@ -179,6 +180,7 @@ class JoinPartition:
             (request_key(shown.user_id, shown.request_id) for shown in lists), np.uint64, len(lists)
         )
         rows["key"] = keys
+        rows["user"] = [user_key(shown.user_id) for shown in lists]
         rows["unshown"] = [len(unshown_items(shown)) for shown in lists]
         items = [key for shown in lists for key in _keys(shown)]
         counts = np.array([len(shown.item_ids) for shown in lists]) + rows["unshown"]
@@ -189,8 +191,8 @@ class JoinPartition:
         self._items.push(np.array(items, np.uint64))
         self._lists.add(keys, numbers)
         self._note_reused(keys)
-        deeds = [deed_key(shown.user_id, item) for shown in lists for item in unshown_items(shown)]
-        self._left_out.add(np.array(deeds, np.uint64), np.repeat(numbers, rows["unshown"]))
+        if self._unshown:
+            self._of_users.add(rows["user"], numbers)
 
     def _times(self, ts: I64, times: I64, now: int) -> I64:
         """Return the times of lists, from what they and their records say; never falling."""
@@ -251,26 +253,25 @@ class JoinPartition:
         self, head: npt.NDArray[Any], slots: list[int], outcomes: list[dict[int, SlotOutcome]]
     ) -> None:
         """Note in ``outcomes`` what users did with the candidates that the first lists have not shown."""
-        places: dict[tuple[int, int], int] = {}  # number of the list, deed key -> position
+        places: dict[tuple[int, int], int] = {}  # number of the list, item -> position
         for k in np.flatnonzero(head["unshown"]).tolist():
             left_out, end = int(head["unshown"][k]), int(head["items_end"][k])
             keys = self._items.rows(end - left_out, end).tolist()
             places |= {(self._open.first + k, key): p for p, key in enumerate(keys, slots[k] - left_out)}
-        wanted = np.fromiter((key for _, key in places), np.uint64, len(places))
-        found, deeds = self._deeds.find(wanted)
-        lists = self._lists_without(np.unique(found))
-        for key, (_, ts, at, _, dwell_ms, what) in zip(found.tolist(), deeds.tolist(), strict=True):
-            owner = list_of(0, ts, at, lists[key], 0)
-            if owner is not None and (position := places.get((owner.number, key))) is not None:
+        users, deeds = self._deeds.find(head["user"][head["unshown"] > 0])
+        lists = self._lists_of_users(users)
+        for user, (item, ts, at, _, dwell_ms, what) in zip(users.tolist(), deeds.tolist(), strict=True):
+            owner = list_before(ts, at, lists[user])
+            if owner is not None and (position := places.get((owner.number, item))) is not None:
                 outcomes[owner.number - self._open.first][position].add(what, dwell_ms)
 
-    def _lists_without(self, keys: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
-        """Return the open lists that came with a candidate and have not shown it, by deed key."""
+    def _lists_of_users(self, users: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
+        """Return the open lists of users, by user key."""
         out: dict[int, list[ShownList]] = defaultdict(list)
-        found, rows = self._left_out.find(keys)
+        found, rows = self._of_users.find(users)
         columns = self._open.at(rows["number"])[["ts", "closes"]].tolist()
-        for key, number, (ts, closes) in zip(found.tolist(), rows["number"].tolist(), columns, strict=True):
-            out[key].append(ShownList(ts, number, closes - self._wait_ms, closes, True, ONE_ITEM))
+        for user, number, (ts, closes) in zip(found.tolist(), rows["number"].tolist(), columns, strict=True):
+            out[user].append(ShownList(ts, number, closes - self._wait_ms, closes, True, frozenset()))
         return out
 
     def _lists_of(self, keys: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
@@ -305,12 +306,11 @@ class JoinPartition:
             self._items.forget(self._ends(end - 1))
             self._open.forget(end)
             self._lists.forget(end)
-            self._left_out.forget(end)
+            self._of_users.forget(end)
         self._outcomes.forget(self.closed_to)
         self._deeds.forget(self.closed_to)
 
 
 def _keys(shown: Impression) -> list[int]:
-    """Return the keys of the items of a list, then those of its user and the items that were not shown."""
-    shown_keys = list(map(item_key, shown.item_ids))
-    return shown_keys + [deed_key(shown.user_id, item) for item in unshown_items(shown)]
+    """Return the keys of the items of a list, then of those that were not shown."""
+    return [*map(item_key, shown.item_ids), *map(item_key, unshown_items(shown))]

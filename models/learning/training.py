@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.log_files import reading
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, Objective, shares
 from headrace.models.learning.ranker import Ranker, RankerParams
-from headrace.models.learning.training_set import Examples, Part, Weighting
+from headrace.models.learning.training_set import Examples, Part
+from headrace.models.learning.weighting import Weighting
 
 F64 = npt.NDArray[np.float64]
 
@@ -41,7 +42,11 @@ class TrainJob:
     unshown_weight
         Weight of a candidate that was not shown, against that of a shown slot; 0: they are left out.
     weight_clip
-        Largest weight for a small probability of being in the sample.
+        Largest weight for a small probability of being in the sample, or of being explored.
+    user_slots, user_clicks
+        A user with more of them is left out, as a program; 0: no limit.
+    smoothing
+        Labels become this much less certain: of a click ``1 - smoothing / 2``, of none ``smoothing / 2``.
     objectives
         Weights of the objectives, by name.
     measure
@@ -56,13 +61,16 @@ class TrainJob:
     sample_rows: int
     unshown_weight: float = 1.0
     weight_clip: float = 20.0
+    user_slots: int = 0
+    user_clicks: int = 0
+    smoothing: float = 0.0
     objectives: dict[str, float] = field(default_factory=lambda: {CLICK: 1.0})
     measure: bool = True
 
     @property
     def weighting(self) -> Weighting:
         """What an example counts."""
-        return Weighting(self.unshown_weight, self.weight_clip)
+        return Weighting(self.unshown_weight, self.weight_clip, self.user_slots, self.user_clicks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +110,31 @@ def train_from_log(job: TrainJob) -> TrainResult | None:
         used = shares(job.objectives, found.positives, found.count, job.min_clicks)
         if found.count < job.min_rows or not used:
             return None
-        metrics = {"rows": float(found.count)} | {f"{n}s": float(found.positives[n]) for n in found.positives}
+        metrics = {"rows": float(found.count), "bots": float(found.bots)} | {
+            f"{n}s": float(found.positives[n]) for n in found.positives
+        }
         curves: dict[str, Calibration] = {}
         if job.measure or len(used) > 1:  # a sum of several needs probabilities
-            told, curves = _measured(found, job.params, list(used))
+            told, curves = _measured(found, job, list(used))
             metrics |= told
-        texts = _fit(found.train, job.params, list(used))
+        texts = _fit(found.train, job, list(used))
     made = [Objective(n, used[n], texts[n], curves.get(n, Calibration())) for n in used]
     left_out = {n: k for n, k in found.positives.items() if n not in used and job.objectives.get(n, 0) > 0}
     return TrainResult(made, found.count, found.clicks, metrics, left_out)
 
 
-def _fit(part: Part, params: RankerParams, names: Sequence[str]) -> dict[str, str]:
+def _fit(part: Part, job: TrainJob, names: Sequence[str]) -> dict[str, str]:
     """Return the text of a booster for each objective."""
     ys = [part.happened[:, OBJECTIVES.index(name)].astype(np.float32) for name in names]
+    params, soft = job.params, job.smoothing
+    if soft:  # LightGBM's "binary" takes 0 and 1 only; this is the same loss for any label between
+        ys, params = [y * (1 - soft) + soft / 2 for y in ys], replace(params, objective="cross_entropy")
     texts = ranker.train_each(part.features(), ys, params, weight=part.weight)
     return dict(zip(names, texts, strict=True))
 
 
 def _measured(
-    found: Examples, params: RankerParams, names: Sequence[str]
+    found: Examples, job: TrainJob, names: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, Calibration]]:
     """Train on all but the newest examples; measure and calibrate on those.
 
@@ -134,7 +147,7 @@ def _measured(
     names = [name for name in names if _both(older, name) and _both(newest, name)]
     if newest.lists is None or not names:
         return {}, {}
-    texts = _fit(older, params, names)
+    texts = _fit(older, job, names)
     probe = Ranker([Objective(name, 1.0, texts[name]) for name in names], SPEC.names, "probe")
     scores = _at_no_position(probe, newest)
     half = (newest.lists >> np.uint64(13)) & np.uint64(1) > 0

@@ -26,41 +26,17 @@ from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import files_in
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
+from headrace.models.learning.weighting import PLAIN, TOLD, Weighting
 from headrace.streams.messages.ids import hash_many
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
-F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 _NAMES = ["user_id", "request_id", "ts", "position"]
-_SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "unshown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Weighting:
-    """What an example counts in a training.
-
-    Attributes
-    ----------
-    unshown
-        Weight of a candidate that was not shown, against that of a shown slot; 0: they are left out.
-    clip
-        Largest weight for a small probability: 1 / probability, but not more than this.
-    """
-
-    unshown: float = 1.0
-    clip: float = 20.0
-
-    def of(self, probability: F64, unshown: Bool) -> F32:
-        """Return the weights of examples, float32 ``(n,)``, of arrays ``(n,)``.
-
-        A candidate that was sampled with probability p stands for 1/p candidates (Horvitz and Thompson 1952).
-        """
-        rare = np.minimum(1 / np.maximum(probability, 1e-9), self.clip)
-        return np.where(unshown, self.unshown * rare, 1.0).astype(np.float32)
+_SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "explored", "unshown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +107,8 @@ class Examples:
         Which of these are older than ``newest``, bool ``(len(train),)``.
     newest
         The newest of all shown slots, to measure on. A list is held out as a whole.
+    bots
+        Number of users that were left out.
     """
 
     count: int
@@ -138,6 +116,7 @@ class Examples:
     train: Part
     older: Bool
     newest: Part
+    bots: int = 0
 
     @property
     def clicks(self) -> int:
@@ -145,9 +124,7 @@ class Examples:
         return self.positives[CLICK]
 
 
-def find(
-    folder: Path, most: int, sample: int, hold_out: float, weighting: Weighting = Weighting()
-) -> Examples:
+def find(folder: Path, most: int, sample: int, hold_out: float, weighting: Weighting = PLAIN) -> Examples:
     """Read which examples there are in the newest files.
 
     An example that was written twice (a join that was replayed after a crash) counts once. The caller holds
@@ -167,6 +144,9 @@ def find(
     pieces = _newest_pieces(folder, most)
     slots = _slots(pieces)
     rows = np.sort(np.unique(slots["slot"], return_index=True)[1]).astype(np.uint32)
+    people = weighting.people(slots[rows])
+    bots = len(np.unique(slots["user"][rows[~people]]))
+    rows = rows[people]
     told = slots[rows]
     shown = ~told["unshown"]
     since = _held_out_from(told["ts"][shown], hold_out)
@@ -175,33 +155,21 @@ def find(
     happened = told["happened"]
     newest = Part(pieces, rows[measured], happened[measured], lists=told["list"][measured])
     used = np.flatnonzero(shown | (weighting.unshown > 0))
-    kept, thinning = _thinned(told["slot"][used], happened[used].any(1), sample)
+    something: Bool = happened[used].any(1)
+    kept, thinning = _thinned(told["slot"][used], something, sample)
     used = used[kept]
-    weight = weighting.of(told["probability"][used], ~shown[used])
+    weight = weighting.of(told[used])
     if thinning is not None:
         weight *= thinning[kept]
     plain = bool((weight == 1).all())
     train = Part(pieces, rows[used], happened[used], None if plain else weight)
     positives = dict(zip(OBJECTIVES, happened[shown].sum(0).tolist(), strict=True))
-    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest)
-
-
-#: What identifies an example, and what decides how it is used; ``list`` and ``slot`` are hashes.
-_TOLD = np.dtype(
-    [
-        ("ts", "i8"),
-        ("list", "u8"),
-        ("slot", "u8"),
-        ("probability", "f8"),
-        ("happened", "?", (len(OBJECTIVES),)),
-        ("unshown", "?"),
-    ]
-)
+    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, bots)
 
 
 def _slots(pieces: Sequence[Piece]) -> npt.NDArray[np.void]:
-    """Return a row of ``_TOLD`` for each row of the pieces, repeats included."""
-    out, at = np.zeros(sum(piece.rows for piece in pieces), _TOLD), 0
+    """Return a row of ``TOLD`` for each row of the pieces, repeats included."""
+    out, at = np.zeros(sum(piece.rows for piece in pieces), TOLD), 0
     for piece in pieces:
         table = _read(piece, _SLOT)
         part = out[at : at + piece.rows]
@@ -209,10 +177,12 @@ def _slots(pieces: Sequence[Piece]) -> npt.NDArray[np.void]:
         part["ts"] = table.column("ts").to_numpy()
         part["probability"] = table.column("propensity").to_numpy()
         part["unshown"] = _or_zero(table, "unshown", np.bool_)
+        part["explored"] = table.column("explored").to_numpy()
         clicked, liked = (table.column(name).to_numpy() for name in ("clicked", "liked"))
         dwell_ms, duration_ms = (_or_zero(table, n, np.int64) for n in ("dwell_ms", "duration_ms"))
         part["happened"] = labels(clicked, liked, dwell_ms, duration_ms)
-        names = _hashes(table.column("user_id")) * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
+        part["user"] = _hashes(table.column("user_id"))
+        names = part["user"] * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
         part["list"] = _mixed(names + part["ts"].astype(np.uint64) * _ODD[2])
         part["slot"] = _mixed(part["list"] + table.column("position").to_numpy().astype(np.uint64))
     return out
@@ -224,7 +194,8 @@ def _or_zero(table: pa.Table, name: str, dtype: npt.DTypeLike) -> npt.NDArray[An
         return np.zeros(len(table), dtype)
     column = table.column(name)
     plain = column.cast(pa.int64()) if pa.types.is_boolean(column.type) else column
-    return pc.fill_null(plain, 0).to_numpy().astype(dtype)
+    out: npt.NDArray[Any] = pc.fill_null(plain, 0).to_numpy().astype(dtype)
+    return out
 
 
 def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:

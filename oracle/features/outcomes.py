@@ -24,7 +24,7 @@ def slots_of(
     the topic by then.
 
     A candidate that was not shown has the positions after the slots. An event without a request_id answers
-    the newest impression of its user at or before it that has left out the item, in the same time.
+    the newest impression of its user at or before it, if that has left out the item, in the same time.
 
     An impression closes ``wait_ms`` after the time of its record. But that is the clock of the worker that
     wrote it. When the record is dated before it came, the live join lets the wait begin when it came, if it
@@ -103,10 +103,13 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     chosen = newest.is_null() | (pl.col("ts") == newest)
     answers = _timely(found.with_columns(chosen=chosen, known=newest.is_not_null()))
     alone = told.filter(pl.col("request") == 0).drop("request")
-    elsewhere = alone.join(places.filter("unshown"), on=["user", "item"]).filter(before)
-    last = pl.col("ts") == pl.col("ts").max().over("offset")
+    lists = slots.select("user", "request", "ts").unique()
+    mine = alone.join(lists, on="user").filter(before)
+    last = mine.filter(pl.col("ts") == pl.col("ts").max().over("offset"))
     # Of two impressions of one time, the younger is meant.
-    deeds = _timely(elsewhere.filter(last).with_columns(chosen=True, known=pl.len().over("offset") == 1))
+    last = last.with_columns(chosen=True, known=pl.len().over("offset") == 1)
+    left_out = places.filter("unshown")
+    deeds = _timely(last.join(left_out, on=["user", "request", "ts", "item"]))
     columns = [*SLOT, "kind", "dwell", "sure"]
     return pl.concat([answers.select(columns), deeds.select(columns)])
 

@@ -113,8 +113,10 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
     sources, took, more_took = i.get("sources", []), i.get("durations", []), sample.get("durations", [])
     told = enumerate(zip(i["explored"], i["scores"], strict=True))
     rest = [_rest(i, *slot, _at(sources, k, []), _at(took, k, 0)) for k, slot in told]
-    told = enumerate(sample["scores"])
-    rest += [_rest(i, False, score, [], _at(more_took, k, 0), unshown=True) for k, score in told]
+    rest += [
+        _rest(i, False, score, [], _at(more_took, k, 0), unshown=True)
+        for k, score in enumerate(sample["scores"])
+    ]
     likely = i["propensities"] + sample["probabilities"]
     return online, key_of(i["request_id"]), list(map(key_of, sample["item_ids"])), likely, digests, rest
 

@@ -18,17 +18,17 @@ from headrace.models.learning.online import OnlineLearner, OnlineWeights
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training import TrainJob, train_from_log
 from headrace.models.outcomes import (
-    ONE_ITEM,
     ShownList,
     SlotOutcome,
-    deed_key,
     deed_rows,
     examples_of,
     item_key,
+    list_before,
     list_of,
     outcome_rows,
     request_key,
     unshown_items,
+    user_key,
 )
 from headrace.streams.messages.schemas import Event, Example, Impression
 from headrace.streams.settings import Settings
@@ -48,7 +48,7 @@ class _Join:
         self._shown = 0
         self._events: dict[int, list[npt.NDArray[Any]]] = {}
         self._deeds: dict[int, list[npt.NDArray[Any]]] = {}
-        self._left_out: dict[int, list[ShownList]] = {}  # open lists, the oldest first, by ``deed_key``
+        self._of_users: dict[int, list[ShownList]] = {}  # open lists by user
         self._done: deque[tuple[int, int]] = deque()  # time and key of what is in ``_deeds``
 
     def shown(self, impression: Impression) -> None:
@@ -56,9 +56,7 @@ class _Join:
         shown = ShownList(ts, self._shown, ts, ts + self._wait_ms, False, items)
         self._shown += 1
         self._open.append((impression, shown))
-        for item in unshown_items(impression):
-            key = deed_key(impression.user_id, item)
-            self._left_out.setdefault(key, []).append(shown._replace(items=ONE_ITEM, reused=True))
+        self._of_users.setdefault(user_key(impression.user_id), []).append(shown)
 
     def happened(self, event: Event) -> None:
         told = [(event, event.ts)]
@@ -91,15 +89,17 @@ class _Join:
         self, outcomes: dict[int, SlotOutcome], impression: Impression, shown: ShownList
     ) -> None:
         """Note what the user did without a list with the candidates that this one has not shown."""
-        for position, item in enumerate(unshown_items(impression), len(impression.item_ids)):
-            key = deed_key(impression.user_id, item)
-            lists = self._left_out.pop(key)
-            for row in (row for rows in self._deeds.get(key, ()) for row in rows):
-                if list_of(0, int(row["ts"]), int(row["at"]), lists, 0) is lists[0]:
-                    slot = outcomes.setdefault(position, SlotOutcome())
-                    slot.add(int(row["what"]), int(row["dwell_ms"]))
-            if lists[1:]:
-                self._left_out[key] = lists[1:]
+        key = user_key(impression.user_id)
+        lists = self._of_users[key]
+        items = list(map(item_key, unshown_items(impression)))
+        for row in (row for rows in self._deeds.get(key, ()) for row in rows):
+            item = int(row["item"])
+            if item in items and list_before(int(row["ts"]), int(row["at"]), lists) is shown:
+                slot = outcomes.setdefault(len(impression.item_ids) + items.index(item), SlotOutcome())
+                slot.add(int(row["what"]), int(row["dwell_ms"]))
+        lists.remove(shown)
+        if not lists:
+            del self._of_users[key]
 
 
 def _outcomes(
@@ -152,6 +152,9 @@ class Learning:
             sample_rows=s.train_sample_rows,
             unshown_weight=s.train_unshown_weight,
             weight_clip=s.train_weight_clip,
+            user_slots=s.train_user_slots,
+            user_clicks=s.train_user_clicks,
+            smoothing=s.train_smoothing,
             objectives=dict(s.objectives),
             measure=False,
         )

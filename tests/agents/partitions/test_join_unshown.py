@@ -66,16 +66,17 @@ def test_only_what_happens_while_the_list_is_open_labels_it() -> None:
     assert told(closing) == {4: SlotOutcome(clicked=True)}
 
 
-def test_it_belongs_to_the_newest_list_that_left_the_item_out_and_may_be_read_first() -> None:
+def test_it_belongs_to_the_newest_list_before_it_and_may_be_read_first() -> None:
     join = Join()
-    join.happen(event("c", ts=150, request=""), event("c", "like", ts=101, request=""))
-    for k, sample in enumerate(["c", "dc", "ef", "c"]):
+    early = event("c", "like", ts=119, request="")
+    join.happen(event("c", ts=139, request=""), early, event("c", ts=150, request=""))
+    for k, sample in enumerate(["c", "dc", "", "c"]):
         join.show(with_unshown(shown(f"{k}", ts=100 + 20 * k), *sample), 100 + 20 * k)
     closed = join.close(200 + WAIT, most=3) + join.close(200 + WAIT)
     assert [told(c) for c in closed] == [
         {2: SlotOutcome(liked=True)}, {3: SlotOutcome(clicked=True)}, {}, {},
     ]  # fmt: skip
-    assert [c.slots for c in closed] == [3, 4, 4, 3]
+    assert [c.slots for c in closed] == [3, 4, 2, 3]
 
 
 def test_they_take_nothing_from_the_slots_of_a_list() -> None:

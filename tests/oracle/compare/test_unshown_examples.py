@@ -75,15 +75,17 @@ def test_a_click_at_the_end_of_the_wait_may_count_or_not(clicked: bool) -> None:
     assert (findings.differences, findings.left_out[LABELS]) == (0, 1)
 
 
-def test_an_event_answers_the_newest_list_that_has_left_out_its_item() -> None:
+def test_an_event_answers_the_newest_list_if_that_has_left_out_its_item() -> None:
     second = with_unshown(impression("s", ("a", "c"), T0 + 10), "d")
-    third = with_unshown(impression("t", ("d", "c"), T0 + 15), "e")
-    clicked = [(event("click", "d", T0 + 20, request=""), T0 + 21)]
-    told = slots([(LIST, T0), (second, T0 + 11), (third, T0 + 16)], clicked)
-    right = [*examples_of(LIST), *examples_of(second, {}, {}, {"clicked": True}), *examples_of(third)]
-    assert compare(told, right).first == []
-    wrong = [*examples_of(LIST, {}, {}, {}, {"clicked": True}), *right[4:]]
-    assert [d.feature for d in compare(told, wrong).first] == ["clicked"]
+    third = impression("t", ("b", "c"), T0 + 30)
+    for at, of_second in ((T0 + 20, True), (T0 + 40, False)):
+        clicked = [(event("click", "d", at, request=""), at + 1)]
+        told = slots([(LIST, T0), (second, T0 + 11), (third, T0 + 31)], clicked)
+        outcome = {"clicked": of_second}
+        right = [*examples_of(LIST), *examples_of(second, {}, {}, outcome), *examples_of(third)]
+        assert compare(told, right).first == []
+        wrong = [*examples_of(LIST, {}, {}, {}, {"clicked": True}), *right[4:]]
+        assert [d.feature for d in compare(told, wrong).first] == ["clicked"]
 
 
 def test_of_two_lists_of_one_time_either_may_be_meant() -> None:
