@@ -155,7 +155,7 @@ def find(folder: Path, most: int, sample: int, hold_out: float, weighting: Weigh
     happened = told["happened"]
     newest = Part(pieces, rows[measured], happened[measured], lists=told["list"][measured])
     used = np.flatnonzero(shown | (weighting.unshown > 0))
-    something: Bool = happened[used].any(1)
+    something = np.asarray(happened[used].any(1))
     kept, thinning = _thinned(told["slot"][used], something, sample)
     used = used[kept]
     weight = weighting.of(told[used])
