@@ -100,7 +100,7 @@ class JoinStage:
         part = self.partitions.get(number)
         if part is None:
             s = self.wiring.settings
-            part = JoinPartition(s.outcome_wait_ms, s.future_ms, now)
+            part = JoinPartition(s.outcome_wait_ms, s.future_ms, now, unshown=s.unshown_share > 0)
             self.partitions[number] = part
         place = batch.topic, number
         if self._next.get(place) != batch.first_offset:

@@ -207,8 +207,8 @@ class LearnStage:
         self._published = self.learner.steps
 
     def learn(self, examples: list[Example]) -> None:
-        """Collect examples; learn when there are ``MINI_BATCH``."""
-        self._waiting.extend(examples)
+        """Collect examples of shown slots; learn when there are ``MINI_BATCH``."""
+        self._waiting.extend(e for e in examples if not e.unshown)
         if len(self._waiting) >= MINI_BATCH:
             self._learn_waiting()
 

@@ -39,7 +39,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
     """
     s = wiring.settings
     shelf = await read_shelf(s, wiring.topics.models)
-    live, live_ts = await asyncio.to_thread(_live, Registry(registry.folder_of(s)), shelf)
+    live, live_kind, live_ts = await asyncio.to_thread(_live, Registry(registry.folder_of(s)), shelf)
     job = TrainJob(
         log_files.folder_of(s),
         params or RankerParams(),
@@ -48,7 +48,14 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         max_rows=s.train_max_rows,
         sample_rows=s.train_sample_rows,
         live=live,
+        live_kind=live_kind,
         live_ts=live_ts,
+        unshown_weight=s.train_unshown_weight,
+        weight_clip=s.train_weight_clip,
+        user_slots=s.train_user_slots,
+        user_clicks=s.train_user_clicks,
+        smoothing=s.train_smoothing,
+        objectives=dict(s.objectives),
     )
     result = await train_apart(job)
     if result is None:
@@ -58,25 +65,26 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
     return result, version
 
 
-def _live(found: Registry, shelf: Shelf) -> tuple[Path | None, int]:
-    """Return the file of the live ranker's text, and when it was made (ms); None: there is none that fits."""
+def _live(found: Registry, shelf: Shelf) -> tuple[Path | None, str, int]:
+    """Return file and kind of the live ranker, and when it was made (ms); None: there is none that fits."""
     version = shelf.pointers.live
     if not version or version not in shelf.texts:
-        return None, 0
+        return None, ranker.KIND, 0
     try:
         fits = ranker.decode(shelf.texts[version])
         if version not in {about.version for about in found.versions()}:
             found.add(shelf.texts[version], "published")
-        return found.model_file(fits.version), found.about(version).created_ts
+        about = found.about(version)
+        return found.model_file(fits.version), about.kind, about.created_ts
     except ArtefactError as exc:
         log.warning("the live ranker is not compared with: %s", exc)
-        return None, 0
+        return None, ranker.KIND, 0
 
 
 async def _offer(wiring: Wiring, result: TrainResult) -> str:
     """Register a ranker and make it a candidate, unless the gate refuses it; return its version."""
     s, now = wiring.settings, wiring.clock.now_ms()
-    value, version = ranker.encode(result.text, now, result.metrics)
+    value, version = ranker.encode(result.objectives, now, result.metrics, result.left_out)
     refused = gate.refusal(result.metrics, s.gate_margin)
     found = Registry(registry.folder_of(s))
     await asyncio.to_thread(found.add, value, "trained", refused)
@@ -136,6 +144,8 @@ class Trainer(Service):
             if done is not None:
                 result, version = done
                 log.info("ranker %s trained on %d examples: %s", version, result.rows, result.metrics)
+                if result.left_out:
+                    log.info("not learnt, too few of them: %s; the others have their weight", result.left_out)
 
     async def on_stop(self) -> None:
         """Kill a training that runs, and wait until its process is gone."""

@@ -13,6 +13,10 @@ use one again: then an event belongs to the newest list that holds its item and 
 
 The clocks that date lists and events may differ. So where a request id was used once, the list may be dated a
 little after the event, if its record was written before that of the event.
+
+A list may come with a sample of candidates that were not shown. What a user does without a request id
+(``deed_rows``) belongs to the newest list of the user before it; it labels the item if that is in the sample.
+With a request id it belongs to the list of that request, and would count twice.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.schemas import Event, Example, Impression, ShadowList, ShadowSlot
+from headrace.streams.messages.schemas import Event, Example, Impression, ShadowList, ShadowSlot, Unshown
 
 U64 = npt.NDArray[np.uint64]
 
@@ -54,6 +58,11 @@ def item_key(item_id: str) -> int:
     return hash(item_id) & _MASK
 
 
+def user_key(user_id: str) -> int:
+    """Return a 64-bit key of a user, of this process."""
+    return hash(user_id) & _MASK
+
+
 def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
     """Return the request keys, ``(n,)``, and the rows of ``OUTCOME``, ``(n,)``, of events that say something.
 
@@ -73,6 +82,25 @@ def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) ->
         (item_key(e.item_id), e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told
     ]
     return keys, np.array(rows, OUTCOME)
+
+
+def deed_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tuple[U64, npt.NDArray[Any]]:
+    """Return what users did without a request id: ``user_key`` and rows of ``OUTCOME``, ``(n,)`` each.
+
+    Parameters are those of ``outcome_rows``.
+    """
+    told = [(e, at, what) for e, at in events if not e.request_id and (what := _WHAT.get(e.type))]
+    keys = np.fromiter((user_key(e.user_id) for e, _, _ in told), np.uint64, len(told))
+    rows = [
+        (item_key(e.item_id), e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told
+    ]
+    return keys, np.array(rows, OUTCOME)
+
+
+def list_before(ts: int, at: int, lists: Iterable[ShownList]) -> ShownList | None:
+    """Return the newest of a user's lists at or before an event, None when there is none or it has closed."""
+    found = max((shown for shown in lists if shown.ts <= ts), default=None)
+    return found if found is not None and at < found.closes else None
 
 
 class ShownList(NamedTuple):
@@ -141,15 +169,33 @@ def check(impression: Impression, _record: Any = None) -> None:
         raise RejectedError(
             "invalid_field", "item_ids", "slots, propensities, explored and scores differ in number"
         )
+    if (rest := impression.unshown) is not None:
+        n = len(rest.item_ids)
+        if not n == len(rest.probabilities) == len(rest.scores) or len(rest.features) != n * _WIDTH:
+            told = "its items, probabilities, scores and features differ in number"
+            raise RejectedError("invalid_field", "unshown", told)
+
+
+def unshown_items(impression: Impression) -> list[str]:
+    """Return the candidates that were not shown and came with a list; most often there are none."""
+    return [] if impression.unshown is None else impression.unshown.item_ids
 
 
 def examples_of(impression: Impression, outcomes: Mapping[int, SlotOutcome], first: int = 0) -> list[Example]:
-    """Return the examples of the slots from position ``first`` on; ``outcomes`` are by position."""
+    """Return the examples from position ``first`` on; ``outcomes`` are by position.
+
+    The candidates that were not shown have the positions after the slots.
+    """
     nothing = SlotOutcome()
-    return [
-        _example(impression, position, outcomes.get(position, nothing))
-        for position in range(first, len(impression.item_ids))
-    ]
+    slots = len(impression.item_ids)
+    out = [_example(impression, k, outcomes.get(k, nothing)) for k in range(first, slots)]
+    if (rest := impression.unshown) is not None:
+        last = slots + len(rest.item_ids)
+        out += [
+            _unshown(impression, rest, k - slots, k, outcomes.get(k, nothing))
+            for k in range(max(first, slots), last)
+        ]
+    return out
 
 
 def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Example:
@@ -174,6 +220,32 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         features=impression.features[position * _WIDTH : (position + 1) * _WIDTH],
         sources=impression.sources[position] if position < len(impression.sources) else [],
         shadow=_shadow(impression.shadow, position),
+        duration_ms=impression.durations[position] if position < len(impression.durations) else 0,
+    )
+
+
+def _unshown(impression: Impression, rest: Unshown, k: int, position: int, outcome: SlotOutcome) -> Example:
+    return Example(
+        request_id=impression.request_id,
+        user_id=impression.user_id,
+        item_id=rest.item_ids[k],
+        surface=impression.surface,
+        position=position,
+        ts=impression.ts,
+        country=impression.country,
+        device=impression.device,
+        ranker=impression.ranker,
+        spec=impression.spec,
+        propensity=rest.probabilities[k],
+        explored=False,
+        score=rest.scores[k],
+        clicked=outcome.clicked,
+        dwell_ms=outcome.dwell_ms,
+        liked=outcome.liked,
+        hidden=outcome.hidden,
+        features=rest.features[k * _WIDTH : (k + 1) * _WIDTH],
+        unshown=True,
+        duration_ms=rest.durations[k] if k < len(rest.durations) else 0,
     )
 
 

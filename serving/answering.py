@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.features.spec import POSITION, SPEC
 from headrace.models.state import items as item_state
@@ -12,7 +13,8 @@ from headrace.serving.explain import why
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
 from headrace.serving.ranking import Ranked
-from headrace.streams.messages.schemas import Impression, RecItem, RecReply, ShadowList
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Impression, RecItem, RecReply, ShadowList, Unshown
 
 
 class Answer:
@@ -43,13 +45,15 @@ def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     """Return the reply's items, in the order of the list."""
     explain, pool, slate = ranked.query.request.explain, ranked.pool, ranked.slate
     out = []
+    foreseen = ranked.objectives()
     for j, i in enumerate(slate.chosen.tolist()):
         score = round(float(ranked.score[i]), 6)
+        objectives = {name: round(float(p[j]), 6) for name, p in foreseen.items()}
         out.append(
             RecItem(
                 item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
                 score=score,
-                objectives={"click": score},
+                objectives=objectives or {"click": score},
                 sources=pool.sources(i),
                 explored=bool(slate.explored[j]),
                 propensity=round(float(slate.propensity[j]), 9),
@@ -59,8 +63,13 @@ def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     return out
 
 
-def impression(ranked: Ranked, reply: RecReply, shadow: ShadowList | None = None) -> Impression:
-    """Return the log record of a shown list, with the features by which each slot was ranked."""
+def impression(
+    pipeline: Pipeline, ranked: Ranked, reply: RecReply, shadow: ShadowList | None = None
+) -> Impression:
+    """Return the log record of a shown list, with the features by which each slot was ranked.
+
+    Some have a sample of what was not shown, too.
+    """
     request, chosen = ranked.query.request, ranked.slate.chosen
     shown = ranked.features[chosen].copy()
     shown[:, POSITION] = np.arange(len(chosen))
@@ -81,7 +90,47 @@ def impression(ranked: Ranked, reply: RecReply, shadow: ShadowList | None = None
         features=shown.astype("<f4").tobytes(),
         sources=[i.sources for i in reply.items],
         shadow=shadow,
+        unshown=unshown(pipeline, ranked),
+        durations=_durations(pipeline, ranked, chosen),
     )
+
+
+def unshown(pipeline: Pipeline, ranked: Ranked) -> Unshown | None:
+    """Return a sample of the candidates that did not come onto a list; None for most requests.
+
+    The hash of the request id decides whether there is one, and which: the same request gets the same. It
+    has the candidates that would have been next, each with certainty, and of the others a uniform sample
+    without replacement. Items that rest are left out: no score keeps them off the list.
+    """
+    how, name = pipeline.data.policy.unshown, ranked.query.request.request_id
+    seed = hash64(f"unshown {name}")
+    if not seed < how.share * 2.0**64:
+        return None
+    left = np.ones(len(ranked.score), bool)
+    left[ranked.slate.chosen] = left[ranked.pool.repeated] = False
+    order = np.flatnonzero(left)
+    order = order[np.argsort(-ranked.score[order], kind="stable")]
+    after = order[how.next :]
+    n = min(how.random, len(after))
+    drawn = np.sort(np.random.default_rng(seed).choice(len(after), n, replace=False)) if n else after[:0]
+    sample = np.concatenate([order[: how.next], after[drawn]])
+    if not len(sample):
+        return None
+    ids = [pipeline.data.catalog.id_of(key) for key in ranked.pool.candidates.items[sample].tolist()]
+    return Unshown(
+        item_ids=ids,
+        probabilities=[1.0] * (len(sample) - n) + [n / max(1, len(after))] * n,
+        scores=ranked.score[sample].tolist(),
+        features=ranked.features[sample].astype("<f4").tobytes(),
+        durations=_durations(pipeline, ranked, sample),
+    )
+
+
+def _durations(pipeline: Pipeline, ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
+    """Return the durations (ms, 0: none) of the candidates at some places; empty when none has one."""
+    rows = ranked.pool.catalog_rows[places]
+    found = pipeline.data.catalog.column("duration", rows).tolist()
+    return found if any(found) else []
 
 
 def popular_items(pipeline: Pipeline, query: Query, pool: Pool) -> list[RecItem]:

@@ -38,6 +38,7 @@ ROW = np.dtype(
         ("blocked", "?"),  # the item has a flag that is not shown here
         ("language", "<u8"),
         ("boost", "<f4"),
+        ("duration", "<i8"),  # ms; 0: none
     ]
 )
 _BLANK = np.zeros((), ROW)
@@ -126,6 +127,7 @@ class Catalog:
         data["published"][rows] = published = np.array([item.published_ts for item in items], np.int64)
         data["min_age"][rows] = [item.min_age for item in items]
         data["boost"][rows] = [item.boost for item in items]
+        data["duration"][rows] = [item.duration_ms or 0 for item in items]
         data["rules"][rows] = [bool(item.countries or item.blocked_countries) for item in items]
         data["blocked"][rows] = [not self.blocked_flags.isdisjoint(item.flags) for item in items]
         for key, item in zip(keys.tolist(), items, strict=True):

@@ -10,6 +10,23 @@ from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 
 
 @dataclass(frozen=True, slots=True)
+class UnshownPolicy:
+    """Which candidates that did not come onto a list are logged with it, for training.
+
+    Attributes
+    ----------
+    share
+        Share of the requests.
+    next, random
+        So many that would have come next, and so many of the others, drawn by chance.
+    """
+
+    share: float = 0.0
+    next: int = 0
+    random: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How lists are made.
 
@@ -37,6 +54,8 @@ class Policy:
         Share of the lists of which it is logged what a candidate would have shown.
     leaf_steps
         Whether the ranker is used with leaf deltas.
+    unshown
+        What is logged of the candidates that were not shown.
     """
 
     candidates: int = 500
@@ -55,6 +74,7 @@ class Policy:
     blocked_flags: tuple[str, ...] = ()
     shadow_share: float = 0.1
     leaf_steps: bool = True
+    unshown: UnshownPolicy = UnshownPolicy()
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -76,4 +96,5 @@ class Policy:
             blocked_flags=s.blocked_flags,
             shadow_share=s.shadow_share,
             leaf_steps=s.leaf_steps,
+            unshown=UnshownPolicy(s.unshown_share, s.unshown_next, s.unshown_random),
         )

@@ -36,11 +36,20 @@ class Ranked:
     degraded: list[str]
     ranker: str = ""
     variant: str = ""
+    scorer: Scorer | None = None  # whose scores they are
+    ids: Ids | None = None
+
+    def objectives(self) -> dict[str, F64]:
+        """Return the probabilities that make up the scores of the list, by objective, float64 ``(n,)``."""
+        if self.scorer is None or self.ids is None:
+            return {}
+        chosen = self.slate.chosen
+        return self.scorer.objectives(self.features[chosen], self.ids.of_items(chosen))
 
 
 def score(
     scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out: list[str]
-) -> tuple[F64, list[str]]:
+) -> tuple[F64, Scorer | None, list[str]]:
     """Score with the first scorer that can.
 
     Parameters
@@ -56,7 +65,8 @@ def score(
 
     Returns
     -------
-    Scores, float64 ``(n,)``, zeros when no scorer can; and the names of the scorers that have no model.
+    Scores, float64 ``(n,)``, zeros when no scorer can; whose they are; and the names of the scorers that have
+    no model.
     """
     ready = [s for s in scorers if s.part.ready()]
     done = {s.label: s.run(_score(features, ids), left_out) for s in ready if s.part.fills_feature}
@@ -64,8 +74,8 @@ def score(
     for scorer in ready:
         found = done[scorer.label] if scorer.label in done else scorer.run(_score(features, ids), left_out)
         if found is not None:
-            return found, missing
-    return np.zeros(len(features)), missing
+            return found, scorer.part, missing
+    return np.zeros(len(features)), None, missing
 
 
 def _score(features: F32, ids: Ids) -> Callable[[Scorer], F64]:

@@ -229,12 +229,12 @@ class Recommender:
         features = assemble(user, pool.candidates, query.context)
         told = request.context
         ids = Ids.of_request(request.user_id, told.country, told.device, pool.candidates.items)
-        scores, missing = score(self.pipeline.scorers, features, ids, query.left_out)
+        scores, scorer, missing = score(self.pipeline.scorers, features, ids, query.left_out)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker else ""
         left_out = [*missing, *repeated, *query.left_out]
-        return Ranked(query, pool, features, scores, slate, left_out, version, variant)
+        return Ranked(query, pool, features, scores, slate, left_out, version, variant, scorer, ids)
 
     def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
@@ -292,7 +292,8 @@ class Recommender:
 
         def logged() -> Impression:
             self.pipeline.shown(ranked.pool.mask[ranked.slate.chosen])
-            return impression(ranked, reply, shadow_list(self.data, ranked, self._remade))
+            shadow = shadow_list(self.data, ranked, self._remade)
+            return impression(self.pipeline, ranked, reply, shadow)
 
         return Answer(reply, logged)
 

@@ -151,6 +151,11 @@ class Settings(BaseSettings):
     outcome_wait_ms: int = Field(
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"
     )
+    unshown_share: float = Field(
+        0.25, ge=0, le=1, description="share of the lists that are logged with candidates that were not shown"
+    )
+    unshown_next: int = Field(20, ge=0, le=250, description="of these, so many that would have come next")
+    unshown_random: int = Field(20, ge=0, le=250, description="and so many of the others, by chance")
     publish_every_s: float = Field(5.0, gt=0, description="online model weights go out this often")
     leaf_steps: bool = Field(True, description="the ranker goes on learning between trainings")
     towers_every_s: float = Field(
@@ -202,6 +207,27 @@ class Settings(BaseSettings):
     rollout_max_examples: int = Field(
         10_000_000, ge=1, description="a candidate without an answer after so many in one stage goes"
     )
+    objectives: Annotated[dict[str, float], NoDecode] = Field(
+        {"click": 0.3, "long_view": 0.5, "like": 0.2},
+        description="weights of what the ranker foresees: click=0.3,long_view=0.5,like=0.2",
+    )
+    train_unshown_weight: float = Field(
+        1.0, ge=0, description="weight of a candidate that was not shown, against that of a shown slot"
+    )
+    train_weight_clip: float = Field(
+        1.0,
+        ge=1,
+        description="largest weight for a small probability of being shown or sampled; 1 = all alike",
+    )
+    train_user_slots: int = Field(
+        200_000,
+        ge=0,
+        description="a user with more shown slots in the log is left out, as a program; 0 = never",
+    )
+    train_user_clicks: int = Field(20_000, ge=0, description="or with more clicks; 0 = never")
+    train_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="labels are less certain by this much: 0.02 makes them 0.01 and 0.99"
+    )
 
     @field_validator("brokers")
     @classmethod
@@ -212,7 +238,7 @@ class Settings(BaseSettings):
             raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
         return ",".join(addresses)
 
-    @field_validator("parts", "rules", mode="before")
+    @field_validator("parts", "rules", "objectives", mode="before")
     @classmethod
     def _parts(cls, value: Any) -> Any:
         """Parse a JSON object, or name=value pairs separated by commas."""
@@ -224,6 +250,15 @@ class Settings(BaseSettings):
         if wrong := [name for name, equals, _ in pairs if not equals]:
             raise ValueError(f"write name=value, comma-separated: {wrong[0].strip()!r} has no value")
         return {name.strip(): setting.strip() for name, _, setting in pairs}
+
+    @field_validator("objectives")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        """Refuse other names, negative weights, and all zeros."""
+        names = {"click", "long_view", "like"}
+        if not value.keys() <= names or min(value.values(), default=0) < 0 or not sum(value.values()) > 0:
+            raise ValueError(f"write weights of {', '.join(sorted(names))}: none negative, not all 0")
+        return value
 
     @field_validator("reply_topics", "plugins", "blocked_flags", mode="before")
     @classmethod

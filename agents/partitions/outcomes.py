@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,22 @@ from headrace.models.outcomes import (
     OUTCOME,
     ShownList,
     SlotOutcome,
+    deed_rows,
     item_key,
+    list_before,
     list_of,
     outcome_rows,
     request_key,
+    unshown_items,
+    user_key,
 )
 from headrace.streams.messages.schemas import Event, Impression
 
 I64 = npt.NDArray[np.int64]
 
 #: An open list: offset of its impression; first offset that was read without a gap before it; when it closes;
-#: its time; request key; number of the item after its last one; whether its request id was used again.
+#: its time; keys of request and user; number of the item after its last one; how many of these were not
+#: shown; whether its request id was used again.
 OPEN = np.dtype(
     [
         ("offset", "i8"),
@@ -39,7 +44,9 @@ OPEN = np.dtype(
         ("closes", "i8"),
         ("ts", "i8"),
         ("key", "u8"),
+        ("user", "u8"),
         ("items_end", "i8"),
+        ("unshown", "i4"),
         ("reused", "?"),
     ]
 )
@@ -47,7 +54,10 @@ _NUMBER = np.dtype([("number", "i8")])
 
 
 class Closing(NamedTuple):
-    """A list that closes: see ``OPEN``; its number of slots, and its outcomes by position."""
+    """A list that closes: see ``OPEN``; its number of examples, and its outcomes by position.
+
+    The candidates that were not shown are counted after its slots.
+    """
 
     offset: int
     since: int
@@ -67,6 +77,9 @@ class JoinPartition:
         How far the clocks that date events and lists may differ, ms.
     now
         Present time, ms since the epoch.
+    unshown
+        Whether lists come with candidates that were not shown. For their labels what users did without a
+        request id is kept for as long as a list may wait, too.
 
     Attributes
     ----------
@@ -78,15 +91,18 @@ class JoinPartition:
         What is in `examples`; None as long as nobody has looked.
     """
 
-    def __init__(self, wait_ms: int, clocks_differ_ms: int, now: int) -> None:
+    def __init__(self, wait_ms: int, clocks_differ_ms: int, now: int, *, unshown: bool = False) -> None:
         self._wait_ms, self._clocks_differ_ms = wait_ms, clocks_differ_ms
+        self._unshown = unshown
         self.events, self.shown = Progress(now), Progress(now)
         self.newest = 0
         self.written: Written | None = None
         self._open = RowQueue(OPEN)
-        self._items = RowQueue(np.uint64)
+        self._items = RowQueue(np.uint64)  # of each list: keys of its items, then of those not shown
         self._lists = KeyedRows(_NUMBER, "number")  # request key -> numbers of open lists
         self._outcomes = KeyedRows(OUTCOME, "until")
+        self._deeds = KeyedRows(OUTCOME, "until")
+        self._of_users = KeyedRows(_NUMBER, "number")  # user key -> numbers of open lists
         self._since = self._next = -1
 
     def __len__(self) -> int:
@@ -96,7 +112,10 @@ class JoinPartition:
     @property
     def nbytes(self) -> int:
         """Return the bytes allocated for lists and events."""
-        return sum(part.nbytes for part in (self._open, self._items, self._lists, self._outcomes))
+        return sum(part.nbytes for part in self._parts())
+
+    def _parts(self) -> tuple[RowQueue | KeyedRows, ...]:
+        return self._open, self._items, self._lists, self._outcomes, self._deeds, self._of_users
 
     @property
     def read_to(self) -> int:
@@ -129,6 +148,7 @@ class JoinPartition:
             self._items.cut(self._begins(end))
             self._open.cut(end)
             self._lists.cut(end)
+            self._of_users.cut(end)
         return self._since
 
     def show(
@@ -160,14 +180,19 @@ class JoinPartition:
             (request_key(shown.user_id, shown.request_id) for shown in lists), np.uint64, len(lists)
         )
         rows["key"] = keys
-        items = [item_key(item) for shown in lists for item in shown.item_ids]
-        rows["items_end"] = self._items.end + np.cumsum([len(shown.item_ids) for shown in lists])
+        rows["user"] = [user_key(shown.user_id) for shown in lists]
+        rows["unshown"] = [len(unshown_items(shown)) for shown in lists]
+        items = [key for shown in lists for key in _keys(shown)]
+        counts = np.array([len(shown.item_ids) for shown in lists]) + rows["unshown"]
+        rows["items_end"] = self._items.end + np.cumsum(counts)
         numbers = np.zeros(len(lists), _NUMBER)
         numbers["number"] = np.arange(self._open.end, self._open.end + len(lists))
         self._open.push(rows)
         self._items.push(np.array(items, np.uint64))
         self._lists.add(keys, numbers)
         self._note_reused(keys)
+        if self._unshown:
+            self._of_users.add(rows["user"], numbers)
 
     def _times(self, ts: I64, times: I64, now: int) -> I64:
         """Return the times of lists, from what they and their records say; never falling."""
@@ -189,7 +214,11 @@ class JoinPartition:
         # Kept until every list that was written up to now has closed.
         keys, rows = outcome_rows(events, 2 * self._wait_ms, now)
         self._outcomes.add(keys, rows)
-        return len(keys)
+        if not self._unshown:
+            return len(keys)
+        deeds, rows = deed_rows(events, 2 * self._wait_ms, now)
+        self._deeds.add(deeds, rows)
+        return len(keys) + len(deeds)
 
     # -- closing
 
@@ -212,11 +241,38 @@ class JoinPartition:
                 for position in np.flatnonzero(self._items_of(found.number) == item).tolist():
                     outcomes[found.number - first][position].add(what, dwell_ms)
         slots = np.diff(head["items_end"], prepend=self._items.first).tolist()
+        if head["unshown"].any():
+            self._add_unshown(head, slots, outcomes)
         columns = head[["offset", "since", "key"]].tolist()
         return [
             Closing(offset, since, key, count, of)
             for (offset, since, key), count, of in zip(columns, slots, outcomes, strict=True)
         ]
+
+    def _add_unshown(
+        self, head: npt.NDArray[Any], slots: list[int], outcomes: list[dict[int, SlotOutcome]]
+    ) -> None:
+        """Note in ``outcomes`` what users did with the candidates that the first lists have not shown."""
+        places: dict[tuple[int, int], int] = {}  # number of the list, item -> position
+        for k in np.flatnonzero(head["unshown"]).tolist():
+            left_out, end = int(head["unshown"][k]), int(head["items_end"][k])
+            keys = self._items.rows(end - left_out, end).tolist()
+            places |= {(self._open.first + k, key): p for p, key in enumerate(keys, slots[k] - left_out)}
+        users, deeds = self._deeds.find(head["user"][head["unshown"] > 0])
+        lists = self._lists_of_users(users)
+        for user, (item, ts, at, _, dwell_ms, what) in zip(users.tolist(), deeds.tolist(), strict=True):
+            owner = list_before(ts, at, lists[user])
+            if owner is not None and (position := places.get((owner.number, item))) is not None:
+                outcomes[owner.number - self._open.first][position].add(what, dwell_ms)
+
+    def _lists_of_users(self, users: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
+        """Return the open lists of users, by user key."""
+        out: dict[int, list[ShownList]] = defaultdict(list)
+        found, rows = self._of_users.find(users)
+        columns = self._open.at(rows["number"])[["ts", "closes"]].tolist()
+        for user, number, (ts, closes) in zip(found.tolist(), rows["number"].tolist(), columns, strict=True):
+            out[user].append(ShownList(ts, number, closes - self._wait_ms, closes, True, frozenset()))
+        return out
 
     def _lists_of(self, keys: npt.NDArray[np.uint64]) -> dict[int, list[ShownList]]:
         """Return the open lists of requests, by key."""
@@ -230,7 +286,9 @@ class JoinPartition:
         return out
 
     def _items_of(self, number: int) -> npt.NDArray[np.uint64]:
-        return self._items.rows(self._begins(number), self._ends(number))
+        """Return the keys of the items that a list has shown."""
+        unshown = int(self._open.rows(number, number + 1)["unshown"][0])
+        return self._items.rows(self._begins(number), self._ends(number) - unshown)
 
     def _begins(self, number: int) -> int:
         return self._items.first if number == self._open.first else self._ends(number - 1)
@@ -248,4 +306,11 @@ class JoinPartition:
             self._items.forget(self._ends(end - 1))
             self._open.forget(end)
             self._lists.forget(end)
+            self._of_users.forget(end)
         self._outcomes.forget(self.closed_to)
+        self._deeds.forget(self.closed_to)
+
+
+def _keys(shown: Impression) -> list[int]:
+    """Return the keys of the items of a list, then of those that were not shown."""
+    return [*map(item_key, shown.item_ids), *map(item_key, unshown_items(shown))]

@@ -15,7 +15,7 @@ from headrace.agents.partitions.written import Written, joined, marks_of, read_m
 from headrace.agents.stage.drive import all_of
 from headrace.agents.stage.group import Member
 from headrace.agents.stage.join_reader import JoinReader
-from headrace.models.outcomes import examples_of, request_key
+from headrace.models.outcomes import examples_of, request_key, unshown_items
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.schemas import Impression
 from headrace.streams.topics.sender import BatchSender, OutRecord
@@ -159,7 +159,8 @@ class JoinWriter:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
         same = request_key(found.user_id, found.request_id) == closing.key
-        return found if same and len(found.item_ids) == closing.slots else None
+        slots = len(found.item_ids) + len(unshown_items(found))
+        return found if same and slots == closing.slots else None
 
 
 async def what_is_written(reader: JoinReader, number: int) -> Written:

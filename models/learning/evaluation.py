@@ -1,4 +1,4 @@
-"""How good scores are: AUC, log-loss, calibration, and ranking metrics within each list."""
+"""How good scores are: AUC over all and within lists, log-loss, calibration, MRR and NDCG@10."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Bool = npt.NDArray[np.bool_]
 
 
 def evaluate(score: F64, clicked: Bool, group: I64 | U64) -> dict[str, float]:
-    """Return AUC, log-loss, calibration (predicted / actual clicks), and MRR and NDCG@10 within each list.
+    """Return AUC, log-loss, calibration (predicted / actual clicks), its error, and figures within lists.
 
     Parameters
     ----------
@@ -22,18 +22,23 @@ def evaluate(score: F64, clicked: Bool, group: I64 | U64) -> dict[str, float]:
         What happened, bool ``(n,)``.
     group
         The list each row was shown on, a number ``(n,)``. MRR and NDCG are means over the lists with a click;
-        they are absent when no list has one.
+        AUC within lists (``list_auc``) over those with both. They are absent when there is no such list.
     """
     p = np.clip(score, 1e-6, 1 - 1e-6)
     out = {
         "auc": auc(score, clicked),
         "log_loss": float(-np.log(np.where(clicked, p, 1 - p)).mean()),
         "calibration": float(p.sum() / max(1, clicked.sum())),
+        "calibration_error": calibration_error(p, clicked),
     }
     order = np.lexsort((-score, group))
     names, hit = group[order], clicked[order]
     starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    with_click = [places for part in np.split(hit, starts[1:]) if len(places := np.flatnonzero(part))]
+    lists = list(zip(np.split(score[order], starts[1:]), np.split(hit, starts[1:]), strict=True))
+    both = [auc(scores, hits) for scores, hits in lists if 0 < hits.sum() < len(hits)]
+    if both:
+        out["list_auc"] = float(np.mean(both))
+    with_click = [places for _, hits in lists if len(places := np.flatnonzero(hits))]
     if with_click:
         out["mrr"] = float(np.mean([1 / (places[0] + 1) for places in with_click]))
         out["ndcg_at_10"] = float(np.mean([_ndcg_at_10(places) for places in with_click]))
@@ -45,6 +50,15 @@ def _ndcg_at_10(places: I64) -> float:
     gain = float((1 / np.log2(places[places < 10] + 2)).sum())
     ideal = float((1 / np.log2(np.arange(min(len(places), 10)) + 2)).sum())
     return gain / ideal
+
+
+def calibration_error(p: F64, clicked: Bool, bins: int = 10) -> float:
+    """Return the mean distance of predicted and actual click rate, over bins with equally many rows.
+
+    The expected calibration error of Naeini et al. (2015).
+    """
+    parts = np.array_split(np.argsort(p, kind="stable"), bins)
+    return float(sum(abs(p[part].sum() - clicked[part].sum()) for part in parts) / max(1, len(p)))
 
 
 def auc(score: F64, clicked: Bool) -> float:

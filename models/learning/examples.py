@@ -37,6 +37,8 @@ _PLAIN = {
     "dwell_ms": pa.int32(),
     "liked": pa.bool_(),
     "hidden": pa.bool_(),
+    "unshown": pa.bool_(),
+    "duration_ms": pa.int64(),
 }
 #: What tells one record from every other: partition, offset, and timestamp (null in files of version 0.1.0).
 IDENTITY = ("log_partition", "log_offset", "log_ts")

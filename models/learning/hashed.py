@@ -61,6 +61,10 @@ class Ids:
         """Return the ids of the rows chosen by a mask ``(n,)``."""
         return Ids(self.users[keep], self.items[keep], self.countries[keep], self.devices[keep])
 
+    def of_items(self, places: npt.NDArray[np.int64]) -> Ids:
+        """Return the ids of the candidates at some places; those of the request are the same for all."""
+        return Ids(self.users, self.items[places], self.countries, self.devices)
+
     def terms(self) -> U32:
         """Return the slots of user, item, item in the country, item on the device: uint32 ``(n, 4)``."""
         crossed = _mixed(self.items + _ODD[0])

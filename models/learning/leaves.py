@@ -7,7 +7,7 @@ training; a new ranker starts from its own values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact, hashed
 from headrace.models.learning.hashed import SLOTS, Ids
-from headrace.models.learning.trees import Trees
+from headrace.models.learning.objectives import CLICK, KIND_OF_OBJECTIVES, from_body
+from headrace.models.learning.trees import Trees, UnlikeError
 from headrace.streams.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class MovedRanker:
         Of the deltas.
     """
 
-    def __init__(self, trees: Trees, found: LeafDeltas) -> None:
-        self._trees, self._terms = trees, found.terms
+    def __init__(self, ranker: Ranker, trees: Trees, found: LeafDeltas) -> None:
+        self._ranker, self._trees, self._terms = ranker, trees, found.terms
         self._values = trees.values.copy()
         self._values[trees.leaves] += found.deltas
         self.version = found.version
@@ -85,7 +86,11 @@ class MovedRanker:
 
     def predict(self, x: F32, ids: Ids) -> F64:
         """Return the scores, float64 ``(n,)``: on the scale of the ranker's."""
-        return self._trees.score(self.sums(x, ids))
+        return self._ranker.predict(x, self._trees.score(self.sums(x, ids)))
+
+    def by_objective(self, x: F32, ids: Ids) -> dict[str, F64]:
+        """Return the probability of each objective, float64 ``(n,)``."""
+        return self._ranker.by_objective(x, self._trees.score(self.sums(x, ids)))
 
 
 def trees_of(value: bytes) -> tuple[Trees, str]:
@@ -100,12 +105,23 @@ def trees_of(value: bytes) -> tuple[Trees, str]:
     """
     document = artefact.decode(value)
     artefact.check_features(f"ranker {document['version']}", tuple(document["features"]), SPEC.names)
-    if document["kind"] != "lightgbm":
-        raise ArtefactError(f"ranker {document['version']}: kind is {document['kind']!r}")
-    trees = Trees(document["body"].decode("utf-8", "replace"))
+    trees = Trees(_clicks(document))
     if trees.width > len(SPEC):
         raise ArtefactError(f"ranker {document['version']}: its trees read {trees.width} features")
     return trees, document["version"]
+
+
+def _clicks(document: dict[str, Any]) -> str:
+    """Return the text of the booster that foresees clicks."""
+    if document["kind"] == KIND_OF_OBJECTIVES:
+        first = from_body(document["body"])[0]
+        if first.name != CLICK:
+            raise UnlikeError("it does not foresee clicks")
+        return first.text
+    if document["kind"] != "lightgbm":
+        raise ArtefactError(f"ranker {document['version']}: kind is {document['kind']!r}")
+    text: str = document["body"].decode("utf-8", "replace")
+    return text
 
 
 def moved(ranker: Ranker | None, found: LeafDeltas | None) -> MovedRanker | None:
@@ -115,7 +131,7 @@ def moved(ranker: Ranker | None, found: LeafDeltas | None) -> MovedRanker | None
     trees = ranker.trees
     if trees is None or len(trees.leaves) != len(found.deltas):
         return None
-    return MovedRanker(trees, found)
+    return MovedRanker(ranker, trees, found)
 
 
 def sound(found: LeafDeltas) -> bool:

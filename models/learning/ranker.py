@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact
+from headrace.models.learning.objectives import CLICK, KIND_OF_OBJECTIVES, Objective, from_body, to_body
 from headrace.models.learning.trees import Trees, UnlikeError
 from headrace.streams.errors import ArtefactError
 
@@ -18,6 +20,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 NAME = "ranker"
+#: One booster, as its text; and several, with weights and calibration (``objectives``).
 KIND = "lightgbm"
 
 
@@ -46,51 +49,108 @@ class RankerParams:
 
 
 class Ranker:
-    """A trained booster that was checked against the feature list of this code.
+    """Trained boosters that were checked against the feature list of this code.
+
+    Parameters
+    ----------
+    model
+        The objectives; or the text of one booster, whose output is the score.
+
+    Attributes
+    ----------
+    objectives, boosters
+        What the ranker foresees, and the booster of each.
 
     Raises
     ------
     ArtefactError
-        When the text is not a LightGBM model or was made for other features.
+        When a text is not a LightGBM model or was made for other features.
     """
 
-    def __init__(self, text: str, features: tuple[str, ...], version: str) -> None:
+    def __init__(self, model: str | Sequence[Objective], features: tuple[str, ...], version: str) -> None:
         artefact.check_features(f"ranker {version}", features, SPEC.names)
-        try:
-            self._booster = lgb.Booster(model_str=text)
-        except lgb.basic.LightGBMError as exc:
-            raise ArtefactError(f"ranker {version}: {exc}") from exc
-        if self._booster.num_feature() != len(SPEC):
-            raise ArtefactError(
-                f"ranker {version}: the booster takes {self._booster.num_feature()} features, "
-                f"this code gives {len(SPEC)}"
-            )
+        given = [Objective(CLICK, 1.0, model)] if isinstance(model, str) else list(model)
+        self.objectives = tuple(given)
+        self.boosters = tuple(_booster(one.text, version) for one in given)
         self.version = version
-        self.text = text
-        try:
-            self.trees: Trees | None = Trees(text)
-        except UnlikeError:  # LightGBM itself predicts; leaves do not move
-            self.trees = None
+        self._trees = tuple(_trees(one.text) for one in given)
 
-    def predict(self, x: F32) -> F64:
-        """Return one score for each row, float64 ``(n,)``; ``x`` is float32 ``(n, len(SPEC))``."""
+    @property
+    def text(self) -> str:
+        """The text of the first booster."""
+        return self.objectives[0].text
+
+    @property
+    def trees(self) -> Trees | None:
+        """The trees that foresee clicks, whose leaves can move; None where they cannot, or there are none."""
+        return self._trees[0] if self.objectives[0].name == CLICK else None
+
+    def predict(self, x: F32, clicks: F64 | None = None) -> F64:
+        """Return one score for each row, float64 ``(n,)``.
+
+        Parameters
+        ----------
+        x
+            float32 ``(n, len(SPEC))``.
+        clicks
+            What the booster of clicks gives for each row, ``(n,)``, where its leaves have moved.
+        """
+        each = [one.weight * p for one, p in zip(self.objectives, self._each(x, clicks), strict=True)]
+        return each[0] if len(each) == 1 else np.sum(each, 0)
+
+    def by_objective(self, x: F32, clicks: F64 | None = None) -> dict[str, F64]:
+        """Return the probability of each objective, float64 ``(n,)``; parameters as for ``predict``."""
+        return dict(zip((one.name for one in self.objectives), self._each(x, clicks), strict=True))
+
+    def _each(self, x: F32, given: F64 | None) -> list[F64]:
         if not len(x):
-            return np.zeros(0)  # LightGBM refuses empty input
-        if self.trees is not None:
-            return self.trees.predict(x)
-        out: F64 = self._booster.predict(x, num_threads=1, validate_features=False)
+            return [np.zeros(0)] * len(self.boosters)  # LightGBM refuses empty input
+        out = []
+        for one, booster, trees in zip(self.objectives, self.boosters, self._trees, strict=True):
+            raw = given if given is not None and one.name == CLICK else _raw(x, booster, trees)
+            out.append(one.calibration.apply(raw))
         return out
 
     def names(self) -> tuple[str, ...]:
         """Return the features by the names that the booster itself has for them."""
-        return tuple(self._booster.feature_name())
+        return tuple(self.boosters[0].feature_name())
 
     def importance(self) -> dict[str, float]:
-        """Return the share of total gain of each feature, largest first."""
-        gain = self._booster.feature_importance("gain")
-        total = float(gain.sum()) or 1.0
-        pairs = sorted(zip(SPEC.names, gain / total, strict=True), key=lambda p: -p[1])
+        """Return the share of total gain of each feature, by the weights of the objectives, largest first."""
+        out = np.zeros(len(SPEC))
+        for one, booster in zip(self.objectives, self.boosters, strict=True):
+            gain = booster.feature_importance("gain")
+            out += one.weight * gain / (float(gain.sum()) or 1.0)
+        out /= float(out.sum()) or 1.0
+        pairs = sorted(zip(SPEC.names, out, strict=True), key=lambda p: -p[1])
         return {n: float(g) for n, g in pairs if g > 0}
+
+
+def _trees(text: str) -> Trees | None:
+    try:
+        return Trees(text)
+    except UnlikeError:  # LightGBM itself predicts; leaves do not move
+        return None
+
+
+def _raw(x: F32, booster: lgb.Booster, trees: Trees | None) -> F64:
+    if trees is not None:
+        return trees.predict(x)
+    out: F64 = booster.predict(x, num_threads=1, validate_features=False)
+    return out
+
+
+def _booster(text: str, version: str) -> lgb.Booster:
+    try:
+        booster = lgb.Booster(model_str=text)
+    except lgb.basic.LightGBMError as exc:
+        raise ArtefactError(f"ranker {version}: {exc}") from exc
+    if booster.num_feature() != len(SPEC):
+        raise ArtefactError(
+            f"ranker {version}: the booster takes {booster.num_feature()} features, "
+            f"this code gives {len(SPEC)}"
+        )
+    return booster
 
 
 class Rows(Protocol):
@@ -107,7 +167,7 @@ def train(
     weight: F32 | None = None,
     group: npt.NDArray[np.int64] | None = None,
 ) -> str:
-    """Train and return the model's text.
+    """Train one booster and return its text.
 
     Parameters
     ----------
@@ -123,12 +183,31 @@ def train(
     ArtefactError
         ``x`` has another shape.
     """
-    if x.shape != (len(y), len(SPEC)):
-        raise ArtefactError(f"training data has shape {x.shape}, expected ({len(y)}, {len(SPEC)})")
-    data = lgb.Dataset(x, y, weight=weight, group=group, feature_name=list(SPEC.names), free_raw_data=True)
-    booster = lgb.train(_lightgbm(params), data, num_boost_round=params.trees)
-    text: str = booster.model_to_string()
-    return text
+    return train_each(x, [y], params, weight=weight, group=group)[0]
+
+
+def train_each(
+    x: F32 | Rows,
+    ys: Sequence[F32],
+    params: RankerParams,
+    *,
+    weight: F32 | None = None,
+    group: npt.NDArray[np.int64] | None = None,
+) -> list[str]:
+    """Train a booster for each of several labels ``(n,)`` on the same rows, which are read once.
+
+    Parameters, errors: see ``train``. Each booster is the one that it would be alone.
+    """
+    for y in ys:
+        if x.shape != (len(y), len(SPEC)):
+            raise ArtefactError(f"training data has shape {x.shape}, expected ({len(y)}, {len(SPEC)})")
+    names = list(SPEC.names)
+    data = lgb.Dataset(x, ys[0], weight=weight, group=group, feature_name=names, free_raw_data=True)
+    out: list[str] = []
+    for y in ys:
+        data.set_label(y)
+        out.append(lgb.train(_lightgbm(params), data, num_boost_round=params.trees).model_to_string())
+    return out
 
 
 def _lightgbm(params: RankerParams) -> dict[str, object]:
@@ -147,15 +226,41 @@ def _lightgbm(params: RankerParams) -> dict[str, object]:
     }
 
 
-def encode(text: str, created_ts: int, metrics: dict[str, float]) -> tuple[bytes, str]:
-    """Return the `models` record of a ranker and its version."""
-    return artefact.encode(NAME, KIND, text.encode(), SPEC.names, created_ts, metrics)
+def encode(
+    model: str | Sequence[Objective],
+    created_ts: int,
+    metrics: dict[str, float],
+    left_out: Mapping[str, int] | None = None,
+) -> tuple[bytes, str]:
+    """Return the `models` record of a ranker and its version.
+
+    Parameters
+    ----------
+    model
+        The objectives, or the text of one booster.
+    left_out
+        Objectives that could not be learnt, with the number of their positives.
+    """
+    if isinstance(model, str):
+        return artefact.encode(NAME, KIND, model.encode(), SPEC.names, created_ts, metrics)
+    body = to_body(model, left_out or {})
+    return artefact.encode(NAME, KIND_OF_OBJECTIVES, body, SPEC.names, created_ts, metrics)
 
 
 def decode(value: bytes) -> Ranker:
-    """Return the ranker in a `models` record; raise ``ArtefactError`` when it does not fit."""
+    """Return the ranker in a `models` record; raise ``ArtefactError`` when it does not fit.
+
+    Records of older versions have the text of one booster.
+    """
     document = artefact.decode(value)
-    if document["kind"] != KIND:
-        raise ArtefactError(f"ranker {document['version']}: kind is {document['kind']!r}, expected {KIND!r}")
-    text = document["body"].decode("utf-8", "replace")
-    return Ranker(text, document["features"], document["version"])
+    return of_body(document["body"], document["kind"], document["features"], document["version"])
+
+
+def of_body(body: bytes, kind: str, features: tuple[str, ...], version: str) -> Ranker:
+    """Return the ranker in the body of an artefact; raise ``ArtefactError`` when it does not fit."""
+    if kind not in (KIND, KIND_OF_OBJECTIVES):
+        raise ArtefactError(
+            f"ranker {version}: kind is {kind!r}, expected {KIND!r} or {KIND_OF_OBJECTIVES!r}"
+        )
+    model = body.decode("utf-8", "replace") if kind == KIND else from_body(body)
+    return Ranker(model, features, version)

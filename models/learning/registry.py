@@ -89,6 +89,7 @@ class Registry:
             features=document["features"],
             metrics={k: v for k, v in document["metrics"].items() if v is not None},
             refused=refused,
+            kind=document["kind"],
         )
         with durable_file(self._path(about.version) / _MODEL) as handle:
             handle.write(document["body"])

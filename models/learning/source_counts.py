@@ -50,8 +50,9 @@ def source_counts(folder: Path, since: int = 0) -> tuple[list[SourceCounts], int
         with reading(folder):
             ours = [str(file.path) for file, _ in readable(files_in(folder))]
             if ours:
+                shown = ~pc.coalesce(pc.field("unshown"), False)  # null in files of older versions
                 log = ds.dataset(ours, format="parquet", schema=SCHEMA)
-                table = log.to_table(columns=columns, filter=pc.field("ts") >= since)
+                table = log.to_table(columns=columns, filter=(pc.field("ts") >= since) & shown)
     table = table.filter(pa.array(once(table)))
     clicked = table.column("clicked").to_numpy()
     return _counts(table.column("sources").to_pylist(), clicked.tolist()), len(table), int(np.sum(clicked))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from headrace.models.features.spec import SPEC
+from headrace.models.features.spec import POSITION, SPEC
 from headrace.models.learning import gate, ranker, training_set
+from headrace.models.learning.calibration import Calibration, best_kind, crossed, fitted, log_loss
 from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.log_files import reading
+from headrace.models.learning.objectives import CLICK, OBJECTIVES, Objective, shares
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training_set import Examples, Part
+from headrace.models.learning.weighting import Weighting
+
+F64 = npt.NDArray[np.float64]
 
 #: The newest share of the log is held out to measure on.
 HOLD_OUT = 0.2
@@ -34,10 +41,21 @@ class TrainJob:
         About so many of the newest examples are read.
     sample_rows
         Of more examples than this, LightGBM gets every click, and a sample of the rest.
+    unshown_weight
+        Weight of a candidate that was not shown, against that of a shown slot; 0: they are left out.
+    weight_clip
+        Largest weight for a small probability of being in the sample, or of being explored.
+    user_slots, user_clicks
+        A user with more of them is left out, as a program; 0: no limit.
+    smoothing
+        Labels become this much less certain: of a click ``1 - smoothing / 2``, of none ``smoothing / 2``.
+    objectives
+        Weights of the objectives, by name.
     measure
         Whether to train a second ranker, without the newest examples, and to measure it on those.
-    live, live_ts
-        Text of the live ranker, and when it was made, ms: it is measured beside the new one (`gate`).
+    live, live_kind, live_ts
+        Body of the live ranker, its kind, and when it was made, ms: it is measured beside the new one
+        (`gate`).
     """
 
     folder: Path
@@ -46,9 +64,21 @@ class TrainJob:
     min_clicks: int
     max_rows: int
     sample_rows: int
+    unshown_weight: float = 1.0
+    weight_clip: float = 20.0
+    user_slots: int = 0
+    user_clicks: int = 0
+    smoothing: float = 0.0
+    objectives: dict[str, float] = field(default_factory=lambda: {CLICK: 1.0})
     measure: bool = True
     live: Path | None = None
+    live_kind: str = ranker.KIND
     live_ts: int = 0
+
+    @property
+    def weighting(self) -> Weighting:
+        """What an example counts."""
+        return Weighting(self.unshown_weight, self.weight_clip, self.user_slots, self.user_clicks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,51 +87,112 @@ class TrainResult:
 
     Attributes
     ----------
+    objectives
+        What the ranker foresees.
     rows, clicks
-        Number of examples in the log, and of clicks among them.
+        Number of shown slots in the log, and of clicks among them.
+    left_out
+        The objectives that could not be learnt, with the number of their positives.
     """
 
-    text: str
+    objectives: list[Objective]
     rows: int
     clicks: int
     metrics: dict[str, float]
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text of the first booster."""
+        return self.objectives[0].text
 
 
 def train_from_log(job: TrainJob) -> TrainResult | None:
-    """Train on the log; None while it has too few examples.
+    """Train on the log; None while it has too few examples, or all of one kind.
 
     The examples carry the features that were logged when the list was shown; nothing is recomputed. Memory is
-    about 50 bytes for each example that is read, or 100 for each that LightGBM gets, whichever is more.
+    about 60 bytes for each example that is read, or 100 for each that LightGBM gets, whichever is more.
     """
     with reading(job.folder):
-        found = training_set.find(job.folder, job.max_rows, job.sample_rows, HOLD_OUT)
-        if found.count < job.min_rows or found.clicks < job.min_clicks:
+        found = training_set.find(job.folder, job.max_rows, job.sample_rows, HOLD_OUT, job.weighting)
+        used = shares(job.objectives, found.positives, found.count, job.min_clicks)
+        if found.count < job.min_rows or not used:
             return None
-        metrics = {"rows": float(found.count), "clicks": float(found.clicks)}
-        if job.measure:
-            metrics |= _measured(found, job)
-        return TrainResult(_fit(found.train, job.params), found.count, found.clicks, metrics)
+        metrics = {"rows": float(found.count), "bots": float(found.bots)} | {
+            f"{n}s": float(found.positives[n]) for n in found.positives
+        }
+        curves: dict[str, Calibration] = {}
+        if job.measure or len(used) > 1:  # a sum of several needs probabilities
+            told, curves = _measured(found, job, used)
+            metrics |= told
+        texts = _fit(found.train, job, list(used))
+    made = [Objective(n, used[n], texts[n], curves.get(n, Calibration())) for n in used]
+    left_out = {n: k for n, k in found.positives.items() if n not in used and job.objectives.get(n, 0) > 0}
+    return TrainResult(made, found.count, found.clicks, metrics, left_out)
 
 
-def _fit(part: Part, params: RankerParams) -> str:
-    return ranker.train(part.features(), part.clicked.astype(np.float32), params, weight=part.weight)
+def _fit(part: Part, job: TrainJob, names: Sequence[str]) -> dict[str, str]:
+    """Return the text of a booster for each objective."""
+    ys = [part.happened[:, OBJECTIVES.index(name)].astype(np.float32) for name in names]
+    params, soft = job.params, job.smoothing
+    if soft:  # LightGBM's "binary" takes 0 and 1 only; this is the same loss for any label between
+        ys, params = [y * (1 - soft) + soft / 2 for y in ys], replace(params, objective="cross_entropy")
+    texts = ranker.train_each(part.features(), ys, params, weight=part.weight)
+    return dict(zip(names, texts, strict=True))
 
 
-def _measured(found: Examples, job: TrainJob) -> dict[str, float]:
-    """Train on all but the newest examples and evaluate on those; empty when either part lacks a class."""
+def _measured(
+    found: Examples, job: TrainJob, used: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, Calibration]]:
+    """Train on all but the newest examples; measure and calibrate on those.
+
+    Returns
+    -------
+    Metrics, and the calibration of each objective. Both lack an objective of which either part lacks a class.
+    Probabilities are measured as those of an example of one half, calibrated on the other half.
+    """
     older, newest = found.train.where(found.older), found.newest
-    if newest.lists is None or not older.clicked.any() or not 0 < newest.clicked.sum() < len(newest):
-        return {}
-    probe = Ranker(_fit(older, job.params), SPEC.names, "probe")
-    score = np.concatenate([probe.predict(batch) for batch in newest.features().batches()])
-    return evaluate(score, newest.clicked, newest.lists) | _beside_live(probe, found, job)
+    names = [name for name in used if _both(older, name) and _both(newest, name)]
+    if newest.lists is None or not names:
+        return {}, {}
+    texts = _fit(older, job, names)
+    probe = Ranker([Objective(name, 1.0, texts[name]) for name in names], SPEC.names, "probe")
+    scores = _at_no_position(probe, newest)
+    half = (newest.lists >> np.uint64(13)) & np.uint64(1) > 0
+    metrics: dict[str, float] = {}
+    curves = {}
+    for name in names:
+        happened = newest.happened[:, OBJECTIVES.index(name)]
+        kind = best_kind(scores[name], happened, half)
+        curves[name] = fitted(kind, scores[name], happened)
+        told = evaluate(crossed(kind, scores[name], happened, half), happened, newest.lists)
+        told |= {"log_loss_raw": log_loss(scores[name], happened)}
+        metrics |= told if name == CLICK else {f"{name}_{key}": value for key, value in told.items()}
+    made = [Objective(name, used[name], texts[name], curves[name]) for name in names]
+    return metrics | _beside_live(Ranker(made, SPEC.names, "probe"), found, job), curves
+
+
+def _both(part: Part, name: str) -> bool:
+    happened = part.happened[:, OBJECTIVES.index(name)]
+    return bool(happened.any() and not happened.all())
+
+
+def _at_no_position(probe: Ranker, part: Part) -> dict[str, F64]:
+    """Return the scores of examples as serving gives them: where an item was shown tells nothing."""
+    out: dict[str, list[F64]] = {}
+    for batch in part.features().batches():
+        x = batch.copy()
+        x[:, POSITION] = 0
+        for name, score in probe.by_objective(x).items():
+            out.setdefault(name, []).append(score)
+    return {name: np.concatenate(parts) for name, parts in out.items()}
 
 
 def _beside_live(probe: Ranker, found: Examples, job: TrainJob) -> dict[str, float]:
     """Return the figures of ``gate.compare`` on the held-out examples that the live ranker never saw."""
     if job.live is None or found.newest.lists is None:
         return {}
-    live = Ranker(job.live.read_text("utf-8"), SPEC.names, "live")
+    live = ranker.of_body(job.live.read_bytes(), job.live_kind, SPEC.names, "live")
     unseen = np.flatnonzero(found.newest_ts > job.live_ts)[-MOST_COMPARED:]
     if not len(unseen):
         return {}

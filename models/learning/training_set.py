@@ -1,4 +1,7 @@
-"""The examples to train on, read from the log in pieces: one for each shown slot, the newest of the log.
+"""The examples to train on, read from the log in pieces: the newest of the log, each once.
+
+There is one for each shown slot, and some of candidates that were not shown. Those are for training only:
+nothing is counted or measured with them.
 
 A first pass reads only what identifies a slot, as numbers: about 50 bytes an example. Features are read
 later, when they are needed, one row group at a time. Of many examples LightGBM gets a share: every click, and
@@ -7,7 +10,7 @@ a sample of the rest, with weights, so that a probability stays what it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ import pyarrow.parquet as pq
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import files_in
+from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
+from headrace.models.learning.weighting import PLAIN, TOLD, Weighting
 from headrace.streams.messages.ids import hash_many
 
 F32 = npt.NDArray[np.float32]
@@ -30,7 +35,8 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
-_SLOT = ["user_id", "request_id", "ts", "position", "clicked"]
+_NAMES = ["user_id", "request_id", "ts", "position"]
+_SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "explored", "unshown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,8 @@ class Part:
         The row groups that have them.
     rows
         Where each example is: its number among the rows of all pieces, uint32, ascending.
-    clicked
-        bool
+    happened
+        What happened, by objective, bool ``(n, len(OBJECTIVES))``.
     weight
         float32; None: all the same.
     lists
@@ -63,9 +69,14 @@ class Part:
 
     pieces: list[Piece]
     rows: U32
-    clicked: Bool
+    happened: Bool
     weight: F32 | None = None
     lists: U64 | None = None
+
+    @property
+    def clicked(self) -> Bool:
+        """Whether there was a click, bool ``(n,)``."""
+        return self.happened[:, 0]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,7 +84,7 @@ class Part:
     def where(self, mask: Bool | I64) -> Part:
         """Return the examples chosen by a mask ``(n,)``, or by ascending places."""
         weight = None if self.weight is None else self.weight[mask]
-        return Part(self.pieces, self.rows[mask], self.clicked[mask], weight)
+        return Part(self.pieces, self.rows[mask], self.happened[mask], weight)
 
     def features(self) -> LoggedFeatures:
         """Return the features, for LightGBM."""
@@ -82,31 +93,41 @@ class Part:
 
 @dataclass(slots=True)
 class Examples:
-    """One example for each shown slot of the log.
+    """The examples of the log.
 
     Attributes
     ----------
-    count, clicks
-        Number of examples, and of clicks among them.
+    count
+        Number of shown slots.
+    positives
+        Of these, how many each objective has, by name.
     train
         Those to train on.
     older
         Which of these are older than ``newest``, bool ``(len(train),)``.
     newest
-        The newest of all examples, to measure on. A list is held out as a whole.
+        The newest of all shown slots, to measure on. A list is held out as a whole.
     newest_ts
-        When they were shown, ms, int64 ``(len(newest),)``.
+        When these were shown, ms, int64 ``(len(newest),)``.
+    bots
+        Number of users that were left out.
     """
 
     count: int
-    clicks: int
+    positives: dict[str, int]
     train: Part
     older: Bool
     newest: Part
     newest_ts: I64
+    bots: int = 0
+
+    @property
+    def clicks(self) -> int:
+        """Number of slots with a click."""
+        return self.positives[CLICK]
 
 
-def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
+def find(folder: Path, most: int, sample: int, hold_out: float, weighting: Weighting = PLAIN) -> Examples:
     """Read which examples there are in the newest files.
 
     An example that was written twice (a join that was replayed after a crash) counts once. The caller holds
@@ -119,34 +140,71 @@ def find(folder: Path, most: int, sample: int, hold_out: float) -> Examples:
     sample
         Largest number of examples to train on, about.
     hold_out
-        Share of the examples to hold out.
+        Share of the shown slots to hold out.
+    weighting
+        What an example counts.
     """
     pieces = _newest_pieces(folder, most)
-    total = sum(piece.rows for piece in pieces)
-    ts, lists, slots = np.empty(total, np.int64), np.empty(total, np.uint64), np.empty(total, np.uint64)
-    clicked, at = np.empty(total, bool), 0
+    slots = _slots(pieces)
+    rows = np.sort(np.unique(slots["slot"], return_index=True)[1]).astype(np.uint32)
+    people = weighting.people(slots[rows])
+    bots = len(np.unique(slots["user"][rows[~people]]))
+    rows = rows[people]
+    told = slots[rows]
+    shown = ~told["unshown"]
+    since = _held_out_from(told["ts"][shown], hold_out)
+    held_out = told["ts"] >= since
+    measured = held_out & shown
+    happened = told["happened"]
+    newest = Part(pieces, rows[measured], happened[measured], lists=told["list"][measured])
+    used = np.flatnonzero(shown | (weighting.unshown > 0))
+    something = np.asarray(happened[used].any(1))
+    kept, thinning = _thinned(told["slot"][used], something, sample)
+    used = used[kept]
+    weight = weighting.of(told[used])
+    if thinning is not None:
+        weight *= thinning[kept]
+    plain = bool((weight == 1).all())
+    train = Part(pieces, rows[used], happened[used], None if plain else weight)
+    positives = dict(zip(OBJECTIVES, happened[shown].sum(0).tolist(), strict=True))
+    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, told["ts"][measured], bots)
+
+
+def _slots(pieces: Sequence[Piece]) -> npt.NDArray[np.void]:
+    """Return a row of ``TOLD`` for each row of the pieces, repeats included."""
+    out, at = np.zeros(sum(piece.rows for piece in pieces), TOLD), 0
     for piece in pieces:
         table = _read(piece, _SLOT)
-        part = slice(at, at + piece.rows)
+        part = out[at : at + piece.rows]
         at += piece.rows
-        ts[part] = table.column("ts").to_numpy()
-        clicked[part] = table.column("clicked").to_numpy()
-        names = _hashes(table.column("user_id")) * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
-        lists[part] = _mixed(names + ts[part].astype(np.uint64) * _ODD[2])
-        slots[part] = _mixed(lists[part] + table.column("position").to_numpy().astype(np.uint64))
-    rows = np.sort(np.unique(slots, return_index=True)[1]).astype(np.uint32)
-    held_out = _newest(ts[rows], hold_out)
-    newest = Part(pieces, rows[held_out], clicked[rows[held_out]], lists=lists[rows[held_out]])
-    every = Part(pieces, rows, clicked[rows])
-    kept, every.weight = _thinned(slots[rows], every.clicked, sample)
-    older = ~held_out[kept]
-    return Examples(
-        len(every), int(every.clicked.sum()), every.where(kept), older, newest, ts[rows[held_out]]
-    )
+        part["ts"] = table.column("ts").to_numpy()
+        part["probability"] = table.column("propensity").to_numpy()
+        part["unshown"] = _or_zero(table, "unshown", np.bool_)
+        part["explored"] = table.column("explored").to_numpy()
+        clicked, liked = (table.column(name).to_numpy() for name in ("clicked", "liked"))
+        dwell_ms, duration_ms = (_or_zero(table, n, np.int64) for n in ("dwell_ms", "duration_ms"))
+        part["happened"] = labels(clicked, liked, dwell_ms, duration_ms)
+        part["user"] = _hashes(table.column("user_id"))
+        names = part["user"] * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
+        part["list"] = _mixed(names + part["ts"].astype(np.uint64) * _ODD[2])
+        part["slot"] = _mixed(part["list"] + table.column("position").to_numpy().astype(np.uint64))
+    return out
+
+
+def _or_zero(table: pa.Table, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return a column, zeros where there is nothing; older files lack some."""
+    if name not in table.column_names:
+        return np.zeros(len(table), dtype)
+    column = table.column(name)
+    plain = column.cast(pa.int64()) if pa.types.is_boolean(column.type) else column
+    out: npt.NDArray[Any] = pc.fill_null(plain, 0).to_numpy().astype(dtype)
+    return out
 
 
 def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
-    """Return which examples to keep, and their weights: about ``sample``, every click if half are no clicks.
+    """Return which examples to keep, and their weights: about ``sample``, half of them those with a click.
+
+    If there are not so many clicks, every one is kept. A long view and a like are kept like a click.
 
     The hash of the slot decides, so that each training keeps the same ones.
     """
@@ -159,9 +217,10 @@ def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
     return (slots >> np.uint64(11)) < share * 2.0**53, (1 / share).astype(np.float32)
 
 
-def _newest(ts: I64, share: float) -> Bool:
+def _held_out_from(ts: I64, share: float) -> int:
+    """Return the time from which on the newest ``share`` of times is."""
     at = int(len(ts) * (1 - share))
-    return ts >= np.partition(ts, at)[at] if len(ts) else np.zeros(0, bool)
+    return int(np.partition(ts, at)[at]) if len(ts) else 0
 
 
 def _newest_pieces(folder: Path, most: int) -> list[Piece]:

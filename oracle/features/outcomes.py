@@ -23,6 +23,9 @@ def slots_of(
     shown at or before the event. It counts when its record is dated before the impression closes and is in
     the topic by then.
 
+    A candidate that was not shown has the positions after the slots. An event without a request_id answers
+    the newest impression of its user at or before it, if that has left out the item, in the same time.
+
     An impression closes ``wait_ms`` after the time of its record. But that is the clock of the worker that
     wrote it. When the record is dated before it came, the live join lets the wait begin when it came, if it
     was reading live; after a restart nobody knows that any more. When it is dated ahead, the wait begins when
@@ -59,11 +62,14 @@ def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
     return (
         shown.filter((pl.col("verdict") == "") & pl.col("request").is_not_null())
         .sort("offset")
-        .select("user", "user_id", "request", "ts", *each, closes=pl.col("timestamp") + wait_ms)
+        .with_columns(slots=pl.col("items").list.len(), items=pl.concat_list("items", "unshown"))
+        .select("user", "user_id", "request", "ts", "slots", *each, closes=pl.col("timestamp") + wait_ms)
         .with_columns(position=pl.int_ranges(pl.col("items").list.len()))
         .explode(*each, "position")
         .rename({"items": "item", "propensities": "propensity"})
         .filter(pl.col("position").is_not_null())
+        .with_columns(unshown=pl.col("position") >= pl.col("slots"))
+        .drop("slots")
         .group_by(SLOT, maintain_order=True)
         .agg(pl.exclude(SLOT).first(), copies=pl.len())
     )
@@ -84,22 +90,38 @@ def _written(slots: pl.DataFrame, examples: pl.DataFrame | None) -> pl.DataFrame
 
 
 def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Return the events of slots: ``SLOT``, kind, dwell, sure."""
-    asked = events.filter(pl.col("request") != 0).select(
+    """Return the events of slots, and of what was not shown: ``SLOT``, kind, dwell, sure."""
+    told = events.select(
         "user", "request", "item", "kind", "offset", "stream", "timestamp", dwell="dwell_ms", did="ts"
     )
-    on = ["user", "request", "item"]
-    found = asked.join(slots.select(*SLOT, "item", "open_to", "late"), on=on)
+    places = slots.select(*SLOT, "item", "unshown", "open_to", "late")
+    shown = places.filter(~pl.col("unshown"))
+    found = told.filter(pl.col("request") != 0).join(shown, on=["user", "request", "item"])
     before = pl.col("ts") <= pl.col("did")
     newest = pl.when(before).then("ts").max().over("offset")
     # Without any, the clocks that date lists and events may differ: each list may be meant.
     chosen = newest.is_null() | (pl.col("ts") == newest)
+    answers = _timely(found.with_columns(chosen=chosen, known=newest.is_not_null()))
+    alone = told.filter(pl.col("request") == 0).drop("request")
+    lists = slots.select("user", "request", "ts").unique()
+    mine = alone.join(lists, on="user").filter(before)
+    last = mine.filter(pl.col("ts") == pl.col("ts").max().over("offset"))
+    # Of two impressions of one time, the younger is meant.
+    last = last.with_columns(chosen=True, known=pl.len().over("offset") == 1)
+    left_out = places.filter("unshown")
+    deeds = _timely(last.join(left_out, on=["user", "request", "ts", "item"]))
+    columns = [*SLOT, "kind", "dwell", "sure"]
+    return pl.concat([answers.select(columns), deeds.select(columns)])
+
+
+def _timely(found: pl.DataFrame) -> pl.DataFrame:
+    """Return the chosen events that may count, with ``sure``: whether they must."""
     timely = (
         (pl.col("timestamp") >= pl.col("ts"))
         & (pl.col("timestamp") + SLOW_MS <= pl.col("open_to"))
         & (pl.col("stream") < pl.col("open_to"))
     )
-    told = found.with_columns(chosen=chosen, sure=newest.is_not_null() & timely)
+    told = found.with_columns(sure=pl.col("known") & timely)
     return told.filter(pl.col("chosen") & (pl.col("timestamp") < pl.col("late")))
 
 

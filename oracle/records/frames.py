@@ -65,6 +65,7 @@ SHOWN: Final = pl.Schema(
         "item_ids": pl.List(pl.String),
         "online": pl.String,
         "request": pl.UInt64,
+        "unshown": pl.List(pl.UInt64),  # candidates that were not shown; the lists below go on with them
         "propensities": pl.List(pl.Float64),
         "features": pl.List(pl.UInt64),  # digest of the features of each slot
         "rest": pl.List(pl.UInt64),  # digest of what else an example repeats

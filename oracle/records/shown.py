@@ -41,6 +41,16 @@ _counted = struct(
 )
 _of_list = struct({"ranker": _text, "match": array(boolean, 500), "value": array(_real, 10**9)}, {})
 _of_slot = struct({"ranker": _text, "match": boolean, "value": _real}, {})
+_durations = array(number(0, MAX_TS), 500)
+_unshown = struct(
+    {
+        "item_ids": array(_text, 500),
+        "probabilities": array(number(math.ulp(0), 1, (int, float)), 500),
+        "scores": array(_real, 500),
+        "features": _text,
+    },
+    {"durations": _durations},
+)
 _joined = struct(
     {
         **_place,
@@ -50,7 +60,12 @@ _joined = struct(
         "explored": array(boolean, 500),
         "scores": array(_real, 500),
     },
-    {"sources": array(array(_text, 500), 500), "shadow": _of_list},
+    {
+        "sources": array(array(_text, 500), 500),
+        "shadow": _of_list,
+        "unshown": _unshown,
+        "durations": _durations,
+    },
 )
 _example = struct(
     {
@@ -65,7 +80,7 @@ _example = struct(
         "liked": boolean,
         "hidden": boolean,
     },
-    {"sources": array(_text, 500), "shadow": _of_slot},
+    {"sources": array(_text, 500), "shadow": _of_slot, "unshown": boolean, "duration_ms": number(0, MAX_TS)},
 )
 
 
@@ -91,20 +106,29 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
     try:
         i = _joined(document)
         features = _floats(i["features"])
+        sample = i.get("unshown") or {"item_ids": [], "probabilities": [], "scores": [], "features": ""}
+        more = _floats(sample["features"])
     except RefusedError:
-        return (None,) * 5
-    n, online = len(i["item_ids"]), i["online"]
-    fits = i["spec"] == spec and len(features) == 4 * n * width
-    if not fits or not n == len(i["propensities"]) == len(i["explored"]) == len(i["scores"]):
-        return online, None, None, None, None
-    slots = [digest(features[4 * width * k : 4 * width * (k + 1)]) for k in range(n)]
-    sources = i.get("sources", [])
-    told = zip(i["explored"], i["scores"], strict=True)
+        return (None,) * 6
+    n, m, online = len(i["item_ids"]), len(sample["item_ids"]), i["online"]
+    fits = i["spec"] == spec and len(features) == 4 * n * width and len(more) == 4 * m * width
+    fits &= n == len(i["propensities"]) == len(i["explored"]) == len(i["scores"])
+    if not fits or not m == len(sample["probabilities"]) == len(sample["scores"]):
+        return online, None, None, None, None, None
+    rows = features + more
+    digests = [digest(rows[4 * width * k : 4 * width * (k + 1)]) for k in range(n + m)]
+    sources, took, more_took = i.get("sources", []), i.get("durations", []), sample.get("durations", [])
+    told = enumerate(zip(i["explored"], i["scores"], strict=True))
+    shadow = i.get("shadow")
     rest = [
-        _rest(i, *slot, sources[k] if k < len(sources) else [], _in_slot(i.get("shadow"), k))
-        for k, slot in enumerate(told)
+        _rest(i, *slot, _at(sources, k, []), _at(took, k, 0), shadow=_in_slot(shadow, k)) for k, slot in told
     ]
-    return online, key_of(i["request_id"]), i["propensities"], slots, rest
+    rest += [
+        _rest(i, False, score, [], _at(more_took, k, 0), unshown=True)
+        for k, score in enumerate(sample["scores"])
+    ]
+    likely = i["propensities"] + sample["probabilities"]
+    return online, key_of(i["request_id"]), list(map(key_of, sample["item_ids"])), likely, digests, rest
 
 
 def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
@@ -118,7 +142,11 @@ def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
             *(
                 e["propensity"],
                 digest(_floats(e["features"])),
-                _rest(e, e["explored"], e["score"], e.get("sources", []), _shadow(e.get("shadow"))),
+                _rest(
+                    *(e, e["explored"], e["score"], e.get("sources", []), e.get("duration_ms", 0)),
+                    unshown=e.get("unshown", False),
+                    shadow=_shadow(e.get("shadow")),
+                ),
             ),
             *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"]),
         )
@@ -158,13 +186,20 @@ def _shadow(slot: dict[str, Any] | None) -> tuple[str, bool, float] | None:
     return None if slot is None else (slot["ranker"], slot["match"], float(slot["value"]))
 
 
+def _at(values: list[Any], k: int, otherwise: Any) -> Any:
+    return values[k] if k < len(values) else otherwise
+
+
 def _rest(
     i: dict[str, Any],
     explored: bool,
     score: float,
     sources: list[str],
-    shadow: tuple[str, bool, float] | None,
+    took: int,
+    *,
+    unshown: bool = False,
+    shadow: tuple[str, bool, float] | None = None,
 ) -> int:
     """Return the digest of what an example repeats of its impression, without its place and features."""
     told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score), sources
-    return digest(repr((*told, shadow)).encode())
+    return digest(repr((*told, took, unshown, shadow)).encode())

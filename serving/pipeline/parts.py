@@ -131,3 +131,8 @@ class Scorer(Part):
     def score_for(self, features: npt.NDArray[np.float32], ids: Ids) -> npt.NDArray[np.float64]:
         """Return the scores; override it to look also at who asks, and at the items themselves."""
         return self.score(features)
+
+    def objectives(self, features: npt.NDArray[np.float32], ids: Ids) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the probabilities behind the scores, by objective; empty: the score is that of a click."""
+        del features, ids
+        return {}

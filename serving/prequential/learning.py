@@ -25,11 +25,15 @@ from headrace.models.learning.training import TrainJob, train_from_log
 from headrace.models.outcomes import (
     ShownList,
     SlotOutcome,
+    deed_rows,
     examples_of,
     item_key,
+    list_before,
     list_of,
     outcome_rows,
     request_key,
+    unshown_items,
+    user_key,
 )
 from headrace.streams.messages.schemas import Event, Example, Impression
 from headrace.streams.settings import Settings
@@ -46,16 +50,28 @@ class _Join:
     def __init__(self, wait_ms: int) -> None:
         self._wait_ms = wait_ms
         self._open: deque[tuple[Impression, ShownList]] = deque()
+        self._shown = 0
         self._events: dict[int, list[npt.NDArray[Any]]] = {}
+        self._deeds: dict[int, list[npt.NDArray[Any]]] = {}
+        self._of_users: dict[int, list[ShownList]] = {}  # open lists by user
+        self._done: deque[tuple[int, int]] = deque()  # time and key of what is in ``_deeds``
 
     def shown(self, impression: Impression) -> None:
         ts, items = impression.ts, frozenset(map(item_key, impression.item_ids))
-        self._open.append((impression, ShownList(ts, 0, ts, ts + self._wait_ms, False, items)))
+        shown = ShownList(ts, self._shown, ts, ts + self._wait_ms, False, items)
+        self._shown += 1
+        self._open.append((impression, shown))
+        self._of_users.setdefault(user_key(impression.user_id), []).append(shown)
 
     def happened(self, event: Event) -> None:
-        keys, rows = outcome_rows([(event, event.ts)], self._wait_ms, event.ts)
+        told = [(event, event.ts)]
+        keys, rows = outcome_rows(told, self._wait_ms, event.ts)
         for key in keys.tolist():
             self._events.setdefault(key, []).append(rows)
+        keys, rows = deed_rows(told, self._wait_ms, event.ts)
+        for key in keys.tolist():
+            self._deeds.setdefault(key, []).append(rows)
+            self._done.append((event.ts, key))
 
     def close(self, now: int) -> list[Example]:
         """Return the examples of the lists whose wait is over at ``now`` (ms)."""
@@ -63,8 +79,32 @@ class _Join:
         while self._open and self._open[0][1].closes <= now:
             impression, shown = self._open.popleft()
             events = self._events.pop(request_key(impression.user_id, impression.request_id), [])
-            out += examples_of(impression, _outcomes(impression, shown, events))
+            outcomes = _outcomes(impression, shown, events)
+            self._add_unshown(outcomes, impression, shown)
+            out += examples_of(impression, outcomes)
+        while self._done and self._done[0][0] < now - self._wait_ms:
+            key = self._done.popleft()[1]
+            if not self._deeds[key][1:]:
+                del self._deeds[key]
+            else:
+                self._deeds[key].pop(0)
         return out
+
+    def _add_unshown(
+        self, outcomes: dict[int, SlotOutcome], impression: Impression, shown: ShownList
+    ) -> None:
+        """Note what the user did without a list with the candidates that this one has not shown."""
+        key = user_key(impression.user_id)
+        lists = self._of_users[key]
+        items = list(map(item_key, unshown_items(impression)))
+        for row in (row for rows in self._deeds.get(key, ()) for row in rows):
+            item = int(row["item"])
+            if item in items and list_before(int(row["ts"]), int(row["at"]), lists) is shown:
+                slot = outcomes.setdefault(len(impression.item_ids) + items.index(item), SlotOutcome())
+                slot.add(int(row["what"]), int(row["dwell_ms"]))
+        lists.remove(shown)
+        if not lists:
+            del self._of_users[key]
 
 
 def _outcomes(
@@ -118,6 +158,12 @@ class Learning:
             min_clicks=s.train_min_clicks,
             max_rows=s.train_max_rows,
             sample_rows=s.train_sample_rows,
+            unshown_weight=s.train_unshown_weight,
+            weight_clip=s.train_weight_clip,
+            user_slots=s.train_user_slots,
+            user_clicks=s.train_user_clicks,
+            smoothing=s.train_smoothing,
+            objectives=dict(s.objectives),
             measure=False,
         )
         self.online: OnlineWeights | None = None
@@ -132,7 +178,7 @@ class Learning:
         self._learn(self._early.show([(impression, impression.ts)]))
 
     def happened(self, event: Event) -> None:
-        """Note a click, with the id of the request whose list it is from."""
+        """Note a click; one of a list has the id of its request."""
         self._join.happened(event)
         self._learn(self._early.happen([(event, event.ts)]))
 
@@ -144,7 +190,7 @@ class Learning:
 
     def _learn(self, examples: list[Example]) -> None:
         """Learn what is shown and clicked, without waiting, as the agent does."""
-        self._to_learn += examples
+        self._to_learn += [e for e in examples if not e.unshown]
         if len(self._to_learn) >= MINI_BATCH:
             x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
             clicked, ids = np.array([e.clicked for e in self._to_learn]), Ids.of_examples(self._to_learn)
@@ -163,7 +209,7 @@ class Learning:
         if result is None:
             return None
         self.trainings += 1
-        trained = Ranker(result.text, SPEC.names, f"t{self.trainings}")
+        trained = Ranker(result.objectives, SPEC.names, f"t{self.trainings}")
         if self._leaf_steps and trained.trees is not None:
             self._leaves = LeafLearner(trained.trees, trained.version)
         return trained

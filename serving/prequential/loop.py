@@ -159,7 +159,7 @@ class Prequential:
             self.learning.shown(shown)
             if click.item in shown.item_ids:
                 event.request_id, event.position = shown.request_id, shown.item_ids.index(click.item)
-                self.learning.happened(event)
+        self.learning.happened(event)
         out = item_events(self.users.apply(event_columns([event], [offset])), _CLICKS)
         offsets = np.full(len(out), 2 * offset + 1, np.int64)  # as if all of them came in one record
         pair = out["kind"] == KIND["pair"]

@@ -23,6 +23,8 @@ MIN_TS = 100_000_000_000
 Millis = Annotated[int, Meta(ge=MIN_TS, le=MAX_TS)]
 #: One number of a vector. The bounds leave out what is not finite; they are far beyond any embedding.
 Component = Annotated[float, Meta(ge=-1e30, le=1e30)]
+#: Duration of an item, ms.
+Duration = Annotated[int, Meta(ge=0, le=MAX_TS)]
 Surface = Literal["home", "related", "digest"]
 EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
 #: What a ``hide`` hides: the item, or the item and everything by its creator.
@@ -63,7 +65,7 @@ class Item(Struct):
     tags: Annotated[list[Label], Meta(max_length=64)] = []
     creator_id: Annotated[str, Meta(max_length=64)] = ""
     language: Label = ""
-    duration_ms: Annotated[int, Meta(ge=0, le=MAX_TS)] | None = None
+    duration_ms: Duration | None = None
     countries: Annotated[list[Label], Meta(max_length=300)] = []
     blocked_countries: Annotated[list[Label], Meta(max_length=300)] = []
     min_age: Annotated[int, Meta(ge=0, le=150)] = 0
@@ -157,6 +159,19 @@ class ShadowSlot(Struct):
     value: float
 
 
+class Unshown(Struct):
+    """A sample of the candidates of a request that did not come onto its list. One entry for each of them.
+
+    ``probabilities`` says how likely each was to be in the sample.
+    """
+
+    item_ids: Annotated[list[str], Meta(max_length=500)]
+    probabilities: list[Annotated[float, Meta(gt=0, le=1)]]
+    scores: list[float]
+    features: bytes  # float32, little-endian, (n, n_features), base64 in JSON
+    durations: list[Duration] = []  # of the items, ms; 0 for one without
+
+
 class Impression(Struct):
     """The list shown for one request, with the feature values of its slots (one row per slot, spec order)."""
 
@@ -176,10 +191,17 @@ class Impression(Struct):
     features: bytes  # float32, little-endian, (n, n_features), base64 in JSON
     sources: list[list[str]] = []
     shadow: ShadowList | None = None
+    unshown: Unshown | None = None  # of some of the requests
+    durations: list[Duration] = []  # of the items, ms; 0 for one without
 
 
 class Example(Struct):
-    """One shown slot with its outcome: a training example."""
+    """One shown slot with its outcome: a training example.
+
+    With ``unshown``, it is of a candidate that was not shown: the outcome is what its user did with the item
+    without a list. ``position`` counts on after the slots, ``propensity`` is the probability of its
+    being in the sample.
+    """
 
     request_id: str
     user_id: str
@@ -201,6 +223,8 @@ class Example(Struct):
     features: bytes  # float32, little-endian, (n_features,)
     sources: list[str] = []
     shadow: ShadowSlot | None = None
+    unshown: bool = False
+    duration_ms: Duration = 0
 
 
 def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:

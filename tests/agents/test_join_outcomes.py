@@ -23,6 +23,7 @@ from join_world import (
     user_of,
     write,
 )
+from shown_lists import event
 
 from headrace.agents.partitions.written import read_mark
 from headrace.streams.clock import now_ms
@@ -114,6 +115,38 @@ async def test_a_worker_that_is_killed_writes_no_slot_twice(make_settings: Make)
             found = await written(settings, 3 * len(shown))
     await sender.stop()
     assert counted(found) == slots_of(shown)
+
+
+async def test_what_was_not_shown_is_written_once_by_workers_that_are_killed(make_settings: Make) -> None:
+    """Its users act on it without a request, before the workers are killed."""
+    settings = make_settings(partitions=PARTITIONS, outcome_wait_ms=2000)
+    await make_topics(settings)
+    topics, shown, sender = Topics(settings), list[Impression](), BatchSender(settings)
+    await sender.start()
+    async with asyncio.timeout(150):
+        for turn in range(2):
+            process = start_process(settings)
+            try:
+                some = lists(USERS, len(shown), 100, unshown=[f"new-{turn}", "other"])
+                shown += some
+                done = [event(f"new-{turn}", user=s.user_id, request="", ts=s.ts) for s in some[-6:]]
+                await write(sender, topics.events, done)
+                for start in range(0, 100, 20):
+                    await write(sender, topics.impressions, some[start : start + 20])
+                await written(settings, 5 * (len(shown) - 70))
+            finally:
+                process.kill()
+                process.wait()
+        last = lists(USERS, len(shown), PARTITIONS)
+        shown += last
+        await write(sender, topics.impressions, last)
+        async with joining(settings, consumer_group_instance_id="w"):
+            found = await written(settings, 5 * 200 + 3 * PARTITIONS)
+    await sender.stop()
+    assert counted(found) == slots_of(shown)
+    assert {e.position for e in found if e.unshown} == {3, 4}
+    assert {e.item_id for e in found if e.clicked} == {"new-0", "new-1"}
+    assert {e.user_id for e in found if e.clicked} == set(USERS)
 
 
 async def test_a_worker_that_was_paused_while_another_took_over_writes_no_slot_again(

@@ -28,6 +28,12 @@ SENT_ON = "headrace-from"
 PATIENCE_S = 10.0
 
 
+class _Sample(msgspec.Struct):
+    """The candidates of a request that were not shown."""
+
+    item_ids: list[str]
+
+
 class _Slotted(msgspec.Struct):
     """The fields that an impression and an example have in common, and those that only one of them has."""
 
@@ -35,6 +41,7 @@ class _Slotted(msgspec.Struct):
     request_id: str
     ts: int
     item_ids: list[str] = []
+    unshown: _Sample | bool | None = None
     position: int = 0
 
 
@@ -98,7 +105,8 @@ async def _read_slots(settings: Settings, since: Offsets | None, found: Found) -
     ):
         of = decode(record.value)
         if topic == topics.impressions:
-            found.shown[of.user_id, of.request_id, of.ts] = len(of.item_ids)
+            more = of.unshown.item_ids if isinstance(of.unshown, _Sample) else []
+            found.shown[of.user_id, of.request_id, of.ts] = len(of.item_ids) + len(more)
         else:
             found.slots[of.user_id, of.request_id, of.ts, of.position] += 1
             found.examples.add((partition, record.offset, of.request_id, of.position))

@@ -93,7 +93,7 @@ def test_files_named_in_a_page_exist(page: str) -> None:
 
 def shown(default: Any) -> str:
     """Return a default in the form of the table: its text in an environment variable."""
-    if isinstance(default, tuple):
+    if isinstance(default, tuple | dict):
         return f"`{msgspec.json.encode(default).decode()}`"
     return f"`{default}`" if str(default) else "(empty)"
 

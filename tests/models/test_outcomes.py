@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from shown_lists import event, shown
+from shown_lists import event, shown, with_unshown
 
 from headrace.models.features.spec import SPEC
 from headrace.models.outcomes import (
@@ -40,6 +40,21 @@ def test_every_slot_becomes_an_example_with_its_own_features_and_outcome() -> No
     assert [first.position, second.position] == [0, 1]
     assert np.frombuffer(second.features, "<f4")[0] == len(SPEC)
     assert [e.position for e in examples_of(shown(), {}, first=1)] == [1]
+
+
+def test_what_was_not_shown_comes_after_the_slots_with_its_own_features_and_probability() -> None:
+    impression = with_unshown(shown(), "x", "y", probability=0.2)
+    outcomes = {0: SlotOutcome(clicked=True), 3: SlotOutcome(clicked=True, dwell_ms=900)}
+    examples = examples_of(impression, outcomes)
+    told = [(e.item_id, e.position, e.unshown, e.clicked, e.propensity) for e in examples]
+    assert told == [
+        ("a", 0, False, True, 0.9), ("b", 1, False, False, 0.9),
+        ("x", 2, True, False, 0.2), ("y", 3, True, True, 0.2),
+    ]  # fmt: skip
+    assert (examples[3].dwell_ms, examples[3].score, examples[3].explored) == (900, 0.25, False)
+    assert all(set(np.frombuffer(e.features, "<f4")) == {7.0} for e in examples[2:])
+    for first in range(5):
+        assert examples_of(impression, outcomes, first) == examples[first:]
 
 
 def test_an_outcome_holds_everything_that_happened_and_nothing_twice() -> None:
@@ -106,3 +121,15 @@ def test_an_impression_that_does_not_fit_is_rejected(change: dict[str, object], 
     with pytest.raises(RejectedError) as caught:
         check(impression)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("change", [{"features": b"xx"}, {"scores": [1.0]}, {"probabilities": [1.0]}])
+def test_a_sample_that_does_not_fit_is_rejected(change: dict[str, object]) -> None:
+    impression = with_unshown(shown(), "x", "y")
+    check(impression)
+    assert impression.unshown is not None
+    for name, value in change.items():
+        setattr(impression.unshown, name, value)
+    with pytest.raises(RejectedError) as caught:
+        check(impression)
+    assert caught.value.field == "unshown"

@@ -16,10 +16,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from installation import read_all
 from project import ROOT
-from shown_lists import event, shown
+from shown_lists import event, shown, with_unshown
 
 from headrace.agents import join_outcomes
 from headrace.agents.wiring import Wiring
+from headrace.models.outcomes import unshown_items
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.app import make_app
 from headrace.streams.clock import now_ms
@@ -41,11 +42,14 @@ def user_of(partition: int, partitions: int, n: int = 0) -> str:
     return next(u for i, u in enumerate(mine) if i == n)
 
 
-def lists(users: Sequence[str], first: int, n: int, slots: int = 3) -> list[Impression]:
+def lists(
+    users: Sequence[str], first: int, n: int, slots: int = 3, unshown: Sequence[str] = ()
+) -> list[Impression]:
     """Return ``n`` lists of different requests and times, of the users in turn."""
     items = [f"item-{k}" for k in range(slots)]
     now = now_ms()
-    return [shown(f"r{i}", users[i % len(users)], items, ts=now + i) for i in range(first, first + n)]
+    made = [shown(f"r{i}", users[i % len(users)], items, ts=now + i) for i in range(first, first + n)]
+    return [with_unshown(one, *unshown) for one in made] if unshown else made
 
 
 def click(impression: Impression, position: int, event_id: str = "e", ts: int | None = None) -> Event:
@@ -62,8 +66,12 @@ async def write(sender: BatchSender, topic: str, messages: Iterable[Impression |
 
 
 def slots_of(impressions: Iterable[Impression]) -> Counter[Slot]:
-    """Return the slots that were shown, each once."""
-    return Counter((s.user_id, s.request_id, s.ts, p) for s in impressions for p in range(len(s.item_ids)))
+    """Return the slots that were shown, each once, and the places after them of what was not."""
+    return Counter(
+        (s.user_id, s.request_id, s.ts, p)
+        for s in impressions
+        for p in range(len(s.item_ids) + len(unshown_items(s)))
+    )
 
 
 async def examples(settings: Settings) -> list[Example]:

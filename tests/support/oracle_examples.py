@@ -18,7 +18,7 @@ from headrace.oracle.features.outcomes import slots_of
 from headrace.oracle.records.frames import raw_records
 from headrace.oracle.records.readers import read_events
 from headrace.oracle.records.shown import read_examples, read_shown
-from headrace.streams.messages.schemas import Event, Example, Impression
+from headrace.streams.messages.schemas import Event, Example, Impression, Unshown
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 WAIT = 10 * MINUTE_MS
@@ -37,13 +37,35 @@ def impression(
     )  # fmt: skip
 
 
+def with_unshown(shown: Impression, *items: str) -> Impression:
+    """Return a list with candidates that were not shown."""
+    n = len(items)
+    x = np.random.default_rng(n).normal(size=(n, len(SPEC))).astype("<f4")
+    rest = Unshown(list(items), [1 / (k + 1) for k in range(n)], [0.1] * n, x.tobytes())
+    return msgspec.structs.replace(shown, unshown=rest)
+
+
 def event(kind: Any, item: str, ts: int, *, request: str = "r", user: str = "u", **more: Any) -> Event:
     return Event(f"{kind}-{item}-{ts}", kind, user, item, ts, request_id=request, **more)
 
 
 def examples_of(shown: Impression, *outcomes: dict[str, Any]) -> list[Example]:
-    """Return the examples of a list, with the outcomes (the fields that are not 0) of its first slots."""
+    """Return the examples of a list, with the outcomes (the fields that are not 0) of its first slots.
+
+    Those of what was not shown come after the slots.
+    """
     width, out = 4 * len(SPEC), []
+    if (rest := shown.unshown) is not None:
+        slots = len(shown.item_ids)
+        as_shown = msgspec.structs.replace(
+            shown, item_ids=rest.item_ids, propensities=rest.probabilities, scores=rest.scores,
+            explored=[False] * len(rest.item_ids), features=rest.features, unshown=None,
+        )  # fmt: skip
+        more = [
+            msgspec.structs.replace(e, position=slots + e.position, unshown=True)
+            for e in examples_of(as_shown, *outcomes[slots:])
+        ]
+        return [*examples_of(msgspec.structs.replace(shown, unshown=None), *outcomes[:slots]), *more]
     for k, item in enumerate(shown.item_ids):
         told = {"clicked": False, "dwell_ms": 0, "liked": False, "hidden": False}
         told |= outcomes[k] if k < len(outcomes) else {}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
+from headrace.models.learning.objectives import Objective
 from headrace.models.learning.online import OnlineWeights
 
 
@@ -22,6 +23,7 @@ class Fixed:
 
     version = "fixed"
     trees = None
+    objectives = (Objective("click", 1.0, ""),)
 
     def __init__(self, name: str, factor: float = 1.0, shift: float = 0.0) -> None:
         self.column, self.factor, self.shift = SPEC.index(name), factor, shift

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.models.learning.evaluation import auc, evaluate
+from headrace.models.learning.evaluation import auc, calibration_error, evaluate
 
 
 def test_auc_counts_ties_half() -> None:
@@ -18,5 +18,13 @@ def test_list_metrics_by_hand() -> None:
         np.array([False, True, False, False, True]),
         np.array([0, 0, 0, 1, 1]),
     )
+    assert got["list_auc"] == pytest.approx((1 / 2 + 1) / 2)
     assert got["mrr"] == pytest.approx((1 / 2 + 1) / 2)
     assert got["ndcg_at_10"] == pytest.approx((1 / np.log2(3) + 1) / 2)
+
+
+def test_the_calibration_error_is_the_mean_distance_in_bins_of_equal_size() -> None:
+    p = np.array([0.1] * 50 + [0.6] * 50)
+    clicked = np.array([True] * 10 + [False] * 40 + [True] * 20 + [False] * 30)
+    assert calibration_error(p, clicked, bins=2) == pytest.approx((0.1 + 0.2) / 2)
+    assert calibration_error(p[:0], clicked[:0]) == 0

@@ -37,6 +37,14 @@ def test_a_slot_that_was_written_twice_counts_once_and_an_old_one_not(tmp_path: 
     assert (new.shown, shown, new.clicked, clicked) == (5, 5, 2, 2)
 
 
+def test_what_was_not_shown_does_not_count(tmp_path: Path) -> None:
+    slot = made(0, ["new"], True)
+    rest = msgspec.structs.replace(slot, position=7, unshown=True)  # type: ignore[type-var]
+    write(tmp_path, [slot, rest])  # type: ignore[list-item]
+    (new,), shown, clicked = source_counts(tmp_path)
+    assert (new.shown, shown, clicked) == (1, 1, 1)
+
+
 def test_no_log(tmp_path: Path) -> None:
     assert source_counts(tmp_path / "nothing") == ([], 0, 0)
 

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
+import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from logged_examples import example, write
 
@@ -15,6 +17,7 @@ from headrace.models.learning.log_files import deleting
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training import TrainJob, TrainResult, train_from_log
 from headrace.models.learning.training_set import LoggedFeatures
+from headrace.models.learning.weighting import Weighting
 from headrace.streams.messages.schemas import Example
 
 PARAMS = RankerParams(trees=20, leaves=7, min_leaf=10)
@@ -140,6 +143,86 @@ def test_a_sample_is_as_well_calibrated_as_the_whole(tmp_path: Path) -> None:
     assert sample.rows == 20_000
     assert sample.metrics["calibration"] == pytest.approx(whole.metrics["calibration"], abs=0.05)
     assert sample.metrics["auc"] == pytest.approx(whole.metrics["auc"], abs=0.02)
+
+
+def unshown(examples: list[Example], probability: float = 0.5) -> list[Example]:
+    """Return the examples as candidates of the same lists that were not shown."""
+    return [
+        msgspec.structs.replace(e, position=e.position + 5, unshown=True, propensity=probability)
+        for e in examples
+    ]
+
+
+def test_what_was_not_shown_is_trained_on_and_neither_counted_nor_measured(tmp_path: Path) -> None:
+    write(tmp_path, some(1000))
+    alone = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    write(tmp_path, unshown(some(1000), 0.25), first=1000)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(0.5, clip=20))
+    assert (found.count, found.clicks) == (alone.count, alone.clicks)
+    assert found.newest.rows.tolist() == alone.newest.rows.tolist()
+    assert len(found.train) == 2000
+    assert found.train.weight is not None
+    assert found.train.weight.tolist() == [1.0] * 1000 + [2.0] * 1000
+    assert found.older.sum() == 1600, "its lists are held out with their slots"
+    clipped = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(1, clip=3)).train.weight
+    assert clipped is not None
+    assert clipped.max() == 3
+    without = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(0))
+    assert without.train.rows.tolist() == alone.train.rows.tolist()
+    result = train(tmp_path)
+    assert result is not None
+    assert (result.rows, result.clicks) == (alone.count, alone.clicks)
+
+
+def test_a_log_of_an_older_version_has_only_shown_slots(tmp_path: Path) -> None:
+    path = write(tmp_path, some(500))
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["unshown"]), path)
+    write(tmp_path, unshown(some(500)), first=500)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    assert (found.count, len(found.train)) == (500, 1000)
+    assert example_log.read(tmp_path).num_rows == 1000
+
+
+def test_explored_slots_count_by_their_propensity_and_no_others(tmp_path: Path) -> None:
+    slots = [
+        msgspec.structs.replace(e, propensity=p) for e, p in zip(some(4), (0.5, 0.5, 0.01, 1), strict=True)
+    ]
+    slots[0].explored = slots[2].explored = True
+    write(tmp_path, slots)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(clip=10)).train
+    assert found.weight is not None
+    assert found.weight.tolist() == [2, 1, 10, 1]
+
+
+def test_a_user_with_too_many_slots_or_clicks_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, some(1000))
+    alone = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    write(tmp_path, [msgspec.structs.replace(e, user_id="bot") for e in some(1500)], first=1000)
+    clicker = [msgspec.structs.replace(e, user_id="clicker", clicked=True) for e in some(900)]
+    write(tmp_path, clicker, first=3000)
+    write(tmp_path, unshown([msgspec.structs.replace(e, user_id="clicker") for e in some(50)]), first=4000)
+    every = training_set.find(tmp_path, 10**6, 10**6, 0.2)
+    assert (every.count, every.bots, len(every.train)) == (3400, 0, 3450)
+    found = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(user_slots=1200, user_clicks=800))
+    assert (found.count, found.clicks, found.bots) == (alone.count, alone.clicks, 2)
+    assert found.train.rows.tolist() == alone.train.rows.tolist()
+    assert found.newest.rows.tolist() == alone.newest.rows.tolist()
+    result = train(tmp_path, user_slots=1200)
+    assert result is not None
+    assert (result.rows, result.metrics["bots"]) == (1900, 1)
+
+
+def test_smoothed_labels_make_no_prediction_certain(tmp_path: Path) -> None:
+    write(tmp_path, some(3000))
+    plain, smooth = train(tmp_path), train(tmp_path, smoothing=0.4)
+    assert plain is not None
+    assert smooth is not None
+    x = np.zeros((2, len(SPEC)), np.float32)
+    x[0, 0], x[1, 0] = -2, 2
+    low, high = Ranker(smooth.text, SPEC.names, "t").predict(x)
+    sure_low, sure_high = Ranker(plain.text, SPEC.names, "t").predict(x)
+    assert 0 < high - low < 0.8 * (sure_high - sure_low)
 
 
 def test_only_the_newest_files_are_read_when_there_are_more_examples_than_asked_for(tmp_path: Path) -> None:
