@@ -65,7 +65,7 @@ class EarlyJoin:
         """
         out: list[Example] = []
         for impression, at in lists:
-            out += examples_of(impression, {}) if learn else []
+            out += _slots(impression) if learn else []
             key = request_key(impression.user_id, impression.request_id)
             self._remember(key, impression, at)
             if key in self._early:
@@ -139,3 +139,8 @@ class EarlyJoin:
         waiting = self._early.pop(key)
         self._waiting -= len(waiting)
         return [e for event, at, learn in waiting for e in self.happen([(event, at)], learn=learn)]
+
+
+def _slots(impression: Impression) -> list[Example]:
+    """Return the slots of a list as not clicked, without the candidates that were not shown."""
+    return examples_of(impression, {})[: len(impression.item_ids)]
