@@ -30,6 +30,7 @@ from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.serving.answering import Answer
+from headrace.serving.measured import Measured
 from headrace.serving.mirrors import Mirrors
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
@@ -104,6 +105,7 @@ class ServeStage:
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
         )
+        self.measured = Measured(wiring.metrics, self.recommender, self.freshness, s, wiring.clock)
 
     # -- mirrors
 
@@ -152,6 +154,7 @@ class ServeStage:
             shown.append((reply, address, answer))
             await asyncio.sleep(0)  # lets the reply go out
         impressions: list[Impression] = []
+        self.measured.replied([(job[0], answer) for job, (_, _, answer) in zip(chunk, shown, strict=True)])
         for reply, address, answer in shown:
             impression = _impression(answer)
             if impression is None:
@@ -302,13 +305,14 @@ class Background(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, recommender: Recommender, **kwargs: Any) -> None:
-        self._recommender = recommender
+    def __init__(self, *parts: Recommender | Measured, **kwargs: Any) -> None:
+        self._parts = parts
         super().__init__(**kwargs)
 
     async def on_stop(self) -> None:
         """Wait for what the threads are doing."""
-        await asyncio.to_thread(self._recommender.close)
+        for part in self._parts:
+            await asyncio.to_thread(part.close)
 
 
 class StoreWatch(Service):
@@ -389,4 +393,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         finally:
             held.cancel()
 
-    return [items, rows, models, watch, Background(stage.recommender)]
+    return [items, rows, models, watch, Background(stage.recommender, stage.measured)]

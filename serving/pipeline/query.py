@@ -26,10 +26,17 @@ U64 = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class Models:
-    """The models in use, None while there is none."""
+    """The models in use, None while there is none.
+
+    Attributes
+    ----------
+    published
+        When each was published, ms, by the key of its record.
+    """
 
     ranker: Ranker | None = None
     online: OnlineWeights | None = None
+    published: dict[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -70,6 +70,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         self._epoch = 0
         #: Number of changelog records the last recovery read, and its duration in seconds.
         self.last_read, self.last_seconds = 0, 0.0
+        #: What the recovery that runs, or the last one, reads: of the partitions of this worker.
+        self.copies: list[ChangelogCopy] = []
 
     # -- Faust's hooks
 
@@ -198,7 +200,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
                     if self._keep(tp, tp in active and tp.partition not in moved, ends[tp]):
                         table.lost.add(tp.partition)
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
-                self.last_read = await read_to_end(reader, [copies[tp] for tp in active])
+                self.copies = [copies[tp] for tp in active]
+                self.last_read = await read_to_end(reader, self.copies)
         if epoch != self._epoch:
             return  # the next recovery starts from what was read
         for table in tables:
