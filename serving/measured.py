@@ -119,12 +119,7 @@ class Measured:
 
 def measure_reply(metrics: Metrics, surface: str, reply: RecReply) -> None:
     """Count a reply that is on its way."""
-    if reply.error is not None:
-        outcome = "error"
-    elif not reply.items:
-        outcome = "empty"
-    else:
-        outcome = "degraded" if reply.degraded else "ok"
+    outcome = "empty" if not reply.items else "degraded" if reply.degraded else "ok"
     metrics.count("headrace_replies_total", surface, outcome)
     for reason in reply.degraded:
         metrics.count("headrace_degraded_total", reason)

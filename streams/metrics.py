@@ -74,7 +74,10 @@ DECLARED: tuple[Declared, ...] = (
         "headrace_reply_seconds", "histogram", "age of a request when it is answered", ("surface",), _SLOW
     ),
     Declared(
-        "headrace_replies_total", "counted", "replies: ok, degraded, empty, error", ("surface", "outcome")
+        "headrace_replies_total",
+        "counted",
+        "replies: ok, degraded (with a list), empty",
+        ("surface", "outcome"),
     ),
     Declared("headrace_degraded_total", "counted", "replies that lacked something, by what", ("reason",)),
     Declared("headrace_part_calls_total", "counter", "requests that a part of the pipeline ran for", _PART),

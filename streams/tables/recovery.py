@@ -189,7 +189,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         row_bytes = max((table.dtype.itemsize for table in tables), default=1)
         for tp in self._held.keys() - every.keys():
             del self._held[tp]
-        self.last_read = 0
+        self.last_read, self.copies = 0, []
         copies: dict[TopicPartition, ChangelogCopy] = {}
         if every or self.app.consumer.assignment():  # opening the changelogs also finds a missing topic
             async with open_changelogs(self._settings(), [t.changelog for t in tables], row_bytes) as reader:
