@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from counting_worker import ROW
 from fresh_topics import make_topics
 from prometheus_client import generate_latest
 from scraped import Scraped
@@ -17,6 +19,8 @@ from headrace.streams.app_metrics import AppMetrics
 from headrace.streams.loop_probe import EVERY_S, LoopProbe
 from headrace.streams.metrics import Metrics, Sample
 from headrace.streams.settings import Settings
+from headrace.streams.tables.changelog import ChangelogCopy
+from headrace.streams.tables.store import StateStore
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.transport.batches import batch_topic, durable
@@ -95,3 +99,24 @@ def test_a_reader_that_fails_hides_no_other() -> None:
     assert seen.one("headrace_index_items") == 3
     assert seen.one("headrace_dead_letters_total", agent="learn") == 2
     assert seen.one("headrace_index_tail_items") is None
+
+
+async def test_what_a_recovery_has_left_to_read_is_seen(settings: Settings) -> None:
+    app, metrics = quick_app(settings, "log"), Metrics()
+    sender = BatchSender(settings)
+    store = StateStore(app, "clicks", changelog="clicks-state", dtype=ROW, sender=sender)
+    AppMetrics(app, "log", metrics)
+    assert read(metrics).all("headrace_restore_records") == {}
+    assert read(metrics).all("headrace_table_rows") == {}
+    copies = [ChangelogCopy(TopicPartition("clicks-state", n), store.new_partition(n), 5, 25) for n in (0, 1)]
+    app.tables.recovery.copies = copies
+    copies[1].part.position = 23
+    left = read(metrics).all("headrace_restore_records", table="clicks")
+    assert left == {("0",): 20, ("1",): 2}
+    copies[1].part.position = 40  # it was read, and written to since
+    store.active[1] = copies[1].part
+    copies[1].part.rows.take([1, 2, 3])
+    seen = read(metrics)
+    assert seen.one("headrace_restore_records", table="clicks", partition="1") == 0
+    assert seen.one("headrace_table_rows", table="clicks", place="memory") == 3
+    assert seen.one("headrace_table_bytes", table="clicks") == copies[1].part.nbytes
