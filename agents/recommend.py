@@ -24,12 +24,14 @@ from mode import Service
 
 from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.stage.background import Background
 from headrace.agents.stage.hold import AckHold
 from headrace.agents.wiring import Wiring
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.serving.answering import Answer
+from headrace.serving.measured import Measured
 from headrace.serving.mirrors import Mirrors
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
@@ -40,7 +42,6 @@ from headrace.serving.requests.read import Job, RequestReader
 from headrace.serving.requests.replies import ReplySender
 from headrace.serving.store.freshness import LOOK_S, Freshness
 from headrace.serving.store.protocol import Kind
-from headrace.streams.clock import Clock
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
@@ -63,8 +64,6 @@ _NEIGHBOURS = "neighbours"
 CHUNK = 16
 #: At the start, requests wait at most this long (s) for the mirrors; then they are answered without the rest.
 WARM_UP_S = 10.0
-#: How often it is looked whether another version of the towers is ready, s; every request looks, too.
-TAKE_S = 0.1
 
 
 @dataclass(slots=True)
@@ -107,6 +106,7 @@ class ServeStage:
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
         )
+        self.measured = Measured(wiring.metrics, self.recommender, self.freshness, s, wiring.clock)
 
     # -- mirrors
 
@@ -155,6 +155,7 @@ class ServeStage:
             shown.append((reply, address, answer))
             await asyncio.sleep(0)  # lets the reply go out
         impressions: list[Impression] = []
+        self.measured.replied([(job[0], answer) for job, (_, _, answer) in zip(chunk, shown, strict=True)])
         for reply, address, answer in shown:
             impression = _impression(answer)
             if impression is None:
@@ -300,26 +301,6 @@ class ServeStage:
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
 
 
-class Background(Service):
-    """Takes what the background threads of a serving worker made; ends them with the worker."""
-
-    mundane_level = "debug"
-
-    def __init__(self, recommender: Recommender, clock: Clock, **kwargs: Any) -> None:
-        self._recommender, self._clock = recommender, clock
-        super().__init__(**kwargs)
-
-    @Service.task
-    async def _take(self) -> None:
-        while not self.should_stop:
-            self._recommender.swap.advance(self._clock.now_ms())
-            await self.sleep(TAKE_S)
-
-    async def on_stop(self) -> None:
-        """Wait for what the threads are doing."""
-        await asyncio.to_thread(self._recommender.close)
-
-
 class StoreWatch(Service):
     """Looks once a second whether the rows in the online store are up to date."""
 
@@ -398,4 +379,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         finally:
             held.cancel()
 
-    return [items, mapped, rows, models, watch, Background(stage.recommender, wiring.clock)]
+    return [items, mapped, rows, models, watch, Background(stage.recommender, stage.measured, wiring.clock)]

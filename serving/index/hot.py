@@ -82,6 +82,13 @@ class HotIndex:
         An item older than this is removed.
     engine
         How settled items are searched: ``lists`` or ``hnsw``.
+
+    Attributes
+    ----------
+    asked
+        Vector of the last search, None before the first one.
+    merged_at
+        When the last merge was taken, s of ``time.monotonic``; None before the first one.
     """
 
     def __init__(self, max_age_ms: int, engine: Engine = "lists") -> None:
@@ -93,10 +100,17 @@ class HotIndex:
         self._tail = Tail()
         self._merge: _Merge | None = None
         self._merged_ms: int | None = None
+        self.asked: F32 | None = None
+        self.merged_at: float | None = None
         self._thread = ThreadPoolExecutor(1, "hot-index")
 
     def __len__(self) -> int:
         return len(self._alive)
+
+    @property
+    def in_tail(self) -> int:
+        """Return the number of items in the tail."""
+        return len(self._tail)
 
     def close(self) -> None:
         """End the background thread, after the merge that is going on."""
@@ -195,6 +209,7 @@ class HotIndex:
         settled = merge.settled.result()
         settled.withdraw(np.fromiter(merge.gone, np.uint64, len(merge.gone)))
         rest, alive = self._tail.items(merge.upto), self._tail.alive(merge.upto)
+        self.merged_at = time.monotonic()
         self._settled, self._tail = settled, Tail(rest.take(np.flatnonzero(alive)))
 
     def settle(self) -> None:
@@ -211,6 +226,7 @@ class HotIndex:
         k = min(k, len(self._alive))
         if k <= 0 or not vector.any():
             return np.zeros(0, np.uint64), np.zeros(0, np.float32)
+        self.asked = vector
         keys, products = self._tail.search(vector, k)
         if self._settled is not None:
             older, theirs = self._settled.search(vector, k)

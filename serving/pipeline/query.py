@@ -42,6 +42,8 @@ class Models:
         The online model.
     rankers
         The rankers on `models`, and which of them is used for whom.
+    published
+        When each was published, ms, by the key of its record.
     """
 
     ranker: Ranker | None = None
@@ -49,6 +51,7 @@ class Models:
     moved: MovedRanker | None = None
     online: OnlineWeights | None = None
     rankers: Rankers = field(default_factory=Rankers)
+    published: dict[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

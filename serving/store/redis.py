@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis.asyncio as redis
@@ -59,6 +60,20 @@ class RedisStore:
         self._redis = _client(settings, timeout_s)
         self._run_id: str | None = None
         self._probe: asyncio.Task[None] | None = None
+        #: Called after every call with its name, how long it took (s), and whether it failed.
+        self.measure: Callable[[str, float, bool], None] = lambda call, seconds, failed: None
+
+    @contextlib.contextmanager
+    def _call(self, name: str) -> Iterator[None]:
+        began, failed = time.perf_counter(), False
+        try:
+            yield
+        except (TimeoutError, RedisError, OSError, EOFError, RuntimeError) as exc:
+            # RuntimeError: uvloop raises it for a transport that was closed meanwhile.
+            failed = True
+            raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
+        finally:
+            self.measure(name, time.perf_counter() - began, failed)
 
     def _start(self, kind: Kind) -> str:
         return f"{self._prefix}{kind}:"
@@ -80,7 +95,7 @@ class RedisStore:
             await self._write(delete_rows(start, chunk), DEL_REPLY * len(chunk))
 
     async def _write(self, packed: bytes | memoryview, answer_bytes: int) -> None:
-        with _unavailable():
+        with self._call("write"):
             await within(self._exchange(packed, answer_bytes), self._timeout_s)
 
     async def _exchange(self, packed: bytes | memoryview, answer_bytes: int) -> None:
@@ -105,7 +120,7 @@ class RedisStore:
             raise UnavailableError("Redis: away")
         start = self._start(kind)
         try:
-            with _unavailable():
+            with self._call("read"):
                 rows: list[Any] = await within(
                     self._redis.mget([f"{start}{key:016x}" for key in keys]), self._read_timeout_s
                 )
@@ -127,7 +142,7 @@ class RedisStore:
         pipe: Any = self._redis.pipeline(transaction=False)
         pipe.info("server")
         pipe.hmget(self._marks(kind), [str(p) for p in partitions] or ["none"])
-        with _unavailable():
+        with self._call("read_marks"):
             info, found = await within(pipe.execute(raise_on_error=False), self._timeout_s)
             _raise(found)
             if not isinstance(info, ResponseError):  # INFO may be forbidden or unknown at a hosted Redis
@@ -142,7 +157,7 @@ class RedisStore:
         if self._run_id is None:
             await self.read_marks(kind, [])
         args = set_marks_arguments(self._run_id or "", marks, seen)
-        with _unavailable():
+        with self._call("set_marks"):
             call = self._redis.eval(SET_MARKS, 1, self._marks(kind), *args)
             done = await within(call, self._timeout_s)
         return {int(partition) for partition in done}
@@ -159,7 +174,7 @@ class RedisStore:
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Read beats in one round trip."""
         keys = [f"{self._beats(kind)}{partition}" for partition in partitions]
-        with _unavailable():
+        with self._call("read_beats"):
             found = await within(self._redis.mget(keys), self._timeout_s) if keys else []
         return {p for p, beat in zip(partitions, found, strict=True) if beat is not None}
 
@@ -169,7 +184,7 @@ class RedisStore:
         ``sample`` is the hash of a fixed text. The first process of an installation leaves its own.
         """
         key = f"{self._prefix}ids"
-        with _unavailable():
+        with self._call("same_ids"):
             await within(self._redis.set(key, sample, nx=True), self._timeout_s)
             found = await within(self._redis.get(key), self._timeout_s)
         return found is None or bytes(found) == sample.encode()
@@ -198,15 +213,6 @@ def _client(settings: Settings, timeout_s: float) -> Any:
         # Not the URL itself: it may hold a password.
         raise ConfigError(f"HEADRACE_REDIS_URL is wrong, redis://host:port/db is expected: {exc}") from exc
     return client
-
-
-@contextlib.contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except (TimeoutError, RedisError, OSError, EOFError, RuntimeError) as exc:
-        # RuntimeError: uvloop raises it for a transport that was closed meanwhile.
-        raise UnavailableError(f"Redis: {exc or type(exc).__name__}") from exc
 
 
 def _check(answer: bytes) -> None:

@@ -70,6 +70,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         self._epoch = 0
         #: Number of changelog records the last recovery read, and its duration in seconds.
         self.last_read, self.last_seconds = 0, 0.0
+        #: What the recovery that runs, or the last one, reads: of the partitions of this worker.
+        self.copies: list[ChangelogCopy] = []
 
     # -- Faust's hooks
 
@@ -187,7 +189,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         row_bytes = max((table.dtype.itemsize for table in tables), default=1)
         for tp in self._held.keys() - every.keys():
             del self._held[tp]
-        self.last_read = 0
+        self.last_read, self.copies = 0, []
         copies: dict[TopicPartition, ChangelogCopy] = {}
         if every or self.app.consumer.assignment():  # opening the changelogs also finds a missing topic
             async with open_changelogs(self._settings(), [t.changelog for t in tables], row_bytes) as reader:
@@ -198,7 +200,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
                     if self._keep(tp, tp in active and tp.partition not in moved, ends[tp]):
                         table.lost.add(tp.partition)
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
-                self.last_read = await read_to_end(reader, [copies[tp] for tp in active])
+                self.copies = [copies[tp] for tp in active]
+                self.last_read = await read_to_end(reader, self.copies)
         if epoch != self._epoch:
             return  # the next recovery starts from what was read
         for table in tables:

@@ -11,6 +11,7 @@ Example::
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from mode.utils.queues import ThrowableQueue
 
 from .ledger import Ticket
 from .places import Place
+from .watcher import BatchEnd, watcher_of
 
 #: Batches queued for an agent before its partitions are paused.
 QUEUED_BATCHES = 4
@@ -266,10 +268,15 @@ async def manual(stream: Any) -> AsyncIterator[tuple[RecordBatch, Callable[[], N
     waits.
     """
     stream.enable_acks = False
+    watcher = watcher_of(getattr(stream, "app", None))
     async for batch in stream:
         event = stream.current_event
         if event is None or await _still_ours(event.message):
+            began, count = time.perf_counter(), len(batch)
             yield batch, _ack_once(event)
+            if event is not None:  # the agent may have freed the records
+                last, took = event.message, time.perf_counter() - began
+                watcher.batch_ended(BatchEnd(last.tp, count, last.offset + 1, last.timestamp, took))
 
 
 async def _still_ours(message: Any) -> bool:

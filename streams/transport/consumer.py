@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ from .consumer_thread import BatchConsumerThread, RebalanceListener
 from .ledger import OffsetLedger
 from .places import Place, Source, known_places, place_after
 from .positions import Taken
+from .watcher import watcher_of
 
 log = logging.getLogger(__name__)
 
@@ -385,7 +387,9 @@ class BatchConsumer(driver.Consumer):
         before = {tp: (self._committed_offset[tp], self._seeks[tp]) for tp in offsets}
         places = {tp: self.ledger.place(tp, offset) for tp, offset in offsets.items()}
         self._thread.committing = {tp: place.text() for tp, place in places.items() if place is not None}
+        began = time.perf_counter()
         done = bool(await super()._commit_offsets(offsets, start_new_transaction))
+        watcher_of(self.app).committed(time.perf_counter() - began, done=done)
         for tp, (committed, seeks) in before.items():
             # Faust notes an offset as committed even when the commit failed, or when there was a seek
             # meanwhile.

@@ -129,3 +129,26 @@ async def until_answered(call: Callable[[], Awaitable[object]]) -> object:
             return await call()
         except UnavailableError:
             assert time.monotonic() < deadline
+
+
+async def test_every_call_is_measured() -> None:
+    calls: list[tuple[str, bool]] = []
+    with EmbeddedRedis() as server:
+        store = RedisStore(Settings(redis_url=server.url, redis_read_ms=2000), timeout_s=2.0)
+        store.measure = lambda call, seconds, failed: calls.append((call, failed or seconds <= 0))
+        await store.put("u", PackedRows.of([1], [b"row"]))
+        assert await store.get("u", [1]) == [b"row"]
+        await store.set_marks("u", {0: 1})
+        await store.beating("u", [0])
+    good = [
+        ("write", False),
+        ("read", False),
+        ("read_marks", False),
+        ("set_marks", False),
+        ("read_beats", False),
+    ]
+    assert calls == good
+    with pytest.raises(UnavailableError):
+        await store.get("u", [1])  # the server is gone
+    assert calls[len(good) :] == [("read", True)]
+    await store.close()

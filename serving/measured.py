@@ -1,0 +1,126 @@
+"""Reads the metrics of a serving worker from what it keeps anyway. Nothing here is called for a request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from headrace.models.learning import online, ranker
+from headrace.serving.answering import Answer
+from headrace.serving.index.recall import RecallProbe
+from headrace.serving.recommender import Recommender
+from headrace.serving.store.freshness import Freshness
+from headrace.streams.clock import SYSTEM, Clock
+from headrace.streams.messages.schemas import RecReply, RecRequest
+from headrace.streams.metrics import Metrics, Sample
+from headrace.streams.settings import Settings
+
+_OF_PART = ("calls", "slow", "left_out", "seconds")
+_ROWS_OF = {"u": "users", "s": "shown", "n": "neighbours"}
+
+
+class Measured:
+    """Counts the replies of a worker; reads its recommender, its recall, and how fresh the online store is.
+
+    Parameters
+    ----------
+    metrics
+        Gets the values.
+    recommender, freshness
+        What is read.
+    settings
+        Without a port for the metrics, recall is not measured.
+    clock
+        Time.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        recommender: Recommender,
+        freshness: Freshness,
+        settings: Settings,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._metrics, self._recommender, self._freshness = metrics, recommender, freshness
+        self._clock = clock
+        self.recall = RecallProbe() if settings.metrics_port else None
+        metrics.read(self.read)
+
+    def close(self) -> None:
+        """End the background thread."""
+        if self.recall is not None:
+            self.recall.close()
+
+    def replied(self, replies: Sequence[tuple[RecRequest, Answer]]) -> None:
+        """Count replies that are on their way; now and then, compare a search with an exact one."""
+        for request, answer in replies:
+            measure_reply(self._metrics, request.surface, answer.reply)
+            if self.recall is not None:
+                self.recall.replied(self._recommender.hot)
+
+    def read(self) -> Iterator[Sample]:
+        """Yield all samples."""
+        yield from self._parts()
+        yield from self._index()
+        yield from self._models()
+        yield from self._mirrors()
+        for kind, stale in self._freshness.stale.items():
+            yield Sample("headrace_stale_partitions", len(stale), (_ROWS_OF[kind],))
+
+    def _parts(self) -> Iterator[Sample]:
+        for label, counts in self._recommender.pipeline.counts().items():
+            kind, name = label.split(":", 1)
+            for what in _OF_PART:
+                yield Sample(f"headrace_part_{what}_total", getattr(counts, what), (kind, name))
+            yield Sample("headrace_part_failures_total", counts.failed, (kind, name))
+            if kind == "source":
+                yield Sample("headrace_source_items_total", counts.kept, (name, "proposed"))
+                yield Sample("headrace_source_items_total", counts.shown, (name, "shown"))
+            elif kind in {"filter", "late"}:
+                yield Sample("headrace_filter_items_total", counts.given, (name, "given"))
+                yield Sample("headrace_filter_items_total", counts.kept, (name, "kept"))
+
+    def _index(self) -> Iterator[Sample]:
+        hot, recall = self._recommender.hot, self.recall
+        yield Sample("headrace_index_items", len(hot))
+        yield Sample("headrace_index_tail_items", hot.in_tail)
+        if hot.merged_at is not None:
+            yield Sample("headrace_index_merge_age_seconds", time.monotonic() - hot.merged_at)
+        if recall is None:
+            return
+        recall.settle(wait=False)
+        if recall.recall is not None:
+            yield Sample("headrace_index_recall_ratio", recall.recall)
+            yield Sample("headrace_index_recall_samples_total", recall.samples)
+
+    def _models(self) -> Iterator[Sample]:
+        models, now_ms = self._recommender.data.models, self._clock.now_ms()
+        for name, model in ((ranker.NAME, models.ranker), (online.NAME, models.online)):
+            if model is None:
+                continue
+            yield Sample("headrace_model_info", 1, (name, model.version))
+            published = models.published.get(name.encode())
+            if published is not None:
+                yield Sample("headrace_model_age_seconds", max(0, now_ms - published) / 1000, (name,))
+
+    def _mirrors(self) -> Iterator[Sample]:
+        stats = self._recommender.stats
+        tables = {
+            "items": stats.table,
+            "countries": stats.countries,
+            "idle": stats.idle.table,
+            "catalogue": self._recommender.catalog.table,
+        }
+        for name, table in tables.items():
+            yield Sample("headrace_mirror_rows", len(table), (name,))
+            yield Sample("headrace_mirror_bytes", table.nbytes, (name,))
+
+
+def measure_reply(metrics: Metrics, surface: str, reply: RecReply) -> None:
+    """Count a reply that is on its way."""
+    outcome = "empty" if not reply.items else "degraded" if reply.degraded else "ok"
+    metrics.count("headrace_replies_total", surface, outcome)
+    for reason in reply.degraded:
+        metrics.count("headrace_degraded_total", reason)
+    metrics.observe("headrace_reply_seconds", reply.took_ms / 1000, surface)

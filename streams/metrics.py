@@ -1,0 +1,206 @@
+"""Declares the metrics of a worker, once, and holds their values. Units are seconds, bytes, records.
+
+There are two kinds. What happens (a batch, a reply) is counted with ``count`` and ``observe``. What is there
+(rows, lag, counts that a stage keeps anyway) is read when somebody asks for the metrics: a function given to
+``read`` returns samples. What is not known has no sample: it is absent, never 0.
+
+docs/operator.md has the table; a test compares it with ``DECLARED``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+log = logging.getLogger(__name__)
+
+_FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_SLOW = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_SIZES = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0)
+_PLACE = ("role", "agent", "topic", "partition")
+_PART = ("kind", "part")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric.
+
+    Attributes
+    ----------
+    name
+        Its full name; that of a counter ends with ``_total``.
+    kind
+        ``counted`` counters and histograms hold a value; ``counter`` and ``gauge`` are read.
+    text
+        What it says.
+    labels
+        Names of its labels.
+    buckets
+        Upper bounds of the buckets of a histogram.
+    """
+
+    name: str
+    kind: Literal["counted", "histogram", "counter", "gauge"]
+    text: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+DECLARED: tuple[Declared, ...] = (
+    Declared("headrace_role_info", "gauge", "1 for every role of this process", ("role", "version")),
+    # Reading
+    Declared("headrace_lag_records", "gauge", "records that the agent has not processed", _PLACE),
+    Declared("headrace_lag_seconds", "gauge", "age of the first record that is not processed", _PLACE),
+    Declared("headrace_records_total", "counted", "records processed", _PLACE[:3]),
+    Declared("headrace_batch_records", "histogram", "records in a batch", _PLACE[1:3], _SIZES),
+    Declared("headrace_batch_seconds", "histogram", "time to process a batch", _PLACE[1:3], _SLOW),
+    Declared("headrace_commit_seconds", "histogram", "time to commit offsets", ("role",), _SLOW),
+    Declared("headrace_commit_failures_total", "counted", "commits that were refused or failed", ("role",)),
+    Declared(
+        "headrace_restore_records",
+        "gauge",
+        "changelog records left to read of this recovery",
+        ("table", "partition"),
+    ),
+    Declared("headrace_dead_letters_total", "counted", "records refused", ("agent", "reason")),
+    # Answering
+    Declared(
+        "headrace_reply_seconds", "histogram", "age of a request when it is answered", ("surface",), _SLOW
+    ),
+    Declared(
+        "headrace_replies_total",
+        "counted",
+        "replies: ok, degraded (with a list), empty",
+        ("surface", "outcome"),
+    ),
+    Declared("headrace_degraded_total", "counted", "replies that lacked something, by what", ("reason",)),
+    Declared("headrace_part_calls_total", "counter", "requests that a part of the pipeline ran for", _PART),
+    Declared("headrace_part_failures_total", "counter", "requests that it failed for", _PART),
+    Declared("headrace_part_slow_total", "counter", "requests that it took too long for", _PART),
+    Declared("headrace_part_left_out_total", "counter", "requests that went without it", _PART),
+    Declared("headrace_part_seconds_total", "counter", "time it took", _PART),
+    Declared(
+        "headrace_source_items_total", "counter", "items of a source: proposed, shown", ("source", "step")
+    ),
+    Declared("headrace_filter_items_total", "counter", "items of a filter: given, kept", ("filter", "step")),
+    # What answering reads
+    Declared("headrace_index_items", "gauge", "items in the hot index"),
+    Declared("headrace_index_tail_items", "gauge", "of them in the tail, which is compared completely"),
+    Declared("headrace_index_merge_age_seconds", "gauge", "time since the tail was merged"),
+    Declared(
+        "headrace_index_recall_ratio",
+        "gauge",
+        "share of the nearest items that it found, of the last samples",
+    ),
+    Declared("headrace_index_recall_samples_total", "counter", "searches compared with an exact one"),
+    Declared("headrace_model_info", "gauge", "1 for the version in use", ("model", "version")),
+    Declared("headrace_model_age_seconds", "gauge", "time since the model in use was published", ("model",)),
+    Declared("headrace_mirror_rows", "gauge", "rows of a mirror", ("mirror",)),
+    Declared("headrace_mirror_bytes", "gauge", "memory of its rows and their index", ("mirror",)),
+    Declared(
+        "headrace_stale_partitions",
+        "gauge",
+        "partitions whose rows in Redis may be missing or old",
+        ("rows",),
+    ),
+    # State
+    Declared(
+        "headrace_table_rows", "gauge", "rows of a state store: memory, evicted, standby", ("table", "place")
+    ),
+    Declared("headrace_table_bytes", "gauge", "memory of its rows and their index", ("table",)),
+    Declared("headrace_redis_seconds", "histogram", "time of a call of Redis", ("call",), _FAST),
+    Declared("headrace_redis_errors_total", "counted", "calls of Redis that failed", ("call",)),
+    Declared("headrace_loop_late_seconds", "histogram", "lateness of a timer of the event loop", (), _FAST),
+)
+_BY_NAME = {declared.name: declared for declared in DECLARED}
+
+
+class Sample(NamedTuple):
+    """A value that was read, and its labels in the order of the declaration."""
+
+    name: str
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+class Metrics(Collector):
+    """The metrics of one process.
+
+    Attributes
+    ----------
+    registry
+        What is asked for them. Only the thread of the event loop may ask.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._held: dict[str, Counter | Histogram] = {}
+        self._children: dict[tuple[str, ...], Any] = {}
+        self._readers: list[Callable[[], Iterable[Sample]]] = []
+        for declared in DECLARED:
+            if declared.kind == "counted":
+                self._held[declared.name] = Counter(
+                    declared.name, declared.text, declared.labels, registry=self.registry
+                )
+            elif declared.kind == "histogram":
+                self._held[declared.name] = Histogram(
+                    declared.name,
+                    declared.text,
+                    declared.labels,
+                    registry=self.registry,
+                    buckets=declared.buckets,
+                )
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def count(self, name: str, *labels: str, by: float = 1) -> None:
+        """Add to a counter."""
+        self._child(name, *labels).inc(by)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Put a value into a histogram."""
+        self._child(name, *labels).observe(value)
+
+    def _child(self, *name: str) -> Any:
+        child = self._children.get(name)
+        if child is None:
+            held = self._held[name[0]]
+            child = self._children[name] = held.labels(*name[1:]) if len(name) > 1 else held
+        return child
+
+    def read(self, reader: Callable[[], Iterable[Sample]]) -> None:
+        """Ask ``reader`` for samples whenever somebody asks for the metrics."""
+        self._readers.append(reader)
+
+    def describe(self) -> Iterable[Any]:
+        """Return nothing: the registry does not read the values when it is made."""
+        return ()
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metrics that are read, those with samples."""
+        found: dict[str, list[Sample]] = {}
+        for reader in self._readers:
+            for sample in _read(reader):
+                found.setdefault(sample.name, []).append(sample)
+        for name, samples in found.items():
+            declared = _BY_NAME[name]
+            make = CounterMetricFamily if declared.kind == "counter" else GaugeMetricFamily
+            family: Any = make(name, declared.text, labels=declared.labels)
+            for sample in samples:
+                family.add_metric(sample.labels, sample.value)
+            yield family
+
+
+def _read(reader: Callable[[], Iterable[Sample]]) -> Sequence[Sample]:
+    """Return a reader's samples; none when it failed, so that the others are still seen."""
+    try:
+        return list(reader())
+    except Exception:
+        log.exception("metrics could not be read", extra={"action": "metrics_failed"})
+        return ()

@@ -1,0 +1,121 @@
+"""The metrics, their table in the documentation, and the files for Prometheus belong together."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from pages import OPERATOR
+from project import ROOT
+
+from headrace.agents.roles import ROLES
+from headrace.streams.metrics import DECLARED
+
+FOLDER = ROOT / "ops" / "prometheus"
+CONFIG: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+ALERTS: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((FOLDER / "alerts.yml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+]
+UNITS = ("_seconds", "_bytes", "_records", "_rows", "_items", "_partitions", "_ratio", "_info")
+
+
+def table(first: str) -> dict[str, list[str]]:
+    found = re.search(rf"^\| {first} \|.*\n\|[-| ]+\|\n((?:\|.*\|\n)+)", OPERATOR, re.MULTILINE)
+    assert found, f"there is no table with a first column {first!r}"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_the_table_of_metrics_is_complete_and_right() -> None:
+    assert table("metric") == {
+        d.name: [
+            {"counted": "counter"}.get(d.kind, d.kind),
+            ", ".join(f"`{label}`" for label in d.labels) or "-",
+            d.text,
+        ]
+        for d in DECLARED
+    }
+
+
+def test_names_say_the_unit() -> None:
+    for declared in DECLARED:
+        assert declared.name.startswith("headrace_")
+        counter = declared.kind in {"counted", "counter"}
+        assert declared.name.endswith("_total") == counter
+        assert counter or declared.name.endswith(UNITS), declared.name
+        assert bool(declared.buckets) == (declared.kind == "histogram")
+    assert len({d.name for d in DECLARED}) == len(DECLARED)
+
+
+def series() -> dict[str, set[str]]:
+    """Return the labels of every time series that a worker has."""
+    out: dict[str, set[str]] = {"up": {"job"}}
+    for d in DECLARED:
+        ends = ("_bucket", "_count", "_sum") if d.kind == "histogram" else ("",)
+        out |= {d.name + end: {*d.labels, *(["le"] if end == "_bucket" else [])} for end in ends}
+    return out
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
+def test_an_alert_asks_for_metrics_and_labels_that_exist(alert: dict[str, Any]) -> None:
+    known = series()
+    asked = set(re.findall(r"\b(?:headrace_\w+|up)\b", alert["expr"]))
+    assert asked
+    assert asked <= set(known)
+    labels = set().union(*(known[name] for name in asked)) | {"instance"}
+    for group in re.findall(r"\b(?:by|on|ignoring) \(([^)]*)\)", alert["expr"]):
+        assert {label.strip() for label in group.split(",")} <= labels
+    said = set(re.findall(r"\$labels\.(\w+)", alert["annotations"]["summary"]))
+    assert said <= labels
+    assert alert["labels"]["severity"] in {"page", "warn"}
+
+
+def test_every_alert_is_explained() -> None:
+    assert list(table("alert")) == [alert["alert"] for alert in ALERTS]
+
+
+def test_prometheus_reads_every_role_where_it_serves() -> None:
+    (job,) = CONFIG["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert set(found["names"]) == set(ROLES)
+    for role in ROLES:
+        environment = COMPOSE["services"][role]["environment"]
+        assert environment["HEADRACE_METRICS_PORT"] == str(found["port"])
+        assert environment["HEADRACE_METRICS_HOST"] == "0.0.0.0"  # noqa: S104 - inside a container
+    assert CONFIG["rule_files"] == ["alerts.yml"]
+
+
+def promtool(*arguments: str, folder: Path = FOLDER) -> subprocess.CompletedProcess[str]:
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    return subprocess.run([tool, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_promtool_takes_the_configuration() -> None:
+    done = promtool("check", "config", "prometheus.yml")
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_alert_fires_in_trouble_and_none_when_all_is_well() -> None:
+    done = promtool("test", "rules", "alerts_test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tested = (FOLDER / "alerts_test.yml").read_text("utf-8")
+    assert {alert["alert"] for alert in ALERTS} == set(re.findall(r'alertname="(\w+)"', tested))
+
+
+def test_the_test_of_the_alerts_can_fail(tmp_path: Path) -> None:
+    rules = (FOLDER / "alerts.yml").read_text("utf-8")
+    (tmp_path / "alerts_test.yml").write_text((FOLDER / "alerts_test.yml").read_text("utf-8"))
+    for change in (("headrace_lag_seconds) > 60", "headrace_lag_seconds) > 1e9"), ("> 0.05", "> 0.001")):
+        assert change[0] in rules
+        (tmp_path / "alerts.yml").write_text(rules.replace(*change))
+        assert promtool("test", "rules", "alerts_test.yml", folder=tmp_path).returncode != 0
