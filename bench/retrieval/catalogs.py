@@ -86,6 +86,7 @@ def columns(vectors: np.ndarray, first: int) -> Items:
         published=np.arange(first, first + n, dtype=np.int64) + 1_700_000_000_000,
         min_age=np.zeros(n, np.int16),
         boost=np.ones(n, np.float32),
+        duration=np.zeros(n, np.int64),
         flags=none,
         allowed=some,
         blocked=none,

@@ -93,6 +93,7 @@ class Changed:
             published=np.array([item.published_ts for item in items], np.int64),
             min_age=np.array([item.min_age for item in items], np.int16),
             boost=np.array([item.boost for item in items], np.float32),
+            duration=np.array([item.duration_ms or 0 for item in items], np.int64),
             flags=_sets([[hash64(flag) for flag in item.flags] for item in items]),
             allowed=_sets([[country_id(code) for code in item.countries] for item in items]),
             blocked=_sets([[country_id(code) for code in item.blocked_countries] for item in items]),

@@ -21,7 +21,7 @@ from headrace.serving.index.key_slots import SLOT
 from headrace.streams.messages.ids import hash64
 from headrace.streams.transport.places import Place
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 MANIFEST: Final = "manifest.json"
 _READ_BYTES = 16 * 1024 * 1024
 
@@ -34,6 +34,7 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "published": (np.dtype("<i8"), ()),
     "min_age": (np.dtype("<i2"), ()),
     "boost": (np.dtype("<f4"), ()),
+    "duration": (np.dtype("<i8"), ()),
     "flags": (np.dtype("<u4"), ()),  # number in the file of sets, as the next two
     "allowed": (np.dtype("<u4"), ()),
     "blocked": (np.dtype("<u4"), ()),

@@ -78,6 +78,8 @@ class Items:
         ms, int64 ``(n,)``.
     min_age, boost
         int16 and float32 ``(n,)``.
+    duration
+        ms, int64 ``(n,)``; 0: none.
     flags
         Hashes of the flags, in ascending order.
     allowed, blocked
@@ -95,6 +97,7 @@ class Items:
     published: I64
     min_age: I16
     boost: F32
+    duration: I64
     flags: Ragged[np.uint64]
     allowed: Ragged[np.uint64]
     blocked: Ragged[np.uint64]

@@ -182,6 +182,7 @@ class CatalogSnapshot:
             published=column["published"][rows],
             min_age=column["min_age"][rows],
             boost=column["boost"][rows],
+            duration=column["duration"][rows],
             flags=sets.take(column["flags"][rows].astype(np.int64)),
             allowed=sets.take(column["allowed"][rows].astype(np.int64)),
             blocked=sets.take(column["blocked"][rows].astype(np.int64)),

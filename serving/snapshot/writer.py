@@ -93,7 +93,7 @@ class Writer:
         given = items.vectors
         vectors = given if isinstance(given, Quantised) else Quantised.of(given)
         columns: dict[str, npt.NDArray[Any]] = {
-            **{name: getattr(items, name) for name in ("key", "published", "min_age", "boost")},
+            **{name: getattr(items, name) for name in ("key", "published", "min_age", "boost", "duration")},
             **{n: self._names.numbers(getattr(items, n)) for n in ("category", "creator", "language")},
             **{n: self._sets.numbers(getattr(items, n)) for n in ("flags", "allowed", "blocked")},
             "id_bytes": np.diff(items.ids.bounds),

@@ -175,4 +175,4 @@ def test_what_a_load_leaves_out_stays_until_its_tombstone(loaded: Loaded) -> Non
     loaded.load()
     after = loaded.sizes()
     assert (after["items"], after["rows"], after["hot"]) == (ITEMS, before["rows"], YOUNG)
-    assert after["bytes"] < 1.01 * before["bytes"]
+    assert after["bytes"] < before["bytes"] + 20_000  # the index has grown once

@@ -30,5 +30,5 @@ def test_one_json_object_with_every_figure(
     assert result["probes"] > 0
     assert result["candidates"] > 100
     for name in ("publish", "reply", "stall", "held", "stage", "stage_cpu"):
-        assert 0 < result[f"{name}_p50_ms"] <= result[f"{name}_p99_ms"], name
+        assert 0 <= result[f"{name}_p50_ms"] < result[f"{name}_p99_ms"], name
     assert result["load_items_per_s"] > 0

@@ -42,7 +42,7 @@ def same(a: ItemState, b: ItemState) -> bool:
 
 
 def record(key: bytes | None, value: bytes | None) -> Any:
-    return SimpleNamespace(key=key, value=value)
+    return SimpleNamespace(key=key, value=value, timestamp=T0)
 
 
 def row_key(key: int) -> bytes:

@@ -71,7 +71,7 @@ def test_the_ranker_is_used_with_its_own_leaf_deltas_and_the_reply_names_them(tr
     before = told()[1]
     world.recommender.leaves = found
     assert told()[0] == "d1"
-    logit = np.log(before / (1 - before)) + 0.1 * trained._booster.num_trees()
+    logit = np.log(before / (1 - before)) + 0.1 * trained.boosters[0].num_trees()
     assert told()[1] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
     world.recommender.ranker = Fixed("user_clicks_5m")  # type: ignore[assignment]
     assert told()[0] == "", "deltas of another ranker"

@@ -26,6 +26,7 @@ def items(first: int, n: int, seed: int = 0) -> Items:
         creator=hash_many(["anna" if i % 2 else "" for i in which]),
         language=hash_many(["de"] * n),
         published=np.arange(first, first + n, dtype=np.int64) + 1_700_000_000_000,
+        duration=np.array([1000 * i for i in which], np.int64),
         min_age=np.array([18 if i % 5 == 0 else 0 for i in which], np.int16),
         boost=np.full(n, 1.5, np.float32),
         flags=id_sets([{hash64("breaking")} if i % 3 == 0 else () for i in which]),

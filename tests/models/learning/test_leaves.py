@@ -81,14 +81,14 @@ def test_without_anything_learnt_the_scores_are_the_rankers(model: Ranker) -> No
     moved = leaves.moved(model, blank)
     assert moved is not None
     np.testing.assert_array_equal(moved.predict(x, ids), model.predict(x))
-    np.testing.assert_allclose(model.predict(x), model._booster.predict(x), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(model.predict(x), model.boosters[0].predict(x), rtol=0, atol=1e-12)
 
 
 def test_moved_scores_are_lightgbms_with_these_leaf_outputs(model: Ranker) -> None:
     found = dataclasses.replace(learnt(model).deltas(), terms=np.zeros(SLOTS, np.float32))
     moved = leaves.moved(model, found)
     assert moved is not None
-    booster, at = type(model._booster)(model_str=model.text), 0
+    booster, at = type(model.boosters[0])(model_str=model.text), 0
     for tree in booster.dump_model()["tree_info"]:
         for leaf in range(tree["num_leaves"]):
             value = booster.get_leaf_output(tree["tree_index"], leaf) + float(found.deltas[at])

@@ -58,7 +58,7 @@ def test_every_item_comes_back_as_it_was_given(folder: SnapshotFolder) -> None:
         assert snapshot.flags_of(int(rows[i])) == ([hash64("breaking")] if i % 3 == 0 else [])
     for first, end in pairwise(BLOCKS):
         given, here = items(first, end - first, seed=first), rows[first:end]
-        for name in ("key", "published", "min_age", "boost"):
+        for name in ("key", "published", "min_age", "boost", "duration"):
             np.testing.assert_array_equal(snapshot.column[name][here], getattr(given, name))
         for name in ("category", "creator", "language"):
             np.testing.assert_array_equal(snapshot.hashes(name, here), getattr(given, name))
@@ -237,7 +237,7 @@ def manifest_with(folder: SnapshotFolder, **changes: object) -> Path:
 def test_another_format_is_refused_by_name(folder: SnapshotFolder) -> None:
     write(folder)
     manifest_with(folder, format=99, something="new")
-    with pytest.raises(SnapshotError, match="format 99; this program reads format 2"):
+    with pytest.raises(SnapshotError, match="format 99; this program reads format 3"):
         folder.open()
 
 
@@ -305,7 +305,7 @@ def test_wrong_tables_never_lead_out_of_the_files(folder: SnapshotFolder) -> Non
         folder.open()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}'])
 def test_a_broken_manifest_is_refused(folder: SnapshotFolder, text: str) -> None:
     write(folder)
     path = folder.current()

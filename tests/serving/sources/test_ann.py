@@ -11,7 +11,7 @@ from mapped_catalogs import base_of, opened, write_snapshot
 from strategies import T0
 from worlds import World, by_mmr, item, request
 
-from headrace.models.embeddings.many import ContentVectors
+from headrace.serving.catalog import Catalog
 from headrace.serving.catalog_changes import Origin
 from headrace.serving.policy import Policy
 from headrace.streams.messages.ids import hash64
@@ -90,9 +90,7 @@ def test_vectors_of_another_version_are_not_compared(tmp_path: Path, monkeypatch
     on_snapshot(tmp_path, world, *(old(n) for n in range(30, 40)))
     world.click("u", "i1")
     assert "source:ann" not in world.answer(request("u")).reply.degraded
-    later = ContentVectors()
-    monkeypatch.setattr(later, "version", "later")
-    world.recommender.catalog.vectors = later
+    monkeypatch.setattr(Catalog, "version", property(lambda self: "later"))
     reply = world.answer(request("u")).reply
     assert "source:ann" in reply.degraded
     assert all("ann" not in i.sources for i in reply.items)
