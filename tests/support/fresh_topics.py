@@ -70,3 +70,12 @@ async def delete_topics(brokers: str, prefixes: Collection[str]) -> None:
         left = [topic for topic in await admin.list_topics() if topic.startswith(tuple(prefixes))]
         if left:
             await admin.delete_topics(left)
+            await _gone(admin, left)
+
+
+async def _gone(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """Wait until the broker has forgotten: until then a topic made again is still the deleted one to it."""
+    deadline = time.monotonic() + KNOWN_WITHIN_S
+    while not set(names).isdisjoint(await admin.list_topics()):
+        assert time.monotonic() < deadline, "the broker still knows the topics it has deleted"
+        await asyncio.sleep(0.02)
