@@ -3,7 +3,7 @@
 There is one for each shown slot, and some of candidates that were not shown. Those are for training only:
 nothing is counted or measured with them.
 
-A first pass reads only what identifies a slot, as numbers: about 50 bytes an example. Features are read
+A first pass reads only what identifies a slot, as numbers: about 40 bytes an example. Features are read
 later, when they are needed, one row group at a time. Of many examples LightGBM gets a share: every click, and
 a sample of the rest, with weights, so that a probability stays what it is.
 """
@@ -26,7 +26,7 @@ from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import files_in
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
-from headrace.models.learning.weighting import PLAIN, TOLD, Weighting
+from headrace.models.learning.weighting import PLAIN, Told, Weighting
 from headrace.streams.messages.ids import hash_many
 
 F32 = npt.NDArray[np.float32]
@@ -145,49 +145,58 @@ def find(folder: Path, most: int, sample: int, hold_out: float, weighting: Weigh
         What an example counts.
     """
     pieces = _newest_pieces(folder, most)
-    slots = _slots(pieces)
-    rows = np.sort(np.unique(slots["slot"], return_index=True)[1]).astype(np.uint32)
-    people = weighting.people(slots[rows])
-    bots = len(np.unique(slots["user"][rows[~people]]))
-    rows = rows[people]
-    told = slots[rows]
-    shown = ~told["unshown"]
-    since = _held_out_from(told["ts"][shown], hold_out)
-    held_out = told["ts"] >= since
+    told = _told(pieces)
+    rows = _first_of_each(told.slot)
+    if len(rows) < len(told):
+        told.keep(rows)
+    people = weighting.people(told)
+    bots = len(np.unique(told.user[~people]))
+    if bots:
+        rows = rows[people]
+        told.keep(people)
+    shown = ~told.unshown
+    held_out = told.ts >= _held_out_from(told.ts[shown], hold_out)
     measured = held_out & shown
-    happened = told["happened"]
-    newest = Part(pieces, rows[measured], happened[measured], lists=told["list"][measured])
+    newest = Part(pieces, rows[measured], told.happened[measured], lists=told.list[measured])
     used = np.flatnonzero(shown | (weighting.unshown > 0))
-    something = np.asarray(happened[used].any(1))
-    kept, thinning = _thinned(told["slot"][used], something, sample)
+    kept, thinning = _thinned(told.slot[used], np.any(told.happened[used], axis=1), sample)
     used = used[kept]
-    weight = weighting.of(told[used])
+    weight = weighting.of(told, used)
     if thinning is not None:
         weight *= thinning[kept]
     plain = bool((weight == 1).all())
-    train = Part(pieces, rows[used], happened[used], None if plain else weight)
-    positives = dict(zip(OBJECTIVES, happened[shown].sum(0).tolist(), strict=True))
-    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, told["ts"][measured], bots)
+    train = Part(pieces, rows[used], told.happened[used], None if plain else weight)
+    positives = dict(zip(OBJECTIVES, told.happened[shown].sum(0).tolist(), strict=True))
+    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, told.ts[measured], bots)
 
 
-def _slots(pieces: Sequence[Piece]) -> npt.NDArray[np.void]:
-    """Return a row of ``TOLD`` for each row of the pieces, repeats included."""
-    out, at = np.zeros(sum(piece.rows for piece in pieces), TOLD), 0
+def _first_of_each(slots: U64) -> U32:
+    """Return where each slot comes first, ascending."""
+    order = np.argsort(slots, kind="stable").astype(np.uint32)
+    ordered = slots[order]
+    first = np.ones(len(slots), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    del ordered
+    return np.sort(order[first])
+
+
+def _told(pieces: Sequence[Piece]) -> Told:
+    """Return what each row of the pieces tells, repeats included."""
+    out, at = Told.zeros(sum(piece.rows for piece in pieces)), 0
     for piece in pieces:
-        table = _read(piece, _SLOT)
-        part = out[at : at + piece.rows]
+        table, part = _read(piece, _SLOT), slice(at, at + piece.rows)
         at += piece.rows
-        part["ts"] = table.column("ts").to_numpy()
-        part["probability"] = table.column("propensity").to_numpy()
-        part["unshown"] = _or_zero(table, "unshown", np.bool_)
-        part["explored"] = table.column("explored").to_numpy()
+        out.ts[part] = table.column("ts").to_numpy()
+        out.probability[part] = table.column("propensity").to_numpy()
+        out.unshown[part] = _or_zero(table, "unshown", np.bool_)
+        out.explored[part] = table.column("explored").to_numpy()
         clicked, liked = (table.column(name).to_numpy() for name in ("clicked", "liked"))
         dwell_ms, duration_ms = (_or_zero(table, n, np.int64) for n in ("dwell_ms", "duration_ms"))
-        part["happened"] = labels(clicked, liked, dwell_ms, duration_ms)
-        part["user"] = _hashes(table.column("user_id"))
-        names = part["user"] * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
-        part["list"] = _mixed(names + part["ts"].astype(np.uint64) * _ODD[2])
-        part["slot"] = _mixed(part["list"] + table.column("position").to_numpy().astype(np.uint64))
+        out.happened[part] = labels(clicked, liked, dwell_ms, duration_ms)
+        out.user[part] = _hashes(table.column("user_id"))
+        names = out.user[part] * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
+        out.list[part] = _mixed(names + out.ts[part].astype(np.uint64) * _ODD[2])
+        out.slot[part] = _mixed(out.list[part] + table.column("position").to_numpy().astype(np.uint64))
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -10,21 +10,60 @@ import numpy.typing as npt
 from headrace.models.learning.objectives import OBJECTIVES
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
-#: What identifies an example, and what decides how it is used; ``list``, ``slot`` and ``user`` are hashes.
-TOLD = np.dtype(
-    [
-        ("ts", "i8"),
-        ("list", "u8"),
-        ("slot", "u8"),
-        ("user", "u8"),
-        ("probability", "f8"),
-        ("happened", "?", (len(OBJECTIVES),)),
-        ("unshown", "?"),
-        ("explored", "?"),
-    ]
-)
+
+@dataclass(slots=True)
+class Told:
+    """What identifies examples, and what decides how they are used: in columns ``(n,)``, 40 bytes an example.
+
+    Attributes
+    ----------
+    ts
+        When it was shown, ms, int64.
+    list, slot, user
+        Hashes, uint64.
+    probability
+        That it came into the log, or into its slot, float32.
+    happened
+        By objective, bool ``(n, len(OBJECTIVES))``.
+    unshown, explored
+        bool.
+    """
+
+    ts: I64
+    list: U64
+    slot: U64
+    user: U64
+    probability: F32
+    happened: Bool
+    unshown: Bool
+    explored: Bool
+
+    @classmethod
+    def zeros(cls, n: int) -> Told:
+        """Return ``n`` examples to be filled in."""
+        return cls(
+            ts=np.zeros(n, np.int64),
+            list=np.zeros(n, np.uint64),
+            slot=np.zeros(n, np.uint64),
+            user=np.zeros(n, np.uint64),
+            probability=np.zeros(n, np.float32),
+            happened=np.zeros((n, len(OBJECTIVES)), bool),
+            unshown=np.zeros(n, bool),
+            explored=np.zeros(n, bool),
+        )
+
+    def keep(self, which: Bool | I64 | U32) -> None:
+        """Keep the examples chosen by a mask ``(n,)``, or by places. One column is copied at a time."""
+        for column in fields(self):
+            setattr(self, column.name, getattr(self, column.name)[which])
+
+    def __len__(self) -> int:
+        return len(self.ts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +86,35 @@ class Weighting:
     user_slots: int = 0
     user_clicks: int = 0
 
-    def of(self, told: npt.NDArray[np.void]) -> F32:
-        """Return the weights of rows of ``TOLD``, float32 ``(n,)``.
+    def of(self, told: Told, at: I64) -> F32:
+        """Return the weights of the examples at some places ``(n,)``, float32 ``(n,)``.
 
         What came in by chance with probability p stands for 1/p of its kind (Horvitz and Thompson 1952): a
         candidate of the sample, and a slot that exploration has filled. Other slots count 1.
         """
-        rare = np.minimum(1 / np.maximum(told["probability"], 1e-9), self.clip)
-        base = np.where(told["unshown"], self.unshown, 1.0)
-        return (base * np.where(told["unshown"] | told["explored"], rare, 1.0)).astype(np.float32)
-
-    def people(self, told: npt.NDArray[np.void]) -> Bool:
-        """Return which rows of ``TOLD`` are of users within the limits, bool ``(n,)``."""
-        _, who = np.unique(told["user"], return_inverse=True)
-        shown = ~told["unshown"]
-        out = np.ones(len(told), bool)
-        for most, counted in ((self.user_slots, shown), (self.user_clicks, shown & told["happened"][:, 0])):
-            if most:
-                out &= np.bincount(who, counted, minlength=1)[who] <= most
+        out = np.ones(len(at), np.float32)
+        unshown = told.unshown[at]
+        rare = unshown | told.explored[at]
+        out[rare] = np.minimum(1 / np.maximum(told.probability[at[rare]], 1e-9), self.clip)
+        out[unshown] *= self.unshown
         return out
+
+    def people(self, told: Told) -> Bool:
+        """Return which examples are of users within the limits, bool ``(n,)``."""
+        shown = ~told.unshown
+        programs = np.union1d(
+            _with_more(told.user[shown], self.user_slots),
+            _with_more(told.user[shown & told.happened[:, 0]], self.user_clicks),
+        )
+        return ~np.isin(told.user, programs) if len(programs) else np.ones(len(told), bool)
+
+
+def _with_more(users: U64, most: int) -> U64:
+    """Return the users that are there more than ``most`` times; none if this is 0."""
+    if not most or len(users) <= most:
+        return np.empty(0, np.uint64)
+    users = np.sort(users)
+    return np.unique(users[most:][users[most:] == users[:-most]])
 
 
 #: The default.
