@@ -78,6 +78,8 @@ def request_context(
         last_vector=last_vector,
         last_category=int(category[0]) if anchors else 0,
         last_creator=int(creator[0]) if anchors else 0,
+        age=-1 if user is None else int(user["age"][0]),
+        language=0 if user is None else int(user["language"][0]),
     )
     return context, around
 

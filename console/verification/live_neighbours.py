@@ -39,13 +39,15 @@ class LiveNeighbours:
 
     @property
     def slots(self) -> pl.DataFrame:
-        """The neighbours: row (position), other, seq, co."""
+        """The neighbours: row (position), other, seq, co, seq_recent, co_recent."""
         others = self._rows["other"]
         return pl.DataFrame(
             {
                 "row": np.repeat(np.arange(len(others)), others.shape[1]),
                 "other": others.ravel(),
-                "seq": self._rows["seq"].ravel().astype(np.float64),
-                "co": self._rows["co"].ravel().astype(np.float64),
+            }
+            | {
+                name: self._rows[name].ravel().astype(np.float64)
+                for name in ("seq", "co", "seq_recent", "co_recent")
             }
         ).filter(pl.col("other") != 0)

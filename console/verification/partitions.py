@@ -107,7 +107,7 @@ class Verification:
         self._everywhere, self._by_country = items_of(self._events, raw.shown)
         newest = pl.concat([self._events["ts"], raw.shown["ts"].drop_nulls()]).max()
         self._newest = int(str(newest)) if newest is not None else self._began
-        self._pairs = PartitionPairs(self._newest, settings.session_gap_ms)
+        self._pairs = PartitionPairs(settings.session_gap_ms)
         self._neighbours: Neighbours | None = None
         self._covered = raw.covered_from
         self._joined = True

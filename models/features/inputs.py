@@ -29,6 +29,10 @@ class Candidates:
     together: F32  # how strongly it was seen with the session's clicks, older clicks count less
     next_share_all: F32 | None = None  # shares for all clicks of the session, older clicks count less
     next_total: float = 0.0  # weight of all that follows the last click: how far the shares can be trusted
+    next_recent: F32 | None = None  # like ``next_share``, but of the last hours
+    together_recent: F32 | None = None  # like ``together``, but of the last hours
+    duration: npt.NDArray[np.int64] | None = None  # ms; 0: none
+    language: U64 | None = None  # hash; 0: none
 
     def __len__(self) -> int:
         return len(self.items)
@@ -46,3 +50,5 @@ class RequestContext:
     last_vector: F32  # (DIM,)
     last_category: int = 0
     last_creator: int = 0
+    age: int = -1  # years; -1: unknown
+    language: int = 0  # of the user's profile, hash; 0: unknown

@@ -12,6 +12,8 @@ from headrace.streams.settings import HOUR_MS
 from headrace.streams.windows import WINDOW_NAMES
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 
 _5M, _1H, _24H = (WINDOW_NAMES.index(name) for name in ("5m", "1h", "24h"))
 _SHOWN, _CLICK, _SKIP, _DWELL, _LIKE = (
@@ -28,6 +30,8 @@ def fill_item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     _counts(put, w, quarter, item_state.COUNTS.totals(c.stats, "click"))
     _rates(put, w)
     _age(put, c, ctx)
+    if c.duration is not None and c.duration.any():
+        _watched(put, w, c.category, c.duration)
     put["item_click_share_5m"][:] = share(w[:, _5M, _CLICK])
     put["item_click_share_15m"][:] = share(quarter)
     put["item_click_rank_15m"][:] = ranks(quarter)
@@ -61,6 +65,23 @@ def _age(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     put["item_age_h"][:] = np.where(born > 0, np.log1p(np.maximum(ctx.now - born, 0) / HOUR_MS), -1)
     last = c.stats["last_click"]
     put["item_idle_min"][:] = np.where(last > 0, np.log1p(np.maximum(ctx.now - last, 0) / 60_000), -1)
+
+
+def _watched(put: dict[str, F32], w: F32, category: U64, duration: I64) -> None:
+    """Fill the share of its duration that an item was watched for, and that of its category, 0 to 1.
+
+    Of the category: of all candidates that are in it and have a duration. Smoothed by one click that watched
+    nothing.
+    """
+    length = (duration / 1000).astype(np.float32)
+    timed = length > 0
+    clicks, seconds = w[:, _24H, _CLICK] * timed, w[:, _24H, _DWELL] * timed
+    could = (clicks + 1) * length
+    put["item_duration"][:] = np.log1p(length)
+    put["item_watched_24h"][:] = np.minimum(seconds / np.maximum(could, 1), 1)
+    _, group = np.unique(category, return_inverse=True)
+    share = np.bincount(group, seconds) / np.maximum(np.bincount(group, could), 1)
+    put["category_watched_24h"][:] = np.minimum(share, 1)[group] * (category != 0)
 
 
 def fill_country(put: dict[str, F32], c: Candidates) -> None:

@@ -19,6 +19,10 @@ def fill_pairs(put: dict[str, F32], c: Candidates) -> None:
     put["next_share_2"][:] = c.next_share_2
     if c.next_share_all is not None:
         put["next_share_all"][:] = c.next_share_all
+    if c.next_recent is not None:
+        put["next_recent"][:] = c.next_recent
+    if c.together_recent is not None:
+        put["together_recent"][:] = share(c.together_recent)
     put["next_total"][:] = np.log1p(c.next_total)
     popular = put["item_click_share_1h"]
     put["next_smoothed"][:] = (c.next_score + SMOOTHING * popular) / (np.float32(c.next_total) + SMOOTHING)
@@ -34,6 +38,8 @@ def fill_content(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> Non
     """Fill the similarity of each item's content to the user's vector and to the last click's."""
     put["vector_user"][:] = c.vectors @ ctx.user_vector
     put["vector_last"][:] = c.vectors @ ctx.last_vector
+    if c.language is not None and ctx.language:
+        put["same_language"][:] = np.where(c.language == ctx.language, 1, -1) * (c.language != 0)
     if ctx.last_category:
         put["same_category_as_last"][:] = c.category == ctx.last_category
     if ctx.last_creator:

@@ -41,6 +41,7 @@ def fill_taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates) -> No
     put["category_preferred"][:] = _among(c.category, row["preferred"])
     put["creator_followed"][:] = _among(c.creator, row["followed"])
     put["seen_before"][:] = _among(c.items, row["recent"])
+    put["creator_seen"][:] = _among(c.creator, row["creator"])
 
 
 def _affinity(slots: U64, weights: F32, keys: U64) -> F32:

@@ -21,18 +21,19 @@ cdef class NeighbourUpdates:
     """Adds pairs to neighbour rows."""
 
     cdef Py_ssize_t size
-    cdef ptrdiff_t offset, updated, seq_total, co_total, other, seq, co
+    cdef ptrdiff_t offset, updated, seq_total, co_total, other, seq, co, seq_recent, co_recent
     cdef int n_slots
     cdef int64_t step_ms
-    cdef double half_life_ms
+    cdef double half_life_ms, recent_ms
     cdef float factors[FACTORS]  # by age in steps
+    cdef float recent_factors[FACTORS]
 
-    def __init__(self, dtype, *, int slots, int64_t step_ms, double half_life_ms):
+    def __init__(self, dtype, *, int slots, int64_t step_ms, double half_life_ms, double recent_ms):
         cdef int age
         if slots % BLOCK or slots < BLOCK:
             raise ValueError(f"{slots} places: they are looked at {BLOCK} at a time")
         self.size = dtype.itemsize
-        self.n_slots, self.step_ms, self.half_life_ms = slots, step_ms, half_life_ms
+        self.n_slots, self.step_ms, self.half_life_ms, self.recent_ms = slots, step_ms, half_life_ms, recent_ms
         self.offset = field_at(dtype, "offset", "<i8")
         self.updated = field_at(dtype, "updated", "<i8")
         self.seq_total = field_at(dtype, "seq_total", "<f4")
@@ -40,8 +41,11 @@ cdef class NeighbourUpdates:
         self.other = field_at(dtype, "other", "<u8", (slots,))
         self.seq = field_at(dtype, "seq", "<f4", (slots,))
         self.co = field_at(dtype, "co", "<f4", (slots,))
+        self.seq_recent = field_at(dtype, "seq_recent", "<f4", (slots,))
+        self.co_recent = field_at(dtype, "co_recent", "<f4", (slots,))
         for age in range(FACTORS):
-            self.factors[age] = self._factor_at(age)
+            self.factors[age] = self._factor_at(age, half_life_ms)
+            self.recent_factors[age] = self._factor_at(age, recent_ms)
 
     def apply(self, data, const int64_t[::1] rows, events, const int64_t[::1] at, const int64_t[::1] offsets):
         cdef Py_ssize_t i, n = rows.shape[0], size = self.size, found = 0
@@ -80,12 +84,16 @@ cdef class NeighbourUpdates:
         return_row_bits(counting, to, found)
         return changed[:found]
 
-    cdef float _factor_at(self, int64_t age) noexcept nogil:
-        return <float>exp2(-<double>(age * self.step_ms) / self.half_life_ms)
+    cdef float _factor_at(self, int64_t age, double half_life_ms) noexcept nogil:
+        return <float>exp2(-<double>(age * self.step_ms) / half_life_ms)
 
     cdef inline float _factor(self, int64_t age) noexcept nogil:
         """Return the weight of a pair that is ``age`` steps old."""
-        return self.factors[age] if age < FACTORS else self._factor_at(age)
+        return self.factors[age] if age < FACTORS else self._factor_at(age, self.half_life_ms)
+
+    cdef inline float _recent_factor(self, int64_t age) noexcept nogil:
+        """Return its weight among the recent ones."""
+        return self.recent_factors[age] if age < FACTORS else self._factor_at(age, self.recent_ms)
 
     cdef inline void _add(self, unsigned char *row, const ItemEvent *e, int64_t *step) noexcept nogil:
         """Add a pair to the row of its item: to a known neighbour, else to a free or the weakest place."""
@@ -95,35 +103,45 @@ cdef class NeighbourUpdates:
         cdef uint64_t *other = <uint64_t *>(row + self.other)
         cdef float *seq = <float *>(row + self.seq)
         cdef float *co = <float *>(row + self.co)
+        cdef float *seq_recent = <float *>(row + self.seq_recent)
+        cdef float *co_recent = <float *>(row + self.co_recent)
         cdef int64_t stands = _step_of(updated[0], self.step_ms, step), now = _step_of(e.ts, self.step_ms, step)
         cdef int place
-        cdef float own
+        cdef float own, recent
         if now > stands:
-            self._decay(row, self._factor(now - stands))
+            self._decay(row, now - stands)
             stands = now
         updated[0] = max(updated[0], e.ts)
-        own = self._factor(stands - now)
+        own, recent = self._factor(stands - now), self._recent_factor(stands - now)
         seq_total[0] += e.seq_weight * own
         co_total[0] += e.amount * own
         place = _place_of(other, self.n_slots, e.other)
         if place < self.n_slots and other[place] == e.other:
             seq[place] += e.seq_weight * own
             co[place] += e.amount * own
+            seq_recent[place] += e.seq_weight * recent
+            co_recent[place] += e.amount * recent
             return
         if place == self.n_slots:
             place = _weakest(seq, co, self.n_slots)
         other[place], seq[place], co[place] = e.other, e.seq_weight * own, e.amount * own
+        seq_recent[place], co_recent[place] = e.seq_weight * recent, e.amount * recent
 
-    cdef void _decay(self, unsigned char *row, float factor) noexcept nogil:
-        cdef float *seq = <float *>(row + self.seq)
-        cdef float *co = <float *>(row + self.co)
-        cdef int j
-        for j in range(self.n_slots):
-            seq[j] *= factor
-        for j in range(self.n_slots):
-            co[j] *= factor
+    cdef void _decay(self, unsigned char *row, int64_t age) noexcept nogil:
+        """Make all weights older, by so many steps."""
+        cdef float factor = self._factor(age), recent = self._recent_factor(age)
+        _times(<float *>(row + self.seq), factor, self.n_slots)
+        _times(<float *>(row + self.co), factor, self.n_slots)
+        _times(<float *>(row + self.seq_recent), recent, self.n_slots)
+        _times(<float *>(row + self.co_recent), recent, self.n_slots)
         (<float *>(row + self.seq_total))[0] *= factor
         (<float *>(row + self.co_total))[0] *= factor
+
+
+cdef inline void _times(float *x, float factor, int n) noexcept nogil:
+    cdef int j
+    for j in range(n):
+        x[j] *= factor
 
 
 cdef inline int64_t _step_of(int64_t ts, int64_t step_ms, int64_t *last) noexcept nogil:

@@ -21,6 +21,13 @@ WEIGHTS: Final = "neighbours"
 _ROUNDING: Final = 4 / 2**24
 
 _TOTALS: Final = ("next", "together")
+#: What a difference in each weight is called.
+_TOLD: Final = {
+    "seq": "next",
+    "co": "together",
+    "seq_recent": "lately next",
+    "co_recent": "lately together",
+}
 
 
 def compare_neighbours(
@@ -88,9 +95,9 @@ def _compare_slots(
     both = both.with_columns(few=pl.Series(few[row]), rounding=pl.Series(rounding[row]))
     # A neighbour that a full row has dropped is not compared.
     both = both.filter(pl.col("few") | (pl.col("seq_found") != 0) | (pl.col("co_found") != 0))
-    findings.compared += 2 * len(both)
+    findings.compared += len(_TOLD) * len(both)
     findings.count(WEIGHTS, len(both), every - len(both))
-    for name, told in (("seq", "next"), ("co", "together")):
+    for name, told in _TOLD.items():
         want, have = pl.col(name), pl.col(f"{name}_found")
         slack = want * pl.col("rounding") + TINY
         good = (have - want <= slack) & (~pl.col("few") | (want - have <= slack))

@@ -122,7 +122,7 @@ class NeighbourValues(Protocol):
 
     @property
     def slots(self) -> pl.DataFrame:
-        """The neighbours: row (position), other, seq, co."""
+        """The neighbours: row (position), other, seq, co, seq_recent, co_recent."""
         ...
 
 

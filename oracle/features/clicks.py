@@ -16,8 +16,6 @@ class PartitionPairs:
 
     Attributes
     ----------
-    at
-        The time of the weights, ms.
     gap_ms
         A longer silence between two clicks starts a new session.
     unsure
@@ -31,7 +29,6 @@ class PartitionPairs:
         left out then.
     """
 
-    at: int
     gap_ms: int
     unsure: pl.Series = field(default_factory=lambda: pl.Series("item", [], pl.UInt64))
     _parts: list[pl.DataFrame] = field(default_factory=list)
@@ -45,7 +42,7 @@ class PartitionPairs:
             .join(since, on="user", how="left", maintain_order="left")
             .with_columns(begun=pl.col("offset") > pl.col("since").fill_null(-1))
         )
-        self._parts.append(neighbour_weights(pairs_of(clicks, self.gap_ms), self.at))
+        self._parts.append(neighbour_weights(pairs_of(clicks, self.gap_ms)))
         self.unsure = pl.concat([self.unsure, self._unsure(stories, clicks, since)]).unique()
 
     def _unsure(self, stories: Stories, clicks: pl.DataFrame, since: pl.DataFrame) -> pl.Series:
@@ -59,8 +56,8 @@ class PartitionPairs:
 
     def neighbours(self) -> Neighbours:
         """Return the neighbours of all items."""
-        empty = neighbour_weights(pairs_of(pl.DataFrame(schema=_CLICKS), self.gap_ms), self.at)
-        return Neighbours.of([empty, *self._parts], self.at)
+        empty = neighbour_weights(pairs_of(pl.DataFrame(schema=_CLICKS), self.gap_ms))
+        return Neighbours.of([empty, *self._parts])
 
 
 _CLICKS = {"user": pl.UInt64, "begun": pl.Boolean, "item": pl.UInt64, "ts": pl.Int64}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from headrace.oracle.features.users import RECENT
-from headrace.oracle.times import DAY_MS, MINUTE_MS
+from headrace.oracle.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -20,8 +20,14 @@ F64 = npt.NDArray[np.float64]
 #: A click makes pairs with at most this many clicks before it in the same session.
 PAIRS: Final = 5
 #: A live row has this many neighbours. Rows of items with more of them are compared in part.
-SLOTS: Final = 64
-HALF_LIFE_MS: Final = 7 * DAY_MS
+SLOTS: Final = 48
+#: The weights of a neighbour, with their half-lives, ms.
+WEIGHTS: Final = {
+    "seq": 7 * DAY_MS,  # for *other* after *item*
+    "co": 7 * DAY_MS,  # both together
+    "seq_recent": 3 * HOUR_MS,
+    "co_recent": 3 * HOUR_MS,
+}
 #: Weights decay in steps of whole minutes.
 STEP_MS: Final = MINUTE_MS
 
@@ -92,35 +98,40 @@ def _click(ring: _Ring, item: int, ts: int, gap_ms: int) -> Iterator[tuple[int, 
     del ring[RECENT:]
 
 
-def neighbour_weights(pairs: pl.DataFrame, at: int) -> pl.DataFrame:
-    """Return the weights of all neighbours at ``at`` (ms): what ``PAIR`` adds to them, both ways.
+def neighbour_weights(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return the weights of all neighbours: what ``PAIR`` adds to them, both ways.
 
     Returns
     -------
     DataFrame
-        item, other, seq (for *other* after *item*), co (both together), pairs (how many), newest (time of the
-        newest one, whole minutes, ms).
+        item, other, ``WEIGHTS`` at the time of their newest pair, pairs (how many), newest (time of that
+        pair, whole minutes, ms).
     """
-    step = pl.col("ts") // STEP_MS * STEP_MS
-    left = pl.lit(2.0).pow((step - at).cast(pl.Float64) / HALF_LIFE_MS)
     ahead = pairs.select(
-        "item", "other", step.alias("step"), left.alias("co"), seq=left / (pl.col("back") + 1)
+        "item",
+        "other",
+        seq=1.0 / (pl.col("back").cast(pl.Float64) + 1),
+        co=pl.lit(1.0),
+        pairs=pl.lit(1, pl.Int64),
+        newest=pl.col("ts") // STEP_MS * STEP_MS,
     )
-    behind = ahead.select(item="other", other="item", step="step", co="co", seq=pl.lit(0.0))
-    return joined_weights([ahead, behind.select(ahead.columns)], pl.len(), "step")
+    both = [
+        ahead,
+        ahead.select(item="other", other="item", seq=pl.lit(0.0), co="co", pairs="pairs", newest="newest"),
+    ]
+    return _summed(pl.concat(both).with_columns(seq_recent="seq", co_recent="co"), "item", "other")
 
 
-def joined_weights(parts: Iterable[pl.DataFrame], count: pl.Expr, newest: str) -> pl.DataFrame:
-    """Return the sums of weights by item and other."""
-    return (
-        pl.concat(parts)
-        .group_by("item", "other")
-        .agg(
-            pl.col("seq", "co").sum(),
-            pairs=count.cast(pl.Int64),
-            newest=pl.col(newest).max().cast(pl.Int64),
-        )
-    )
+def _summed(weights: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Return the sums of weights and pairs, at the time of the newest pair of each sum."""
+    newest = pl.col("newest").max()
+    summed = [(pl.col(name) * _left(life, newest)).sum() for name, life in WEIGHTS.items()]
+    return weights.group_by(by).agg(*summed, pl.col("pairs").sum(), newest)
+
+
+def _left(half_life_ms: int, at: pl.Expr) -> pl.Expr:
+    """Return what is left of 1 at a time ``at`` not before ``newest``."""
+    return pl.lit(2.0).pow((pl.col("newest") - at).cast(pl.Float64) / half_life_ms)
 
 
 @dataclass(frozen=True)
@@ -130,23 +141,20 @@ class Neighbours:
     Attributes
     ----------
     weights
-        The result of ``neighbour_weights``.
-    at
-        The time of the weights, ms.
+        As ``neighbour_weights`` returns them.
     """
 
     weights: pl.DataFrame
-    at: int
 
     @classmethod
-    def of(cls, parts: Iterable[pl.DataFrame], at: int) -> Neighbours:
-        """Return all neighbours, of the weights of several partitions of users at ``at``."""
-        return cls(joined_weights(parts, pl.col("pairs").sum(), "newest"), at)
+    def of(cls, parts: Iterable[pl.DataFrame]) -> Neighbours:
+        """Return all neighbours, of the weights of several partitions of users."""
+        return cls(_summed(pl.concat(parts), "item", "other"))
 
     def of_partition(self, number: int, of: int, unsure: pl.Series) -> Neighbours:
         """Return the items with live rows in partition ``number`` of ``of``, without those in ``unsure``."""
         mine = (pl.col("item") % of == number) & ~pl.col("item").is_in(unsure.implode())
-        return Neighbours(self.weights.filter(mine), self.at)
+        return Neighbours(self.weights.filter(mine))
 
     def rows(self) -> pl.DataFrame:
         """Return a row for every item, by item: its totals at the time of its newest pair.
@@ -154,26 +162,13 @@ class Neighbours:
         Returns
         -------
         DataFrame
-            row, item, seq, co, pairs, newest, others (number of neighbours).
+            row, item, ``WEIGHTS``, pairs, newest, others (number of neighbours).
         """
-        return (
-            self.weights.group_by("item")
-            .agg(pl.col("seq", "co", "pairs").sum(), pl.col("newest").max(), others=pl.len().cast(pl.Int64))
-            .with_columns(*self._moved("seq", "co"))
-            .sort("item")
-            .with_row_index("row")
-        )
+        others = self.weights.group_by("item").agg(others=pl.len().cast(pl.Int64))
+        return _summed(self.weights, "item").join(others, on="item").sort("item").with_row_index("row")
 
     def slots(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the neighbours of ``rows``: row, other, seq, co, at the time of the row's newest pair."""
-        told = rows.select("row", "item", "newest")
-        return (
-            self.weights.drop("newest")
-            .join(told, on="item")
-            .with_columns(*self._moved("seq", "co"))
-            .select("row", "other", "seq", "co")
-        )
-
-    def _moved(self, *names: str) -> list[pl.Expr]:
-        since = (self.at - pl.col("newest")).cast(pl.Float64)
-        return [pl.col(name) * pl.lit(2.0).pow(since / HALF_LIFE_MS) for name in names]
+        """Return the neighbours of ``rows``: row, other, ``WEIGHTS`` when the row had its newest pair."""
+        told = rows.select("row", "item", at="newest")
+        moved = [pl.col(name) * _left(life, pl.col("at")) for name, life in WEIGHTS.items()]
+        return self.weights.join(told, on="item").select("row", "other", *moved)

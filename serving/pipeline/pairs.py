@@ -29,6 +29,7 @@ class Pairs:
 
     ``seq`` and ``share`` are how often the neighbour was the next click, as a weight and as a share of all
     next clicks. ``together`` is how often both were in one session; it is smaller for older anchors.
+    ``next_recent`` and ``together_recent`` are the same as ``share`` and ``together``, of the last hours.
     """
 
     anchor: I64  # place of the anchor, 0 is the newest click
@@ -36,6 +37,8 @@ class Pairs:
     seq: F32
     share: F32
     together: F32
+    next_recent: F32
+    together_recent: F32
     next_total: float  # weight of all next clicks of the newest anchor
 
     @classmethod
@@ -43,14 +46,27 @@ class Pairs:
         """Return the pairs of neighbour rows, the row of the newest click first."""
         if rows is None or not len(rows):
             empty = np.zeros(0, np.float32)
-            return cls(np.zeros(0, np.int64), np.zeros(0, np.uint64), empty, empty, empty, 0.0)
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.uint64), *[empty] * 5, 0.0)
         seq, co = rows["seq"], rows["co"]
         anchor, slot = np.nonzero((seq > 0) | (co > 0))
         seq, co = seq[anchor, slot], co[anchor, slot]
         seq_total, co_total = rows["seq_total"], rows["co_total"]
         share = seq / np.maximum(seq_total, np.float32(1e-9))[anchor]
-        fade = (np.float32(FADE) ** np.arange(len(rows), dtype=np.float32)) / np.sqrt(1 + co_total)
-        return cls(anchor, rows["other"][anchor, slot], seq, share, co * fade[anchor], float(seq_total[0]))
+        past = np.float32(FADE) ** np.arange(len(rows), dtype=np.float32)
+        lately, near = rows["seq_recent"], rows["co_recent"]
+        next_recent = (lately / np.maximum(lately.sum(1, keepdims=True), np.float32(1e-9)))[anchor, slot]
+        fade = past / np.sqrt(1 + co_total)
+        near = near * (past / np.sqrt(1 + near.sum(1)))[:, None]
+        return cls(
+            anchor,
+            rows["other"][anchor, slot],
+            seq,
+            share,
+            co * fade[anchor],
+            next_recent,
+            near[anchor, slot],
+            float(seq_total[0]),
+        )
 
     def strongest(self, weight: F32, k: int) -> list[U64]:
         """Return for every anchor its neighbours with a positive ``weight`` ``(n,)``, at most ``k``.
@@ -98,4 +114,6 @@ class Pairs:
             "next_share_2": total(at[second], share[second]),
             "next_share_all": total(at, share * np.float32(FADE) ** anchor.astype(np.float32)),
             "together": total(at, together),
+            "next_recent": total(at[first], self.next_recent[here][first]),
+            "together_recent": total(at, self.together_recent[here]),
         }

@@ -229,6 +229,8 @@ class Pipeline:
             category=catalog.column("category", found.rows),
             creator=catalog.column("creator", found.rows),
             published=catalog.column("published", found.rows),
+            duration=catalog.column("duration", found.rows),
+            language=catalog.column("language", found.rows),
             vectors=catalog.column("vector", found.rows),
             country_clicks=stats.country_clicks(found.keys, query.country, query.now),
             next_total=query.pairs.next_total,

@@ -16,14 +16,15 @@ U64 = npt.NDArray[np.uint64]
 
 
 class Together(Source):
-    """For every anchor, what it was clicked together with."""
+    """For every anchor, what it was clicked together with: lately, and ever."""
 
     name = "together"
     size = 100
 
     def propose(self, query: Query, k: int) -> Sequence[U64]:
-        """Return a list for each anchor."""
-        return query.pairs.strongest(query.pairs.together, k)
+        """Return two lists for each anchor."""
+        pairs = query.pairs
+        return [*pairs.strongest(pairs.together_recent, k), *pairs.strongest(pairs.together, k)]
 
     def reason(self, query: Query, c: Candidates, i: int) -> str:
         """Name the anchor with which it was clicked most often."""

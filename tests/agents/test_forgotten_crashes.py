@@ -180,7 +180,7 @@ class World:
         told = read_events(raw, max_bytes=5000, lateness_ms=DAY_MS, future_ms=DAY_MS)
         users = read_users(raw_records("users", 0, self.users), max_bytes=5000)
         stories = Stories.of(judge(told, 0), read_shown(raw_records("i", 0, []), max_bytes=9), users)
-        pairs = PartitionPairs(T0 + DAY_MS, SETTINGS.session_gap_ms)
+        pairs = PartitionPairs(SETTINGS.session_gap_ms)
         pairs.add(stories, LiveUsers(self.rows()).marks)
         findings, names = Findings(), pl.DataFrame(schema={"item": pl.UInt64, "name": pl.String})
         for number in range(PARTS):

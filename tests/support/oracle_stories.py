@@ -129,7 +129,7 @@ class Story:
     def compare_neighbours(self, stories: Stories | None = None) -> Findings:
         """Compare neighbours, as a verification does."""
         told = self.stories() if stories is None else stories
-        pairs = PartitionPairs(T0 + DAY_MS, 30 * MINUTE_MS)
+        pairs = PartitionPairs(30 * MINUTE_MS)
         pairs.add(told, LiveUsers(rows_of(self.live.users.table)).marks)
         findings = Findings()
         known = pairs.neighbours().of_partition(0, 1, pairs.unsure)

@@ -14,7 +14,8 @@ from headrace.models.features.inputs import Candidates
 from headrace.models.features.spec import ONLINE, POSITION, SPEC
 from headrace.models.state.items import ItemState
 from headrace.models.state.users import UserState, new_table
-from headrace.streams.messages.columns import ITEM_EVENT
+from headrace.streams.messages.columns import ITEM_EVENT, KIND
+from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 
 
@@ -99,6 +100,35 @@ def test_the_request() -> None:
     assert of(last, "same_creator_as_last") == [0, 0, 0, 1, 0]
 
 
+def test_the_country_tells_the_local_time_and_the_user_the_age_and_the_language() -> None:
+    # 2023-11-14 22:13 UTC, a Tuesday: in Japan it is Wednesday, 07:13; India is half an hour off.
+    def told(**changes: Any) -> list[float]:
+        out = assemble(None, candidates(1, language=np.array([7], np.uint64)), context(**changes))
+        return [of(out, name)[0] for name in ("local_hour", "weekday", "age_group", "same_language")]
+
+    assert told(country=hash64("JP"), age=17, language=7) == [7, 2, 0, 1]
+    assert told(country=hash64("IN"), age=18, language=8) == [3, 2, 1, -1]
+    assert told(country=hash64("BR"), age=70) == [19, 1, 6, 0]
+    assert told(country=hash64("no such country")) == [22, 1, -1, 0]
+    summer = 1_690_000_000_000  # 04:26 UTC
+    assert told(country=hash64("DE"), now=summer)[0] == 6
+
+
+def test_the_share_watched_of_an_item_and_of_its_category() -> None:
+    """1 and 3: one click and 30 of 60 s; three clicks and 20 of 20 s. 2: other category. 4: no length."""
+    events = np.zeros(7, ITEM_EVENT)
+    events["item"], events["ts"], events["amount"] = [1, 1, 3, 3, 3, 3, 4], T0 - MINUTE_MS, 1
+    events["kind"] = [KIND["click"], KIND["dwell"], *[KIND["click"]] * 3, KIND["dwell"], KIND["dwell"]]
+    events["amount"][[1, 5, 6]] = 30, 60, 9
+    stats = ItemState()
+    stats.apply(events, np.arange(7))
+    durations, category = np.array([60, 5, 20, 0]) * 1000, np.array([1, 2, 1, 1], np.uint64)
+    out = assemble(None, candidates(4, stats, duration=durations, category=category), context())
+    assert of(out, "item_watched_24h") == pytest.approx([30 / 120, 0, 60 / 80, 0])
+    assert of(out, "category_watched_24h") == pytest.approx([90 / 200, 0, 90 / 200, 90 / 200])
+    assert of(out, "item_duration") == pytest.approx(np.log1p([60, 5, 20, 0]))
+
+
 @pytest.mark.parametrize("missing", [n for n in SPEC.names if n not in ("position", "online_score")])
 def test_every_feature_of_the_list_is_filled(missing: str) -> None:
     # A name in the list that nothing writes would be a constant 0 for ever: here everything has some value.
@@ -117,12 +147,18 @@ def test_every_feature_of_the_list_is_filled(missing: str) -> None:
     )
     user["preferred"][0, :2], user["followed"][0, :2] = [1, 2], [3, 4]
     some = np.array([1, 2, 3, 0, 5, 6, 7, 8], np.float32)
+    strengths = ("next_score", "next_share", "next_share_2", "next_share_all", "next_recent")
     c = candidates(
-        8, stats, country_clicks=some, next_score=some, next_share=some, next_share_2=some, together=some
+        8,
+        stats,
+        country_clicks=some,
+        together=some,
+        together_recent=some,
+        next_total=9.0,
+        duration=np.arange(8) * 10_000,
+        language=np.full(8, 5, np.uint64),
+        **dict.fromkeys(strengths, some),
     )
-    for name in ("next_share_all", "next_total"):
-        if name in c.__dataclass_fields__:
-            setattr(c, name, some if name == "next_share_all" else 9.0)
     ctx = context(
         surface="related",
         device="phone",
@@ -131,5 +167,7 @@ def test_every_feature_of_the_list_is_filled(missing: str) -> None:
         last_vector=unit_vectors(1, 1)[0],
         last_category=2,
         last_creator=3,
+        age=30,
+        language=5,
     )
     assert any(of(assemble(user, c, ctx), missing))

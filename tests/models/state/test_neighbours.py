@@ -211,7 +211,7 @@ def test_records_of_one_offset_count_together_and_once() -> None:
 
 
 def test_a_hot_item() -> None:
-    pairs = strengths(1, [(o % 50 + 1, 1.0) for o in range(4000)])
+    pairs = strengths(1, [(o % 40 + 1, 1.0) for o in range(4000)])
     state = apply(pairs)
     assert sum(s for s, _ in weights(state, 1).values()) == pytest.approx(4000)
 

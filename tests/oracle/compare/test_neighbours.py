@@ -175,8 +175,8 @@ def a_hub(others: int) -> tuple[Neighbours, LiveState]:
     live = LiveState()
     live.apply(events, np.arange(others))
     frame = pl.DataFrame({"item": [1] * others, "other": items, "ts": ts, "back": [0] * others}, PAIR)
-    known = Neighbours.of([neighbour_weights(frame, T0)], T0)
-    return Neighbours(known.weights.filter(pl.col("item") == 1), T0), live
+    known = Neighbours.of([neighbour_weights(frame)])
+    return Neighbours(known.weights.filter(pl.col("item") == 1)), live
 
 
 @pytest.mark.parametrize("others", [SLOTS, SLOTS + 1, 3 * SLOTS])
@@ -214,10 +214,10 @@ def test_totals_of_a_busy_item_are_within_the_rounding_of_float32() -> None:
     live = LiveState()
     live.apply(events, np.arange(n))
     frame = pl.DataFrame({"item": [1] * n, "other": events["other"], "ts": ts, "back": back}, PAIR)
-    weights = neighbour_weights(frame, T0).filter(pl.col("item") == 1)
+    weights = neighbour_weights(frame).filter(pl.col("item") == 1)
     findings = Findings()
     names = pl.DataFrame(schema={"item": pl.UInt64, "name": pl.String})
     compare_neighbours(
-        findings, Neighbours(weights, T0), LiveNeighbours(live.table.data[live.table.rows()]), names, NO_ITEMS
+        findings, Neighbours(weights), LiveNeighbours(live.table.data[live.table.rows()]), names, NO_ITEMS
     )
     assert told(findings) == []
