@@ -45,7 +45,7 @@ def _offset_ms(country: int, hour: int) -> int:
 
 @cache
 def _zones() -> dict[int, str]:
-    """Return the zone of every country by the hash of its code: the first in the file, with few exceptions."""
+    """Return the zone of each country by the hash of its code: the first in the file, with few exceptions."""
     out = {hash64(code): zone for code, zone in _LARGEST.items()}
     for line in (files("tzdata") / "zoneinfo" / "zone.tab").read_text("utf-8").splitlines():
         if not line.startswith("#"):

@@ -55,7 +55,7 @@ def new_table() -> RowTable:
 
 
 class Neighbours:
-    """Neighbour rows of one partition: the ``SLOTS`` strongest neighbours of an item, decayed slowly and fast.
+    """Neighbour rows of one partition: the ``SLOTS`` strongest neighbours of an item, decayed.
 
     Each pair adds to the weight of a known neighbour, or a new neighbour replaces the weakest one (Metwally
     et al. 2005, "space-saving", but the new one does not inherit the count, so no weight is too large). The

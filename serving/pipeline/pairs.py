@@ -45,8 +45,8 @@ class Pairs:
     def of(cls, rows: npt.NDArray[np.void] | None) -> Pairs:
         """Return the pairs of neighbour rows, the row of the newest click first."""
         if rows is None or not len(rows):
-            empty = np.zeros(0, np.float32)
-            return cls(np.zeros(0, np.int64), np.zeros(0, np.uint64), *[empty] * 5, 0.0)
+            no = np.zeros(0, np.float32)
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.uint64), no, no, no, no, no, 0.0)
         seq, co = rows["seq"], rows["co"]
         anchor, slot = np.nonzero((seq > 0) | (co > 0))
         seq, co = seq[anchor, slot], co[anchor, slot]
