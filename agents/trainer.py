@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 
 from mode import Service
 
 from headrace.agents.stage.pointing import point, read_shelf, tombstones
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import gate, log_files, pointers, ranker, registry
+from headrace.models.learning.places import Place
 from headrace.models.learning.ranker import RankerParams
 from headrace.models.learning.registry import Registry
 from headrace.models.learning.shelf import Shelf
@@ -65,7 +65,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
     return result, version
 
 
-def _live(found: Registry, shelf: Shelf) -> tuple[Path | None, str, int]:
+def _live(found: Registry, shelf: Shelf) -> tuple[Place | None, str, int]:
     """Return file and kind of the live ranker, and when it was made (ms); None: there is none that fits."""
     version = shelf.pointers.live
     if not version or version not in shelf.texts:

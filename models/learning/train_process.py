@@ -13,6 +13,7 @@ import threading
 
 import msgspec
 
+from headrace.models.learning.places import place
 from headrace.models.learning.training import TrainJob, TrainResult, train_from_log
 from headrace.streams.errors import HeadraceError
 
@@ -60,7 +61,7 @@ def main() -> None:
     """Train as the argument says; write the result to standard output."""
     os.nice(NICE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = msgspec.json.decode(sys.argv[1], type=TrainJob, dec_hook=lambda type_, text: type_(text))  # a path
+    job = msgspec.json.decode(sys.argv[1], type=TrainJob, dec_hook=lambda _, text: place(text))
     sys.stdout.buffer.write(msgspec.json.encode(train_from_log(job)))
 
 

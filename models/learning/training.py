@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from headrace.models.learning.calibration import Calibration, best_kind, crossed
 from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.log_files import reading
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, Objective, shares
+from headrace.models.learning.places import Place
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training_set import Examples, Part
 from headrace.models.learning.weighting import Weighting
@@ -58,7 +58,7 @@ class TrainJob:
         (`gate`).
     """
 
-    folder: Path
+    folder: Place
     params: RankerParams
     min_rows: int
     min_clicks: int
@@ -71,7 +71,7 @@ class TrainJob:
     smoothing: float = 0.0
     objectives: dict[str, float] = field(default_factory=lambda: {CLICK: 1.0})
     measure: bool = True
-    live: Path | None = None
+    live: Place | None = None
     live_kind: str = ranker.KIND
     live_ts: int = 0
 
