@@ -25,8 +25,12 @@ from headrace.streams.errors import ArtefactError
 log = logging.getLogger(__name__)
 
 
-async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tuple[TrainResult, str] | None:
+async def train_once(
+    wiring: Wiring, params: RankerParams | None = None, dask: str = ""
+) -> tuple[TrainResult, str] | None:
     """Train a ranker on the log, in a process of its own; publish it as a candidate, unless it is refused.
+
+    With the address of a scheduler, a Dask cluster trains it.
 
     Returns
     -------
@@ -50,6 +54,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         live=live,
         live_kind=live_kind,
         live_ts=live_ts,
+        dask=dask,
         unshown_weight=s.train_unshown_weight,
         weight_clip=s.train_weight_clip,
         user_slots=s.train_user_slots,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -84,24 +84,35 @@ class _Info:
     st_mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
 class Stored:
-    """An object in a store, or what comes before the names of several.
+    """An object in a store, or what comes before the names of several. Like a path, it does not change.
 
-    Attributes
+    Parameters
     ----------
     key
         Bucket and name, ``bucket/prefix/name``.
     options
         Query of the URL; it tells how the store is reached.
+    info
+        Size and time, if they are known.
     """
 
-    key: str
-    options: str = ""
-    _info: _Info | None = field(default=None, compare=False, repr=False)
+    __slots__ = ("_info", "key", "options")
+
+    def __init__(self, key: str, options: str = "", info: Stat | None = None) -> None:
+        self.key, self.options, self._info = key, options, info
 
     def __str__(self) -> str:
         return f"s3://{self.key}{'?' if self.options else ''}{self.options}"
+
+    def __repr__(self) -> str:
+        return f"Stored({self})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stored) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
 
     def __truediv__(self, key: str, /) -> Stored:
         return Stored(f"{self.key.rstrip('/')}/{key}", self.options)

@@ -7,6 +7,7 @@ the worker. It ends by itself when its standard input is closed: so it never out
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -62,7 +63,9 @@ def main() -> None:
     os.nice(NICE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = msgspec.json.decode(sys.argv[1], type=TrainJob, dec_hook=lambda _, text: place(text))
-    sys.stdout.buffer.write(msgspec.json.encode(train_from_log(job)))
+    with contextlib.redirect_stdout(sys.stderr):  # lightgbm.dask prints what it does
+        result = train_from_log(job)
+    sys.stdout.buffer.write(msgspec.json.encode(result))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.spec import POSITION, SPEC
-from headrace.models.learning import gate, ranker, training_set
+from headrace.models.learning import cluster, gate, ranker, training_set
 from headrace.models.learning.calibration import Calibration, best_kind, crossed, fitted, log_loss
 from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.log_files import reading
@@ -56,6 +56,8 @@ class TrainJob:
     live, live_kind, live_ts
         Body of the live ranker, its kind, and when it was made, ms: it is measured beside the new one
         (`gate`).
+    dask
+        Address of the scheduler of a Dask cluster that trains (`cluster`); empty: this process.
     """
 
     folder: Place
@@ -74,6 +76,7 @@ class TrainJob:
     live: Place | None = None
     live_kind: str = ranker.KIND
     live_ts: int = 0
+    dask: str = ""
 
     @property
     def weighting(self) -> Weighting:
@@ -137,7 +140,10 @@ def _fit(part: Part, job: TrainJob, names: Sequence[str]) -> dict[str, str]:
     params, soft = job.params, job.smoothing
     if soft:  # LightGBM's "binary" takes 0 and 1 only; this is the same loss for any label between
         ys, params = [y * (1 - soft) + soft / 2 for y in ys], replace(params, objective="cross_entropy")
-    texts = ranker.train_each(part.features(), ys, params, weight=part.weight)
+    if job.dask:
+        texts = cluster.train_each(job.dask, part, ys, params, part.weight)
+    else:
+        texts = ranker.train_each(part.features(), ys, params, weight=part.weight)
     return dict(zip(names, texts, strict=True))
 
 
