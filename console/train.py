@@ -28,7 +28,7 @@ def train(
     `headrace models list`.
     """
     settings = options.read_settings(brokers)
-    require("worker", *(["dask"] if dask else []))
+    require("worker", *(["dask"] if dask else []), *(["mlflow"] if settings.mlflow_uri else []))
     from headrace.console import screen
     from headrace.models.learning.log_files import folder_of
 
@@ -54,6 +54,7 @@ async def train_and_publish(settings: Settings, dask: str = "") -> dict[str, Any
     """
     from aiokafka.errors import KafkaError
 
+    from headrace.agents.stage.mlflow_mirror import mirror_once
     from headrace.agents.trainer import train_once
     from headrace.agents.wiring import Wiring
     from headrace.models.learning import cluster, gate
@@ -69,7 +70,10 @@ async def train_and_publish(settings: Settings, dask: str = "") -> dict[str, Any
     began = time.perf_counter()
     try:
         await sender.start()
-        done = await train_once(Wiring(settings, sender, sender, store), dask=dask)
+        wiring = Wiring(settings, sender, sender, store)
+        done = await train_once(wiring, dask=dask)
+        if settings.mlflow_uri:
+            await mirror_once(wiring)
     except KafkaError as exc:
         raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
     finally:

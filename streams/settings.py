@@ -193,6 +193,7 @@ class Settings(BaseSettings):
     # Models
     models_dir: str = Field("", description="versions of the ranker; empty: models in data_dir")
     models_keep: int = Field(50, ge=3, description="so many of the newest versions stay in models_dir")
+    mlflow_uri: str = Field("", description="tracking URI of MLflow; rankers are mirrored there; empty: off")
     gate_margin: float = Field(
         0.02, ge=0, description="a candidate whose AUC is lower than the live ranker's by more is refused"
     )

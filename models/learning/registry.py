@@ -115,6 +115,10 @@ class Registry:
                 continue
         return sorted(found, key=lambda about: (-about.created_ts, about.version))
 
+    def names(self) -> set[str]:
+        """Return the names of all versions; raise ``OSError`` when the store does not answer."""
+        return {path.parent.name for path in self.folder.glob(f"*/{_ABOUT}")}
+
     def about(self, version: str) -> About:
         """Return what is known of a version; raise ``ArtefactError`` when there is no such version."""
         try:
