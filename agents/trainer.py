@@ -134,7 +134,11 @@ class Trainer(Service):
         while not self.should_stop:
             await self.sleep(self._wiring.settings.train_every_s)
             folder = log_files.folder_of(self._wiring.settings)
-            newest = await asyncio.to_thread(log_files.newest, folder)
+            try:
+                newest = await asyncio.to_thread(log_files.newest, folder)
+            except OSError as exc:
+                log.warning("the training waits: %s", exc, extra={"action": "training_waits"})
+                continue
             if self.should_stop or newest == self._newest:
                 continue
             self._newest = newest

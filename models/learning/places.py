@@ -24,7 +24,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow import fs
 
+from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+
+
+class StoreError(UnavailableError, OSError):
+    """A store does not answer, or refuses; the message names it. For who writes, it is a disk that fails."""
 
 
 class Stat(Protocol):
@@ -137,9 +142,19 @@ class Stored:
         return True
 
     def glob(self, pattern: str) -> Iterator[Stored]:
-        """Yield the objects that match, from one listing: with a slash in the pattern, of all names below."""
+        """Yield the objects that match, from one listing: with a slash in the pattern, of all names below.
+
+        Raises
+        ------
+        StoreError
+            The store does not answer.
+        """
         selector = fs.FileSelector(self.key, allow_not_found=True, recursive="/" in pattern)
-        for info in self.system.get_file_info(selector):
+        try:
+            found = self.system.get_file_info(selector)
+        except OSError as exc:
+            raise StoreError(f"the store does not answer at {self}: {exc}") from exc
+        for info in found:
             if info.type == fs.FileType.File and fnmatchcase(info.path.removeprefix(f"{self.key}/"), pattern):
                 yield Stored(info.path, self.options, _Info(info.size, info.mtime_ns))
 

@@ -97,6 +97,26 @@ async def test_it_trains_from_a_store_and_keeps_the_ranker_there(
     assert list(tmp_path.iterdir()) == [], "nothing of it is on the disk"
 
 
+async def test_a_store_that_does_not_answer_ends_no_trainer(
+    quick: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    with object_store() as store:
+        port, url = store.port, store.url
+    async with wired(quick(data_url=url)) as wiring:
+        service = Trainer(wiring)
+        await service.start()
+        try:
+            async with asyncio.timeout(60):
+                while "the training waits" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                with object_store(port):
+                    fill(wiring)
+                    while not (await shelf_of(wiring)).pointers.live:
+                        await asyncio.sleep(0.01)
+        finally:
+            await service.stop()
+
+
 async def test_the_first_ranker_is_live_and_the_next_one_a_candidate(quick: Callable[..., Settings]) -> None:
     async with wired(quick()) as wiring:
         versions = []

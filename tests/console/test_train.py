@@ -1,4 +1,4 @@
-"""``headrace train --dask``: what is missing is said in one line, before anything is trained."""
+"""What a training needs and is not there (Dask, MLflow, the store) is said in one line."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def test_without_mlflow_it_says_what_to_install(
     for command in (["train"], ["worker", "trainer"]):
         assert run_headrace(monkeypatch, *command) == 2
         assert "pip install 'headrace[mlflow]'" in only_line(capsys)
+
+
+def test_a_store_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADRACE_DATA_URL", "s3://b/p?endpoint_override=http://127.0.0.1:1&region=us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    assert run_headrace(monkeypatch, "sources") == 2
+    assert "the store does not answer at s3://b/p/examples" in only_line(capsys)
 
 
 def test_a_cluster_that_does_not_answer_is_named(
