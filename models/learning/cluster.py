@@ -9,6 +9,8 @@ Dask sends pickled objects between its own processes: the cluster must be truste
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ from headrace.streams.errors import HeadraceError, UnavailableError
 
 #: Longest wait for the scheduler, and for its first worker, s.
 WAIT_S = 20
+#: Time between two looks whether a worker is lost, s; and longest wait of workers for each other, minutes.
+LOOK_S, _SILENT_MIN = 2.0, 10
 #: Parts of the rows for each worker, at least.
 _PARTS = 4
 #: The names that LightGBM's scikit-learn interface has for parameters. It has defaults for these.
@@ -79,28 +83,65 @@ def train_each(
     """
     from lightgbm.dask import DaskLGBMRegressor
 
+    lost: list[str] = []
     with connected(address) as client:
         try:
             parts = Parts(client, part)
-            x = parts.features()
-            loads = None if weight is None else parts.sent(weight)
-            out = []
-            for y in ys:
-                # The regressor takes labels as they are, whatever the objective is; the booster is the same.
-                model = DaskLGBMRegressor(n_estimators=params.trees, client=client, **_parameters(params))
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "Parameter n_jobs will be ignored")  # as it should be
-                    model.fit(x, parts.sent(y), sample_weight=loads, feature_name=list(SPEC.names))
-                out.append(model.booster_.model_to_string())
-        except Exception as exc:
-            raise HeadraceError(f"the training on the Dask cluster at {address} failed: {exc!r}") from exc
+            with _watched(client, parts.workers) as lost:
+                x = parts.features()
+                loads = None if weight is None else parts.sent(weight)
+                out = []
+                for y in ys:
+                    # The regressor takes labels as they are, whatever the objective; the booster is the same.
+                    model = DaskLGBMRegressor(n_estimators=params.trees, client=client, **_parameters(params))
+                    with warnings.catch_warnings():
+                        warnings.filterwarnings(
+                            "ignore", "Parameter n_jobs will be ignored"
+                        )  # so it should be
+                        model.fit(x, parts.sent(y), sample_weight=loads, feature_name=list(SPEC.names))
+                    out.append(model.booster_.model_to_string())
+        except (Exception, asyncio.CancelledError) as exc:
+            why = f"lost {', '.join(lost)}" if lost else repr(exc)
+            raise HeadraceError(f"the training on the Dask cluster at {address} failed: {why}") from exc
     return out
+
+
+@contextmanager
+def _watched(client: Any, workers: Sequence[str]) -> Iterator[list[str]]:
+    """Close the client when a worker is lost: Dask would wait for its rows for ever.
+
+    Returns
+    -------
+    What was lost; empty while all are there.
+    """
+    lost: list[str] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        over = False
+        while not over:
+            over = ended.wait(LOOK_S)  # there is a last look
+            try:
+                lost.extend(sorted(set(workers) - client.nthreads().keys()))
+            except (OSError, RuntimeError, ValueError) as exc:
+                lost.append(f"the scheduler ({exc})")
+            if lost:
+                client.close()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _parameters(params: RankerParams) -> dict[str, Any]:
     given = lightgbm_params(params)
     del given["num_threads"]
-    return {_NAMES.get(name, name): value for name, value in given.items()}
+    return {_NAMES.get(name, name): value for name, value in given.items()} | {"time_out": _SILENT_MIN}
 
 
 class Parts:
@@ -116,7 +157,7 @@ class Parts:
 
     def __init__(self, client: Any, part: Part) -> None:
         self._client, self._part = client, part
-        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        workers = sorted(client.nthreads())
         most = min(example_log.GROUP_ROWS, -(-len(part) // (_PARTS * len(workers))))
         self.spans = list(spans(part, most))
         self.workers = [workers[i % len(workers)] for i in range(len(self.spans))]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +154,39 @@ def test_workers_that_cannot_read_the_log_are_named(tmp_path: Path, two_workers:
         file.path.unlink()
     with pytest.raises(HeadraceError, match=r"the Dask cluster at .* failed: FileNotFoundError"):
         cluster.train_each(two_workers, found.train, [found.train.clicked.astype(np.float32)], RankerParams())
+
+
+def test_a_worker_that_is_lost_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, rows=500, files=2)
+    monkeypatch.setattr(cluster, "LOOK_S", 0.2)
+    part = found_in(tmp_path).train
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as started:
+        over = threading.Event()
+
+        def kill_one() -> None:
+            def trains() -> bool:
+                running = [t for t in list(started.scheduler.tasks.values()) if t.state == "processing"]
+                return any("train_part" in str(task.key) for task in running)
+
+            while not trains() and not over.wait(0.02):
+                pass
+            os.kill(started.workers[0].pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_one)
+        killer.start()
+        try:
+            with pytest.raises(HeadraceError, match=r"failed: lost tcp://127\.0\.0\.1:"):
+                cluster.train_each(
+                    started.scheduler_address,
+                    part,
+                    [part.clicked.astype(np.float32)],
+                    RankerParams(trees=10**6, min_leaf=10),
+                )
+        finally:
+            over.set()
+            killer.join()
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
