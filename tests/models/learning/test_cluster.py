@@ -156,21 +156,32 @@ def test_workers_that_cannot_read_the_log_are_named(tmp_path: Path, two_workers:
         cluster.train_each(two_workers, found.train, [found.train.clicked.astype(np.float32)], RankerParams())
 
 
-def test_a_worker_that_is_lost_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stage", ["reading", "training"])
+def test_a_worker_that_is_lost_ends_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
     fill(tmp_path, rows=500, files=2)
     monkeypatch.setattr(cluster, "LOOK_S", 0.2)
     part = found_in(tmp_path).train
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     ) as started:
-        over = threading.Event()
+        over, reads, real = threading.Event(), threading.Event(), Parts.features
+
+        def features(parts: Parts) -> Any:
+            if stage == "reading":
+                reads.set()
+                killer.join()
+            return real(parts)  # on a worker that is gone: Dask waits for it
+
+        monkeypatch.setattr(Parts, "features", features)
 
         def kill_one() -> None:
             def trains() -> bool:
                 running = [t for t in list(started.scheduler.tasks.values()) if t.state == "processing"]
                 return any("train_part" in str(task.key) for task in running)
 
-            while not trains() and not over.wait(0.02):
+            while not trains() and not reads.is_set() and not over.wait(0.02):
                 pass
             os.kill(started.workers[0].pid, signal.SIGKILL)
 
