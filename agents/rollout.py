@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents.learn import check_example
+from headrace.agents.stage.mlflow_mirror import MlflowMirror
 from headrace.agents.stage.pointing import point, publication, tombstones
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import arm_counts, pointers, registry
@@ -188,4 +189,6 @@ class Rollout(Service):
 def attach(wiring: Wiring) -> list[Service]:
     """Return the services of the rollout."""
     service = Rollout(wiring)
-    return [service.tail, service]
+    if not wiring.settings.mlflow_uri:
+        return [service.tail, service]
+    return [service.tail, service, MlflowMirror(wiring, service.tail, service.follower.shelf)]

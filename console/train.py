@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,49 +15,65 @@ if TYPE_CHECKING:
     from headrace.streams.settings import Settings
 
 
-def train(json_path: options.JsonPath = None, brokers: options.Brokers = None) -> None:
+def train(
+    dask: Annotated[
+        str, typer.Option(help="Train on a Dask cluster: the address of its scheduler, tcp://host:8786.")
+    ] = "",
+    json_path: options.JsonPath = None,
+    brokers: options.Brokers = None,
+) -> None:
     """Train LightGBM once from the Parquet log, and make it the candidate, unless it is clearly worse.
 
-    The log is in HEADRACE_DATA_DIR. The first model is live at once; see `headrace models list`.
+    The log is in HEADRACE_DATA_DIR, or at HEADRACE_DATA_URL. The first model is live at once; see
+    `headrace models list`.
     """
     settings = options.read_settings(brokers)
-    require("worker")
+    require("worker", *(["dask"] if dask else []), *(["mlflow"] if settings.mlflow_uri else []))
     from headrace.console import screen
+    from headrace.models.learning.log_files import folder_of
 
     out = screen.console(stderr=True)
-    with screen.progress(out, f"training from {settings.data_dir}") as report:
+    with screen.progress(out, f"training from {folder_of(settings)}") as report:
         report(0, "")
-        figures = options.run(train_and_publish(settings))
+        figures = options.run(train_and_publish(settings, dask))
     options.write_json(json_path, figures)
     metrics = ", ".join(f"{k} {v:.4g}" for k, v in figures["metrics"].items())
     typer.echo(f"ranker {figures['version']} trained in {figures['seconds']:.1f} s: {metrics}")
     typer.echo(f"refused: {figures['refused']}" if figures["refused"] else "published")
 
 
-async def train_and_publish(settings: Settings) -> dict[str, Any]:
-    """Train and publish; return version, metrics and seconds.
+async def train_and_publish(settings: Settings, dask: str = "") -> dict[str, Any]:
+    """Train and publish, on a Dask cluster if there is an address; return version, metrics and seconds.
 
     Raises
     ------
     ConfigError
         The log holds too little.
     UnavailableError
-        No broker answers.
+        No broker or no Dask scheduler answers.
     """
     from aiokafka.errors import KafkaError
 
+    from headrace.agents.stage.mlflow_mirror import mirror_once
     from headrace.agents.trainer import train_once
     from headrace.agents.wiring import Wiring
-    from headrace.models.learning import gate
+    from headrace.models.learning import cluster, gate
+    from headrace.models.learning.log_files import folder_of
     from headrace.serving.store.redis import RedisStore
     from headrace.streams.topics.sender import BatchSender
 
+    if dask:
+        with cluster.connected(dask):
+            pass  # what is not there is told at once, in one line
     sender = BatchSender(settings)
     store = RedisStore(settings)
     began = time.perf_counter()
     try:
         await sender.start()
-        done = await train_once(Wiring(settings, sender, sender, store))
+        wiring = Wiring(settings, sender, sender, store)
+        done = await train_once(wiring, dask=dask)
+        if settings.mlflow_uri:
+            await mirror_once(wiring)
     except KafkaError as exc:
         raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
     finally:
@@ -65,7 +81,7 @@ async def train_and_publish(settings: Settings) -> dict[str, Any]:
         await store.close()
     if done is None:
         raise ConfigError(
-            f"the log in {settings.data_dir} holds too little: at least {settings.train_min_rows} examples "
+            f"the log in {folder_of(settings)} holds too little: at least {settings.train_min_rows} examples "
             f"and {settings.train_min_clicks} clicks are needed (HEADRACE_TRAIN_MIN_ROWS, "
             "HEADRACE_TRAIN_MIN_CLICKS)"
         )

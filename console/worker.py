@@ -36,6 +36,8 @@ def worker(
     from headrace.agents.roles import ROLES, parse_roles, run_worker
 
     chosen = parse_roles(roles)
+    if settings.mlflow_uri and "trainer" in chosen:
+        require("mlflow")
     _check_web_port(settings.web_port, [role for role in chosen if ROLES[role]])
     options.run(run_worker(settings, chosen))
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -26,6 +27,9 @@ class Settings(BaseSettings):
     brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port, comma-separated")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="online store")
     data_dir: Path = Field(Path("var"), description="Parquet log, snapshots, evicted rows")
+    data_url: str = Field(
+        "", description="where the Parquet log and the rankers are, file:///... or s3://...; empty: data_dir"
+    )
     topic_prefix: str = Field("", description="put before every topic, group and Redis key name")
 
     # Topics
@@ -189,6 +193,7 @@ class Settings(BaseSettings):
     # Models
     models_dir: str = Field("", description="versions of the ranker; empty: models in data_dir")
     models_keep: int = Field(50, ge=3, description="so many of the newest versions stay in models_dir")
+    mlflow_uri: str = Field("", description="tracking URI of MLflow; rankers are mirrored there; empty: off")
     gate_margin: float = Field(
         0.02, ge=0, description="a candidate whose AUC is lower than the live ranker's by more is refused"
     )
@@ -239,6 +244,20 @@ class Settings(BaseSettings):
         if not addresses or not all(map(_ADDRESS.fullmatch, addresses)):
             raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
         return ",".join(addresses)
+
+    @field_validator("data_url")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        """Refuse what is no URL of a folder or a bucket, and keys in it: a URL is logged."""
+        parts, options = urlsplit(value), {"endpoint_override", "region", "scheme"}
+        if parts.username or parts.password:
+            raise ValueError("keys are not in the URL, but in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        if value and not folder and not (parts.scheme == "s3" and parts.netloc):
+            raise ValueError("write file:///folder or s3://bucket/prefix")
+        if unknown := {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} - options:
+            raise ValueError(f"{min(unknown)!r} is not an option: {', '.join(sorted(options))} are")
+        return value
 
     @field_validator("parts", "rules", "objectives", mode="before")
     @classmethod

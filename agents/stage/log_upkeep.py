@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from mode import Service
 
 from headrace.models.learning import compaction
+from headrace.models.learning.places import Place
 from headrace.streams.clock import Clock
 from headrace.streams.settings import DAY_MS
 
@@ -33,7 +33,7 @@ class LogUpkeep(Service):
     """
 
     def __init__(
-        self, folder: Path, owned: Callable[[], Collection[int]], keep_days: float, clock: Clock
+        self, folder: Place, owned: Callable[[], Collection[int]], keep_days: float, clock: Clock
     ) -> None:
         self._folder, self._owned, self._clock = folder, owned, clock
         self._keep_ms = int(keep_days * DAY_MS)

@@ -4,7 +4,8 @@
     files of a day that is over         ->  one file          (several, when they are larger than LARGE_BYTES)
 
 The merged file is written aside, synced and renamed; then its sources are deleted. A crash in between leaves
-rows twice, never a row less. Readers drop the repeats, and so does the next merge.
+rows twice, never a row less. Readers drop the repeats, and so does the next merge. In a store, the sources
+are withdrawn, and deleted later (`withdrawn`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,10 @@ from headrace.models.learning.log_files import (
     durable_file,
     files_in,
     path_of,
+    remove,
     remove_unfinished,
 )
+from headrace.models.learning.places import Place, source
 from headrace.streams.settings import DAY_MS, HOUR_MS
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class Upkeep:
 
 
 def tend(
-    folder: Path,
+    folder: Place,
     partitions: Collection[int],
     *,
     keep_ms: int,
@@ -86,14 +88,14 @@ def tend(
         return done
     with deleting(folder) as may:
         if may and not stopping():
+            remove_unfinished(folder, partitions, stopping)
             files = files_in(folder)
             present = min(now, max((file.ts for file in files), default=0))
             for partition in partitions:
-                remove_unfinished(folder, partition)
                 ours = [file for file in files if file.partition == partition]
                 old = [file for file in ours if keep_ms > 0 and _older(file, present - keep_ms)]
-                for file in old:
-                    file.path.unlink(missing_ok=True)
+                if old:
+                    remove(old)
                 done.expired += len(old)
                 for group in _groups([file for file in ours if file not in old], present):
                     _merge(folder, group, stopping)
@@ -114,7 +116,7 @@ def _modified(file: LogFile) -> int:
 def _newest_row(file: LogFile) -> int:
     """Return the largest time in a file by its statistics, ms; 0 for a file that cannot be read."""
     try:
-        footer = pq.read_metadata(file.path)
+        footer = pq.read_metadata(source(file.path))
     except (pa.ArrowException, OSError):
         return 0
     groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
@@ -144,7 +146,7 @@ def _runs(files: Sequence[LogFile]) -> Iterator[list[LogFile]]:
     by_schema: dict[bytes, list[LogFile]] = {}
     for file in files:
         try:
-            schema = pq.read_schema(file.path)
+            schema = pq.read_schema(source(file.path))
         except (pa.ArrowException, OSError) as exc:
             log.warning("%s is not merged, it cannot be read: %s", file.path, exc)
             continue
@@ -162,26 +164,27 @@ def _runs(files: Sequence[LogFile]) -> Iterator[list[LogFile]]:
             yield run
 
 
-def _merge(folder: Path, files: Sequence[LogFile], stopping: Callable[[], bool]) -> None:
+def _merge(folder: Place, files: Sequence[LogFile], stopping: Callable[[], bool]) -> None:
     """Write one file with every row of ``files`` once, then delete them."""
-    identities = pa.concat_tables([pq.read_table(file.path, columns=_identity(file)) for file in files])
+    identities = pa.concat_tables(
+        [pq.read_table(source(file.path), columns=_identity(file)) for file in files]
+    )
     keep = example_log.once(identities)
     first, ts = min(file.first for file in files), min(file.ts for file in files)
     last = max(file.last for file in files)
     path = path_of(folder, files[0].partition, first, last, ts, secrets.token_hex(4))
     with durable_file(path) as handle:
-        schema = pq.read_schema(files[0].path)
+        schema = pq.read_schema(source(files[0].path))
         with pq.ParquetWriter(handle, schema, compression="zstd") as writer:
             for table in _pieces(files, keep):
                 if stopping():
                     raise InterruptedMergeError
                 writer.write_table(table, row_group_size=example_log.GROUP_ROWS)
-    for file in files:
-        file.path.unlink(missing_ok=True)
+    remove(files, by=path)
 
 
 def _identity(file: LogFile) -> list[str]:
-    return [name for name in example_log.IDENTITY if name in pq.read_schema(file.path).names]
+    return [name for name in example_log.IDENTITY if name in pq.read_schema(source(file.path)).names]
 
 
 def _pieces(files: Sequence[LogFile], keep: npt.NDArray[np.bool_]) -> Iterator[pa.Table]:
@@ -189,7 +192,7 @@ def _pieces(files: Sequence[LogFile], keep: npt.NDArray[np.bool_]) -> Iterator[p
     waiting: list[pa.Table] = []
     at = 0
     for file in files:
-        for batch in pq.ParquetFile(file.path).iter_batches(example_log.GROUP_ROWS):
+        for batch in pq.ParquetFile(source(file.path)).iter_batches(example_log.GROUP_ROWS):
             part = pa.Table.from_batches([batch]).filter(pa.array(keep[at : at + len(batch)]))
             at += len(batch)
             waiting.append(part)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning.log_files import LogFile, durable_file, files_in, path_of, reading
+from headrace.models.learning.places import Place, dataset, source
 from headrace.streams.messages.schemas import Example
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ def table_of(
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def write(folder: Path, table: pa.Table, partition: int) -> Path:
+def write(folder: Place, table: pa.Table, partition: int) -> Place:
     """Write one file durably and return its path; raise ``OSError`` when the disk does not take it."""
     offsets, first_ts = table.column("log_offset"), table.column("log_ts")[0].as_py()
     path = path_of(folder, partition, offsets[0].as_py(), offsets[len(offsets) - 1].as_py(), first_ts)
@@ -79,7 +78,7 @@ def write(folder: Path, table: pa.Table, partition: int) -> Path:
     return path
 
 
-def read(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the log's rows that have this feature list, oldest first, each record once; may be empty.
 
     The whole log is in memory then: training reads it in pieces (`training_set`). Files that cannot be read
@@ -89,10 +88,10 @@ def read(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return SCHEMA.empty_table()
     wanted = None if columns is None else sorted({*columns, "ts", *IDENTITY})
     with reading(folder):
-        ours = [str(file.path) for file, _ in readable(files_in(folder))]
+        ours = [file.path for file, _ in readable(files_in(folder))]
         if not ours:
             return SCHEMA.empty_table()
-        table = ds.dataset(ours, format="parquet", schema=SCHEMA).to_table(columns=wanted)
+        table = dataset(ours, SCHEMA).to_table(columns=wanted)
     table = table.filter(pa.array(once(table)))
     return table.take(pa.array(np.argsort(table.column("ts").to_numpy(), kind="stable")))
 
@@ -104,7 +103,7 @@ def readable(files: Sequence[LogFile]) -> Iterator[tuple[LogFile, pq.FileMetaDat
     """
     for file in files:
         try:
-            footer = pq.read_metadata(file.path)
+            footer = pq.read_metadata(source(file.path))
         except (pa.ArrowException, OSError) as exc:
             log.warning(
                 "%s is left out, it cannot be read: %s", file.path, exc, extra={"action": "log_file_skipped"}

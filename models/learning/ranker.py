@@ -206,11 +206,11 @@ def train_each(
     out: list[str] = []
     for y in ys:
         data.set_label(y)
-        out.append(lgb.train(_lightgbm(params), data, num_boost_round=params.trees).model_to_string())
+        out.append(lgb.train(lightgbm_params(params), data, num_boost_round=params.trees).model_to_string())
     return out
 
 
-def _lightgbm(params: RankerParams) -> dict[str, object]:
+def lightgbm_params(params: RankerParams) -> dict[str, object]:
     """Return the parameters under LightGBM's names; training twice on the same data gives the same model."""
     return {
         "objective": params.objective,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import shutil
 from collections.abc import Container
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import msgspec
 
 from headrace.models.learning import artefact, ranker
 from headrace.models.learning.log_files import durable_file
+from headrace.models.learning.places import Place, remove_all, root
 from headrace.streams.errors import ArtefactError
 from headrace.streams.settings import Settings
 
@@ -52,10 +52,10 @@ class About(msgspec.Struct, frozen=True):
     kind: str = ranker.KIND
 
 
-def folder_of(settings: Settings) -> Path:
+def folder_of(settings: Settings) -> Place:
     """Return the folder of an installation's rankers."""
-    root = Path(settings.models_dir) if settings.models_dir else settings.data_dir / "models"
-    return root / settings.name(ranker.NAME)
+    folder = Path(settings.models_dir) if settings.models_dir else root(settings) / "models"
+    return folder / settings.name(ranker.NAME)
 
 
 class Registry:
@@ -67,7 +67,7 @@ class Registry:
         It is made when the first version is added.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
 
     def add(self, value: bytes, origin: str, refused: str = "") -> About:
@@ -115,6 +115,10 @@ class Registry:
                 continue
         return sorted(found, key=lambda about: (-about.created_ts, about.version))
 
+    def names(self) -> set[str]:
+        """Return the names of all versions; raise ``OSError`` when the store does not answer."""
+        return {path.parent.name for path in self.folder.glob(f"*/{_ABOUT}")}
+
     def about(self, version: str) -> About:
         """Return what is known of a version; raise ``ArtefactError`` when there is no such version."""
         try:
@@ -122,7 +126,7 @@ class Registry:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             raise ArtefactError(f"ranker {version} is not in {self.folder}: {exc}") from exc
 
-    def model_file(self, version: str) -> Path:
+    def model_file(self, version: str) -> Place:
         """Return the file with a version's text."""
         return self._path(version) / _MODEL
 
@@ -150,10 +154,12 @@ class Registry:
         """Delete all but the newest ``keep`` versions and those pointed at; return the versions deleted."""
         gone = [about.version for about in self.versions()[keep:] if about.version not in pointed]
         for version in gone:
-            shutil.rmtree(self._path(version), ignore_errors=True)
+            # First: a version without it does not count.
+            (self._path(version) / _ABOUT).unlink(missing_ok=True)
+            remove_all(self._path(version))
         return gone
 
-    def _path(self, version: str) -> Path:
+    def _path(self, version: str) -> Place:
         if not _VERSION.fullmatch(version):
             raise ArtefactError(f"{version!r} is not a version: 12 hexadecimal digits are")
         return self.folder / version

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from headrace.models.learning.examples import IDENTITY, SCHEMA, once, readable
 from headrace.models.learning.log_files import files_in, reading
+from headrace.models.learning.places import Place, dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class SourceCounts:
     clicked_alone: int
 
 
-def source_counts(folder: Path, since: int = 0) -> tuple[list[SourceCounts], int, int]:
+def source_counts(folder: Place, since: int = 0) -> tuple[list[SourceCounts], int, int]:
     """Count the log's slots that were shown at or after ``since`` (ms), each once.
 
     Memory grows with the number of slots since then: about 100 bytes each.
@@ -48,10 +47,10 @@ def source_counts(folder: Path, since: int = 0) -> tuple[list[SourceCounts], int
     table = SCHEMA.empty_table().select(columns)
     if folder.is_dir():
         with reading(folder):
-            ours = [str(file.path) for file, _ in readable(files_in(folder))]
+            ours = [file.path for file, _ in readable(files_in(folder))]
             if ours:
                 shown = ~pc.coalesce(pc.field("unshown"), False)  # null in files of older versions
-                log = ds.dataset(ours, format="parquet", schema=SCHEMA)
+                log = dataset(ours, SCHEMA)
                 table = log.to_table(columns=columns, filter=(pc.field("ts") >= since) & shown)
     table = table.filter(pa.array(once(table)))
     clicked = table.column("clicked").to_numpy()

@@ -7,12 +7,14 @@ the worker. It ends by itself when its standard input is closed: so it never out
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
 
 import msgspec
 
+from headrace.models.learning.places import place
 from headrace.models.learning.training import TrainJob, TrainResult, train_from_log
 from headrace.streams.errors import HeadraceError
 
@@ -60,8 +62,10 @@ def main() -> None:
     """Train as the argument says; write the result to standard output."""
     os.nice(NICE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = msgspec.json.decode(sys.argv[1], type=TrainJob, dec_hook=lambda type_, text: type_(text))  # a path
-    sys.stdout.buffer.write(msgspec.json.encode(train_from_log(job)))
+    job = msgspec.json.decode(sys.argv[1], type=TrainJob, dec_hook=lambda _, text: place(text))
+    with contextlib.redirect_stdout(sys.stderr):  # lightgbm.dask prints what it does
+        result = train_from_log(job)
+    sys.stdout.buffer.write(msgspec.json.encode(result))
 
 
 if __name__ == "__main__":

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.spec import POSITION, SPEC
-from headrace.models.learning import gate, ranker, training_set
+from headrace.models.learning import cluster, gate, ranker, training_set
 from headrace.models.learning.calibration import Calibration, best_kind, crossed, fitted, log_loss
 from headrace.models.learning.evaluation import evaluate
 from headrace.models.learning.log_files import reading
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, Objective, shares
+from headrace.models.learning.places import Place
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training_set import Examples, Part
 from headrace.models.learning.weighting import Weighting
@@ -56,9 +56,11 @@ class TrainJob:
     live, live_kind, live_ts
         Body of the live ranker, its kind, and when it was made, ms: it is measured beside the new one
         (`gate`).
+    dask
+        Address of the scheduler of a Dask cluster that trains (`cluster`); empty: this process.
     """
 
-    folder: Path
+    folder: Place
     params: RankerParams
     min_rows: int
     min_clicks: int
@@ -71,9 +73,10 @@ class TrainJob:
     smoothing: float = 0.0
     objectives: dict[str, float] = field(default_factory=lambda: {CLICK: 1.0})
     measure: bool = True
-    live: Path | None = None
+    live: Place | None = None
     live_kind: str = ranker.KIND
     live_ts: int = 0
+    dask: str = ""
 
     @property
     def weighting(self) -> Weighting:
@@ -137,7 +140,10 @@ def _fit(part: Part, job: TrainJob, names: Sequence[str]) -> dict[str, str]:
     params, soft = job.params, job.smoothing
     if soft:  # LightGBM's "binary" takes 0 and 1 only; this is the same loss for any label between
         ys, params = [y * (1 - soft) + soft / 2 for y in ys], replace(params, objective="cross_entropy")
-    texts = ranker.train_each(part.features(), ys, params, weight=part.weight)
+    if job.dask:
+        texts = cluster.train_each(job.dask, part, ys, params, part.weight)
+    else:
+        texts = ranker.train_each(part.features(), ys, params, weight=part.weight)
     return dict(zip(names, texts, strict=True))
 
 

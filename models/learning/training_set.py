@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
@@ -26,6 +25,7 @@ from headrace.models.features.spec import SPEC
 from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import files_in
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
+from headrace.models.learning.places import Place, Stored, source
 from headrace.models.learning.weighting import PLAIN, Told, Weighting
 from headrace.streams.messages.ids import hash_many
 
@@ -43,7 +43,7 @@ _SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "
 class Piece:
     """One row group of a file."""
 
-    path: Path
+    path: Place
     group: int
     rows: int
 
@@ -127,7 +127,7 @@ class Examples:
         return self.positives[CLICK]
 
 
-def find(folder: Path, most: int, sample: int, hold_out: float, weighting: Weighting = PLAIN) -> Examples:
+def find(folder: Place, most: int, sample: int, hold_out: float, weighting: Weighting = PLAIN) -> Examples:
     """Read which examples there are in the newest files.
 
     An example that was written twice (a join that was replayed after a crash) counts once. The caller holds
@@ -232,7 +232,7 @@ def _held_out_from(ts: I64, share: float) -> int:
     return int(np.partition(ts, at)[at]) if len(ts) else 0
 
 
-def _newest_pieces(folder: Path, most: int) -> list[Piece]:
+def _newest_pieces(folder: Place, most: int) -> list[Piece]:
     files = sorted(files_in(folder), key=lambda file: (-file.ts, file.partition))
     chosen: list[tuple[Any, list[Piece]]] = []
     total = 0
@@ -264,7 +264,7 @@ def _hashes(texts: pa.ChunkedArray) -> U64:
 
 
 def _read(piece: Piece, columns: list[str]) -> pa.Table:
-    with pq.ParquetFile(piece.path) as file:
+    with pq.ParquetFile(source(piece.path), pre_buffer=isinstance(piece.path, Stored)) as file:
         return file.read_row_group(piece.group, columns=columns, use_threads=False)
 
 

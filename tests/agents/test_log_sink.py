@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 from logged_examples import offsets_in
+from object_store import object_store
 from small_disk import fill, mounted
 from strategies import T0
 
@@ -253,3 +254,21 @@ async def test_a_disk_that_is_really_full(tmp_path: Path, caplog: pytest.LogCapt
         await stage.until(lambda: bool(stage.acked))
         assert offsets_in(stage.folder) == list(range(100))
         assert list(stage.folder.glob("*.tmp")) == []
+
+
+# -- in a store
+
+
+async def test_a_store_that_does_not_answer_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with object_store() as store:
+        port, url = store.port, store.url
+    stage = Stage(tmp_path, data_url=url)
+    await stage.take("a", 0, 1, 2)
+    await stage.until(lambda: "cannot be written" in caplog.text)
+    assert stage.acked == []
+    with object_store(port):
+        await stage.until(lambda: bool(stage.acked), within=600.0)
+        assert offsets_in(stage.folder) == [1, 2]
+    assert list(tmp_path.iterdir()) == [], "nothing of it is on the disk"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fresh_topics import make_topics
 from logged_examples import example, processes_with, write
+from object_store import object_store
 
 from headrace.agents import trainer
 from headrace.agents.stage.pointing import read_shelf
@@ -74,6 +75,46 @@ async def test_each_installation_trains_on_its_own_log(quick: Callable[..., Sett
             shelf = await shelf_of(wiring)
             assert list(shelf.texts) == [done[1]]
             assert ranker.decode(shelf.texts[done[1]]).version == done[1]
+
+
+async def test_it_trains_from_a_store_and_keeps_the_ranker_there(
+    quick: Callable[..., Settings], tmp_path: Path
+) -> None:
+    with object_store() as store:
+        async with wired(quick(data_url=store.url)) as wiring:
+            versions = []
+            for first in (0, 300):
+                fill(wiring, first=first, ts=first)
+                done = await train_once(wiring, FEW)
+                assert done is not None
+                versions.append(done[1])
+            assert done[0].rows == 600
+            kept = Registry(registry.folder_of(wiring.settings))
+            assert kept.names() == set(versions)
+            shelf = await shelf_of(wiring)
+            assert shelf.pointers.live == versions[0]
+            assert kept.record(versions[0]) == shelf.texts[versions[0]]
+    assert list(tmp_path.iterdir()) == [], "nothing of it is on the disk"
+
+
+async def test_a_store_that_does_not_answer_ends_no_trainer(
+    quick: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    with object_store() as store:
+        port, url = store.port, store.url
+    async with wired(quick(data_url=url)) as wiring:
+        service = Trainer(wiring)
+        await service.start()
+        try:
+            async with asyncio.timeout(60):
+                while "the training waits" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                with object_store(port):
+                    fill(wiring)
+                    while not (await shelf_of(wiring)).pointers.live:
+                        await asyncio.sleep(0.01)
+        finally:
+            await service.stop()
 
 
 async def test_the_first_ranker_is_live_and_the_next_one_a_candidate(quick: Callable[..., Settings]) -> None:
