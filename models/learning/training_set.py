@@ -35,6 +35,8 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
+#: Largest number of shown slots that distributions of features are made from.
+TYPICAL = 20_000
 _NAMES = ["user_id", "request_id", "ts", "position"]
 _SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "explored", "unshown"]
 
@@ -111,6 +113,10 @@ class Examples:
         When these were shown, ms, int64 ``(len(newest),)``.
     bots
         Number of users that were left out.
+    chance, explored
+        Of ``newest``: the probability of the item in its slot, float32 ``(n,)``; whether it was random, bool.
+    typical
+        An even sample of the shown slots, at most ``TYPICAL``: what features are like.
     """
 
     count: int
@@ -119,7 +125,10 @@ class Examples:
     older: Bool
     newest: Part
     newest_ts: I64
-    bots: int = 0
+    bots: int
+    chance: F32
+    explored: Bool
+    typical: Part
 
     @property
     def clicks(self) -> int:
@@ -167,7 +176,14 @@ def find(folder: Path, most: int, sample: int, hold_out: float, weighting: Weigh
     plain = bool((weight == 1).all())
     train = Part(pieces, rows[used], told.happened[used], None if plain else weight)
     positives = dict(zip(OBJECTIVES, told.happened[shown].sum(0).tolist(), strict=True))
-    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, told.ts[measured], bots)
+    even = np.flatnonzero(shown)
+    even = even[:: -(-len(even) // TYPICAL) or 1]
+    typical = Part(pieces, rows[even], told.happened[even])
+    chance, explored = told.probability[measured], told.explored[measured]
+    at = told.ts[measured]
+    return Examples(
+        int(shown.sum()), positives, train, ~held_out[used], newest, at, bots, chance, explored, typical
+    )
 
 
 def _first_of_each(slots: U64) -> U32:
