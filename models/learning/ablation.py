@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import GROUPS, SPEC
 from headrace.models.learning import ranker
-from headrace.models.learning.figures import Scored, figures
+from headrace.models.learning.figures import Scored, draws, with_ends
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, Objective
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training_set import LoggedFeatures, Part
@@ -64,24 +64,27 @@ def ablation(older: Part, newest: Part, params: RankerParams, fair: Scored) -> l
 
     Returns
     -------
-    The figures of all features first, then of each group, with ``lost``: how much lower AUC is without it.
+    The figures of all features first, then of each group, with ``lost``: how much lower AUC is without it,
+    with an interval of the difference on the same lists.
     """
-    whole = figures(fair)
-    rows: list[dict[str, Any]] = [{"without": "", "features": len(SPEC), "figures": whole}]
+    whole, drawn = draws(fair)
+    rows: list[dict[str, Any]] = [_row("", len(SPEC), whole, drawn)]
     label = older.happened[:, OBJECTIVES.index(CLICK)].astype(np.float32)
     for group, names in GROUPS.items():
         text = ranker.train(Without(older.features(), names), label, params, weight=older.weight)
         score = _scores(text, Without(newest.features(), (*names, "position")))
-        told = figures(replace(fair, score=score, probability=score))
-        kept = len(SPEC) - len(names)
-        before, after = whole["auc"]["value"], told["auc"]["value"]
-        lost = None if before is None or after is None else before - after
-        rows.append({"without": group, "features": kept, "figures": told, "lost": lost})
+        value, drawn_without = draws(replace(fair, score=score, probability=score))
+        row = _row(group, len(SPEC) - len(names), value, drawn_without)
+        lost = [a - b for a, b in zip(drawn["auc"], drawn_without["auc"], strict=True)]
+        rows.append(row | {"lost": with_ends(whole["auc"] - value["auc"], lost)})
     return rows
+
+
+def _row(group: str, features: int, value: dict[str, float], drawn: dict[str, list[float]]) -> dict[str, Any]:
+    shown = {name: with_ends(value[name], drawn[name]) for name in ("auc", "list_auc", "ndcg_at_10", "mrr")}
+    return {"without": group, "features": features, "figures": shown, "lost": None}
 
 
 def _scores(text: str, rows: Without) -> F64:
     probe = Ranker([Objective(CLICK, 1.0, text)], SPEC.names, "ablation")
     return np.concatenate([np.zeros(0), *(probe.predict(x) for x in rows.batches())])
-
-

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,11 +60,22 @@ def figures(of: Scored, resamples: int = RESAMPLES, seed: int = 7) -> dict[str, 
     counts the mean weight of its clicks. Calibration is predicted / actual clicks. What is not known is None.
     Ties within a list are broken at random.
     """
+    value, drawn = draws(of, resamples, seed)
+    return {name: with_ends(value[name], drawn[name]) for name in value}
+
+
+def draws(
+    of: Scored, resamples: int = RESAMPLES, seed: int = 7
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Return each figure, and its values in the resamples; NaN: not known.
+
+    Other scores of the same slots get the same lists drawn: so differences can be compared draw by draw.
+    """
     told = _Prepared(of, np.random.default_rng(seed))
     value = told.read(np.ones(told.n_lists))
     rng, n = np.random.default_rng(seed + 1), told.n_lists
     drawn = [told.read(_counts(rng, n)) for _ in range(resamples if n else 0)]
-    return {name: _with_ends(value[name], [one[name] for one in drawn]) for name in value}
+    return value, {name: [one[name] for one in drawn] for name in value}
 
 
 def _counts(rng: np.random.Generator, n: int) -> F64:
@@ -71,7 +83,8 @@ def _counts(rng: np.random.Generator, n: int) -> F64:
     return np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
 
 
-def _with_ends(value: float, drawn: list[float]) -> dict[str, float | None]:
+def with_ends(value: float, drawn: list[float]) -> dict[str, float | None]:
+    """Return a figure with the ends of its interval; None for what is not known."""
     known = [v for v in drawn if math.isfinite(v)]
     low, high = np.quantile(known, ENDS).tolist() if known else (math.nan, math.nan)
     numbers: Mapping[str, float] = {"value": value, "low": low, "high": high}
@@ -152,8 +165,10 @@ def _places(of: Scored, lists: I64, n: int, rng: np.random.Generator) -> tuple[F
     return ndcg, np.where(hits > 0, 1 / (first + 1.0), np.nan)
 
 
-def _over(top: F64, bottom: F64) -> F64:
-    return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
+def _over(top: npt.NDArray[Any], bottom: F64) -> F64:
+    out = np.full(len(top), np.nan)
+    np.divide(top, bottom, out=out, where=bottom > 0)
+    return out
 
 
 def _ratio(top: float, bottom: float) -> float:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
+from headrace.models.learning.log_files import durable_file
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
+#: The file beside a ranker in the registry.
+FILE = "features.json"
 #: Bins with about equally many of the trained values.
 BINS = 10
 #: A share is at least this in the formula: an empty bin must not make it infinite.
@@ -107,3 +111,17 @@ def drift(trained: Histograms, x: F32) -> list[Drift]:
             served = tuple(_shares(columns[name], np.array(one.edges, np.float32)).tolist())
             found.append(Drift(name, psi(one.shares, served), one.shares, served))
     return sorted(found, key=lambda d: (-d.psi, d.feature))
+
+
+def save(folder: Path, found: Histograms) -> None:
+    """Write the distributions beside a ranker; raise ``OSError`` when the disk does not take them."""
+    with durable_file(folder / FILE) as handle:
+        handle.write(msgspec.json.encode(found))
+
+
+def load(folder: Path) -> Histograms | None:
+    """Return the distributions beside a ranker; None where there are none that can be read."""
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Histograms)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None

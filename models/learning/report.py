@@ -155,7 +155,8 @@ def examination(seen: Held, happened: Bool) -> F64:
         return np.ones(n)
     mean = hit.mean()
     rate = (np.bincount(at[hit], minlength=n) + 20 * mean) / (np.bincount(at, minlength=n) + 20)
-    return np.minimum(1.0, rate / rate.max())
+    out: F64 = np.minimum(1.0, rate / rate.max())
+    return out
 
 
 def reliability(probability: F64, happened: Bool) -> list[dict[str, float]]:
