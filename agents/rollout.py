@@ -14,6 +14,7 @@ from mode import Service
 
 from headrace.agents.learn import check_example
 from headrace.agents.stage.pointing import point, publication, tombstones
+from headrace.agents.stage.watching import Watching
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import arm_counts, pointers, registry
 from headrace.models.learning.arm_counts import ArmCounts
@@ -186,6 +187,6 @@ class Rollout(Service):
 
 
 def attach(wiring: Wiring) -> list[Service]:
-    """Return the services of the rollout."""
+    """Return the services of the rollout, and the one that watches the log of what it counts."""
     service = Rollout(wiring)
-    return [service.tail, service]
+    return [service.tail, service, Watching(wiring, service.follower.shelf)]
