@@ -92,8 +92,8 @@ class SkewProbe:
         except Exception:
             log.exception("a list could not be checked", extra={"action": "skew_not_checked"})
             return
-        self.checked += checked
-        self.skewed += skewed
+        self.checked.update(checked)
+        self.skewed.update(skewed)
         self._next = max(self._next, self._clock() + REST * seconds)
 
     def close(self) -> None:
