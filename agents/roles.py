@@ -117,9 +117,11 @@ async def run_worker(
     for role in roles:
         if role == "trainer":
             from headrace.agents import rollout
+            from headrace.agents.stage.watching import Watching
             from headrace.agents.trainer import Trainer
 
-            services += [*rollout.attach(wiring), Trainer(wiring)]
+            tail, tried = rollout.attach(wiring)
+            services += [tail, tried, Watching(wiring, tried.follower.shelf), Trainer(wiring)]
             continue
         if role == "index":
             from headrace.agents.build_index import IndexBuilder

@@ -14,7 +14,6 @@ from mode import Service
 
 from headrace.agents.learn import check_example
 from headrace.agents.stage.pointing import point, publication, tombstones
-from headrace.agents.stage.watching import Watching
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import arm_counts, pointers, registry
 from headrace.models.learning.arm_counts import ArmCounts
@@ -186,7 +185,7 @@ class Rollout(Service):
         await self.wiring.sender.send_many(self.wiring.topics.models, records, partition=0)
 
 
-def attach(wiring: Wiring) -> list[Service]:
-    """Return the services of the rollout, and the one that watches the log of what it counts."""
+def attach(wiring: Wiring) -> tuple[Tail, Rollout]:
+    """Return the services of the rollout."""
     service = Rollout(wiring)
-    return [service.tail, service, Watching(wiring, service.follower.shelf)]
+    return service.tail, service

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.features.spec import POSITION, SPEC
+from headrace.models.features.spec import SPEC
 from headrace.models.learning.ablation import ablation
 from headrace.models.learning.figures import Scored, figures
 from headrace.models.learning.objectives import CLICK, OBJECTIVES
@@ -78,11 +78,10 @@ def held(found: Examples) -> Held:
         raise ValueError("the held-out slots have no lists")
     chosen = lists <= np.uint64(min(1.0, MOST / max(1, len(lists))) * (2.0**64 - 2048))
     part = found.newest.where(chosen)
-    position = [x[:, POSITION].astype(np.int64) for x in part.features().batches()]
     return Held(
         part,
         lists[chosen],
-        np.concatenate([np.zeros(0, np.int64), *position]),
+        found.position[chosen].astype(np.int64),
         found.chance[chosen].astype(np.float64),
         found.explored[chosen],
         chosen,

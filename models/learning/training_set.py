@@ -113,8 +113,9 @@ class Examples:
         When these were shown, ms, int64 ``(len(newest),)``.
     bots
         Number of users that were left out.
-    chance, explored
-        Of ``newest``: the probability of the item in its slot, float32 ``(n,)``; whether it was random, bool.
+    position, chance, explored
+        Of ``newest``: where on its list, int16 ``(n,)``; the probability of the item there, float32; whether
+        it was random, bool.
     typical
         An even sample of the shown slots, at most ``TYPICAL``: what features are like.
     """
@@ -126,6 +127,7 @@ class Examples:
     newest: Part
     newest_ts: I64
     bots: int
+    position: npt.NDArray[np.int16]
     chance: F32
     explored: Bool
     typical: Part
@@ -179,11 +181,9 @@ def find(folder: Path, most: int, sample: int, hold_out: float, weighting: Weigh
     even = np.flatnonzero(shown)
     even = even[:: -(-len(even) // TYPICAL) or 1]
     typical = Part(pieces, rows[even], told.happened[even])
-    chance, explored = told.probability[measured], told.explored[measured]
+    slots = told.position[measured], told.probability[measured], told.explored[measured]
     at = told.ts[measured]
-    return Examples(
-        int(shown.sum()), positives, train, ~held_out[used], newest, at, bots, chance, explored, typical
-    )
+    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, at, bots, *slots, typical)
 
 
 def _first_of_each(slots: U64) -> U32:
@@ -212,7 +212,8 @@ def _told(pieces: Sequence[Piece]) -> Told:
         out.user[part] = _hashes(table.column("user_id"))
         names = out.user[part] * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
         out.list[part] = _mixed(names + out.ts[part].astype(np.uint64) * _ODD[2])
-        out.slot[part] = _mixed(out.list[part] + table.column("position").to_numpy().astype(np.uint64))
+        out.position[part] = table.column("position").to_numpy()
+        out.slot[part] = _mixed(out.list[part] + out.position[part].astype(np.uint64))
     return out
 
 
