@@ -91,6 +91,13 @@ def with_ends(value: float, drawn: list[float]) -> dict[str, float | None]:
     return {name: v if math.isfinite(v) else None for name, v in numbers.items()}
 
 
+def auc_within(score: F64, happened: Bool, strata: I64) -> float:
+    """Return AUC over the pairs of the same stratum; 0.5 when there is no such pair. Arrays are ``(n,)``."""
+    one = happened.astype(np.float64)
+    right, pairs = (v.sum() for v in _Pairs(score, strata).read(one, 1 - one))
+    return float(right / pairs) if pairs else 0.5
+
+
 class _Prepared:
     """All that does not depend on the draw: a draw costs a few passes over the slots."""
 
