@@ -160,6 +160,7 @@ class ServeStage:
             impression = _impression(answer)
             if impression is None:
                 continue
+            self.measured.logged(answer, impression)
             if self._replies.knows(address.topic, address.partition):
                 impressions.append(impression)
             else:  # the reply topic may not exist: write the impression when the reply is acknowledged

@@ -117,9 +117,15 @@ async def run_worker(
     for role in roles:
         if role == "trainer":
             from headrace.agents import rollout
+            from headrace.agents.stage.watching import Watching
             from headrace.agents.trainer import Trainer
 
-            services += [*rollout.attach(wiring), Trainer(wiring)]
+            tail, tried = rollout.attach(wiring)
+            services += [tail, tried, Watching(wiring, tried.follower.shelf), Trainer(wiring)]
+            if settings.mlflow_uri:
+                from headrace.agents.stage.mlflow_mirror import MlflowMirror
+
+                services.append(MlflowMirror(wiring, tail, tried.follower.shelf))
             continue
         if role == "index":
             from headrace.agents.build_index import IndexBuilder

@@ -13,7 +13,6 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents.learn import check_example
-from headrace.agents.stage.mlflow_mirror import MlflowMirror
 from headrace.agents.stage.pointing import point, publication, tombstones
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import arm_counts, pointers, registry
@@ -186,9 +185,7 @@ class Rollout(Service):
         await self.wiring.sender.send_many(self.wiring.topics.models, records, partition=0)
 
 
-def attach(wiring: Wiring) -> list[Service]:
+def attach(wiring: Wiring) -> tuple[Tail, Rollout]:
     """Return the services of the rollout."""
     service = Rollout(wiring)
-    if not wiring.settings.mlflow_uri:
-        return [service.tail, service]
-    return [service.tail, service, MlflowMirror(wiring, service.tail, service.follower.shelf)]
+    return service.tail, service

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from mode import Service
 
 from headrace.agents.stage.pointing import point, read_shelf, tombstones
 from headrace.agents.wiring import Wiring
-from headrace.models.learning import gate, log_files, pointers, ranker, registry
+from headrace.models.learning import gate, histograms, log_files, pointers, ranker, registry, report_page
 from headrace.models.learning.places import Place
 from headrace.models.learning.ranker import RankerParams
 from headrace.models.learning.registry import Registry
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 async def train_once(
-    wiring: Wiring, params: RankerParams | None = None, dask: str = ""
+    wiring: Wiring, params: RankerParams | None = None, dask: str = "", *, ablation: bool = False
 ) -> tuple[TrainResult, str] | None:
     """Train a ranker on the log, in a process of its own; publish it as a candidate, unless it is refused.
 
@@ -61,11 +62,14 @@ async def train_once(
         user_clicks=s.train_user_clicks,
         smoothing=s.train_smoothing,
         objectives=dict(s.objectives),
+        report=True,
+        ablation=ablation,
     )
     result = await train_apart(job)
     if result is None:
         return None
     version = await _offer(wiring, result)
+    await asyncio.to_thread(_keep_report, Registry(registry.folder_of(s)), version, result, s.gate_margin)
     await _forget(wiring, set(shelf.unused()))
     return result, version
 
@@ -106,6 +110,23 @@ async def _offer(wiring: Wiring, result: TrainResult) -> str:
     )
     await asyncio.to_thread(found.prune, s.models_keep, done.named())
     return version
+
+
+def write_report(folder: Path, result: TrainResult, version: str, refused: str, now: int) -> list[Path]:
+    """Write the report of a training into a folder; return the files. ``now`` is when it was made, ms."""
+    told = {"version": version, "created_ts": now, "refused": refused, "metrics": result.metrics}
+    return report_page.write(folder, told | {"objectives": {}, "ablation": None} | result.report)
+
+
+def _keep_report(found: Registry, version: str, result: TrainResult, margin: float) -> None:
+    """Keep report and distributions beside a ranker. It is in use already: no failure here takes it back."""
+    try:
+        about, folder = found.about(version), found.folder_of_version(version)
+        if result.features is not None:
+            histograms.save(folder, result.features)
+        write_report(folder, result, version, gate.refusal(result.metrics, margin), about.created_ts)
+    except Exception:
+        log.exception("the report of ranker %s is not kept", version, extra={"action": "report_failed"})
 
 
 async def _forget(wiring: Wiring, unused: set[str]) -> None:

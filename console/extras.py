@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "verify": ("polars",),
     "dask": ("dask", "distributed", "pandas", "sklearn"),
     "mlflow": ("mlflow",),
+    "report": ("jinja2", "matplotlib"),
 }  # fmt: skip
 
 

@@ -129,6 +129,35 @@ def compare(json_path: options.JsonPath = None, brokers: options.Brokers = None)
     screen.console().print(comparison_page(figures))
 
 
+@app.command("drift")
+def drift(
+    version: Annotated[str, typer.Argument(help="A version in the registry; without it, the live one.")] = "",
+    rows: Annotated[int, typer.Option(min=1000, help="So many of the newest shown slots.")] = 20_000,
+    json_path: options.JsonPath = None,
+    brokers: options.Brokers = None,
+) -> None:
+    """Compare the features of the newest shown slots with those that a ranker was trained on.
+
+    The population stability index: below .1 nothing much has changed, above .25 very much. Exit code 1 while
+    there is nothing to compare.
+    """
+    settings = options.read_settings(brokers)
+    require("worker")
+    from headrace.console import screen
+    from headrace.console.drift_page import drift_table
+    from headrace.models.learning import log_files
+    from headrace.models.learning.log_watch import drift_of
+    from headrace.models.learning.registry import Registry, folder_of
+
+    version = version or options.run(_on_models(settings)).shelf.pointers.live
+    found, n = drift_of(log_files.folder_of(settings), Registry(folder_of(settings)), version, rows)
+    if not found:
+        typer.echo("there is nothing to compare: too few slots in the log, or no distributions of the ranker")
+        raise typer.Exit(1)
+    options.write_json(json_path, {"version": version, "slots": n, "features": _plain(found)})
+    screen.console().print(drift_table(version, n, found))
+
+
 @app.command("import")
 def import_model(
     path: Annotated[Path, typer.Argument(help="A text file of LightGBM.")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,31 +20,43 @@ def train(
     dask: Annotated[
         str, typer.Option(help="Train on a Dask cluster: the address of its scheduler, tcp://host:8786.")
     ] = "",
+    report_to: Annotated[
+        Path | None, typer.Option("--report", help="Write report.json and report.html into this folder.")
+    ] = None,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Also train without each group of features, for the report.")
+    ] = False,
     json_path: options.JsonPath = None,
     brokers: options.Brokers = None,
 ) -> None:
     """Train LightGBM once from the Parquet log, and make it the candidate, unless it is clearly worse.
 
     The log is in HEADRACE_DATA_DIR, or at HEADRACE_DATA_URL. The first model is live at once; see
-    `headrace models list`.
+    `headrace models list`. The report has figures that position cannot flatter, with intervals; it is kept
+    beside the model, too.
     """
     settings = options.read_settings(brokers)
-    require("worker", *(["dask"] if dask else []), *(["mlflow"] if settings.mlflow_uri else []))
+    wanted = {"report": report_to is not None, "dask": bool(dask), "mlflow": bool(settings.mlflow_uri)}
+    require("worker", *(extra for extra, is_wanted in wanted.items() if is_wanted))
     from headrace.console import screen
     from headrace.models.learning.log_files import folder_of
 
     out = screen.console(stderr=True)
     with screen.progress(out, f"training from {folder_of(settings)}") as report:
         report(0, "")
-        figures = options.run(train_and_publish(settings, dask))
+        figures = options.run(train_and_publish(settings, report_to, dask=dask, ablation=ablation))
     options.write_json(json_path, figures)
     metrics = ", ".join(f"{k} {v:.4g}" for k, v in figures["metrics"].items())
     typer.echo(f"ranker {figures['version']} trained in {figures['seconds']:.1f} s: {metrics}")
     typer.echo(f"refused: {figures['refused']}" if figures["refused"] else "published")
 
 
-async def train_and_publish(settings: Settings, dask: str = "") -> dict[str, Any]:
+async def train_and_publish(
+    settings: Settings, report_to: Path | None = None, *, dask: str = "", ablation: bool = False
+) -> dict[str, Any]:
     """Train and publish, on a Dask cluster if there is an address; return version, metrics and seconds.
+
+    A report is written if there is a folder for it.
 
     Raises
     ------
@@ -55,7 +68,7 @@ async def train_and_publish(settings: Settings, dask: str = "") -> dict[str, Any
     from aiokafka.errors import KafkaError
 
     from headrace.agents.stage.mlflow_mirror import mirror_once
-    from headrace.agents.trainer import train_once
+    from headrace.agents.trainer import train_once, write_report
     from headrace.agents.wiring import Wiring
     from headrace.models.learning import cluster, gate
     from headrace.models.learning.log_files import folder_of
@@ -71,7 +84,7 @@ async def train_and_publish(settings: Settings, dask: str = "") -> dict[str, Any
     try:
         await sender.start()
         wiring = Wiring(settings, sender, sender, store)
-        done = await train_once(wiring, dask=dask)
+        done = await train_once(wiring, dask=dask, ablation=ablation)
         if settings.mlflow_uri:
             await mirror_once(wiring)
     except KafkaError as exc:
@@ -86,11 +99,14 @@ async def train_and_publish(settings: Settings, dask: str = "") -> dict[str, Any
             "HEADRACE_TRAIN_MIN_CLICKS)"
         )
     result, version = done
+    refused = gate.refusal(result.metrics, settings.gate_margin)
+    if report_to is not None:
+        write_report(report_to, result, version, refused, wiring.clock.now_ms())
     return {
         "version": version,
         "rows": result.rows,
         "clicks": result.clicks,
         "metrics": result.metrics,
-        "refused": gate.refusal(result.metrics, settings.gate_margin),
+        "refused": refused,
         "seconds": round(time.perf_counter() - began, 2),
     }

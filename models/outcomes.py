@@ -221,6 +221,7 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         sources=impression.sources[position] if position < len(impression.sources) else [],
         shadow=_shadow(impression.shadow, position),
         duration_ms=impression.durations[position] if position < len(impression.durations) else 0,
+        leaves=impression.leaves,
     )
 
 
@@ -246,6 +247,7 @@ def _unshown(impression: Impression, rest: Unshown, k: int, position: int, outco
         features=rest.features[k * _WIDTH : (k + 1) * _WIDTH],
         unshown=True,
         duration_ms=rest.durations[k] if k < len(rest.durations) else 0,
+        leaves=impression.leaves,
     )
 
 

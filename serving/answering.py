@@ -26,10 +26,17 @@ class Answer:
         The reply.
     shown
         Makes the impression. None: nothing was shown, or the list is not for training.
+    ranked
+        What the list was made from.
     """
 
-    def __init__(self, reply: RecReply, shown: Callable[[], Impression] | None = None) -> None:
-        self.reply = reply
+    def __init__(
+        self,
+        reply: RecReply,
+        shown: Callable[[], Impression] | None = None,
+        ranked: Ranked | None = None,
+    ) -> None:
+        self.reply, self.ranked = reply, ranked
         self._shown = shown
         self._impression: Impression | None = None
 
@@ -92,6 +99,7 @@ def impression(
         shadow=shadow,
         unshown=unshown(pipeline, ranked),
         durations=_durations(pipeline, ranked, chosen),
+        leaves=reply.model.leaves if reply.model else "",
     )
 
 

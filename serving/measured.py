@@ -9,9 +9,10 @@ from headrace.models.learning import online, ranker
 from headrace.serving.answering import Answer
 from headrace.serving.index.recall import RecallProbe
 from headrace.serving.recommender import Recommender
+from headrace.serving.skew import SkewProbe
 from headrace.serving.store.freshness import Freshness
 from headrace.streams.clock import SYSTEM, Clock
-from headrace.streams.messages.schemas import RecReply, RecRequest
+from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.metrics import Metrics, Sample
 from headrace.streams.settings import Settings
 
@@ -45,12 +46,14 @@ class Measured:
         self._metrics, self._recommender, self._freshness = metrics, recommender, freshness
         self._clock = clock
         self.recall = RecallProbe() if settings.metrics_port else None
+        self.skew = SkewProbe() if settings.metrics_port else None
         metrics.read(self.read)
 
     def close(self) -> None:
-        """End the background thread."""
-        if self.recall is not None:
-            self.recall.close()
+        """End the background threads."""
+        for probe in (self.recall, self.skew):
+            if probe is not None:
+                probe.close()
 
     def replied(self, replies: Sequence[tuple[RecRequest, Answer]]) -> None:
         """Count replies that are on their way; now and then, compare a search with an exact one."""
@@ -59,12 +62,18 @@ class Measured:
             if self.recall is not None:
                 self.recall.replied(self._recommender.hot)
 
+    def logged(self, answer: Answer, impression: Impression) -> None:
+        """Now and then, compare what is logged of a list with what is computed again."""
+        if self.skew is not None and answer.ranked is not None:
+            self.skew.logged(answer.ranked, impression)
+
     def read(self) -> Iterator[Sample]:
         """Yield all samples."""
         yield from self._parts()
         yield from self._index()
         yield from self._models()
         yield from self._mirrors()
+        yield from self._skew()
         for kind, stale in self._freshness.stale.items():
             yield Sample("headrace_stale_partitions", len(stale), (_ROWS_OF[kind],))
 
@@ -93,6 +102,13 @@ class Measured:
         if recall.recall is not None:
             yield Sample("headrace_index_recall_ratio", recall.recall)
             yield Sample("headrace_index_recall_samples_total", recall.samples)
+
+    def _skew(self) -> Iterator[Sample]:
+        if self.skew is not None:
+            self.skew.settle(wait=False)
+            for what, slots in self.skew.checked.items():
+                yield Sample("headrace_skew_checked_total", slots, (what,))
+                yield Sample("headrace_skew_differs_total", self.skew.skewed[what], (what,))
 
     def _models(self) -> Iterator[Sample]:
         models, now_ms = self._recommender.data.models, self._clock.now_ms()

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.learning.hashed import Ids
+from headrace.models.learning.leaves import MovedRanker
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import COUNTS
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
@@ -19,6 +22,15 @@ from headrace.serving.rerank.slate import Slate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The models that made a list; others may be in use by the time that it is looked at again."""
+
+    ranker: Ranker | None
+    moved: MovedRanker | None  # the ranker with moved leaves, if its scores were used
+    online: OnlineWeights | None
 
 
 @dataclass(slots=True)
@@ -38,6 +50,7 @@ class Ranked:
     variant: str = ""
     scorer: Scorer | None = None  # whose scores they are
     ids: Ids | None = None
+    used: Used | None = None
 
     def objectives(self) -> dict[str, F64]:
         """Return the probabilities that make up the scores of the list, by objective, float64 ``(n,)``."""

@@ -25,7 +25,7 @@ from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
 from headrace.serving.policy import Policy
-from headrace.serving.ranking import Ranked, choices, score
+from headrace.serving.ranking import Ranked, Used, choices, score
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
 from headrace.serving.rerank.rules import Rules
@@ -234,7 +234,9 @@ class Recommender:
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker else ""
         left_out = [*missing, *repeated, *query.left_out]
-        return Ranked(query, pool, features, scores, slate, left_out, version, variant, scorer, ids)
+        moved = models.moved if models.ranker is models.live else None
+        used = Used(models.ranker, moved, models.online)
+        return Ranked(query, pool, features, scores, slate, left_out, version, variant, scorer, ids, used)
 
     def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
@@ -295,7 +297,7 @@ class Recommender:
             shadow = shadow_list(self.data, ranked, self._remade)
             return impression(self.pipeline, ranked, reply, shadow)
 
-        return Answer(reply, logged)
+        return Answer(reply, logged, ranked)
 
     def _remade(self, ranked: Ranked, every: Choices, rules: Rules) -> Slate:
         return self._slate(ranked.query, ranked.pool, every, rules)

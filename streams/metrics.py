@@ -89,6 +89,14 @@ DECLARED: tuple[Declared, ...] = (
         "headrace_source_items_total", "counter", "items of a source: proposed, shown", ("source", "step")
     ),
     Declared("headrace_filter_items_total", "counter", "items of a filter: given, kept", ("filter", "step")),
+    # What is logged, computed again
+    Declared("headrace_skew_checked_total", "counter", "logged slots that were computed again", ("what",)),
+    Declared("headrace_skew_differs_total", "counter", "of them, those that are different then", ("what",)),
+    Declared(
+        "headrace_drift_ratio", "gauge", "how far a feature has moved (PSI), the farthest five", ("feature",)
+    ),
+    Declared("headrace_drift_most_ratio", "gauge", "the same of the feature that has moved farthest"),
+    Declared("headrace_drift_rows", "gauge", "newest shown slots that were compared with the training"),
     # What answering reads
     Declared("headrace_index_items", "gauge", "items in the hot index"),
     Declared("headrace_index_tail_items", "gauge", "of them in the tail, which is compared completely"),

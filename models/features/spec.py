@@ -111,3 +111,17 @@ ONLINE = SPEC.index("online_score")
 #: The columns the online model reads: all but the position and its own score.
 ONLINE_COLUMNS = np.array([i for i, n in enumerate(SPEC.names) if n not in {"position", "online_score"}])
 ONLINE_NAMES = tuple(SPEC.names[i] for i in ONLINE_COLUMNS)
+
+_PRIOR = ("prior_score", "prior_rank")  # a sum of pairs and popularity: of both groups
+#: Groups of features that a report trains without, one at a time.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "online score": ("online_score",),
+    "windows": (
+        *(n for n in SPEC.names if n.startswith(("item_", "country_", "user_")) and n != "item_age_h"),
+        *_PRIOR,
+    ),
+    "co-visitation": (*(n for n in SPEC.names if n.startswith(("next_", "together_"))), *_PRIOR),
+    "embeddings": ("vector_user", "vector_last"),
+    "taste": tuple(n for n in SPEC.names if n.startswith(("category_", "creator_", "same_"))),
+    "position": ("position",),
+}

@@ -23,6 +23,7 @@ def evaluate(score: F64, clicked: Bool, group: I64 | U64) -> dict[str, float]:
     group
         The list each row was shown on, a number ``(n,)``. MRR and NDCG are means over the lists with a click;
         AUC within lists (``list_auc``) over those with both. They are absent when there is no such list.
+        Ties within a list are broken at random, always the same way: rows often come in the order shown.
     """
     p = np.clip(score, 1e-6, 1 - 1e-6)
     out = {
@@ -31,7 +32,7 @@ def evaluate(score: F64, clicked: Bool, group: I64 | U64) -> dict[str, float]:
         "calibration": float(p.sum() / max(1, clicked.sum())),
         "calibration_error": calibration_error(p, clicked),
     }
-    order = np.lexsort((-score, group))
+    order = np.lexsort((np.random.default_rng(7).permutation(len(score)), -score, group))
     names, hit = group[order], clicked[order]
     starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
     lists = list(zip(np.split(score[order], starts[1:]), np.split(hit, starts[1:]), strict=True))

@@ -1,7 +1,8 @@
 """The gate before the shadow: a candidate and the live ranker on the same held-out examples. Pure.
 
 Only examples shown after the live ranker was made are compared: it was trained on the older ones. The
-position is the same for all of them, as in serving, so that neither ranker gains by it.
+position is the same for all of them, as in serving, and AUC compares only slots that were at the same
+position. Else the live ranker would gain: it has decided what stood at the top, where clicks are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import POSITION
 from headrace.models.learning.evaluation import evaluate
+from headrace.models.learning.figures import auc_within
 from headrace.models.learning.ranker import Ranker
 
 F32 = npt.NDArray[np.float32]
@@ -37,17 +39,18 @@ def compare(
     Parameters
     ----------
     x
-        Features, float32 ``(n, len(SPEC))``.
+        Features, float32 ``(n, len(SPEC))``, with the position of each row.
     clicked, lists
         What happened, and the list each row was on, ``(n,)``.
     """
     if clicked.sum() < LEAST_CLICKS or clicked.all():
         return {}
-    x = x.copy()
+    x, at = x.copy(), x[:, POSITION].astype(np.int64)
     x[:, POSITION] = 0
     out = {f"{CANDIDATE}rows": float(len(x)), f"{CANDIDATE}clicks": float(clicked.sum())}
     for prefix, ranker in ((CANDIDATE, candidate), (LIVE, live)):
-        figures = evaluate(ranker.predict(x), clicked, lists)
+        score = ranker.predict(x)
+        figures = evaluate(score, clicked, lists) | {"auc": auc_within(score, clicked, at)}
         out |= {prefix + name: value for name, value in figures.items()}
     return out
 

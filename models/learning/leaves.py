@@ -79,6 +79,16 @@ class MovedRanker:
         self._values[trees.leaves] += found.deltas
         self.version = found.version
 
+    @property
+    def leaf_values(self) -> F64:
+        """The values of all leaves as they are now, tree after tree, float64 ``(n_leaves,)``."""
+        return self._values[self._trees.leaves]
+
+    @property
+    def terms(self) -> F32:
+        """Weights of hashed user and item, float32 ``(SLOTS,)``."""
+        return self._terms
+
     def sums(self, x: F32, ids: Ids) -> F64:
         """Return the moved log-odds, float64 ``(n,)``, of rows ``(n, len(SPEC))``."""
         out: F64 = self._trees.sums(x, self._values) + self._terms[ids.pair()].sum(1)

@@ -2,6 +2,8 @@
 
     <models_dir>/<topic prefix>ranker/<version>/model.txt     LightGBM's text
     <models_dir>/<topic prefix>ranker/<version>/about.json    where it came from, metrics, checksum
+    <models_dir>/<topic prefix>ranker/<version>/features.json distributions of the features (`histograms`)
+    <models_dir>/<topic prefix>ranker/<version>/report.json   the report of its training, and report.html
 
 The version is the start of the text's SHA-256, so one text has one version. Which version is in use is not
 written here, but on `models` (`pointers`): the folder may be lost, and serving does not notice.
@@ -125,6 +127,10 @@ class Registry:
             return msgspec.json.decode((self._path(version) / _ABOUT).read_bytes(), type=About)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             raise ArtefactError(f"ranker {version} is not in {self.folder}: {exc}") from exc
+
+    def folder_of_version(self, version: str) -> Place:
+        """Return the folder with all that is kept of a version."""
+        return self._path(version)
 
     def model_file(self, version: str) -> Place:
         """Return the file with a version's text."""

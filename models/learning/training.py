@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.spec import POSITION, SPEC
-from headrace.models.learning import cluster, gate, ranker, training_set
+from headrace.models.learning import cluster, gate, ranker, report, training_set
 from headrace.models.learning.calibration import Calibration, best_kind, crossed, fitted, log_loss
 from headrace.models.learning.evaluation import evaluate
+from headrace.models.learning.histograms import Histograms, histograms
 from headrace.models.learning.log_files import reading
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, Objective, shares
 from headrace.models.learning.places import Place
@@ -58,6 +61,8 @@ class TrainJob:
         (`gate`).
     dask
         Address of the scheduler of a Dask cluster that trains (`cluster`); empty: this process.
+    report, ablation
+        Whether to make a report (`report`), and whether it has what each group of features is worth.
     """
 
     folder: Place
@@ -77,6 +82,8 @@ class TrainJob:
     live_kind: str = ranker.KIND
     live_ts: int = 0
     dask: str = ""
+    report: bool = False
+    ablation: bool = False
 
     @property
     def weighting(self) -> Weighting:
@@ -96,6 +103,10 @@ class TrainResult:
         Number of shown slots in the log, and of clicks among them.
     left_out
         The objectives that could not be learnt, with the number of their positives.
+    report
+        What `report` says of the training; empty unless asked for.
+    features
+        The distributions of the features; None unless a report was asked for.
     """
 
     objectives: list[Objective]
@@ -103,6 +114,8 @@ class TrainResult:
     clicks: int
     metrics: dict[str, float]
     left_out: dict[str, int] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    features: Histograms | None = None
 
     @property
     def text(self) -> str:
@@ -116,6 +129,7 @@ def train_from_log(job: TrainJob) -> TrainResult | None:
     The examples carry the features that were logged when the list was shown; nothing is recomputed. Memory is
     about 60 bytes for each example that is read, or 100 for each that LightGBM gets, whichever is more.
     """
+    began, told_of = perf_counter(), dict[str, Any]()
     with reading(job.folder):
         found = training_set.find(job.folder, job.max_rows, job.sample_rows, HOLD_OUT, job.weighting)
         used = shares(job.objectives, found.positives, found.count, job.min_clicks)
@@ -126,12 +140,16 @@ def train_from_log(job: TrainJob) -> TrainResult | None:
         }
         curves: dict[str, Calibration] = {}
         if job.measure or len(used) > 1:  # a sum of several needs probabilities
-            told, curves = _measured(found, job, used)
+            told, curves, told_of = _measured(found, job, used)
             metrics |= told
         texts = _fit(found.train, job, list(used))
+        features = histograms(_rows(found.typical)) if job.report else None
     made = [Objective(n, used[n], texts[n], curves.get(n, Calibration())) for n in used]
     left_out = {n: k for n, k in found.positives.items() if n not in used and job.objectives.get(n, 0) > 0}
-    return TrainResult(made, found.count, found.clicks, metrics, left_out)
+    if job.report:
+        whole = Ranker(made, SPEC.names, "trained")
+        told_of |= report.described(found, whole, job.params, perf_counter() - began) | {"left_out": left_out}
+    return TrainResult(made, found.count, found.clicks, metrics, left_out, told_of, features)
 
 
 def _fit(part: Part, job: TrainJob, names: Sequence[str]) -> dict[str, str]:
@@ -149,33 +167,40 @@ def _fit(part: Part, job: TrainJob, names: Sequence[str]) -> dict[str, str]:
 
 def _measured(
     found: Examples, job: TrainJob, used: Mapping[str, float]
-) -> tuple[dict[str, float], dict[str, Calibration]]:
+) -> tuple[dict[str, float], dict[str, Calibration], dict[str, Any]]:
     """Train on all but the newest examples; measure and calibrate on those.
 
     Returns
     -------
-    Metrics, and the calibration of each objective. Both lack an objective of which either part lacks a class.
+    Metrics, the calibration of each objective, and the report if there is to be one. All lack an objective of
+    which either part lacks a class.
     Probabilities are measured as those of an example of one half, calibrated on the other half.
     """
     older, newest = found.train.where(found.older), found.newest
     names = [name for name in used if _both(older, name) and _both(newest, name)]
     if newest.lists is None or not names:
-        return {}, {}
+        return {}, {}, {}
     texts = _fit(older, job, names)
     probe = Ranker([Objective(name, 1.0, texts[name]) for name in names], SPEC.names, "probe")
     scores = _at_no_position(probe, newest)
     half = (newest.lists >> np.uint64(13)) & np.uint64(1) > 0
     metrics: dict[str, float] = {}
-    curves = {}
+    curves, means = {}, {}
     for name in names:
         happened = newest.happened[:, OBJECTIVES.index(name)]
         kind = best_kind(scores[name], happened, half)
         curves[name] = fitted(kind, scores[name], happened)
-        told = evaluate(crossed(kind, scores[name], happened, half), happened, newest.lists)
+        means[name] = crossed(kind, scores[name], happened, half)
+        told = evaluate(means[name], happened, newest.lists)
         told |= {"log_loss_raw": log_loss(scores[name], happened)}
         metrics |= told if name == CLICK else {f"{name}_{key}": value for key, value in told.items()}
     made = [Objective(name, used[name], texts[name], curves[name]) for name in names]
-    return metrics | _beside_live(Ranker(made, SPEC.names, "probe"), found, job), curves
+    metrics |= _beside_live(Ranker(made, SPEC.names, "probe"), found, job)
+    if not job.report:
+        return metrics, curves, {}
+    clip, params = max(job.weight_clip, report.CLIP), job.params
+    told_of = report.report_of(found, probe, scores, means, clip=clip, params=params, ablate=job.ablation)
+    return metrics, curves, told_of
 
 
 def _both(part: Part, name: str) -> bool:
@@ -194,6 +219,11 @@ def _at_no_position(probe: Ranker, part: Part) -> dict[str, F64]:
     return {name: np.concatenate(parts) for name, parts in out.items()}
 
 
+def _rows(part: Part) -> npt.NDArray[np.float32]:
+    """Return all feature rows of a part."""
+    return np.concatenate([np.zeros((0, len(SPEC)), np.float32), *part.features().batches()])
+
+
 def _beside_live(probe: Ranker, found: Examples, job: TrainJob) -> dict[str, float]:
     """Return the figures of ``gate.compare`` on the held-out examples that the live ranker never saw."""
     if job.live is None or found.newest.lists is None:
@@ -203,5 +233,5 @@ def _beside_live(probe: Ranker, found: Examples, job: TrainJob) -> dict[str, flo
     if not len(unseen):
         return {}
     newest = found.newest.where(unseen)
-    x = np.concatenate(list(newest.features().batches()))
+    x = _rows(newest)
     return gate.compare(probe, live, x, newest.clicked, found.newest.lists[unseen])

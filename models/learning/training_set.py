@@ -35,6 +35,8 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
+#: Largest number of shown slots that distributions of features are made from.
+TYPICAL = 20_000
 _NAMES = ["user_id", "request_id", "ts", "position"]
 _SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "explored", "unshown"]
 
@@ -111,6 +113,11 @@ class Examples:
         When these were shown, ms, int64 ``(len(newest),)``.
     bots
         Number of users that were left out.
+    position, chance, explored
+        Of ``newest``: where on its list, int16 ``(n,)``; the probability of the item there, float32; whether
+        it was random, bool.
+    typical
+        An even sample of the shown slots, at most ``TYPICAL``: what features are like.
     """
 
     count: int
@@ -119,7 +126,11 @@ class Examples:
     older: Bool
     newest: Part
     newest_ts: I64
-    bots: int = 0
+    bots: int
+    position: npt.NDArray[np.int16]
+    chance: F32
+    explored: Bool
+    typical: Part
 
     @property
     def clicks(self) -> int:
@@ -167,7 +178,12 @@ def find(folder: Place, most: int, sample: int, hold_out: float, weighting: Weig
     plain = bool((weight == 1).all())
     train = Part(pieces, rows[used], told.happened[used], None if plain else weight)
     positives = dict(zip(OBJECTIVES, told.happened[shown].sum(0).tolist(), strict=True))
-    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, told.ts[measured], bots)
+    even = np.flatnonzero(shown)
+    even = even[:: -(-len(even) // TYPICAL) or 1]
+    typical = Part(pieces, rows[even], told.happened[even])
+    slots = told.position[measured], told.probability[measured], told.explored[measured]
+    at = told.ts[measured]
+    return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, at, bots, *slots, typical)
 
 
 def _first_of_each(slots: U64) -> U32:
@@ -196,7 +212,8 @@ def _told(pieces: Sequence[Piece]) -> Told:
         out.user[part] = _hashes(table.column("user_id"))
         names = out.user[part] * _ODD[0] + _hashes(table.column("request_id")) * _ODD[1]
         out.list[part] = _mixed(names + out.ts[part].astype(np.uint64) * _ODD[2])
-        out.slot[part] = _mixed(out.list[part] + table.column("position").to_numpy().astype(np.uint64))
+        out.position[part] = table.column("position").to_numpy()
+        out.slot[part] = _mixed(out.list[part] + out.position[part].astype(np.uint64))
     return out
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from headrace.models.learning.objectives import OBJECTIVES
 
 F32 = npt.NDArray[np.float32]
+I16 = npt.NDArray[np.int16]
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -18,7 +19,7 @@ Bool = npt.NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Told:
-    """What identifies examples, and what decides how they are used: in columns ``(n,)``, 40 bytes an example.
+    """What identifies examples, and what decides how they are used: in columns ``(n,)``, 42 bytes an example.
 
     Attributes
     ----------
@@ -26,6 +27,8 @@ class Told:
         When it was shown, ms, int64.
     list, slot, user
         Hashes, uint64.
+    position
+        On its list, int16.
     probability
         That it came into the log, or into its slot, float32.
     happened
@@ -38,6 +41,7 @@ class Told:
     list: U64
     slot: U64
     user: U64
+    position: I16
     probability: F32
     happened: Bool
     unshown: Bool
@@ -51,6 +55,7 @@ class Told:
             list=np.zeros(n, np.uint64),
             slot=np.zeros(n, np.uint64),
             user=np.zeros(n, np.uint64),
+            position=np.zeros(n, np.int16),
             probability=np.zeros(n, np.float32),
             happened=np.zeros((n, len(OBJECTIVES)), bool),
             unshown=np.zeros(n, bool),

@@ -65,6 +65,7 @@ _joined = struct(
         "shadow": _of_list,
         "unshown": _unshown,
         "durations": _durations,
+        "leaves": _text,
     },
 )
 _example = struct(
@@ -80,7 +81,13 @@ _example = struct(
         "liked": boolean,
         "hidden": boolean,
     },
-    {"sources": array(_text, 500), "shadow": _of_slot, "unshown": boolean, "duration_ms": number(0, MAX_TS)},
+    {
+        "sources": array(_text, 500),
+        "shadow": _of_slot,
+        "unshown": boolean,
+        "duration_ms": number(0, MAX_TS),
+        "leaves": _text,
+    },
 )
 
 
@@ -202,4 +209,4 @@ def _rest(
 ) -> int:
     """Return the digest of what an example repeats of its impression, without its place and features."""
     told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score), sources
-    return digest(repr((*told, took, unshown, shadow)).encode())
+    return digest(repr((*told, took, unshown, shadow, i.get("leaves", ""))).encode())

@@ -193,6 +193,7 @@ class Impression(Struct):
     shadow: ShadowList | None = None
     unshown: Unshown | None = None  # of some of the requests
     durations: list[Duration] = []  # of the items, ms; 0 for one without
+    leaves: str = ""  # version of the leaf deltas that the scores have; empty: none
 
 
 class Example(Struct):
@@ -225,6 +226,7 @@ class Example(Struct):
     shadow: ShadowSlot | None = None
     unshown: bool = False
     duration_ms: Duration = 0
+    leaves: str = ""  # version of the leaf deltas that the score has; empty: none
 
 
 def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,12 +15,16 @@ import pytest
 from fresh_topics import make_topics
 from logged_examples import example, processes_with, write
 from object_store import object_store
+from prometheus_client import generate_latest
+from scraped import Scraped
 
 from headrace.agents import trainer
 from headrace.agents.stage.pointing import read_shelf
+from headrace.agents.stage.watching import Watching
 from headrace.agents.trainer import Trainer, train_once
 from headrace.agents.wiring import Wiring
-from headrace.models.learning import artefact, pointers, ranker, registry
+from headrace.models.features.spec import GROUPS, SPEC
+from headrace.models.learning import artefact, histograms, pointers, ranker, registry
 from headrace.models.learning.log_files import folder_of, newest
 from headrace.models.learning.ranker import RankerParams
 from headrace.models.learning.registry import Registry
@@ -131,6 +136,63 @@ async def test_the_first_ranker_is_live_and_the_next_one_a_candidate(quick: Call
         kept = Registry(registry.folder_of(wiring.settings))
         assert {about.version for about in kept.versions()} == set(versions)
         assert kept.record(versions[0]) == shelf.texts[versions[0]]
+
+
+async def test_report_and_distributions_are_kept_beside_each_ranker(quick: Callable[..., Settings]) -> None:
+    async with wired(quick()) as wiring:
+        fill(wiring, 2000)
+        done = await train_once(wiring, FEW, ablation=True)
+        assert done is not None
+        folder = Registry(registry.folder_of(wiring.settings)).folder_of_version(done[1])
+        kept = histograms.load(folder)
+        assert kept == done[0].features
+        assert kept is not None
+        assert kept.rows == 2000
+        report = json.loads((folder / "report.json").read_bytes())
+        assert (report["version"], report["rows"], len(report["ablation"])) == (
+            done[1],
+            2000,
+            1 + len(GROUPS),
+        )
+        assert report["objectives"]["click"]["views"]["position_fixed"]["slots"] == 400
+        assert done[1] in (folder / "report.html").read_text("utf-8")
+
+
+async def test_what_is_served_is_watched_for_drift_from_the_live_ranker(
+    quick: Callable[..., Settings],
+) -> None:
+    async with wired(quick()) as wiring:
+        fill(wiring, 2000)
+        done = await train_once(wiring, FEW)
+        assert done is not None
+        watching = Watching(wiring, await shelf_of(wiring))
+
+        def seen() -> Scraped:
+            return Scraped(generate_latest(wiring.metrics.registry).decode())
+
+        assert seen().one("headrace_drift_most_ratio") is None
+        await watching.once()
+        assert seen().one("headrace_drift_rows") == 2000
+        assert seen().one("headrace_drift_most_ratio") == 0
+        rng, moved = np.random.default_rng(5), list[Example]()
+        for i in range(2000, 6000):
+            one = example(i, rng)
+            x = np.frombuffer(one.features, "<f4").copy()
+            x[SPEC.index("vector_user")] += 2
+            one.features, one.ranker = x.tobytes(), done[1]
+            moved.append(one)
+        write(folder_of(wiring.settings), moved, first=2000, ts=2000)
+        await watching.once()
+        drift = seen().all("headrace_drift_ratio")
+        assert len(drift) == 5
+        assert max(drift, key=lambda labels: drift[labels]) == ("vector_user",)
+        assert seen().one("headrace_drift_most_ratio") == drift["vector_user",] > 0.25
+        made_up = seen().one("headrace_skew_differs_total", what="example_score")
+        checked = seen().one("headrace_skew_checked_total", what="example_score")
+        assert made_up == checked == 2000, "their scores are not the ranker's"
+        looked = watching.watch.checked
+        await watching.once()
+        assert watching.watch.checked == looked, "the log has not grown"
 
 
 async def test_without_rollouts_the_newest_is_live(quick: Callable[..., Settings]) -> None:

@@ -23,7 +23,7 @@ def test_the_modules_are_those_the_extra_installs(extra: str) -> None:
     lines = PROJECT["project"]["optional-dependencies"][extra]
     wanted = {re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines}
     owners = packages_distributions()
-    assert {name.replace("_", "-") for module in EXTRAS[extra] for name in owners[module]} == wanted
+    assert {name.replace("_", "-").lower() for module in EXTRAS[extra] for name in owners[module]} == wanted
 
 
 def test_the_compiled_parts_are_those_that_are_built() -> None:

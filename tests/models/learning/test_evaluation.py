@@ -28,3 +28,10 @@ def test_the_calibration_error_is_the_mean_distance_in_bins_of_equal_size() -> N
     clicked = np.array([True] * 10 + [False] * 40 + [True] * 20 + [False] * 30)
     assert calibration_error(p, clicked, bins=2) == pytest.approx((0.1 + 0.2) / 2)
     assert calibration_error(p[:0], clicked[:0]) == 0
+
+
+def test_equal_scores_gain_nothing_by_the_order_of_the_rows() -> None:
+    clicked = np.tile([True, False, False, False], 4000)  # the first of each list, always
+    got = evaluate(np.full(16_000, 0.25), clicked, np.repeat(np.arange(4000), 4))
+    assert got["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4, abs=0.02)
+    assert got["list_auc"] == 0.5

@@ -9,6 +9,7 @@ import pytest
 
 from headrace.models.features.spec import POSITION, SPEC
 from headrace.models.learning import gate, ranker
+from headrace.models.learning.evaluation import auc
 from headrace.models.learning.ranker import Ranker, RankerParams, train
 from headrace.models.learning.registry import Registry, folder_of
 from headrace.streams.errors import ArtefactError
@@ -97,6 +98,21 @@ def test_position_flatters_nobody() -> None:
     new[:, POSITION] = np.where(clicked, 0, 9)
     assert gate.refusal(gate.compare(by_position, live, new, clicked, groups), 0.02)
     assert new[:, POSITION].max() == 9, "the rows are not changed"
+
+
+def test_the_live_ranker_does_not_gain_by_what_it_has_put_at_the_top() -> None:
+    x, y, _ = lists(1)
+    live, other = fitted(x, y), fitted(x, x[:, 1] > 0)
+    new, _, groups = lists(3, 20_000)
+    scores = live.predict(np.where(np.arange(len(SPEC)) == POSITION, 0, new))
+    order = np.lexsort((-scores, groups))
+    new[order, POSITION] = np.arange(len(new)) % 10  # its lists
+    rng = np.random.default_rng(5)
+    clicked = rng.random(len(new)) < 0.6 / (1 + new[:, POSITION])  # nothing else counts
+    told = gate.compare(other, live, new, clicked, groups)
+    assert auc(live.predict(new), clicked) > 0.6, "over all slots it would"
+    assert told["gate_live_auc"] == pytest.approx(0.5, abs=0.02)
+    assert told["gate_auc"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_too_few_clicks_decide_nothing() -> None:
