@@ -50,9 +50,7 @@ class Ranked:
         return self.scorer.objectives(self.features[chosen], self.ids.of_items(chosen))
 
 
-def score(
-    scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out: list[str]
-) -> Scored:
+def score(scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out: list[str]) -> Scored:
     """Score with the first scorer that can.
 
     Parameters

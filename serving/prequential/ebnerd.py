@@ -1,4 +1,4 @@
-"""Reads EB-NeRD (Kruse et al., RecSys Challenge 2024): news lists with the items that were clicked, Parquet."""
+"""Reads EB-NeRD (Kruse et al., RecSys Challenge 2024): lists of news, and the clicks; Parquet."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 def _ms(at: datetime) -> int:
     """Return a time without a zone, of EB-NeRD, as if it were UTC, ms."""
-    return int((at - datetime(1970, 1, 1)).total_seconds() * 1000)  # noqa: DTZ001
+    return int((at - datetime(1970, 1, 1)).total_seconds() * 1000)
 
 
 def _list(folder: Path, number: int, row: dict[str, Any]) -> GivenList:

@@ -3,8 +3,8 @@
     for each list, in order of time:  features and scores of its items  ->  figures  ->  count, join, learn
 
 The items are given, so sources, filters and re-ranking have no part in it. All else is what ships: state,
-features, scorers, the join of outcomes, the online model, the trainer. Lists of the same moment are all scored
-before one of them is learnt.
+features, scorers, the join of outcomes, the online model, the trainer. Lists of the same moment are all
+scored before one of them is learnt.
 """
 
 from __future__ import annotations
@@ -23,15 +23,24 @@ from headrace.serving.answering import impression
 from headrace.serving.prequential.baselines import Counted
 from headrace.serving.prequential.given_figures import F64, Comparison
 from headrace.serving.prequential.loop import EvalSettings
+from headrace.serving.prequential.towers import with_seldom_towers
 from headrace.serving.prequential.world import World
 from headrace.serving.ranking import Ranked
 from headrace.serving.rerank.slate import Slate
 from headrace.serving.scorers.blend import blend
 from headrace.streams.errors import ConfigError
 from headrace.streams.messages.files import Click
-from headrace.streams.messages.ids import hash64, hash_many
-from headrace.streams.messages.schemas import Context, Event, Impression, Item, ModelInfo, RecItem, RecReply
-from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.messages.ids import hash_many
+from headrace.streams.messages.schemas import (
+    Context,
+    Event,
+    Impression,
+    Item,
+    ModelInfo,
+    RecItem,
+    RecReply,
+    RecRequest,
+)
 from headrace.streams.settings import Settings
 
 OURS = "headrace"
@@ -82,7 +91,7 @@ class GivenLists(World):
     """
 
     def __init__(self, how: EvalSettings, settings: Settings, folder: Path, recording: Recording) -> None:
-        super().__init__(settings, folder, how.params)
+        super().__init__(with_seldom_towers(settings), folder, how.params)
         self.how = how
         self.comparison = Comparison()
         self._past, self._content = dict(recording.past), recording.content
@@ -96,8 +105,8 @@ class GivenLists(World):
         for one in lists:
             self._remember(one)
         shown = [self._ask(one) for one in lists]
-        for one, impression in zip(lists, shown, strict=True):
-            self._learn(one, impression)
+        for one, logged in zip(lists, shown, strict=True):
+            self._learn(one, logged)
         self._done += len(lists)
         if self._done >= self._next_train:
             self._next_train = self._done + min(self._done, self.how.retrain_every)
@@ -106,25 +115,29 @@ class GivenLists(World):
     def _remember(self, one: GivenList) -> None:
         """Apply the past of a user who comes for the first time; put the items into the catalogue."""
         past = self._past.pop(one.user, ())
-        for item, ts in past:
-            self._put(item, ts)
-        for item in (*one.items, *filter(None, [one.reading])):
-            self._put(item, one.ts)
+        self._put([*past, *((item, one.ts) for item in (*one.items, one.reading) if item)])
         if past:
             offsets = [self.next_offset() for _ in past]
             clicks = [Click(one.user, "", item, ts, one.device, "") for item, ts in past]
-            for click in clicks:
-                self.towers.learn(click)
+            self.towers.learn_many(clicks)
             self.happen([_click(c, k) for c, k in zip(clicks, offsets, strict=True)], offsets)
             self._counted.elsewhere(item for item, _ in past)
 
-    def _put(self, item: str, ts: int) -> None:
-        if hash64(item) not in self.recommender.catalog.table:
-            known = self._content.get(item)
-            told = Item(item_id=item, published_ts=ts)
-            if known is not None:
-                told = Item(item, known.published_ts or ts, known.title, known.category, known.tags)
-            self.recommender.catalog.put(told)
+    def _put(self, seen: Sequence[tuple[str, int]]) -> None:
+        """Put items into the catalogue that it does not have; each was seen at a time, ms."""
+        catalog = self.recommender.catalog
+        new = {}
+        for (item, ts), row in zip(seen, catalog.find(hash_many([item for item, _ in seen])), strict=True):
+            if row < 0 and item not in new:
+                new[item] = self._item(item, ts)
+        if new:
+            catalog.put_many(list(new.values()))
+
+    def _item(self, item: str, ts: int) -> Item:
+        known = self._content.get(item)
+        if known is None:
+            return Item(item_id=item, published_ts=ts)
+        return Item(item, known.published_ts or ts, known.title, known.category, known.tags)
 
     def _ask(self, one: GivenList) -> Impression:
         """Score a list with every method; return it as shown."""

@@ -24,6 +24,7 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Impression, Item, RecRequest
 from headrace.streams.settings import Settings
 
+
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
     """How the evaluation runs. How lists are made and learnt from is in ``Settings``."""
@@ -49,10 +50,14 @@ class Prequential(World):
     def step(self, click: Click) -> None:
         """Ask, score and learn one click."""
         session = self._sessions.setdefault(click.session, [])
-        self.advance(click.ts)
-        shown = self._predict(click, session) if session and click.item not in session else None
-        self._learn(click, shown)
+        self.ask(click, session if click.item not in session else [])
         session.append(click.item)
+
+    def ask(self, click: Click, known: list[str]) -> None:
+        """Score and learn one click; a list is made without what is ``known``, and none when nothing is."""
+        self.advance(click.ts)
+        shown = self._predict(click, known) if known else None
+        self._learn(click, shown)
         if self.score.predictions >= self._next_train:
             done = self.score.predictions
             self._next_train = done + min(done, self.how.retrain_every)

@@ -58,7 +58,9 @@ def _rows(file: Path, least: int) -> Iterator[tuple[str, list[str]]]:
         for row in (rows := csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)):
             where = f"{file}, line {rows.line_num}"
             if row and (len(row) < least or not all(row[:2])):
-                raise ConfigError(f"{where}: {len(row)} fields, at least {least} are needed, the first two filled")
+                raise ConfigError(
+                    f"{where}: {len(row)} fields, at least {least} are needed, the first two filled"
+                )
             if row:
                 yield where, row
 

@@ -1,4 +1,4 @@
-"""An installation in one process and in event time: users, items, neighbours, serving, learning. No broker."""
+"""An installation in one process and in event time: state, serving and learning, without a broker."""
 
 from __future__ import annotations
 
