@@ -250,5 +250,5 @@ def verdict(figures: Mapping[str, Any]) -> str:
             sure = " (surely)" if ahead[figure]["low"] > 0 else ""
             (above if ahead[figure]["mean"] > 0 else not_above).append(f"{name} by {figure}{sure}")
     if not_above:
-        return f"NOT above: {', '.join(not_above)}"
+        return f"NOT above {', '.join(not_above)}"
     return f"above {', '.join(above)}"
