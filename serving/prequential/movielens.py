@@ -98,7 +98,7 @@ def _rating(where: str, row: list[str]) -> Rating:
     user, film, rating, at = row
     try:
         value, ts = float(rating), int(float(at) * 1000)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         raise ConfigError(f"{where}: {exc}") from exc
     if not film or not 0 < value <= 5 or not MIN_TS <= ts <= MAX_TS:
         raise ConfigError(f"{where}: needs a film, a rating up to 5 and a time in seconds, got {row}")

@@ -61,9 +61,7 @@ def scores(folder: Path, lists: Sequence[GivenList], recording: Recording | None
 
 
 def equal(a: Sequence[dict[str, F64]], b: Sequence[dict[str, F64]]) -> bool:
-    return all(
-        (x[name] == y[name]).all() for x, y in zip(a, b, strict=True) for name in x.keys() | y.keys()
-    )
+    return all((x[name] == y[name]).all() for x, y in zip(a, b, strict=True) for name in x.keys() | y.keys())
 
 
 def test_what_can_be_learnt_is_learnt_and_above_the_baselines() -> None:
