@@ -74,7 +74,7 @@ def _order(name: str, recording: Recording, json_path: Path | None) -> None:
 
 def movielens(
     path: Annotated[Path, typer.Argument(help="Folder with ml-100k.inter and ml-100k.item, or with .gz.")],
-    every: Annotated[int, typer.Option(min=1, help="Ask for a list at every so many likes.")] = 4,
+    every: Annotated[int, typer.Option(min=1, help="Ask for a list at every so many likes.")] = 10,
     json_path: options.JsonPath = None,
 ) -> None:
     """Foresee the films that MovieLens' users rate 4 or 5: HR@20 and NDCG@20, beside item-kNN.

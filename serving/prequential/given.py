@@ -244,7 +244,8 @@ def _plain(intervals: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 def verdict(figures: Mapping[str, Any]) -> str:
     """Return in one line whether ours is above every baseline, by AUC and NDCG@10, and how surely."""
-    above, not_above = [], []
+    above: list[str] = []
+    not_above: list[str] = []
     for name, ahead in figures["ahead_of"].items():
         for figure in ("auc", "ndcg_at_10"):
             sure = " (surely)" if ahead[figure]["low"] > 0 else ""

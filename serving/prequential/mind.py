@@ -71,7 +71,8 @@ def _list(where: str, row: list[str]) -> GivenList:
         ts = int(datetime.strptime(at, _TIME).replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError as exc:
         raise ConfigError(f"{where}: {exc}") from exc
-    items, clicked = {}, set()
+    items: dict[str, None] = {}
+    clicked: set[str] = set()
     for slot in shown.split():
         item, _, label = slot.rpartition("-")
         if not item or label not in {"0", "1"}:

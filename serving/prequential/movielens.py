@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -188,7 +189,7 @@ def evaluate_films(
     every: int = 1,
     how: EvalSettings | None = None,
     progress: Callable[[int, Hits], None] | None = None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Run over the ratings; return counts, the figures of each method and seconds.
 
     Parameters
