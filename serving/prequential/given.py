@@ -243,13 +243,16 @@ def _plain(intervals: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """Return in one line whether ours is above every baseline, by AUC and NDCG@10, and how surely."""
+    """Return in one line what ours is above, and what not, by AUC and NDCG@10.
+
+    It is sure when the 95 % interval of the difference leaves out 0.
+    """
     above: list[str] = []
     not_above: list[str] = []
     for name, ahead in figures["ahead_of"].items():
         for figure in ("auc", "ndcg_at_10"):
-            sure = " (surely)" if ahead[figure]["low"] > 0 else ""
-            (above if ahead[figure]["mean"] > 0 else not_above).append(f"{name} by {figure}{sure}")
-    if not_above:
-        return f"NOT above {', '.join(not_above)}"
-    return f"above {', '.join(above)}"
+            d = ahead[figure]
+            sure = "surely" if d["low"] > 0 or d["high"] < 0 else "not surely"
+            (above if d["mean"] > 0 else not_above).append(f"{name} by {figure} ({sure})")
+    parts = (("NOT above", not_above), ("above", above))
+    return "; ".join(f"{word} {', '.join(found)}" for word, found in parts if found)

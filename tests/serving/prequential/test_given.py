@@ -152,14 +152,16 @@ def test_lists_without_a_choice_are_refused() -> None:
 
 
 def test_the_verdict_says_what_is_above_and_what_is_not() -> None:
-    def ahead(mean: float, low: float) -> dict[str, dict[str, float]]:
-        return {figure: {"mean": mean, "low": low, "high": 1.0} for figure in ("auc", "ndcg_at_10")}
+    def ahead(mean: float, low: float, high: float) -> dict[str, dict[str, float]]:
+        return {figure: {"mean": mean, "low": low, "high": high} for figure in ("auc", "ndcg_at_10")}
 
-    above = verdict({"ahead_of": {"given order": ahead(0.1, 0.05), "clicks so far": ahead(0.1, -0.05)}})
-    assert above == (
+    better, tie, worse = ahead(0.1, 0.05, 0.2), ahead(0.1, -0.05, 0.2), ahead(-0.1, -0.2, -0.05)
+    assert verdict({"ahead_of": {"given order": better, "clicks so far": tie}}) == (
         "above given order by auc (surely), given order by ndcg_at_10 (surely), "
-        "clicks so far by auc, clicks so far by ndcg_at_10"
+        "clicks so far by auc (not surely), clicks so far by ndcg_at_10 (not surely)"
     )
-    below = verdict({"ahead_of": {"given order": ahead(0.1, 0.05), "clicks so far": ahead(-0.1, -0.2)}})
-    assert below == "NOT above clicks so far by auc, clicks so far by ndcg_at_10"
+    assert verdict({"ahead_of": {"given order": better, "clicks so far": worse}}) == (
+        "NOT above clicks so far by auc (surely), clicks so far by ndcg_at_10 (surely); "
+        "above given order by auc (surely), given order by ndcg_at_10 (surely)"
+    )
     assert given.BASELINES == ("clicks so far", "click rate so far", "given order")
