@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.console import options
+from headrace.console import evaluate_lists, options
 from headrace.console.extras import require
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from headrace.streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Measure the recommender on recorded clicks, without a broker.")
+app.command("ebnerd")(evaluate_lists.ebnerd)
+app.command("mind")(evaluate_lists.mind)
+app.command("movielens")(evaluate_lists.movielens)
 
 
 class Protocol(StrEnum):

@@ -8,6 +8,7 @@ from typing import Any
 
 from headrace.demo.page import POINTS, STEP_S, DemoView
 from headrace.demo.result import DemoOptions
+from headrace.demo.simulation.tally import Tally
 from headrace.demo.traffic import Traffic
 from headrace.demo.watched import Watched
 from headrace.streams.clock import now_ms
@@ -141,7 +142,18 @@ def _click_rates(state: DemoState, traffic: Traffic) -> dict[str, float]:
         "ctr_popularity": round(tally.rate(True), 4),
         "ctr_ours_last": round(tally.rate(False, last_third), 4),
         "ctr_popularity_last": round(tally.rate(True, last_third), 4),
+        **_regrets(tally),
     }
+
+
+def _regrets(tally: Tally) -> dict[str, float]:
+    """Return shares of the best possible clicks and regrets; nothing where no list was judged."""
+    out: dict[str, float] = {}
+    for name, regret in (("ours", tally.regret[False]), ("popularity", tally.regret[True])):
+        if regret.lists:
+            out[f"best_share_{name}"] = round(regret.share, 4)
+            out[f"regret_{name}"] = round(regret.a_list, 4)
+    return out
 
 
 def problem_of(state: DemoState, figures: dict[str, Any]) -> str:

@@ -31,6 +31,8 @@ FLUSH_S = 0.1
 #: The audience slows down when the median reply takes longer than SLOW_MS, and speeds up below QUICK_MS.
 SLOW_MS, QUICK_MS = 300.0, 200.0
 LEAST_PACE = 0.25
+#: One list of so many is compared with the best possible one; this looks at the whole catalogue.
+JUDGED = 4
 
 
 class Traffic:
@@ -48,7 +50,7 @@ class Traffic:
         self.simulator = simulator
         self._sender, self._client, self._topics = sender, client, topics
         self._due: list[tuple[int, int, Event]] = []  # heap by time
-        self._order = 0
+        self._order = self._shown = 0
         self._open: set[asyncio.Task[None]] = set()
         self.titles: dict[str, str] = {}
         self.events, self.answered = Meter(), Meter()
@@ -166,7 +168,11 @@ class Traffic:
 
     def _look(self, visit: Visit, item_ids: list[str]) -> None:
         if item_ids:
-            for event in self.simulator.look(visit, item_ids, now_ms()):
+            now = now_ms()
+            self._shown += 1
+            if self._shown % JUDGED == 0:
+                self.simulator.judge(visit, item_ids, now)
+            for event in self.simulator.look(visit, item_ids, now):
                 self._order += 1
                 heapq.heappush(self._due, (event.ts, self._order, event))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from headrace.serving.rerank.slate import Slate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+#: Scores ``(n,)``, whose they are, and the scorers that have no model.
+Scored: TypeAlias = tuple[F64, Scorer | None, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,7 @@ class Ranked:
         return self.scorer.objectives(self.features[chosen], self.ids.of_items(chosen))
 
 
-def score(
-    scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out: list[str]
-) -> tuple[F64, Scorer | None, list[str]]:
+def score(scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out: list[str]) -> Scored:
     """Score with the first scorer that can.
 
     Parameters

@@ -25,7 +25,7 @@ from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
 from headrace.serving.policy import Policy
-from headrace.serving.ranking import Ranked, Used, choices, score
+from headrace.serving.ranking import Ranked, Scored, Used, choices, score
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
 from headrace.serving.rerank.rules import Rules
@@ -37,6 +37,7 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 
+F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
 #: A list is made again at most this often because a late filter removed items from it.
@@ -226,10 +227,7 @@ class Recommender:
         variant = models.rankers.variant_of(request.user_id)
         models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
-        features = assemble(user, pool.candidates, query.context)
-        told = request.context
-        ids = Ids.of_request(request.user_id, told.country, told.device, pool.candidates.items)
-        scores, scorer, missing = score(self.pipeline.scorers, features, ids, query.left_out)
+        features, ids, (scores, scorer, missing) = self.scored(query, pool)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker else ""
@@ -237,6 +235,13 @@ class Recommender:
         moved = models.moved if models.ranker is models.live else None
         used = Used(models.ranker, moved, models.online)
         return Ranked(query, pool, features, scores, slate, left_out, version, variant, scorer, ids, used)
+
+    def scored(self, query: Query, pool: Pool) -> tuple[F32, Ids, Scored]:
+        """Return features ``(n, len(SPEC))``, ids and scores of the candidates; see ``ranking.score``."""
+        features = assemble(query.user, pool.candidates, query.context)
+        told = query.request.context
+        ids = Ids.of_request(query.request.user_id, told.country, told.device, pool.candidates.items)
+        return features, ids, score(self.pipeline.scorers, features, ids, query.left_out)
 
     def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""

@@ -36,17 +36,43 @@ class Audience:
         self.liked = np.array([rng.choice(k, 4, replace=False, p=favour) for _ in range(n)])
         count = rng.integers(2, 5, n)
         self.category = rng.normal(-0.2, 0.3, (n, k)).astype(np.float32)
+        self._strength = np.zeros((n, 4), np.float32)
         for j in range(4):
             who = np.flatnonzero(count > j)
             theme = THEME_OF[self.liked[who, j]]
             self.category[who] += SAME_THEME * (THEME_OF[None, :] == theme[:, None])
-            self.category[who, self.liked[who, j]] += rng.uniform(1.2, 2.2, len(who))
+            self._strength[who, j] = rng.uniform(1.2, 2.2, len(who))
+            self.category[who, self.liked[who, j]] += self._strength[who, j]
         self.liked_count = count
         self.tags = rng.integers(0, len(TAGS), (n, USER_TAGS))
         for j in range(USER_TAGS // 2):  # half of them from the favourite categories
             self.tags[:, j] = [TAG_INDEX[WORDS[c][int(rng.integers(6))]] for c in self.liked[:, j % 2]]
         self.creators = rng.integers(0, spec.creators, (n, USER_CREATORS))
         self.abroad = rng.normal(0, 0.35, (len(COUNTRIES), k)).astype(np.float32)
+        self._moves = np.random.default_rng([spec.seed, 1])
+        self._per_ms, self._moved = spec.drift_per_min * n / 60_000, 0
+        self.bots = np.random.default_rng([spec.seed, 2]).random(n) < spec.bot_share
+        self.known &= ~self.bots
+
+    def drift(self, elapsed_ms: int) -> None:
+        """Let tastes move as often as they do in ``elapsed_ms`` since the start: to other categories."""
+        due = int(elapsed_ms * self._per_ms) - self._moved
+        if due <= 0:
+            return
+        self._moved += due
+        rng, k = self._moves, len(CATEGORIES)
+        users, news = rng.integers(0, len(self.ids), due).tolist(), rng.integers(0, k, due).tolist()
+        for user, new in zip(users, news, strict=True):
+            if new not in self.liked[user]:
+                self._move(user, int(rng.integers(self.liked_count[user])), new)
+
+    def _move(self, user: int, place: int, new: int) -> None:
+        """Let a user like category ``new`` in place of the one at ``place``, as strongly."""
+        old, strength = self.liked[user, place], self._strength[user, place]
+        for category, sign in ((old, -1), (new, 1)):
+            self.category[user] += np.float32(sign * SAME_THEME) * (THEME_OF[category] == THEME_OF)
+            self.category[user, category] += sign * strength
+        self.liked[user, place] = new
 
     def profile(self, user: int, rng: np.random.Generator) -> UserProfile:
         """Return the profile of a user at the account service: always the country, sometimes more."""

@@ -1,8 +1,10 @@
 """Whether a user clicks the item in a slot: one formula for our lists and for the popular list.
 
-    p(click | user, item, position) = examination(position) * sigmoid(taste + quality + freshness - HURDLE)
+    p(click | user, item, position) = examination(position)
+                                      * sigmoid(taste + quality + freshness - fatigue - HURDLE)
 
-taste(user, item) = category + liked tags + liked creator + what the user's country likes. The recommender
+taste(user, item) = category + liked tags + liked creator + what the user's country likes. Fatigue grows with
+every look at the item without a click (``fatigue.py``); tastes move (``Audience.drift``). The recommender
 sees none of these numbers, only the resulting events.
 """
 
@@ -13,6 +15,7 @@ import numpy.typing as npt
 
 from headrace.demo.simulation.audience import Audience
 from headrace.demo.simulation.catalog import SimulatedCatalog
+from headrace.demo.simulation.vocabulary import TAGS
 from headrace.streams.settings import HOUR_MS
 
 F64 = npt.NDArray[np.float64]
@@ -39,7 +42,9 @@ def sigmoid(x: npt.NDArray[np.floating]) -> F64:
 def taste(audience: Audience, catalog: SimulatedCatalog, user: int, items: I64) -> F64:
     """Return how much ``user`` likes ``items`` ``(n,)``, in log-odds, float64 ``(n,)``."""
     category = catalog.category[items]
-    tags = (catalog.tags[items][:, :, None] == audience.tags[user][None, None, :]).any(2).sum(1)
+    liked = np.zeros(len(TAGS), np.int8)
+    liked[audience.tags[user]] = 1
+    tags = liked[catalog.tags[items]].sum(1)
     creator = (catalog.creator[items][:, None] == audience.creators[user][None, :]).any(1)
     out: F64 = (
         audience.category[user, category].astype(np.float64)
@@ -50,8 +55,18 @@ def taste(audience: Audience, catalog: SimulatedCatalog, user: int, items: I64) 
     return out
 
 
-def appeal(audience: Audience, catalog: SimulatedCatalog, user: int, items: I64, now: int) -> F64:
-    """Return the chance of a click on each item once it is looked at, float64 ``(n,)``."""
+def appeal(
+    audience: Audience,
+    catalog: SimulatedCatalog,
+    user: int,
+    items: I64,
+    now: int,
+    fatigue: F64 | float = 0.0,
+) -> F64:
+    """Return the chance of a click on each item once it is looked at, float64 ``(n,)``.
+
+    ``fatigue`` are the log-odds that each item has lost with the user, ``(n,)``.
+    """
     age = np.maximum(now - catalog.published[items], 0)
     fresh = FRESHNESS * np.exp(-age / FRESH_FOR_MS)
-    return sigmoid(taste(audience, catalog, user, items) + catalog.quality[items] + fresh - HURDLE)
+    return sigmoid(taste(audience, catalog, user, items) + catalog.quality[items] + fresh - fatigue - HURDLE)

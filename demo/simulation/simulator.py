@@ -11,12 +11,15 @@ import heapq
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.demo.simulation.audience import Audience
 from headrace.demo.simulation.catalog import SimulatedCatalog
+from headrace.demo.simulation.fatigue import Fatigue
 from headrace.demo.simulation.formula import appeal, examination, sigmoid, taste
 from headrace.demo.simulation.popularity import Popularity
 from headrace.demo.simulation.tally import Tally
+from headrace.demo.simulation.truth import best_items, expected_clicks
 from headrace.demo.simulation.vocabulary import CATEGORIES, COUNTRIES, DEVICES
 from headrace.demo.simulation.world import WorldSpec, creator_id
 from headrace.streams.messages.schemas import (
@@ -30,11 +33,17 @@ from headrace.streams.messages.schemas import (
 )
 from headrace.streams.settings import MINUTE_MS
 
+Bool = npt.NDArray[np.bool_]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
 #: Time (ms) from one slot to the next, and from a click to its dwell event. Much shorter than real ones, so
 #: that a demo of a minute has outcomes.
 SLOT_MS, READ_MS = 40, 600
 #: Chance of a skip event for a slot that the user looked at and did not click.
 SKIP_REPORTED = 0.5
+#: Chance that a bot clicks an item.
+BOT_CLICKS = 0.3
 #: Visits of each known user before the start, so that there are features, and the time (ms) they spread over.
 PAST_VISITS, PAST_MS = 3, 10 * MINUTE_MS
 
@@ -67,6 +76,8 @@ class Simulator:
         self.popularity = Popularity()
         self.tally = Tally()
         self._read: dict[int, set[int]] = {}  # items each user has clicked: no user clicks an item twice
+        self._fatigue = Fatigue()
+        self._bots = np.random.default_rng([spec.seed, 3])
         self._latest: dict[int, int] = {}  # the item each user clicked last
         self._number = 0
         self._start = now
@@ -131,6 +142,7 @@ class Simulator:
     def visits(self, now: int, limit: int = 1000) -> list[Visit]:
         """Return the visits due by ``now`` (ms), in order of time, at most ``limit``."""
         gap = 1000 * self.spec.visits_a_session / (self.spec.visits_per_s * self.pace)
+        self.audience.drift(now - self._start)
         while self._next_session <= now:
             self._open_session(int(self._next_session))
             self._next_session += float(self._rng.exponential(gap))
@@ -190,28 +202,63 @@ class Simulator:
         Events about a reply of Headrace carry its request id; events about the popular list carry none.
         """
         items = self.catalog.index(item_ids)
-        known = items >= 0
-        p = np.zeros(len(items))
-        p[known] = appeal(self.audience, self.catalog, visit.user, items[known], now)
-        looked = self._rng.random(len(items)) < examination(np.arange(len(items)))
-        wanted = self._rng.random(len(items)) < p
+        looked, wanted = self._reaction(visit.user, items, now)
         skipped = self._rng.random(len(items)) < SKIP_REPORTED
         request_id = "" if visit.control else visit.request.request_id
         out: list[Event] = []
-        clicks = 0
-        for position in np.flatnonzero(looked).tolist():
+        clicked, passed = 0, []
+        for position in np.flatnonzero(looked & (items >= 0)).tolist():
             item, ts = int(items[position]), now + SLOT_MS * position
-            if item < 0:
-                continue
             if wanted[position] and item not in self._read.get(visit.user, ()):
-                clicks += 1
+                clicked += 1
                 out.extend(self._click(visit.user, item, ts, request_id, position, visit.request.surface))
-            elif skipped[position]:
+                continue
+            passed.append(item)
+            if skipped[position]:
                 out.append(
                     self._event("skip", visit.user, item, ts, request_id, position, visit.request.surface)
                 )
         out.sort(key=lambda e: e.ts)
-        self.tally.add(visit.control, now, len(item_ids), clicks)
+        self._fatigue.looked(visit.user, passed)
+        if not self.audience.bots[visit.user]:
+            self.tally.add(visit.control, now, len(item_ids), clicked)
+        return out
+
+    def _reaction(self, user: int, items: I64, now: int) -> tuple[Bool, Bool]:
+        """Return which slots a user looks at, and which items they want, bool ``(n,)`` each."""
+        if self.audience.bots[user]:
+            return np.ones(len(items), bool), self._bots.random(len(items)) < BOT_CLICKS
+        known = items >= 0
+        p = np.zeros(len(items))
+        lost = self._fatigue.lost(user, items[known])
+        p[known] = appeal(self.audience, self.catalog, user, items[known], now, lost)
+        looked = self._rng.random(len(items)) < examination(np.arange(len(items)))
+        return looked, self._rng.random(len(items)) < p
+
+    # --- the truth, which no recommender sees ---
+
+    def best_list(self, user: int, now: int, n: int) -> list[str]:
+        """Return the list of ``n`` items with the most expected clicks of a user at ``now`` (ms)."""
+        return [self.catalog.ids[i] for i in best_items(self._worth(user, now), n).tolist()]
+
+    def expected(self, user: int, item_ids: list[str], now: int) -> float:
+        """Return the expected clicks of a user on a list that is shown at ``now`` (ms)."""
+        return expected_clicks(self.catalog.index(item_ids), self._worth(user, now))
+
+    def judge(self, visit: Visit, item_ids: list[str], now: int) -> None:
+        """Count what a list is worth beside the best one of its length. Call it before ``look``."""
+        if not self.audience.bots[visit.user]:
+            worth = self._worth(visit.user, now)
+            got = expected_clicks(self.catalog.index(item_ids), worth)
+            best = expected_clicks(best_items(worth, len(item_ids)), worth)
+            self.tally.regret[visit.control].add(got, best)
+
+    def _worth(self, user: int, now: int) -> F64:
+        """Return the chance of a click on every item once the user looks at it; 0 for what was read."""
+        size = self.catalog.size
+        lost = self._fatigue.lost_everywhere(user, size)
+        out = appeal(self.audience, self.catalog, user, np.arange(size), now, lost)
+        out[list(self._read.get(user, ()))] = 0.0
         return out
 
     def _click(
@@ -262,8 +309,9 @@ class Simulator:
         )
 
     def regular(self) -> int:
-        """Return the user outside the control group who has clicked most."""
-        ours = (u for u in self._read if not self.audience.control[u])
+        """Return the user outside the control group who has clicked most, no bot."""
+        left_out = self.audience.control | self.audience.bots
+        ours = (u for u in self._read if not left_out[u])
         return max(ours, key=lambda u: (len(self._read[u]), -u), default=0)
 
     def describe(self, user: int) -> str:

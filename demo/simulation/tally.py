@@ -1,16 +1,23 @@
-"""Click rates over time, of our lists and of the popular list."""
+"""Click rates over time, of our lists and of the popular list, and how far both are from the best one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.demo.simulation.truth import Regret
+
 
 @dataclass(slots=True)
 class Tally:
-    """Slots shown and clicked in each second, for both kinds of list; ``control``: the popular list."""
+    """Slots shown and clicked in each second, for both kinds of list; ``control``: the popular list.
+
+    ``regret`` has the expected clicks of the lists and of the best possible ones.
+    """
 
     shown: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
     clicked: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
+
+    regret: dict[bool, Regret] = field(default_factory=lambda: {True: Regret(), False: Regret()})
 
     def add(self, control: bool, now: int, shown: int, clicked: int) -> None:
         """Count one list of ``shown`` slots at ``now`` (ms)."""

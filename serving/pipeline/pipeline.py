@@ -128,6 +128,13 @@ class Pipeline:
             self.names,
         )
 
+    def given(self, query: Query, keys: U64) -> Pool:
+        """Return items of the catalogue as a pool, without sources and filters; ``keys`` ascend."""
+        n = len(keys)
+        found = Found(keys, np.zeros(n, np.uint32), np.zeros(n), self.data.catalog.find(keys))
+        candidates = self._candidates(query, found)
+        return Pool(candidates, found.mask, found.rows, np.zeros(0, np.int64), self.names)
+
     def sources_of(self, pool: Pool, i: int) -> list[Source]:
         """Return the sources that proposed candidate ``i`` of a pool."""
         mask = int(pool.mask[i])

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from headrace.models.embeddings.artefact import towers_of
-from headrace.models.embeddings.directions import U64
 from headrace.models.embeddings.stream import Clicks, TowerStream
 from headrace.serving.recommender import Recommender
 from headrace.streams.messages.files import Click
 from headrace.streams.messages.ids import hash_many
 from headrace.streams.settings import DAY_MS, Settings
+
+#: Shortest time between two publications where the clicks of days are few, s of event time.
+SELDOM_S = 3600.0
+
+
+def with_seldom_towers(settings: Settings) -> Settings:
+    """Return the settings with fewer publications of the towers, for recordings of many days.
+
+    By the minute, as an installation publishes them, they would take most of the time.
+    """
+    every = settings.towers_every_s
+    return settings.model_copy(update={"towers_every_s": every and max(every, SELDOM_S)})
 
 
 class EventTimeTowers:
@@ -35,14 +48,20 @@ class EventTimeTowers:
 
     def learn(self, click: Click) -> None:
         """Learn a click: when a mini-batch is full, or before the next publication."""
-        if not self._every_ms:
+        self.learn_many([click])
+
+    def learn_many(self, clicks: Sequence[Click]) -> None:
+        """Learn clicks, in order of time for each user."""
+        if not self._every_ms or not clicks:
             return
         user, item, country, device = (
-            hash_many([text]) for text in (click.user, click.item, click.region, click.device)
+            hash_many([getattr(click, name) for click in clicks])
+            for name in ("user", "item", "region", "device")
         )
-        ts = np.array([click.ts], np.int64)
+        ts = np.array([click.ts for click in clicks], np.int64)
         before = self._stream.remember(user, item, ts)
-        self._stream.learn(Clicks(user, item, ts, country, device, _NOBODY, _NOBODY), before)
+        nobody = np.zeros((len(clicks), 0), np.uint64)
+        self._stream.learn(Clicks(user, item, ts, country, device, nobody, nobody), before)
 
     def advance(self, now: int) -> None:
         """Publish what was learnt, if it is time; the recommender uses it at once."""
@@ -56,6 +75,3 @@ class EventTimeTowers:
         self._published = learner.learnt
         self._recommender.swap.begin(lambda: towers_of(body), now)
         self._recommender.swap.settle(now)
-
-
-_NOBODY: U64 = np.zeros((1, 0), np.uint64)

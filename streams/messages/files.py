@@ -47,7 +47,7 @@ class Click:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[io.TextIOBase]:
+def open_text(path: Path) -> Iterator[io.TextIOBase]:
     """Open a text file, plain or gzipped; raise ``ConfigError`` naming the file when it cannot be read."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
@@ -81,7 +81,7 @@ def read_globo(path: Path, limit: int | None = None) -> Iterator[Click]:
 
 
 def _clicks(file: Path) -> Iterator[Click]:
-    with _open(file) as handle:
+    with open_text(file) as handle:
         rows = csv.reader(handle)
         header = next(rows, [])
         missing = [c for c in _GLOBO if c not in header]
@@ -113,7 +113,7 @@ def _click(row: list[str], columns: list[int]) -> Click:
 def read_jsonl(path: Path) -> Iterator[Event]:
     """Yield the events of a JSON-lines file; raise ``ConfigError`` naming the line of the first bad one."""
     decoder = Decoder(Event, 0)
-    with _open(path) as handle:
+    with open_text(path) as handle:
         for number, line in enumerate(handle, 1):
             if line.strip():
                 try:

@@ -41,7 +41,7 @@ def test_help_is_worth_reading() -> None:
         *([c] for c in COMMANDS),
         ["topics", "create"],
         ["topics", "check"],
-        ["eval", "globo"],
+        *(["eval", c] for c in ("globo", "ebnerd", "mind", "movielens")),
         *(["models", c] for c in ("list", "show", "promote", "rollback", "compare", "import")),
     ],
 )
@@ -83,6 +83,9 @@ def test_help_imports_nothing_heavy() -> None:
         ["worker", "serve,"],
         ["replay", "/nowhere.csv", "--format", "globo"],
         ["eval", "globo", "/nowhere.csv"],
+        ["eval", "ebnerd", "/nowhere"],
+        ["eval", "mind", "/nowhere"],
+        ["eval", "movielens", "/nowhere"],
         ["worker", "serve", "--log-level", "LOUD"],
     ],
 )

@@ -104,9 +104,12 @@ def test_popularity_is_a_decent_baseline_and_taste_beats_it(
 def test_click_rates_come_from_what_was_shown(lived: tuple[Simulator, list[Visit], list[Event]]) -> None:
     sim, visits, events = lived
     control = {sim.audience.ids[u] for u in np.flatnonzero(sim.audience.control)}
+    bots = {sim.audience.ids[u] for u in np.flatnonzero(sim.audience.bots)}
+    people = [e for e in events if e.user_id not in bots]
+    assert len(people) < len(events)
     for kind in (True, False):
-        shown = sum(20 for v in visits if v.control is kind)
-        clicked = sum(e.type == "click" and (e.user_id in control) is kind for e in events)
+        shown = sum(20 for v in visits if v.control is kind and v.request.user_id not in bots)
+        clicked = sum(e.type == "click" and (e.user_id in control) is kind for e in people)
         assert sim.tally.rate(kind) == pytest.approx(clicked / shown)
     assert sim.tally.rate(True) > sim.tally.rate(False)
 
