@@ -50,6 +50,7 @@ async def train_once(wiring: Wiring, params: RankerParams | None = None) -> tupl
         live=live,
         live_kind=live_kind,
         live_ts=live_ts,
+        unseen_weight=s.train_unseen_weight,
         unshown_weight=s.train_unshown_weight,
         weight_clip=s.train_weight_clip,
         user_slots=s.train_user_slots,
