@@ -1,9 +1,9 @@
 """join_outcomes: reads `impressions` and `events`; writes `examples`; keeps the lists still open.
 
-Of an open list it keeps keys and times; its impression is read again when the list closes, or a slot of it that
-the user passed. A batch is acknowledged when every list it may belong to has closed, so after a crash the records of open lists are
-read again. Every example says in a header which slot it is of, and what is written besides. So each slot
-becomes one example, whoever writes it (``agents/partitions/written.py``).
+Of an open list it keeps keys and times; its impression is read again when the list closes, or when a slot of
+it does that the user passed. A batch is acknowledged when every list it may belong to has closed, so after a
+crash the records of open lists are read again. Every example says in a header which slot it is of, and what
+is written besides. So each slot becomes one example, whoever writes it (``agents/partitions/written.py``).
 """
 
 from __future__ import annotations

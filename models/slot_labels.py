@@ -1,4 +1,4 @@
-"""What a user did with the slots of a list: touched, skipped, passed or not seen; and when that is known. Pure.
+"""What a user did with the slots of a list: touched, skipped, passed or never seen them. Pure.
 
     slot 0   .                   passed: a later slot was touched
     slot 1   skip                skipped
@@ -7,14 +7,14 @@
     slot 4   .                   passed, if a new list of the surface was shown after t; else not seen
     slot 5   .                   not seen: open for the whole wait
 
-An event on a slot shows that the user has been there, and went past the slots above it (Joachims et al.,
-"Accurately interpreting clickthrough data as implicit feedback", SIGIR 2005: Click > Skip Above; users look at
-the slot right below a click, too). A new list shows that the user has left the old one. Alone it does not say how
-far the old one was seen: perhaps it never came onto a screen. With an event on the old list before it, it does:
-down to the deepest slot with such an event and ``below`` more, which are on the screen with it.
+An event on a slot shows that the user has been there, and went past the slots above it. (Joachims et al.,
+"Accurately interpreting clickthrough data as implicit feedback", SIGIR 2005: Click > Skip Above. Users look
+at the slot right below a click, too.) A new list shows that the user has left the old one. Alone it does not
+say how far the old one was seen: perhaps it never came onto a screen. With an event on the old list before
+it, it does: down to the deepest slot with such an event, and ``below`` more that are on the screen with it.
 
-What is skipped or passed closes ``grace_ms`` after the event, or the new list, that says so. All times are those of
-records. So the outcome of a slot is a function of the list and its events: when it is written changes nothing.
+What is skipped or passed closes ``grace_ms`` after the event, or the new list, that says so. All times are
+those of records. So outcomes follow from the list and its events: when they are written changes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNSEEN: Final = "unseen"
 
 
 class Deed(NamedTuple):
-    """An event on a slot: position, the first position with its item, time of its record (ms), what happened."""
+    """An event on a slot: position, first position with its item, time of its record (ms), what happened."""
 
     position: int
     depth: int
@@ -42,7 +42,7 @@ class Deed(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How long a passed slot stays open, ms, at least 1; how many slots are on the screen below the deepest touched one."""
+    """How long a passed slot stays open, ms, at least 1; how many are seen below one with an event."""
 
     grace_ms: int = 30_000
     below: int = 1

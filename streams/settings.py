@@ -220,7 +220,9 @@ class Settings(BaseSettings):
         description="weights of what the ranker foresees: click=0.3,long_view=0.5,like=0.2",
     )
     train_unseen_weight: float = Field(
-        1.0, ge=0, description="weight of a slot that was never seen, against that of a seen one; 0 = left out"
+        1.0,
+        ge=0,
+        description="weight of a slot that was never seen, against that of a seen one; 0 = left out",
     )
     train_unshown_weight: float = Field(
         1.0, ge=0, description="weight of a candidate that was not shown, against that of a shown slot"

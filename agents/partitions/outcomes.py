@@ -1,8 +1,8 @@
 """Open lists of one partition and the events about them, in columns; and when they close. Pure.
 
 An open list of 20 slots takes a few hundred bytes: keys and times. Its impression is read again when it
-closes. Lists close in the order of their offsets. Some of their slots close earlier (``models/slot_labels.py``): a list
-is looked at again when the grace after an event, or after a newer list, is over.
+closes. Lists close in the order of their offsets. Some of their slots close earlier
+(``models/slot_labels.py``): a list is looked at when the grace after an event, or a newer list, is over.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from headrace.streams.messages.schemas import Event, Impression
 I64 = npt.NDArray[np.int64]
 
 #: An open list: offset of its impression; first offset that was read without a gap before it; when it closes;
-#: its time; keys of request and user; number of the item after its last one; time of the next list of its user
-#: and surface, or 0; how many items were not shown; whether its request id was used again.
+#: its time; keys of request and user; number of the item after its last one; time of the next list of its
+#: user and surface, or 0; how many items were not shown; whether its request id was used again.
 OPEN = np.dtype(
     [
         ("offset", "i8"),
@@ -58,7 +58,7 @@ _NUMBER = np.dtype([("number", "i8")])
 
 
 class Closing(NamedTuple):
-    """A list that closes, or some of its slots: see ``OPEN``; its number of examples, its outcomes by position.
+    """A list that closes, or slots of it: see ``OPEN``; its number of examples, its outcomes by position.
 
     The candidates that were not shown are counted after its slots. ``early``: the positions that close while
     the list stays open; None: the whole list closes. ``late``: touches of slots that had closed early.
@@ -229,7 +229,7 @@ class JoinPartition:
         self._open.set("reused", rows["number"][count[where] > 1], True)
 
     def _note_next(self, places: npt.NDArray[np.uint64], new: npt.NDArray[Any]) -> None:
-        """Note in lists when the next one of their user and surface came, unless it is of the same request."""
+        """Note in lists when the next one of their user and surface came; not one of the same request."""
         self._places.add(places, new)
         found, rows = self._places.find(places)
         order = np.lexsort((rows["number"], found))

@@ -12,8 +12,8 @@ partition reads the marks at the end of the topic, and writes what is missing an
 are never read; back, and some are read again.
 
 Slots that close before their list are written before those of other lists, in no order. Their header has
-another name: `EARLY`. All such slots of lists that are not done yet are listed in a mark, ``begun``, at least once
-in `CHECKPOINT` records or in one write, whichever has more. So the end of the topic says which they are.
+another name: `EARLY`. All such slots of lists that are not done yet are listed in a mark, ``begun``, at least
+once in `CHECKPOINT` records or in one write, whichever has more. So the end of the topic says which they are.
 """
 
 from __future__ import annotations

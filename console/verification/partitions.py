@@ -45,9 +45,9 @@ from headrace.oracle.features.clicks import PartitionPairs
 from headrace.oracle.features.items import Items, items_of
 from headrace.oracle.features.judge import accepted, judge, remembered, valid
 from headrace.oracle.features.outcomes import slots_of
-from headrace.oracle.features.slot_labels import Early
 from headrace.oracle.features.pairs import Neighbours
 from headrace.oracle.features.since import Stories
+from headrace.oracle.features.slot_labels import Early
 from headrace.oracle.features.users import users_of
 from headrace.oracle.features.versions import named_versions
 from headrace.oracle.features.windows import AHEAD_MS

@@ -91,7 +91,9 @@ def _check_labels(findings: Findings, there: pl.DataFrame) -> None:
     there = there.with_columns(have=named, certain=certain)
     # An example of an older version has no label.
     labelled = there.filter(pl.col("label").is_not_null())
-    right = pl.when(pl.col("labels") == 0).then(pl.col("label") == "").otherwise((named & pl.col("labels")) > 0)
+    right = (
+        pl.when(pl.col("labels") == 0).then(pl.col("label") == "").otherwise((named & pl.col("labels")) > 0)
+    )
     _add(findings, labelled.filter(~right), "label", "labels", "have")
     one = pl.col("label").is_null() | pl.col("labels").is_in([0, *(1 << k for k in range(len(NAMES)))])
     sure = len(there.filter(pl.col("certain") & one))

@@ -108,8 +108,8 @@ def _written(slots: pl.DataFrame, examples: pl.DataFrame | None) -> pl.DataFrame
 def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Return the events of slots, and of what was not shown, that come while their list may be open.
 
-    ``SLOT``, kind, dwell, timestamp, stream, sure; depth: the first position of the item on the list, null for
-    what was not shown.
+    ``SLOT``, kind, dwell, timestamp, stream, sure; depth: the first position of the item on the list, null
+    for what was not shown.
     """
     told = events.select(
         "user", "request", "item", "kind", "offset", "stream", "timestamp", dwell="dwell_ms", did="ts"
@@ -132,7 +132,9 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     deeds = _timely(last.join(left_out, on=["user", "request", "ts", "item"]))
     answers = answers.with_columns(depth=pl.col("position").min().over("offset", *LIST))
     columns = [*SLOT, "kind", "dwell", "timestamp", "stream", "depth", "sure"]
-    return pl.concat([answers.select(columns), deeds.with_columns(depth=pl.lit(None, pl.Int64)).select(columns)])
+    return pl.concat(
+        [answers.select(columns), deeds.with_columns(depth=pl.lit(None, pl.Int64)).select(columns)]
+    )
 
 
 def _counted(answers: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:

@@ -31,7 +31,7 @@ class Early(NamedTuple):
 
 
 def followed(shown: pl.DataFrame) -> pl.DataFrame:
-    """Return impressions with ``next_at``: the time of the record of the user's next list of the surface (ms).
+    """Return impressions with ``next_at``: when the user's next list of the surface was recorded (ms).
 
     Null without one, or where that is of the same request. ``plain``: no impression before it is dated later;
     ``next_plain``: nor before the next one, which was written after it was made.
@@ -52,9 +52,9 @@ def closed_early(slots: pl.DataFrame, answers: pl.DataFrame, early: Early) -> pl
     """Return slots with what decides their labels.
 
     An event on a slot says that the slots above it were passed; a skip or a hide, that its own was. The next
-    list of the user and the surface says it of the slots down to the deepest one with an event before that list,
-    and ``early.below`` more. A slot closes ``early.grace_ms`` after the first of these signs, unless it was
-    touched before.
+    list of the user and the surface says it of the slots down to the deepest one with an event before that
+    list, and ``early.below`` more. A slot closes ``early.grace_ms`` after the first of these signs, unless it
+    was touched before.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ def closed_early(slots: pl.DataFrame, answers: pl.DataFrame, early: Early) -> pl
     Returns
     -------
     DataFrame
-        ``slots`` with closed_from and closed_to: from then on an event may not count, and surely does not (ms);
-        may_pass and sure_pass: whether it may have been passed, and surely was.
+        ``slots`` with closed_from and closed_to (ms): from then on an event may not count, and surely does
+        not; may_pass and sure_pass: whether it may have been passed, and surely was.
     """
     lists = [*LIST, "position", "next_at", "next_plain", "plain", "open_to", "late", "written", "ends"]
     places = slots.filter(~pl.col("unshown")).with_columns(
@@ -86,9 +86,15 @@ def closed_early(slots: pl.DataFrame, answers: pl.DataFrame, early: Early) -> pl
     )
     touches = answers.filter(pl.col("kind").is_in(TOUCHES)).select(*SLOT, "timestamp", "stream", "sure")
     first = signs.select(*SLOT, "may_at").join(touches, on=SLOT)
-    kept = first.with_columns(signed=pl.col("may_at") + early.grace_ms).group_by(SLOT).agg(
-        surely_kept=(pl.col("sure") & (pl.max_horizontal("timestamp", "stream") < pl.col("signed"))).any(),
-        touched_at=pl.col("timestamp").min(),
+    kept = (
+        first.with_columns(signed=pl.col("may_at") + early.grace_ms)
+        .group_by(SLOT)
+        .agg(
+            surely_kept=(
+                pl.col("sure") & (pl.max_horizontal("timestamp", "stream") < pl.col("signed"))
+            ).any(),
+            touched_at=pl.col("timestamp").min(),
+        )
     )
     told = slots.join(signs, on=SLOT, how="left", maintain_order="left")
     told = told.join(kept, on=SLOT, how="left", maintain_order="left")
@@ -103,7 +109,7 @@ def closed_early(slots: pl.DataFrame, answers: pl.DataFrame, early: Early) -> pl
 
 
 def _signs(early: Early) -> dict[str, pl.Expr]:
-    """Return what an event on a list says of a slot: whether it may be, or surely is, a sign that it was passed."""
+    """Return whether an event on a list may be, or surely is, a sign that a slot was passed."""
     own = (pl.col("at") == pl.col("position")) & pl.col("kind").is_in(NOT_WANTED)
     direct = own | (pl.col("depth") > pl.col("position"))
     near = pl.col("position") <= pl.col("depth") + early.below

@@ -205,8 +205,8 @@ class Example(Struct):
     without a list. ``position`` counts on after the slots, ``propensity`` is the probability of its
     being in the sample.
 
-    ``label`` says what the user did with a shown slot: ``touched`` it, ``skipped`` it, ``passed`` it, or it was
-    ``unseen``. It is empty for what was not shown, and in examples of older versions.
+    ``label`` says what the user did with a shown slot: ``touched`` it, ``skipped`` it, ``passed`` it, or it
+    was ``unseen``. It is empty for what was not shown, and in examples of older versions.
     """
 
     request_id: str

@@ -154,7 +154,7 @@ async def test_a_batch_that_is_delivered_again_is_held_again(world: World) -> No
 
 async def test_events_that_label_nothing_are_acknowledged_at_once(world: World) -> None:
     (one,) = lists([USER], 0, 1)
-    other = Event("e", "skip", USER, "item-0", one.ts, request_id=one.request_id)
+    other = Event("e", "skip", USER, "item-0", one.ts)
     await world.read(world.topics.events, 0, 0, other, name="skip")
     await world.read(world.topics.events, 1, 0, click(one, 0), name="click")
     assert world.acked == ["skip"]

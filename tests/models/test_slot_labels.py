@@ -17,7 +17,7 @@ def deed(position: int, what: int, at: int, dwell_ms: int = 0) -> Deed:
 
 
 def told(*deeds: Deed, slots: int = 6, next_at: int = 0, rules: Rules = RULES) -> tuple[str, list[int], int]:
-    """Return the first letters of the labels, when the slots close after the list (-1: with it), late touches."""
+    """Return the first letters of the labels, when the slots close (-1: with the list), late touches."""
     found = ended(deeds, slots, Span(0, WAIT, next_at), rules)
     labels = [found.outcomes.get(p, SlotOutcome()).label[0] for p in range(slots)]
     return "".join(labels), [-1 if at == WAIT else at for at in found.closes], found.late
@@ -62,7 +62,9 @@ def test_the_first_sign_decides_when_a_slot_closes() -> None:
 def test_a_new_list_passes_what_is_on_the_screen_with_a_slot_that_has_an_event_before_it() -> None:
     one, two = deed(1, CLICKED, 100), deed(3, CLICKED, 201)
     assert told(one, next_at=200) == ("ptpuuu", [130, -1, 230, -1, -1, -1], 0)
-    assert told(one, two, next_at=200) == ("ptptuu", [130, -1, 230, -1, -1, -1], 0), "the old list is used again"
+    assert told(one, two, next_at=200) == ("ptptuu", [130, -1, 230, -1, -1, -1], 0), (
+        "the old list is used again"
+    )
     assert told(one, next_at=200, rules=Rules(GRACE, 3)) == ("ptpppu", [130, -1, 230, 230, 230, -1], 0)
     assert told(one, next_at=200, rules=Rules(GRACE, 0)) == ("ptuuuu", [130, -1, -1, -1, -1, -1], 0)
     assert told(one, next_at=99) == told(one), "the event came after it"
@@ -92,7 +94,7 @@ def test_outcomes_have_what_happened_before_their_slot_closed() -> None:
 
 
 def test_what_is_read_later_changes_no_slot_that_has_closed() -> None:
-    """At any moment, the events dated before it decide all slots that close by then: so batches do not matter."""
+    """At any moment, the events dated before it decide all slots that close by then."""
     rng = np.random.default_rng(0)
     kinds = [CLICKED, LIKED, HIDDEN, DWELT, SKIPPED, FOLLOWED]
     for _ in range(400):

@@ -38,7 +38,7 @@ class Cut:
         self._end = max(at for _, at in (*lists, *events)) + 2 * wait_ms
 
     def run(self, cuts: np.random.Generator, longest_ms: int) -> Cut:
-        """Read everything in batches of up to ``longest_ms``; the topics take turns, and the first one is ahead."""
+        """Read everything in batches of up to ``longest_ms``, of one topic and the other by chance."""
         read = {"shown": 0, "events": 0}
         to = {"shown": self._begin, "events": self._begin}
         while min(to.values()) < self._end:

@@ -88,7 +88,10 @@ def slots(
     written: int | Sequence[int] = T0 + WAIT,
     early: Early = EARLY,
 ) -> pl.DataFrame:
-    """Return the oracle's slots of records with these timestamps; examples were written at ``written``, or each at its time."""
+    """Return the oracle's slots of records with these timestamps.
+
+    Examples were written at ``written``, or each at its time.
+    """
     seen = [record(encode(i), offset=n, timestamp=at) for n, (i, at) in enumerate(shown)]
     did = [
         record(encode(e), key=e.user_id.encode(), offset=n, timestamp=at) for n, (e, at) in enumerate(events)
@@ -108,6 +111,7 @@ def compare(expected: pl.DataFrame, examples: Sequence[Any], *, read_at: int = T
 def _read(examples: Sequence[Any], written: int | Sequence[int]) -> pl.DataFrame:
     times = [written] * len(examples) if isinstance(written, int) else written
     records = [
-        record(encode(e), offset=n, timestamp=at) for n, (e, at) in enumerate(zip(examples, times, strict=True))
+        record(encode(e), offset=n, timestamp=at)
+        for n, (e, at) in enumerate(zip(examples, times, strict=True))
     ]
     return read_examples(raw_records("x", 0, records), max_bytes=10**6)

@@ -136,7 +136,9 @@ def test_slots_of_open_lists_are_listed_in_a_mark_again_and_again() -> None:
     rng, written, out = np.random.default_rng(0), Written(), list[Found]()
     listed, plain = list[int](), set[tuple[int, int]]()
     for _ in range(300):
-        new = {(int(rng.integers(5)), int(rng.integers(500))) for _ in range(int(rng.integers(1, 60)))} - plain
+        new = {
+            (int(rng.integers(5)), int(rng.integers(500))) for _ in range(int(rng.integers(1, 60)))
+        } - plain
         marks = [marks_of(offset, [p], written.done, 0, early=True)[0] for offset, p in new]
         if not marks:
             continue

@@ -45,7 +45,9 @@ def test_labels_are_told_by_position_and_events() -> None:
         assert (found.feature, found.expected, found.found) == ("label", right[k]["label"], label)
 
 
-@pytest.mark.parametrize(("after", "right", "other"), [(-5000, "touched", "passed"), (5000, "passed", "touched")])
+@pytest.mark.parametrize(
+    ("after", "right", "other"), [(-5000, "touched", "passed"), (5000, "passed", "touched")]
+)
 def test_a_click_counts_until_the_grace_of_a_passed_slot_is_over(after: int, right: str, other: str) -> None:
     at = T0 + 1000 + GRACE + after
     told = [(event("like", "b", T0 + 1000), T0 + 1000), (event("click", "a", at), at)]
@@ -58,15 +60,17 @@ def test_a_click_counts_until_the_grace_of_a_passed_slot_is_over(after: int, rig
 def test_a_new_list_passes_the_slot_below_the_touched_one_if_it_came_later() -> None:
     click = [(event("click", "b", T0 + 1000), T0 + 1000)]
     for surface, request, ts, label in (
-        ("home", "s", T0 + 2000, "passed"), ("home", "s", T0 + 900, "either"), ("digest", "s", T0 + 2000, "unseen"),
-        ("home", "r", T0 + 2000, "unseen"),
+        ("home", "s", T0 + 2000, "passed"), ("home", "s", T0 + 900, "either"),
+        ("digest", "s", T0 + 2000, "unseen"), ("home", "r", T0 + 2000, "unseen"),
     ):  # fmt: skip
         after = replace(impression(request, ("x",), ts), surface=surface)
         expected = slots([*SHOWN, (after, ts)], click)
         for given in ("passed", "unseen"):
             found = wrong(expected, "passed", "touched", given, "unseen")
             missing = [d for d in found if d[1] == "examples"]
-            assert [d[:2] for d in found if d not in missing] == [("2", "label")] * (label not in (given, "either"))
+            assert [d[:2] for d in found if d not in missing] == [("2", "label")] * (
+                label not in (given, "either")
+            )
 
 
 def test_an_example_of_an_older_version_has_no_label_to_compare() -> None:
@@ -86,7 +90,9 @@ def test_the_live_join_says_the_same(seed: int) -> None:
     findings = compare(expected, examples, read_at=lists[-1][1] + 10 * WAIT)
     assert findings.first == []
     assert findings.by_kind[LABELS] > 3 * findings.left_out[LABELS]
-    certain = {(u, p): n for u, p, n in expected.select("ts", "position", "labels").rows() if n in (1, 2, 4, 8)}
+    certain = {
+        (u, p): n for u, p, n in expected.select("ts", "position", "labels").rows() if n in (1, 2, 4, 8)
+    }
     changed = [_other(e) if (e.ts, e.position) in certain else e for e in examples]
     assert compare(expected, changed, read_at=lists[-1][1] + 10 * WAIT).differences >= len(certain)
 
