@@ -169,11 +169,13 @@ async def test_passed_slots_are_written_before_their_lists_and_once_by_workers_t
         for turn in range(3):
             process = start_process(settings)
             try:
-                some = lists(USERS, len(shown), 60, slots=4)
-                shown += some
-                await write(sender, topics.impressions, some)
-                await write(sender, topics.events, [click(s, 2) for s in some[::3]])
-                await until(passed, lambda found, turn=turn: len(found) > 40 * turn + 10, 60)
+                for n in (3, 60):  # after the first, the worker is there
+                    some = lists(USERS, len(shown), n, slots=4)
+                    shown += some
+                    await write(sender, topics.impressions, some)
+                    await write(sender, topics.events, [click(s, 2) for s in some[::3]])
+                    wanted = 42 * turn + (2 if n == 3 else 12)
+                    await until(passed, lambda found, n=wanted: len(found) >= n, 60)
             finally:
                 process.kill()
                 process.wait()
@@ -182,14 +184,14 @@ async def test_passed_slots_are_written_before_their_lists_and_once_by_workers_t
     await sender.stop()
     assert counted(found) == slots_of(shown)
     touched = {s.request_id for s in shown[::3]}
-    wanted = ["passed", "passed", "touched", "unseen"]
+    labels = ["passed", "passed", "touched", "unseen"]
     for e in found:
-        assert e.label == (wanted[e.position] if e.request_id in touched else "unseen")
+        assert e.label == (labels[e.position] if e.request_id in touched else "unseen")
     records = await read_all(settings, topics.examples)
     made = [(r, msgspec.json.decode(r.value, type=Example)) for r in records]
     early = [e for r, e in made if r.timestamp < e.ts + wait]
     assert {e.label for e in early} == {"passed"}
-    assert len(early) > 90, "most of 120"
+    assert len(early) > 30
 
 
 async def test_a_worker_that_was_paused_while_another_took_over_writes_no_slot_again(
@@ -278,8 +280,9 @@ async def test_a_list_that_was_half_written_is_completed(
         found = await written(other, 30)
     assert counted(found) == slots_of(shown)
     last = (await read_all(other, there.examples))[-1]
-    mark = read_mark(last.headers)
-    assert mark is not None
+    told = read_mark(last.headers)
+    assert told is not None
+    mark = told.mark
     assert (mark.offset, mark.position, mark.done) == (9, 2, [(0, 9)])
 
 
