@@ -38,8 +38,9 @@ from headrace.streams.messages.schemas import Event, Impression
 I64 = npt.NDArray[np.int64]
 
 #: An open list: offset of its impression; first offset that was read without a gap before it; when it closes;
-#: its time; keys of request and user; number of the item after its last one; time of the next list of its
-#: user and surface, or 0; how many items were not shown; whether its request id was used again.
+#: its time; keys of request and user, and of user and surface; number of the item after its last one; time of
+#: the next list of its user and surface, or 0; how many items were not shown; whether its request id was used
+#: again.
 OPEN = np.dtype(
     [
         ("offset", "i8"),
@@ -48,6 +49,7 @@ OPEN = np.dtype(
         ("ts", "i8"),
         ("key", "u8"),
         ("user", "u8"),
+        ("place", "u8"),
         ("items_end", "i8"),
         ("next_at", "i8"),
         ("unshown", "i4"),
@@ -116,7 +118,7 @@ class JoinPartition:
         self._outcomes = KeyedRows(OUTCOME, "until")
         self._deeds = KeyedRows(OUTCOME, "until")
         self._of_users = KeyedRows(_NUMBER, "number")  # user key -> numbers of open lists
-        self._places = KeyedRows(_NUMBER, "number")  # key of user and surface -> numbers of open lists
+        self._last: dict[int, int] = {}  # key of user and surface -> number of the last open list
         self._looks = Looks()
         self._since = self._next = -1
 
@@ -130,7 +132,7 @@ class JoinPartition:
         return sum(part.nbytes for part in self._parts())
 
     def _parts(self) -> tuple[RowQueue | KeyedRows, ...]:
-        of_lists = self._open, self._items, self._lists, self._of_users, self._places
+        of_lists = self._open, self._items, self._lists, self._of_users
         return *of_lists, self._outcomes, self._deeds, self._looks
 
     @property
@@ -165,7 +167,8 @@ class JoinPartition:
             self._open.cut(end)
             self._lists.cut(end)
             self._of_users.cut(end)
-            self._places.cut(end)
+            places = self._open.rows()["place"].tolist()
+            self._last = dict(zip(places, range(self._open.first, end), strict=True))
         return self._since
 
     def show(
@@ -197,6 +200,7 @@ class JoinPartition:
             (request_key(shown.user_id, shown.request_id) for shown in lists), np.uint64, len(lists)
         )
         rows["key"] = keys
+        rows["place"] = [request_key(shown.user_id, shown.surface) for shown in lists]
         rows["user"] = [user_key(shown.user_id) for shown in lists]
         rows["unshown"] = [len(unshown_items(shown)) for shown in lists]
         items = [key for shown in lists for key in _keys(shown)]
@@ -210,8 +214,7 @@ class JoinPartition:
         self._note_reused(keys)
         if self._unshown:
             self._of_users.add(rows["user"], numbers)
-        places = [request_key(shown.user_id, shown.surface) for shown in lists]
-        self._note_next(np.array(places, np.uint64), numbers)
+        self._note_next(rows["place"].tolist())
 
     def _times(self, ts: I64, times: I64, now: int) -> I64:
         """Return the times of lists, from what they and their records say; never falling."""
@@ -228,16 +231,15 @@ class JoinPartition:
         _, where, count = np.unique(found, return_inverse=True, return_counts=True)
         self._open.set("reused", rows["number"][count[where] > 1], True)
 
-    def _note_next(self, places: npt.NDArray[np.uint64], new: npt.NDArray[Any]) -> None:
+    def _note_next(self, places: list[int]) -> None:
         """Note in lists when the next one of their user and surface came; not one of the same request."""
-        self._places.add(places, new)
-        found, rows = self._places.find(places)
-        order = np.lexsort((rows["number"], found))
-        found, numbers = found[order], rows["number"][order]
-        follows = (found[1:] == found[:-1]) & (numbers[1:] >= new["number"][0])
-        before, after = numbers[:-1][follows], self._open.at(numbers[1:][follows])
-        keys, asked_at = self._open.at(before)["key"], after["closes"] - self._wait_ms
-        other = keys != after["key"]
+        pairs = []
+        for number, place in enumerate(places, self._open.end - len(places)):
+            pairs += [(self._last[place], number)] if place in self._last else []
+            self._last[place] = number
+        before, after = np.array(pairs, np.int64).reshape(-1, 2).T
+        keys, following = self._open.at(before)["key"], self._open.at(after)
+        other, asked_at = keys != following["key"], following["closes"] - self._wait_ms
         self._open.set("next_at", before[other], asked_at[other])
         self._looks.put(asked_at[other] + self._rules.grace_ms, keys[other])
 
@@ -381,11 +383,13 @@ class JoinPartition:
         self.late += sum(c.late for c in closed)
         if n:
             end = self._open.first + n
+            for number, place in enumerate(self._open.rows()[:n]["place"].tolist(), self._open.first):
+                if self._last.get(place) == number:
+                    del self._last[place]
             self._items.forget(self._ends(end - 1))
             self._open.forget(end)
             self._lists.forget(end)
             self._of_users.forget(end)
-            self._places.forget(end)
         self._outcomes.forget(self.closed_to)
         self._deeds.forget(self.closed_to)
 
