@@ -1,9 +1,9 @@
 """join_outcomes: reads `impressions` and `events`; writes `examples`; keeps the lists still open.
 
-Of an open list it keeps keys and times; its impression is read again when the list closes. A batch is
-acknowledged when every list it may belong to has closed, so after a crash the records of open lists are
-read again. Every example says in a header which slot it is of, and what is written besides. So each slot
-becomes one example, whoever writes it (``agents/partitions/written.py``).
+Of an open list it keeps keys and times; its impression is read again when the list closes, or when a slot of
+it does that the user passed. A batch is acknowledged when every list it may belong to has closed, so after a
+crash the records of open lists are read again. Every example says in a header which slot it is of, and what
+is written besides. So each slot becomes one example, whoever writes it (``agents/partitions/written.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from headrace.agents.stage.join_reader import JoinReader
 from headrace.agents.stage.join_writer import JoinWriter
 from headrace.agents.wiring import Wiring
 from headrace.models import outcomes
+from headrace.models.slot_labels import Rules
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.schemas import Event, Impression, check_event
 from headrace.streams.topics import flow
@@ -100,7 +101,10 @@ class JoinStage:
         part = self.partitions.get(number)
         if part is None:
             s = self.wiring.settings
-            part = JoinPartition(s.outcome_wait_ms, s.future_ms, now, unshown=s.unshown_share > 0)
+            rules = Rules(s.passed_wait_ms, s.seen_below)
+            part = JoinPartition(
+                s.outcome_wait_ms, s.future_ms, now, unshown=s.unshown_share > 0, rules=rules
+            )
             self.partitions[number] = part
         place = batch.topic, number
         if self._next.get(place) != batch.first_offset:
@@ -192,6 +196,8 @@ class JoinStage:
         """Write the examples of lists that may close; release the acks that no open list needs."""
         await self._writer.write()
         for number, part in self.partitions.items():
+            self.wiring.metrics.count("headrace_late_touches_total", FLOW.name, by=part.late)
+            part.late = 0
             for held in self.held.values():
                 release(held.take([number], until=part.closed_to))
 

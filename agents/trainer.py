@@ -56,6 +56,7 @@ async def train_once(
         live_kind=live_kind,
         live_ts=live_ts,
         dask=dask,
+        unseen_weight=s.train_unseen_weight,
         unshown_weight=s.train_unshown_weight,
         weight_clip=s.train_weight_clip,
         user_slots=s.train_user_slots,

@@ -30,7 +30,15 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.schemas import Event, Example, Impression, ShadowList, ShadowSlot, Unshown
+from headrace.streams.messages.schemas import (
+    Event,
+    Example,
+    Impression,
+    ShadowList,
+    ShadowSlot,
+    SlotLabel,
+    Unshown,
+)
 
 U64 = npt.NDArray[np.uint64]
 
@@ -38,8 +46,11 @@ U64 = npt.NDArray[np.uint64]
 OUTCOME = np.dtype(
     [("item", "u8"), ("ts", "i8"), ("at", "i8"), ("until", "i8"), ("dwell_ms", "i4"), ("what", "u1")]
 )
-CLICKED, LIKED, HIDDEN, DWELT = 1, 2, 4, 8
-_WHAT = {"click": CLICKED, "like": LIKED, "save": LIKED, "hide": HIDDEN, "dwell": DWELT}
+CLICKED, LIKED, HIDDEN, DWELT, SKIPPED, FOLLOWED = 1, 2, 4, 8, 16, 32
+#: What touches a slot, and what says that its item is not wanted.
+TOUCH, NOT_WANTED = CLICKED | LIKED | DWELT | FOLLOWED, HIDDEN | SKIPPED
+_DEEDS = {"click": CLICKED, "like": LIKED, "save": LIKED, "hide": HIDDEN, "dwell": DWELT}
+_WHAT = {**_DEEDS, "skip": SKIPPED, "follow": FOLLOWED}
 
 _MASK = (1 << 64) - 1
 _WIDTH = 4 * len(SPEC)  # bytes of one slot's features
@@ -69,8 +80,7 @@ def outcome_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) ->
     Parameters
     ----------
     events
-        Events and the times of their records, ms. Those without a request id, and those that change no
-        label, are left out.
+        Events and the times of their records, ms. Those without a request id are left out.
     keep_ms
         How long after its record's time an event is kept; when that is in the future, how long after ``now``.
     now
@@ -89,7 +99,7 @@ def deed_rows(events: Sequence[tuple[Event, int]], keep_ms: int, now: int) -> tu
 
     Parameters are those of ``outcome_rows``.
     """
-    told = [(e, at, what) for e, at in events if not e.request_id and (what := _WHAT.get(e.type))]
+    told = [(e, at, what) for e, at in events if not e.request_id and (what := _DEEDS.get(e.type))]
     keys = np.fromiter((user_key(e.user_id) for e, _, _ in told), np.uint64, len(told))
     rows = [
         (item_key(e.item_id), e.ts, at, min(at, now) + keep_ms, e.dwell_ms or 0, what) for e, at, what in told
@@ -142,12 +152,13 @@ def list_of(
 
 @dataclass(slots=True)
 class SlotOutcome:
-    """What happened to one shown slot."""
+    """What happened to one shown slot; ``label``: see ``slot_labels``."""
 
     clicked: bool = False
     dwell_ms: int = 0
     liked: bool = False
     hidden: bool = False
+    label: SlotLabel = "unseen"
 
     def add(self, what: int, dwell_ms: int) -> None:
         """Note one event on the slot; noting it twice changes nothing."""
@@ -181,21 +192,23 @@ def unshown_items(impression: Impression) -> list[str]:
     return [] if impression.unshown is None else impression.unshown.item_ids
 
 
-def examples_of(impression: Impression, outcomes: Mapping[int, SlotOutcome], first: int = 0) -> list[Example]:
-    """Return the examples from position ``first`` on; ``outcomes`` are by position.
+def examples_of(
+    impression: Impression, outcomes: Mapping[int, SlotOutcome], positions: Iterable[int] | None = None
+) -> list[Example]:
+    """Return the examples of some positions, by default of all; ``outcomes`` are by position.
 
     The candidates that were not shown have the positions after the slots.
     """
     nothing = SlotOutcome()
-    slots = len(impression.item_ids)
-    out = [_example(impression, k, outcomes.get(k, nothing)) for k in range(first, slots)]
-    if (rest := impression.unshown) is not None:
-        last = slots + len(rest.item_ids)
-        out += [
-            _unshown(impression, rest, k - slots, k, outcomes.get(k, nothing))
-            for k in range(max(first, slots), last)
-        ]
-    return out
+    slots, rest = len(impression.item_ids), impression.unshown
+    if positions is None:
+        positions = range(slots + len(unshown_items(impression)))
+    return [
+        _example(impression, k, outcomes.get(k, nothing))
+        if rest is None or k < slots
+        else _unshown(impression, rest, k - slots, k, outcomes.get(k, nothing))
+        for k in positions
+    ]
 
 
 def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Example:
@@ -222,6 +235,7 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         shadow=_shadow(impression.shadow, position),
         duration_ms=impression.durations[position] if position < len(impression.durations) else 0,
         leaves=impression.leaves,
+        label=outcome.label,
     )
 
 

@@ -69,6 +69,7 @@ DECLARED: tuple[Declared, ...] = (
         ("table", "partition"),
     ),
     Declared("headrace_dead_letters_total", "counted", "records refused", ("agent", "reason")),
+    Declared("headrace_late_touches_total", "counted", "touches of slots that had closed early", ("agent",)),
     # Answering
     Declared(
         "headrace_reply_seconds", "histogram", "age of a request when it is answered", ("surface",), _SLOW

@@ -157,6 +157,12 @@ class Settings(BaseSettings):
     outcome_wait_ms: int = Field(
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"
     )
+    passed_wait_ms: int = Field(
+        30_000, ge=1, description="a slot that the user passed or skipped waits only so long for its click"
+    )
+    seen_below: int = Field(
+        1, ge=0, description="so many slots are on the screen below the deepest one with an event"
+    )
     unshown_share: float = Field(
         0.25, ge=0, le=1, description="share of the lists that are logged with candidates that were not shown"
     )
@@ -217,6 +223,11 @@ class Settings(BaseSettings):
     objectives: Annotated[dict[str, float], NoDecode] = Field(
         {"click": 0.3, "long_view": 0.5, "like": 0.2},
         description="weights of what the ranker foresees: click=0.3,long_view=0.5,like=0.2",
+    )
+    train_unseen_weight: float = Field(
+        1.0,
+        ge=0,
+        description="weight of a slot that was never seen, against that of a seen one; 0 = left out",
     )
     train_unshown_weight: float = Field(
         1.0, ge=0, description="weight of a candidate that was not shown, against that of a shown slot"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -18,6 +19,8 @@ from headrace.streams.topics.reader import Reader, open_reader, read_to
 FETCH_BYTES = 256 * 1024
 #: Records decoded at once from a partition, for the same reason.
 RECORDS = 100
+#: Impressions that are further apart are not read in one go.
+APART = 25
 #: Longest time without a record, s; then the caller tries again later.
 PATIENCE_S = 5.0
 
@@ -58,12 +61,14 @@ class JoinReader(Service):
         wanted
             Offsets by partition. Those that the topic does not have any more are missing in the result.
         """
-        ranges = {number: (min(offsets), max(offsets) + 1) for number, offsets in wanted.items() if offsets}
-        found = await self._read(self._topics.impressions, ranges)
-        return {
-            number: {r.offset: r for r in records if r.offset in wanted[number]}
-            for number, records in found.items()
-        }
+        out: dict[int, dict[int, Any]] = {number: {} for number in wanted}
+        stretches = {number: _stretches(offsets) for number, offsets in wanted.items()}
+        for turn in zip_longest(*stretches.values()):
+            ranges = {number: both for number, both in zip(stretches, turn, strict=True) if both is not None}
+            found = await self._read(self._topics.impressions, ranges)
+            for number, records in found.items():
+                out[number] |= {r.offset: r for r in records if r.offset in wanted[number]}
+        return out
 
     async def first_impression(self, number: int) -> int:
         """Return the first offset of a partition of `impressions`."""
@@ -96,3 +101,10 @@ class JoinReader(Service):
                 before = ends[part.tp]
                 found[part.tp.partition].extend(r for r in part.records if r.offset < before)
             return found
+
+
+def _stretches(offsets: Collection[int]) -> list[tuple[int, int]]:
+    """Return ranges with all offsets, without the gaps that are longer than ``APART``."""
+    found = sorted(offsets)
+    cuts = [k for k, (a, b) in enumerate(pairwise(found), 1) if b - a > APART]
+    return [(found[i], found[j - 1] + 1) for i, j in pairwise([0, *cuts, len(found)]) if i < j]

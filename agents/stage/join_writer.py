@@ -1,4 +1,4 @@
-"""Writes the examples of lists that close: each slot once, also after a crash or when the group was moved."""
+"""Writes the examples of slots that close: each once, also after a crash or when the group was moved."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ log = logging.getLogger(__name__)
 
 #: Most slots of a partition written at once (or one list), and most of all partitions together.
 SLOTS, ALL_SLOTS = 2000, 8000
+#: Most requests, and slots, of a partition that are looked at at once for slots that close before their list.
+EARLY_REQUESTS, EARLY_SLOTS = 100, 1000
 #: Records at the end of `examples` that are looked at after a take-over: more than one late write of a paused
-#: worker can put there.
-LAST_EXAMPLES = 5000
+#: worker can put there, and what is between two marks that list the slots of open lists.
+LAST_EXAMPLES = 8000
 
 
 class _Shown(msgspec.Struct):
@@ -89,22 +91,23 @@ class JoinWriter:
         due, slots = {}, 0
         for number, part in self._partitions.items():
             n = part.due(SLOTS) if slots < ALL_SLOTS else 0
-            if n:
-                closing = part.closing(n)
+            closing = part.closing(n) if n else []
+            slots += sum(c.slots for c in closing)
+            closing += part.early(EARLY_REQUESTS, EARLY_SLOTS)
+            if closing:
                 due[number] = part, closing
-                slots += sum(c.slots for c in closing)
         return due
 
     async def _read(
         self, due: Mapping[int, tuple[JoinPartition, list[Closing]]]
     ) -> dict[int, dict[int, Any]]:
-        """Return the impressions of lists whose examples are not all written, by partition and offset."""
+        """Return the impressions of slots that are not written, by partition and offset."""
         wanted = {}
         for number, (part, closing) in due.items():
             if part.written is None:
                 part.written = await what_is_written(self._reader, number)
-            slots = part.written.slots
-            wanted[number] = {c.offset for c in closing if slots(c.offset, c.slots) < c.slots}
+            written = part.written
+            wanted[number] = {c.offset for c in closing if _missing(written, c)}
         return await self._reader.impressions(wanted)
 
     async def _write(
@@ -114,33 +117,41 @@ class JoinWriter:
         if written is None or self._partitions.get(number) is not part:
             return  # the partition was revoked, or its topic has gone back: the lists are read again
         try:
-            out = self._examples(number, written, closing, records)
+            out, begun = self._examples(number, written, closing, records)
             if out:
                 await self._sender.send_many(self._topic, out, partition=number)
         except BaseException:
             part.written = None  # a part of it may be written
             raise
-        for c in closing:
+        for offset, positions in begun.items():
+            written.begin(offset, positions)
+        closed = [c for c in closing if c.early is None]
+        for c in closed:
             written.complete(c.since, c.offset + 1)
-        part.close(closing)
+        part.close(closed)
 
     def _examples(
         self, number: int, written: Written, closing: list[Closing], records: Mapping[int, Any]
-    ) -> list[OutRecord]:
-        out: list[OutRecord] = []
+    ) -> tuple[list[OutRecord], dict[int, list[int]]]:
+        """Return the records of what is missing, and which positions they have of lists that stay open."""
+        out, begun = list[OutRecord](), dict[int, list[int]]()
         done, gone = written.done, 0
         for c in closing:
-            done = joined(done, c.since, c.offset)
-            first = written.slots(c.offset, c.slots)
-            if first == c.slots:
+            done = done if c.early is not None else joined(done, c.since, c.offset)
+            if not (missing := _missing(written, c)):
                 continue
             impression = self._impression(records.get(c.offset), c)
             if impression is None:
-                gone += 1
+                gone += c.early is None
                 continue
-            marks = marks_of(c.offset, range(first, c.slots), done, written.log)
-            for example, mark in zip(examples_of(impression, c.outcomes, first), marks, strict=True):
+            if c.early is not None:
+                begun[c.offset] = missing
+            marks = marks_of(c.offset, missing, done, written.log, early=c.early is not None)
+            for example, mark in zip(examples_of(impression, c.outcomes, missing), marks, strict=True):
                 out.append((example.user_id.encode(), self._encoder.encode(example), None, mark))
+        if out:
+            key, value, ts, mark = out[0]
+            out[0] = key, value, ts, written.list_begun(mark, len(out))
         if gone:
             log.error(
                 "%d impressions of partition %d are not in their topic any more: no examples of them",
@@ -148,7 +159,7 @@ class JoinWriter:
                 number,
                 extra={"action": "impressions_gone", "partition": number, "count": gone},
             )
-        return out
+        return out, begun
 
     def _impression(self, record: Any, closing: Closing) -> Impression | None:
         """Return the impression in a record; None when the topic has another one there, or none."""
@@ -163,6 +174,13 @@ class JoinWriter:
         return found if same and slots == closing.slots else None
 
 
+def _missing(written: Written, closing: Closing) -> list[int]:
+    """Return the positions that close now and are not written."""
+    if closing.early is None:
+        return written.missing(closing.offset, range(closing.slots))
+    return written.missing(closing.offset, closing.early) if written.may_begin(closing.offset) else []
+
+
 async def what_is_written(reader: JoinReader, number: int) -> Written:
     """Return what the end of a partition of `examples` says is written.
 
@@ -170,9 +188,9 @@ async def what_is_written(reader: JoinReader, number: int) -> Written:
     offsets. What is said of those does not count.
     """
     records = await reader.last_examples(number, LAST_EXAMPLES)
-    marked = [(mark, r) for r in records if (mark := read_mark(r.headers)) is not None]
-    written = Written(mark for mark, _ in marked)
-    examples = {mark.offset: r for mark, r in marked if mark.log == written.log}
+    marked = [(found, r) for r in records if (found := read_mark(r.headers)) is not None]
+    written = Written(found for found, _ in marked)
+    examples = {found.mark.offset: r for found, r in marked if found.mark.log == written.log}
     replaced = await _replaced_from(reader, number, examples) if examples else None
     if replaced is not None:
         log.warning(

@@ -47,6 +47,7 @@ from headrace.oracle.features.judge import accepted, judge, remembered, valid
 from headrace.oracle.features.outcomes import slots_of
 from headrace.oracle.features.pairs import Neighbours
 from headrace.oracle.features.since import Stories
+from headrace.oracle.features.slot_labels import Early
 from headrace.oracle.features.users import users_of
 from headrace.oracle.features.versions import named_versions
 from headrace.oracle.features.windows import AHEAD_MS
@@ -257,7 +258,9 @@ class Verification:
         mine = pl.col("partition") == number
         examples, kept_from = await examples_of(self._settings, number)
         wait_ms = self._settings.outcome_wait_ms
-        slots = slots_of(self._raw.shown.filter(mine), valid(self._judged.filter(mine)), wait_ms, examples)
+        early = Early(self._settings.passed_wait_ms, self._settings.seen_below)
+        events = valid(self._judged.filter(mine))
+        slots = slots_of(self._raw.shown.filter(mine), events, wait_ms, early, examples)
         compare_examples(self._findings, slots, examples, read_at=self._began, kept_from=kept_from)
 
     # -- items

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from headrace.models.outcomes import ShownList, SlotOutcome, examples_of, item_key, list_of, request_key
+from headrace.models.slot_labels import TOUCHED
 from headrace.streams.messages.schemas import Event, Example, Impression
 
 #: Most slots of lists that are remembered: 70 MB. Clicks on older ones are not learnt.
@@ -123,7 +124,8 @@ class EarlyJoin:
         if position in found.clicked:
             return []
         found.clicked.add(position)
-        return examples_of(found.impression, {position: SlotOutcome(clicked=True)}, position)[:1]
+        clicked = SlotOutcome(clicked=True, label=TOUCHED)
+        return examples_of(found.impression, {position: clicked}, [position])
 
     def _put_off(self, key: int, event: Event, at: int, learn: bool) -> None:
         self._early.setdefault(key, []).append((event, at, learn))
@@ -143,4 +145,4 @@ class EarlyJoin:
 
 def _slots(impression: Impression) -> list[Example]:
     """Return the slots of a list as not clicked, without the candidates that were not shown."""
-    return examples_of(impression, {})[: len(impression.item_ids)]
+    return examples_of(impression, {}, range(len(impression.item_ids)))

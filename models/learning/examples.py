@@ -25,7 +25,18 @@ log = logging.getLogger(__name__)
 
 #: Rows that are written, and read, at once.
 GROUP_ROWS = 65_536
-_TEXT = ("request_id", "user_id", "item_id", "surface", "country", "device", "ranker", "leaves", "spec")
+_TEXT = (
+    "request_id",
+    "user_id",
+    "item_id",
+    "surface",
+    "country",
+    "device",
+    "ranker",
+    "leaves",
+    "spec",
+    "label",
+)
 _PLAIN = {
     "position": pa.int16(),
     "ts": pa.int64(),

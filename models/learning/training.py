@@ -44,6 +44,8 @@ class TrainJob:
         About so many of the newest examples are read.
     sample_rows
         Of more examples than this, LightGBM gets every click, and a sample of the rest.
+    unseen_weight
+        Weight of a slot that was never seen, against that of a seen one; 0: they are left out.
     unshown_weight
         Weight of a candidate that was not shown, against that of a shown slot; 0: they are left out.
     weight_clip
@@ -71,6 +73,7 @@ class TrainJob:
     min_clicks: int
     max_rows: int
     sample_rows: int
+    unseen_weight: float = 1.0
     unshown_weight: float = 1.0
     weight_clip: float = 20.0
     user_slots: int = 0
@@ -88,7 +91,9 @@ class TrainJob:
     @property
     def weighting(self) -> Weighting:
         """What an example counts."""
-        return Weighting(self.unshown_weight, self.weight_clip, self.user_slots, self.user_clicks)
+        return Weighting(
+            self.unshown_weight, self.weight_clip, self.user_slots, self.user_clicks, self.unseen_weight
+        )
 
 
 @dataclass(frozen=True, slots=True)

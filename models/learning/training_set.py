@@ -27,6 +27,7 @@ from headrace.models.learning.log_files import files_in
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
 from headrace.models.learning.places import Place, Stored, source
 from headrace.models.learning.weighting import PLAIN, Told, Weighting
+from headrace.models.slot_labels import UNSEEN
 from headrace.streams.messages.ids import hash_many
 
 F32 = npt.NDArray[np.float32]
@@ -38,7 +39,7 @@ Bool = npt.NDArray[np.bool_]
 #: Largest number of shown slots that distributions of features are made from.
 TYPICAL = 20_000
 _NAMES = ["user_id", "request_id", "ts", "position"]
-_SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "explored", "unshown"]
+_SLOT = [*_NAMES, "clicked", "liked", "dwell_ms", "duration_ms", "propensity", "explored", "unshown", "label"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def find(folder: Place, most: int, sample: int, hold_out: float, weighting: Weig
     held_out = told.ts >= _held_out_from(told.ts[shown], hold_out)
     measured = held_out & shown
     newest = Part(pieces, rows[measured], told.happened[measured], lists=told.list[measured])
-    used = np.flatnonzero(shown | (weighting.unshown > 0))
+    used = np.flatnonzero(weighting.used(told))
     kept, thinning = _thinned(told.slot[used], np.any(told.happened[used], axis=1), sample)
     used = used[kept]
     weight = weighting.of(told, used)
@@ -205,6 +206,8 @@ def _told(pieces: Sequence[Piece]) -> Told:
         out.ts[part] = table.column("ts").to_numpy()
         out.probability[part] = table.column("propensity").to_numpy()
         out.unshown[part] = _or_zero(table, "unshown", np.bool_)
+        if "label" in table.column_names:
+            out.unseen[part] = pc.fill_null(pc.equal(table.column("label"), UNSEEN), False).to_numpy()
         out.explored[part] = table.column("explored").to_numpy()
         clicked, liked = (table.column(name).to_numpy() for name in ("clicked", "liked"))
         dwell_ms, duration_ms = (_or_zero(table, n, np.int64) for n in ("dwell_ms", "duration_ms"))

@@ -33,7 +33,7 @@ class Told:
         That it came into the log, or into its slot, float32.
     happened
         By objective, bool ``(n, len(OBJECTIVES))``.
-    unshown, explored
+    unshown, explored, unseen
         bool.
     """
 
@@ -46,6 +46,7 @@ class Told:
     happened: Bool
     unshown: Bool
     explored: Bool
+    unseen: Bool
 
     @classmethod
     def zeros(cls, n: int) -> Told:
@@ -60,6 +61,7 @@ class Told:
             happened=np.zeros((n, len(OBJECTIVES)), bool),
             unshown=np.zeros(n, bool),
             explored=np.zeros(n, bool),
+            unseen=np.zeros(n, bool),
         )
 
     def keep(self, which: Bool | I64 | U32) -> None:
@@ -84,12 +86,20 @@ class Weighting:
     user_slots, user_clicks
         A user with more shown slots or clicks than this in what is read is taken for a program: nothing of it
         is trained on or measured. 0: no limit.
+    unseen
+        Weight of a shown slot that the user has never seen, against that of a seen one; 0: they are left out.
     """
 
     unshown: float = 1.0
     clip: float = 20.0
     user_slots: int = 0
     user_clicks: int = 0
+    unseen: float = 1.0
+
+    def used(self, told: Told) -> Bool:
+        """Return which examples are trained on, bool ``(n,)``."""
+        out = np.where(told.unshown, self.unshown > 0, True)
+        return out if self.unseen > 0 else out & ~told.unseen
 
     def of(self, told: Told, at: I64) -> F32:
         """Return the weights of the examples at some places ``(n,)``, float32 ``(n,)``.
@@ -102,6 +112,7 @@ class Weighting:
         rare = unshown | told.explored[at]
         out[rare] = np.minimum(1 / np.maximum(told.probability[at[rare]], 1e-9), self.clip)
         out[unshown] *= self.unshown
+        out[told.unseen[at]] *= self.unseen
         return out
 
     def people(self, told: Told) -> Bool:

@@ -7,7 +7,8 @@ from typing import Final
 import polars as pl
 
 from headrace.oracle.compare.findings import Difference, Findings
-from headrace.oracle.features.outcomes import SLOT, SLOW_MS
+from headrace.oracle.features.slot_labels import LABELS as NAMES
+from headrace.oracle.features.slot_labels import SLOT, SLOW_MS
 
 #: Names of the kinds in ``Findings.by_kind``.
 EXAMPLES: Final = "examples"
@@ -35,7 +36,7 @@ def compare_examples(
     """
     valid = examples.filter(pl.col("verdict") == "").sort("offset")
     found = valid.group_by(SLOT, maintain_order=True).agg(
-        pl.col("user_id", *_COPIED, *_LABELS).first(), found=pl.len()
+        pl.col("user_id", *_COPIED, *_LABELS, "label").first(), found=pl.len()
     )
     told = slots.join(found, on=SLOT, how="left", suffix="_found", maintain_order="left")
     told = told.with_columns(pl.col("found").fill_null(0))
@@ -85,8 +86,18 @@ def _check_labels(findings: Findings, there: pl.DataFrame) -> None:
         wrong = there.filter((have < least) | (have > most)).with_columns(have.alias("have"))
         wanted = pl.when(have < least).then(least).otherwise(most)
         _add(findings, wrong.with_columns(wanted.alias("wanted")), name, "wanted", "have")
-    sure = len(there.filter(certain))
-    findings.compared += len(_LABELS) * len(there)
+    told = [(pl.col("label") == name).cast(pl.Int64) * (1 << k) for k, name in enumerate(NAMES)]
+    named = pl.sum_horizontal(told)
+    there = there.with_columns(have=named, certain=certain)
+    # An example of an older version has no label.
+    labelled = there.filter(pl.col("label").is_not_null())
+    right = (
+        pl.when(pl.col("labels") == 0).then(pl.col("label") == "").otherwise((named & pl.col("labels")) > 0)
+    )
+    _add(findings, labelled.filter(~right), "label", "labels", "have")
+    one = pl.col("label").is_null() | pl.col("labels").is_in([0, *(1 << k for k in range(len(NAMES)))])
+    sure = len(there.filter(pl.col("certain") & one))
+    findings.compared += len(_LABELS) * len(there) + len(labelled)
     findings.count(LABELS, sure, every - sure)
 
 
@@ -102,6 +113,8 @@ def _add(findings: Findings, bad: pl.DataFrame, feature: str, expected: str, fou
 
     def make(k: int) -> Difference:
         name, user, ts, position, want, have = told.row(k)
+        if feature == "label":
+            want, have = (" or ".join(n for k, n in enumerate(NAMES) if v >> k & 1) for v in (want, have))
         if feature in ("item", "features", "rest"):
             want, have = (None if v is None else f"{v:016x}" for v in (want, have))
         return Difference(f"slot {position} shown to {name}", f"{user:016x}", feature, ts, want, have)

@@ -6,16 +6,27 @@ from typing import Final
 
 import polars as pl
 
-#: An event that reached its topic later than this (ms) after its own timestamp may have come after its
-#: impression was closed. So labels are certain only for events this long before the end of the wait.
-SLOW_MS: Final = 30_000
+from headrace.oracle.features.slot_labels import (
+    LIST,
+    NOT_WANTED,
+    SLOT,
+    SLOW_MS,
+    TOUCHES,
+    Early,
+    closed_early,
+    followed,
+    labels_of,
+)
 
-SLOT: Final = ["user", "request", "ts", "position"]
-_LABELS: Final = ["clicked", "dwell_ms", "liked", "hidden"]
+_LABELS: Final = ["clicked", "dwell_ms", "liked", "hidden", "touched", "skipped"]
 
 
 def slots_of(
-    shown: pl.DataFrame, events: pl.DataFrame, wait_ms: int, examples: pl.DataFrame | None = None
+    shown: pl.DataFrame,
+    events: pl.DataFrame,
+    wait_ms: int,
+    early: Early,
+    examples: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Return every slot of the impressions of one partition that are joined with events.
 
@@ -25,6 +36,8 @@ def slots_of(
 
     A candidate that was not shown has the positions after the slots. An event without a request_id answers
     the newest impression of its user at or before it, if that has left out the item, in the same time.
+
+    Some slots close before their impression, see ``closed_early``.
 
     An impression closes ``wait_ms`` after the time of its record. But that is the clock of the worker that
     wrote it. When the record is dated before it came, the live join lets the wait begin when it came, if it
@@ -48,22 +61,25 @@ def slots_of(
         ``SLOT``, user_id, item, propensity, features, rest, closes (end of the wait, ms), open_to (until then
         the impression was surely open, ms), late (then it was surely closed, ms), copies (how often the topic
         has the impression); clicked, dwell_ms, liked, hidden: from events that surely count; and
-        ``most_clicked`` and so on: from those that may count, too.
+        ``most_clicked`` and so on: from those that may count, too; labels: see ``labels_of``.
     """
     slots = _written(_slots(shown, wait_ms), examples)
-    labels = _labels(_answers(slots, events))
-    out = slots.join(labels, on=SLOT, how="left", maintain_order="left")
+    answers = _answers(slots, events)
+    slots = closed_early(slots, answers, early)
+    out = slots.join(_labels(_counted(answers, slots)), on=SLOT, how="left", maintain_order="left")
     names = [name for label in _LABELS for name in (label, f"most_{label}")]
-    return out.with_columns(pl.col(names).fill_null(0))
+    return labels_of(out.with_columns(pl.col(names).fill_null(0)))
 
 
 def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
     each = ["items", "propensities", "features", "rest"]
     return (
-        shown.filter((pl.col("verdict") == "") & pl.col("request").is_not_null())
-        .sort("offset")
+        followed(shown.filter((pl.col("verdict") == "") & pl.col("request").is_not_null()))
         .with_columns(slots=pl.col("items").list.len(), items=pl.concat_list("items", "unshown"))
-        .select("user", "user_id", "request", "ts", "slots", *each, closes=pl.col("timestamp") + wait_ms)
+        .select(
+            *("user", "user_id", "request", "ts", "slots", "next_at", "next_plain", "plain", *each),
+            closes=pl.col("timestamp") + wait_ms,
+        )
         .with_columns(position=pl.int_ranges(pl.col("items").list.len()))
         .explode(*each, "position")
         .rename({"items": "item", "propensities": "propensity"})
@@ -79,18 +95,22 @@ def _written(slots: pl.DataFrame, examples: pl.DataFrame | None) -> pl.DataFrame
     """Return slots with the times (ms) between which their impressions have closed: open_to, late."""
     closes = pl.col("closes")
     if examples is None:
-        return slots.with_columns(open_to=closes, late=closes)
+        return slots.with_columns(open_to=closes, late=closes, written=closes)
     valid = examples.filter(pl.col("verdict") == "").sort("offset")
     written = valid.group_by(SLOT, maintain_order=True).agg(written=pl.col("timestamp").first())
     at = pl.col("written").fill_null(closes)
     told = slots.join(written, on=SLOT, how="left", maintain_order="left")
-    return told.with_columns(open_to=pl.min_horizontal(closes, at), late=pl.max_horizontal(closes, at)).drop(
-        "written"
+    return told.with_columns(
+        open_to=pl.min_horizontal(closes, at), late=pl.max_horizontal(closes, at), written=at
     )
 
 
 def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Return the events of slots, and of what was not shown: ``SLOT``, kind, dwell, sure."""
+    """Return the events of slots, and of what was not shown, that come while their list may be open.
+
+    ``SLOT``, kind, dwell, timestamp, stream, sure; depth: the first position of the item on the list, null
+    for what was not shown.
+    """
     told = events.select(
         "user", "request", "item", "kind", "offset", "stream", "timestamp", dwell="dwell_ms", did="ts"
     )
@@ -110,8 +130,18 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     last = last.with_columns(chosen=True, known=pl.len().over("offset") == 1)
     left_out = places.filter("unshown")
     deeds = _timely(last.join(left_out, on=["user", "request", "ts", "item"]))
-    columns = [*SLOT, "kind", "dwell", "sure"]
-    return pl.concat([answers.select(columns), deeds.select(columns)])
+    answers = answers.with_columns(depth=pl.col("position").min().over("offset", *LIST))
+    columns = [*SLOT, "kind", "dwell", "timestamp", "stream", "depth", "sure"]
+    return pl.concat(
+        [answers.select(columns), deeds.with_columns(depth=pl.lit(None, pl.Int64)).select(columns)]
+    )
+
+
+def _counted(answers: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
+    """Return the events that may count, because their slot was open, with ``sure``: whether they must."""
+    told = answers.join(slots.select(*SLOT, "closed_from", "closed_to"), on=SLOT)
+    sure = pl.col("sure") & (pl.max_horizontal("timestamp", "stream") < pl.col("closed_from"))
+    return told.filter(pl.col("timestamp") < pl.col("closed_to")).with_columns(sure=sure)
 
 
 def _timely(found: pl.DataFrame) -> pl.DataFrame:
@@ -138,4 +168,8 @@ def _labels(answers: pl.DataFrame) -> pl.DataFrame:
         most_liked=liked.any().cast(pl.Int64),
         hidden=((kind == "hide") & sure).any().cast(pl.Int64),
         most_hidden=(kind == "hide").any().cast(pl.Int64),
+        touched=(kind.is_in(TOUCHES) & sure).any().cast(pl.Int64),
+        most_touched=kind.is_in(TOUCHES).any().cast(pl.Int64),
+        skipped=(kind.is_in(NOT_WANTED) & sure).any().cast(pl.Int64),
+        most_skipped=kind.is_in(NOT_WANTED).any().cast(pl.Int64),
     )

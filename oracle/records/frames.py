@@ -69,6 +69,7 @@ SHOWN: Final = pl.Schema(
         "propensities": pl.List(pl.Float64),
         "features": pl.List(pl.UInt64),  # digest of the features of each slot
         "rest": pl.List(pl.UInt64),  # digest of what else an example repeats
+        "surface": pl.UInt64,
     }
 )
 #: Records of `items`; category, creator and published are null where the record withdraws the item.
@@ -119,6 +120,7 @@ EXAMPLES: Final = pl.Schema(
         "dwell_ms": pl.Int64,
         "liked": pl.Boolean,
         "hidden": pl.Boolean,
+        "label": pl.String,  # null in examples of older versions
     }
 )
 

@@ -87,6 +87,7 @@ _example = struct(
         "unshown": boolean,
         "duration_ms": number(0, MAX_TS),
         "leaves": _text,
+        "label": _text,
     },
 )
 
@@ -116,12 +117,12 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
         sample = i.get("unshown") or {"item_ids": [], "probabilities": [], "scores": [], "features": ""}
         more = _floats(sample["features"])
     except RefusedError:
-        return (None,) * 6
+        return (None,) * 7
     n, m, online = len(i["item_ids"]), len(sample["item_ids"]), i["online"]
     fits = i["spec"] == spec and len(features) == 4 * n * width and len(more) == 4 * m * width
     fits &= n == len(i["propensities"]) == len(i["explored"]) == len(i["scores"])
     if not fits or not m == len(sample["probabilities"]) == len(sample["scores"]):
-        return online, None, None, None, None, None
+        return online, None, None, None, None, None, None
     rows = features + more
     digests = [digest(rows[4 * width * k : 4 * width * (k + 1)]) for k in range(n + m)]
     sources, took, more_took = i.get("sources", []), i.get("durations", []), sample.get("durations", [])
@@ -135,7 +136,8 @@ def _join(document: Any, spec: str, width: int) -> tuple[Any, ...]:
         for k, score in enumerate(sample["scores"])
     ]
     likely = i["propensities"] + sample["probabilities"]
-    return online, key_of(i["request_id"]), list(map(key_of, sample["item_ids"])), likely, digests, rest
+    left_out = list(map(key_of, sample["item_ids"]))
+    return online, key_of(i["request_id"]), left_out, likely, digests, rest, key_of(i["surface"])
 
 
 def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
@@ -155,7 +157,7 @@ def read_examples(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
                     shadow=_shadow(e.get("shadow")),
                 ),
             ),
-            *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"]),
+            *(e["clicked"], e["dwell_ms"], e["liked"], e["hidden"], e.get("label")),
         )
 
     return columns_of(raw, EXAMPLES, read)

@@ -35,6 +35,7 @@ from headrace.models.outcomes import (
     unshown_items,
     user_key,
 )
+from headrace.models.slot_labels import Deed, Rules, Span, ended
 from headrace.streams.messages.schemas import Event, Example, Impression
 from headrace.streams.settings import Settings
 
@@ -47,9 +48,11 @@ FILE_ROWS = 20_000
 class _Join:
     """The open lists of recorded clicks, in the order of their times; every request id is used once."""
 
-    def __init__(self, wait_ms: int) -> None:
-        self._wait_ms = wait_ms
+    def __init__(self, wait_ms: int, rules: Rules) -> None:
+        self._wait_ms, self._rules = wait_ms, rules
         self._open: deque[tuple[Impression, ShownList]] = deque()
+        self._last: dict[tuple[str, str], int] = {}  # number of the last list of a user and surface
+        self._next_at: dict[int, int] = {}  # time of the next one, ms, by number of a list
         self._shown = 0
         self._events: dict[int, list[npt.NDArray[Any]]] = {}
         self._deeds: dict[int, list[npt.NDArray[Any]]] = {}
@@ -59,6 +62,10 @@ class _Join:
     def shown(self, impression: Impression) -> None:
         ts, items = impression.ts, frozenset(map(item_key, impression.item_ids))
         shown = ShownList(ts, self._shown, ts, ts + self._wait_ms, False, items)
+        place = impression.user_id, impression.surface
+        if place in self._last:
+            self._next_at[self._last[place]] = ts
+        self._last[place] = self._shown
         self._shown += 1
         self._open.append((impression, shown))
         self._of_users.setdefault(user_key(impression.user_id), []).append(shown)
@@ -79,7 +86,11 @@ class _Join:
         while self._open and self._open[0][1].closes <= now:
             impression, shown = self._open.popleft()
             events = self._events.pop(request_key(impression.user_id, impression.request_id), [])
-            outcomes = _outcomes(impression, shown, events)
+            span = Span(shown.at, shown.closes, self._next_at.pop(shown.number, 0))
+            place = impression.user_id, impression.surface
+            if self._last.get(place) == shown.number:
+                del self._last[place]
+            outcomes = _outcomes(impression, shown, events, span, self._rules)
             self._add_unshown(outcomes, impression, shown)
             out += examples_of(impression, outcomes)
         while self._done and self._done[0][0] < now - self._wait_ms:
@@ -108,16 +119,15 @@ class _Join:
 
 
 def _outcomes(
-    impression: Impression, shown: ShownList, events: list[npt.NDArray[Any]]
+    impression: Impression, shown: ShownList, events: list[npt.NDArray[Any]], span: Span, rules: Rules
 ) -> dict[int, SlotOutcome]:
     """Return the outcomes of a list's slots, by position."""
-    out: dict[int, SlotOutcome] = {}
-    items = list(map(item_key, impression.item_ids))
+    items, deeds = list(map(item_key, impression.item_ids)), list[Deed]()
     for row in (row for rows in events for row in rows):
         if list_of(int(row["item"]), int(row["ts"]), int(row["at"]), [shown], 0) is not None:
-            slot = out.setdefault(items.index(int(row["item"])), SlotOutcome())
-            slot.add(int(row["what"]), int(row["dwell_ms"]))
-    return out
+            place = items.index(int(row["item"]))
+            deeds.append(Deed(place, place, int(row["at"]), int(row["what"]), int(row["dwell_ms"])))
+    return ended(deeds, len(items), span, rules).outcomes
 
 
 class Learning:
@@ -143,7 +153,8 @@ class Learning:
     """
 
     def __init__(self, folder: Path, settings: Settings, params: RankerParams) -> None:
-        self._join = _Join(settings.outcome_wait_ms)
+        rules = Rules(settings.passed_wait_ms, settings.seen_below)
+        self._join = _Join(settings.outcome_wait_ms, rules)
         self._early = EarlyJoin(settings.outcome_wait_ms, 0)
         self._learner = OnlineLearner()
         self._to_learn: list[Example] = []
@@ -158,6 +169,7 @@ class Learning:
             min_clicks=s.train_min_clicks,
             max_rows=s.train_max_rows,
             sample_rows=s.train_sample_rows,
+            unseen_weight=s.train_unseen_weight,
             unshown_weight=s.train_unshown_weight,
             weight_clip=s.train_weight_clip,
             user_slots=s.train_user_slots,

@@ -30,6 +30,9 @@ EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
 #: What a ``hide`` hides: the item, or the item and everything by its creator.
 Scope = Literal["item", "creator"]
 
+#: What a user did with a shown slot (``models/slot_labels.py``).
+SlotLabel = Literal["", "touched", "skipped", "passed", "unseen"]
+
 
 class Context(Struct):
     """Country and device of a user. All fields are optional; ``ts`` is only for requests."""
@@ -202,6 +205,9 @@ class Example(Struct):
     With ``unshown``, it is of a candidate that was not shown: the outcome is what its user did with the item
     without a list. ``position`` counts on after the slots, ``propensity`` is the probability of its
     being in the sample.
+
+    ``label`` says what the user did with a shown slot: ``touched`` it, ``skipped`` it, ``passed`` it, or it
+    was ``unseen``. It is empty for what was not shown, and in examples of older versions.
     """
 
     request_id: str
@@ -227,6 +233,7 @@ class Example(Struct):
     unshown: bool = False
     duration_ms: Duration = 0
     leaves: str = ""  # version of the leaf deltas that the score has; empty: none
+    label: SlotLabel = ""
 
 
 def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 from fresh_topics import delete_topics, make_topic, make_topics
 from installation import producer, read_all, until
@@ -149,6 +150,50 @@ async def test_what_was_not_shown_is_written_once_by_workers_that_are_killed(mak
     assert {e.user_id for e in found if e.clicked} == set(USERS)
 
 
+async def test_passed_slots_are_written_before_their_lists_and_once_by_workers_that_are_killed(
+    make_settings: Make,
+) -> None:
+    """Every third list is clicked at its third slot of four; workers are killed while the lists are open."""
+    wait = 8000
+    settings = make_settings(
+        partitions=PARTITIONS, outcome_wait_ms=wait, passed_wait_ms=200, seen_below=0, session_timeout_s=6.0
+    )
+    await make_topics(settings)
+    topics, shown, sender = Topics(settings), list[Impression](), BatchSender(settings)
+    await sender.start()
+
+    async def passed() -> list[Example]:
+        return [e for e in await examples(settings) if e.label == "passed"]
+
+    async with asyncio.timeout(150):
+        for turn in range(3):
+            process = start_process(settings)
+            try:
+                for n in (3, 60):  # after the first, the worker is there
+                    some = lists(USERS, len(shown), n, slots=4)
+                    shown += some
+                    await write(sender, topics.impressions, some)
+                    await write(sender, topics.events, [click(s, 2) for s in some[::3]])
+                    wanted = 42 * turn + (2 if n == 3 else 12)
+                    await until(passed, lambda found, n=wanted: len(found) >= n, 60)
+            finally:
+                process.kill()
+                process.wait()
+        async with joining(settings, consumer_group_instance_id="w"):
+            found = await written(settings, 4 * len(shown), timeout=90)
+    await sender.stop()
+    assert counted(found) == slots_of(shown)
+    touched = {s.request_id for s in shown[::3]}
+    labels = ["passed", "passed", "touched", "unseen"]
+    for e in found:
+        assert e.label == (labels[e.position] if e.request_id in touched else "unseen")
+    records = await read_all(settings, topics.examples)
+    made = [(r, msgspec.json.decode(r.value, type=Example)) for r in records]
+    early = [e for r, e in made if r.timestamp < e.ts + wait]
+    assert {e.label for e in early} == {"passed"}
+    assert len(early) > 30
+
+
 async def test_a_worker_that_was_paused_while_another_took_over_writes_no_slot_again(
     make_settings: Make, short_session_s: float, real_kafka: bool
 ) -> None:
@@ -235,8 +280,9 @@ async def test_a_list_that_was_half_written_is_completed(
         found = await written(other, 30)
     assert counted(found) == slots_of(shown)
     last = (await read_all(other, there.examples))[-1]
-    mark = read_mark(last.headers)
-    assert mark is not None
+    told = read_mark(last.headers)
+    assert told is not None
+    mark = told.mark
     assert (mark.offset, mark.position, mark.done) == (9, 2, [(0, 9)])
 
 

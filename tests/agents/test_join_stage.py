@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 from fresh_topics import make_topics
-from join_world import click, encode, examples, lists, user_of
+from join_world import click, encode, examples, lists, user_of, write
+from msgspec import json
 
 from headrace.agents.join_outcomes import AHEAD_MS, SLICES, JoinStage
-from headrace.agents.stage.join_reader import JoinReader
+from headrace.agents.stage.join_reader import APART, JoinReader
 from headrace.agents.wiring import Wiring
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.clock import ManualClock, now_ms
@@ -73,7 +74,7 @@ class World:
         self.clock, self.member = ManualClock(self.begin), Alone()
         wiring = Wiring(settings, sender, sender, MemoryStore(), self.clock)
         self.stage = JoinStage(wiring, self.member, reader)
-        self.sender, self.settings = sender, settings
+        self.sender, self.reader, self.settings = sender, reader, settings
         self.acked: list[str] = []
 
     async def read(
@@ -154,7 +155,7 @@ async def test_a_batch_that_is_delivered_again_is_held_again(world: World) -> No
 
 async def test_events_that_label_nothing_are_acknowledged_at_once(world: World) -> None:
     (one,) = lists([USER], 0, 1)
-    other = Event("e", "skip", USER, "item-0", one.ts, request_id=one.request_id)
+    other = Event("e", "skip", USER, "item-0", one.ts)
     await world.read(world.topics.events, 0, 0, other, name="skip")
     await world.read(world.topics.events, 1, 0, click(one, 0), name="click")
     assert world.acked == ["skip"]
@@ -191,3 +192,13 @@ async def test_one_record_dated_far_ahead_closes_nothing(world: World) -> None:
     await world.pass_(4000)
     found = await examples(world.settings)
     assert [e.clicked for e in found][:3] == [True, False, False]
+
+
+async def test_impressions_that_are_far_apart_are_read_without_those_between(world: World) -> None:
+    shown = lists([USER], 0, 4 * APART, slots=1)
+    await write(world.sender, world.topics.impressions, shown)
+    wanted = {0, 1, APART + 1, 3 * APART, 4 * APART - 1, 4 * APART}
+    found = await world.reader.impressions({0: wanted, 1: set(), 2: {0}})
+    have = {n: [json.decode(r.value, type=Impression).request_id for r in found[n].values()] for n in found}
+    assert have == {0: [f"r{k}" for k in sorted(wanted) if k < 4 * APART], 1: [], 2: []}
+    assert list(found[0]) == sorted(wanted)[:-1]

@@ -43,6 +43,7 @@ class _Slotted(msgspec.Struct):
     item_ids: list[str] = []
     unshown: _Sample | bool | None = None
     position: int = 0
+    label: str = ""
 
 
 async def audit(settings: Settings, since: Offsets | None = None) -> Found:
@@ -108,6 +109,7 @@ async def _read_slots(settings: Settings, since: Offsets | None, found: Found) -
             more = of.unshown.item_ids if isinstance(of.unshown, _Sample) else []
             found.shown[of.user_id, of.request_id, of.ts] = len(of.item_ids) + len(more)
         else:
+            found.labels[of.label] += 1
             found.slots[of.user_id, of.request_id, of.ts, of.position] += 1
             found.examples.add((partition, record.offset, of.request_id, of.position))
     folder = folder_of(settings)

@@ -36,6 +36,8 @@ class Found:
         Correlation id -> time (ms) and origin of a request.
     shown
         Impressions and their numbers of slots; ``slots`` counts the examples of every slot.
+    labels
+        How many examples have each label.
     examples, logged
         Partition, offset, request and position of every example, in the topic and in the Parquet log.
     """
@@ -55,6 +57,7 @@ class Found:
     replies: int = 0
     shown: dict[Shown, int] = field(default_factory=dict)
     slots: Counter[Slot] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
     examples: set[tuple[int, int, str, int]] = field(default_factory=set)
     logged: set[tuple[int, int, str, int]] = field(default_factory=set)
 
@@ -141,6 +144,7 @@ class Found:
             "labelled_twice": len(self.labelled_twice()),
             "examples": len(self.examples),
             "examples_logged": len(self.examples & self.logged),
+            "labels": dict(sorted(self.labels.items())),
             "reply_p50_ms": waits[len(waits) // 2] if waits else None,
             "reply_max_ms": waits[-1] if waits else None,
         }

@@ -18,6 +18,7 @@ from chaos_audit import audit
 from chaos_log import Log
 
 from headrace.demo.stack import environment
+from headrace.oracle.features.slot_labels import LABELS
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.flow import group_reads
@@ -153,6 +154,8 @@ class Verdict:
         """Compare the topics with each other: dead letters, replies, labels, the Parquet log."""
         found = await audit(self.settings)
         self._log.problems.extend(found.problems())
+        if missing := set(LABELS) - found.labels.keys():
+            self._log.problems.append(f"no example has the label {', '.join(sorted(missing))}")
         self._log.figures |= found.figures()
 
     def evictions(self) -> None:

@@ -69,6 +69,7 @@ PACE: dict[str, Any] = {
     "session_timeout_s": 6.0,
     "lateness_ms": 30 * HOUR_MS,
     "outcome_wait_ms": 3000,
+    "passed_wait_ms": 600,  # most slots that are passed close before their lists
     "log_flush_s": 2.0,
     "publish_every_s": 3.0,
     "train_every_s": 10.0,

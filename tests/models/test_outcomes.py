@@ -11,6 +11,7 @@ from headrace.models.outcomes import (
     ShownList,
     SlotOutcome,
     check,
+    deed_rows,
     examples_of,
     item_key,
     list_of,
@@ -39,7 +40,7 @@ def test_every_slot_becomes_an_example_with_its_own_features_and_outcome() -> No
     assert (first.clicked, second.clicked, second.dwell_ms) == (False, True, 1500)
     assert [first.position, second.position] == [0, 1]
     assert np.frombuffer(second.features, "<f4")[0] == len(SPEC)
-    assert [e.position for e in examples_of(shown(), {}, first=1)] == [1]
+    assert [e.position for e in examples_of(shown(), {}, [1])] == [1]
 
 
 def test_what_was_not_shown_comes_after_the_slots_with_its_own_features_and_probability() -> None:
@@ -54,7 +55,7 @@ def test_what_was_not_shown_comes_after_the_slots_with_its_own_features_and_prob
     assert (examples[3].dwell_ms, examples[3].score, examples[3].explored) == (900, 0.25, False)
     assert all(set(np.frombuffer(e.features, "<f4")) == {7.0} for e in examples[2:])
     for first in range(5):
-        assert examples_of(impression, outcomes, first) == examples[first:]
+        assert examples_of(impression, outcomes, range(first, 4)) == examples[first:]
 
 
 def test_an_outcome_holds_everything_that_happened_and_nothing_twice() -> None:
@@ -67,8 +68,10 @@ def test_an_outcome_holds_everything_that_happened_and_nothing_twice() -> None:
 
 
 def test_events_that_change_no_label_are_not_kept() -> None:
-    events = [event("a", "skip"), event("a", "follow"), event("a", request="")]
-    keys, rows = outcome_rows([(e, 0) for e in events], WAIT, 0)
+    alone = [event("a", "skip", request=""), event("a", "follow", request="")]
+    keys, rows = outcome_rows([(e, 0) for e in (*alone, event("a", request=""))], WAIT, 0)
+    assert len(keys) == len(rows) == 0
+    keys, rows = deed_rows([(e, 0) for e in (*alone, event("a"), event("a", "skip"))], WAIT, 0)
     assert len(keys) == len(rows) == 0
 
 

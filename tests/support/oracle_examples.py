@@ -15,13 +15,14 @@ from headrace.oracle.compare.examples import compare_examples
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.features.judge import judge, valid
 from headrace.oracle.features.outcomes import slots_of
+from headrace.oracle.features.slot_labels import Early
 from headrace.oracle.records.frames import raw_records
 from headrace.oracle.records.readers import read_events
 from headrace.oracle.records.shown import read_examples, read_shown
 from headrace.streams.messages.schemas import Event, Example, Impression, Unshown
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
-WAIT = 10 * MINUTE_MS
+WAIT, EARLY = 10 * MINUTE_MS, Early(30_000, 1)
 encode = msgspec.json.encode
 
 
@@ -62,13 +63,15 @@ def examples_of(shown: Impression, *outcomes: dict[str, Any]) -> list[Example]:
             explored=[False] * len(rest.item_ids), features=rest.features, unshown=None,
         )  # fmt: skip
         more = [
-            msgspec.structs.replace(e, position=slots + e.position, unshown=True)
+            msgspec.structs.replace(e, position=slots + e.position, unshown=True, label="")
             for e in examples_of(as_shown, *outcomes[slots:])
         ]
         return [*examples_of(msgspec.structs.replace(shown, unshown=None), *outcomes[:slots]), *more]
     for k, item in enumerate(shown.item_ids):
         told = {"clicked": False, "dwell_ms": 0, "liked": False, "hidden": False}
         told |= outcomes[k] if k < len(outcomes) else {}
+        touched = told["clicked"] or told["dwell_ms"] or told["liked"]
+        told.setdefault("label", "touched" if touched else "skipped" if told["hidden"] else "unseen")
         made = Example(
             shown.request_id, shown.user_id, item, shown.surface, k, shown.ts, shown.country, shown.device,
             shown.ranker, shown.spec, shown.propensities[k], shown.explored[k], shown.scores[k], **told,
@@ -82,25 +85,33 @@ def slots(
     shown: Sequence[tuple[Impression, int]],
     events: Sequence[tuple[Event, int]],
     examples: Sequence[Example] = (),
-    written: int = T0 + WAIT,
+    written: int | Sequence[int] = T0 + WAIT,
+    early: Early = EARLY,
 ) -> pl.DataFrame:
-    """Return the oracle's slots of records with these timestamps; examples were written at ``written``."""
+    """Return the oracle's slots of records with these timestamps.
+
+    Examples were written at ``written``, or each at its time.
+    """
     seen = [record(encode(i), offset=n, timestamp=at) for n, (i, at) in enumerate(shown)]
     did = [
         record(encode(e), key=e.user_id.encode(), offset=n, timestamp=at) for n, (e, at) in enumerate(events)
     ]
     read = read_shown(raw_records("i", 0, seen), max_bytes=10**6, spec=SPEC.version, width=len(SPEC))
     told = read_events(raw_records("e", 0, did), max_bytes=10**6, lateness_ms=HOUR_MS, future_ms=MINUTE_MS)
-    return slots_of(read, valid(judge(told, MINUTE_MS)), WAIT, _read(examples, written))
+    return slots_of(read, valid(judge(told, MINUTE_MS)), WAIT, early, _read(examples, written))
 
 
-def compare(expected: pl.DataFrame, examples: Sequence[Example], *, read_at: int = T0 + HOUR_MS) -> Findings:
+def compare(expected: pl.DataFrame, examples: Sequence[Any], *, read_at: int = T0 + HOUR_MS) -> Findings:
     """Compare examples with slots."""
     findings = Findings()
     compare_examples(findings, expected, _read(examples, T0 + WAIT), read_at=read_at)
     return findings
 
 
-def _read(examples: Sequence[Example], written: int) -> pl.DataFrame:
-    records = [record(encode(e), offset=n, timestamp=written) for n, e in enumerate(examples)]
+def _read(examples: Sequence[Any], written: int | Sequence[int]) -> pl.DataFrame:
+    times = [written] * len(examples) if isinstance(written, int) else written
+    records = [
+        record(encode(e), offset=n, timestamp=at)
+        for n, (e, at) in enumerate(zip(examples, times, strict=True))
+    ]
     return read_examples(raw_records("x", 0, records), max_bytes=10**6)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +17,11 @@ from headrace.streams.settings import Settings
 
 def some(n: int, start: int = 0) -> list[Example]:
     rng = np.random.default_rng(start)
-    return [example(start + i, rng) for i in range(n)]
+    labels = itertools.cycle(("touched", "skipped", "passed", "unseen", ""))
+    return [
+        msgspec.structs.replace(example(start + i, rng), label=label)  # type: ignore[arg-type]
+        for i, label in zip(range(n), labels, strict=False)
+    ]
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -23,6 +29,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     write(tmp_path, examples[:12])
     write(tmp_path, examples[12:], first=12)
     table = example_log.read(tmp_path)
+    assert table.column("label").to_pylist() == [e.label for e in examples]
     assert table.column("item_id").to_pylist() == [e.item_id for e in examples]
     assert np.array_equal(
         example_log.features_of(table), np.stack([np.frombuffer(e.features, "<f4") for e in examples])

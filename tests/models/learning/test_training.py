@@ -184,6 +184,27 @@ def test_a_log_of_an_older_version_has_only_shown_slots(tmp_path: Path) -> None:
     assert example_log.read(tmp_path).num_rows == 1000
 
 
+def test_a_slot_that_was_never_seen_counts_as_the_weight_says_and_is_measured_like_any_other(
+    tmp_path: Path,
+) -> None:
+    labels = ["touched", "skipped", "passed", "unseen", ""] * 200
+    rows = [msgspec.structs.replace(e, label=of) for e, of in zip(some(1000), labels, strict=True)]  # type: ignore[arg-type]
+    path = write(tmp_path, rows)
+    like_others, half, none = (
+        training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(unseen=w)) for w in (1, 0.5, 0)
+    )
+    assert like_others.train.weight is None
+    assert half.train.weight is not None
+    assert half.train.weight.tolist() == [1, 1, 1, 0.5, 1] * 200
+    assert none.train.rows.tolist() == [k for k in range(1000) if labels[k] != "unseen"]
+    assert none.older.sum() == 640
+    for found in (half, none):
+        assert (found.count, found.clicks) == (like_others.count, like_others.clicks)
+        assert found.newest.rows.tolist() == like_others.newest.rows.tolist()
+    pq.write_table(pq.read_table(path).drop_columns(["label"]), path)
+    assert len(training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(unseen=0)).train) == 1000, "older"
+
+
 def test_explored_slots_count_by_their_propensity_and_no_others(tmp_path: Path) -> None:
     slots = [
         msgspec.structs.replace(e, propensity=p) for e, p in zip(some(4), (0.5, 0.5, 0.01, 1), strict=True)

@@ -11,6 +11,7 @@ from oracle_examples import WAIT, compare, event, examples_of, impression, slots
 from strategies import T0
 
 from headrace.oracle.compare.examples import EXAMPLES, LABELS
+from headrace.oracle.features.slot_labels import Early
 from headrace.streams.settings import MINUTE_MS
 
 replace = msgspec.structs.replace
@@ -111,7 +112,7 @@ def test_a_click_that_came_after_a_later_record_may_count_or_not() -> None:
     ]
     (example,) = examples_of(shown[0][0])
     assert compare(slots(shown, told), [example]).differences == 0
-    assert features(compare(slots(shown, told[1:]), [example])) == ["clicked"]
+    assert features(compare(slots(shown, told[1:]), [example])) == ["clicked", "label"]
 
 
 def test_events_of_a_request_id_used_twice_answer_the_newest_list_before_them() -> None:
@@ -120,7 +121,7 @@ def test_events_of_a_request_id_used_twice_answer_the_newest_list_before_them() 
     second = T0 + 5 * MINUTE_MS
     shown = [(impression(), T0), (impression(items=("b", "c"), ts=second), second)]
     did = [event("click", "b", T0 + 50), event("like", "b", second + 50), event("hide", "a", second + 60)]
-    expected = slots(shown, [(e, e.ts + 1) for e in did])
+    expected = slots(shown, [(e, e.ts + 1) for e in did], early=Early(WAIT, 1))
     said = expected.sort("ts", "position").select("clicked", "liked", "hidden").rows()
     assert said == [(0, 0, 1), (1, 0, 0), (0, 1, 0), (0, 0, 0)]
 
@@ -164,8 +165,9 @@ def test_of_a_list_dated_back_events_count_at_most_until_its_example_was_written
     for a, b, wrong in ((0, 0, 0), (0, 1, 0), (1, 1, 1), (1, 0, 1)):
         examples = examples_of(shown[0][0], {"clicked": bool(a)}, {"clicked": bool(b)})
         findings = compare(slots(shown, clicks, examples, written=end + 9000), examples)
-        assert [(d.row, d.feature) for d in findings.first] == [("slot 0 shown to u", "clicked")] * wrong
-        assert findings.left_out[LABELS] == 1, "that of b"
+        told = [("slot 0 shown to u", feature) for feature in ("clicked", "label")]
+        assert [(d.row, d.feature) for d in findings.first] == told * wrong
+        assert findings.left_out[LABELS] == 2, "that of b, and whether a was passed"
 
 
 @pytest.mark.parametrize(("before", "wrong"), [(60_000, 1), (20_000, 0)])
@@ -178,6 +180,6 @@ def test_of_a_list_dated_ahead_events_surely_count_until_shortly_before_it_was_w
     at = written - before
     (example,) = examples_of(shown[0][0])
     findings = compare(slots(shown, [(event("click", "a", at), at)], [example], written), [example])
-    assert findings.differences == wrong
+    assert features(findings) == ["clicked", "label"] * wrong
     later = [(event("click", "a", written + 1), written + 1)]
     assert compare(slots(shown, later, [example], written), [example]).differences == 0
