@@ -240,8 +240,8 @@ import asyncio, os, sys
 from headrace.agents.stage.catalog_build import build
 from headrace.streams.settings import Settings
 class Dies:
-    version = "64-x"
-    def item_vectors(self, items):
+    version = content = "64-x"
+    def item_vectors(self, keys, content):
         os.kill(os.getpid(), 9)
 asyncio.run(build(Settings(**eval(sys.argv[1])), Dies()))
 """
