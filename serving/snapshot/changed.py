@@ -24,7 +24,7 @@ Bool = npt.NDArray[np.bool_]
 log = logging.getLogger(__name__)
 
 #: Rows of the last snapshot that are copied at once.
-_BLOCK = 100_000
+_BLOCK = 25_000
 
 
 class Changed:

@@ -94,7 +94,8 @@ class CatalogSnapshot:
         self._rows = manifest.rows
         self._countries: dict[int, Bool] = {}
         self._names = np.argsort(self.column["name_key"])
-        self._starts: dict[str, I64] = {}
+        # Where the features of each row begin, and the rows with a publisher's vector: for the next snapshot.
+        self._given: tuple[I64, I64] | None = None
         if thorough:
             self._check_counts()
 
@@ -224,13 +225,16 @@ class CatalogSnapshot:
     def _content_of(self, rows: I64) -> Features:
         """Return what the towers read of items."""
         column, counts = self.column, self.column["feature_count"][rows].astype(np.int64)
-        bounds, at = ragged(self._starts_of("feature")[rows], counts)
+        if self._given is None:
+            every = column["feature_count"]
+            self._given = np.cumsum(every, dtype=np.int64) - every, np.flatnonzero(column["own_count"])
+        starts, with_own = self._given
+        bounds, at = ragged(starts[rows], counts)
         features = column["feature"][at]
+        keys, kinds = column["feature_key"][features], column["feature_kind"][features]
         own_at = np.flatnonzero(column["own_count"][rows])
-        own = column["own"][self._starts_of("own")[rows[own_at]]].astype(np.float32)
-        return Features(
-            bounds, column["feature_key"][features], column["feature_kind"][features], own_at, own
-        )
+        own = column["own"][np.searchsorted(with_own, rows[own_at])].astype(np.float32)
+        return Features(bounds, keys, kinds, own_at, own)
 
     def _check_counts(self) -> None:
         for name in ("feature", "own"):
@@ -238,14 +242,6 @@ class CatalogSnapshot:
             if there != wanted:
                 self.close()
                 raise SnapshotError(f"{self.folder / name} has {there} values; {wanted} belong to the items")
-
-    def _starts_of(self, name: str) -> I64:
-        """Return where the values of each row begin in ``feature`` or ``own``, int64 ``(rows,)``."""
-        if name not in self._starts:
-            counts = self.column[f"{name}_count"].astype(np.int64)
-            ends = np.cumsum(counts)
-            self._starts[name] = ends - counts
-        return self._starts[name]
 
     def allowed_in(self, rows: I64, country: int) -> Bool:
         """Return which rows the country rules allow in ``country`` (``country_id``), bool ``(n,)``.
