@@ -181,8 +181,10 @@ class MappedCatalog(Service):
             self._catalog.hide_changed(base)
             self._swap.begin_with(base, self._wiring.clock.now_ms())
         if self._swap.base is not None and (making := self._swap.making) is not None:
-            done, _ = await asyncio.wait([asyncio.wrap_future(making)])
-            done.pop().cancelled()  # what went wrong, take_with says
+            made = asyncio.wrap_future(making)
+            await asyncio.wait([made])
+            if not made.cancelled():
+                made.exception()  # what went wrong, take_with says
 
     def _take(self, path: Path, base: Base, old: list[Base | None]) -> None:
         """Let the catalogue use a snapshot, if nothing is to be made before; ``old`` gets the last one."""

@@ -296,6 +296,8 @@ def test_when_a_snapshot_is_due() -> None:
     assert due(s, 0, 100)
     assert due(s, 60_000, 1)
     assert not due(s, 60_000, 0)
+    assert due(s, 60_000, 0, True), "other towers"
+    assert not due(s, 59_999, 0, True), "they do not come more often than items"
     assert due(s, MAX_AGE_MS // 2 + 1, 0), "serving processes do not use old ones"
 
 
