@@ -1,4 +1,4 @@
-"""build_index: reads `items`, all of it, without a group; writes snapshots of the catalogue to files.
+"""build_index: reads `items` and `models`, without a group; writes snapshots of the catalogue to files.
 
 All serving processes of a machine map the newest snapshot (``agents/stage/mapped_catalog.py``).
 """
@@ -14,7 +14,9 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents.stage.catalog_build import Built, build_apart
+from headrace.agents.stage.towers_out import TowersWatch
 from headrace.agents.wiring import Wiring
+from headrace.models.embeddings.many import CONTENT_VERSION
 from headrace.serving.snapshot.files import Manifest, SnapshotError, places_of, read_manifest
 from headrace.serving.snapshot.folder import MAX_AGE_MS, SnapshotFolder, folder_of
 from headrace.streams.errors import UnavailableError
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 LOOK_S, AGAIN_S = 5.0, 30.0
 
 
-def due(settings: Settings, age_ms: int, changes: int) -> bool:
+def due(settings: Settings, age_ms: int, changes: int, towers: bool = False) -> bool:
     """Return whether a snapshot is to be written.
 
     Parameters
@@ -37,11 +39,13 @@ def due(settings: Settings, age_ms: int, changes: int) -> bool:
         Age of the last one.
     changes
         Records of `items` that it does not have.
+    towers
+        Whether other towers were published than those that made it.
     """
     if age_ms > MAX_AGE_MS // 2:
         return True  # serving processes do not use old ones
     late = age_ms >= 1000 * settings.catalog_every_s
-    return changes >= settings.catalog_changes or (changes > 0 and late)
+    return changes >= settings.catalog_changes or (late and (changes > 0 or towers))
 
 
 def changes_since(places: Mapping[int, Place], ends: Mapping[TopicPartition, int]) -> int:
@@ -59,6 +63,8 @@ class IndexBuilder(Service):
         self._wiring = wiring
         self._folder = SnapshotFolder(folder_of(wiring.settings))
         self._building: asyncio.Task[Built] | None = None
+        self._towers = TowersWatch()
+        self._tried = ""  # the version of the towers when the last build began
         super().__init__()
 
     @property
@@ -70,15 +76,20 @@ class IndexBuilder(Service):
     async def _run(self) -> None:
         while not self.should_stop:
             try:
-                async with open_reader(self._wiring.settings, [self._wiring.topics.items]) as reader:
-                    await self._build_when_due(reader)
+                settings, topics = self._wiring.settings, self._wiring.topics
+                async with (
+                    open_reader(settings, [topics.items]) as items,
+                    open_reader(settings, [topics.models]) as models,
+                ):
+                    await self._build_when_due(items, models)
             except (KafkaError, UnavailableError) as exc:
-                log.warning("items cannot be looked at: %s", exc, extra={"action": "index_waits"})
+                log.warning("items and models cannot be looked at: %s", exc, extra={"action": "index_waits"})
                 await self.sleep(LOOK_S)
 
-    async def _build_when_due(self, reader: Reader) -> None:
+    async def _build_when_due(self, items: Reader, models: Reader) -> None:
         while not self.should_stop:
-            _, ends = await reader.bounds()
+            _, ends = await items.bounds()
+            await self._towers.look(models)
             if await self._due(ends):
                 await self.sleep(0.0 if await self._build() else AGAIN_S)
             await self.sleep(min(LOOK_S, self._wiring.settings.catalog_every_s))
@@ -92,11 +103,15 @@ class IndexBuilder(Service):
             places = places_of(path, manifest)
         except (SnapshotError, OSError):
             return True  # the build says what is wrong
+        if manifest.vectors != CONTENT_VERSION:
+            return True  # of other code: serving processes do not search it
         age_ms = self._wiring.clock.now_ms() - manifest.written_ms
-        return due(self._wiring.settings, age_ms, changes_since(places, ends))
+        others = self._towers.version not in ("", manifest.towers, self._tried)
+        return due(self._wiring.settings, age_ms, changes_since(places, ends), others)
 
     async def _build(self) -> bool:
         """Write a snapshot; return whether one was written."""
+        tried = self._towers.version
         self._building = asyncio.create_task(build_apart(self._wiring.settings))
         try:
             built = await self._building
@@ -104,9 +119,10 @@ class IndexBuilder(Service):
             # The last snapshot stays in use, other roles of this process run on.
             log.exception("no catalogue snapshot was written", extra={"action": "index_failed"})
             return False
+        self._tried = tried  # towers that could not be used are not tried again
         log.info(
-            "catalogue snapshot %s: %d items, %d records read, %.1f s",
-            *(built.name, built.items, built.records, built.seconds),
+            "catalogue snapshot %s: %d items, vectors %s, %d records read, %.1f s",
+            *(built.name, built.items, built.vectors, built.records, built.seconds),
             extra={"action": "index_built", "items": built.items, "records": built.records},
         )
         return True

@@ -19,6 +19,7 @@ from headrace.serving.attributes import ItemAttributes
 from headrace.serving.catalog import Catalog
 from headrace.serving.catalog_changes import Origin
 from headrace.serving.index.hot import HotIndex
+from headrace.serving.vectors.swap import Swap
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.schemas import Item
@@ -142,7 +143,7 @@ class CatalogFollower(Generic[C]):
 
 
 def attach(
-    app: faust.App, wiring: Wiring, follower: CatalogFollower[Catalog], hot: HotIndex
+    app: faust.App, wiring: Wiring, follower: CatalogFollower[Catalog], hot: HotIndex, swap: Swap
 ) -> tuple[Tail, MappedCatalog]:
     """Add the agent to the app; return the services it needs: the tail that it reads from comes first.
 
@@ -150,7 +151,7 @@ def attach(
     them to `dead-letters`.
     """
     channel = broadcast_channel(app)
-    mapped = MappedCatalog(wiring, follower.catalog, hot)
+    mapped = MappedCatalog(wiring, follower.catalog, hot, swap=swap)
     tail = Tail(
         wiring.settings,
         wiring.topics.items,

@@ -350,7 +350,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     follower = CatalogFollower(
         stage.recommender.catalog, stage.recommender.hot, wiring.settings.max_event_bytes
     )
-    items, mapped = follow_catalog.attach(app, wiring, follower, stage.recommender.hot)
+    recommender = stage.recommender
+    items, mapped = follow_catalog.attach(app, wiring, follower, recommender.hot, recommender.swap)
     topics = wiring.topics
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings.many import CONTENT_VERSION
+from headrace.models.embeddings import DIM
+from headrace.models.embeddings.many import CONTENT_VERSION, version_of
 from headrace.serving.catalog_changes import Changes, Origin
 from headrace.serving.index.newest_mapped import CatalogNewest
 from headrace.serving.snapshot.base import Base
@@ -86,7 +87,7 @@ class Catalog:
     @property
     def version(self) -> str:
         """Version of the vectors of items in memory, and of those that are searched with."""
-        return self.vectors.version or CONTENT_VERSION
+        return version_of(CONTENT_VERSION, self.vectors.version)
 
     @property
     def searchable(self) -> bool:
@@ -238,6 +239,10 @@ class Catalog:
         self.newest.over(base.snapshot)
         return old
 
+    def hide_changed(self, base: Base) -> None:
+        """Hide in a new snapshot what changed since ``begin_swap``."""
+        base.hide(self._changes.since())
+
     def cancel_swap(self) -> None:
         """Keep the snapshot in use after ``begin_swap``."""
         self._changes.cancel()
@@ -344,6 +349,15 @@ class Catalog:
             return None
         vector: F32 = self.column("vector", rows)[0]
         return vector if vector.any() else None
+
+    def vectors_of(self, keys: U64) -> F32:
+        """Return the vectors of items, float32 ``(n, DIM)``; zeros where an item has none."""
+        rows = self.find(keys)
+        out = np.zeros((len(keys), DIM), np.float32)
+        there = rows >= 0
+        if there.any():
+            out[there] = self.column("vector", rows[there])
+        return out
 
     def allowed_in(self, key: int, country: int) -> bool:
         """Return whether the country rules of an item allow ``country`` (``country_id``; 0 is unknown).

@@ -80,10 +80,14 @@ class Changes:
         self._since = []
         return self._table.keys()
 
+    def since(self) -> U64:
+        """Return the keys that changed since ``begin``, uint64 ``(n,)``."""
+        return np.concatenate([np.zeros(0, np.uint64), *(self._since or [])])
+
     def end(self) -> U64:
         """Return the keys that changed since ``begin``; from now on ``contained`` is to be called."""
-        since, self._since, self._at = self._since or [], None, 0
-        return np.concatenate([np.zeros(0, np.uint64), *since])
+        since, self._since, self._at = self.since(), None, 0
+        return since
 
     def cancel(self) -> None:
         """End what ``begin`` began: there is no snapshot."""

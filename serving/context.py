@@ -63,7 +63,7 @@ def request_context(
     """
     if catalog.vectors.version:
         user_vector, last_vector, around = by_towers(
-            catalog.vectors, user, anchors, country, hash64(request.context.device)
+            catalog, user, anchors, country, hash64(request.context.device)
         )
     else:
         user_vector, last_vector = _by_content(catalog, user, anchors)

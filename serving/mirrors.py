@@ -90,7 +90,7 @@ class Mirrors:
         """Use the newest model of each name. A model that does not fit is refused and logged.
 
         Towers come into use a little later, see ``Swap``; ``now``: time, ms. While the catalogue is in files,
-        which have vectors of version 0, that version is used.
+        they come into use with the files that were made by them.
         """
         self._take_towers(records, now)
         rankers, taken = self._recommender.data.models.rankers, set[bytes]()

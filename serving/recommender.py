@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings.towers import Towers
 from headrace.models.features.assemble import assemble
 from headrace.models.learning.arms import CANDIDATE
 from headrace.models.learning.hashed import Ids
@@ -157,8 +156,6 @@ class Recommender:
 
     def tick(self, now: int) -> None:
         """Bring up to date what follows the time; ``now`` is that of this process, ms, not of a request."""
-        if self.catalog.base is not None and self.catalog.vectors.version and not self.swap.making:
-            self.swap.begin(Towers, now)  # the files have vectors of version 0
         self.swap.advance(now)
         self.trending.refresh(now)
         self.hot.expire(now)

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         "", description="folder of the catalogue's snapshots; empty: <prefix>catalogue in data_dir"
     )
     catalog_every_s: float = Field(
-        900.0, gt=0, description="the role index writes a snapshot this often, when items changed"
+        900.0, gt=0, description="the role index writes a snapshot this often, when items or towers changed"
     )
     catalog_changes: int = Field(
         100_000, ge=1, description="and as soon as so many records of items are not in the last one"

@@ -1,6 +1,9 @@
 """Writes one snapshot of the catalogue from the last one and what `items` has since. In a process of its own.
 
-Its memory, about 80 bytes an item, goes back with the process, and a stop may kill it at any moment: a
+Its vectors are made by the newest towers on `models`. When those are not the towers of the last snapshot,
+all vectors are made again, from the features that the snapshot has of its items.
+
+Its memory, about 100 bytes an item, goes back with the process, and a stop may kill it at any moment: a
 snapshot counts when it is whole.
 """
 
@@ -18,14 +21,16 @@ import msgspec
 from aiokafka import TopicPartition
 
 from headrace.agents.follow_catalog import check_item, last_of_each
-from headrace.models.embeddings.many import ContentVectors, ItemVectors
+from headrace.agents.stage.towers_out import published
+from headrace.models.embeddings import artefact
+from headrace.models.embeddings.many import ContentVectors, ItemVectors, TowerVectors
 from headrace.serving.snapshot.changed import Changed
 from headrace.serving.snapshot.files import SnapshotError
 from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
 from headrace.streams.clock import SYSTEM, Clock
-from headrace.streams.errors import HeadraceError
+from headrace.streams.errors import ArtefactError, HeadraceError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.ids import use_key
 from headrace.streams.messages.schemas import Item
@@ -53,16 +58,24 @@ class Built(msgspec.Struct):
         Items in it, and records read for it.
     seconds
         Time it took, s.
+    vectors
+        Version of its vectors.
     """
 
     name: str
     items: int
     records: int
     seconds: float
+    vectors: str = ""
 
 
 async def build(settings: Settings, vectors: ItemVectors | None = None, clock: Clock = SYSTEM) -> Built:
     """Write a snapshot; it becomes the newest of the folder.
+
+    Parameters
+    ----------
+    vectors
+        What gives items their vectors; None: the towers on `models`.
 
     Raises
     ------
@@ -72,11 +85,13 @@ async def build(settings: Settings, vectors: ItemVectors | None = None, clock: C
         When `items` was made again, or lost records, meanwhile, or the broker does not answer.
     """
     began, topic = time.monotonic(), Topics(settings).items
-    vectors = ContentVectors() if vectors is None else vectors
     folder = SnapshotFolder(folder_of(settings))
     async with open_reader(settings, [topic]) as reader:
         begins, ends = await reader.bounds()
-        old = await _usable(folder, reader, vectors.version, clock.now_ms())
+        old = await _usable(folder, reader, clock.now_ms())
+        towers = b""
+        if vectors is None:
+            vectors, towers = await _by_newest_towers(settings, old)
         before = {} if old is None else _by_partition(topic, old.places)
         start = {tp: before[tp].next if tp in before else begin for tp, begin in begins.items()}
         turns, count = list[str](), 0
@@ -92,19 +107,33 @@ async def build(settings: Settings, vectors: ItemVectors | None = None, clock: C
             written_ms = clock.now_ms()
             changed.keep_rest()
             places = {tp.partition: _place(reader, tp, before) for tp in begins}
-            writer.finish(changed.names, places, vectors.version, written_ms)
+            writer.finish(changed.names, places, vectors.content, written_ms, towers)
             items = len(writer)
         if old is not None:
             old.close()
     name = folder.current()
-    return Built(name.name if name else "", items, count, round(time.monotonic() - began, 3))
+    seconds = round(time.monotonic() - began, 3)
+    return Built(name.name if name else "", items, count, seconds, vectors.version)
+
+
+async def _by_newest_towers(settings: Settings, old: CatalogSnapshot | None) -> tuple[ItemVectors, bytes]:
+    """Return what makes vectors by the newest towers, and their artefact; those of ``old`` without any."""
+    for whole in await published(settings, Topics(settings).models):
+        try:
+            body = whole.body()
+            return TowerVectors(artefact.towers_of(body)), body
+        except ArtefactError as exc:
+            log.warning("published towers are skipped: %s", exc, extra={"action": "model_refused"})
+    if old is None:
+        return ContentVectors(), b""
+    return TowerVectors(old.towers()), old.column["towers"].tobytes()
 
 
 def _by_partition(topic: str, places: Mapping[int, Place]) -> dict[TopicPartition, Place]:
     return {TopicPartition(topic, number): place for number, place in places.items()}
 
 
-async def _usable(folder: SnapshotFolder, reader: Reader, version: str, now: int) -> CatalogSnapshot | None:
+async def _usable(folder: SnapshotFolder, reader: Reader, now: int) -> CatalogSnapshot | None:
     """Return the last snapshot if the next one can be made from it."""
     old: CatalogSnapshot | None = None
     try:
@@ -113,9 +142,10 @@ async def _usable(folder: SnapshotFolder, reader: Reader, version: str, now: int
             return None
         check_age(old, now)
         why = await reader.misfit(_by_partition(reader.partitions[0].topic, old.places))
-        if old.version != version:
-            why = f"its vectors are of version {old.version}, not {version}"
+        if old.content != (content := ContentVectors().version):
+            why = f"its vectors are of version {old.content}, not {content}"
         check_fits(old.folder, why)
+        old.towers()
     except SnapshotError as exc:
         log.warning("all of items is read: %s", exc, extra={"action": "snapshot_refused"})
         if old is not None:

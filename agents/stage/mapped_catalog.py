@@ -1,4 +1,7 @@
-"""Keeps the catalogue of a serving process on the newest snapshot of the machine."""
+"""Keeps the catalogue of a serving process on the newest snapshot of the machine.
+
+A snapshot that was made by other towers than those in use comes into use together with its towers.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,14 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents.wiring import Wiring
+from headrace.models.embeddings.many import CONTENT_VERSION
 from headrace.serving.catalog import Catalog
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.snapshot.base import Base
 from headrace.serving.snapshot.files import SnapshotError, places_of, read_manifest
 from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
+from headrace.serving.vectors.swap import Swap
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.topics.reader import Reader
 from headrace.streams.topics.tail import Tail
@@ -49,6 +54,8 @@ class MappedCatalog(Service):
         The hot index; at the start it gets the new items of the snapshot.
     look_s
         How often it is looked whether there is a newer snapshot, s.
+    swap
+        Brings other towers into use; None: no towers are published to this process.
 
     Attributes
     ----------
@@ -63,9 +70,15 @@ class MappedCatalog(Service):
     mundane_level = "debug"
 
     def __init__(
-        self, wiring: Wiring, catalog: Catalog, hot: HotIndex | None = None, look_s: float = LOOK_S
+        self,
+        wiring: Wiring,
+        catalog: Catalog,
+        hot: HotIndex,
+        look_s: float = LOOK_S,
+        swap: Swap | None = None,
     ) -> None:
         self._wiring, self._catalog, self._hot, self._look_s = wiring, catalog, hot, look_s
+        self._swap, self._own_swap = swap or Swap(catalog.vectors, hot), swap is None
         self._folder = SnapshotFolder(folder_of(wiring.settings))
         self._topic = wiring.topics.items
         self._seen: Path | None = None  # in use, or refused
@@ -89,8 +102,8 @@ class MappedCatalog(Service):
 
     async def _fill_hot(self) -> None:
         base, hot = self._catalog.base, self._hot
-        if base is None or hot is None or not self._catalog.searchable:
-            return
+        if base is None or len(hot) or not self._catalog.searchable:
+            return  # it got them with the towers
         now = self._wiring.clock.now_ms()
         oldest = now - int(self._wiring.settings.hot_hours * HOUR_MS)
         column = base.snapshot.column
@@ -142,15 +155,43 @@ class MappedCatalog(Service):
         try:
             base = await asyncio.to_thread(self._opened, path, keys)
             places = {TopicPartition(self._topic, n): place for n, place in base.snapshot.places.items()}
-            why = await reader.misfit(places)
-            check_fits(path, why if turns == self._turns else "the topic changed while it was opened")
+            old = list[Base | None]()
+            while not old:
+                await self._made(base)
+                why = await reader.misfit(places)
+                check_fits(path, why if turns == self._turns else "the topic changed while it was opened")
+                self._take(path, base, old)
         except (SnapshotError, OSError, KafkaError) as exc:
+            self._swap.cancel_with()
             self._catalog.cancel_swap()
             self._refuse(path, base, exc)
             return {}
-        old = [self._swap(path, base)]
         await asyncio.to_thread(_release, old)
         return places
+
+    def _by_others(self, base: Base) -> bool:
+        """Return whether the vectors of a snapshot need other towers than those in use."""
+        if base.snapshot.content != CONTENT_VERSION:
+            return False  # of other code: they are not used
+        return self._swap.busy or base.snapshot.towers_version != self._catalog.vectors.version
+
+    async def _made(self, base: Base) -> None:
+        """Wait for the vectors of the items in memory by the towers of a snapshot, if it has others."""
+        if self._swap.base is None and self._by_others(base):
+            self._catalog.hide_changed(base)
+            self._swap.begin_with(base, self._wiring.clock.now_ms())
+        if self._swap.base is not None and (making := self._swap.making) is not None:
+            made = asyncio.wrap_future(making)
+            await asyncio.wait([made])
+            if not made.cancelled():
+                made.exception()  # what went wrong, take_with says
+
+    def _take(self, path: Path, base: Base, old: list[Base | None]) -> None:
+        """Let the catalogue use a snapshot, if nothing is to be made before; ``old`` gets the last one."""
+        if self._swap.base is not None:
+            self._swap.take_with(self._wiring.clock.now_ms(), lambda: old.append(self._change(path, base)))
+        elif not self._by_others(base):
+            old.append(self._change(path, base))
 
     def _opened(self, path: Path, keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Base:
         snapshot = CatalogSnapshot(path)
@@ -172,16 +213,14 @@ class MappedCatalog(Service):
         told = {"action": "snapshot_refused", "path": str(path)}
         log.warning("the catalogue's snapshot is not used, %s: %s", instead, exc, extra=told)
 
-    def _swap(self, path: Path, base: Base) -> Base | None:
+    def _change(self, path: Path, base: Base) -> Base | None:
         began = time.perf_counter()
         old = self._catalog.swap(base)
         self._took(began)
         self._seen = path
         log.info(
-            "catalogue: %d items of %s, %d in memory",
-            base.count,
-            path.name,
-            len(self._catalog.table),
+            "catalogue: %d items of %s, towers %s, %d in memory",
+            *(base.count, path.name, base.snapshot.towers_version or "0", len(self._catalog.table)),
             extra={"action": "catalogue_snapshot", "items": base.count},
         )
         return old
@@ -200,6 +239,8 @@ class MappedCatalog(Service):
 
     async def on_stop(self) -> None:
         """Say that this process no longer needs the files."""
+        if self._own_swap:
+            await asyncio.to_thread(self._swap.close)
         if self._catalog.base is not None:
             self._catalog.base.snapshot.close()
 

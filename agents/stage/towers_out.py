@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.agents.wiring import Wiring
-from headrace.models.embeddings.pieces import Assembly, Whole, cut
+from headrace.models.embeddings.pieces import NAME, Assembly, Whole, cut, head_of
 from headrace.models.embeddings.stream import TowerStream
 from headrace.streams.errors import ArtefactError
-from headrace.streams.topics.reader import read_partition
+from headrace.streams.settings import Settings
+from headrace.streams.topics.reader import Reader, read_partition, read_to
 from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ class Published:
     slot: int = 1
 
 
-async def read_published(wiring: Wiring, topic: str, stream: TowerStream) -> Published:
-    """Give ``stream`` the newest published towers that fit; return which they are."""
+async def published(settings: Settings, topic: str) -> list[Whole]:
+    """Return the last two versions that were published with all their pieces, the newest first."""
     assembly, found = Assembly(), list[Whole]()
 
     def take(batch: RecordBatch) -> None:
@@ -46,8 +47,13 @@ async def read_published(wiring: Wiring, topic: str, stream: TowerStream) -> Pub
                 found[:-1] = []
                 found.append(whole)
 
-    await read_partition(wiring.settings, topic, 0, take)
-    for whole in reversed(found):
+    await read_partition(settings, topic, 0, take)
+    return found[::-1]
+
+
+async def read_published(wiring: Wiring, topic: str, stream: TowerStream) -> Published:
+    """Give ``stream`` the newest published towers that fit; return which they are."""
+    for whole in await published(wiring.settings, topic):
         try:
             body = await asyncio.to_thread(whole.body)
             await asyncio.to_thread(stream.restore, body)
@@ -57,6 +63,37 @@ async def read_published(wiring: Wiring, topic: str, stream: TowerStream) -> Pub
         head = whole.head
         return Published(body, dict(head.read), head.created_ts, stream.learner.learnt, head.slot)
     return Published()
+
+
+class TowersWatch:
+    """Which version was published last, by looking at what is new on `models` now and then.
+
+    Attributes
+    ----------
+    version
+        That of the last head; empty before the first one.
+    """
+
+    def __init__(self) -> None:
+        self.version = ""
+        self._next = 0
+
+    async def look(self, reader: Reader) -> None:
+        """Read what is new; ``reader`` is one of `models` alone."""
+        begins, ends = await reader.bounds()
+        (tp,) = reader.partitions
+        start = self._next if begins[tp] <= self._next <= ends[tp] else begins[tp]
+        async for part in read_to(reader, {tp: start}, {tp: ends[tp]}):
+            for record in part.records:
+                if record.key == NAME.encode() and record.value is not None:
+                    self._note(record.value)
+        self._next = ends[tp]
+
+    def _note(self, value: bytes) -> None:
+        try:
+            self.version = head_of(value).version
+        except ArtefactError as exc:
+            log.warning("published towers are skipped: %s", exc)
 
 
 async def write(

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from headrace.models.embeddings import DIM
+from headrace.models.embeddings.directions import KIND
+from headrace.models.embeddings.features import Features
+from headrace.serving.index.quantised import coarse
 from headrace.serving.snapshot.items import Items, Ragged
 from headrace.streams.messages.ids import hash_many
 
@@ -93,6 +96,25 @@ def columns(vectors: np.ndarray, first: int) -> Items:
         ids=Ragged(ids.ravel(), np.arange(n + 1, dtype=np.int64) * ids.shape[1]),
         titles=Ragged(titles.ravel(), np.arange(n + 1, dtype=np.int64) * _TITLE),
         vectors=vectors,
+        alike=coarse(vectors),
+        content=content(n, rng),
+    )
+
+
+def content(n: int, rng: np.random.Generator) -> Features:
+    """Return twelve features of each item, as often used as those of the vectors; no publishers' vectors."""
+    kinds = ("category", "creator", "tag", "word")
+    drawn, codes = [], []
+    for (many, _, times), kind in zip(_FEATURES, kinds, strict=True):
+        share = np.cumsum(1 / np.arange(1, many + 1))
+        ranks = np.searchsorted(share, rng.random((n, times)) * share[-1])
+        drawn.append((ranks + 1).astype(np.uint64) + np.uint64(KIND[kind] << 32))
+        codes += [KIND[kind]] * times
+    keys = np.concatenate(drawn, axis=1)
+    bounds = np.arange(n + 1, dtype=np.int64) * keys.shape[1]
+    none = np.zeros(0, np.int64)
+    return Features(
+        bounds, keys.ravel(), np.tile(np.array(codes, np.uint8), n), none, np.zeros((0, DIM), np.float32)
     )
 
 

@@ -25,6 +25,7 @@ async def snapshot_here(settings: Settings) -> tuple[CatalogSnapshot | None, str
         snapshot = SnapshotFolder(folder_of(settings)).open(thorough=True)
         if snapshot is None:
             return None, ""
+        snapshot.towers()
         check_age(snapshot, now_ms())
         async with open_reader(settings, [topic]) as reader:
             places = {TopicPartition(topic, n): place for n, place in snapshot.places.items()}

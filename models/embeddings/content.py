@@ -30,7 +30,7 @@ def content_features(item: Item) -> tuple[U64, U8]:
 
     Each occurs once. The order is fixed, so that the sums of floats are, too.
     """
-    features = _features(item)
+    features = named_features(item)
     keys = hash_many([f"{kind}:{text}" for kind, text in features])
     return keys, np.array([KIND[kind] for kind, _ in features], np.uint8)
 
@@ -82,7 +82,8 @@ def unit(vector: F32) -> F32:
     return vector / np.float32(norm) if norm > 0 else vector
 
 
-def _features(item: Item) -> list[tuple[str, str]]:
+def named_features(item: Item) -> list[tuple[str, str]]:
+    """Return the content features of an item as kinds and texts, each once, in a fixed order."""
     words = set(WORD.findall(item.title.lower())) if item.title else set()
     return [
         *([("category", item.category)] if item.category else []),

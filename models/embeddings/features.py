@@ -35,17 +35,21 @@ class Features:
     own: F32
 
 
-class ItemFeatures(Protocol):
-    """What a catalogue offers to the towers."""
-
-    def features_of(self, items: U64) -> Features:
-        """Return the content features of items; an item that is not known has none."""
+class NamedFeatures(Protocol):
+    """The features that categories and creators are."""
 
     def categories(self, ids: U64) -> U64:
         """Return the feature keys (``category_key``) of categories, by ``hash64`` of their names; else 0."""
 
     def creators(self, ids: U64) -> U64:
         """Return the feature keys (``creator_key``) of creators, by ``hash64`` of their ids; else 0."""
+
+
+class ItemFeatures(NamedFeatures, Protocol):
+    """What a catalogue offers to the towers."""
+
+    def features_of(self, items: U64) -> Features:
+        """Return the content features of items; an item that is not known has none."""
 
 
 @dataclass(slots=True)

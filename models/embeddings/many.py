@@ -1,16 +1,18 @@
-"""Content vectors of many items at once: the same numbers as ``item_vector`` returns for each."""
+"""Vectors of many items at once, for the catalogue in files: by content alone, or by learnt towers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 import xxhash
 
-from headrace.models.embeddings.bags import add_bags
-from headrace.models.embeddings.content import OWN_WEIGHT, WORD, item_vector, own_vector
-from headrace.models.embeddings.directions import DIM, F32, KIND, UNSEEN, directions
+from headrace.models.embeddings.content import item_vector, named_features, own_vector
+from headrace.models.embeddings.directions import DIM, F32, KIND, U8, U64
+from headrace.models.embeddings.features import Features
+from headrace.models.embeddings.towers import Towers
 from headrace.streams.messages.ids import hash_many
 from headrace.streams.messages.schemas import Item
 
@@ -20,69 +22,78 @@ class ItemVectors(Protocol):
 
     Attributes
     ----------
+    content
+        Another text when content, or hashes of ids, are read in another way: then no version is comparable.
     version
         Vectors of different versions must not be compared.
     """
 
     @property
+    def content(self) -> str:
+        """See ``Attributes``."""
+
+    @property
     def version(self) -> str:
         """See ``Attributes``."""
 
-    def item_vectors(self, items: Sequence[Item]) -> F32:
-        """Return unit vectors, float32 ``(n, DIM)``; zeros for an item without any content."""
+    def item_vectors(self, keys: U64, content: Features) -> F32:
+        """Return unit vectors, float32 ``(n, DIM)``; zeros for an item of which nothing is known."""
 
 
-class ContentVectors:
-    """Vectors from content only, version 0 of the item tower.
+class TowerVectors:
+    """Vectors by towers.
+
+    Parameters
+    ----------
+    towers
+        The towers.
 
     Attributes
     ----------
-    version
-        Another text when vectors, or hashes of ids, are computed in another way.
+    content, version
+        See ``ItemVectors`` and ``version_of``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, towers: Towers) -> None:
         probe = Item("probe", 0, "a title with words", "category", ["tag"], "creator")
         rounded = np.rint(item_vector(probe) * 100).astype(np.int8)
-        self.version = f"{DIM}-{xxhash.xxh3_64_hexdigest(rounded.tobytes())}"
+        self.content: str = f"{DIM}-{xxhash.xxh3_64_hexdigest(rounded.tobytes())}"
+        self.version: str = version_of(self.content, towers.version)
+        self._towers = towers
 
-    def item_vectors(self, items: Sequence[Item]) -> F32:
-        """Return unit vectors, float32 ``(n, DIM)``; zeros for an item without any content."""
-        return item_vectors(items)
+    def item_vectors(self, keys: U64, content: Features) -> F32:
+        """Return unit vectors, float32 ``(n, DIM)``; zeros for an item of which nothing is known."""
+        return self._towers.vectors_of(keys, content)
+
+
+class ContentVectors(TowerVectors):
+    """Vectors from content only, version 0 of the item tower."""
+
+    def __init__(self) -> None:
+        super().__init__(Towers())
+
+
+def version_of(content: str, towers: str) -> str:
+    """Return the version of vectors by those of the content and of the towers; ``towers`` may be empty."""
+    return f"{content}-{towers}" if towers else content
 
 
 #: The version of content vectors.
 CONTENT_VERSION = ContentVectors().version
 
 
-def item_vectors(items: Sequence[Item]) -> F32:
-    """Return ``item_vector`` of each item, float32 ``(n, DIM)``."""
-    texts, bounds = list[str](), [0]
-    for item in items:
-        texts += _texts(item)
-        bounds.append(len(texts))
+def content_of(items: Sequence[Item]) -> Features:
+    """Return ``content_features`` and ``own_vector`` of each item."""
+    described = [named_features(item) for item in items]
+    texts = [f"{kind}:{text}" for some in described for kind, text in some]
+    kinds: U8 = np.array([KIND[kind] for some in described for kind, _ in some], np.uint8)
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    members = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
-    factors = UNSEEN[[KIND[text.partition(":")[0]] for text in numbers]]
-    rows = directions(hash_many(list(numbers))) * factors[:, None]
-    out = np.zeros((len(items), DIM), np.float32)
-    add_bags(rows, members, np.ones(len(members), np.float32), np.array(bounds, np.int64), out)
-    for i, item in enumerate(items):
-        if item.vector and (own := own_vector(item)) is not None:
-            out[i] += OWN_WEIGHT * own
-    norms = np.sqrt(np.array([row @ row for row in out], np.float32))
-    return np.divide(out, norms[:, None], out=out, where=norms[:, None] > 0)
-
-
-def _texts(item: Item) -> list[str]:
-    """Return the content features of an item, each once, in the order of ``item_vector``, as texts."""
-    out = []
-    if item.category:
-        out.append(f"category:{item.category}")
-    if item.creator_id:
-        out.append(f"creator:{item.creator_id}")
-    if item.tags:
-        out += [f"tag:{tag}" for tag in sorted(set(item.tags)) if tag]
-    if item.title:
-        out += [f"word:{word}" for word in sorted(set(WORD.findall(item.title.lower())))]
-    return out
+    places = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
+    own = {at: own for at, item in enumerate(items) if item.vector and (own := own_vector(item)) is not None}
+    return Features(
+        np.fromiter(accumulate(map(len, described), initial=0), np.int64, len(items) + 1),
+        hash_many(list(numbers))[places],
+        kinds,
+        np.array(list(own), np.int64),
+        np.array(list(own.values()), np.float32).reshape(-1, DIM),
+    )

@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.models.embeddings.content import unit
 from headrace.models.embeddings.directions import DIM, F32, KIND, U64, key_of
-from headrace.models.embeddings.features import ItemFeatures
+from headrace.models.embeddings.features import NamedFeatures
 from headrace.models.embeddings.groups import groups_of
 from headrace.models.embeddings.interests import LEAST, LIKE, MOST
 from headrace.models.embeddings.towers import FOLLOWED, PLACES, PREFERRED, Towers, scaled
@@ -39,7 +39,7 @@ class OneUser:
 
 
 def vectors_of(
-    towers: Towers, user: OneUser, features: ItemFeatures, most: int = MOST, like: float = LIKE
+    towers: Towers, user: OneUser, features: NamedFeatures, most: int = MOST, like: float = LIKE
 ) -> tuple[F32, list[F32]]:
     """Return the user's unit vector, zeros where nothing is known, and those of the interests.
 
@@ -61,7 +61,7 @@ def vectors_of(
     return whole, [vector for vector in scaled(sums[order])[0] if vector.any()]
 
 
-def _rest_of(towers: Towers, user: OneUser, features: ItemFeatures) -> F32:
+def _rest_of(towers: Towers, user: OneUser, features: NamedFeatures) -> F32:
     """Return the part of the user's sum that is not from clicked items, float32 ``(DIM,)``."""
     table, out = towers.table, np.zeros(DIM, np.float32)
     for kind, known in (("country", user.country), ("device", user.device)):

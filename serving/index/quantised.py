@@ -15,6 +15,7 @@ F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
 
+_COARSE = np.float32(127)
 #: Largest coordinate of a row in units of its scale: the high byte is at most 127, the low byte too.
 _LARGEST = 127 * 256 + 127
 
@@ -68,3 +69,14 @@ class Quantised(NamedTuple):
         whole += self.low[rows]
         whole *= self.scale[rows, None]
         return whole
+
+
+def coarse(vectors: F32) -> I8:
+    """Return unit vectors to two digits, int8 of the same shape."""
+    out: I8 = np.rint(vectors * _COARSE).astype(np.int8)
+    return out
+
+
+def of_coarse(vectors: I8) -> F32:
+    """Return the vectors that ``coarse`` was given, to two digits."""
+    return vectors.astype(np.float32) / _COARSE

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM
+from headrace.models.embeddings.many import CONTENT_VERSION
+from headrace.serving.index.quantised import of_coarse
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.messages.ids import hash_many
 
@@ -78,13 +80,16 @@ class Base:
     def column(self, name: str, rows: I64, version: str) -> npt.NDArray[Any]:
         """Return one field of ``catalog.ROW`` of some rows, ``(n, ...)``.
 
-        Vectors are zeros when they are not of this version.
+        Vectors are zeros when they are not of this version. Content vectors are there beside learnt ones, to
+        two digits.
         """
         column = self.snapshot.column
         if name == "vector":
-            if self.snapshot.version != version:
-                return np.zeros((len(rows), DIM), np.float32)
-            return self.snapshot.vectors.vectors(rows)
+            if self.snapshot.version == version:
+                return self.snapshot.vectors.vectors(rows)
+            if self.snapshot.content == version == CONTENT_VERSION:
+                return of_coarse(column["alike"][rows])
+            return np.zeros((len(rows), DIM), np.float32)
         if name in ("category", "creator", "language"):
             return self.snapshot.hashes(name, rows)
         if name == "rules":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings.many import ItemVectors
+from headrace.models.embeddings.many import ContentVectors, ItemVectors, content_of
+from headrace.serving.index.quantised import coarse
 from headrace.serving.snapshot.items import Items, Ragged, id_sets, texts
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
@@ -22,7 +24,7 @@ Bool = npt.NDArray[np.bool_]
 log = logging.getLogger(__name__)
 
 #: Rows of the last snapshot that are copied at once.
-_BLOCK = 100_000
+_BLOCK = 25_000
 
 
 class Changed:
@@ -35,7 +37,7 @@ class Changed:
     old
         The last snapshot, None to begin with nothing.
     vectors
-        What gives items their vectors; those of ``old`` are of the same version.
+        What gives items their vectors. If those of ``old`` are of another version, they are made again.
 
     Attributes
     ----------
@@ -45,6 +47,7 @@ class Changed:
 
     def __init__(self, writer: Writer, old: CatalogSnapshot | None, vectors: ItemVectors) -> None:
         self._writer, self._old, self._vectors = writer, old, vectors
+        self._first = ContentVectors()
         self.names: dict[int, str] = {} if old is None else old.names()
 
     def apply(self, gone: Sequence[str], items: Sequence[Item]) -> None:
@@ -85,6 +88,9 @@ class Changed:
             self.names.update(zip(hashed[name].tolist(), words, strict=True))
         for item in items:
             self.names.update((hash64(flag), flag) for flag in item.flags)
+        content = content_of(items)
+        alike = self._first.item_vectors(keys, content)
+        learnt = self._vectors.version != self._first.version
         return Items(
             key=keys,
             category=hashed["category"],
@@ -99,7 +105,9 @@ class Changed:
             blocked=_sets([[country_id(code) for code in item.blocked_countries] for item in items]),
             ids=texts([item.item_id for item in items]),
             titles=texts([item.title for item in items]),
-            vectors=self._vectors.item_vectors(items),
+            vectors=self._vectors.item_vectors(keys, content) if learnt else alike,
+            alike=coarse(alike),
+            content=content,
         )
 
     def keep_rest(self) -> None:
@@ -110,7 +118,13 @@ class Changed:
             rows = np.arange(at, min(at + _BLOCK, len(self._old)))
             rows = rows[~self._writer.arrivals.known(self._old.column["key"][rows])]
             if len(rows):
-                self._writer.add(self._old.items(rows))
+                self._writer.add(self._again(self._old.items(rows), self._old.version))
+
+    def _again(self, items: Items, version: str) -> Items:
+        """Return items with vectors of the version of the next snapshot."""
+        if version == self._vectors.version:
+            return items
+        return replace(items, vectors=self._vectors.item_vectors(items.key, items.content))
 
 
 def _sets(of: list[list[int]]) -> Ragged[np.uint64]:

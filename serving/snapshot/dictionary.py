@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.serving.snapshot.items import Ragged, texts
+from headrace.streams.tables.key_index import KeyIndex
 
+U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 
@@ -29,6 +31,25 @@ class Names:
         """Return hash and text by number; the text is empty where ``names`` has none."""
         hashes = np.fromiter(self._numbers, np.uint64, len(self._numbers))
         return hashes, texts([names.get(h, "") for h in self._numbers])
+
+
+class FeatureNumbers:
+    """Numbers for the features of items; about 30 bytes for each different one."""
+
+    def __init__(self) -> None:
+        self._index = KeyIndex()
+        self._keys, self._kinds = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
+
+    def numbers(self, keys: U64, kinds: U8) -> U32:
+        """Return the number of each feature, uint32 ``(n,)``."""
+        numbers, new = self._index.take(np.ascontiguousarray(keys, np.uint64))
+        self._keys.append(keys[new])
+        self._kinds.append(kinds[new])
+        return numbers.astype(np.uint32)
+
+    def columns(self) -> tuple[U64, U8]:
+        """Return key and kind by number."""
+        return np.concatenate(self._keys), np.concatenate(self._kinds)
 
 
 class Sets:

@@ -21,7 +21,7 @@ from headrace.serving.index.key_slots import SLOT
 from headrace.streams.messages.ids import hash64
 from headrace.streams.transport.places import Place
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 MANIFEST: Final = "manifest.json"
 _READ_BYTES = 16 * 1024 * 1024
 
@@ -42,6 +42,9 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "high": (np.dtype("i1"), (DIM,)),
     "low": (np.dtype("i1"), (DIM,)),
     "scale": (np.dtype("<f4"), ()),
+    "alike": (np.dtype("i1"), (DIM,)),
+    "feature_count": (np.dtype("<u2"), ()),
+    "own_count": (np.dtype("u1"), ()),  # 1 where the publisher gave a vector
 }
 #: The other files. Texts of an item: its id, then its title.
 OTHERS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
@@ -62,6 +65,14 @@ OTHERS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "name_text": (np.dtype("u1"), ()),
     "set_bounds": (np.dtype("<i8"), ()),
     "set_values": (np.dtype("<u8"), ()),
+    # Only the next snapshot reads these. Features of all items one after the other, as numbers; by number
+    # their keys and kinds; vectors of publishers.
+    "feature": (np.dtype("<u4"), ()),
+    "feature_key": (np.dtype("<u8"), ()),
+    "feature_kind": (np.dtype("u1"), ()),
+    "own": (np.dtype("<f2"), (DIM,)),
+    # The towers that made the vectors, as they were published; empty: version 0.
+    "towers": (np.dtype("u1"), ()),
 }
 _TYPES = COLUMNS | OTHERS
 
@@ -80,7 +91,9 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     ids
         A text that is another one when ids are hashed under another key.
     vectors
-        Version of the vectors (``ItemVectors.version``).
+        Version of the content vectors (``TowerVectors.content``).
+    towers
+        Version of the towers, "" for version 0.
     rows
         Number of items.
     key_bits
@@ -97,6 +110,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     format: int
     ids: str
     vectors: str
+    towers: str
     rows: int
     key_bits: int
     places: dict[int, str]
@@ -196,6 +210,7 @@ def _check_lengths(folder: Path, manifest: Manifest) -> None:
     newest = ["newest", "newest_category", "newest_creator"]
     wanted = dict.fromkeys([*COLUMNS, "slots", *newest], rows) | {"text_bounds": rows + 1}
     wanted |= {"key_table": (1 << manifest.key_bits) + 1, "list_starts": lengths["list_centroids"] + 1}
+    wanted["feature_kind"] = lengths["feature_key"]
     wanted |= dict.fromkeys(["name_bounds", "category_starts", "creator_starts"], lengths["name_key"] + 1)
     for name, length in wanted.items():
         if lengths[name] != length:

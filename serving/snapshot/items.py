@@ -10,9 +10,11 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.embeddings.features import Features
 from headrace.serving.index.quantised import Quantised
 
 F32 = npt.NDArray[np.float32]
+I8 = npt.NDArray[np.int8]
 I16 = npt.NDArray[np.int16]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -88,6 +90,10 @@ class Items:
         UTF-8.
     vectors
         Unit vectors, float32 ``(n, DIM)`` or quantised ones; zeros where an item has none.
+    alike
+        Content vectors (version 0) to two digits (``coarse``), int8 ``(n, DIM)``.
+    content
+        What the towers read of the items; ``own_at`` ascends.
     """
 
     key: U64
@@ -104,6 +110,8 @@ class Items:
     ids: Ragged[np.uint8]
     titles: Ragged[np.uint8]
     vectors: F32 | Quantised
+    alike: I8
+    content: Features
 
     def __len__(self) -> int:
         return len(self.key)

@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.embeddings import artefact
+from headrace.models.embeddings.features import Features, ragged
+from headrace.models.embeddings.many import version_of
+from headrace.models.embeddings.towers import Towers
 from headrace.serving.index.key_table import KeyTable
 from headrace.serving.index.lists import Layout, Lists
 from headrace.serving.index.quantised import Quantised
@@ -23,6 +27,7 @@ from headrace.serving.snapshot.files import (
     read_manifest,
 )
 from headrace.serving.snapshot.items import Items, Ragged, pieces
+from headrace.streams.errors import ArtefactError
 from headrace.streams.transport.places import Place
 
 Bool = npt.NDArray[np.bool_]
@@ -45,8 +50,10 @@ class CatalogSnapshot:
     ----------
     places
         Partition of `items` -> place of the first record that is not contained.
+    content, towers_version
+        Versions of the content vectors and of the towers; the latter is empty for version 0.
     version
-        Version of the vectors.
+        Version of the vectors, by both.
     written_ms
         When the last records were read, ms.
     column
@@ -73,7 +80,8 @@ class CatalogSnapshot:
             _check_bounds(folder, files, manifest.rows)
             self.folder, self.column = folder, files
             self.places: Mapping[int, Place] = places_of(folder, manifest)
-            self.version, self.written_ms = manifest.vectors, manifest.written_ms
+            self.content, self.towers_version = manifest.vectors, manifest.towers
+            self.version, self.written_ms = version_of(self.content, self.towers_version), manifest.written_ms
             self._keys = KeyTable(files["slots"], files["key_table"], manifest.key_bits)
             self.vectors = Quantised(files["high"], files["low"], files["scale"])
             self.index = Lists(self.vectors, Layout(files["list_centroids"], files["list_starts"]))
@@ -86,6 +94,10 @@ class CatalogSnapshot:
         self._rows = manifest.rows
         self._countries: dict[int, Bool] = {}
         self._names = np.argsort(self.column["name_key"])
+        # Where the features of each row begin, and the rows with a publisher's vector: for the next snapshot.
+        self._given: tuple[I64, I64] | None = None
+        if thorough:
+            self._check_counts()
 
     def __len__(self) -> int:
         return self._rows
@@ -99,6 +111,23 @@ class CatalogSnapshot:
     def find(self, keys: U64) -> I64:
         """Return the row of each key, int64 ``(n,)``, -1 where there is none."""
         return self._keys.find(keys)
+
+    def towers(self) -> Towers:
+        """Return the towers that made the vectors; takes a few ms for each MB, in any thread.
+
+        Raises
+        ------
+        SnapshotError
+            They are damaged, or those of other code.
+        """
+        path, body = self.folder / "towers", self.column["towers"].tobytes()
+        found = artefact.version_of(body) if body else ""
+        if found != self.towers_version:
+            raise SnapshotError(f"{path} has version {found}; the manifest says {self.towers_version}")
+        try:
+            return artefact.towers_of(body) if body else Towers()
+        except ArtefactError as exc:
+            raise SnapshotError(f"{path}: {exc}") from exc
 
     def newer_than(self, published: int) -> int:
         """Return how many rows, the first of ``column["newest"]``, were published after a time (ms)."""
@@ -189,7 +218,30 @@ class CatalogSnapshot:
             ids=pieces(column["text"], starts, ids),
             titles=pieces(column["text"], starts + ids, titles),
             vectors=self.vectors.take(rows),
+            alike=column["alike"][rows],
+            content=self._content_of(rows),
         )
+
+    def _content_of(self, rows: I64) -> Features:
+        """Return what the towers read of items."""
+        column, counts = self.column, self.column["feature_count"][rows].astype(np.int64)
+        if self._given is None:
+            every = column["feature_count"]
+            self._given = np.cumsum(every, dtype=np.int64) - every, np.flatnonzero(column["own_count"])
+        starts, with_own = self._given
+        bounds, at = ragged(starts[rows], counts)
+        features = column["feature"][at]
+        keys, kinds = column["feature_key"][features], column["feature_kind"][features]
+        own_at = np.flatnonzero(column["own_count"][rows])
+        own = column["own"][np.searchsorted(with_own, rows[own_at])].astype(np.float32)
+        return Features(bounds, keys, kinds, own_at, own)
+
+    def _check_counts(self) -> None:
+        for name in ("feature", "own"):
+            there, wanted = len(self.column[name]), int(self.column[f"{name}_count"].sum(dtype=np.int64))
+            if there != wanted:
+                self.close()
+                raise SnapshotError(f"{self.folder / name} has {there} values; {wanted} belong to the items")
 
     def allowed_in(self, rows: I64, country: int) -> Bool:
         """Return which rows the country rules allow in ``country`` (``country_id``), bool ``(n,)``.

@@ -15,13 +15,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings import DIM
+from headrace.models.embeddings import DIM, artefact
+from headrace.models.embeddings.features import Features
 from headrace.serving.index.key_slots import KeySlots
 from headrace.serving.index.kmeans import SAMPLE, assign
 from headrace.serving.index.lists import count_of_lists, laid_out, plan
 from headrace.serving.index.quantised import Quantised
 from headrace.serving.snapshot.arrivals import Arrivals
-from headrace.serving.snapshot.dictionary import Names, Sets
+from headrace.serving.snapshot.dictionary import FeatureNumbers, Names, Sets
 from headrace.serving.snapshot.files import (
     COLUMNS,
     FORMAT,
@@ -32,7 +33,7 @@ from headrace.serving.snapshot.files import (
     map_file,
     write_manifest,
 )
-from headrace.serving.snapshot.items import Items, Ragged
+from headrace.serving.snapshot.items import Items, Ragged, pieces
 from headrace.streams.transport.places import Place
 
 F32 = npt.NDArray[np.float32]
@@ -42,6 +43,8 @@ U64 = npt.NDArray[np.uint64]
 #: Items that are worked on at once.
 _BLOCK = 200_000
 _ARRIVED = "arrivals"
+#: Files with any number of values an item, and the column that says how many.
+_COUNTED = {"feature": "feature_count", "own": "own_count"}
 
 
 class Writer:
@@ -65,8 +68,9 @@ class Writer:
         self._arrived_in = folder / _ARRIVED
         self.arrivals = Arrivals()
         self._open = ExitStack()
-        self._names, self._sets = Names(), Sets()
-        self._added, self._rows, self._text_bytes = 0, 0, 0
+        self._names, self._sets, self._features = Names(), Sets(), FeatureNumbers()
+        self._added, self._rows = 0, 0
+        self._arrived_values = dict.fromkeys(("text", *_COUNTED), 0)
         self._lengths: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -75,7 +79,7 @@ class Writer:
 
     def __enter__(self) -> Self:
         self._arrived_in.mkdir()
-        names = [*COLUMNS, "text", "text_bounds"]
+        names = [*COLUMNS, "text", "text_bounds", *_COUNTED]
         self._files = {n: self._open.enter_context((self._arrived_in / n).open("wb")) for n in names}
         np.zeros(1, np.int64).tofile(self._files["text_bounds"])
         return self
@@ -97,6 +101,9 @@ class Writer:
             **{n: self._names.numbers(getattr(items, n)) for n in ("category", "creator", "language")},
             **{n: self._sets.numbers(getattr(items, n)) for n in ("flags", "allowed", "blocked")},
             "id_bytes": np.diff(items.ids.bounds),
+            "alike": items.alike,
+            "feature_count": np.diff(items.content.bounds),
+            "own_count": np.bincount(items.content.own_at, minlength=len(items)),
             **vectors._asdict(),
         }
         for name, values in columns.items():
@@ -104,6 +111,7 @@ class Writer:
                 raise ValueError(f"{len(values)} values of {name} for {len(items)} items")
             np.ascontiguousarray(values, COLUMNS[name][0]).tofile(self._files[name])
         self._add_text(items.ids, items.titles)
+        self._add_content(items.content)
         self.arrivals.add(items.key, checks)
         self._added += len(items)
 
@@ -119,11 +127,23 @@ class Writer:
             np.concatenate([ids.bounds, titles.bounds[1:] + ends]),
         ).take(np.arange(2 * n).reshape(2, n).T.ravel())
         both.values.tofile(self._files["text"])
-        (both.bounds[2::2] + self._text_bytes).tofile(self._files["text_bounds"])
-        self._text_bytes += len(both.values)
+        (both.bounds[2::2] + self._arrived_values["text"]).tofile(self._files["text_bounds"])
+        self._arrived_values["text"] += len(both.values)
+
+    def _add_content(self, content: Features) -> None:
+        """Append the features of each item."""
+        values = {"feature": self._features.numbers(content.keys, content.kinds), "own": content.own}
+        for name, given in values.items():
+            given.astype(OTHERS[name][0]).tofile(self._files[name])
+            self._arrived_values[name] += len(given)
 
     def finish(
-        self, names: Mapping[int, str], places: Mapping[int, Place], vectors: str, written_ms: int
+        self,
+        names: Mapping[int, str],
+        places: Mapping[int, Place],
+        vectors: str,
+        written_ms: int,
+        towers: bytes = b"",
     ) -> None:
         """Lay the items out and write the rest, the manifest last.
 
@@ -134,12 +154,16 @@ class Writer:
         places
             Partition of `items` -> place of the first record that is not contained.
         vectors
-            Version of the vectors.
+            Version of the content vectors.
         written_ms
             When the last records were read, ms.
+        towers
+            The artefact of the towers that made the vectors; empty: version 0.
         """
         self._open.close()
         order = self._lay_out()
+        for name in _COUNTED:
+            self._counted_in_order(name, order)
         for name in COLUMNS:
             self._in_order(name, order)
         self._text_in_order(order)
@@ -148,19 +172,22 @@ class Writer:
         self._write(name_key=hashes, name_text=words.values, name_bounds=words.bounds)
         sets = self._sets.columns()
         self._write(set_values=sets.values, set_bounds=sets.bounds)
+        features, kinds = self._features.columns()
+        self._write(feature_key=features, feature_kind=kinds, towers=np.frombuffer(towers, np.uint8))
         self._write_newest(len(hashes))
         self._arrived_in.rmdir()
         sums = {name: checksum(self._folder / name) for name in self._lengths}
         told = {number: place.text() for number, place in places.items()}
-        head = (FORMAT, ids_version(), vectors, self._rows, bits, told, written_ms)
+        made_by = artefact.version_of(towers) if towers else ""
+        head = (FORMAT, ids_version(), vectors, made_by, self._rows, bits, told, written_ms)
         write_manifest(self._folder, Manifest(*head, self._lengths, sums))
         for path in self._folder.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def _arrived(self, name: str) -> npt.NDArray[Any]:
-        length = {"text_bounds": self._added + 1, "text": self._text_bytes}.get(name, self._added)
-        return map_file(self._arrived_in, name, length)
+        lengths = {"text_bounds": self._added + 1, **self._arrived_values}
+        return map_file(self._arrived_in, name, lengths.get(name, self._added))
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         for start in range(0, self._rows, _BLOCK):
@@ -200,6 +227,18 @@ class Writer:
         self._lengths |= {"text": written, "text_bounds": self._rows + 1}
         for name in ("text", "text_bounds"):
             (self._arrived_in / name).unlink()
+
+    def _counted_in_order(self, name: str, order: I64) -> None:
+        arrived, sizes = self._arrived(name), self._arrived(_COUNTED[name]).astype(np.int64)
+        starts, written = np.cumsum(sizes) - sizes, 0
+        with (self._folder / name).open("wb") as file:
+            for start, end in self._blocks():
+                rows = order[start:end]
+                block = pieces(arrived, starts[rows], sizes[rows])
+                block.values.tofile(file)
+                written += len(block.values)
+        self._lengths[name] = written
+        (self._arrived_in / name).unlink()
 
     def _write_keys(self) -> int:
         """Write the sorted keys and the table over their top bits; return how many bits."""

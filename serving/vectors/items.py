@@ -12,6 +12,7 @@ from headrace.models.embeddings import DIM
 from headrace.models.embeddings.features import Features
 from headrace.models.embeddings.item_content import Described, ItemContent
 from headrace.models.embeddings.towers import Towers
+from headrace.serving.index.quantised import coarse, of_coarse
 from headrace.streams.messages.schemas import Item
 from headrace.streams.tables.rows import RowTable
 
@@ -21,7 +22,6 @@ U64 = npt.NDArray[np.uint64]
 
 _ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("vector", "<f4", (DIM,))])
 _CONTENT = np.dtype([("key", "<u8"), ("vector", "i1", (DIM,))])
-_SCALE = np.float32(127)
 #: Most items whose vectors wait to be computed together.
 _TOGETHER = 1024
 
@@ -113,7 +113,7 @@ class ItemVectors:
         self.now.put(keys, published, vectors)
         alike = vectors if not self.version else self._by(_FIRST, items, keys)
         rows = self._alike.take(keys)
-        self._alike.data["vector"][rows] = np.rint(alike * _SCALE)
+        self._alike.data["vector"][rows] = coarse(alike)
         if self.changed is not None:
             self.changed.update(keys.tolist())
 
@@ -153,7 +153,7 @@ class ItemVectors:
         if not self.version:
             return self.now.of(keys)
         rows = self._alike.find(keys)
-        out: F32 = self._alike.data["vector"][rows].astype(np.float32) / _SCALE
+        out = of_coarse(self._alike.data["vector"][rows])
         out[rows < 0] = 0
         return out
 

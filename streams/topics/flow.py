@@ -73,7 +73,7 @@ AGENTS: tuple[AgentFlow, ...] = (
     AgentFlow("log_sink", "log", reads=("examples",)),
     AgentFlow("trainer", "trainer", tails=("models",), writes=("models",)),
     AgentFlow("rollout", "trainer", tails=("examples", "models"), writes=("models",)),
-    AgentFlow("build_index", "index", tails=("items",)),
+    AgentFlow("build_index", "index", tails=("items", "models")),
     AgentFlow(
         "recommend",
         "serve",

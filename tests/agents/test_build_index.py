@@ -240,8 +240,8 @@ import asyncio, os, sys
 from headrace.agents.stage.catalog_build import build
 from headrace.streams.settings import Settings
 class Dies:
-    version = "64-x"
-    def item_vectors(self, items):
+    version = content = "64-x"
+    def item_vectors(self, keys, content):
         os.kill(os.getpid(), 9)
 asyncio.run(build(Settings(**eval(sys.argv[1])), Dies()))
 """
@@ -296,6 +296,8 @@ def test_when_a_snapshot_is_due() -> None:
     assert due(s, 0, 100)
     assert due(s, 60_000, 1)
     assert not due(s, 60_000, 0)
+    assert due(s, 60_000, 0, True), "other towers"
+    assert not due(s, 59_999, 0, True), "they do not come more often than items"
     assert due(s, MAX_AGE_MS // 2 + 1, 0), "serving processes do not use old ones"
 
 

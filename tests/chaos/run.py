@@ -77,6 +77,7 @@ PACE: dict[str, Any] = {
     "train_min_clicks": 20,
     "redis_read_ms": 250,  # all processes share this machine, so Redis may be slow
     "snapshot_every_s": 10.0,
+    "towers_every_s": 10.0,
     "catalog_every_s": 5.0,
     "memory_rows": 1000,  # less than there are: rows are evicted and restored
 }

@@ -185,10 +185,10 @@ def test_what_the_snapshot_has_leaves_memory(tmp_path: Path) -> None:
 
 def test_a_snapshot_of_other_vectors_has_none(tmp_path: Path) -> None:
     class Other:
-        version = "other"
+        version = content = "other"
 
-        def item_vectors(self, items: Any) -> Any:
-            return np.ones((len(items), 64), np.float32) / 8
+        def item_vectors(self, keys: Any, content: Any) -> Any:
+            return np.ones((len(keys), 64), np.float32) / 8
 
     write_snapshot(tmp_path, [item(1)], {0: 1}, vectors=Other())
     catalog = Catalog()

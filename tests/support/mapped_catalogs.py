@@ -7,7 +7,9 @@ from pathlib import Path
 
 from strategies import T0
 
-from headrace.models.embeddings.many import ContentVectors, ItemVectors
+from headrace.models.embeddings.artefact import towers_of
+from headrace.models.embeddings.many import ItemVectors, TowerVectors
+from headrace.models.embeddings.towers import Towers
 from headrace.serving.snapshot.base import Base
 from headrace.serving.snapshot.changed import Changed
 from headrace.serving.snapshot.folder import SnapshotFolder
@@ -27,17 +29,21 @@ def write_snapshot(
     *,
     old: CatalogSnapshot | None = None,
     vectors: ItemVectors | None = None,
+    towers: bytes = b"",
     written_ms: int = T0,
 ) -> None:
-    """Write a snapshot of the last one and what some records change, one by one."""
-    vectors = vectors or ContentVectors()
+    """Write a snapshot of the last one and what some records change, one by one.
+
+    ``towers`` is what a learner publishes; it gives items their vectors.
+    """
+    vectors = vectors or TowerVectors(towers_of(towers) if towers else Towers())
     with SnapshotFolder(path).writing() as folder, Writer(folder) as writer:
         changed = Changed(writer, old, vectors)
         for record in records:
             changed.apply(*(([record], []) if isinstance(record, str) else ([], [record])))
         changed.keep_rest()
         places = {number: Place(end) for number, end in ends.items()}
-        writer.finish(changed.names, places, vectors.version, written_ms)
+        writer.finish(changed.names, places, vectors.content, written_ms, towers)
 
 
 def opened(path: Path) -> CatalogSnapshot:

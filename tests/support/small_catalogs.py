@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from strategies import unit_vectors
 
+from headrace.models.embeddings import DIM
+from headrace.models.embeddings.features import Features
+from headrace.serving.index.quantised import coarse
 from headrace.serving.snapshot.items import Items, id_sets, texts
 from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash64, hash_many
@@ -35,4 +38,16 @@ def items(first: int, n: int, seed: int = 0) -> Items:
         ids=texts(ids),
         titles=texts([f"Überschrift {i}" if i % 2 else "" for i in which]),
         vectors=vectors,
+        alike=coarse(unit_vectors(n, seed + 1)),
+        content=content(first, n),
     )
+
+
+def content(first: int, n: int) -> Features:
+    """Return what the towers read: none to six features, publishers' vectors of every third."""
+    which = np.arange(first, first + n)
+    bounds = np.concatenate([[0], np.cumsum(which % 7)]).astype(np.int64)
+    keys = hash_many([f"tag:{i * at % 40}" for i in which.tolist() for at in range(i % 7)])
+    own_at = np.flatnonzero(which % 3 == 0)
+    own = np.random.default_rng(first).standard_normal((len(own_at), DIM)).astype(np.float16)
+    return Features(bounds, keys, (keys % 5).astype(np.uint8), own_at, own.astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from worlds import item
 from headrace.agents.stage.catalog_build import build
 from headrace.console.verification.run import verify
 from headrace.oracle.compare.catalogue import SNAPSHOT
+from headrace.serving.snapshot.files import MANIFEST
 from headrace.serving.snapshot.folder import folder_of
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
@@ -64,3 +66,16 @@ async def test_a_snapshot_that_nobody_uses_is_a_note(settings: Settings, sender:
     result = await verify(settings, redis=False)
     assert SNAPSHOT not in result.compared
     assert any("the catalogue snapshot is not compared" in n and "checksum" in n for n in result.notes)
+
+
+async def test_a_snapshot_with_other_towers_than_it_says_is_a_note(
+    settings: Settings, sender: BatchSender
+) -> None:
+    await create_topics(settings)
+    await sender.send_keyed(Topics(settings).items, [(b"i1", msgspec.json.encode(item(1)), None, [])])
+    await build(settings)
+    path = opened(folder_of(settings)).folder / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"towers": "0" * 12}))
+    result = await verify(settings, redis=False)
+    assert SNAPSHOT not in result.compared
+    assert any("not compared" in n and "the manifest says 000000000000" in n for n in result.notes)

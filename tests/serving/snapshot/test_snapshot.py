@@ -63,6 +63,10 @@ def test_every_item_comes_back_as_it_was_given(folder: SnapshotFolder) -> None:
         for name in ("category", "creator", "language"):
             np.testing.assert_array_equal(snapshot.hashes(name, here), getattr(given, name))
         np.testing.assert_allclose(snapshot.vectors.vectors(here), given.vectors, atol=2e-5)
+        np.testing.assert_array_equal(snapshot.column["alike"][here], given.alike)
+        for name in ("bounds", "keys", "kinds", "own_at", "own"):
+            got = getattr(snapshot.items(here).content, name)
+            np.testing.assert_array_equal(got, getattr(given.content, name))
     assert [snapshot.name_of(key) for key in NAMES] == list(NAMES.values())
     assert {snapshot.name_of(key) for key in (0, 1, hash64("unheard of"), 2**64 - 1)} == {""}
 
@@ -147,6 +151,10 @@ def test_the_rest_of_a_snapshot_goes_into_the_next(folder: SnapshotFolder) -> No
         np.testing.assert_array_equal(second.hashes(name, same), first.hashes(name, every))
     for country in (0, DE, FR, US):
         np.testing.assert_array_equal(second.allowed_in(same, country), first.allowed_in(every, country))
+    np.testing.assert_array_equal(second.column["alike"][same], first.column["alike"])
+    for name in ("bounds", "keys", "kinds", "own_at", "own"):
+        got, wanted = (getattr(some.content, name) for some in (second.items(same), first.items(every)))
+        np.testing.assert_array_equal(got, wanted)
     for row in range(0, 1500, 97):
         assert second.id_of(int(same[row])) == first.id_of(row)
         assert second.title_of(int(same[row])) == first.title_of(row)
@@ -237,7 +245,7 @@ def manifest_with(folder: SnapshotFolder, **changes: object) -> Path:
 def test_another_format_is_refused_by_name(folder: SnapshotFolder) -> None:
     write(folder)
     manifest_with(folder, format=99, something="new")
-    with pytest.raises(SnapshotError, match="format 99; this program reads format 3"):
+    with pytest.raises(SnapshotError, match="format 99; this program reads format 4"):
         folder.open()
 
 
@@ -305,7 +313,7 @@ def test_wrong_tables_never_lead_out_of_the_files(folder: SnapshotFolder) -> Non
         folder.open()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 4}'])
 def test_a_broken_manifest_is_refused(folder: SnapshotFolder, text: str) -> None:
     write(folder)
     path = folder.current()

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from learnt_towers import learnt_body
-from mapped_catalogs import base_of, write_snapshot
 from strategies import T0
 from worlds import World, by_mmr, item, request
 
@@ -24,7 +21,7 @@ from headrace.serving.ranking import Ranked
 from headrace.serving.vectors.swap import BLOCK
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.ids import hash64, hash_many
-from headrace.streams.messages.schemas import Context, ModelInfo
+from headrace.streams.messages.schemas import Context
 from headrace.streams.settings import HOUR_MS
 
 N = 2 * BLOCK + 40
@@ -240,35 +237,3 @@ def test_country_and_device_matter_to_learnt_towers(world: World) -> None:
     assert nobody.interests == []
     assert len(there.interests) == 1
     np.testing.assert_allclose(there.context.user_vector, there.interests[0])
-
-
-def on_files(path: Path, world: World) -> None:
-    """Let the catalogue be in files, as the role `index` writes them: with vectors of version 0."""
-    write_snapshot(path, [item(n) for n in range(N)], {0: 1})
-    base = base_of(path)
-    base.hide(world.recommender.catalog.begin_swap())
-    world.recommender.catalog.swap(base)
-
-
-def test_towers_are_not_taken_while_the_catalogue_is_in_files(world: World, tmp_path: Path) -> None:
-    on_files(tmp_path, world)
-    pieces, head = cut(body(world), 0, 1, {}, {})
-    told = [SimpleNamespace(key=key, value=value, timestamp=T0) for key, value in (*pieces, head)]
-    Mirrors(world.recommender).models(told, T0)
-    world.recommender.swap.settle(T0)
-    assert world.answer(request("me")).reply.model == ModelInfo()
-
-
-def test_files_that_come_later_end_the_use_of_the_towers(world: World, tmp_path: Path) -> None:
-    world.session("me", [1, 2, 3])
-    text = body(world)
-    world.recommender.swap.begin(lambda: towers_of(text), T0)
-    world.recommender.swap.settle(T0)
-    assert world.recommender.catalog.vectors.version == version_of(text)
-    on_files(tmp_path, world)
-    world.recommender.tick(T0)
-    world.recommender.swap.settle(T0)
-    reply = world.answer(request("me")).reply
-    assert reply.model is not None
-    assert reply.model.embeddings == ""
-    assert "source:ann" not in reply.degraded
