@@ -26,7 +26,7 @@ from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import files_in
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
 from headrace.models.learning.places import Place, Stored, source
-from headrace.models.learning.weighting import PLAIN, Told, Weighting
+from headrace.models.learning.weighting import PLAIN, Told, Weighting, among
 from headrace.models.slot_labels import UNSEEN
 from headrace.streams.messages.ids import hash_many
 
@@ -188,13 +188,16 @@ def find(folder: Place, most: int, sample: int, hold_out: float, weighting: Weig
 
 
 def _first_of_each(slots: U64) -> U32:
-    """Return where each slot comes first, ascending."""
-    order = np.argsort(slots, kind="stable").astype(np.uint32)
-    ordered = slots[order]
-    first = np.ones(len(slots), bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    """Return where each slot comes first, ascending. Few come again, so only those are looked at by place."""
+    ordered = np.sort(slots)
+    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     del ordered
-    return np.sort(order[first])
+    kept = np.ones(len(slots), bool)
+    if len(again):
+        at = np.flatnonzero(among(slots, again))
+        kept[at] = False
+        kept[at[np.unique(slots[at], return_index=True)[1]]] = True
+    return np.flatnonzero(kept).astype(np.uint32)
 
 
 def _told(pieces: Sequence[Piece]) -> Told:

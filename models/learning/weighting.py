@@ -16,6 +16,8 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
+_AT_ONCE = 1 << 20
+
 
 @dataclass(slots=True)
 class Told:
@@ -122,7 +124,20 @@ class Weighting:
             _with_more(told.user[shown], self.user_slots),
             _with_more(told.user[shown & told.happened[:, 0]], self.user_clicks),
         )
-        return ~np.isin(told.user, programs) if len(programs) else np.ones(len(told), bool)
+        return ~among(told.user, programs)
+
+
+def among(keys: U64, few: U64) -> Bool:
+    """Return which keys are among a few, bool ``(n,)``; the memory it takes does not grow with ``n``.
+
+    ``few`` is ascending.
+    """
+    out = np.zeros(len(keys), bool)
+    if len(few):
+        for start in range(0, len(keys), _AT_ONCE):
+            part = keys[start : start + _AT_ONCE]
+            out[start : start + _AT_ONCE] = few[np.minimum(np.searchsorted(few, part), len(few) - 1)] == part
+    return out
 
 
 def _with_more(users: U64, most: int) -> U64:
