@@ -127,7 +127,10 @@ class Towers:
 
     def item_vectors(self, items: U64, features: ItemFeatures) -> F32:
         """Return unit vectors of items, float32 ``(n, DIM)``; zeros where nothing is known."""
-        content = features.features_of(items)
+        return self.vectors_of(items, features.features_of(items))
+
+    def vectors_of(self, items: U64, content: Features) -> F32:
+        """Return what ``item_vectors`` returns, of items whose features are given."""
         keys, kinds, bounds = with_ids(items, content)
         found = Embedded.of(keys, kinds)
         out = np.zeros((len(items), DIM), np.float32)

@@ -207,7 +207,10 @@ class HotIndex:
 
     def _leave(self, old: list[tuple[int, int]]) -> int:
         """Drop those of some items that still have the time they are named with; return how many."""
-        published, keys = np.array([ms for ms, _ in old], np.int64), np.array([key for _, key in old], np.uint64)
+        published, keys = (
+            np.array([ms for ms, _ in old], np.int64),
+            np.array([key for _, key in old], np.uint64),
+        )
         rows = self._alive.find(keys)
         keys = np.unique(keys[(rows >= 0) & (self._alive.data["published"][rows] == published)])
         self.drop_many(keys)

@@ -86,7 +86,6 @@ class Swap:
         if self._making is not None:
             self._waiting = load
             return
-        self._vectors.flush()
         self._waiting, self._vectors.changed = None, set()
         old = self._vectors.now
         self._making = self._thread.submit(lambda: self._make(load(), old, now))
@@ -134,7 +133,6 @@ class Swap:
         return True
 
     def _changes(self) -> _Changes:
-        self._vectors.flush()
         changed = self._vectors.changed or set()
         keys = np.fromiter(changed, np.uint64, len(changed))
         table = self._vectors.now.table
