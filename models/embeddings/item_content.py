@@ -44,13 +44,10 @@ class Described:
     def of(
         cls, keys: U64, items: list[Item], category: U64 | None = None, creator: U64 | None = None
     ) -> Described:
-        """Describe items; ``category`` and ``creator`` are the hashes of these, ``(n,)``, if they are known."""
+        """Describe items; ``category`` and ``creator`` are the hashes of these, if the caller knows them."""
         found, kinds, bounds, categories, creators = keys_of_items(items, *words())
-        own = [
-            (at, vector)
-            for at, item in enumerate(items)
-            if item.vector and (vector := own_vector(item)) is not None
-        ]
+        given = [(at, own_vector(item)) for at, item in enumerate(items) if item.vector]
+        own = [(at, vector) for at, vector in given if vector is not None]
         vectors = np.array([vector for _, vector in own], np.float32).reshape(-1, DIM)
         features = Features(bounds, found, kinds, np.array([at for at, _ in own], np.int64), vectors)
         category = hash_many([item.category for item in items]) if category is None else category
