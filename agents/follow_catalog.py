@@ -169,8 +169,8 @@ class CatalogFollower(Generic[C]):
         """
         gone = _origin([(partition, last.gone_at) for partition, last in parts], now)
         put = _origin([(partition, last.put_at) for partition, last in parts], now)
-        ids = [item_id for _, last in parts for item_id in last.gone]
-        items = [item for _, last in parts for item in last.put]
+        ids: list[str] = [item_id for _, last in parts for item_id in last.gone]
+        items: list[Item] = [item for _, last in parts for item in last.put]
         try:
             every = self.catalog.check_ids([*ids, *(item.item_id for item in items)])
         except RejectedError:
