@@ -1,13 +1,17 @@
 """follow_catalog: reads `items`, all of it in every serving worker; keeps the catalogue and the hot index.
 
 Every worker needs the whole catalogue, so this agent has no consumer group: a tail reads the topic from its
-beginning and delivers the batches.
+beginning. It delivers what has come of all partitions together, so that few items do not each pay the price
+of a batch. The records are applied in slices of a few milliseconds; replies go out between them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import faust
@@ -25,11 +29,14 @@ from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.schemas import Item
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
-from headrace.streams.topics.tail import Tail, broadcast_channel
+from headrace.streams.topics.tail import GatheringTail, Tail, broadcast_channel
 from headrace.streams.transport.batches import RecordBatch
+from headrace.streams.transport.record_list import chosen, timestamps_of
 
 FLOW = flow.agent("follow_catalog")
 log = logging.getLogger(__name__)
+#: Time that a slice of records may take, s; while no list is answered, too.
+SLICE_S, LONG_S = 0.004, 0.05
 C = TypeVar("C", Catalog, ItemAttributes)
 
 
@@ -65,8 +72,40 @@ def last_of_each(records: Sequence[Any], decoder: Decoder[Item]) -> Last:
     )
 
 
+class Pace:
+    """How many records are applied in a given time."""
+
+    def __init__(self) -> None:
+        self._record_s = 100e-6
+
+    def records(self, within_s: float) -> int:
+        """Return how many records take about so long, at least one."""
+        return max(1, int(within_s / self._record_s))
+
+    def took(self, records: int, spent_s: float) -> None:
+        """Note how long some records took."""
+        self._record_s += 0.3 * (max(1e-6, spent_s / records) - self._record_s)
+
+
+def cut(waiting: deque[RecordBatch], most: int) -> list[RecordBatch]:
+    """Take the first ``most`` records from batches, in order; what is left stays there."""
+    out = list[RecordBatch]()
+    while waiting and most > 0:
+        batch = waiting.popleft()
+        if len(batch) > most:
+            first, rest = (
+                RecordBatch(batch.topic, batch.partition, batch.records[part], batch.base)
+                for part in (slice(most), slice(most, None))
+            )
+            waiting.appendleft(rest)
+            batch = first
+        out.append(batch)
+        most -= len(batch)
+    return out
+
+
 class CatalogFollower(Generic[C]):
-    """Applies records of `items` to a catalogue and, if given, a hot index. Pure.
+    """Applies records of `items` to a catalogue and, if given, a hot index.
 
     Parameters
     ----------
@@ -88,58 +127,113 @@ class CatalogFollower(Generic[C]):
         self.catalog: C = catalog
         self._hot = hot
         self._decoder = Decoder(Item, max_bytes, check_item)
+        self._pace = Pace()
         self.partitions = 0
 
     def apply(self, batch: RecordBatch, now: int = 0) -> None:
-        """Apply a batch, in order. A tombstone deletes its item; bad records are skipped.
+        """Apply a batch, in order. See ``apply_all``."""
+        self.apply_all([batch], now)
 
-        Items that are too old for the hot index at ``now`` (ms) do not go there.
+    def apply_all(self, batches: Sequence[RecordBatch], now: int = 0) -> None:
+        """Apply batches of different partitions, each in order.
+
+        A tombstone deletes its item; bad records are skipped. Items that are too old for the hot index at
+        ``now`` (ms) do not go there.
         """
-        records: Sequence[Any] = batch.records
-        if self.partitions:
-            wrong = misplaced(records, batch.partition, self.partitions)
-            if wrong.any():
-                records = [r for r, skip in zip(records, wrong.tolist(), strict=True) if not skip]
-        last = last_of_each(records, self._decoder)
-        if not self._apply(last, batch.partition, now):
+        if len(batches) > 1 and not self.partitions:  # an item may be in several
+            for batch in batches:
+                self.apply_all([batch], now)
+            return
+        parts = [(batch.partition, self._placed(batch)) for batch in batches]
+        last = [(partition, last_of_each(records, self._decoder)) for partition, records in parts]
+        if self._apply(last, now):
+            return
+        for partition, records in parts:
             for record in records:  # two ids with one hash: which one stays depends on the order
-                if not self._apply(last_of_each([record], self._decoder), batch.partition, now):
+                if not self._apply([(partition, last_of_each([record], self._decoder))], now):
                     told = {"action": "id_collision"}
                     log.warning("item skipped: another one has the hash of %r", record.key, extra=told)
 
-    def _apply(self, last: Last, partition: int, now: int) -> bool:
-        """Apply records of different items; False when two ids have one hash, nothing was changed then."""
-        gone, put = (
-            Origin(partition, np.array(offsets, np.int64), now) for offsets in (last.gone_at, last.put_at)
-        )
+    def _placed(self, batch: RecordBatch) -> Sequence[Any]:
+        """Return the records that are in the partition of their keys."""
+        if not self.partitions:
+            return batch.records
+        wrong = misplaced(batch.records, batch.partition, self.partitions)
+        return chosen(batch.records, ~wrong) if wrong.any() else batch.records
+
+    def _apply(self, parts: Sequence[tuple[int, Last]], now: int) -> bool:
+        """Apply records of different items, by partition.
+
+        Returns
+        -------
+        False when two ids have one hash; nothing was changed then.
+        """
+        gone = _origin([(partition, last.gone_at) for partition, last in parts], now)
+        put = _origin([(partition, last.put_at) for partition, last in parts], now)
+        ids: list[str] = [item_id for _, last in parts for item_id in last.gone]
+        items: list[Item] = [item for _, last in parts for item in last.put]
         try:
-            every = self.catalog.check_ids([*last.gone, *(item.item_id for item in last.put)])
+            every = self.catalog.check_ids([*ids, *(item.item_id for item in items)])
         except RejectedError:
             return False
-        dropped, keys = every[: len(last.gone)], every[len(last.gone) :]
-        if last.gone:
-            self.catalog.drop_many(last.gone, gone, dropped)
-        if last.put:
-            self.catalog.put_many(last.put, put, keys)
+        dropped, keys = every[: len(ids)], every[len(ids) :]
+        if ids:
+            self.catalog.drop_many(ids, gone, dropped)
+        if items:
+            self.catalog.put_many(items, put, keys)
         if self._hot is not None and isinstance(self.catalog, Catalog):
-            for key in dropped.tolist():
-                self._hot.drop(key)
-            vectors = self.catalog.vectors.of(keys)
-            for key, vector, item in zip(keys.tolist(), vectors, last.put, strict=True):
-                self._hot.put(key, vector, item.published_ts, max(now, item.published_ts))
+            self._hot.drop_many(dropped)
+            if items:
+                published = np.array([item.published_ts for item in items], np.int64)
+                self._hot.put_many(keys, self.catalog.vectors.of(keys), published, now)
         return True
 
-    async def follow(self, batch: RecordBatch, wiring: Wiring) -> None:
-        """Apply a batch; before the first one, ask how many partitions the topic has.
+    async def follow(
+        self,
+        batches: Sequence[RecordBatch],
+        wiring: Wiring,
+        applied: dict[int, int] | None = None,
+        answering: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Apply batches of different partitions, in slices; first of all, ask how many partitions there are.
+
+        Parameters
+        ----------
+        applied
+            Partition -> next offset to be applied; brought up to date after every slice.
+        answering
+            Whether others wait for the loop. If not, slices are long.
 
         Raises
         ------
         KafkaError
             When the broker does not answer.
         """
-        if not self.partitions:
-            self.partitions = await wiring.sender.partitions_of(batch.topic)
-        self.apply(batch, wiring.clock.now_ms())
+        if not self.partitions and batches:
+            self.partitions = await wiring.sender.partitions_of(batches[0].topic)
+        waiting = deque(batches)
+        while waiting:
+            busy = answering()
+            part = cut(waiting, self._pace.records(SLICE_S if busy else LONG_S))
+            began = time.thread_time()
+            self._slice(part, wiring.clock.now_ms(), {} if applied is None else applied)
+            spent = time.thread_time() - began
+            self._pace.took(sum(map(len, part)), spent)
+            await asyncio.sleep(spent if busy else 0)  # the others get half of the time, at least
+
+    def _slice(self, part: list[RecordBatch], now: int, applied: dict[int, int]) -> None:
+        self.apply_all(part, now)
+        applied |= {batch.partition: batch.last_offset + 1 for batch in part}
+        if self._hot is not None:
+            # A record timestamp in the future must not expire other items.
+            newest = max(int(timestamps_of(batch.records).max()) for batch in part)
+            self._hot.expire(min(now, newest))
+
+
+def _origin(parts: list[tuple[int, list[int]]], now: int) -> Origin:
+    """Return where records are from: the offsets of those of each partition, one after the other."""
+    partition = np.repeat([partition for partition, _ in parts], [len(offsets) for _, offsets in parts])
+    return Origin(partition, np.array([offset for _, offsets in parts for offset in offsets], np.int64), now)
 
 
 def attach(
@@ -152,10 +246,17 @@ def attach(
     """
     channel = broadcast_channel(app)
     mapped = MappedCatalog(wiring, follower.catalog, hot, swap=swap)
-    tail = Tail(
+
+    async def hand_over(batches: list[RecordBatch]) -> None:
+        """Return when the agent has applied them: what the tail has delivered is in the catalogue."""
+        over = asyncio.get_running_loop().create_future()
+        await channel.put((batches, over))
+        await over
+
+    tail = GatheringTail(
         wiring.settings,
         wiring.topics.items,
-        channel,
+        hand_over,
         name=FLOW.name,
         starts=mapped.starts,
         turned=mapped.turned,
@@ -164,10 +265,9 @@ def attach(
 
     @app.agent(channel, name=FLOW.name)
     async def follow_catalog(stream: Any) -> None:
-        async for batch in stream:
-            await follower.follow(batch, wiring)
-            mapped.applied[batch.partition] = batch.last_offset + 1
-            # A record timestamp in the future must not expire other items.
-            hot.expire(min(wiring.clock.now_ms(), max(r.timestamp for r in batch)))
+        async for batches, over in stream:
+            await follower.follow(batches, wiring, mapped.applied, tail.caught_up.is_set)
+            if not over.done():  # the tail may have been stopped
+                over.set_result(None)
 
     return tail, mapped

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from functools import partial
 from typing import Any
 
 import faust
@@ -50,7 +49,7 @@ from headrace.streams.tables.partition import U64, Changes
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
 from headrace.streams.topics.reader import read_since
-from headrace.streams.topics.tail import Tail
+from headrace.streams.topics.tail import GatheringTail
 from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("track_users")
@@ -280,7 +279,11 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agent to the app; return the services it needs."""
     catalog = CatalogFollower(ItemAttributes(), max_bytes=wiring.settings.max_event_bytes)
     stage = UserStage(app, wiring, catalog)
-    items = Tail(wiring.settings, [wiring.topics.items], partial(catalog.follow, wiring=wiring), name="items")
+
+    async def follow(batches: list[RecordBatch]) -> None:
+        await catalog.follow(batches, wiring, answering=items.caught_up.is_set)
+
+    items = GatheringTail(wiring.settings, [wiring.topics.items], follow, name="items")
     drive(app, wiring, FLOW, stage, ready=items.caught_up.wait, partitions=stage.partitions)
     copies = [service for store in stage.stores for service in store.services()]
     return [items, *copies, AssignmentKeeper(stage.partitions)]

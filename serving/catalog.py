@@ -131,8 +131,7 @@ class Catalog:
         data["duration"][rows] = [item.duration_ms or 0 for item in items]
         data["rules"][rows] = [bool(item.countries or item.blocked_countries) for item in items]
         data["blocked"][rows] = [not self.blocked_flags.isdisjoint(item.flags) for item in items]
-        for key, item in zip(keys.tolist(), items, strict=True):
-            self.vectors.put(key, item)
+        self.vectors.put_many(keys, list(items), category, creator)
         self.newest.own.put_many(keys, published, category, creator)
         self._put_texts(keys.tolist(), items, category, creator)
         if self.base is not None:

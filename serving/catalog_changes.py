@@ -30,20 +30,21 @@ class Origin(NamedTuple):
     Attributes
     ----------
     partition
-        Of `items`.
+        Of `items`: of all records, or of each, int64 ``(n,)``.
     offsets
         Their offsets, int64 ``(n,)``.
     now
         ms.
     """
 
-    partition: int
+    partition: int | I64
     offsets: I64
     now: int
 
     def take(self, rows: I64) -> Origin:
         """Return the origin of some of them."""
-        return self._replace(offsets=self.offsets[rows])
+        partition = self.partition if isinstance(self.partition, int) else self.partition[rows]
+        return self._replace(partition=partition, offsets=self.offsets[rows])
 
 
 class Changes:

@@ -41,7 +41,7 @@ class ItemReader:
 
     def apply(self, records: Sequence[Any], partition: int) -> None:
         """Apply records of a partition, in order. A tombstone deletes its item; bad records are skipped."""
-        new: dict[int, Described] = {}
+        new: dict[int, Item] = {}
         wrong = misplaced(records, partition, self.partitions) if len(records) else np.zeros(0, bool)
         for record, skip in zip(records, wrong.tolist(), strict=True):
             if skip:
@@ -55,10 +55,10 @@ class ItemReader:
                 item = self._decoder.one(record)
             except RejectedError:
                 continue  # track_users writes it to `dead-letters`
-            key = hash64(item.item_id)
-            new[key] = Described.of(key, item)
+            new[hash64(item.item_id)] = item
         if new:
-            self.content.put_many(list(new.values()))
+            keys = np.fromiter(new, np.uint64, len(new))
+            self.content.put_many(Described.of(keys, list(new.values())))
 
 
 class TowerClicks:

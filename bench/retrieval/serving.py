@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,7 @@ def from_topic(n: int) -> dict[str, Any]:
     """Read records of ``n`` items into a catalogue in memory, with a hot index."""
     records = [Record(i.item_id.encode(), msgspec.json.encode(i), at) for at, i in enumerate(made_up(0, n))]
     follower = CatalogFollower(Catalog(), HotIndex(48 * HOUR_MS))
+    gc.set_threshold(100_000, 50, 100)  # as a worker does
     began = time.process_time()
     for at in range(0, n, BATCH):
         follower.apply(RecordBatch("items", 0, records[at : at + BATCH]), NOW)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.models.embeddings.content import category_key, content_features, creator_key, own_vector
+from headrace.models.embeddings.content import own_vector
 from headrace.models.embeddings.directions import DIM, F32, U8, U64
-from headrace.models.embeddings.features import I64, Features, ragged
-from headrace.streams.messages.ids import hash64
+from headrace.models.embeddings.features import Features, ragged
+from headrace.models.embeddings.item_keys import keys_of_items
+from headrace.streams.messages.ids import hash_many, words
 from headrace.streams.messages.schemas import Item
 from headrace.streams.tables.rows import RowTable
 
@@ -23,18 +23,41 @@ _LEAST_WASTE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An item with its key, its ``content_features`` and its ``own_vector``."""
+    """Items with their keys and what the towers read of them, in columns.
 
-    key: int
-    item: Item
+    Attributes
+    ----------
+    keys
+        uint64 ``(n,)``.
+    features
+        Their ``content_features`` and ``own_vector``.
+    names
+        Hashes of the names of categories and creators, and the feature keys of these, uint64 ``(2, m)`` each;
+        0 is none.
+    """
+
     keys: U64
-    kinds: U8
-    own: F32 | None
+    features: Features
+    names: tuple[U64, U64]
 
     @classmethod
-    def of(cls, key: int, item: Item) -> Described:
-        """Describe an item."""
-        return cls(key, item, *content_features(item), own_vector(item))
+    def of(
+        cls, keys: U64, items: list[Item], category: U64 | None = None, creator: U64 | None = None
+    ) -> Described:
+        """Describe items; ``category`` and ``creator`` are the hashes of these, if the caller knows them."""
+        found, kinds, bounds, categories, creators = keys_of_items(items, *words())
+        given = [(at, own_vector(item)) for at, item in enumerate(items) if item.vector]
+        own = [(at, vector) for at, vector in given if vector is not None]
+        vectors = np.array([vector for _, vector in own], np.float32).reshape(-1, DIM)
+        features = Features(bounds, found, kinds, np.array([at for at, _ in own], np.int64), vectors)
+        category = hash_many([item.category for item in items]) if category is None else category
+        creator = hash_many([item.creator_id for item in items]) if creator is None else creator
+        return cls(keys, features, (np.stack([category, categories]), np.stack([creator, creators])))
+
+    def one(self) -> tuple[int, U64, U8, F32 | None]:
+        """Return the key of the only item, its features, their kinds and its own vector."""
+        f = self.features
+        return int(self.keys[0]), f.keys, f.kinds, f.own[0] if len(f.own) else None
 
 
 class ItemContent:
@@ -52,24 +75,23 @@ class ItemContent:
 
     def put(self, item: Item) -> int:
         """Add or replace an item; return its key."""
-        key = hash64(item.item_id)
-        self.put_many([Described.of(key, item)])
-        return key
+        keys = hash_many([item.item_id])
+        self.put_many(Described.of(keys, [item]))
+        return int(keys[0])
 
-    def put_many(self, items: Sequence[Described]) -> None:
-        """Add or replace items, each once."""
-        keys = [item.key for item in items]
-        self.drop(keys)
-        starts, counts = self._append(items)
-        rows = self._places.take(keys)
-        self._places.data["start"][rows] = starts
-        self._places.data["count"][rows] = counts
-        own = [item for item in items if item.own is not None]
-        if own:
-            at = self._own.take([item.key for item in own])
-            self._own.data["vector"][at] = [item.own for item in own]
-        _name(self._categories, {hash64(c): category_key(c) for i in items if (c := i.item.category)})
-        _name(self._creators, {hash64(c): creator_key(c) for i in items if (c := i.item.creator_id)})
+    def put_many(self, items: Described) -> None:
+        """Add or replace items with different keys."""
+        self.drop(items.keys)
+        features = items.features
+        start = self._append(features)
+        rows = self._places.take(items.keys)
+        self._places.data["start"][rows] = features.bounds[:-1] + start
+        self._places.data["count"][rows] = np.diff(features.bounds)
+        if len(features.own_at):
+            at = self._own.take(items.keys[features.own_at])
+            self._own.data["vector"][at] = features.own
+        for names, (ids, keys) in zip((self._categories, self._creators), items.names, strict=True):
+            _name(names, ids, keys)
 
     def drop(self, items: U64 | list[int]) -> None:
         """Remove items by their keys."""
@@ -100,19 +122,15 @@ class ItemContent:
         """Return the feature keys of creators by ``hash64`` of their ids, 0 where no item has one."""
         return _named(self._creators, ids)
 
-    def _append(self, items: Sequence[Described]) -> tuple[I64, I64]:
-        """Append the features of items; return where those of each begin, and how many they are."""
-        counts = np.array([len(item.keys) for item in items], np.int64)
-        ends = self._used + np.cumsum(counts)
-        start, end = self._used, int(ends[-1]) if len(items) else self._used
+    def _append(self, features: Features) -> int:
+        """Append features; return where they begin."""
+        start, end = self._used, self._used + len(features.keys)
         if end > len(self._keys):
             self._keys = np.resize(self._keys, end * 5 // 4)
             self._kinds = np.resize(self._kinds, end * 5 // 4)
-        if end > start:
-            self._keys[start:end] = np.concatenate([item.keys for item in items])
-            self._kinds[start:end] = np.concatenate([item.kinds for item in items])
+        self._keys[start:end], self._kinds[start:end] = features.keys, features.kinds
         self._used = end
-        return ends - counts, counts
+        return start
 
     def _compact(self) -> None:
         rows = self._places.rows()
@@ -123,10 +141,12 @@ class ItemContent:
         self._used, self._waste = len(at), 0
 
 
-def _name(names: RowTable, features: dict[int, int]) -> None:
-    if features:
-        rows = names.take(list(features))
-        names.data["feature"][rows] = np.array(list(features.values()), np.uint64)
+def _name(names: RowTable, ids: U64, keys: U64) -> None:
+    """Note the feature keys of names by their hashes, the known ones are the same as before; 0 is none."""
+    new = np.flatnonzero((names.find(ids) < 0) & (ids != 0))
+    if len(new):
+        rows = names.take(ids[new])
+        names.data["feature"][rows] = keys[new]
 
 
 def _named(names: RowTable, ids: U64) -> U64:

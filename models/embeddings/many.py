@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 import xxhash
 
-from headrace.models.embeddings.content import item_vector, named_features, own_vector
-from headrace.models.embeddings.directions import DIM, F32, KIND, U8, U64
+from headrace.models.embeddings.content import item_vector, own_vector
+from headrace.models.embeddings.directions import DIM, F32, U64
 from headrace.models.embeddings.features import Features
+from headrace.models.embeddings.item_keys import keys_of_items
 from headrace.models.embeddings.towers import Towers
-from headrace.streams.messages.ids import hash_many
+from headrace.streams.messages.ids import words
 from headrace.streams.messages.schemas import Item
 
 
@@ -84,16 +84,7 @@ CONTENT_VERSION = ContentVectors().version
 
 def content_of(items: Sequence[Item]) -> Features:
     """Return ``content_features`` and ``own_vector`` of each item."""
-    described = [named_features(item) for item in items]
-    texts = [f"{kind}:{text}" for some in described for kind, text in some]
-    kinds: U8 = np.array([KIND[kind] for some in described for kind, _ in some], np.uint8)
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    places = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
+    keys, kinds, bounds, _, _ = keys_of_items(list(items), *words())
     own = {at: own for at, item in enumerate(items) if item.vector and (own := own_vector(item)) is not None}
-    return Features(
-        np.fromiter(accumulate(map(len, described), initial=0), np.int64, len(items) + 1),
-        hash_many(list(numbers))[places],
-        kinds,
-        np.array(list(own), np.int64),
-        np.array(list(own.values()), np.float32).reshape(-1, DIM),
-    )
+    vectors = np.array(list(own.values()), np.float32).reshape(-1, DIM)
+    return Features(bounds, keys, kinds, np.array(list(own), np.int64), vectors)

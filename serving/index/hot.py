@@ -117,32 +117,59 @@ class HotIndex:
         self._thread.shutdown(cancel_futures=True)
 
     def put(self, key: int, vector: F32, published: int, now: int) -> bool:
-        """Add or update an item; return whether it is in the index (it has a vector, and is young enough)."""
+        """Add or update an item; return whether it is in the index. See ``put_many``."""
+        one = np.array([key], np.uint64), np.array([published], np.int64)
+        return bool(self.put_many(one[0], vector[None, :], one[1], now)[0])
+
+    def put_many(self, keys: U64, vectors: F32, published: I64, now: int) -> Bool:
+        """Add or update items.
+
+        Parameters
+        ----------
+        keys
+            Different keys, uint64 ``(n,)``.
+        vectors
+            float32 ``(n, DIM)``.
+        published
+            When each was published, ms, int64 ``(n,)``.
+        now
+            Time, ms.
+
+        Returns
+        -------
+        Which are in the index, bool ``(n,)``: those that have a vector, and are young enough.
+        """
         self._take_merged()
-        if now - published > self._max_age_ms or not vector.any():
-            self.drop(key)
-            return False
-        quantised = Quantised.of(vector[None, :])
-        if not self._holds(key, quantised):
-            self.drop(key)
-            self._tail.append(key, quantised)
-        self._remember(key, published)
-        if self._tail.used >= _LONG or self._tail.dead > max(_FEW, _DEAD_SHARE * self._tail.used):
-            self._begin_merge()
-        return True
+        fits: Bool = self.young(published, now) & vectors.any(axis=1)
+        if not fits.all():
+            self.drop_many(keys[~fits])
+            keys, vectors, published = keys[fits], vectors[fits], published[fits]
+        if len(keys):
+            quantised = Quantised.of(vectors)
+            new = np.flatnonzero(~self._hold(keys, quantised))
+            if len(new):
+                self.drop_many(keys[new])
+                self._tail.append(Columns(keys[new], quantised.take(new)))
+            self._remember(keys, published)
+            if self._tail.used >= _LONG or self._tail.dead > max(_FEW, _DEAD_SHARE * self._tail.used):
+                self._begin_merge()
+        return fits
 
-    def _holds(self, key: int, vector: Quantised) -> bool:
-        return self._tail.holds(key, vector) or (
-            self._settled is not None and self._settled.holds(key, vector)
-        )
+    def _hold(self, keys: U64, vectors: Quantised) -> Bool:
+        """Return which items are here with these vectors, bool ``(n,)``."""
+        held = self._tail.hold(keys, vectors)
+        return held if self._settled is None else held | self._settled.hold(keys, vectors)
 
-    def _remember(self, key: int, published: int) -> None:
-        row = self._alive.row(key)
-        if row >= 0 and self._alive.data["published"][row] == published:
+    def _remember(self, keys: U64, published: I64) -> None:
+        rows = self._alive.find(keys)
+        changed = (rows < 0) | (self._alive.data["published"][rows] != published)
+        if not changed.any():
             return
-        row = int(self._alive.take([key])[0])  # this may move the data
-        self._alive.data["published"][row] = published
-        heapq.heappush(self._by_age, (published, key))
+        keys, published = keys[changed], published[changed]
+        rows = self._alive.take(keys)  # this may move the data
+        self._alive.data["published"][rows] = published
+        for age in zip(published.tolist(), keys.tolist(), strict=True):
+            heapq.heappush(self._by_age, age)
         if len(self._by_age) > 2 * len(self._alive) + _FEW:  # items that were dropped or got another time
             rows = self._alive.rows()
             ages = zip(*(self._alive.data[name][rows].tolist() for name in ("published", "key")), strict=True)
@@ -150,30 +177,44 @@ class HotIndex:
 
     def drop(self, key: int) -> None:
         """Remove an item, if it is in the index."""
-        if self._alive.row(key) < 0:
+        self.drop_many(np.array([key], np.uint64))
+
+    def drop_many(self, keys: U64) -> None:
+        """Remove those of some items that are in the index, uint64 ``(n,)``."""
+        keys = keys[self._alive.find(keys) >= 0]
+        if not len(keys):
             return
-        self._alive.drop([key])
+        self._alive.drop(keys)
         if self._merge is not None:
-            self._merge.gone.add(key)
-        if not self._tail.drop(key) and self._settled is not None:
-            self._settled.withdraw(np.array([key], np.uint64))
+            self._merge.gone.update(keys.tolist())
+        elsewhere = keys[~self._tail.drop(keys)]
+        if len(elsewhere) and self._settled is not None:
+            self._settled.withdraw(elsewhere)
 
     def expire(self, now: int) -> int:
         """Remove the items that have become too old; return how many. Begin a merge if it is time."""
         self._take_merged()
-        gone = 0
+        old = list[tuple[int, int]]()
         while self._by_age and now - self._by_age[0][0] > self._max_age_ms:
-            published, key = heapq.heappop(self._by_age)
-            row = self._alive.row(key)
-            if row >= 0 and self._alive.data["published"][row] == published:
-                self.drop(key)
-                gone += 1
+            old.append(heapq.heappop(self._by_age))
+        gone = self._leave(old) if old else 0
         if self._merged_ms is None:
             self._merged_ms = now
         if self._many_dead() or (self._tail.used and now - self._merged_ms >= MERGE_MS):
             self._merged_ms = now
             self._begin_merge()
         return gone
+
+    def _leave(self, old: list[tuple[int, int]]) -> int:
+        """Drop those of some items that still have the time they are named with; return how many."""
+        published, keys = (
+            np.array([ms for ms, _ in old], np.int64),
+            np.array([key for _, key in old], np.uint64),
+        )
+        rows = self._alive.find(keys)
+        keys = np.unique(keys[(rows >= 0) & (self._alive.data["published"][rows] == published)])
+        self.drop_many(keys)
+        return len(keys)
 
     def _many_dead(self) -> bool:
         settled = self._settled

@@ -87,16 +87,10 @@ class Newest:
 
     def _add(self, places: I64, category: U64, creator: U64) -> None:
         """Put rows of the table on the lists."""
-        rows, every = NewestRows(self._table.data), self._all
-        categories, creators = self._categories, self._creators
-        for row, of_category, of_creator in zip(
-            places.tolist(), category.tolist(), creator.tolist(), strict=True
-        ):
-            rows.add(every, row)
-            if of_category:
-                rows.add(categories.setdefault(of_category, []), row)
-            if of_creator:
-                rows.add(creators.setdefault(of_creator, []), row)
+        rows = NewestRows(self._table.data)
+        rows.add(self._all, places)
+        rows.add_to_groups(self._categories, places, np.ascontiguousarray(category))
+        rows.add_to_groups(self._creators, places, np.ascontiguousarray(creator))
 
     def drop(self, key: int) -> None:
         """Take an item out; one that is not there is fine."""
@@ -111,18 +105,9 @@ class Newest:
     def _remove(self, places: I64) -> None:
         """Take rows of the table off the lists."""
         rows, data = NewestRows(self._table.data), self._table.data[places]
-        for row, category, creator in zip(
-            places.tolist(), data["category"].tolist(), data["creator"].tolist(), strict=True
-        ):
-            self._remove_row(rows, row, category, creator)
-
-    def _remove_row(self, rows: NewestRows, row: int, category: int, creator: int) -> None:
-        rows.remove(self._all, row)
-        for groups, group in ((self._categories, category), (self._creators, creator)):
-            if group:
-                rows.remove(groups[group], row)
-                if not groups[group]:
-                    del groups[group]
+        rows.remove(self._all, places)
+        rows.remove_from_groups(self._categories, places, np.ascontiguousarray(data["category"]))
+        rows.remove_from_groups(self._creators, places, np.ascontiguousarray(data["creator"]))
 
     def load(self, keys: U64, published: I64, category: U64, creator: U64) -> None:
         """Replace all items by these columns, each ``(n,)``; of a key given twice, the last counts."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 #: Row numbers, 32 bits, newest first; no block is empty.
 Blocks: TypeAlias = "list[array[int]]"
 
@@ -22,11 +23,17 @@ class NewestRows:
     """
 
     def __init__(self, data: npt.NDArray[Any]) -> None: ...
-    def add(self, blocks: Blocks, row: int) -> None:
-        """Add a row."""
+    def add(self, blocks: Blocks, rows: I64) -> None:
+        """Add rows, int64 ``(n,)``."""
 
-    def remove(self, blocks: Blocks, row: int) -> None:
-        """Remove a row that is there."""
+    def remove(self, blocks: Blocks, rows: I64) -> None:
+        """Remove rows that are there."""
+
+    def add_to_groups(self, groups: dict[int, Blocks], rows: I64, group: U64) -> None:
+        """Add each row to the blocks of its group, uint64 ``(n,)``; 0 is none."""
+
+    def remove_from_groups(self, groups: dict[int, Blocks], rows: I64, group: U64) -> None:
+        """Remove each row from the blocks of its group; a group without rows is dropped."""
 
     def newest(self, blocks: Blocks, now: int, k: int) -> I32:
         """Return the first ``k`` rows of a time not after ``now`` (ms), newest first, int32 ``(<=k,)``."""

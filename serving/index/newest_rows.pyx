@@ -3,6 +3,7 @@
 
 from cpython cimport array
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memmove
 
 from array import array as made
 
@@ -51,24 +52,61 @@ cdef class NewestRows:
                 end = middle
         return low, place
 
-    def add(self, list blocks, int row):
+    cdef int _add(self, list blocks, int row) except -1:
+        cdef Py_ssize_t at, place, n, half
+        cdef array.array block
         if not blocks:
             blocks.append(made("i", [row]))
-            return
+            return 0
         at, place = self._place(blocks, self._published[row], self._key[row])
-        block = blocks[at]
-        block.insert(place, row)
-        if len(block) > _LARGEST:
-            half = len(block) // 2
+        block = <array.array> blocks[at]
+        n = len(block)
+        array.resize_smart(block, n + 1)
+        memmove(&block.data.as_ints[place + 1], &block.data.as_ints[place], (n - place) * sizeof(int))
+        block.data.as_ints[place] = row
+        if n + 1 > _LARGEST:
+            half = (n + 1) // 2
             blocks[at : at + 1] = [block[:half], block[half:]]
+        return 0
 
-    def remove(self, list blocks, int row):
+    cdef int _remove(self, list blocks, int row) except -1:
         at, place = self._place(blocks, self._published[row], self._key[row])
         if place == len(blocks[at]):  # it is the first of the next block
             at, place = at + 1, 0
         del blocks[at][place]
         if not blocks[at]:
             del blocks[at]
+        return 0
+
+    def add(self, list blocks, const int64_t[::1] rows):
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            self._add(blocks, <int> rows[i])
+
+    def remove(self, list blocks, const int64_t[::1] rows):
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            self._remove(blocks, <int> rows[i])
+
+    def add_to_groups(self, dict groups, const int64_t[::1] rows, const uint64_t[::1] group):
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            if group[i]:
+                name = group[i]
+                blocks = groups.get(name)
+                if blocks is None:
+                    blocks = groups[name] = []
+                self._add(<list> blocks, <int> rows[i])
+
+    def remove_from_groups(self, dict groups, const int64_t[::1] rows, const uint64_t[::1] group):
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            if group[i]:
+                name = group[i]
+                blocks = <list> groups[name]
+                self._remove(blocks, <int> rows[i])
+                if not blocks:
+                    del groups[name]
 
     def newest(self, list blocks, now, k):
         at, place = self._place(blocks, now, 0)

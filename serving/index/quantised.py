@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
@@ -50,13 +51,12 @@ class Quantised(NamedTuple):
         """Return some rows; views of them for a slice."""
         return Quantised(self.high[rows], self.low[rows], self.scale[rows])
 
-    def same(self, other: Quantised) -> bool:
-        """Return whether these are the same vectors."""
-        return (
-            np.array_equal(self.scale, other.scale)
-            and np.array_equal(self.high, other.high)
-            and np.array_equal(self.low, other.low)
-        )
+    def alike(self, other: Quantised) -> Bool:
+        """Return which vectors are the same as those in the same places, bool ``(n,)``."""
+        same: Bool = self.scale == other.scale
+        same &= (self.high == other.high).all(axis=1)
+        same &= (self.low == other.low).all(axis=1)
+        return same
 
     def put(self, at: slice, vectors: Quantised) -> None:
         """Replace the rows of a slice."""

@@ -72,14 +72,13 @@ class Settled:
     def __len__(self) -> int:
         return len(self.items.key)
 
-    def holds(self, key: int, vector: Quantised) -> bool:
-        """Return whether an item is here with this vector, one row."""
-        row = self._keys.find(np.array([key], np.uint64))
-        return (
-            bool(row[0] >= 0)
-            and not self._index.withdrawn(row)[0]
-            and self.items.vectors.take(row).same(vector)
-        )
+    def hold(self, keys: U64, vectors: Quantised) -> npt.NDArray[np.bool_]:
+        """Return which items are here with these vectors, bool ``(n,)``."""
+        rows = self._keys.find(keys)
+        here = np.flatnonzero(rows >= 0)
+        rows, out = rows[here], np.zeros(len(keys), np.bool_)
+        out[here] = ~self._index.withdrawn(rows) & self.items.vectors.take(rows).alike(vectors.take(here))
+        return out
 
     def withdraw(self, keys: U64) -> None:
         """Never find items again, if they are here."""

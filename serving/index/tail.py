@@ -10,7 +10,9 @@ from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.scan import Rows
 from headrace.serving.index.settled import Columns
 
+Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 _FIRST = 1024
@@ -42,44 +44,54 @@ class Tail:
         self._all.key[:n] = items.key
         self._all.vectors.put(slice(n), items.vectors)
 
-    def append(self, key: int, vector: Quantised) -> None:
-        """Add an item that is not here, with its vector, one row."""
-        if self.used == len(self._all.key):
+    def append(self, items: Columns) -> None:
+        """Add items that are not here."""
+        end = self.used + len(items.key)
+        if end > len(self._all.key):
             before, dead = self.items(), self._dead
-            self._take_room(2 * self.used)
+            self._take_room(2 * end)
             self._copy(before)
             self._dead[: len(dead)] = dead
-        at = self.used
-        self._all.key[at] = key
-        self._all.vectors.put(slice(at, at + 1), vector)
-        self._row_of[key] = at
-        self.used += 1
+        self._all.key[self.used : end] = items.key
+        self._all.vectors.put(slice(self.used, end), items.vectors)
+        self._row_of.update(zip(items.key.tolist(), range(self.used, end), strict=True))
+        self.used = end
 
     @property
     def dead(self) -> int:
         """How many of those that were appended were dropped."""
         return self.used - len(self._row_of)
 
-    def holds(self, key: int, vector: Quantised) -> bool:
-        """Return whether an item is here with this vector, one row."""
-        row = self._row_of.get(key, -1)
-        return row >= 0 and self._all.vectors.take(slice(row, row + 1)).same(vector)
+    def _rows_of(self, keys: U64) -> I64:
+        """Return the rows of items, int64 ``(n,)``, -1 where there is none."""
+        row_of = self._row_of.get
+        return np.array([row_of(key, -1) for key in keys.tolist()], np.int64)
 
-    def drop(self, key: int) -> bool:
-        """Remove an item; return whether it was here."""
-        row = self._row_of.pop(key, None)
-        if row is None:
-            return False
-        self._dead[row >> 3] |= np.uint8(1 << (row & 7))
-        return True
+    def hold(self, keys: U64, vectors: Quantised) -> Bool:
+        """Return which items are here with these vectors, bool ``(n,)``."""
+        rows = self._rows_of(keys)
+        here = np.flatnonzero(rows >= 0)
+        out = np.zeros(len(keys), np.bool_)
+        out[here] = self._all.vectors.take(rows[here]).alike(vectors.take(here))
+        return out
+
+    def drop(self, keys: U64) -> Bool:
+        """Remove items with different keys; return which were here, bool ``(n,)``."""
+        rows = self._rows_of(keys)
+        here: Bool = rows >= 0
+        for key in keys[here].tolist():
+            del self._row_of[key]
+        at = rows[here]
+        np.bitwise_or.at(self._dead, at >> 3, np.left_shift(1, at & 7).astype(np.uint8))
+        return here
 
     def items(self, first: int = 0) -> Columns:
         """Return all that was appended from ``first`` on, dead ones too; views that do not change."""
         return self._all.take(slice(first, self.used))
 
-    def alive(self, first: int = 0) -> npt.NDArray[np.bool_]:
+    def alive(self, first: int = 0) -> Bool:
         """Return which of ``items(first)`` were not dropped, bool ``(n,)``, a copy."""
-        out: npt.NDArray[np.bool_] = np.unpackbits(self._dead, count=self.used, bitorder="little") == 0
+        out: Bool = np.unpackbits(self._dead, count=self.used, bitorder="little") == 0
         return out[first:]
 
     def search(self, vector: F32, k: int) -> tuple[U64, F32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,6 @@ U64 = npt.NDArray[np.uint64]
 
 _ROW = np.dtype([("key", "<u8"), ("published", "<i8"), ("vector", "<f4", (DIM,))])
 _CONTENT = np.dtype([("key", "<u8"), ("vector", "i1", (DIM,))])
-#: Most items whose vectors wait to be computed together.
-_TOGETHER = 1024
 
 
 class SharedContent(ItemContent):
@@ -33,7 +30,7 @@ class SharedContent(ItemContent):
         super().__init__()
         self._lock = threading.RLock()
 
-    def put_many(self, items: Sequence[Described]) -> None:
+    def put_many(self, items: Described) -> None:
         """See ``ItemContent``."""
         with self._lock:
             super().put_many(items)
@@ -88,40 +85,34 @@ class ItemVectors:
         self.now = Version(Towers())
         self.changed: set[int] | None = None
         self._alike = RowTable(_CONTENT)
-        self._new: dict[int, Described] = {}
 
     @property
     def version(self) -> str:
         """The version of the towers in use; empty for version 0, which is made from content alone."""
         return self.now.towers.version
 
-    def put(self, key: int, item: Item) -> None:
-        """Add or replace an item. Its vector is computed with those of others, before one is read."""
-        self._new[key] = Described.of(key, item)
-        if len(self._new) >= _TOGETHER:
-            self.flush()
+    def put_many(
+        self, keys: U64, items: list[Item], category: U64 | None = None, creator: U64 | None = None
+    ) -> None:
+        """Add or replace items with different keys.
 
-    def flush(self) -> None:
-        """Compute the vectors of the items that were put."""
-        if not self._new:
-            return
-        items, self._new = list(self._new.values()), {}
-        self.content.put_many(items)
-        keys = np.array([item.key for item in items], np.uint64)
-        published = np.array([item.item.published_ts for item in items], np.int64)
-        vectors = self._by(self.now.towers, items, keys)
+        ``category`` and ``creator`` are the hashes of these, uint64 ``(n,)``, if the caller knows them.
+        """
+        described = Described.of(keys, items, category, creator)
+        published = np.array([item.published_ts for item in items], np.int64)
+        self.content.put_many(described)
+        vectors = self._by(self.now.towers, described)
         self.now.put(keys, published, vectors)
-        alike = vectors if not self.version else self._by(_FIRST, items, keys)
+        alike = vectors if not self.version else self._by(_FIRST, described)
         rows = self._alike.take(keys)
         self._alike.data["vector"][rows] = coarse(alike)
         if self.changed is not None:
             self.changed.update(keys.tolist())
 
-    def _by(self, towers: Towers, items: list[Described], keys: U64) -> F32:
-        if len(items) > 1:
-            return towers.item_vectors(keys, self.content)
-        (one,) = items
-        return towers.item_vector(one.key, one.keys, one.kinds, one.own)[None]
+    def _by(self, towers: Towers, items: Described) -> F32:
+        if len(items.keys) > 1:
+            return towers.vectors_of(items.keys, items.features)
+        return towers.item_vector(*items.one())[None]
 
     def drop(self, key: int) -> None:
         """Remove an item, if it is here."""
@@ -129,18 +120,14 @@ class ItemVectors:
 
     def drop_many(self, keys: U64) -> None:
         """Remove items that are here; ``keys`` is uint64 ``(n,)``."""
-        gone = keys.tolist()
-        for key in gone:
-            self._new.pop(key, None)
         self.content.drop(keys)
         self.now.table.drop(keys)
         self._alike.drop(keys)
         if self.changed is not None:
-            self.changed.update(gone)
+            self.changed.update(keys.tolist())
 
     def of(self, keys: U64) -> F32:
         """Return the vectors of items, float32 ``(n, DIM)``; zeros where an item has none."""
-        self.flush()
         return self.now.of(keys)
 
     def content_of(self, keys: U64) -> F32:
@@ -149,7 +136,6 @@ class ItemVectors:
         Those of version 0, whatever version is in use, to two digits. Learnt vectors are close when the same
         users click the items: a list that keeps those apart is a worse list, not a more diverse one.
         """
-        self.flush()
         if not self.version:
             return self.now.of(keys)
         rows = self._alike.find(keys)
@@ -159,7 +145,6 @@ class ItemVectors:
 
     def vector(self, key: int) -> F32 | None:
         """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""
-        self.flush()
         row = self.now.table.row(key)
         if row < 0:
             return None

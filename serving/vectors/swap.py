@@ -111,7 +111,6 @@ class Swap:
             self._start(load, now)
 
     def _start(self, load: Callable[[], Towers], now: int, base: Base | None = None) -> None:
-        self._vectors.flush()
         self._waiting, self._vectors.changed, self.base = None, set(), base
         old = self._vectors.now
         self._making = self._thread.submit(lambda: self._make(load(), old, now, base))
@@ -220,7 +219,6 @@ class Swap:
         log.info("towers %s are in use", made.version.towers.version, extra={"action": "towers"})
 
     def _changes(self) -> _Changes:
-        self._vectors.flush()
         changed = self._vectors.changed or set()
         keys = np.fromiter(changed, np.uint64, len(changed))
         table = self._vectors.now.table

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import faust
@@ -13,8 +14,11 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from headrace.streams.settings import Settings
 from headrace.streams.topics.reader import Deliver, Reader, deliver, open_reader, read_to
+from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import Fetched
 
+#: After a list of so many records, the next one is fetched at once.
+MANY = 2000
 #: Partition -> offset to start at, of the partitions that do not start at their beginning.
 Starts: TypeAlias = "Callable[[Reader, Mapping[Any, int]], Awaitable[Mapping[Any, int]]]"
 
@@ -129,17 +133,67 @@ class Tail(Service):
             await reader.watch(start, self._turned)
             self.reader = reader
             async for part in read_to(reader, start, ends, follow=True, timeout_s=math.inf):
-                await self._take(part)
+                await self._take([part])
             self.caught_up.set()
             while not self.should_stop:
-                for part in await reader.fetch(1.0):
-                    await self._take(part)
+                await self._next(reader)
+
+    async def _next(self, reader: Reader) -> None:
+        await self._take(await reader.fetch(1.0))
 
     def _turned(self, tp: tuple[str, int], offset: int, end: int) -> None:
         self.position[tp[0], tp[1]], self._highwater[tp[0], tp[1]] = offset, end
         self._on_turn(tp[0], tp[1])
 
-    async def _take(self, part: Fetched) -> None:
-        await deliver(self._deliver, part)
+    async def _take(self, parts: Sequence[Fetched]) -> None:
+        for part in parts:
+            await deliver(self._deliver, part)
+            self._took(part)
+
+    def _took(self, part: Fetched) -> None:
         self.position[tuple(part.tp)] = part.position
         self._highwater[tuple(part.tp)] = max(part.highwater, self._highwater[tuple(part.tp)])
+
+
+class GatheringTail(Tail):
+    """A tail that delivers a list of batches: what has come of all partitions, each at most once.
+
+    While few records come, it waits a little between two lists, and the broker gathers meanwhile.
+
+    Parameters
+    ----------
+    deliver
+        A function called with every list (an awaitable that it returns is awaited).
+    every_s
+        Shortest time between two lists, s, unless one is long.
+    """
+
+    def __init__(
+        self,
+        source: Settings | faust.App,
+        topics: str | Iterable[str],
+        deliver: Callable[[list[RecordBatch]], Awaitable[None] | None],
+        *,
+        every_s: float = 0.05,
+        **kwargs: Any,
+    ) -> None:
+        self._deliver_all, self._every_s = deliver, every_s
+        super().__init__(source, topics, lambda batch: deliver([batch]), **kwargs)
+
+    async def _next(self, reader: Reader) -> None:
+        parts = await reader.fetch(1.0)
+        began = time.monotonic()
+        await self._take(parts)
+        if 0 < sum(len(part.records) for part in parts) < MANY:
+            await self.sleep(max(0.0, began + self._every_s - time.monotonic()))
+
+    async def _take(self, parts: Sequence[Fetched]) -> None:
+        batches = [
+            RecordBatch(part.tp.topic, part.tp.partition, part.records) for part in parts if len(part.records)
+        ]
+        if batches:
+            waiting = self._deliver_all(batches)
+            if waiting is not None:
+                await waiting
+        for part in parts:
+            self._took(part)

@@ -90,7 +90,7 @@ class Serving:
 
     async def _apply(self, batch: Any) -> None:
         self.read += [(batch.partition, record.offset) for record in batch.records]
-        await self.follower.follow(batch, self.wiring)
+        await self.follower.follow([batch], self.wiring)
         self.mapped.applied[batch.partition] = batch.last_offset + 1
 
     def titles(self, *ids: str) -> list[str]:

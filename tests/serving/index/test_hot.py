@@ -345,3 +345,45 @@ def test_behaves_like_a_dictionary(steps: list[tuple[str, int, int, int]], long:
     finally:
         hot_index._LONG = was
         index.close()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "drop", "expire", "settle"]),
+            st.lists(
+                st.tuples(st.integers(1, 9), st.integers(0, 3), st.integers(0, 60)),
+                unique_by=lambda change: change[0],
+                max_size=8,
+            ),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_many_at_once_are_as_one_after_the_other(steps: list[tuple[str, list[tuple[int, int, int]]]]) -> None:
+    kinds = np.vstack([unit_vectors(3), np.zeros((1, DIM), np.float32)])
+    together, alone, now = HotIndex(48 * HOUR), HotIndex(48 * HOUR), NOW
+    for step, changes in steps:
+        keys = np.array([key for key, _, _ in changes], np.uint64)
+        vectors = kinds[[kind for _, kind, _ in changes]]
+        times = np.array([now - age * HOUR for _, _, age in changes], np.int64)
+        if step == "put":
+            each = [alone.put(*one, now) for one in zip(keys.tolist(), vectors, times.tolist(), strict=True)]
+            assert together.put_many(keys, vectors, times, now).tolist() == each
+        elif step == "drop":
+            for key in keys.tolist():
+                alone.drop(key)
+            together.drop_many(keys)
+        elif step == "expire":
+            now += HOUR * len(changes)
+            assert together.expire(now) == alone.expire(now)
+        else:
+            for index in (together, alone):
+                index._begin_merge()
+                index.settle()
+        assert len(together) == len(alone)
+        for kind in kinds[:3]:
+            for found, expected in zip(together.search(kind, 20), alone.search(kind, 20), strict=True):
+                np.testing.assert_array_equal(found, expected)
+        assert sorted(zip(*together.ages(), strict=True)) == sorted(zip(*alone.ages(), strict=True))
