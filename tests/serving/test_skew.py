@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from leaf_world import trained
+from logged_examples import write
 from prometheus_client import generate_latest
 from scraped import Scraped
 from small_models import online
@@ -16,6 +18,10 @@ from worlds import World, busy, by_mmr, request
 
 from headrace.models.features.spec import ONLINE, SPEC
 from headrace.models.learning.leaves import LeafDeltas
+from headrace.models.learning.log_watch import LogWatch
+from headrace.models.learning.ranker import decode, encode
+from headrace.models.learning.registry import Registry
+from headrace.models.outcomes import examples_of
 from headrace.serving.answering import Answer
 from headrace.serving.measured import Measured
 from headrace.serving.policy import Policy
@@ -74,6 +80,24 @@ def test_later_models_and_rows_change_nothing(ranker: Any) -> None:
     for n in range(60):
         world.session("u0", [n % 60, (n * 11) % 60], T0 + n)
     assert wrong(answer, shown) == {what: [] for what in WHAT}
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_what_was_served_is_right_in_the_log_too(ranker: Any, moving: bool, tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "models")
+    value, version = encode(ranker.text, 1, {})
+    registry.add(value, "trained")
+    world = world_of(decode(value))
+    if moving:
+        leaves = np.full(len(ranker.trees.leaves), 0.05, np.float32)
+        world.recommender.leaves = LeafDeltas(version, leaves, np.ones_like(leaves), used=True, version="m")
+    shown = [answered(world, n)[1] for n in range(10)]
+    examples = [e for impression in shown for e in examples_of(impression, {})]
+    write(tmp_path / "log", examples)
+    watch = LogWatch(tmp_path / "log", registry)
+    assert watch.look("") == []
+    assert watch.checked == (0 if moving else 80), "how far leaves had moved is not kept"
+    assert {e.leaves for e in examples} == {"m" if moving else ""}
 
 
 def test_without_models_only_features_are_compared() -> None:
