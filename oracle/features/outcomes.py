@@ -18,6 +18,7 @@ from headrace.oracle.features.slot_labels import (
     labels_of,
 )
 
+_NEXT: Final = ["next_at", "next_request", "next_ts", "next_plain"]
 _LABELS: Final = ["clicked", "dwell_ms", "liked", "hidden", "touched", "skipped"]
 
 
@@ -77,7 +78,7 @@ def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
         followed(shown.filter((pl.col("verdict") == "") & pl.col("request").is_not_null()))
         .with_columns(slots=pl.col("items").list.len(), items=pl.concat_list("items", "unshown"))
         .select(
-            *("user", "user_id", "request", "ts", "slots", "next_at", "next_plain", "plain", *each),
+            *("user", "user_id", "request", "ts", "slots", *_NEXT, "plain", *each),
             closes=pl.col("timestamp") + wait_ms,
         )
         .with_columns(position=pl.int_ranges(pl.col("items").list.len()))

@@ -44,6 +44,8 @@ def followed(shown: pl.DataFrame) -> pl.DataFrame:
     other = after["request"] != pl.col("request")
     return told.with_columns(
         next_at=pl.when(other).then(after["timestamp"]),
+        next_request=after["request"],
+        next_ts=after["ts"],
         next_plain=(after["plain"] & (after["ts"] <= after["timestamp"])).fill_null(False),
     )
 
@@ -69,9 +71,14 @@ def closed_early(slots: pl.DataFrame, answers: pl.DataFrame, early: Early) -> pl
         ``slots`` with closed_from and closed_to (ms): from then on an event may not count, and surely does
         not; may_pass and sure_pass: whether it may have been passed, and surely was.
     """
-    lists = [*LIST, "position", "next_at", "next_plain", "plain", "open_to", "late", "written", "ends"]
+    lists = [*LIST, "position", "next_at", "next_plain", "plain", "late", "written", "ends", "next_dated"]
+    # A list that is dated ahead was written before its wait, by its own time, was over.
+    dated = slots.group_by(LIST).agg(next_dated=pl.col("written").max() >= pl.col("closes").min() - RAISED_MS)
     places = slots.filter(~pl.col("unshown")).with_columns(
         ends=pl.min_horizontal(pl.col("closes"), pl.col("written").max().over(LIST))
+    )
+    places = places.join(
+        dated, left_on=["user", "next_request", "next_ts"], right_on=LIST, how="left", maintain_order="left"
     )
     of_shown = answers.filter(pl.col("depth").is_not_null())
     of_lists = of_shown.select(*LIST, "kind", "timestamp", "depth", "sure", at="position")
@@ -114,7 +121,11 @@ def _signs(early: Early) -> dict[str, pl.Expr]:
     direct = own | (pl.col("depth") > pl.col("position"))
     near = pl.col("position") <= pl.col("depth") + early.below
     sure = pl.col("sure") & pl.col("plain")
-    asked = pl.col("next_at").is_not_null() & near
+    # The next list came when this one had surely closed.
+    after = (
+        pl.col("plain") & pl.col("next_plain") & pl.col("next_dated") & (pl.col("next_at") >= pl.col("late"))
+    )
+    asked = pl.col("next_at").is_not_null() & near & ~after.fill_null(False)
     in_time = (pl.col("timestamp") <= pl.col("next_at")) & (pl.col("next_at") + SLOW_MS <= pl.col("ends"))
     return {
         "own": own & ~(pl.col("depth") > pl.col("position")) & ~asked,
