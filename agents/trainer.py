@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 
 from mode import Service
 
@@ -113,7 +112,7 @@ async def _offer(wiring: Wiring, result: TrainResult) -> str:
     return version
 
 
-def write_report(folder: Path, result: TrainResult, version: str, refused: str, now: int) -> list[Path]:
+def write_report(folder: Place, result: TrainResult, version: str, refused: str, now: int) -> list[Place]:
     """Write the report of a training into a folder; return the files. ``now`` is when it was made, ms."""
     told = {"version": version, "created_ts": now, "refused": refused, "metrics": result.metrics}
     return report_page.write(folder, told | {"objectives": {}, "ablation": None} | result.report)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.models.learning.log_files import durable_file
+from headrace.models.learning.places import Place
 from headrace.models.learning.report import VIEWS, to_json
 
 #: The modules that a page needs: the extra ``report``.
@@ -29,7 +30,7 @@ def can_be_made() -> bool:
     return all(find_spec(name) is not None for name in NEEDED)
 
 
-def write(folder: Path, report: Mapping[str, Any]) -> list[Path]:
+def write(folder: Place, report: Mapping[str, Any]) -> list[Place]:
     """Write ``report.json``, and ``report.html`` if the extra is installed; return their paths.
 
     Raises

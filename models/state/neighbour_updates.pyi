@@ -12,8 +12,10 @@ Records = npt.NDArray[Any]  # headrace.streams.messages.columns.ITEM_EVENT
 class NeighbourUpdates:
     """Adds pairs to neighbour rows."""
 
-    def __init__(self, dtype: np.dtype[Any], *, slots: int, step_ms: int, half_life_ms: float) -> None:
-        """Look the fields up. Ages are rounded to whole ``step_ms``."""
+    def __init__(
+        self, dtype: np.dtype[Any], *, slots: int, step_ms: int, half_life_ms: float, recent_ms: float
+    ) -> None:
+        """Look the fields up. Ages are rounded to whole ``step_ms``; ``recent_ms`` is the shorter half-life."""
 
     def apply(self, data: Rows, rows: I64, events: Records, at: I64, offsets: I64) -> I64:
         """Add pairs in order; return the rows changed, each once. As ``ItemUpdates.apply``."""
