@@ -15,7 +15,7 @@ class NeighbourUpdates:
     def __init__(
         self, dtype: np.dtype[Any], *, slots: int, step_ms: int, half_life_ms: float, recent_ms: float
     ) -> None:
-        """Look the fields up. Ages are rounded to whole ``step_ms``; ``recent_ms`` is the shorter half-life."""
+        """Look the fields up. Ages are whole ``step_ms``; ``recent_ms`` is the shorter half-life."""
 
     def apply(self, data: Rows, rows: I64, events: Records, at: I64, offsets: I64) -> I64:
         """Add pairs in order; return the rows changed, each once. As ``ItemUpdates.apply``."""
