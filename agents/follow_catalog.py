@@ -266,7 +266,12 @@ def attach(
     @app.agent(channel, name=FLOW.name)
     async def follow_catalog(stream: Any) -> None:
         async for batches, over in stream:
-            await follower.follow(batches, wiring, mapped.applied, tail.caught_up.is_set)
+            try:
+                await follower.follow(batches, wiring, mapped.applied, tail.caught_up.is_set)
+            except Exception as exc:
+                if not over.done():
+                    over.set_exception(exc)  # nobody else would tell the tail
+                raise
             if not over.done():  # the tail may have been stopped
                 over.set_result(None)
 
