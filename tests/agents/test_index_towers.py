@@ -132,7 +132,7 @@ class Serving:
             self.tails.append(take)
 
     async def _apply(self, batch: Any) -> None:
-        await self._follower.follow(batch, self.wiring)
+        await self._follower.follow([batch], self.wiring)
         self.mapped.applied[batch.partition] = batch.last_offset + 1
 
     @property

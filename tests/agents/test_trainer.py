@@ -35,7 +35,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.sender import BatchSender
 
 pytestmark = pytest.mark.broker
-FEW = RankerParams(trees=5, min_leaf=20)
+FEW = RankerParams(trees=20, min_leaf=20)  # each tree sees a part of the features
 
 
 @asynccontextmanager

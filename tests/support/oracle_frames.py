@@ -63,7 +63,7 @@ def event_frame(rows: Sequence[Any]) -> pl.DataFrame:
 def shown_frame(rows: Sequence[Any]) -> pl.DataFrame:
     return pl.DataFrame(
         [
-            (0, i, ts, "", u, f"user-{u}", ts, c, f"c{c}", items, [f"item-{k}" for k in items], *[None] * 6)
+            (0, i, ts, "", u, f"user-{u}", ts, c, f"c{c}", items, [f"item-{k}" for k in items], *[None] * 7)
             for i, (u, items, ts, c) in enumerate(rows)
         ],
         SHOWN,

@@ -130,7 +130,8 @@ def test_the_ablation_names_the_group_that_matters(made: Callable[[Any], TrainRe
 def test_groups_are_of_features_that_exist() -> None:
     assert all(names and set(names) <= set(SPEC.names) for names in GROUPS.values())
     left = set(SPEC.names).difference(*GROUPS.values())
-    assert left == {"item_age_h", "seen_before", "surface", "hour", "device"}
+    of_request = {"surface", "hour", "local_hour", "weekday", "device", "age_group"}
+    assert left == {"item_age_h", "seen_before"} | of_request
 
 
 def test_distributions_are_of_the_shown_slots(made: Callable[[Any], TrainResult]) -> None:
