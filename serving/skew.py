@@ -11,7 +11,7 @@ computes three things again:
 ``score``
     The ranker, by LightGBM itself (`models/learning/parity.py`), on the features of the log.
 
-The thread rests ``REST`` times as long as it worked: so it takes at most 2 % of a core.
+The thread takes at most 2 % of a core (`serving/sampled.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -31,6 +30,7 @@ from headrace.models.features.spec import ONLINE, POSITION, SPEC
 from headrace.models.learning import parity
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.ranking import Ranked
+from headrace.serving.sampled import Sampled
 from headrace.streams.messages.schemas import Impression
 
 F32 = npt.NDArray[np.float32]
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 #: Of so many impressions one is looked at, and at most one in this time (s).
 EVERY, PAUSE_S = 100, 1.0
-REST = 50.0
 #: What is compared.
 WHAT = ("features", "online_score", "score")
 
@@ -63,50 +62,38 @@ class SkewProbe:
     def __init__(
         self, every: int = EVERY, pause_s: float = PAUSE_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._every, self._pause_s, self._clock = every, pause_s, clock
-        self._seen = 0
-        self._next = float("-inf")
-        self._thread = ThreadPoolExecutor(1, "skew")
-        self._running: Future[tuple[Counter[str], Counter[str], float]] | None = None
+        self._sampled = Sampled("skew", every, pause_s, clock, self._take)
         self.checked: Counter[str] = Counter(dict.fromkeys(WHAT, 0))
         self.skewed: Counter[str] = Counter(dict.fromkeys(WHAT, 0))
 
     def logged(self, ranked: Ranked, impression: Impression) -> None:
         """Compare a list if it is time. Call it when the replies are on their way."""
-        self._seen += 1
-        if (self._seen - 1) % self._every:
-            return
-        self.settle(wait=False)
-        if self._running is not None or self._clock() < self._next:
-            return
-        self._next = self._clock() + self._pause_s
-        self._running = self._thread.submit(_timed, ranked, impression)
+        if self._sampled.due():
+            self._sampled.begin(lambda: _counted(ranked, impression))
 
     def settle(self, *, wait: bool = True) -> None:
         """Take the result of a comparison that is done."""
-        if self._running is None or not (wait or self._running.done()):
-            return
-        done, self._running = self._running, None
-        try:
-            checked, skewed, seconds = done.result()
-        except Exception:
-            log.exception("a list could not be checked", extra={"action": "skew_not_checked"})
-            return
-        self.checked.update(checked)
-        self.skewed.update(skewed)
-        self._next = max(self._next, self._clock() + REST * seconds)
+        self._sampled.settle(wait=wait)
+
+    def _take(self, found: tuple[Counter[str], Counter[str]]) -> None:
+        self.checked.update(found[0])
+        self.skewed.update(found[1])
 
     def close(self) -> None:
         """End the thread, after the comparison that runs."""
-        self._thread.shutdown(cancel_futures=True)
+        self._sampled.close()
 
 
-def _timed(ranked: Ranked, impression: Impression) -> tuple[Counter[str], Counter[str], float]:
-    """Return slots checked and skewed, by ``WHAT``, and the CPU time of this thread, s."""
-    began = time.thread_time()
-    record = msgspec.json.decode(msgspec.json.encode(impression), type=Impression)
+def _counted(ranked: Ranked, impression: Impression) -> tuple[Counter[str], Counter[str]]:
+    """Return slots checked and skewed, by ``WHAT``; none of a list that cannot be checked."""
     checked, skewed = Counter[str](), Counter[str]()
-    for what, wrong in compare(ranked, record).items():
+    try:
+        record = msgspec.json.decode(msgspec.json.encode(impression), type=Impression)
+        found = compare(ranked, record)
+    except Exception:
+        log.exception("a list could not be checked", extra={"action": "skew_not_checked"})
+        return checked, skewed
+    for what, wrong in found.items():
         checked[what], skewed[what] = len(wrong), int(wrong.sum())
         if wrong.any():
             log.error(
@@ -114,7 +101,7 @@ def _timed(ranked: Ranked, impression: Impression) -> tuple[Counter[str], Counte
                 *(record.request_id, what, np.flatnonzero(wrong).tolist()),
                 extra={"action": "skew", "what": what},
             )
-    return checked, skewed, time.thread_time() - began
+    return checked, skewed
 
 
 def compare(ranked: Ranked, record: Impression) -> dict[str, npt.NDArray[np.bool_]]:

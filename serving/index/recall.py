@@ -1,8 +1,8 @@
 """Compares some searches of the hot index with exact ones, all the time.
 
 The search is repeated after a reply. A thread of its own compares what was found with all items that the
-index has at that moment. After a comparison the thread rests ``REST`` times as long: so it takes at most 2 %
-of a core, however many items there are.
+index has at that moment. It takes at most 2 % of a core, however many items there are
+(`serving/sampled.py`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.serving.index.hot import Contents, HotIndex
+from headrace.serving.sampled import Sampled
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
@@ -24,7 +24,6 @@ U64 = npt.NDArray[np.uint64]
 K = 100
 #: Of so many replies one is looked at, and at most one in this time (s).
 EVERY, PAUSE_S = 500, 1.0
-REST = 50.0
 #: The gauge is the mean of so many comparisons.
 KEPT = 100
 _ROWS = 4096
@@ -53,37 +52,26 @@ class RecallProbe:
     def __init__(
         self, every: int = EVERY, pause_s: float = PAUSE_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._every, self._pause_s, self._clock = every, pause_s, clock
-        self._replies = 0
-        self._next = float("-inf")
-        self._thread = ThreadPoolExecutor(1, "recall")
-        self._running: Future[tuple[float, float]] | None = None
+        self._sampled = Sampled("recall", every, pause_s, clock, self._take)
         self._last: deque[float] = deque(maxlen=KEPT)
         self.samples = 0
 
     def replied(self, hot: HotIndex) -> None:
         """Compare the last search of ``hot`` if it is time. Call it when the replies are on their way."""
-        self._replies += 1
-        if (self._replies - 1) % self._every:
+        if not self._sampled.due() or hot.asked is None or not len(hot):
             return
-        self.settle(wait=False)
-        vector = hot.asked
-        if vector is None or not len(hot) or self._running is not None or self._clock() < self._next:
-            return
-        self._next = self._clock() + self._pause_s
+        vector = hot.asked.copy()
         keys, _ = hot.search(vector, K)
         contents = hot.contents()
-        self._running = self._thread.submit(_compare, contents, vector.copy(), keys)
+        self._sampled.begin(lambda: recall_of(contents, vector, keys, K))
 
     def settle(self, *, wait: bool = True) -> None:
         """Take the result of a comparison that is done."""
-        if self._running is None or not (wait or self._running.done()):
-            return
-        done, self._running = self._running, None
-        recall, seconds = done.result()
+        self._sampled.settle(wait=wait)
+
+    def _take(self, recall: float) -> None:
         self._last.append(recall)
         self.samples += 1
-        self._next = max(self._next, self._clock() + REST * seconds)
 
     @property
     def recall(self) -> float | None:
@@ -92,14 +80,7 @@ class RecallProbe:
 
     def close(self) -> None:
         """End the thread, after the comparison that runs."""
-        self._thread.shutdown(cancel_futures=True)
-
-
-def _compare(contents: Contents, vector: F32, found: U64) -> tuple[float, float]:
-    """Return the recall and the CPU time of this thread, s."""
-    began = time.thread_time()
-    share = recall_of(contents, vector, found, K)
-    return share, time.thread_time() - began
+        self._sampled.close()
 
 
 def recall_of(contents: Contents, vector: F32, found: U64, k: int) -> float:

@@ -9,7 +9,8 @@ from strategies import unit_vectors
 from headrace.serving.index import hot as hot_index
 from headrace.serving.index import lists
 from headrace.serving.index.hot import HotIndex
-from headrace.serving.index.recall import PAUSE_S, REST, K, RecallProbe, recall_of
+from headrace.serving.index.recall import PAUSE_S, K, RecallProbe, recall_of
+from headrace.serving.sampled import REST
 
 NOW = 1_700_000_000_000
 N = 3000
