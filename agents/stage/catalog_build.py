@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping
 
@@ -29,6 +28,7 @@ from headrace.serving.snapshot.files import SnapshotError
 from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
+from headrace.streams.child_process import end_with_parent, run_apart
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import ArtefactError, HeadraceError
 from headrace.streams.messages.codec import Decoder
@@ -42,9 +42,6 @@ from headrace.streams.transport.fetching import Fetched
 from headrace.streams.transport.places import Place
 
 log = logging.getLogger(__name__)
-
-#: Priority of the process: live work goes first.
-NICE = 10
 
 
 class Built(msgspec.Struct):
@@ -185,42 +182,16 @@ async def build_apart(settings: Settings) -> Built:
     HeadraceError
         The process failed, or was killed. Its error output is that of this process.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        str(folder_of(settings)),  # for those who look at the list of processes
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C reaches the worker only, which then ends this process
-    )
-    try:
-        if process.stdin is not None:  # it stays open: the process ends when it is closed
-            process.stdin.write(msgspec.json.encode(settings.model_dump(mode="json")) + b"\n")
-        result = await process.stdout.read() if process.stdout is not None else b""
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if code:
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        raise HeadraceError(f"the process that writes a catalogue snapshot {how}")
-    return msgspec.json.decode(result, type=Built)
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
+    line = msgspec.json.encode(settings.model_dump(mode="json")) + b"\n"
+    what = "process that writes a catalogue snapshot"
+    return msgspec.json.decode(await run_apart(__name__, str(folder_of(settings)), what, line), type=Built)
 
 
 def main() -> None:
     """Write a snapshot with the settings in the first line of standard input; print the result."""
-    os.nice(NICE)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings(**msgspec.json.decode(sys.stdin.buffer.readline()))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     use_key(settings.id_key)
     sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(build(settings))))
 
