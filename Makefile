@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-scoring bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -97,6 +97,9 @@ bench-training: $(READY) ## Memory and time of a training on a large Parquet log
 
 bench-report: $(READY) ## Figures of a training report beside the truth of a simulated audience (LISTS=4000)
 	@$(BIN)/python bench/bench_report.py $(if $(LISTS),--lists $(LISTS))
+
+bench-scoring: $(READY) ## CPU of scoring the candidates of a request by three objectives, beside LightGBM (ROWS=500)
+	@$(BIN)/python bench/bench_scoring.py $(if $(ROWS),--rows $(ROWS))
 
 bench-rollout: $(READY) ## What a rollout does with good and bad candidates, on simulated users (RUNS=200)
 	@$(BIN)/python bench/bench_rollout.py $(if $(RUNS),--runs $(RUNS))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from headrace.models.learning.leaf_steps import sums_of
+from headrace.models.learning.tree_bits import bit_leaves, bit_sums
 from headrace.models.learning.trees import Trees, UnlikeError
 
 
@@ -37,6 +38,52 @@ def test_scores_are_lightgbms(objective: str, n: int) -> None:
     trees = Trees(booster.model_to_string())
     expected = booster.predict(x) if n else np.zeros(0)
     np.testing.assert_allclose(trees.predict(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("leaves", [2, 3, 31, 32, 33, 80])
+def test_trees_of_any_size(leaves: int) -> None:
+    """Up to 32 leaves by bits, larger ones node by node; both add the values in the order of the trees."""
+    booster = model(num_leaves=leaves, n=4000)
+    x, _ = data(133, 2)
+    trees = Trees(booster.model_to_string())
+    np.testing.assert_allclose(trees.predict(x), booster.predict(x), rtol=1e-12)
+    theirs = booster.predict(x, pred_leaf=True)
+    values = np.array([[booster.get_leaf_output(t, leaf) for t, leaf in enumerate(row)] for row in theirs])
+    np.testing.assert_array_equal(trees.values[trees.find(x)], values)
+    total = np.zeros(len(x))
+    for column in values.T:
+        total += column
+    np.testing.assert_array_equal(trees.sums(x, trees.values), total)
+
+
+@pytest.mark.parametrize("call", [bit_sums, bit_leaves])
+def test_bits_that_lead_nowhere_are_refused(call: Any) -> None:
+    x, none = np.zeros((2, 3), np.float32), np.zeros(0, np.int32)
+    whole = {"columns": none + 0, "thresholds": none.astype(np.float32), "masks": none.astype(np.uint32)}
+    last = np.zeros(32, np.float64 if call is bit_sums else np.int32)
+    bounds = np.zeros(2, np.int32)
+    assert len(call(x, *whole.values(), bounds, last)) == 2
+    one = np.ones(1, np.int32)
+    for columns, mask, ends in ((3 * one, 1 << 31, [0, 1]), (-one, 1 << 31, [0, 1]), (one, 1, [0, 1]),
+                                (one, 1 << 31, [0, 2]), (one, 1 << 31, [1, 1])):  # fmt: skip
+        with pytest.raises(ValueError, match=r"column|place|node|tree"):
+            call(
+                x,
+                columns,
+                one.astype(np.float32),
+                np.array([mask], np.uint32),
+                np.array(ends, np.int32),
+                last,
+            )
+    with pytest.raises(ValueError, match="length"):
+        call(
+            x,
+            one,
+            one.astype(np.float32),
+            np.array([1 << 31], np.uint32),
+            np.array([0, 1], np.int32),
+            last[:31],
+        )
 
 
 def test_values_at_and_beside_a_threshold_go_where_lightgbm_sends_them() -> None:
