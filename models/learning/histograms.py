@@ -24,7 +24,7 @@ LEAST_SHARE = 1e-4
 #: From here on a distribution is called shifted, and very different.
 SHIFTED, OTHER = 0.1, 0.25
 #: It follows the clock, and tells nothing of drift.
-LEFT_OUT = frozenset({"hour"})
+LEFT_OUT = frozenset({"hour", "local_hour", "weekday"})
 
 
 class Histogram(msgspec.Struct, frozen=True):
