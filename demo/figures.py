@@ -134,10 +134,17 @@ def _traffic_figures(traffic: Traffic, live_s: float) -> dict[str, Any]:
     }
 
 
-def _click_rates(state: DemoState, traffic: Traffic) -> dict[str, float]:
+def _click_rates(state: DemoState, traffic: Traffic) -> dict[str, Any]:
     tally, end = traffic.simulator.tally, state.end()
     last_third = end - (end - state.live_ms) // 3
+    third = max(1, (end - state.live_ms) // 3)
+    over_time = [tally.new_items(False, t, t + third)[0] for t in range(state.live_ms, end - 2, third)]
+    share, rate, other = tally.new_items(False)
     return {
+        "new_share_ours": round(share, 4),
+        "new_share_ours_by_third": [round(v, 4) for v in over_time[:3]],
+        "new_ctr_ours": round(rate, 4),
+        "not_new_ctr_ours": round(other, 4),
         "ctr_ours": round(tally.rate(False), 4),
         "ctr_popularity": round(tally.rate(True), 4),
         "ctr_ours_last": round(tally.rate(False, last_third), 4),

@@ -23,6 +23,11 @@ FIGURES = (
         ("best_share_ours", "best_share_popularity"),
         "our lists {:.0%}, popular list {:.0%}",
     ),
+    (
+        "new items in our lists",
+        ("new_share_ours", "new_ctr_ours", "not_new_ctr_ours"),
+        "{:.1%} of the slots, click rate {:.1%} (other items {:.1%})",
+    ),
     ("largest lag", "max_lag_s", "{:.1f} s"),
     (
         "LightGBM",

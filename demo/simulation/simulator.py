@@ -206,11 +206,13 @@ class Simulator:
         skipped = self._rng.random(len(items)) < SKIP_REPORTED
         request_id = "" if visit.control else visit.request.request_id
         out: list[Event] = []
-        clicked, passed = 0, []
+        new = items >= self.spec.items
+        clicked, new_clicked, passed = 0, 0, []
         for position in np.flatnonzero(looked & (items >= 0)).tolist():
             item, ts = int(items[position]), now + SLOT_MS * position
             if wanted[position] and item not in self._read.get(visit.user, ()):
                 clicked += 1
+                new_clicked += bool(new[position])
                 out.extend(self._click(visit.user, item, ts, request_id, position, visit.request.surface))
                 continue
             passed.append(item)
@@ -221,7 +223,7 @@ class Simulator:
         out.sort(key=lambda e: e.ts)
         self._fatigue.looked(visit.user, passed)
         if not self.audience.bots[visit.user]:
-            self.tally.add(visit.control, now, len(item_ids), clicked)
+            self.tally.add(visit.control, now, len(item_ids), clicked, int(new.sum()), new_clicked)
         return out
 
     def _reaction(self, user: int, items: I64, now: int) -> tuple[Bool, Bool]:

@@ -6,31 +6,52 @@ from dataclasses import dataclass, field
 
 from headrace.demo.simulation.truth import Regret
 
+#: Slots of a second: shown, clicked, and of both those with items published while the demo runs.
+_Slots = tuple[int, int, int, int]
+
+
+def _two_kinds() -> dict[bool, dict[int, _Slots]]:
+    return {True: {}, False: {}}
+
 
 @dataclass(slots=True)
 class Tally:
-    """Slots shown and clicked in each second, for both kinds of list; ``control``: the popular list.
+    """Slots in each second, for both kinds of list; ``control``: the popular list.
 
     ``regret`` has the expected clicks of the lists and of the best possible ones.
     """
 
-    shown: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
-    clicked: dict[bool, dict[int, int]] = field(default_factory=lambda: {True: {}, False: {}})
-
+    slots: dict[bool, dict[int, _Slots]] = field(default_factory=_two_kinds)
     regret: dict[bool, Regret] = field(default_factory=lambda: {True: Regret(), False: Regret()})
 
-    def add(self, control: bool, now: int, shown: int, clicked: int) -> None:
-        """Count one list of ``shown`` slots at ``now`` (ms)."""
-        second = now // 1000
-        for counts, amount in ((self.shown[control], shown), (self.clicked[control], clicked)):
-            counts[second] = counts.get(second, 0) + amount
+    def add(
+        self, control: bool, now: int, shown: int, clicked: int, new_shown: int = 0, new_clicked: int = 0
+    ) -> None:
+        """Count one list of ``shown`` slots at ``now`` (ms), and which of them had new items."""
+        second, by_second = now // 1000, self.slots[control]
+        a, b, c, d = by_second.get(second, (0, 0, 0, 0))
+        by_second[second] = a + shown, b + clicked, c + new_shown, d + new_clicked
+
+    def _sums(self, control: bool, seconds: range) -> _Slots:
+        """Return the sums over some seconds."""
+        found = [v for s, v in self.slots[control].items() if s in seconds]
+        shown, clicked, new_shown, new_clicked = map(sum, zip((0, 0, 0, 0), *found, strict=True))
+        return shown, clicked, new_shown, new_clicked
 
     def rate(self, control: bool, start: int = 0, end: int = 1 << 62) -> float:
         """Return clicks per shown slot in ``[start, end)`` ms; 0 when nothing was shown."""
-        span = range(start // 1000, end // 1000)
-        shown = sum(v for s, v in self.shown[control].items() if s in span)
-        clicked = sum(v for s, v in self.clicked[control].items() if s in span)
+        shown, clicked, _, _ = self._sums(control, range(start // 1000, end // 1000))
         return clicked / shown if shown else 0.0
+
+    def new_items(self, control: bool, start: int = 0, end: int = 1 << 62) -> tuple[float, float, float]:
+        """Return the share of slots with new items, the click rate of these, and that of the other slots.
+
+        0 where nothing was shown. Each is of ``[start, end)`` ms.
+        """
+        shown, clicked, new, hits = self._sums(control, range(start // 1000, end // 1000))
+        pairs = (new, shown), (hits, new), (clicked - hits, shown - new)
+        share, rate, other = (part / whole if whole else 0.0 for part, whole in pairs)
+        return share, rate, other
 
     def series(self, control: bool, end: int, step_s: int = 3, points: int = 40) -> list[float | None]:
         """Return the click rate of the last ``points`` stretches of ``step_s`` seconds, oldest first."""
@@ -38,7 +59,7 @@ class Tally:
         out: list[float | None] = []
         for k in range(points, 0, -1):
             seconds = range(last - k * step_s, last - (k - 1) * step_s)
-            shown = sum(self.shown[control].get(s, 0) for s in seconds)
-            clicked = sum(self.clicked[control].get(s, 0) for s in seconds)
+            found = [self.slots[control].get(s, (0, 0)) for s in seconds]
+            shown, clicked = sum(v[0] for v in found), sum(v[1] for v in found)
             out.append(clicked / shown if shown else None)
         return out

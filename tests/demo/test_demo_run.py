@@ -37,6 +37,7 @@ def test_the_loop_works_and_leaves_nothing(mark: str, environment: dict[str, str
     assert 0 < figures["ctr_ours"] < 1
     assert 0 < figures["best_share_popularity"] < 1
     assert 0 < figures["best_share_ours"] < 1
+    assert 0 < figures["new_share_ours"] < 1
     assert figures["regret_ours"] > 0
     assert "of the best possible clicks" in done.stdout
     assert figures["max_lag_s"] > 0

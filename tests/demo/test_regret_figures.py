@@ -45,6 +45,7 @@ def test_one_list_of_four_is_judged_and_the_share_is_shown() -> None:
     figures = figures_of(state)
     assert figures["best_share_ours"] > 0.99  # the freshness of a moment lies between
     assert figures["regret_ours"] < 0.01
+    assert figures["new_share_ours"] == 0, "nothing was published since the start"
     assert 0.05 < figures["best_share_popularity"] < 0.7
     assert figures["regret_popularity"] > 0.5
     out, written = plain_console()

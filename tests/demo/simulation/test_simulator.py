@@ -211,7 +211,7 @@ def test_an_unknown_item_is_shown_but_never_clicked() -> None:
     sim = started()
     events = sim.look(visit_of(sim, 0), ["somebody-elses-item"] * 20, NOW)
     assert events == []
-    assert sim.tally.shown[False] == {NOW // 1000: 20}
+    assert {s: v[0] for s, v in sim.tally.slots[False].items()} == {NOW // 1000: 20}
 
 
 def test_popularity_forgets_after_an_hour() -> None:
@@ -241,6 +241,24 @@ def test_tally_splits_time() -> None:
     assert tally.rate(False, 1000) == pytest.approx(0.3)
     assert tally.rate(True) == 0
     assert tally.series(False, 4000, step_s=1, points=5) == [None, 0.1, None, 0.3, None]
+
+
+def test_new_items_are_counted_apart() -> None:
+    tally = Tally()
+    tally.add(False, 0, 10, 3, 4, 1)
+    tally.add(False, 2000, 10, 1)
+    assert tally.new_items(False) == pytest.approx((4 / 20, 1 / 4, 3 / 16))
+    assert tally.new_items(False, 1000) == pytest.approx((0, 0, 1 / 10))
+    assert tally.new_items(True) == (0, 0, 0)
+
+
+def test_what_is_published_after_the_start_is_new() -> None:
+    sim = started()
+    fresh = [item.item_id for item in sim.new_items(NOW + 60_000)]
+    assert fresh
+    sim.look(visit_of(sim, sim.regular()), [*fresh[:2], *sim.catalog.ids[:6]], NOW + 60_000)
+    assert sum(v[2] for v in sim.tally.slots[False].values()) == min(2, len(fresh))
+    assert sim.tally.new_items(False)[0] == min(2, len(fresh)) / (6 + min(2, len(fresh)))
 
 
 def test_describe_tells_the_hidden_taste() -> None:

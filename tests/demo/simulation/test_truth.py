@@ -162,6 +162,6 @@ def test_bots_click_by_chance_and_are_in_no_figure() -> None:
         assert sim.look(visit, shown, NOW)
     clicks = sum(len(items) for items in sim._read.values())
     assert clicks == pytest.approx(0.3 * 20 * len(bots), rel=0.2)
-    assert sim.tally.shown == {True: {}, False: {}}
+    assert sim.tally.slots == {True: {}, False: {}}
     assert not any(regret.lists for regret in sim.tally.regret.values())
     assert not sim.audience.bots[sim.regular()]
