@@ -110,9 +110,8 @@ class MappedCatalog(Service):
         young = column["newest"][: base.snapshot.newer_than(oldest)]
         for at in range(0, len(young), _STEP):
             rows = young[at : at + _STEP].astype(np.int64)
-            keys, times = column["key"][rows].tolist(), column["published"][rows].tolist()
-            for key, vector, ms in zip(keys, base.snapshot.vectors.vectors(rows), times, strict=True):
-                hot.put(key, vector, ms, max(now, ms))
+            vectors = base.snapshot.vectors.vectors(rows)
+            hot.put_many(column["key"][rows], vectors, column["published"][rows], now)
             await asyncio.sleep(0)
 
     # -- newer snapshots

@@ -280,10 +280,8 @@ class Swap:
         vectors = made.version.towers.item_vectors(there, self._vectors.content)
         made.version.put(there, published, vectors)
         made.version.table.drop(gone)
-        for key in gone.tolist():
-            made.hot.drop(key)
-        for key, vector, at in zip(there.tolist(), vectors, published.tolist(), strict=True):
-            made.hot.put(key, vector, at, max(now, at))
+        made.hot.drop_many(gone)
+        made.hot.put_many(there, vectors, published, now)
 
 
 def towers_of(whole: Whole) -> Callable[[], Towers]:
