@@ -27,9 +27,8 @@ def fill_item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     """Fill the features of each item: counts, rates, age, and its place among the candidates."""
     w = item_state.WINDOWS.read(c.stats, ctx.now)
     quarter = item_state.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", _QUARTER)
-    total, shown = (item_state.COUNTS.totals(c.stats, name) for name in ("click", "shown"))
-    _counts(put, w, quarter, total)
-    _rates(put, w, total, shown)
+    _counts(put, w, quarter, item_state.COUNTS.totals(c.stats, "click"))
+    _rates(put, w)
     _age(put, c, ctx)
     if c.duration is not None and c.duration.any():
         _watched(put, w, c.category, c.duration)
@@ -50,11 +49,10 @@ def _counts(put: dict[str, F32], w: F32, quarter: F32, total: npt.NDArray[np.uin
     put["item_shown_24h"][:] = np.log1p(w[:, _24H, _SHOWN])
 
 
-def _rates(put: dict[str, F32], w: F32, total: U64, shown: U64) -> None:
+def _rates(put: dict[str, F32], w: F32) -> None:
     for name, window in (("item_ctr_1h", _1H), ("item_ctr_24h", _24H)):
         clicks = w[:, window, _CLICK]
         put[name][:] = (clicks + 1) / (np.maximum(w[:, window, _SHOWN], clicks) + 20)
-    put["item_ctr_total"][:] = (total + 1) / (np.maximum(shown, total) + 20)
     clicks = w[:, _24H, _CLICK]
     put["item_skip_rate_24h"][:] = w[:, _24H, _SKIP] / (w[:, _24H, _SKIP] + clicks + 20)
     put["item_dwell_mean_24h"][:] = np.log1p(w[:, _24H, _DWELL] / (clicks + 1))

@@ -39,7 +39,6 @@ SPEC = FeatureSpec(
         "item_shown_24h",
         "item_ctr_1h",
         "item_ctr_24h",
-        "item_ctr_total",
         "item_skip_rate_24h",
         "item_dwell_mean_24h",
         "item_like_rate_24h",

@@ -27,7 +27,6 @@ def test_the_item_in_its_windows() -> None:
     assert of(out, "item_shown_1h") == [0, 0]
     assert of(out, "item_shown_24h") == pytest.approx([log(1), 0])
     assert of(out, "item_ctr_24h") == pytest.approx([3 / 22, 1 / 20])
-    assert of(out, "item_ctr_total") == pytest.approx([3 / 22, 1 / 20])
     assert of(out, "item_dwell_mean_24h") == pytest.approx([log(30 / 3), 0])
     assert of(out, "item_click_share_1h") == [1, 0]
     assert of(out, "item_click_rank_1h") == [1, 0]
