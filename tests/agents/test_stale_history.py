@@ -34,7 +34,7 @@ def says(reply: RecReply) -> set[str]:
 
 
 def reflects(reply: RecReply, *clicked: str) -> bool:
-    """Whether the reply is of fresh rows that have these clicks. They pass two topics first, in their time."""
+    """Whether the reply is of fresh rows that have these clicks. They pass two topics first."""
     return bool(reply.items) and not says(reply) and not set(clicked) & {i.item_id for i in reply.items}
 
 
