@@ -25,7 +25,7 @@ from headrace.streams.topics.flow import group_reads
 from headrace.streams.topics.lag import LagRow, lag
 
 CATCH_UP_S = 120.0
-VERIFY_S = 180.0
+VERIFY_S = 900.0
 #: Redis may not be refilled from Kafka yet when the agents have caught up.
 REFILL_S = 30.0
 LAG_EVERY_S = 8.0
@@ -125,7 +125,8 @@ class Verdict:
             self._log.problems.append(f"verify finds {found.get('differences')} differences")
             figures["first"] = [text_of(difference) for difference in found.get("first", [])[:20]]
         elif code:
-            self._log.problems.append(f"verify could not verify (exit code {code})")
+            why = f"exit code {code}" if code >= 0 else f"it did not end within {VERIFY_S:.0f} s"
+            self._log.problems.append(f"verify could not verify ({why})")
         kinds = found.get("compared", {})
         nothing = [kind for kind in COMPARED if not kinds.get(kind)]
         if nothing and not code:
