@@ -102,7 +102,8 @@ def test_only_the_two_rankers_count_and_only_since_the_stage_began() -> None:
         ]
     )
     assert found.totals.sum(axis=2).tolist() == [[1, 1, 5], [1, 0, MOST_WATCH_MS]]
-    assert found.figures()["candidate"] == {"version": "new", "examples": 1, "clicks": 0, "watch_s": 600.0}
+    figures = {"version": "new", "examples": 1, "clicks": 0, "watch_s": 600.0, "came": 0, "returned": 0}
+    assert found.figures()["candidate"] == figures
 
 
 def test_a_user_is_in_one_cluster() -> None:
