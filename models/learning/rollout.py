@@ -32,6 +32,9 @@ MARGINS: Final = {1: -0.2, 10: -0.05, 50: 0.0}
 METRICS: Final = ("clicks", "watch_ms", "returning")
 #: Users who return; left out where that is not counted (``ArmCounts.return_ms``).
 RETURNING: Final = METRICS[-1]
+#: Before so many periods are over, the last stage does not end for its many examples: too few users could
+#: return yet.
+_PERIODS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Dec
     ripe = age >= rules.min_ms and examples >= rules.min_examples
     if ripe and (reason := _good_enough(found, MARGINS[pointers.share])):
         return Decision("promote", reason)
-    if age >= rules.max_ms or examples >= rules.max_examples:
+    waits_ms = 0 if MARGINS[pointers.share] < 0 else _PERIODS * counts.return_ms
+    if age >= rules.max_ms or (examples >= rules.max_examples and age >= waits_ms):
         return Decision("roll back", f"no answer after {age // 1000} s and {examples} examples")
     return Decision("wait", f"{examples} examples")
 

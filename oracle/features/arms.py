@@ -126,7 +126,9 @@ def shadow_totals(outcomes: pl.DataFrame, record: ArmRecord) -> pl.DataFrame:
 
     Settings have no shadow.
     """
-    candidate = record.versions[1] if record.kind == "ranker" else None
+    candidate = record.versions[1]
+    if record.kind != "ranker":
+        outcomes = outcomes.clear()
     rows = [
         (cluster, 1, int(match), int(clicked), *map(_millionths, _weighed(match, p, clicked, score, value)))
         for cluster, match, p, clicked, score, value in outcomes.filter(
