@@ -10,10 +10,10 @@ of them, and when its longest time or number of examples is over without an answ
 wait for users to return, which takes two periods at least. The last one does: better in one of the three, and
 surely not 5 % worse in the two others.
 
-"Surely" is the always-valid interval of ``sequential``; each of the three gets its part of ``alpha``, so all
-three hold at all times with chance 1 - ``alpha``. At most a share ``alpha`` / 2 of the candidates that are as
-good as the live one become live, whatever the traffic, however often one looks, and at most as many more go
-because they look worse.
+"Surely" is the always-valid interval of ``sequential``; each of the three gets its part of ``alpha``, so in
+a stage all three hold at all times with chance 1 - ``alpha``. At most a share ``alpha`` / 2 of the candidates
+that are as good as the live one become live, whatever the traffic, however often one looks; and in each stage
+at most as many of them go because they look worse.
 """
 
 from __future__ import annotations
