@@ -47,7 +47,7 @@ async def wiring(make_settings: Callable[..., Settings], tmp_path: Path) -> Asyn
         rollout_min_s=0,
         rollout_min_examples=500,
         rollout_max_s=3600,
-        rollout_return_s=1.0,
+        rollout_return_s=3.0,
     )
     await make_topics(s)
     sender = BatchSender(s)
