@@ -95,7 +95,9 @@ class ServeStage:
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
         s = wiring.settings
-        self.recommender = Recommender(Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS), hot_index=s.hot_index)
+        self.recommender = Recommender(
+            Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS), hot_index=s.hot_index, settings=s
+        )
         self._requests = RequestReader(s)
         self._json = msgspec.json.Encoder()
         self._mirrors = Mirrors(self.recommender)

@@ -120,8 +120,8 @@ async def run_worker(
             from headrace.agents.stage.watching import Watching
             from headrace.agents.trainer import Trainer
 
-            tail, tried = rollout.attach(wiring)
-            services += [tail, tried, Watching(wiring, tried.follower.shelf), Trainer(wiring)]
+            tail, tried, settings_tried = rollout.attach(wiring)
+            services += [tail, tried, settings_tried, Watching(wiring, tried.follower.shelf), Trainer(wiring)]
             if settings.mlflow_uri:
                 from headrace.agents.stage.mlflow_mirror import MlflowMirror
 

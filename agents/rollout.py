@@ -1,7 +1,8 @@
-"""rollout: reads `examples`, `models`; writes counts, and which ranker is tried, to `models`; keeps counts.
+"""rollout: reads `examples`, `models`; writes counts, and what is tried, to `models`; keeps counts.
 
-It runs in the one `trainer` process. The counts of the present stage are published with the offsets of
-`examples` that they contain. Whoever starts next goes on there, so every example counts once.
+It runs in the one `trainer` process, once for rankers and once for settings. The counts of the present stage
+are published with the offsets of `examples` that they contain. Whoever starts next goes on there, so every
+example counts once. Which users came in which period is not published: whoever starts reads it again.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents.learn import check_example
 from headrace.agents.stage.pointing import point, publication, tombstones
 from headrace.agents.wiring import Wiring
-from headrace.models.learning import arm_counts, pointers, registry
+from headrace.models.learning import pointers, registry
 from headrace.models.learning.arm_counts import ArmCounts
+from headrace.models.learning.kinds import KINDS, RANKER, SETTINGS, Kind
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.registry import Registry
 from headrace.models.learning.rollout import Decision, Rules, decide
@@ -24,10 +27,11 @@ from headrace.models.learning.shelf import Shelf
 from headrace.streams.errors import ArtefactError, UnavailableError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import Example
-from headrace.streams.topics.reader import Reader, open_reader
+from headrace.streams.topics.reader import Reader, open_reader, read_to
 from headrace.streams.topics.sender import OutRecord
 from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.batches import RecordBatch
+from headrace.streams.transport.plain_gathering import records_before
 
 log = logging.getLogger(__name__)
 
@@ -38,33 +42,49 @@ FORGET_S = 60.0
 
 
 class Follower:
-    """What the rollout knows of `models`: the rankers, and the newest counts."""
+    """What the rollout knows of `models`: by kind, the artefacts and the newest counts."""
 
     def __init__(self) -> None:
-        self.shelf = Shelf()
-        self.counts: ArmCounts | None = None
+        self.shelves = {kind: Shelf(kind) for kind in KINDS}
+        self.counts: dict[Kind, ArmCounts] = {}
+
+    @property
+    def shelf(self) -> Shelf:
+        """The rankers."""
+        return self.shelves[RANKER]
 
     def take(self, batch: RecordBatch) -> None:
         """Apply records of `models`."""
-        self.shelf.apply(batch)
+        for shelf in self.shelves.values():
+            shelf.apply(batch)
+        kinds = {kind.counts: kind for kind in KINDS}
         for record in batch:
-            if record.key == arm_counts.KEY and record.value is not None:
+            kind = kinds.get(record.key)
+            if kind is not None and record.value is not None:
                 try:
-                    self.counts = ArmCounts.decode(record.value)
+                    self.counts[kind] = ArmCounts.decode(record.value, kind)
                 except ArtefactError as exc:
                     log.warning("counts of a rollout are skipped: %s", exc)
 
 
 class Rollout(Service):
-    """Counts what the users of both arms do; takes the candidate further, or back."""
+    """Counts what the users of both arms do; takes the candidate further, or back.
+
+    Parameters
+    ----------
+    tail, follower
+        What reads `models`, and what it knows.
+    kind
+        What is tried.
+    """
 
     mundane_level = "debug"
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Wiring, tail: Tail, follower: Follower, kind: Kind = RANKER) -> None:
         self.wiring = wiring
-        self.follower = Follower()
-        self.tail = Tail(wiring.settings, wiring.topics.models, self.follower.take, name="models")
+        self.follower, self.tail, self.kind = follower, tail, kind
         self.counts: ArmCounts | None = None
+        self._return_ms = int(1000 * wiring.settings.rollout_return_s)
         self._rules = Rules.of(wiring.settings)
         self._decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         self._unused: dict[str, float] = {}
@@ -73,12 +93,12 @@ class Rollout(Service):
     @property
     def label(self) -> str:
         """Name for logs."""
-        return "Rollout"
+        return f"Rollout of {self.kind.name}"
 
     @Service.task
     async def _run(self) -> None:
         await self.tail.caught_up.wait()
-        self.counts = self.follower.counts
+        self.counts = self.follower.counts.get(self.kind)
         while not self.should_stop:
             try:
                 await self._upkeep()
@@ -91,20 +111,25 @@ class Rollout(Service):
             await self.sleep(LOOK_S)
 
     @property
+    def shelf(self) -> Shelf:
+        """The artefacts on `models`, and the pointers."""
+        return self.follower.shelves[self.kind]
+
+    @property
     def pointers(self) -> Pointers:
         """The pointers that count."""
-        return self.follower.shelf.pointers
+        return self.shelf.pointers
 
     async def _upkeep(self) -> None:
         """Write the pointers again when a writer that came too late wrote over them; delete old texts."""
-        shelf, now = self.follower.shelf, self.wiring.clock.monotonic()
+        shelf, now = self.shelf, self.wiring.clock.monotonic()
         if shelf.overwritten:
             again = pointers.renumbered(shelf.pointers)
             await self._write(publication(shelf, again))
         unused = shelf.unused()
         self._unused = {version: self._unused.get(version, now) for version in unused}
         if gone := [v for v in unused if now - self._unused[v] >= FORGET_S]:
-            await self._write(tombstones(gone))
+            await self._write(tombstones(gone, self.kind))
 
     async def _stage(self) -> None:
         """Count and decide until the stage is another one."""
@@ -116,7 +141,7 @@ class Rollout(Service):
                 if not counts.of_stage(self.pointers):
                     return
                 if changed:
-                    await self._write([(arm_counts.KEY, counts.encode(), None, ())])
+                    await self._write([(self.kind.counts, counts.encode(), None, ())])
                 decision = decide(stage, counts, self.wiring.clock.now_ms(), self._rules)
                 if decision.action != "wait":
                     await self._act(stage, decision)
@@ -130,12 +155,28 @@ class Rollout(Service):
         if self.counts is None or not self.counts.of_stage(self.pointers):
             since = await reader.offsets_for_time(self.pointers.stage_ts)
             first = {tp: ends[tp] if at is None else max(at, begins[tp]) for tp, at in since.items()}
-            self.counts = ArmCounts(self.pointers, {tp.partition: at for tp, at in first.items()})
+            begin = {tp.partition: at for tp, at in first.items()}
+            self.counts = ArmCounts(self.pointers, begin, self._return_ms, self.kind)
         start = {tp: self.counts.read.get(tp.partition, begins[tp]) for tp in reader.partitions}
         # A topic that was made again, or lost records, has other offsets: counting goes on in what there is.
         start = {tp: at if begins[tp] <= at <= ends[tp] else begins[tp] for tp, at in start.items()}
+        await self._come_again(reader, self.counts, start)
         reader.start(start)
         return self.counts
+
+    async def _come_again(self, reader: Reader, counts: ArmCounts, until: dict[TopicPartition, int]) -> None:
+        """Read again who came when, of what is counted already."""
+        if counts.return_ms == self._return_ms and (counts.visits is not None or not counts.return_ms):
+            return
+        counts.again(self._return_ms)
+        begins, _ = await reader.bounds()
+        first = {tp: max(begins[tp], counts.begin.get(tp.partition, begins[tp])) for tp in until}
+        async for part in read_to(reader, first, {tp: max(at, first[tp]) for tp, at in until.items()}):
+            records = records_before(part.records, until[part.tp])
+            counts.come_again(self._decoder.batch(records).values)
+            await asyncio.sleep(0)
+            if self.should_stop:
+                return
 
     async def _count(self, reader: Reader, counts: ArmCounts) -> bool:
         """Count what can be read now; return whether there was anything."""
@@ -162,11 +203,12 @@ class Rollout(Service):
             return step(p, now, "rollout", decision.reason)
 
         if decision.action == "roll back":
-            kept = Registry(registry.folder_of(self.wiring.settings))
-            await asyncio.to_thread(kept.note, stage.candidate, f"taken back: {decision.reason}")
-        found = await point(self.wiring.settings, self.wiring.topics.models, self.wiring.sender, change)
+            await asyncio.to_thread(self._note, stage.candidate, f"taken back: {decision.reason}")
+        s, topic = self.wiring.settings, self.wiring.topics.models
+        found = await point(s, topic, self.wiring.sender, change, kind=self.kind)
         log.info(
-            "ranker %s at %s: %s (%s); live is %s",
+            "%s %s at %s: %s (%s); live is %s",
+            self.kind.name,
             stage.candidate,
             pointers.stage_name(stage.share),
             decision.action,
@@ -175,6 +217,13 @@ class Rollout(Service):
             extra={"action": "rollout"},
         )
         await self._until_known(found)
+
+    def _note(self, version: str, why: str) -> None:
+        """Note in the registry why a version went. Settings may have been registered elsewhere."""
+        kept = Registry(registry.folder_of(self.wiring.settings, self.kind), self.kind)
+        if self.kind is SETTINGS and version in self.shelf.texts and version not in kept.names():
+            kept.add(self.shelf.texts[version], "published")
+        kept.note(version, why)
 
     async def _until_known(self, found: Pointers) -> None:
         """Wait until the tail has read a change, so that it is not decided twice."""
@@ -185,7 +234,8 @@ class Rollout(Service):
         await self.wiring.sender.send_many(self.wiring.topics.models, records, partition=0)
 
 
-def attach(wiring: Wiring) -> tuple[Tail, Rollout]:
-    """Return the services of the rollout."""
-    service = Rollout(wiring)
-    return service.tail, service
+def attach(wiring: Wiring) -> tuple[Tail, Rollout, Rollout]:
+    """Return what reads `models`, the rollout of rankers, and that of settings."""
+    follower = Follower()
+    tail = Tail(wiring.settings, wiring.topics.models, follower.take, name="models")
+    return tail, Rollout(wiring, tail, follower), Rollout(wiring, tail, follower, SETTINGS)

@@ -3,11 +3,16 @@
     python bench/bench_rollout.py [--runs 200] [--users 20000]    # prints a JSON object
 
 Users differ in how often they come and how often they click, so their examples are not independent; click
-rates rise and fall with the hour. The decisions are those of the live system, looked for every hour
-(``models/learning/rollout.py``). ``same``: the candidate is as good as the live ranker;
-``same_at_50_percent``: so, and the rollout begins where it can become live. ``better_2_percent``: 2 % more
-clicks, with as many users as that needs. ``flipped_labels``: a LightGBM ranker trained on flipped labels; its
-loss of clicks is measured on lists, and the gate, which would have refused it before, is asked, too.
+rates rise and fall with the hour; each day some of the users come. The decisions are those of the live
+system, looked for every hour (``models/learning/rollout.py``), by clicks, watch time, and users who return
+the next day.
+
+``same``: the candidate is as good as the live ranker; ``same_at_50_percent``: so, and the rollout begins
+where it can become live. ``better_2_percent``: 2 % more clicks, with as many users as that needs.
+``flipped_labels``: a LightGBM ranker trained on flipped labels; its loss of clicks is measured on lists, and
+the gate, which would have refused it before, is asked, too. ``more_clicks_fewer_return``: 10 % more clicks,
+and users come on 10 % fewer days; ``without_returns`` is the same where only clicks and watch time are looked
+at.
 """
 
 from __future__ import annotations
@@ -27,65 +32,97 @@ from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.ranker import Ranker, RankerParams, train
 from headrace.models.learning.rollout import Rules, decide
 from headrace.models.learning.sequential import CLUSTERS
+from headrace.models.learning.visits import Visits
+from headrace.streams.settings import DAY_MS, HOUR_MS
 
-HOUR_MS = 3_600_000
 #: Mean number of examples of a user in a day.
 PER_DAY = 40.0
 
 
 @dataclass
 class Users:
-    """Simulated users; every array is ``(n,)``."""
+    """Simulated users; every array is ``(n,)``.
+
+    ``lift`` and ``stay`` say how much more users click, and on how many more days they come, with the
+    candidate (shares).
+    """
 
     n: int
     rng: np.random.Generator
+    lift: float = 0.0
+    stay: float = 0.0
     rate: np.ndarray[Any, Any] = field(init=False)
     clicks: np.ndarray[Any, Any] = field(init=False)
     place: np.ndarray[Any, Any] = field(init=False)
     cluster: np.ndarray[Any, Any] = field(init=False)
+    comes: np.ndarray[Any, Any] = field(init=False)
+    here: np.ndarray[Any, Any] = field(init=False)
+    came: np.ndarray[Any, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         n, rng = self.n, self.rng
-        self.rate = np.exp(rng.normal(-0.5, 1.0, n)) * PER_DAY / 24  # examples in an hour
+        self.rate = (
+            np.exp(rng.normal(-0.5, 1.0, n)) * 2 * PER_DAY / 24
+        )  # examples in an hour, of half the days
         self.clicks = rng.beta(4, 76, n)  # chance of a click, mean .05
         self.place = rng.random(n)
         self.cluster = rng.integers(0, CLUSTERS, n)
+        self.comes = rng.beta(2, 2, n)  # chance to come on a day, mean .5
+        self.here = rng.random(n) < self.comes
+        self.came = np.zeros(n, bool)  # in the present period of the stage
 
-    def hour(self, hour: int, share: int, lift: float, counts: ArmCounts) -> None:
-        """Count what happens in an hour while the candidate answers ``share`` percent."""
-        rng = self.rng
-        n = rng.poisson(self.rate)
-        who = np.flatnonzero(n)
-        arm = (self.place[who] < share / 100).astype(np.int64)
-        chance = self.clicks[who] * (1 + 0.3 * np.sin(hour * 2 * np.pi / 24)) * np.where(arm, 1 + lift, 1.0)
-        clicks = rng.binomial(n[who], np.minimum(chance, 1.0))
-        watch = (rng.standard_gamma(np.maximum(clicks, 1e-9)) * 30_000).astype(np.int64)
+    def hour(self, hour: int, counts: ArmCounts) -> None:
+        """Count what happens in an hour of the stage."""
+        rng, tried = self.rng, self.place < counts.share / 100
+        if hour % 24 == 0:
+            self.here = rng.random(self.n) < self.comes * np.where(tried, 1 + self.stay, 1.0)
+        if (hour * HOUR_MS - counts.since) % DAY_MS == HOUR_MS:
+            self.came[:] = False
+        who = np.flatnonzero(self.here)
+        n = rng.poisson(self.rate[who])
+        who, n = who[n > 0], n[n > 0]
+        arm = tried[who].astype(np.int64)
+        hourly = 1 + 0.3 * np.sin(hour * 2 * np.pi / 24)
+        chance = self.clicks[who] * hourly * np.where(arm, 1 + self.lift, 1.0)
+        clicks = rng.binomial(n, np.minimum(chance, 1.0))
+        watch = np.zeros(len(who), np.int64)
+        watch[clicks > 0] = rng.standard_gamma(clicks[clicks > 0]) * 30_000
         at = arm * CLUSTERS + self.cluster[who]
-        for k, values in enumerate((n[who], clicks, watch)):
+        for k, values in enumerate((n, clicks, watch)):
             counts.totals[:, k] += np.bincount(at, values, 2 * CLUSTERS).astype(np.int64).reshape(2, CLUSTERS)
+        if counts.visits is not None:
+            new = ~self.came[who]
+            self._visit(who[new], arm[new], hour, counts, counts.visits)
+
+    def _visit(self, who: Any, arm: Any, hour: int, counts: ArmCounts, visits: Visits) -> None:
+        """Count users who come for the first time in a period."""
+        self.came[who] = True
+        keys = self.cluster[who].astype(np.uint64) << np.uint64(57) | who.astype(np.uint64)
+        visits.add(arm, np.full(len(who), hour * HOUR_MS - 1), keys)
+        counts.returns = visits.totals()
 
 
-def rollout(users: Users, lift: float, rules: Rules, share: int = 0) -> dict[str, Any]:
+def rollout(users: Users, rules: Rules, share: int = 0, return_ms: int = DAY_MS) -> dict[str, Any]:
     """Run a rollout to its end; return its last stage, whether it was promoted, hours and examples.
 
-    It begins at ``share`` percent.
+    It begins at ``share`` percent. With ``return_ms`` 0 it is not looked at whether users return.
     """
     p = pointers.offered(pointers.offered(Pointers(), "live", 0, "bench"), "new", 0, "bench")
     while p.share < share:
         p = pointers.promoted(p, 0, "bench", "")
     hour, examples = 0, 0
-    counts = ArmCounts(p, {})
+    counts = ArmCounts(p, {}, return_ms)
     while p.candidate:
         hour += 1
         if p.share:
-            users.hour(hour, p.share, lift, counts)
+            users.hour(hour, counts)
         last, decision = p.share, decide(p, counts, hour * HOUR_MS, rules)
         if decision.action == "wait":
             continue
         examples += int(counts.totals[1, 0].sum())
         change = pointers.promoted if decision.action == "promote" else pointers.rolled_back
         p = change(p, hour * HOUR_MS, "bench", decision.reason)
-        counts = ArmCounts(p, {})
+        counts = ArmCounts(p, {}, return_ms)
     return {"stage": last, "promoted": p.live == "new", "hours": hour, "examples": examples, "why": p.reason}
 
 
@@ -147,10 +184,15 @@ def main(runs: int, users: int, many: int) -> dict[str, Any]:
     began, rules = time.process_time(), Rules()
     bad = flipped(1)
     few = max(1, runs // 40)
-    same = [rollout(Users(users, np.random.default_rng(s)), 0.0, rules) for s in range(runs)]
-    half = [rollout(Users(users, np.random.default_rng(s)), 0.0, rules, 50) for s in range(runs)]
-    better = [rollout(Users(many, np.random.default_rng(s)), 0.02, rules) for s in range(few)]
-    worse = [rollout(Users(users, np.random.default_rng(s)), bad["lift"], rules) for s in range(few)]
+
+    def of(n: int, count: int, lift: float = 0.0, stay: float = 0.0, **how: int) -> list[dict[str, Any]]:
+        return [rollout(Users(n, np.random.default_rng(s), lift, stay), rules, **how) for s in range(count)]
+
+    same, half = of(users, runs), of(users, runs, share=50)
+    better = of(many, few, 0.02)
+    worse = of(users, few, bad["lift"])
+    leaving = of(users, 4 * few, 0.1, -0.1)
+    unnoticed = of(users, 4 * few, 0.1, -0.1, return_ms=0)
     return {
         "alpha": rules.alpha,
         "users": users,
@@ -158,6 +200,11 @@ def main(runs: int, users: int, many: int) -> dict[str, Any]:
         "same_at_50_percent": told(half),
         "better_2_percent": {"users": many, **told(better)},
         "flipped_labels": {**bad, **told(worse), "why": worse[0]["why"]},
+        "more_clicks_fewer_return": {
+            **told(leaving),
+            "why": leaving[0]["why"],
+            "without_returns": told(unnoticed),
+        },
         "cpu_s": round(time.process_time() - began, 1),
     }
 
@@ -168,6 +215,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--many", type=int, default=1_000_000)
+    parser.add_argument("--many", type=int, default=300_000)
     args = parser.parse_args()
     print(json.dumps(main(args.runs, args.users, args.many), indent=2))

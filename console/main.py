@@ -10,6 +10,7 @@ import typer
 from headrace.console import (
     demo,
     evaluate,
+    experiment,
     lag,
     models,
     options,
@@ -71,6 +72,7 @@ for _command in (
 app.add_typer(topics.app, name="topics")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
+app.add_typer(experiment.app, name="experiment")
 
 
 def _unwrapped(text: str) -> str:
@@ -78,7 +80,7 @@ def _unwrapped(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-for _typer in (app, topics.app, evaluate.app, models.app):
+for _typer in (app, topics.app, evaluate.app, models.app, experiment.app):
     for _registered in _typer.registered_commands:
         if _registered.callback is not None and _registered.callback.__doc__:
             _registered.help = _unwrapped(_registered.callback.__doc__)

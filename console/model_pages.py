@@ -13,8 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from headrace.models.learning import counterfactual
+from headrace.models.learning import counterfactual, tried_settings
 from headrace.models.learning.arm_counts import ArmCounts
+from headrace.models.learning.kinds import RANKER, Kind
 from headrace.models.learning.pointers import Pointers, stage_name
 from headrace.models.learning.registry import About
 from headrace.models.learning.rollout import differences
@@ -22,7 +23,7 @@ from headrace.models.learning.sequential import Difference
 from headrace.models.learning.shelf import Shelf
 
 _STYLES = {"live": "green", "candidate": "cyan", "refused": "dim"}
-_TITLES = {"clicks": "clicks", "watch_ms": "watch time"}
+_TITLES = {"clicks": "clicks", "watch_ms": "watch time", "returning": "users who return"}
 
 
 def model_rows(found: Sequence[About], shelf: Shelf) -> list[dict[str, Any]]:
@@ -78,11 +79,12 @@ def when(ts: int) -> str:
     return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M") if ts else ""
 
 
-def pointer_line(p: Pointers) -> Text:
+def pointer_line(p: Pointers, kind: Kind = RANKER) -> Text:
     """Return what is in use, in one line."""
     if not p.live:
-        return Text("no ranker is in use yet")
-    parts = [f"live {p.live}"]
+        none = "no ranker is in use yet" if kind is RANKER else "no settings were tried yet"
+        return Text(none)
+    parts = [f"live {p.live}" if kind is RANKER else f"live settings {p.live}"]
     if p.candidate:
         parts.append(f"candidate {p.candidate} at {stage_name(p.share)} since {when(p.stage_ts)}")
     parts += [f"previous {p.previous}"] if p.previous else []
@@ -92,8 +94,10 @@ def pointer_line(p: Pointers) -> Text:
     return Text(" · ".join(parts))
 
 
-def about_page(about: About, gains: Mapping[str, float]) -> RenderableType:
-    """Return what is known of a version, and its most important features."""
+def about_page(
+    about: About, gains: Mapping[str, float], changes: Mapping[str, str] | None = None
+) -> RenderableType:
+    """Return what is known of a version, and its most important features; of settings, their changes."""
     table = Table(box=None, show_header=False, pad_edge=False)
     told = {
         "version": about.version,
@@ -103,10 +107,14 @@ def about_page(about: About, gains: Mapping[str, float]) -> RenderableType:
         "checksum": about.checksum,
         "features": str(len(about.features)),
     }
+    if changes is not None:
+        told |= {"changes": tried_settings.told(changes)}
     told |= {name: f"{value:,.4f}".rstrip("0").rstrip(".") for name, value in about.metrics.items()}
     for name, value in told.items():
         if value:
             table.add_row(Text(name, style="dim"), Text(value))
+    if not gains:
+        return table
     share = Table(box=SIMPLE, pad_edge=False)
     share.add_column("feature")
     share.add_column("share of the gain", justify="right")
@@ -116,7 +124,10 @@ def about_page(about: About, gains: Mapping[str, float]) -> RenderableType:
 
 
 def comparison(counts: ArmCounts, alpha: float) -> dict[str, Any]:
-    """Return the figures of both arms, their differences with intervals, and the estimates of the shadow."""
+    """Return the figures of both arms, their differences with intervals, and the estimates of the shadow.
+
+    Settings have no shadow.
+    """
     estimates = {
         name: _figures(estimate(counts.shadow))
         for name, estimate in (
@@ -125,13 +136,15 @@ def comparison(counts: ArmCounts, alpha: float) -> dict[str, Any]:
             ("doubly_robust", counterfactual.doubly_robust),
         )
     }
+    shadow = {"agreement": _known(counterfactual.agreement(counts.shadow)), **estimates}
     return {
+        "kind": counts.kind.name,
         "stage": stage_name(counts.share),
         "since_ts": counts.since,
         "alpha": alpha,
         "arms": counts.figures(),
         "differences": {name: _figures(d) for name, d in differences(counts, alpha).items()},
-        "shadow": {"agreement": _known(counterfactual.agreement(counts.shadow)), **estimates},
+        "shadow": shadow if counts.kind is RANKER else None,
     }
 
 
@@ -149,15 +162,16 @@ def comparison_page(figures: Mapping[str, Any]) -> RenderableType:
     arms = Table(box=SIMPLE, pad_edge=False)
     for name in ("arm", "version"):
         arms.add_column(name)
-    for name in ("examples", "clicks", "click rate", "watched"):
+    for name in ("examples", "clicks", "click rate", "watched", "return"):
         arms.add_column(name, justify="right")
     for arm, f in figures["arms"].items():
         rate = f"{f['clicks'] / f['examples']:.2%}" if f["examples"] else ""
         watched = f"{f['watch_s'] / 3600:,.1f} h"
-        arms.add_row(arm, f["version"], f"{f['examples']:,}", f"{f['clicks']:,}", rate, watched)
+        returned = f"{f['returned'] / f['came']:.1%}" if f["came"] else ""
+        arms.add_row(arm, f["version"], f"{f['examples']:,}", f"{f['clicks']:,}", rate, watched, returned)
     head = Text(f"stage {figures['stage']}, since {when(figures['since_ts'])} UTC")
     told = [Text(_difference(_TITLES[name], d)) for name, d in figures["differences"].items()]
-    return Group(head, arms, *told, *_shadow_lines(figures["shadow"]))
+    return Group(head, arms, *told, *(_shadow_lines(figures["shadow"]) if figures["shadow"] else ()))
 
 
 def _difference(name: str, d: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""``headrace models``: which rankers there are, which one is in use, and changing that."""
+"""``headrace models``: which rankers and settings there are, which are in use, and changing that."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,45 +14,68 @@ from headrace.console.extras import require
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from headrace.models.learning.kinds import Kind
     from headrace.models.learning.pointers import Pointers
     from headrace.streams.settings import Settings
     from headrace.streams.topics.sender import BatchSender
 
 app = typer.Typer(no_args_is_help=True, help="Show the rankers, and which one is used for whom; change it.")
+OfSettings = Annotated[
+    bool, typer.Option("--settings", help="Of the settings that are tried, not of rankers.")
+]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the record and in `models list`.")]
 
 
 @app.command("list")
 def list_models(json_path: options.JsonPath = None, brokers: options.Brokers = None) -> None:
-    """List the rankers in the registry, the newest first, and what each is used for."""
+    """List the rankers in the registry, the newest first, and what each is used for; then the settings."""
     settings = options.read_settings(brokers)
     require("worker")
     from headrace.console import screen
     from headrace.console.model_pages import model_rows, model_table, pointer_line
+    from headrace.console.settings_pages import settings_rows, settings_table
+    from headrace.models.learning.kinds import SETTINGS
     from headrace.models.learning.registry import Registry, folder_of
 
-    known = options.run(_on_models(settings))
+    known = options.run(on_models(settings))
+    tried = known.shelves[SETTINGS]
     rows = model_rows(Registry(folder_of(settings)).versions(), known.shelf)
-    options.write_json(json_path, {"pointers": _plain(known.shelf.pointers), "models": rows})
+    changes = settings_rows(Registry(folder_of(settings, SETTINGS), SETTINGS), tried)
+    figures = {"pointers": _plain(known.shelf.pointers), "models": rows}
+    options.write_json(
+        json_path, figures | {"settings": {"pointers": _plain(tried.pointers), "versions": changes}}
+    )
     out = screen.console()
     if rows:
         out.print(model_table(rows))
     out.print(pointer_line(known.shelf.pointers))
+    if changes:
+        out.print(settings_table(changes), pointer_line(tried.pointers, SETTINGS))
 
 
 @app.command("show")
 def show(
-    version: Annotated[str, typer.Argument(help="A version of the ranker.")],
+    version: Annotated[str, typer.Argument(help="A version of the ranker, or of settings.")],
     json_path: options.JsonPath = None,
 ) -> None:
-    """Show what is known of a ranker: metrics, checksum, and the features that matter most to it."""
+    """Show what is known of a ranker: metrics, checksum, and the features that matter most to it.
+
+    Of settings, it shows what they change.
+    """
     settings = options.read_settings(None)
     require("worker")
     from headrace.console import screen
     from headrace.console.model_pages import about_page
-    from headrace.models.learning import ranker
+    from headrace.models.learning import ranker, tried_settings
+    from headrace.models.learning.kinds import SETTINGS
     from headrace.models.learning.registry import Registry, folder_of
 
+    tried = Registry(folder_of(settings, SETTINGS), SETTINGS)
+    if version in tried.names():
+        about, changes = tried.about(version), tried_settings.decode(tried.record(version))
+        options.write_json(json_path, {**_plain(about), "changes": changes})
+        screen.console().print(about_page(about, {}, changes))
+        return
     found = Registry(folder_of(settings))
     about, gains = found.about(version), ranker.decode(found.record(version)).importance()
     options.write_json(json_path, {**_plain(about), "importance": gains})
@@ -64,6 +88,7 @@ def promote(
         str, typer.Argument(help="A version in the registry; without it, the candidate.")
     ] = "",
     everybody: Annotated[bool, typer.Option("--everybody", help="Live at once, for all users.")] = False,
+    of_settings: OfSettings = False,
     reason: Reason = "",
     brokers: options.Brokers = None,
 ) -> None:
@@ -88,13 +113,14 @@ def promote(
             return pointers.promoted(p, now, "operator", reason)
         return pointers.offered(p, version, now, "operator")
 
-    texts = [(version, Registry(folder_of(settings)).record(version))] if version else []
-    _changed(settings, change, texts)
+    kind = _kind(of_settings=of_settings)
+    texts = [(version, Registry(folder_of(settings, kind), kind).record(version))] if version else []
+    _changed(settings, change, texts, kind)
 
 
 @app.command("rollback")
-def rollback(reason: Reason = "", brokers: options.Brokers = None) -> None:
-    """End the rollout of the candidate; where there is none, go back to the previous ranker.
+def rollback(of_settings: OfSettings = False, reason: Reason = "", brokers: options.Brokers = None) -> None:
+    """End the rollout of the candidate; where there is none, go back to the previous ranker, or settings.
 
     It needs the broker only, no other process. Serving workers follow within seconds.
     """
@@ -103,11 +129,14 @@ def rollback(reason: Reason = "", brokers: options.Brokers = None) -> None:
     from headrace.models.learning import pointers
     from headrace.streams.clock import now_ms
 
-    _changed(settings, lambda p: pointers.rolled_back(p, now_ms(), "operator", reason), [])
+    kind = _kind(of_settings=of_settings)
+    _changed(settings, lambda p: pointers.rolled_back(p, now_ms(), "operator", reason), [], kind)
 
 
 @app.command("compare")
-def compare(json_path: options.JsonPath = None, brokers: options.Brokers = None) -> None:
+def compare(
+    of_settings: OfSettings = False, json_path: options.JsonPath = None, brokers: options.Brokers = None
+) -> None:
     """Compare the candidate with the live ranker: what the users of both arms did since the stage began.
 
     Intervals hold however often you look. Below them: what the candidate would have earned in the slots of
@@ -118,13 +147,14 @@ def compare(json_path: options.JsonPath = None, brokers: options.Brokers = None)
     from headrace.console import screen
     from headrace.console.model_pages import comparison, comparison_page
 
-    known = options.run(_on_models(settings))
-    if known.counts is None or not known.counts.of_stage(known.shelf.pointers):
+    known, kind = options.run(on_models(settings)), _kind(of_settings=of_settings)
+    counts = known.counts.get(kind)
+    if counts is None or not counts.of_stage(known.shelves[kind].pointers):
         typer.echo(
             "there is nothing to compare: no candidate is tried, or no example of its stage is counted"
         )
         raise typer.Exit(1)
-    figures = comparison(known.counts, settings.rollout_alpha)
+    figures = comparison(counts, settings.rollout_alpha)
     options.write_json(json_path, figures)
     screen.console().print(comparison_page(figures))
 
@@ -149,7 +179,7 @@ def drift(
     from headrace.models.learning.log_watch import drift_of
     from headrace.models.learning.registry import Registry, folder_of
 
-    version = version or options.run(_on_models(settings)).shelf.pointers.live
+    version = version or options.run(on_models(settings)).shelf.pointers.live
     found, n = drift_of(log_files.folder_of(settings), Registry(folder_of(settings)), version, rows)
     if not found:
         typer.echo("there is nothing to compare: too few slots in the log, or no distributions of the ranker")
@@ -178,7 +208,8 @@ def import_model(
     value, version = read_file(path, now_ms())
     Registry(folder_of(settings)).add(value, "imported")
     typer.echo(f"{path} is version {version}")
-    _changed(settings, lambda p: pointers.offered(p, version, now_ms(), "operator"), [(version, value)])
+    offer = partial(pointers.offered, version=version, now=now_ms(), by="operator")
+    _changed(settings, offer, [(version, value)], _kind(of_settings=False))
 
 
 def _plain(struct: Any) -> Any:
@@ -187,8 +218,14 @@ def _plain(struct: Any) -> Any:
     return msgspec.to_builtins(struct)
 
 
-async def _on_models(settings: Settings) -> Any:
-    """Read `models`: the rankers and the newest counts."""
+def _kind(*, of_settings: bool) -> Kind:
+    from headrace.models.learning.kinds import RANKER, SETTINGS
+
+    return SETTINGS if of_settings else RANKER
+
+
+async def on_models(settings: Settings) -> Any:
+    """Read `models`: the rankers, the settings, and the newest counts."""
     from aiokafka.errors import KafkaError
 
     from headrace.agents.rollout import Follower
@@ -205,7 +242,10 @@ async def _on_models(settings: Settings) -> Any:
 
 
 def _changed(
-    settings: Settings, change: Callable[[Pointers], Pointers], texts: list[tuple[str, bytes]]
+    settings: Settings,
+    change: Callable[[Pointers], Pointers],
+    texts: list[tuple[str, bytes]],
+    kind: Kind,
 ) -> None:
     """Change the pointers; print what they are then."""
     from headrace.agents.stage.pointing import point
@@ -214,12 +254,13 @@ def _changed(
     from headrace.streams.topics.names import Topics
 
     async def write(sender: BatchSender) -> Pointers:
-        return await point(settings, Topics(settings).models, sender, change, texts)
+        return await point(settings, Topics(settings).models, sender, change, texts, kind)
 
-    screen.console().print(pointer_line(options.run(_with_sender(settings, write))))
+    screen.console().print(pointer_line(options.run(with_sender(settings, write)), kind))
 
 
-async def _with_sender(settings: Settings, write: Callable[[BatchSender], Awaitable[Any]]) -> Any:
+async def with_sender(settings: Settings, write: Callable[[BatchSender], Awaitable[Any]]) -> Any:
+    """Return what ``write`` returns, given a sender."""
     from aiokafka.errors import KafkaError
 
     from headrace.streams.errors import UnavailableError

@@ -235,6 +235,7 @@ def _example(impression: Impression, position: int, outcome: SlotOutcome) -> Exa
         shadow=_shadow(impression.shadow, position),
         duration_ms=impression.durations[position] if position < len(impression.durations) else 0,
         leaves=impression.leaves,
+        settings=impression.settings,
         label=outcome.label,
     )
 
@@ -262,6 +263,7 @@ def _unshown(impression: Impression, rest: Unshown, k: int, position: int, outco
         unshown=True,
         duration_ms=rest.durations[k] if k < len(rest.durations) else 0,
         leaves=impression.leaves,
+        settings=impression.settings,
     )
 
 

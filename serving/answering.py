@@ -100,6 +100,7 @@ def impression(
         unshown=unshown(pipeline, ranked),
         durations=_durations(pipeline, ranked, chosen),
         leaves=reply.model.leaves if reply.model else "",
+        settings=ranked.query.settings,
     )
 
 

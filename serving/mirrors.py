@@ -96,6 +96,7 @@ class Mirrors:
         rankers, taken = self._recommender.data.models.rankers, set[bytes]()
         if rankers.apply(records):
             self._recommender.ranker = rankers.live
+        self._recommender.data.models.variants.apply(records)
         for record in reversed(records):
             if record.value is None or record.key in taken:
                 continue

@@ -42,6 +42,8 @@ class Policy:
         An item with fewer clicks (of all time) is of the long tail.
     parts
         By label (``kind:name``): ``on``, ``off``, or the size of a source; see ``build.py``.
+    sizes
+        By name, sizes of sources that differ from those in ``parts``; 0: such a source is not asked.
     plugins
         Parts of the installation's own, ``module:Class``.
     part_ms, candidates_ms
@@ -68,6 +70,7 @@ class Policy:
     shown_most: int = 10
     session_gap_ms: int = 30 * 60_000
     parts: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     part_ms: float = 100.0
     candidates_ms: float = 60.0

@@ -98,7 +98,7 @@ def _score(features: F32, ids: Ids) -> Callable[[Scorer], F64]:
 
 def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices:
     """Return what the re-rank stage reads of the candidates."""
-    c, policy = pool.candidates, data.policy
+    c, policy = pool.candidates, query.policy
     clicks, shown = (COUNTS.totals(c.stats, name).astype(np.float64) for name in ("click", "shown"))
     age = query.now - c.published
     creators = query.user["followed"][0] if query.user is not None else np.zeros(0, np.uint64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,12 @@ from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.slate import Slate
 from headrace.serving.shadow import shadow_list
 from headrace.serving.sources.trending import Trending
+from headrace.serving.variants import Variants
+from headrace.serving.varied import varied
 from headrace.serving.vectors.swap import Swap
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
-from headrace.streams.settings import HOUR_MS
+from headrace.streams.settings import HOUR_MS, Settings
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -58,6 +61,8 @@ class Recommender:
         How long the popular lists are kept, ms of event time.
     stats
         Item rows; new ones when None.
+    settings
+        What the policy is of; without it, no other settings are tried on some users.
 
     Attributes
     ----------
@@ -82,6 +87,7 @@ class Recommender:
         hot_index: Engine = "lists",
         refresh_ms: int = 1000,
         stats: ItemState | None = None,
+        settings: Settings | None = None,
     ) -> None:
         stats = stats or ItemState()
         self.data = ServingData(
@@ -90,7 +96,7 @@ class Recommender:
             Trending(stats, refresh_ms),
             HotIndex(hot_ms, hot_index),
             policy,
-            Models(),
+            Models(variants=Variants(partial(varied, settings) if settings else None)),
         )
         self.pipeline = Pipeline(self.data)
         self._leaves: LeafDeltas | None = None
@@ -180,6 +186,7 @@ class Recommender:
     ) -> Query:
         """Return what the parts of the pipeline read of a request; at most ``limit`` candidates."""
         country, age = context.place_and_age(request, user)
+        variant = self.data.models.variants.of(request.user_id)
         known, interests = context.request_context(self.catalog, request, user, anchors.items, country, now)
         return Query(
             request=request,
@@ -194,6 +201,8 @@ class Recommender:
             interests=interests,
             limit=limit,
             wanted=request.n,
+            policy=variant.policy if variant else self.policy,
+            settings=variant.version if variant else "",
         )
 
     def rank(
@@ -219,7 +228,8 @@ class Recommender:
         shown
             What the user was shown ``(1,)``, None when unknown.
         """
-        query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n), shown)
+        query = self.query(request, user, anchors, now, request.n, shown)
+        query.limit = max(query.policy.candidates, request.n)
         models = self.data.models
         variant = models.rankers.variant_of(request.user_id)
         models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
@@ -242,7 +252,7 @@ class Recommender:
 
     def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
-        n, out, rules = query.request.n, np.zeros(len(every), bool), rules or self.policy.rules
+        n, out, rules = query.request.n, np.zeros(len(every), bool), rules or query.policy.rules
         for _ in range(_REFILLS):
             slate = self._list(query, pool, every, np.flatnonzero(~out), rules)
             must, should = self.pipeline.late(query, pool.candidates.items[slate.chosen])
@@ -287,6 +297,7 @@ class Recommender:
             variant=ranked.variant,
             leaves=deltas,
             embeddings=self.catalog.vectors.version,
+            settings=ranked.query.settings,
         )
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]

@@ -43,7 +43,7 @@ def shadow_list(data: ServingData, ranked: Ranked, remake: Remake) -> ShadowList
 
 def _beside(data: ServingData, ranked: Ranked, candidate: Ranker, remake: Remake) -> ShadowList:
     scores = candidate.predict(ranked.features)
-    rules = replace(data.policy.rules, epsilon=0.0, thompson=0.0)
+    rules = replace(ranked.query.policy.rules, epsilon=0.0, thompson=0.0)
     other = remake(ranked, choices(data, ranked.query, ranked.pool, scores), rules).chosen
     shown = ranked.slate.chosen
     n = min(len(shown), len(other))

@@ -220,6 +220,11 @@ class Settings(BaseSettings):
     rollout_max_examples: int = Field(
         10_000_000, ge=1, description="a candidate without an answer after so many in one stage goes"
     )
+    rollout_return_s: float = Field(
+        24 * 3600.0,
+        ge=0,
+        description="who comes in one such period and not in the next does not return; 0: not looked at",
+    )
     objectives: Annotated[dict[str, float], NoDecode] = Field(
         {"click": 0.3, "long_view": 0.5, "like": 0.2},
         description="weights of what the ranker foresees: click=0.3,long_view=0.5,like=0.2",

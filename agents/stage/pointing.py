@@ -1,4 +1,4 @@
-"""Reading which ranker is in use from `models`, and changing it: for the trainer and the command line."""
+"""Reading which ranker, or settings, are in use from `models`, and changing it: for trainer and console."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from headrace.models.learning import pointers
+from headrace.models.learning.kinds import RANKER, Kind
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.shelf import Shelf
 from headrace.streams.errors import UnavailableError
@@ -25,9 +26,9 @@ class Sends(Protocol):
         ...
 
 
-async def read_shelf(settings: Settings, topic: str) -> Shelf:
+async def read_shelf(settings: Settings, topic: str, kind: Kind = RANKER) -> Shelf:
     """Read `models` to its present end; ``topic`` is its full name."""
-    shelf = Shelf()
+    shelf = Shelf(kind)
 
     def take(batch: Iterable[object]) -> None:
         shelf.apply(batch)
@@ -45,13 +46,14 @@ def publication(shelf: Shelf, wanted: Pointers, texts: Iterable[tuple[str, bytes
     new = dict(texts)
     known = {v: shelf.texts[v] for v in wanted.named() & shelf.texts.keys() - new.keys()}
     moved = known if not shelf.pointers.number else {}
-    out: list[OutRecord] = [(pointers.text_key(v), value, None, ()) for v, value in (moved | new).items()]
-    return [*out, (pointers.KEY, pointers.encode(wanted), None, ())]
+    kind = shelf.kind
+    out: list[OutRecord] = [(kind.key(v), value, None, ()) for v, value in (moved | new).items()]
+    return [*out, (kind.pointers, pointers.encode(wanted), None, ())]
 
 
-def tombstones(versions: Iterable[str]) -> list[OutRecord]:
+def tombstones(versions: Iterable[str], kind: Kind = RANKER) -> list[OutRecord]:
     """Return the records that delete texts."""
-    return [(pointers.text_key(v), None, None, ()) for v in versions]
+    return [(kind.key(v), None, None, ()) for v in versions]
 
 
 async def point(
@@ -60,6 +62,7 @@ async def point(
     sender: Sends,
     change: Callable[[Pointers], Pointers],
     texts: Iterable[tuple[str, bytes]] = (),
+    kind: Kind = RANKER,
 ) -> Pointers:
     """Change the pointers; return them when it is sure that they count.
 
@@ -70,7 +73,9 @@ async def point(
     change
         Gives the new pointers from the present ones. The same ones: nothing is written.
     texts
-        Versions and records of rankers to publish with it.
+        Versions and records of artefacts to publish with it.
+    kind
+        Whose pointers.
 
     Raises
     ------
@@ -79,13 +84,13 @@ async def point(
     """
     texts = list(texts)
     for _ in range(_TRIES):
-        shelf = await read_shelf(settings, topic)
+        shelf = await read_shelf(settings, topic, kind)
         wanted = change(shelf.pointers)
         if wanted == shelf.pointers:
             return wanted
         records = publication(shelf, wanted, texts)
         await sender.send_many(topic, records, partition=0)
-        after = await read_shelf(settings, topic)
+        after = await read_shelf(settings, topic, kind)
         if after.pointers == wanted or after.pointers.number > wanted.number:
             return after.pointers
     raise UnavailableError("others change the pointers on `models` all the time: try again")

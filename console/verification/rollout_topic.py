@@ -5,8 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from headrace.models.features.spec import SPEC
-from headrace.models.learning.arm_counts import KEY
-from headrace.oracle.features.arms import ArmRecord, counted, read_record
+from headrace.oracle.features.arms import KEYS, ArmRecord, counted, read_record
 from headrace.oracle.records.frames import raw_records
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -14,16 +13,19 @@ from headrace.streams.topics.reader import open_reader, read_to
 from headrace.streams.transport.plain_gathering import records_before
 
 
-async def newest_counts(settings: Settings) -> ArmRecord | None:
-    """Return the newest counts on `models`; None when there are none."""
-    newest: ArmRecord | None = None
+async def newest_counts(settings: Settings) -> list[ArmRecord]:
+    """Return the newest counts on `models`, of each kind that has some."""
+    newest: dict[str, ArmRecord] = {}
+    kinds = {key: kind for kind, key in KEYS.items()}
     async with open_reader(settings, [Topics(settings).models]) as reader:
         begins, ends = await reader.bounds()
         async for part in read_to(reader, begins, ends):
             for record in part.records:
-                if record.key == KEY and record.value is not None:
-                    newest = read_record(record.value) or newest
-    return newest
+                kind = kinds.get(record.key)
+                if kind is not None and record.value is not None:
+                    found = read_record(record.value, kind)
+                    newest |= {kind: found} if found is not None else {}
+    return list(newest.values())
 
 
 async def counted_again(settings: Settings, record: ArmRecord) -> pl.DataFrame | None:

@@ -96,7 +96,7 @@ async def _verify(
             run.result.notes.append(why)
         versions, deltas, towers, whole = await published_models(settings)
         run.models(versions, deltas, towers, whole=whole)
-        if (record := await newest_counts(settings)) is not None:
+        for record in await newest_counts(settings):
             run.rollout(record, await counted_again(settings, record))
     finally:
         if store is not None:

@@ -3,6 +3,7 @@
 The counts are of one stage: its examples are those shown since the stage began, because the share of the
 users, and with it the time of most examples, is another one in each stage. The record says which offsets of
 `examples` it has counted. So after a crash counting goes on there, and anybody can count again and compare.
+Only who came in which period (``visits``) is not in the record: that is read from `examples` again.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.learning import counterfactual
+from headrace.models.learning.kinds import RANKER, Kind
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.sequential import CLUSTERS
+from headrace.models.learning.visits import RETURNS, Visits, cluster_of
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.ids import hash_many
 from headrace.streams.messages.schemas import Example
 
-KEY: Final = b"rollout"
+#: Key of the counts of a rollout of rankers.
+KEY: Final = RANKER.counts
 #: Outcomes that are totalled by cluster.
 NAMES: Final = ("shown", "clicks", "watch_ms")
 #: Longer watching counts as this much, ms: one tab that was left open decides nothing.
 MOST_WATCH_MS = 600_000
-I64 = npt.NDArray[np.int64]
 
 
 class ArmCounts:
@@ -38,6 +41,10 @@ class ArmCounts:
         The stage.
     begin
         By partition of `examples`, the first offset that was looked at.
+    return_ms
+        Length of a period in which users may come, and return in the next one; 0: that is not counted.
+    kind
+        What is tried.
 
     Attributes
     ----------
@@ -47,15 +54,24 @@ class ArmCounts:
         int64 ``(len(counterfactual.NAMES), CLUSTERS)``: what the candidate would have shown in the live arm.
     read
         By partition of `examples`, the offset after the last one that is counted.
+    returns
+        int64 ``(2, len(RETURNS), CLUSTERS)``: users of a period, and those of them who came in the next one.
+    visits
+        Who came when; None: it is not counted, or not read again yet (``come_again``).
     """
 
-    def __init__(self, pointers: Pointers, begin: Mapping[int, int]) -> None:
+    def __init__(
+        self, pointers: Pointers, begin: Mapping[int, int], return_ms: int = 0, kind: Kind = RANKER
+    ) -> None:
         self.rollout, self.share, self.since = pointers.rollout, pointers.share, pointers.stage_ts
         self.versions = (pointers.live, pointers.candidate)
         self.begin = dict(begin)
         self.read = dict(begin)
         self.totals = np.zeros((2, len(NAMES), CLUSTERS), np.int64)
         self.shadow = np.zeros((len(counterfactual.NAMES), CLUSTERS), np.int64)
+        self.returns = np.zeros((2, len(RETURNS), CLUSTERS), np.int64)
+        self.kind, self.return_ms = kind, return_ms
+        self.visits = Visits(self.since, return_ms) if return_ms else None
 
     def of_stage(self, pointers: Pointers) -> bool:
         """Return whether these are the counts of the present stage."""
@@ -64,18 +80,44 @@ class ArmCounts:
 
     def add(self, examples: Sequence[Example]) -> None:
         """Count the examples of both arms that were shown since the stage began."""
-        mine = [e for e in examples if e.ts >= self.since and e.ranker in self.versions]
+        mine = self._mine(examples)
         if not mine:
             return
-        arm = np.array([self.versions.index(e.ranker) for e in mine])
-        cluster = cluster_of(hash_many([e.user_id for e in mine]))
+        arm, users = self._came(mine)
+        cluster = cluster_of(users)
         watched = [min(e.dwell_ms, MOST_WATCH_MS) for e in mine]
         for k, values in enumerate(([1] * len(mine), [int(e.clicked) for e in mine], watched)):
             np.add.at(self.totals[:, k], (arm, cluster), np.array(values, np.int64))
         self._add_shadow(mine)
 
+    def again(self, return_ms: int) -> None:
+        """Forget who came when; ``come_again`` gets the counted examples, once more, to tell."""
+        self.return_ms = return_ms
+        self.visits = Visits(self.since, return_ms) if return_ms else None
+        self.returns[:] = 0
+
+    def come_again(self, examples: Sequence[Example]) -> None:
+        """Note who came, of examples that are counted already."""
+        if self.visits is not None and (mine := self._mine(examples)):
+            self._came(mine)
+
+    def _mine(self, examples: Sequence[Example]) -> list[Example]:
+        name, versions = self.kind.name, self.versions
+        return [e for e in examples if e.ts >= self.since and getattr(e, name) in versions]
+
+    def _came(self, mine: list[Example]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Note who came; return arms and users, ``(n,)`` each."""
+        arm = np.array([self.versions.index(getattr(e, self.kind.name)) for e in mine])
+        users = hash_many([e.user_id for e in mine])
+        if self.visits is not None:
+            self.visits.add(arm, np.array([e.ts for e in mine], np.int64), users)
+            self.returns = self.visits.totals()
+        return arm, users
+
     def _add_shadow(self, examples: list[Example]) -> None:
         """Count the slots of the live arm of which it is known what the candidate would have shown."""
+        if self.kind is not RANKER:
+            return  # settings have no shadow
         live, candidate = self.versions
         told = [(e, e.shadow) for e in examples if e.shadow is not None and e.ranker == live]
         told = [(e, shadow) for e, shadow in told if shadow.ranker == candidate]
@@ -104,35 +146,40 @@ class ArmCounts:
                 "read": self.read,
                 "totals": self.totals.tolist(),
                 "shadow": self.shadow.tolist(),
+                "return_ms": self.return_ms,
+                "returns": self.returns.tolist(),
             }
         )
 
     @classmethod
-    def decode(cls, value: bytes) -> ArmCounts:
+    def decode(cls, value: bytes, kind: Kind = RANKER) -> ArmCounts:
         """Return the counts of a record; raise ``ArtefactError`` when there are none in it."""
         try:
             body = msgspec.json.decode(value, type=_Body)
             totals, shadow = (np.array(x, np.int64) for x in (body.totals, body.shadow))
+            returns = np.array(body.returns or np.zeros((2, len(RETURNS), CLUSTERS)), np.int64)
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as exc:
             raise ArtefactError(f"not a record of a rollout: {exc}") from exc
-        shapes = (2, len(NAMES), CLUSTERS), (len(counterfactual.NAMES), CLUSTERS)
-        if (totals.shape, shadow.shape) != shapes:
-            raise ArtefactError(f"not a record of a rollout: totals of shape {totals.shape}, {shadow.shape}")
+        shapes = (2, len(NAMES), CLUSTERS), (len(counterfactual.NAMES), CLUSTERS), (2, len(RETURNS), CLUSTERS)
+        if (found := (totals.shape, shadow.shape, returns.shape)) != shapes:
+            raise ArtefactError(f"not a record of a rollout: totals of shapes {found}")
         live, candidate = body.versions
         stage = Pointers(
             live=live, candidate=candidate, share=body.share, rollout=body.rollout, stage_ts=body.since
         )
-        out = cls(stage, body.begin)
-        out.read, out.totals, out.shadow = body.read, totals, shadow
+        out = cls(stage, body.begin, body.return_ms, kind)
+        out.read, out.totals, out.shadow, out.returns, out.visits = body.read, totals, shadow, returns, None
         return out
 
     def figures(self) -> dict[str, Any]:
-        """Return examples, clicks and seconds watched of both arms."""
-        shown, clicks, watch = self.totals.sum(axis=2).T.tolist()
-        return {
-            arm: {"version": v, "examples": shown[k], "clicks": clicks[k], "watch_s": watch[k] / 1000}
-            for k, (arm, v) in enumerate(zip(("live", "candidate"), self.versions, strict=True))
-        }
+        """Return examples, clicks, seconds watched, and users who came and returned, of both arms."""
+        out = {}
+        for k, (arm, version) in enumerate(zip(("live", "candidate"), self.versions, strict=True)):
+            shown, clicks, watch = self.totals[k].sum(axis=1).tolist()
+            came, returned = self.returns[k].sum(axis=1).tolist()
+            out[arm] = {"version": version, "examples": shown, "clicks": clicks, "watch_s": watch / 1000}
+            out[arm] |= {"came": came, "returned": returned}
+        return out
 
 
 class _Body(msgspec.Struct):
@@ -144,8 +191,5 @@ class _Body(msgspec.Struct):
     read: dict[int, int]
     totals: list[list[list[int]]]
     shadow: list[list[int]]
-
-
-def cluster_of(users: npt.NDArray[np.uint64]) -> I64:
-    """Return the clusters of users, by their ids ``(n,)``: the highest bits."""
-    return (users >> np.uint64(64 - (CLUSTERS - 1).bit_length())).astype(np.int64)
+    return_ms: int = 0
+    returns: list[list[list[int]]] = []

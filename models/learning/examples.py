@@ -34,6 +34,7 @@ _TEXT = (
     "device",
     "ranker",
     "leaves",
+    "settings",
     "spec",
     "label",
 )

@@ -14,12 +14,11 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from headrace.models.learning.leaves import RANKER
+from headrace.models.learning.kinds import RANKER
 from headrace.streams.errors import ArtefactError
 
-KEY: Final = b"pointers"
-#: The key of a ranker's text begins with it; the version follows.
-TEXT: Final = f"{RANKER}/".encode()
+#: Key of the record of rankers.
+KEY: Final = RANKER.pointers
 #: Share of the users that a candidate answers, percent; 0: shadow, nobody sees its lists.
 STAGES: Final = (0, 1, 10, 50)
 
@@ -81,8 +80,8 @@ def decode(value: bytes) -> Pointers:
 
 
 def text_key(version: str) -> bytes:
-    """Return the key of a version's text."""
-    return TEXT + version.encode()
+    """Return the key of a ranker's text."""
+    return RANKER.key(version)
 
 
 def stage_name(share: int) -> str:

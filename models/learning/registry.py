@@ -1,9 +1,11 @@
-"""The registry: every version of the ranker as text and JSON in a folder of its own. Never pickle.
+"""The registry: every version of the ranker, or of settings, as text and JSON in its own folder. No pickle.
 
     <models_dir>/<topic prefix>ranker/<version>/model.txt     LightGBM's text
     <models_dir>/<topic prefix>ranker/<version>/about.json    where it came from, metrics, checksum
     <models_dir>/<topic prefix>ranker/<version>/features.json distributions of the features (`histograms`)
     <models_dir>/<topic prefix>ranker/<version>/report.json   the report of its training, and report.html
+
+Settings that were tried are in `settings/<version>`, in the same way (`kinds.py`).
 
 The version is the start of the text's SHA-256, so one text has one version. Which version is in use is not
 written here, but on `models` (`pointers`): the folder may be lost, and serving does not notice.
@@ -20,13 +22,14 @@ from pathlib import Path
 import msgspec
 
 from headrace.models.learning import artefact, ranker
+from headrace.models.learning.kinds import RANKER, Kind
 from headrace.models.learning.log_files import durable_file
 from headrace.models.learning.places import Place, remove_all, root
 from headrace.streams.errors import ArtefactError
 from headrace.streams.settings import Settings
 
 _VERSION = re.compile(r"[0-9a-f]{12}")
-_MODEL, _ABOUT = "model.txt", "about.json"
+_ABOUT = "about.json"
 
 
 class About(msgspec.Struct, frozen=True):
@@ -39,7 +42,7 @@ class About(msgspec.Struct, frozen=True):
     created_ts
         When it was registered, ms.
     origin
-        "trained" or "imported".
+        "trained" or "imported"; "experiment" for settings.
     refused
         Why it never reached anybody, or was taken back; empty when it was neither.
     """
@@ -54,10 +57,10 @@ class About(msgspec.Struct, frozen=True):
     kind: str = ranker.KIND
 
 
-def folder_of(settings: Settings) -> Place:
-    """Return the folder of an installation's rankers."""
+def folder_of(settings: Settings, kind: Kind = RANKER) -> Place:
+    """Return the folder of an installation's rankers, or settings."""
     folder = Path(settings.models_dir) if settings.models_dir else root(settings) / "models"
-    return folder / settings.name(ranker.NAME)
+    return folder / settings.name(kind.name)
 
 
 class Registry:
@@ -67,13 +70,15 @@ class Registry:
     ----------
     folder
         It is made when the first version is added.
+    kind
+        What is kept there.
     """
 
-    def __init__(self, folder: Place) -> None:
-        self.folder = folder
+    def __init__(self, folder: Place, kind: Kind = RANKER) -> None:
+        self.folder, self.kind = folder, kind
 
     def add(self, value: bytes, origin: str, refused: str = "") -> About:
-        """Keep the ranker of a `models` record; return what is written about it.
+        """Keep the artefact of a `models` record; return what is written about it.
 
         Raises
         ------
@@ -93,7 +98,7 @@ class Registry:
             refused=refused,
             kind=document["kind"],
         )
-        with durable_file(self._path(about.version) / _MODEL) as handle:
+        with durable_file(self.model_file(about.version)) as handle:
             handle.write(document["body"])
         self._write(about)  # last: a version without it does not count
         return about
@@ -126,7 +131,7 @@ class Registry:
         try:
             return msgspec.json.decode((self._path(version) / _ABOUT).read_bytes(), type=About)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
-            raise ArtefactError(f"ranker {version} is not in {self.folder}: {exc}") from exc
+            raise ArtefactError(f"{self.kind.name} {version} is not in {self.folder}: {exc}") from exc
 
     def folder_of_version(self, version: str) -> Place:
         """Return the folder with all that is kept of a version."""
@@ -134,7 +139,7 @@ class Registry:
 
     def model_file(self, version: str) -> Place:
         """Return the file with a version's text."""
-        return self._path(version) / _MODEL
+        return self._path(version) / self.kind.file
 
     def record(self, version: str) -> bytes:
         """Return a version as a record of `models`.
@@ -148,11 +153,12 @@ class Registry:
         try:
             body = self.model_file(version).read_bytes()
         except OSError as exc:
-            raise ArtefactError(f"ranker {version} cannot be read: {exc}") from exc
+            raise ArtefactError(f"{self.kind.name} {version} cannot be read: {exc}") from exc
         if hashlib.sha256(body).hexdigest() != about.checksum:
-            raise ArtefactError(f"ranker {version}: {self.model_file(version)} does not match its checksum")
+            wrong = f"{self.model_file(version)} does not match its checksum"
+            raise ArtefactError(f"{self.kind.name} {version}: {wrong}")
         value, _ = artefact.encode(
-            ranker.NAME, about.kind, body, about.features, about.created_ts, about.metrics
+            self.kind.name, about.kind, body, about.features, about.created_ts, about.metrics
         )
         return value
 

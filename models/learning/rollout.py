@@ -5,9 +5,15 @@
     10 %     further when it is surely not 5 % worse
     50 %     live when it is surely better
 
-At every stage it goes when it is surely worse, and when its longest time or number of examples is over
-without an answer. "Surely" is the always-valid interval of ``sequential``. At most a share ``alpha`` / 2 of
-the candidates that are as good as the live one become live, whatever the traffic, however often one looks.
+Clicks, watch time and users who return are compared. At every stage it goes when it is surely worse in one
+of them, and when its longest time or number of examples is over without an answer. The first steps do not
+wait for users to return, which takes two periods at least. The last one does: better in one of the three, and
+surely not 5 % worse in the two others.
+
+"Surely" is the always-valid interval of ``sequential``; each of the three gets its part of ``alpha``, so in
+a stage all three hold at all times with chance 1 - ``alpha``. At most a share ``alpha`` / 2 of the candidates
+that are as good as the live one become live, whatever the traffic, however often one looks; and in each stage
+at most as many of them go because they look worse.
 """
 
 from __future__ import annotations
@@ -23,7 +29,12 @@ from headrace.streams.settings import Settings
 #: By stage, how much worse (as a share) a candidate may be at most to go further; above 0: it must be better.
 MARGINS: Final = {1: -0.2, 10: -0.05, 50: 0.0}
 #: What is compared. Each gets its part of ``alpha``.
-METRICS: Final = ("clicks", "watch_ms")
+METRICS: Final = ("clicks", "watch_ms", "returning")
+#: Users who return; left out where that is not counted (``ArmCounts.return_ms``).
+RETURNING: Final = METRICS[-1]
+#: Before so many periods are over, the last stage does not end for its many examples: too few users could
+#: return yet.
+_PERIODS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +74,12 @@ class Decision:
 
 def differences(counts: ArmCounts, alpha: float) -> dict[str, Difference]:
     """Return the difference of the arms by metric; all intervals hold together with chance 1 - ``alpha``."""
-    live, candidate = counts.totals
+    names = [name for name in METRICS if name != RETURNING or counts.return_ms]
     out = {}
-    for name in METRICS:
-        k = NAMES.index(name)
-        out[name] = difference(live[0], live[k], candidate[0], candidate[k], alpha / len(METRICS))
+    for name in names:
+        of, k = (counts.returns, 1) if name == RETURNING else (counts.totals, NAMES.index(name))
+        live, candidate = of
+        out[name] = difference(live[0], live[k], candidate[0], candidate[k], alpha / len(names))
     return out
 
 
@@ -95,7 +107,8 @@ def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Dec
     ripe = age >= rules.min_ms and examples >= rules.min_examples
     if ripe and (reason := _good_enough(found, MARGINS[pointers.share])):
         return Decision("promote", reason)
-    if age >= rules.max_ms or examples >= rules.max_examples:
+    waits_ms = 0 if MARGINS[pointers.share] < 0 else _PERIODS * counts.return_ms
+    if age >= rules.max_ms or (examples >= rules.max_examples and age >= waits_ms):
         return Decision("roll back", f"no answer after {age // 1000} s and {examples} examples")
     return Decision("wait", f"{examples} examples")
 
@@ -103,11 +116,13 @@ def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Dec
 def _good_enough(found: dict[str, Difference], margin: float) -> str:
     """Return why the candidate may go further; empty when it may not, yet.
 
-    Below 0, both metrics must be above ``margin``. At 0, one must be, and the other one must not be surely
-    lower than the last margin before.
+    Below 0, clicks and watch time must be above ``margin``. At 0, one metric must be, and the others must be
+    above the last margin before.
     """
-    known = {name: d for name, d in found.items() if d.live != 0}  # nobody watches where nothing is watched
+    # Nobody watches where nothing is watched; and where all users come in every period, nobody stays away.
+    known = {name: d for name, d in found.items() if d.live != 0 and not d.live == d.candidate == 1}
     if margin < 0:
+        known.pop(RETURNING, None)
         good = known and all(d.low > margin for d in known.values())
         return "; ".join(_told(f"not {-margin:.0%} worse", n, d) for n, d in known.items()) if good else ""
     better = [(name, d) for name, d in known.items() if d.low > margin]

@@ -1,4 +1,4 @@
-"""The rankers on `models`: their texts, and which one is in use. Pure: records in, state out.
+"""The rankers, or settings, on `models`: their texts, and which one is in use. Pure: records in, state out.
 
 Serving, the trainer and the command line read the topic with it, so all of them see the same.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headrace.models.learning import artefact, pointers
-from headrace.models.learning.leaves import RANKER
+from headrace.models.learning.kinds import RANKER, Kind
 from headrace.models.learning.pointers import Pointers
 from headrace.streams.errors import ArtefactError
 
@@ -18,30 +18,36 @@ log = logging.getLogger(__name__)
 
 #: Texts kept besides those pointed at: a pointer to one of them may still come.
 MOST_OTHERS = 4
-_OLD_KEY = RANKER.encode()
+_OLD_KEY = RANKER.name.encode()
 
 
 class Shelf:
     """Applies records of `models` in their order.
+
+    Parameters
+    ----------
+    kind
+        What is on the shelf.
 
     Attributes
     ----------
     pointers
         The pointers that count.
     texts
-        Records of rankers by version.
+        Records of artefacts by version.
     overwritten
         Whether the newest record of pointers on the topic is not the one that counts: then compaction would
         leave the wrong one, and somebody must write it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = RANKER) -> None:
+        self.kind = kind
         self.pointers = Pointers()
         self.texts: dict[str, bytes] = {}
         self.overwritten = False
 
     def apply(self, records: Iterable[Any]) -> bool:
-        """Take the records that are about rankers; return whether there was one. Bad ones are logged."""
+        """Take the records that are about its kind; return whether there was one. Bad ones are logged."""
         changed = False
         for record in records:
             try:
@@ -53,14 +59,15 @@ class Shelf:
         return changed
 
     def _take(self, key: bytes, value: bytes | None) -> bool:
-        if key.startswith(pointers.TEXT):
-            version = key.removeprefix(pointers.TEXT).decode("utf-8", "replace")
+        kind = self.kind
+        if key.startswith(kind.prefix):
+            version = key.removeprefix(kind.prefix).decode("utf-8", "replace")
             self.texts.pop(version, None)
             if value is not None:
                 self.texts[version] = value
-        elif key == pointers.KEY and value is not None:
+        elif key == kind.pointers and value is not None:
             self._point(pointers.decode(value))
-        elif key == _OLD_KEY and value is not None and not self.pointers.number:
+        elif key == _OLD_KEY and kind is RANKER and value is not None and not self.pointers.number:
             # Before there were pointers, the newest ranker was the one in use.
             version = artefact.decode(value)["version"]
             self.texts[version] = value

@@ -11,10 +11,12 @@ from headrace.oracle.compare.findings import Difference, Findings
 from headrace.oracle.features.arms import (
     ARMS,
     CLUSTERS,
+    RETURNS,
     SHADOW,
     TOTALS,
     ArmRecord,
     arm_totals,
+    return_totals,
     shadow_totals,
 )
 
@@ -24,10 +26,12 @@ ARM_COUNTS: Final = "counts of a rollout"
 
 def compare_arms(findings: Findings, record: ArmRecord, outcomes: pl.DataFrame) -> None:
     """Compare the totals of a record with those of its examples, the result of ``counted``."""
-    arms = arm_totals(outcomes)
+    arms, returns = arm_totals(outcomes), return_totals(outcomes, record)
     for k, arm in enumerate(ARMS):
-        _compare(findings, record, f"{arm} arm", TOTALS, arms.filter(pl.col("arm") == arm), record.totals[k])
-    shadow = shadow_totals(outcomes, record.versions[1])
+        mine, what = pl.col("arm") == arm, f"{arm} arm"
+        _compare(findings, record, what, TOTALS, arms.filter(mine), record.totals[k])
+        _compare(findings, record, f"{what}, returns", RETURNS, returns.filter(mine), record.returns[k])
+    shadow = shadow_totals(outcomes, record)
     _compare(findings, record, "shadow", SHADOW, shadow, record.shadow)
 
 
@@ -49,7 +53,7 @@ def _compare(
 
     def make(n: int) -> Difference:
         k, cluster = wrong[n].tolist()
-        row = f"{what} of rollout {record.name}, cluster {cluster}"
+        row = f"{what} of rollout of {record.kind} {record.name}, cluster {cluster}"
         want, have = int(expected[k, cluster]), int(found[k, cluster])
         return Difference(row, f"{cluster:016x}", names[k], None, want, have)
 

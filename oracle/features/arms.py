@@ -21,6 +21,13 @@ MOST_WATCH_MS: Final = 600_000
 #: The arms, and the totals of each, in the order of the record.
 ARMS: Final = ("live", "candidate")
 TOTALS: Final = ("shown", "clicks", "watch_ms")
+#: Users of a period, and those of them who came in the next one.
+RETURNS: Final = ("came", "returned")
+#: What is tried, and the key of its record.
+KEYS: Final = {"ranker": b"rollout", "settings": b"settings-rollout"}
+
+
+NO_RETURNS: Final = [[[0] * CLUSTERS] * len(RETURNS)] * len(ARMS)
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,10 @@ class ArmRecord:
 
     Attributes
     ----------
+    kind
+        What is tried: the column of the version.
     versions
-        Of the live ranker, and of the candidate.
+        Of the live ranker (or settings), and of the candidate.
     since
         Examples of lists shown from this time (ms) on are counted.
     begin, read
@@ -39,8 +48,13 @@ class ArmRecord:
         [arm][total][cluster]
     shadow
         [total][cluster]
+    return_ms
+        Length of a period; 0: returns are not counted.
+    returns
+        [arm][``RETURNS``][cluster]
     """
 
+    kind: str
     name: str
     versions: tuple[str, str]
     since: int
@@ -48,9 +62,11 @@ class ArmRecord:
     read: dict[int, int]
     totals: list[list[list[int]]]
     shadow: list[list[int]]
+    return_ms: int
+    returns: list[list[list[int]]]
 
 
-def read_record(value: bytes) -> ArmRecord | None:
+def read_record(value: bytes, kind: str) -> ArmRecord | None:
     """Return the content of a record; None when it has none."""
     try:
         told: dict[str, Any] = json.loads(value)
@@ -58,7 +74,8 @@ def read_record(value: bytes) -> ArmRecord | None:
         live, candidate = told["versions"]
         name = f"{told['rollout']} at {told['share']} %"
         since, totals, shadow = int(told["since"]), told["totals"], told["shadow"]
-        return ArmRecord(name, (live, candidate), since, begin, read, totals, shadow)
+        returns = int(told.get("return_ms", 0)), told.get("returns") or NO_RETURNS
+        return ArmRecord(kind, name, (live, candidate), since, begin, read, totals, shadow, *returns)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -69,9 +86,9 @@ def counted(raw: pl.DataFrame, record: ArmRecord, *, max_bytes: int, spec: str) 
         (pl.col("verdict") == "")
         & (pl.col("spec") == spec)
         & (pl.col("ts") >= record.since)
-        & pl.col("ranker").is_in(record.versions)
+        & pl.col(record.kind).is_in(record.versions)
     )
-    arm = pl.when(pl.col("ranker") == record.versions[0]).then(pl.lit(ARMS[0])).otherwise(pl.lit(ARMS[1]))
+    arm = pl.when(pl.col(record.kind) == record.versions[0]).then(pl.lit(ARMS[0])).otherwise(pl.lit(ARMS[1]))
     return told.with_columns(arm=arm, cluster=pl.col("user") // (2**64 // CLUSTERS))
 
 
@@ -84,8 +101,34 @@ def arm_totals(outcomes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def shadow_totals(outcomes: pl.DataFrame, candidate: str) -> pl.DataFrame:
-    """Return cluster and ``SHADOW``, of the result of ``counted``; only what is not zero."""
+def return_totals(outcomes: pl.DataFrame, record: ArmRecord) -> pl.DataFrame:
+    """Return arm, cluster and ``RETURNS``, of the result of ``counted``; only what is not zero.
+
+    Of the periods since the stage began whose next one is over: something was shown in the one after it.
+    """
+    if not record.return_ms or not len(outcomes):
+        return pl.DataFrame(
+            schema={"arm": pl.String, "cluster": pl.UInt64, **dict.fromkeys(RETURNS, pl.Int64)}
+        )
+    period = (pl.col("ts") - record.since) // record.return_ms
+    came = outcomes.select("arm", "cluster", "user", period=period).unique()
+    again = came.select("user", period=pl.col("period") - 1, again=pl.lit(1, pl.Int64)).unique()
+    over = came.filter(pl.col("period") <= pl.col("period").max() - 2)
+    return (
+        over.join(again, on=["user", "period"], how="left")
+        .group_by("arm", "cluster")
+        .agg(pl.len().cast(pl.Int64).alias("came"), pl.col("again").sum().alias("returned"))
+    )
+
+
+def shadow_totals(outcomes: pl.DataFrame, record: ArmRecord) -> pl.DataFrame:
+    """Return cluster and ``SHADOW``, of the result of ``counted``; only what is not zero.
+
+    Settings have no shadow.
+    """
+    candidate = record.versions[1]
+    if record.kind != "ranker":
+        outcomes = outcomes.clear()
     rows = [
         (cluster, 1, int(match), int(clicked), *map(_millionths, _weighed(match, p, clicked, score, value)))
         for cluster, match, p, clicked, score, value in outcomes.filter(

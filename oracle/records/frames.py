@@ -132,6 +132,7 @@ OUTCOMES: Final = pl.Schema(
         "user": pl.UInt64,
         "ts": pl.Int64,
         "ranker": pl.String,
+        "settings": pl.String,
         "spec": pl.String,
         "clicked": pl.Boolean,
         "dwell_ms": pl.Int64,

@@ -66,6 +66,7 @@ _joined = struct(
         "unshown": _unshown,
         "durations": _durations,
         "leaves": _text,
+        "settings": _text,
     },
 )
 _example = struct(
@@ -87,6 +88,7 @@ _example = struct(
         "unshown": boolean,
         "duration_ms": number(0, MAX_TS),
         "leaves": _text,
+        "settings": _text,
         "label": _text,
     },
 )
@@ -169,7 +171,8 @@ def read_outcomes(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
     def read(_key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
         e = read_document(value, max_bytes, _example)
         _floats(e["features"])
-        outcome = key_of(e["user_id"]), e["ts"], e["ranker"], e["spec"], e["clicked"], e["dwell_ms"]
+        made_by = e["ranker"], e.get("settings", "")
+        outcome = key_of(e["user_id"]), e["ts"], *made_by, e["spec"], e["clicked"], e["dwell_ms"]
         shadow = _shadow(e.get("shadow")) or (None, None, None)
         return *outcome, float(e["propensity"]), float(e["score"]), *shadow
 
@@ -211,4 +214,5 @@ def _rest(
 ) -> int:
     """Return the digest of what an example repeats of its impression, without its place and features."""
     told = i["surface"], i["country"], i["device"], i["ranker"], i["spec"], explored, float(score), sources
-    return digest(repr((*told, took, unshown, shadow, i.get("leaves", ""))).encode())
+    made_by = i.get("leaves", ""), i.get("settings", "")
+    return digest(repr((*told, took, unshown, shadow, *made_by)).encode())

@@ -25,6 +25,6 @@ class Shown(Rest):
         """Return their keys; the item shown longest ago comes first."""
         if query.shown is None or query.request.surface == "related":
             return []
-        policy = self.data.policy
+        policy = query.policy
         most = 1 if query.request.surface == "digest" else policy.shown_most
         return shown_lately(query.shown[0], query.now, policy.shown_rest_ms, most)

@@ -177,7 +177,9 @@ class Pipeline:
             if self._clock() > until and not short:
                 source.skip(query.left_out)
                 continue
-            size = self._sizes[part.name]
+            size = query.policy.sizes.get(part.name, self._sizes[part.name])
+            if not size:
+                continue
             lists = source.run(lambda part: part.propose(query, size), query.left_out)  # noqa: B023
             for keys in lists or ():
                 source.counts.kept += len(keys)

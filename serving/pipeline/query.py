@@ -19,6 +19,7 @@ from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.policy import Policy
 from headrace.serving.rankers import Rankers
 from headrace.serving.sources.trending import Trending
+from headrace.serving.variants import Variants
 from headrace.streams.messages.schemas import RecRequest
 
 F32 = npt.NDArray[np.float32]
@@ -40,8 +41,8 @@ class Models:
         The live ranker with its leaf deltas.
     online
         The online model.
-    rankers
-        The rankers on `models`, and which of them is used for whom.
+    rankers, variants
+        The rankers, and the settings, on `models`, and which of them are used for whom.
     published
         When each was published, ms, by the key of its record.
     """
@@ -51,6 +52,7 @@ class Models:
     moved: MovedRanker | None = None
     online: OnlineWeights | None = None
     rankers: Rankers = field(default_factory=Rankers)
+    variants: Variants = field(default_factory=Variants)
     published: dict[bytes, int] = field(default_factory=dict)
 
 
@@ -69,7 +71,7 @@ class ServingData:
     hot
         Vector search over new items.
     policy
-        How lists are made.
+        How lists are made, by the settings of the installation.
     models
         The models in use.
     """
@@ -110,6 +112,10 @@ class Query:
         Most candidates.
     wanted
         With fewer candidates than this, the sources for a short list are asked, and what rests comes back.
+    policy
+        How this user's lists are made.
+    settings
+        Version of the settings that say so; empty: those of the installation.
     left_out
         Parts that this request did without, such as ``"source:hot"``. They go into ``degraded``.
     """
@@ -126,6 +132,8 @@ class Query:
     interests: list[F32]
     limit: int
     wanted: int
+    policy: Policy
+    settings: str = ""
     left_out: list[str] = field(default_factory=list)
 
 

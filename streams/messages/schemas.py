@@ -122,6 +122,7 @@ class ModelInfo(Struct):
     variant: str = ""
     leaves: str = ""
     embeddings: str = ""
+    settings: str = ""
 
 
 class ErrorInfo(Struct, omit_defaults=True):
@@ -197,6 +198,7 @@ class Impression(Struct):
     unshown: Unshown | None = None  # of some of the requests
     durations: list[Duration] = []  # of the items, ms; 0 for one without
     leaves: str = ""  # version of the leaf deltas that the scores have; empty: none
+    settings: str = ""  # version of the settings that it was made with; empty: those of the installation
 
 
 class Example(Struct):
@@ -233,6 +235,7 @@ class Example(Struct):
     unshown: bool = False
     duration_ms: Duration = 0
     leaves: str = ""  # version of the leaf deltas that the score has; empty: none
+    settings: str = ""  # version of the settings that its list was made with
     label: SlotLabel = ""
 
 

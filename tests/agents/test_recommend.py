@@ -14,15 +14,18 @@ from worlds import World, here, item, request
 
 from headrace.agents.wiring import Wiring
 from headrace.models.features.spec import SPEC
-from headrace.models.learning import online
+from headrace.models.learning import online, pointers, tried_settings
+from headrace.models.learning.arms import CANDIDATE, arm_of
+from headrace.models.learning.kinds import SETTINGS
 from headrace.models.learning.online_learner import OnlineLearner
+from headrace.models.learning.pointers import Pointers
 from headrace.serving.requests.address import parse_reply_address, unwrap
 from headrace.serving.requests.replies import MISSING_S, ReplySender
 from headrace.serving.store.memory import MemoryStore
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import ConfigError, RejectedError
 from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import RecReply
+from headrace.streams.messages.schemas import Impression, RecReply
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.names import Topics
@@ -225,6 +228,26 @@ def test_a_bad_model_after_a_good_one_in_a_batch() -> None:
     stage.on_models(batch(Rec(good, name), Rec(better, name), Rec(b"{}", name), Rec(None, name)))
     assert stage.recommender.online is not None
     assert stage.recommender.online.version == online.decode(better).version
+
+
+async def test_a_reply_and_its_impression_name_the_settings_that_are_tried_on_the_user() -> None:
+    broker = Broker(rec_replies_p=1)
+    broker.known.add("rec-replies-p")
+    stage = stage_on(broker, Settings(rules={"epsilon": "0"}))
+    (one, base), (two, tried) = (tried_settings.encode(c, 1) for c in ({}, {"epsilon": "1"}))
+    pointing = pointers.encode(Pointers(1, base, candidate=tried, share=50, rollout="x"))
+    texts = Rec(one, SETTINGS.key(base)), Rec(two, SETTINGS.key(tried))
+    stage.on_models(batch(*texts, Rec(pointing, SETTINGS.pointers)))
+    users = [f"u{n}" for n in range(30)]
+    todo = batch(*(Rec(body(request_id=u, user_id=u), key=u.encode()) for u in users))
+    await stage.finish(todo, await stage.answer(todo))
+    replies = [msgspec.json.decode(r[1] or b"", type=RecReply) for r in broker.of("rec-replies-p")]
+    shown = [msgspec.json.decode(r[1] or b"", type=Impression) for r in broker.of("impressions")]
+    expected = {u: tried if arm_of(u, "x", 50) == CANDIDATE else base for u in users}
+    assert {r.request_id: r.model and r.model.settings for r in replies} == expected
+    assert {i.user_id: i.settings for i in shown} == expected
+    assert {i.user_id: any(i.explored) for i in shown} == {u: v == tried for u, v in expected.items()}
+    assert set(expected.values()) == {base, tried}
 
 
 @pytest.mark.parametrize(

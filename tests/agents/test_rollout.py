@@ -42,7 +42,12 @@ pytestmark = pytest.mark.broker
 @pytest.fixture
 async def wiring(make_settings: Callable[..., Settings], tmp_path: Path) -> AsyncIterator[Wiring]:
     s = make_settings(
-        data_dir=tmp_path, partitions=2, rollout_min_s=0, rollout_min_examples=500, rollout_max_s=3600
+        data_dir=tmp_path,
+        partitions=2,
+        rollout_min_s=0,
+        rollout_min_examples=500,
+        rollout_max_s=3600,
+        rollout_return_s=3.0,
     )
     await make_topics(s)
     sender = BatchSender(s)
@@ -53,15 +58,14 @@ async def wiring(make_settings: Callable[..., Settings], tmp_path: Path) -> Asyn
 
 @asynccontextmanager
 async def running(wiring: Wiring) -> AsyncIterator[Rollout]:
-    tail, service = rollout.attach(wiring)
-    assert isinstance(service, Rollout)
-    await tail.start()
-    await service.start()
+    tail, rankers, settings = rollout.attach(wiring)
+    for service in (tail, rankers, settings):
+        await service.start()
     try:
-        yield service
+        yield rankers
     finally:
-        await service.stop()
-        await tail.stop()
+        for service in (settings, rankers, tail):
+            await service.stop()
 
 
 async def tried(wiring: Wiring, share: int = 0) -> Pointers:
@@ -82,7 +86,7 @@ async def pointed(wiring: Wiring) -> Pointers:
 
 
 def happened(p: Pointers, seed: int, rates: tuple[float, float], n: int = 6000) -> list[Example]:
-    """Return examples of 600 users, half of them in either arm, shown after the stage began."""
+    """Return examples of 600 users, half of them in either arm, shown after the stage began, one each ms."""
     rng, out = np.random.default_rng(seed), list[Example]()
     for k in range(n):
         user = int(rng.integers(600))
@@ -107,8 +111,7 @@ async def write(wiring: Wiring, examples: list[Example]) -> None:
 
 async def verified(wiring: Wiring) -> Findings:
     """Compare the newest counts with the oracle's."""
-    record, findings = await newest_counts(wiring.settings), Findings()
-    assert record is not None
+    (record,), findings = await newest_counts(wiring.settings), Findings()
     again = await counted_again(wiring.settings, record)
     assert again is not None
     compare_arms(findings, record, again)
@@ -117,6 +120,11 @@ async def verified(wiring: Wiring) -> Findings:
     wrong = Findings()
     compare_arms(wrong, replace(record, totals=changed), again)
     assert wrong.differences == findings.differences + 1, "a wrong count is found"
+    returns = [[list(cells) for cells in arm] for arm in record.returns]
+    returns[0][1][7] += 1
+    wrong = Findings()
+    compare_arms(wrong, replace(record, returns=returns), again)
+    assert wrong.differences == findings.differences + 1, "and so is a wrong return"
     return findings
 
 
@@ -139,7 +147,7 @@ async def test_a_candidate_that_is_worse_goes_and_the_reason_is_kept(wiring: Wir
         assert "worse in clicks" in p.reason
         assert "worse in clicks" in kept.about(version).refused
     findings = await verified(wiring)
-    assert (findings.differences, findings.compared) == (0, (2 * 3 + 6) * 128)
+    assert (findings.differences, findings.compared) == (0, (2 * 3 + 2 * 2 + 6) * 128)
 
 
 async def test_a_candidate_that_is_better_arrives(wiring: Wiring) -> None:
@@ -155,10 +163,11 @@ async def test_a_candidate_that_is_better_arrives(wiring: Wiring) -> None:
 
 
 async def test_whoever_goes_on_every_example_counts_once(wiring: Wiring) -> None:
+    wiring = replace(wiring, settings=wiring.settings.model_copy(update={"rollout_return_s": 0.2}))
     p = await tried(wiring, 50)
     parts = [happened(p, seed, (0.1, 0.1), 700) for seed in range(3)]
     old = happened(structs.replace(p, stage_ts=p.stage_ts - 10_000_000), 9, (1.0, 1.0), 50)
-    expected = ArmCounts(p, {})
+    expected = ArmCounts(p, {}, 200)
 
     async def counted() -> int:
         found = [r for r in await read_all(wiring.settings, wiring.topics.models) if r.key == arm_counts.KEY]
@@ -173,6 +182,9 @@ async def test_whoever_goes_on_every_example_counts_once(wiring: Wiring) -> None
     last = [r.value for r in records if r.key == arm_counts.KEY][-1]
     assert np.array_equal(ArmCounts.decode(last).totals, expected.totals)
     assert np.array_equal(ArmCounts.decode(last).shadow, expected.shadow)
+    assert np.array_equal(ArmCounts.decode(last).returns, expected.returns)
+    came, returned = expected.returns.sum(axis=(0, 2)).tolist()
+    assert came > returned > 100
     assert expected.shadow.any()
     assert (await verified(wiring)).differences == 0
 

@@ -14,10 +14,12 @@ from fresh_topics import make_topics
 
 from headrace.agents.stage.pointing import read_shelf
 from headrace.console.model_pages import comparison, comparison_page, model_rows, model_table, pointer_line
+from headrace.console.settings_pages import settings_rows, settings_table
 from headrace.models.features.spec import SPEC
-from headrace.models.learning import counterfactual, ranker
+from headrace.models.learning import counterfactual, ranker, tried_settings
 from headrace.models.learning.arm_counts import ArmCounts
 from headrace.models.learning.imported import read_file
+from headrace.models.learning.kinds import SETTINGS
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.registry import Registry
 from headrace.models.learning.sequential import CLUSTERS
@@ -98,6 +100,43 @@ def test_a_comparison_has_intervals_and_estimates() -> None:
     assert "neither better nor worse yet" in page
     assert "of the slots would be the same" in page
     assert "doubly robust): 5" in page or "doubly robust): 4" in page
+
+
+def test_a_comparison_of_settings_tells_who_returns_and_has_no_shadow() -> None:
+    counts, rng = ArmCounts(P, {}, 1000, SETTINGS), np.random.default_rng(1)
+    for arm, rate in enumerate((0.5, 0.4)):
+        n = rng.poisson(900, CLUSTERS)
+        counts.totals[arm] = n, rng.binomial(n, 0.1), rng.poisson(n * 100)
+        counts.returns[arm] = n, rng.binomial(n, rate)
+    figures = comparison(counts, 0.05)
+    assert (figures["kind"], figures["shadow"]) == ("settings", None)
+    page = printed(comparison_page(figures))
+    assert "users who return: -20" in page or "users who return: -19" in page
+    assert ": worse" in page
+    assert "40.0%" in page or "39.9%" in page or "40.1%" in page
+    assert "SNIPS" not in page
+
+
+def test_settings_are_listed_with_what_they_change(tmp_path: Path) -> None:
+    registry, shelf = Registry(tmp_path, SETTINGS), Shelf(SETTINGS)
+    (one, base), (two, tried), (three, there) = (
+        tried_settings.encode(changes, 1_790_000_000_000 + k)
+        for k, changes in enumerate(({}, {"strength": "0.3"}, {"epsilon": "0.1"}))
+    )
+    registry.add(one, "experiment")
+    registry.add(two, "experiment", "taken back: worse in returning")
+    shelf.pointers, shelf.texts = Pointers(3, base, candidate=there, share=10), {there: three, base: one}
+    rows = settings_rows(registry, shelf)
+    assert [(r["version"], r["use"], r["changes"]) for r in rows] == [
+        (tried, "", {"strength": "0.3"}),
+        (base, "live", {}),
+        (there, "candidate, 10 %", {"epsilon": "0.1"}),
+    ]
+    page = " ".join(printed(settings_table(rows), pointer_line(shelf.pointers, SETTINGS)).split())
+    for told in ("strength=0.3", "worse in returning", "those of the installation", f"live settings {base}"):
+        assert told in page
+    assert (tmp_path / tried / "settings.json").read_bytes() == b'{"strength":"0.3"}'
+    assert "no settings were tried yet" in printed(pointer_line(Pointers(), SETTINGS))
 
 
 def test_a_file_of_other_features_or_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from aiokafka.errors import MessageSizeTooLargeError
-from worlds import World
+from worlds import World, item
 
 from headrace.agents.recommend import ServeStage
 from headrace.agents.wiring import Wiring
@@ -81,9 +81,14 @@ class Broker:
         return [(x.reason, x.field, x.offset) for x in map(read_dead_letter, records)]
 
 
-def stage_on(broker: Broker) -> ServeStage:
+def stage_on(broker: Broker, settings: Settings | None = None) -> ServeStage:
+    """Return a stage with some items; its own recommender, with ``settings``."""
     sender: Any = broker
-    stage = ServeStage(Wiring(Settings(), sender, sender, MemoryStore(), clock=ManualClock(NOW)))
+    stage = ServeStage(Wiring(settings or Settings(), sender, sender, MemoryStore(), clock=ManualClock(NOW)))
+    if settings is not None:
+        for n in range(30):
+            stage.recommender.catalog.put(item(n))
+        return stage
     stage.recommender = World(30).recommender
     stage._mirrors = Mirrors(stage.recommender)
     return stage

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logged_examples import example
+from rollout_counts import RULES, at, counts, shown
 
 from headrace.models.learning import pointers
 from headrace.models.learning.arm_counts import MOST_WATCH_MS, NAMES, ArmCounts
 from headrace.models.learning.arms import CANDIDATE, LIVE, arm_of
-from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.rollout import Rules, decide
-from headrace.models.learning.sequential import CLUSTERS
 from headrace.streams.errors import ArtefactError
-from headrace.streams.messages.schemas import Example
-
-RULES = Rules(min_ms=1000, max_ms=100_000, min_examples=1000, max_examples=10**9)
-
-
-def at(share: int, stage_ts: int = 0) -> Pointers:
-    return Pointers(5, "live", "", "new", share, "new-1", 0, stage_ts)
-
-
-def counts(share: int, live: float, candidate: float, each: int = 1000, watch: float = 1.0) -> ArmCounts:
-    """Return counts of arms with these click rates; ``watch`` is the candidate's watch time against ours."""
-    rng, out = np.random.default_rng(1), ArmCounts(at(share), {0: 0})
-    for arm, rate in enumerate((live, candidate)):
-        n = rng.poisson(each, CLUSTERS)
-        clicks = rng.binomial(n, rate)
-        out.totals[arm] = n, clicks, clicks * (10_000 * (watch if arm else 1.0))
-    return out
 
 
 @pytest.mark.parametrize(
@@ -82,14 +62,6 @@ def test_where_nobody_watches_clicks_decide_and_where_nobody_clicks_nothing_does
 # --- counts ---
 
 
-def shown(n: int, ranker: str, ts: int, **fields: Any) -> Example:
-    one = example(n, np.random.default_rng(n), user=f"u{n % 40}")
-    one.ranker, one.ts = ranker, ts
-    for name, value in fields.items():
-        setattr(one, name, value)
-    return one
-
-
 def test_only_the_two_rankers_count_and_only_since_the_stage_began() -> None:
     found = ArmCounts(at(10, stage_ts=100), {0: 0})
     found.add(
@@ -102,7 +74,8 @@ def test_only_the_two_rankers_count_and_only_since_the_stage_began() -> None:
         ]
     )
     assert found.totals.sum(axis=2).tolist() == [[1, 1, 5], [1, 0, MOST_WATCH_MS]]
-    assert found.figures()["candidate"] == {"version": "new", "examples": 1, "clicks": 0, "watch_s": 600.0}
+    figures = {"version": "new", "examples": 1, "clicks": 0, "watch_s": 600.0, "came": 0, "returned": 0}
+    assert found.figures()["candidate"] == figures
 
 
 def test_a_user_is_in_one_cluster() -> None:
