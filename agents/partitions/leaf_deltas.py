@@ -72,7 +72,11 @@ class RankerLeaves:
         text = self._shelf.texts.get(live)
         if text is None or (self.learner is not None and self.learner.ranker == live):
             return
-        self.learner, self._fresh, self.changed = None, None, False  # its trees may be of a kind that cannot move
+        self.learner, self._fresh, self.changed = (
+            None,
+            None,
+            False,
+        )  # its trees may be of a kind that cannot move
         self.learner = LeafLearner(*leaves.trees_of(text))
         self._go_on(None)
 

@@ -280,7 +280,7 @@ class Merged:
     def to_publish(
         self,
     ) -> tuple[OnlineWeights, dict[str, float], Read, tuple[LeafDeltas, dict[str, float]] | None]:
-        """Return the model with its quality, up to where it has learnt, and leaf deltas if they have moved."""
+        """Return the model, its quality, up to where it has learnt, and leaf deltas if they have moved."""
         self.changed = False
         read = {kind: dict(at) for kind, at in self.read.items()}
         return self.model.weights(), self.quality(), read, self.leaves.to_publish()

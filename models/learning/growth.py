@@ -42,7 +42,7 @@ class Growth:
         return cls(np.zeros(n), np.zeros(n))
 
     def then(self, later: Growth, *, moved: float = 1.0, squares: float = 1.0) -> Growth:
-        """Return both, one after the other; of the moves and the squares of the first these shares are kept."""
+        """Return both, one after the other; of moves and squares of the first these shares are kept."""
         return Growth(self.moved * moved + later.moved, self.squares * squares + later.squares)
 
     def sound(self) -> bool:

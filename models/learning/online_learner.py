@@ -32,7 +32,7 @@ STEP, TERM_STEP = 0.05, 0.02
 #: After so many examples half is forgotten: of a term whose id does not come any more, and of past gradients
 #: (so that steps do not become ever smaller).
 HALF_LIFE = 500_000
-#: Columns are correlated: together they go so many times as fast to where they fit as one of them would alone.
+#: Columns are correlated: together they go so many times as fast to where they fit as one of them alone.
 #: Eight learners with correlated columns made the log-loss of one with 10 to 60, and a worse one with 1.
 AT_ONCE = 20
 

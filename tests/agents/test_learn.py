@@ -108,7 +108,8 @@ async def published(settings: Settings) -> list[tuple[int, int]]:
 async def told_by(settings: Settings) -> set[str]:
     """Return the names of the learners that have told what they learnt."""
     return {
-        parts.decode(record.value).learner for record in await read_all(settings, Topics(settings).model_updates)
+        parts.decode(record.value).learner
+        for record in await read_all(settings, Topics(settings).model_updates)
     }
 
 

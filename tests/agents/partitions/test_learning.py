@@ -124,7 +124,9 @@ def test_every_record_is_learnt_once_whatever_is_lost_late_or_told_twice(seed: i
             workers[i] = start(worker.owned)
             gone.append(worker)
         else:  # partitions move
-            workers[1:] = [start({1}), start({2, 3})] if 2 in workers[1].owned else [start({1, 2}), start({3})]
+            workers[1:] = (
+                [start({1}), start({2, 3})] if 2 in workers[1].owned else [start({1, 2}), start({3})]
+            )
     on_the_way.clear()
     for _ in range(8):
         for i, worker in enumerate(workers[1:], 1):
@@ -159,7 +161,9 @@ def test_the_leader_learns_what_it_would_learn_alone() -> None:
     assert worker.merged is not None
     want, got = alone.model.weights(), worker.merged.model.weights()
     for name in ("mean", "scale", "weights", "terms"):
-        np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=2e-3, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(got, name), getattr(want, name), rtol=2e-3, atol=2e-5, err_msg=name
+        )
     of_alone, of_merged = alone.leaves.learner, worker.merged.leaves.learner
     assert of_alone is not None
     assert of_merged is not None

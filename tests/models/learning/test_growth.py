@@ -63,7 +63,9 @@ def loss_of(learners: int, each: int, rounds: int) -> float:
 
 
 @pytest.mark.parametrize(("each", "rounds"), [(150, 18), (1500, 9)])
-def test_eight_learners_are_about_as_good_as_one_with_few_examples_each_or_many(each: int, rounds: int) -> None:
+def test_eight_learners_are_about_as_good_as_one_with_few_examples_each_or_many(
+    each: int, rounds: int
+) -> None:
     one, eight = loss_of(1, each, rounds), loss_of(8, each, rounds)
     assert eight < one + 0.012
 
