@@ -192,7 +192,8 @@ class Learning:
         """Continue from the merged model, which contains everything that was given away."""
         self._gather()
         if self.sent is not None:
-            self.sent, self._known = None, self._of(self.sent.read, self.sent.read)
+            self._known = self.sent.read
+            self.sent = None
         self._base = merged.model.weights(), merged.model.seen, merged.model.clicks
         self.model.go_on_as(merged.model)
         self.model.grow([self._fresh])

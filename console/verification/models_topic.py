@@ -22,7 +22,7 @@ async def published_models(
 
     Returns
     -------
-    ``VERSIONS``, what the newest of them has learnt, ``DELTAS``, the newest towers, and whether the topic still
+    ``VERSIONS``, what the newest of them has learnt, ``DELTAS``, the newest towers, and whether the topic
     has every record.
     """
     records: list[Any] = []

@@ -67,4 +67,5 @@ def together(growths: Sequence[Growth], rate: F64 | float) -> F64:
         return moved
     ways = np.sum([-np.expm1(-rate * g.squares) for g in growths], 0)
     way = -np.expm1(-rate * np.sum([g.squares for g in growths], 0))
-    return moved * np.divide(way, ways, out=np.ones_like(ways), where=ways > 0)
+    out: F64 = moved * np.divide(way, ways, out=np.ones_like(ways), where=ways > 0)
+    return out

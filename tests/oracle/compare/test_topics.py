@@ -188,7 +188,7 @@ def learnt_of(examples: int, read: dict[int, int]) -> Learnt | None:
 def test_a_model_that_missed_a_shown_slot_or_learnt_one_twice_is_found(
     examples: int, read: dict[int, int], wrong: int
 ) -> None:
-    lists = [record(encode(impression(request_id=f"r{k}")), key=b"u", offset=k) for k in range(2)]
+    lists = [record(encode(impression(f"r{k}")), key=b"u", offset=k) for k in range(2)]
     shown = read_shown(
         raw_records("impressions", 0, lists), max_bytes=10**6, spec=SPEC.version, width=len(SPEC)
     )
