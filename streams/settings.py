@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     )
     unshown_next: int = Field(20, ge=0, le=250, description="of these, so many that would have come next")
     unshown_random: int = Field(20, ge=0, le=250, description="and so many of the others, by chance")
-    publish_every_s: float = Field(5.0, gt=0, description="online model weights go out this often")
+    publish_every_s: float = Field(3.0, gt=0, description="online model weights go out this often")
     leaf_steps: bool = Field(True, description="the ranker goes on learning between trainings")
     towers_every_s: float = Field(
         60.0, ge=0, description="the two towers are published this often; 0 = they are not learnt"

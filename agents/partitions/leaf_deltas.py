@@ -7,6 +7,7 @@ ranker A ... deltas of A ... (restart)           -> go on with these deltas
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from headrace.models.learning import leaves, online
 from headrace.models.learning.hashed import Ids
-from headrace.models.learning.leaf_learner import LeafLearner
+from headrace.models.learning.leaf_learner import LeafLearner, LeafPart
 from headrace.models.learning.leaves import LeafDeltas
 from headrace.models.learning.shelf import Shelf
 from headrace.models.learning.trees import UnlikeError
@@ -29,30 +30,37 @@ class _Record(NamedTuple):
 
 
 class RankerLeaves:
-    """Follows the ranker; learns how far its leaves move.
+    """Follows the live ranker; learns how far its leaves move.
 
     Attributes
     ----------
     learner
         None while there is no ranker whose leaves can move.
+    newest
+        The newest published or merged deltas, and from how many examples they were learnt.
+    changed
+        Whether there is anything to publish.
     """
 
     def __init__(self) -> None:
         self.learner: LeafLearner | None = None
         self._shelf = Shelf()
-        self._good: tuple[LeafDeltas, int] | None = (
-            None  # the last published deltas, and what they learnt from
-        )
-        self._published = 0
+        self.newest: tuple[LeafDeltas, int] | None = None
+        self._fresh: LeafPart | None = None  # learnt since them, and not given away
+        self.changed = False
 
-    def take(self, key: bytes | None, value: bytes | None) -> None:
-        """Follow one record of `models`, in their order."""
+    def take(self, key: bytes | None, value: bytes | None, sent: LeafPart | None = None) -> None:
+        """Follow one record of `models`, in their order.
+
+        Parameters
+        ----------
+        sent
+            A part that was given away, and that published deltas do not contain yet.
+        """
         try:
             if key == leaves.NAME.encode() and value is not None:
-                if self.learner is not None and self.learner.steps:
-                    return  # it is our own, and older than what is learnt
-                self._good = leaves.decode(value), online.learnt(value)[0]
-                self._go_on()
+                self.newest = leaves.decode(value), online.learnt(value)[0]
+                self._go_on(sent)
             elif self._shelf.apply([_Record(key, value)]):
                 self._follow_live()
         except (ArtefactError, UnlikeError, ValueError) as exc:
@@ -64,14 +72,32 @@ class RankerLeaves:
         text = self._shelf.texts.get(live)
         if text is None or (self.learner is not None and self.learner.ranker == live):
             return
-        self.learner = None  # its trees may be of a kind that cannot move
-        self.learner, self._published = LeafLearner(*leaves.trees_of(text)), 0
-        self._go_on()
+        self.learner, self._fresh, self.changed = (
+            None,
+            None,
+            False,
+        )  # its trees may be of a kind that cannot move
+        self.learner = LeafLearner(*leaves.trees_of(text))
+        self._go_on(None)
 
-    def _go_on(self) -> None:
-        """Continue from the last published deltas, if they are of this ranker."""
-        if self.learner is not None and self._good is not None and self.learner.restore(*self._good):
-            log.info("leaf deltas of ranker %s go on", self.learner.ranker)
+    def _go_on(self, sent: LeafPart | None) -> None:
+        """Continue from the newest deltas, if they are of this ranker, and with what they do not contain."""
+        if self.learner is None or self.newest is None or self.newest[0].ranker != self.learner.ranker:
+            return
+        self._gather()
+        if self.learner.restore(*self.newest):
+            self._grow(sent, self._fresh)
+
+    def _grow(self, *parts: LeafPart | None) -> None:
+        """Take in parts, one after the other."""
+        for part in parts:
+            if self.learner is not None and part is not None and part.ranker == self.learner.ranker:
+                self.learner.grow([part])
+
+    def _gather(self) -> None:
+        if self.learner is not None:
+            part = self.learner.take_part()
+            self._fresh = part if self._fresh is None else self._fresh.then(part)
 
     def learn(
         self, x: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_], ids: Ids, *, early: bool = False
@@ -80,21 +106,49 @@ class RankerLeaves:
         if self.learner is not None:
             self.learner.learn(x, clicked, ids, early=early)
 
+    def give_part(self, sent: LeafPart | None = None) -> LeafPart | None:
+        """Return what was learnt since the last call; None when there is nothing, or it is not finite.
+
+        In the last case learning goes on without it, from the newest deltas and ``sent``.
+        """
+        self._gather()
+        part, self._fresh = self._fresh, None
+        if part is None or not part.steps:
+            return None
+        if part.sound():
+            return part
+        log.error(
+            "leaf deltas are not finite any more: the last %d examples are not used",
+            part.steps,
+            extra={"action": "leaves_not_finite", "count": part.steps},
+        )
+        if self.learner is not None:
+            self.learner.start_again()
+        self._go_on(sent)
+        self._fresh = None
+        return None
+
+    # -- of the learner that merges
+
+    def merge(self, parts: Sequence[LeafPart]) -> None:
+        """Take in what learners have learnt at the same time; parts of other rankers are left out."""
+        found = [p for p in parts if self.learner is not None and p.ranker == self.learner.ranker]
+        if self.learner is not None and found:
+            self.learner.grow(found)
+            self.newest = self.learner.deltas(), self.learner.seen
+            self.changed = True
+
     def to_publish(self) -> tuple[LeafDeltas, dict[str, float]] | None:
-        """Return deltas and their quality if there is anything new; what is not finite is dropped."""
-        learner = self.learner
-        if learner is None or learner.steps == self._published:
+        """Return deltas and their quality if there is anything new."""
+        if self.learner is None or not self.changed:
             return None
-        found = learner.deltas()
-        if not leaves.sound(found):
-            log.error(
-                "leaf deltas are not finite any more: the last %d examples are not used",
-                learner.steps - self._published,
-                extra={"action": "leaves_not_finite", "count": learner.steps - self._published},
-            )
-            learner.start_again()
-            self._published = 0
-            self._go_on()
-            return None
-        self._good, self._published = (found, learner.seen), learner.steps
-        return found, learner.quality()
+        self.changed = False
+        return self.learner.deltas(), self.learner.quality()
+
+    def go_on_as(self, merged: RankerLeaves) -> None:
+        """Continue from merged deltas, which contain everything that was given away."""
+        self.newest = merged.newest
+        if self.learner is not None and merged.learner is not None:
+            self._gather()
+            self.learner.go_on_as(merged.learner)
+            self._grow(self._fresh)

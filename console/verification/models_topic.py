@@ -8,7 +8,7 @@ import polars as pl
 
 from headrace.models.features.spec import ONLINE_NAMES
 from headrace.models.learning.online import NAME
-from headrace.oracle.records.models import read_deltas, read_versions
+from headrace.oracle.records.models import Learnt, read_deltas, read_learnt, read_versions
 from headrace.oracle.records.towers import PublishedTowers, newest_towers
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -17,12 +17,13 @@ from headrace.streams.topics.reader import open_reader, read_to
 
 async def published_models(
     settings: Settings,
-) -> tuple[pl.DataFrame, pl.DataFrame, PublishedTowers | None, bool]:
+) -> tuple[pl.DataFrame, Learnt | None, pl.DataFrame, PublishedTowers | None, bool]:
     """Read `models` to its present end.
 
     Returns
     -------
-    ``VERSIONS`` and ``DELTAS``, the newest towers, and whether the topic still has every record.
+    ``VERSIONS``, what the newest of them has learnt, ``DELTAS``, the newest towers, and whether the topic
+    has every record.
     """
     records: list[Any] = []
     absent = 0
@@ -33,4 +34,5 @@ async def published_models(
             records += part.records
     whole = not (absent or any(begins.values()))
     versions = read_versions(records, NAME, ONLINE_NAMES)
-    return versions, read_deltas(records), newest_towers(records), whole
+    learnt = read_learnt(records, NAME, ONLINE_NAMES)
+    return versions, learnt, read_deltas(records), newest_towers(records), whole

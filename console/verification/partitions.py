@@ -32,6 +32,7 @@ from headrace.oracle.compare.profiles import absent_users, compare_marks, compar
 from headrace.oracle.compare.shown import compare_shown
 from headrace.oracle.compare.topics import (
     compare_deltas,
+    compare_learnt,
     compare_sent_on,
     compare_towers,
     compare_versions,
@@ -51,6 +52,7 @@ from headrace.oracle.features.slot_labels import Early
 from headrace.oracle.features.users import users_of
 from headrace.oracle.features.versions import named_versions
 from headrace.oracle.features.windows import AHEAD_MS
+from headrace.oracle.records.models import Learnt
 from headrace.oracle.records.towers import PublishedTowers
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.store.redis import RedisStore
@@ -309,9 +311,16 @@ class Verification:
     # -- all partitions
 
     def models(
-        self, versions: pl.DataFrame, deltas: pl.DataFrame, towers: PublishedTowers | None, *, whole: bool
+        self,
+        versions: pl.DataFrame,
+        learnt: Learnt | None,
+        deltas: pl.DataFrame,
+        towers: PublishedTowers | None,
+        *,
+        whole: bool,
     ) -> None:
         """Compare the online model's versions, those that impressions name, leaf deltas, newest towers."""
+        compare_learnt(self._findings, learnt, self._raw.shown, whole=not self._covered)
         compare_towers(self._findings, towers)
         named = named_versions(self._raw.shown, versions, whole=whole)
         compare_versions(self._findings, versions, named)

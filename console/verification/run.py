@@ -94,8 +94,8 @@ async def _verify(
             run.catalogue(snapshot)
         if why:
             run.result.notes.append(why)
-        versions, deltas, towers, whole = await published_models(settings)
-        run.models(versions, deltas, towers, whole=whole)
+        versions, learnt, deltas, towers, whole = await published_models(settings)
+        run.models(versions, learnt, deltas, towers, whole=whole)
         for record in await newest_counts(settings):
             run.rollout(record, await counted_again(settings, record))
     finally:

@@ -11,17 +11,23 @@ trained on four fifth  .677 / .654      .774 / .761
 =====================  ===============  ===============
 
 Steps by list (softmax) were as good within lists, but lost the calibration.
+
+Several learners share the work as those of the online model do (`online_learner`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.learning.growth import Growth, together
 from headrace.models.learning.hashed import SLOTS, Ids
 from headrace.models.learning.leaf_steps import learn_leaves
 from headrace.models.learning.leaves import MOST_DELTA, LeafDeltas
-from headrace.models.learning.online_learner import HALF_LIFE, TERM_STEP
+from headrace.models.learning.online_learner import TERM_STEP, kept_after
 from headrace.models.learning.rolling import Sums, losses
 from headrace.models.learning.trees import Trees
 
@@ -35,6 +41,49 @@ STEP = 0.003
 PULL = 1e-4
 #: With fewer examples nobody can tell whether deltas help: they are not used.
 FEW = 500
+
+
+@dataclass(slots=True)
+class LeafPart:
+    """What one learner has learnt of the leaves of a ranker since some point.
+
+    Attributes
+    ----------
+    ranker
+        Its version.
+    deltas, terms
+        How far the deltas, by leaf ``(n_leaves,)``, and hashed terms ``(SLOTS,)`` have moved, apart from what
+        was forgotten.
+    steps, seen
+        See ``LeafLearner``: those since then.
+    losses
+        Sums of the log-loss without and with deltas, float64 ``(2,)``.
+    """
+
+    ranker: str
+    deltas: Growth
+    terms: Growth = field(default_factory=lambda: Growth.none(SLOTS))
+    steps: int = 0
+    seen: int = 0
+    losses: F64 = field(default_factory=lambda: np.zeros(2))
+
+    def then(self, later: LeafPart) -> LeafPart:
+        """Return both, one after the other; only the later one when they are of different rankers."""
+        if self.ranker != later.ranker:
+            return later
+        kept = kept_after(later.steps)
+        return LeafPart(
+            self.ranker,
+            self.deltas.then(later.deltas, squares=kept),
+            self.terms.then(later.terms, moved=kept, squares=kept),
+            self.steps + later.steps,
+            self.seen + later.seen,
+            self.losses + later.losses,
+        )
+
+    def sound(self) -> bool:
+        """Return whether all numbers are finite."""
+        return self.deltas.sound() and self.terms.sound() and bool(np.isfinite(self.losses).all())
 
 
 class LeafLearner:
@@ -63,6 +112,7 @@ class LeafLearner:
         self._deltas, self._squares, self._terms = np.zeros(m), np.ones(m), np.zeros(SLOTS)
         self._sums = Sums(2)
         self.seen = self.steps = 0
+        self._begin_part()
 
     def learn(self, x: F32, clicked: Bool, ids: Ids, *, early: bool = False) -> None:
         """Score each example without and with what was learnt before it, then learn it.
@@ -82,6 +132,7 @@ class LeafLearner:
         x, clicked, ids = x[finite], clicked[finite], ids.where(finite)
         if not len(x):
             return
+        before, kept, part = self._squares.copy(), kept_after(len(x)), self._part
         raw = learn_leaves(
             self._trees.find(x),
             ids.pair(),
@@ -91,6 +142,7 @@ class LeafLearner:
             self._deltas,
             self._squares,
             self._terms,
+            part.terms.squares,
             STEP,
             TERM_STEP,
             PULL,
@@ -98,14 +150,45 @@ class LeafLearner:
             early,
         )
         without, with_ = (self._trees.score(raw[:, column]) for column in (0, 1))
-        sums = [losses(p, clicked, early=early).sum() for p in (without, with_)]
+        sums = np.array([losses(p, clicked, early=early).sum() for p in (without, with_)])
         count = int((~clicked).sum()) if early else len(x)
-        self._sums.add(count, np.array(sums))
-        kept = 0.5 ** (len(x) / HALF_LIFE)
+        self._sums.add(count, sums)
+        part.deltas.squares = (part.deltas.squares + (self._squares - before)[self._trees.leaves]) * kept
+        part.terms.squares *= kept
+        part.losses = part.losses + sums
         self._terms *= kept
         self._squares = np.maximum(self._squares * kept, 1.0)
-        self.steps += len(x)
-        self.seen += count
+        for counted in (self, part):
+            counted.steps += len(x)
+            counted.seen += count
+
+    def _begin_part(self) -> None:
+        self._part = LeafPart(self.ranker, Growth.none(len(self._trees.leaves)))
+        self._part_of = self._deltas[self._trees.leaves], self._terms.copy()
+
+    def take_part(self) -> LeafPart:
+        """Return what was learnt since the last call, or since the deltas were restored or have grown."""
+        part, (deltas, terms) = self._part, self._part_of
+        part.deltas.moved = self._deltas[self._trees.leaves] - deltas
+        touched = part.terms.squares != 0
+        part.terms.moved = np.where(touched, self._terms - terms * kept_after(part.steps), 0.0)
+        self._begin_part()
+        return part
+
+    def grow(self, parts: Sequence[LeafPart]) -> None:
+        """Take in what learners have learnt that began with the present deltas; one after another, if one."""
+        leaves, kept = self._trees.leaves, kept_after(sum(p.steps for p in parts))
+        grown = np.sum([p.deltas.squares for p in parts], 0)
+        squares = self._squares[leaves] = np.maximum(self._squares[leaves] * kept + grown, 1.0)
+        # All trees move at once: an example is left that many times as fast as by one of them.
+        rate = self._trees.count * STEP / np.sqrt(squares)
+        moved = self._deltas[leaves] + together([p.deltas for p in parts], rate)
+        self._deltas[leaves] = np.clip(moved, -MOST_DELTA, MOST_DELTA)
+        self._terms = self._terms * kept + together([p.terms for p in parts], TERM_STEP)
+        for part in parts:
+            self._sums.add(part.seen, part.losses)
+            self.seen += part.seen
+        self._begin_part()
 
     def quality(self) -> dict[str, float]:
         """Return the rolling log-loss without and with the deltas, and the number of examples learnt."""
@@ -132,4 +215,11 @@ class LeafLearner:
         self._deltas[leaves], self._squares[leaves] = found.deltas, found.squares
         self._terms = found.terms.astype(np.float64)
         self.seen = seen
+        self._begin_part()
         return True
+
+    def go_on_as(self, other: LeafLearner) -> None:
+        """Continue with the deltas of another learner of the same ranker; the rolling log-loss stays."""
+        self._deltas, self._squares = other._deltas.copy(), other._squares.copy()
+        self._terms, self.seen = other._terms.copy(), other.seen
+        self._begin_part()

@@ -40,6 +40,7 @@ def learn_leaves(
     deltas: F64,
     squares: F64,
     table: F64,
+    table_squares: F64,
     step: float,
     table_step: float,
     pull: float,
@@ -59,8 +60,10 @@ def learn_leaves(
         Labels ``(n,)``.
     values
         As trained ``(m,)``.
-    deltas, squares, table
-        ``(m,)``, ``(m,)``, ``(SLOTS,)``: changed in place. ``squares`` begin with a positive number.
+    deltas, squares
+        ``(m,)``: changed in place. ``squares`` begin with a positive number.
+    table, table_squares
+        See ``steps.learn_linear``.
     pull
         Share of a delta that a step forgets.
     most

@@ -91,6 +91,7 @@ def learn_leaves(
     double[::1] deltas not None,
     double[::1] squares not None,
     double[::1] table not None,
+    double[::1] table_squares not None,
     double step,
     double table_step,
     double pull,
@@ -100,7 +101,7 @@ def learn_leaves(
     cdef Py_ssize_t n = leaves.shape[0], trees = leaves.shape[1], terms = slots.shape[1], i, t
     cdef double trained, moved, p, g, delta
     cdef int32_t leaf
-    if not (slots.shape[0] == clicked.shape[0] == n):
+    if not (slots.shape[0] == clicked.shape[0] == n and table.shape[0] == table_squares.shape[0]):
         raise ValueError("arrays differ in length")
     if not (values.shape[0] == deltas.shape[0] == squares.shape[0]):
         raise ValueError("values, deltas and squares differ in length")
@@ -134,5 +135,6 @@ def learn_leaves(
                 delta = deltas[leaf] - pull * deltas[leaf] - step * g / sqrt(squares[leaf])
                 deltas[leaf] = -most if delta < -most else (most if delta > most else delta)
             for t in range(terms):
+                table_squares[slots[i, t]] += g * g
                 table[slots[i, t]] -= table_step * g
     return out

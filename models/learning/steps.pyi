@@ -12,6 +12,7 @@ def learn_linear(
     weights: F64,
     squares: F64,
     table: F64,
+    table_squares: F64,
     step: float,
     table_step: float,
     early: bool,
@@ -35,8 +36,9 @@ def learn_linear(
     early
         Every example was learnt as not clicked when it was shown, and a clicked one is learnt again: see
         `early_join`.
-    table
-        float64 ``(SLOTS,)``: changed in place.
+    table, table_squares
+        Weights of the slots, and the sums of their squared gradients so far, float64 ``(SLOTS,)``: changed in
+        place. The steps of the table do not depend on its sums.
 
     Raises
     ------

@@ -17,6 +17,7 @@ def learn_linear(
     double[::1] weights not None,
     double[::1] squares not None,
     double[::1] table not None,
+    double[::1] table_squares not None,
     double step,
     double table_step,
     bint early,
@@ -25,7 +26,7 @@ def learn_linear(
     cdef double z, p, slope, g
     if not (weights.shape[0] == squares.shape[0] == width + 1):
         raise ValueError("weights and squares must have one number for each column, and one for the bias")
-    if not (slots.shape[0] == clicked.shape[0] == n):
+    if not (slots.shape[0] == clicked.shape[0] == n and table.shape[0] == table_squares.shape[0]):
         raise ValueError("arrays differ in length")
     for i in range(n):
         for j in range(terms):
@@ -49,4 +50,5 @@ def learn_linear(
             squares[width] += slope * slope
             weights[width] -= step * slope / sqrt(squares[width])
             for j in range(terms):
+                table_squares[slots[i, j]] += slope * slope
                 table[slots[i, j]] -= table_step * slope

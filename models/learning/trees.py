@@ -45,6 +45,8 @@ class Trees:
         Which nodes are leaves, int ``(n_leaves,)``.
     width
         Columns that rows must have at least.
+    count
+        Number of trees.
     slope
         What the sum is multiplied by before the sigmoid; None: it is the score.
 
@@ -76,6 +78,7 @@ class Trees:
         self.values: F64 = np.concatenate(values)
         self._nodes = np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 4), np.int32)
         self._roots, self._depths = np.array(roots, np.int32), np.array(depths, np.int32)
+        self.count = len(roots)
         self.width = int(self._nodes[:, 0].max(initial=-1)) + 1
         self.leaves = np.flatnonzero(self._nodes[:, 2] == np.arange(at))
         self._bits = Bits.of(self._nodes, roots)

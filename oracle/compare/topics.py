@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 
 from headrace.oracle.compare.findings import Difference, Findings
+from headrace.oracle.records.models import Learnt
 from headrace.oracle.records.places import MOVED, At
 from headrace.oracle.records.towers import PublishedTowers
 
 #: Names of the kinds in ``Findings.by_kind``.
 IDS: Final = "event ids in dedup windows"
 VERSIONS: Final = "versions of the online model"
+LEARNT: Final = "shown slots that the online model has learnt"
 LEAVES: Final = "leaf deltas"
 TOWERS: Final = "published towers"
 NAMED: Final = "impressions that name a version"
@@ -71,6 +73,36 @@ def compare_versions(findings: Findings, versions: pl.DataFrame, named: pl.DataF
         )
 
     findings.add("list", old["user"].to_numpy(), named_old)
+
+
+def compare_learnt(findings: Findings, learnt: Learnt | None, shown: pl.DataFrame, *, whole: bool) -> None:
+    """Check that the newest online model has learnt every shown slot once, up to where it says.
+
+    Parameters
+    ----------
+    shown
+        ``SHOWN``.
+    whole
+        Whether `impressions` has every record ever written, and never was made again.
+    """
+    if learnt is None:
+        return
+    places = pl.DataFrame(list(learnt.read.items()), {"partition": pl.Int64, "read": pl.Int64}, orient="row")
+    before = shown.filter((pl.col("verdict") == "") & pl.col("features").is_not_null()).join(
+        places.cast({"partition": shown.schema["partition"]}), on="partition"
+    )
+    slots = int(before.filter(pl.col("offset") < pl.col("read"))["items"].list.len().sum())
+    findings.count(LEARNT, slots if whole else 0, 0 if whole else slots)
+    if not whole:
+        return
+    findings.compared += 1
+    wrong = [learnt.offset] if learnt.examples != slots else []
+
+    def make(_k: int) -> Difference:
+        row = f"online model {learnt.version}"
+        return Difference(row, f"{learnt.offset:016x}", "shown slots", None, slots, learnt.examples)
+
+    findings.add("online model", np.array(wrong, np.uint64), make)
 
 
 def compare_deltas(findings: Findings, deltas: pl.DataFrame, *, whole: bool) -> None:

@@ -9,7 +9,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -40,6 +40,39 @@ DELTAS: Final = pl.Schema(
         "finite": pl.Boolean,
     }
 )
+
+
+class Learnt(NamedTuple):
+    """What the newest online model says that it has learnt.
+
+    Attributes
+    ----------
+    version, offset
+        Of the model, and its record.
+    examples
+        How many shown slots.
+    read
+        By partition of `impressions`, the offset after the last record.
+    """
+
+    version: str
+    offset: int
+    examples: int
+    read: dict[int, int]
+
+
+def read_learnt(records: Iterable[Any], name: str, features: Sequence[str]) -> Learnt | None:
+    """Return what the newest version of a model was learnt from; None when it does not say."""
+    values = [r for r in records if r.key == name.encode() and r.value is not None]
+    if not values:
+        return None
+    version, fits, body = _opened(values[-1].value, list(features))
+    try:
+        read = {int(p): int(at) for p, at in (body or {})["offsets"]["impressions"].items()}
+        examples = int(json.loads(values[-1].value)["metrics"]["examples"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return Learnt(version, values[-1].offset, examples, read) if fits else None
 
 
 def read_deltas(records: Iterable[Any]) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.streams.settings import DAY_MS, Settings
+from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 
 #: Header of a record that was sent on from a wrong partition: its origin, ``<topic>/<partition>/<offset>``.
 FORWARDED = "headrace-from"
@@ -84,6 +84,7 @@ class Topics:
         self.shown_state = name("shown-state")
         self.examples = name("examples")
         self.models = name("models")
+        self.model_updates = name("model-updates")
 
     def specs(self, settings: Settings) -> list[TopicSpec]:
         """Return the specification of every topic, the public ones first."""
@@ -105,4 +106,6 @@ class Topics:
             TopicSpec(self.shown_state, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.examples, n, least_bytes=OWN_BYTES),
             TopicSpec(self.models, 1, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
+            # What is not merged is told again.
+            TopicSpec(self.model_updates, 1, retention_ms=HOUR_MS, least_bytes=OWN_BYTES, broker_dated=True),
         ]

@@ -1,4 +1,4 @@
-"""The online learner on a broker: one worker learns every example once, and publishes only finite weights."""
+"""The online learners on a broker: every example is learnt once, and only finite weights are published."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from headrace.agents.learn import LearnStage
 from headrace.agents.stage.group import AppMember
 from headrace.agents.wiring import Wiring
 from headrace.models.features.spec import SPEC
-from headrace.models.learning import leaves, online, ranker
+from headrace.models.learning import leaves, online, parts, ranker
 from headrace.models.outcomes import SlotOutcome, examples_of
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.app import make_app
@@ -32,7 +32,7 @@ from headrace.streams.messages.schemas import Event, Example, Impression
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.sender import BatchSender
+from headrace.streams.topics.sender import BatchSender, OutRecord
 
 pytestmark = pytest.mark.broker
 
@@ -46,7 +46,7 @@ def some(n: int, seed: int) -> list[Impression]:
     """Return lists with one slot, with random features; the slot of every third one is clicked."""
     rng, out = np.random.default_rng(seed), list[Impression]()
     for i in range(n):
-        one = shown(f"r{seed}-{i}", items=["a"], ts=now_ms())
+        one = shown(f"r{seed}-{i}", user=f"u{i % 8}", items=["a"], ts=now_ms())
         one.features = rng.standard_normal(len(SPEC)).astype("<f4").tobytes()
         out.append(one)
     return out
@@ -60,21 +60,24 @@ def learnt_at_once(found: list[Impression]) -> list[Example]:
 
 
 async def write(sender: BatchSender, settings: Settings, found: list[Impression]) -> None:
-    """Write lists to all partitions in turn, and the clicks on them to `events`, each twice."""
+    """Write lists of users of all partitions, and the clicks on them to `events`, each twice."""
     await show(sender, settings, found)
     for _ in range(2):
         await click(sender, settings, found[::3])
 
 
 async def show(sender: BatchSender, settings: Settings, found: list[Impression]) -> None:
-    for number in range(settings.partitions):
-        part = [(b"u", encode(one), None, ()) for one in found[number :: settings.partitions]]
-        await sender.send_many(Topics(settings).impressions, part, partition=number)
+    records: list[OutRecord] = [(one.user_id.encode(), encode(one), None, []) for one in found]
+    await sender.send_keyed(Topics(settings).impressions, records)
 
 
 async def click(sender: BatchSender, settings: Settings, found: list[Impression]) -> None:
-    clicks = [Event(f"e{i.request_id}", "click", "u", "a", i.ts, request_id=i.request_id) for i in found]
-    await sender.send_keyed(Topics(settings).events, [(b"u", encode(c), None, []) for c in clicks])
+    clicks = [
+        Event(f"e{i.request_id}", "click", i.user_id, "a", i.ts, request_id=i.request_id) for i in found
+    ]
+    await sender.send_keyed(
+        Topics(settings).events, [(c.user_id.encode(), encode(c), None, []) for c in clicks]
+    )
 
 
 @asynccontextmanager
@@ -102,6 +105,14 @@ async def published(settings: Settings) -> list[tuple[int, int]]:
     return [online.learnt(record.value) for record in records if record.key == b"online"]
 
 
+async def told_by(settings: Settings) -> set[str]:
+    """Return the names of the learners that have told what they learnt."""
+    return {
+        parts.decode(record.value).learner
+        for record in await read_all(settings, Topics(settings).model_updates)
+    }
+
+
 async def test_two_workers_learn_every_example_once_whoever_of_them_goes(quick: Settings) -> None:
     async def last() -> tuple[int, int]:
         return (await published(quick) or [(0, 0)])[-1]
@@ -118,6 +129,7 @@ async def test_two_workers_learn_every_example_once_whoever_of_them_goes(quick: 
                 )
                 await write(sender, quick, some(90, 2))
                 await until(last, lambda got: got == (210, 70), 40)
+                assert len(await told_by(quick)) == 1, "one of the two merges, the other one tells"
             await write(sender, quick, some(60, 3))
             await until(last, lambda got: got == (270, 90), 40)
         await write(sender, quick, some(30, 4))
@@ -129,7 +141,7 @@ async def test_two_workers_learn_every_example_once_whoever_of_them_goes(quick: 
 
 async def read(stage: LearnStage) -> int:
     """Return how many records were read."""
-    return sum(sum(at.values()) for at in stage.read.values())
+    return sum(sum(at.values()) for at in stage.learning.read.values())
 
 
 async def test_a_click_after_a_restart_is_learnt_from_the_list_shown_before_it(quick: Settings) -> None:
@@ -171,13 +183,13 @@ async def test_weights_that_are_not_finite_are_not_published_and_learning_goes_o
     sender, member = BatchSender(quick), First()
     await sender.start()
     stage = LearnStage(Wiring(quick, sender, sender, MemoryStore()), member)
-    task = asyncio.create_task(stage.lead())
+    task = asyncio.create_task(stage.run())
     try:
         await write(sender, quick, some(30, 1))
         await until(lambda: read(stage), lambda n: n == 50)
         await stage.publish()
-        broken = dataclasses.replace(stage.learner.weights(), bias=float("nan"))
-        stage.learner.restore(broken, 30, 10)
+        broken = dataclasses.replace(stage.learning.model.weights(), bias=float("nan"))
+        stage.learning.model.restore(broken, 30, 10)
         stage.learn(learnt_at_once(some(9, 2)))
         await stage.publish()
         assert "not finite" in caplog.text
@@ -187,7 +199,7 @@ async def test_weights_that_are_not_finite_are_not_published_and_learning_goes_o
         member.first = False
         await task
     records = await read_all(quick, Topics(quick).models)
-    assert [online.learnt(r.value) for r in records] == [(30, 10), (36, 12)]
+    assert [online.learnt(r.value) for r in records] == [(30, 10), (30, 10), (36, 12)]
     assert all(online.sound(online.decode(r.value)) for r in records)
     await sender.stop()
 
@@ -196,7 +208,7 @@ async def test_a_worker_that_lost_the_first_partition_publishes_nothing(quick: S
     sender, member = BatchSender(quick), First()
     await sender.start()
     stage = LearnStage(Wiring(quick, sender, sender, MemoryStore()), member)
-    task = asyncio.create_task(stage.lead())
+    task = asyncio.create_task(stage.run())
     await write(sender, quick, some(30, 1))
     await until(lambda: read(stage), lambda n: n == 50)
     stage.revoked()

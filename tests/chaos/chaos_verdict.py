@@ -39,6 +39,7 @@ COMPARED = (
     "users who hid items",
     "users who hid creators",
     "items of the catalogue snapshot",
+    "shown slots that the online model has learnt",
 )
 
 

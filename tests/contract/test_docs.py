@@ -22,7 +22,7 @@ from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.streams.messages.columns import PACKED
-from headrace.streams.settings import DAY_MS, Settings
+from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.topics.names import Topics, TopicSpec
 
 #: Variables of the tests, not of the product.
@@ -120,6 +120,8 @@ def test_variables_exist(page: str) -> None:
 
 def kept(spec: TopicSpec) -> str:
     days = spec.retention_ms // DAY_MS
+    if not days:
+        return f"{spec.retention_ms // HOUR_MS} hour"
     return "for ever" if spec.compacted else "1 day" if days == 1 else f"{days} days"
 
 

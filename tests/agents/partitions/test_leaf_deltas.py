@@ -23,8 +23,18 @@ def learn(follower: RankerLeaves, n: int = 700, seed: int = 1) -> None:
 
 
 def published(follower: RankerLeaves) -> bytes:
-    found = follower.to_publish()
+    """Merge what the follower has learnt with nothing else; publish it."""
+    part = follower.give_part()
+    assert part is not None
+    assert follower.learner is not None
+    merged = following((b"ranker", ONE if follower.learner.ranker == V1 else TWO))
+    if follower.newest is not None:
+        merged.take(b"leaves", leaves.encode(follower.newest[0], 2, {"examples": follower.newest[1]})[0])
+    merged.merge([part])
+    follower.go_on_as(merged)
+    found = merged.to_publish()
     assert found is not None
+    assert merged.to_publish() is None
     return leaves.encode(found[0], 3, found[1])[0]
 
 
@@ -38,27 +48,45 @@ def following(*records: tuple[bytes, bytes | None]) -> RankerLeaves:
 def test_without_a_ranker_nothing_is_learnt() -> None:
     follower = following((b"online", b"x"), (b"ranker", None))
     learn(follower)
+    assert follower.give_part() is None
     assert follower.to_publish() is None
 
 
-def test_only_news_is_published() -> None:
+def test_only_news_is_given_away() -> None:
     follower = following((b"ranker", ONE))
-    assert follower.to_publish() is None
+    assert follower.give_part() is None
     learn(follower)
     assert leaves.decode(published(follower)).ranker == V1
-    assert follower.to_publish() is None
+    assert follower.give_part() is None
 
 
-def test_its_own_deltas_that_come_back_undo_nothing() -> None:
-    follower = following((b"ranker", ONE))
-    learn(follower)
-    own = published(follower)
-    learn(follower, 300, 2)
+@pytest.mark.parametrize("contained", [True, False])
+def test_published_deltas_undo_nothing_that_they_do_not_contain(contained: bool) -> None:
+    alone, follower = following((b"ranker", ONE)), following((b"ranker", ONE))
+    empty = leaves.encode(follower.learner.deltas(), 1, {"examples": 0})[0] if follower.learner else b""
+    for one in (alone, follower):
+        learn(one)
+    sent = follower.give_part()
+    assert sent is not None
+    merged = following((b"ranker", ONE))
+    merged.merge([sent])
+    found = merged.to_publish()
+    assert found is not None
+    for one in (alone, follower):
+        learn(one, 300, 2)
+    if contained:
+        follower.take(b"leaves", leaves.encode(found[0], 2, found[1])[0])
+    else:
+        follower.take(b"leaves", empty, sent)
     assert follower.learner is not None
-    before = follower.learner.deltas()
-    follower.take(b"leaves", own)
-    np.testing.assert_array_equal(follower.learner.deltas().deltas, before.deltas)
+    assert alone.learner is not None
+    want, got = alone.learner.deltas(), follower.learner.deltas()
+    np.testing.assert_allclose(got.deltas, want.deltas, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(got.terms, want.terms, atol=1e-3)
     assert follower.learner.seen == 1000
+    part = follower.give_part()
+    assert part is not None
+    assert part.seen == 300, "what was sent is not given away again"
 
 
 def test_a_new_ranker_starts_from_its_own_values() -> None:
@@ -83,7 +111,7 @@ def test_a_restarted_learner_goes_on_whatever_order_compaction_left(first: str) 
     assert after.learner.seen == 700
     a, b = before.learner.deltas(), after.learner.deltas()
     np.testing.assert_allclose(b.deltas, a.deltas, rtol=1e-4, atol=1e-7)
-    assert after.to_publish() is None
+    assert after.give_part() is None
 
 
 def test_the_same_ranker_published_again_changes_nothing() -> None:
@@ -102,7 +130,7 @@ def test_deltas_that_are_not_finite_are_dropped(caplog: pytest.LogCaptureFixture
     broken = dataclasses.replace(good, deltas=np.full_like(good.deltas, np.nan))
     assert follower.learner.restore(broken, 701)
     learn(follower, 9)
-    assert follower.to_publish() is None
+    assert follower.give_part() is None
     assert "not finite" in caplog.text
     assert follower.learner.seen == 700
     np.testing.assert_allclose(follower.learner.deltas().deltas, good.deltas, rtol=1e-4, atol=1e-7)
@@ -112,7 +140,7 @@ def test_a_ranker_whose_leaves_cannot_move_is_left_alone(caplog: pytest.LogCaptu
     text = trained().text.replace("objective=binary sigmoid:1", "objective=poisson")
     follower = following((b"ranker", ONE), (b"ranker", ranker.encode(text, 1, {})[0]), (b"leaves", b"{}"))
     learn(follower)
-    assert follower.to_publish() is None
+    assert follower.give_part() is None
     assert "do not move" in caplog.text
     follower.take(b"ranker", artefact.encode("ranker", "lightgbm", b"", SPEC.names[:-1], 1, {})[0])
     assert follower.learner is None

@@ -140,6 +140,7 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
     )
     assert result.compared["items shown lately"] > 3 * USERS
     assert result.compared["versions of the online model"] >= 1
+    assert result.compared["shown slots that the online model has learnt"] >= 1
     assert result.compared["event ids in dedup windows"] >= 1
     assert result.redis_rows == 2 * USERS + 2 * ITEMS
 

@@ -49,12 +49,12 @@ def test_the_kernels_steps_are_those_of_the_formula(early: bool) -> None:
     found = rng.integers(0, m, (n, 3)).astype(np.int32)
     slots = rng.integers(0, 8, (n, 2)).astype(np.uint32)
     clicked, values = rng.random(n) < 0.4, rng.standard_normal(m)
-    deltas, squares, table = np.zeros(m), np.ones(m), np.zeros(8)
+    deltas, squares, table, sums = np.zeros(m), np.ones(m), np.zeros(8), np.zeros(8)
     raw = learn_leaves(
-        found, slots, clicked.astype(np.uint8), values, 1.0, deltas, squares, table,
+        found, slots, clicked.astype(np.uint8), values, 1.0, deltas, squares, table, sums,
         0.1, 0.05, 0.01, 0.2, early,
     )  # fmt: skip
-    d, s, t = np.zeros(m), np.ones(m), np.zeros(8)
+    d, s, t, u = np.zeros(m), np.ones(m), np.zeros(8), np.zeros(8)
     for i in range(n):
         base = values[found[i]].sum()
         score = base + d[found[i]].sum() + t[slots[i]].sum()
@@ -68,9 +68,11 @@ def test_the_kernels_steps_are_those_of_the_formula(early: bool) -> None:
             d[leaf] = np.clip(d[leaf] - 0.01 * d[leaf] - 0.1 * g / np.sqrt(s[leaf]), -0.2, 0.2)
         for slot in slots[i]:
             t[slot] -= 0.05 * g
+            u[slot] += g * g
     np.testing.assert_allclose(deltas, d, rtol=1e-9)
     np.testing.assert_allclose(squares, s, rtol=1e-12)
     np.testing.assert_allclose(table, t, rtol=1e-9)
+    np.testing.assert_allclose(sums, u, rtol=1e-9)
     assert np.abs(deltas).max() == 0.2
 
 

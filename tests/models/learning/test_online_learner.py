@@ -34,7 +34,7 @@ def test_the_steps_are_those_of_rivers_logistic_regression() -> None:
     weights, squares = np.zeros(6), np.ones(6)
     no_slots = np.zeros((300, 0), np.uint32)
     y = clicked.astype(np.uint8)
-    learn_linear(x, no_slots, y, weights, squares, np.zeros(1), STEP, TERM_STEP, False)
+    learn_linear(x, no_slots, y, weights, squares, np.zeros(1), np.zeros(1), STEP, TERM_STEP, False)
     np.testing.assert_allclose(weights, [theirs.weights[i] for i in range(6)], rtol=1e-9)
 
 
@@ -61,6 +61,7 @@ def test_a_slot_outside_of_the_table_changes_nothing() -> None:
             weights,
             np.ones(3),
             table,
+            np.zeros(4),
             STEP,
             TERM_STEP,
             False,

@@ -18,16 +18,18 @@ from headrace.models.learning.hashed import SLOTS
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.compare.topics import (
     IDS,
+    LEARNT,
     LEAVES,
     NAMED,
     VERSIONS,
     compare_deltas,
+    compare_learnt,
     compare_versions,
     compare_windows,
 )
 from headrace.oracle.features.versions import KNOWN_MS, named_versions
 from headrace.oracle.records.frames import raw_records
-from headrace.oracle.records.models import read_deltas, read_versions
+from headrace.oracle.records.models import Learnt, read_deltas, read_learnt, read_versions
 from headrace.oracle.records.shown import read_shown
 
 N = len(ONLINE_NAMES)
@@ -169,3 +171,32 @@ def test_leaf_deltas_are_finite_and_of_a_ranker_published_before() -> None:
         compare_deltas(findings, read, whole=whole)
         assert {int(d.key, 16) for d in findings.first} == wrong
         assert (findings.by_kind[LEAVES], findings.left_out[LEAVES]) == (5, 0 if whole else 3)
+
+
+def learnt_of(examples: int, read: dict[int, int]) -> Learnt | None:
+    arrays = {name: np.full(N, 1.0, np.float32) for name in ("mean", "scale", "weights")}
+    value, _ = online.encode(
+        online.OnlineWeights(**arrays, bias=0.5), T0, {"examples": float(examples)}, {"impressions": read}
+    )
+    return read_learnt([record(value, key=b"online", offset=7)], "online", ONLINE_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("examples", "read", "wrong"),
+    [(4, {0: 2}, 0), (2, {0: 1}, 0), (3, {0: 2}, 1), (5, {0: 2}, 1), (2, {0: 2, 1: 5}, 1)],
+)
+def test_a_model_that_missed_a_shown_slot_or_learnt_one_twice_is_found(
+    examples: int, read: dict[int, int], wrong: int
+) -> None:
+    lists = [record(encode(impression(f"r{k}")), key=b"u", offset=k) for k in range(2)]
+    shown = read_shown(
+        raw_records("impressions", 0, lists), max_bytes=10**6, spec=SPEC.version, width=len(SPEC)
+    )
+    slots = shown["items"].list.len().to_list()
+    assert slots == [2, 2]
+    findings = Findings(5)
+    compare_learnt(findings, learnt_of(examples, read), shown, whole=True)
+    assert findings.differences == wrong
+    assert findings.by_kind[LEARNT] == sum(slots[: read[0]])
+    compare_learnt(rest := Findings(5), learnt_of(examples, read), shown, whole=False)
+    assert rest.differences == 0
