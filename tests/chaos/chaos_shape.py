@@ -47,7 +47,7 @@ class Shape:
     session_s: float = 6.0
 
 
-WORKERS = {"ingest": 2, "aggregate": 2, "learn": 1, "log": 1, "serve": 2, "trainer": 1, "index": 1}
+WORKERS = {"ingest": 2, "aggregate": 2, "learn": 2, "log": 1, "serve": 2, "trainer": 1, "index": 1}
 #: A clock that is wrong by this much, s, makes no record look as if it came from the future, even when the
 #: clock of another worker is wrong by as much in the other direction: half of ``future_ms``, and a margin.
 SMALL_STEP_S = 140
@@ -59,7 +59,7 @@ FULL = Shape(
     events=310_000,
     dedup_window_ms=60_000,
     workers=WORKERS,
-    kills={"ingest": 7, "aggregate": 7, "learn": 3, "log": 2, "serve": 3, "trainer": 2, "index": 3},
+    kills={"ingest": 7, "aggregate": 7, "learn": 5, "log": 2, "serve": 3, "trainer": 2, "index": 3},
     freezes=("ingest", "aggregate", "ingest"),
     joins=("ingest", "aggregate", "serve"),
     leaves=("ingest", "aggregate", "serve"),
@@ -85,7 +85,7 @@ QUICK = Shape(
     events=42_000,
     dedup_window_ms=15_000,
     workers=WORKERS,
-    kills={"ingest": 2, "aggregate": 2, "learn": 1, "log": 1, "serve": 1, "trainer": 1, "index": 1},
+    kills={"ingest": 2, "aggregate": 2, "learn": 2, "log": 1, "serve": 1, "trainer": 1, "index": 1},
     freezes=("ingest",),
     joins=("aggregate",),
     leaves=("ingest",),
