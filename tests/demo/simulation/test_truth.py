@@ -111,7 +111,7 @@ def test_every_look_without_a_click_tires() -> None:
 def test_a_list_shown_again_and_again_is_clicked_less() -> None:
     sim = started()
     user = people(sim)[0]
-    worst = [sim.catalog.ids[i] for i in np.argsort(sim._worth(user, NOW))[:20]]
+    worst = [sim.catalog.ids[i] for i in np.argsort(sim.worth(user, NOW))[:20]]
     before = sim.expected(user, worst, NOW)
     for _ in range(40):
         sim.look(visit_of(sim, user), worst, NOW)
