@@ -53,7 +53,7 @@ def losses(explained: Mapping[str, Mapping[str, float]]) -> Table:
     """Return what lists lose, one column for each group of users; the column sums up to 100 %."""
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("")
-    for name, figures in explained.items():
+    for name in explained:
         table.add_column(name, justify="right")
     table.add_row("lists", *(f"{one['lists']:,.0f}" for one in explained.values()))
     for step, label in STEPS.items():
