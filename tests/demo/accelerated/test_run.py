@@ -25,16 +25,20 @@ def figures(run: Run) -> dict[str, object]:
     return {k: v for k, v in simulate(SETTINGS, run).items() if k not in TIMES}
 
 
-def test_the_same_seed_gives_the_same_run_and_another_one_does_not() -> None:
-    first = figures(SMALL)
+@pytest.fixture(scope="module")
+def first() -> dict[str, object]:
+    return figures(SMALL)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_does_not(first: dict[str, object]) -> None:
     assert figures(SMALL) == first
     assert all(first[name] for name in ("trainings", "examples", "new_share"))
-    other = figures(replace(SMALL, world=replace(SMALL.world, seed=8)))
+    other = figures(replace(SMALL, minutes=0.1, world=replace(SMALL.world, seed=8)))
     assert other["ctr_ours"] != first["ctr_ours"]
 
 
-def test_what_lists_lose_adds_up_to_what_they_lack() -> None:
-    explained = figures(SMALL)["explain"]
+def test_what_lists_lose_adds_up_to_what_they_lack(first: dict[str, object]) -> None:
+    explained = first["explain"]
     assert isinstance(explained, dict)
     every = explained["all"]
     assert every["lists"] > 10
@@ -92,3 +96,14 @@ def test_all_tastes_move_at_the_shift_and_nothing_else_does(tmp_path: Path) -> N
     audience.drift(4000)
     assert np.array_equal(audience.liked, moved)
     world.installation.recommender.close()
+
+
+@pytest.mark.slow
+def test_lists_are_worse_with_learning_off() -> None:
+    world = WorldSpec(users=150, items=800, visits_per_s=12)
+    run = Run(0.7, world)
+    on, off = (
+        simulate(SETTINGS, some)["best_ours_by_third"][2]
+        for some in (run, replace(run, off=frozenset(PARTS)))
+    )
+    assert on > off + 0.03
