@@ -96,14 +96,3 @@ def test_all_tastes_move_at_the_shift_and_nothing_else_does(tmp_path: Path) -> N
     audience.drift(4000)
     assert np.array_equal(audience.liked, moved)
     world.installation.recommender.close()
-
-
-@pytest.mark.slow
-def test_lists_are_worse_with_learning_off() -> None:
-    world = WorldSpec(users=150, items=800, visits_per_s=12)
-    run = Run(0.7, world)
-    on, off = (
-        simulate(SETTINGS, some)["best_ours_by_third"][2]
-        for some in (run, replace(run, off=frozenset(PARTS)))
-    )
-    assert on > off + 0.03
