@@ -53,7 +53,8 @@ def draw(runs: Mapping[str, Mapping[str, Sequence[float]]], path: Path, shift_s:
 
 def _panel(axes: Any, runs: Mapping[str, Mapping[str, Sequence[float]]], name: str) -> None:
     for (run, series), colour in zip(runs.items(), _COLOURS, strict=False):
-        axes.plot(series["at_s"], series[name], color=colour, label=run)
+        if series[name]:
+            axes.plot(series["at_s"], series[name], color=colour, label=run)
     first = next(iter(runs.values()))
     other = {"ctr_ours": "ctr_popularity", "best_ours": "best_popularity"}.get(name)
     if other:

@@ -153,10 +153,13 @@ def simulate(
         world.installation.recommender.close()
     tally, learning = world.simulator.tally, world.installation.learning
     series = figures.over_time(tally, world.aucs, START_MS, world.end)
+    used = "online" not in run.off
+    if not used:
+        series["online_auc"] = []
     out = figures.whole(tally, START_MS, world.end) | figures.after_shift(series, run.world.shift_at_s)
     return out | {
         "off": sorted(run.off),
-        "online_auc": round(learning.quality()["auc"], 4),
+        "online_auc": round(learning.quality()["auc"], 4) if used else None,
         "trainings": learning.trainings,
         "examples": learning.logged,
         "explain": world.explain.figures() if world.explain is not None else {},
