@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.console import evaluate_lists, options
+from headrace.console import evaluate_lists, evaluate_simulator, options
 from headrace.console.extras import require
 
 if TYPE_CHECKING:
     from headrace.serving.prequential.score import Score
     from headrace.streams.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Measure the recommender on recorded clicks, without a broker.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure the recommender on recordings or simulated users, without a broker.",
+)
 app.command("ebnerd")(evaluate_lists.ebnerd)
 app.command("mind")(evaluate_lists.mind)
 app.command("movielens")(evaluate_lists.movielens)
+app.command("simulator")(evaluate_simulator.simulator)
 
 
 class Protocol(StrEnum):

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.demo.accelerated import figures as run_figures
 from headrace.demo.page import POINTS, STEP_S, DemoView
 from headrace.demo.result import DemoOptions
 from headrace.demo.simulation.tally import Tally
@@ -150,7 +151,15 @@ def _click_rates(state: DemoState, traffic: Traffic) -> dict[str, Any]:
         "ctr_ours_last": round(tally.rate(False, last_third), 4),
         "ctr_popularity_last": round(tally.rate(True, last_third), 4),
         **_regrets(tally),
+        **_by_third(tally, state.live_ms, end),
     }
+
+
+def _by_third(tally: Tally, start: int, end: int) -> dict[str, Any]:
+    """Return how the lists got better, as ``headrace eval simulator`` tells it."""
+    every = run_figures.whole(tally, start, end)
+    names = ("ratio", "ratio_by_third", "ctr_ours_by_third", "best_ours_by_third")
+    return {name: every[name] for name in names}
 
 
 def _regrets(tally: Tally) -> dict[str, float]:

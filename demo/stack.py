@@ -36,6 +36,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "rollout": "off",  # minutes are too short for a test on users: a ranker that passes the gate is live
     "publish_every_s": 2.0,
     "rules": {"epsilon": "0.05"},
+    "shown_rest_s": 30.0,  # users come back after seconds, not after a quarter of an hour
     "redis_read_ms": 250,  # all processes share two cores, so Redis may be slow
 }
 #: Longest time for a worker to stop after the signal; then it is killed.

@@ -18,6 +18,7 @@ FIGURES = (
     ("first reply after", "first_reply_s", "{:.1f} s"),
     ("click rate, our lists", ("ctr_ours", "ctr_ours_last"), "{:.1%}, last third {:.1%}"),
     ("click rate, popular list", ("ctr_popularity", "ctr_popularity_last"), "{:.1%}, last third {:.1%}"),
+    ("our click rate / that of the popular list", "ratio", "{:.2f}"),
     (
         "of the best possible clicks",
         ("best_share_ours", "best_share_popularity"),

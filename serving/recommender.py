@@ -307,12 +307,13 @@ class Recommender:
 
         def logged() -> Impression:
             self.pipeline.shown(ranked.pool.mask[ranked.slate.chosen])
-            shadow = shadow_list(self.data, ranked, self._remade)
+            shadow = shadow_list(self.data, ranked, self.remade)
             return impression(self.pipeline, ranked, reply, shadow)
 
         return Answer(reply, logged, ranked)
 
-    def _remade(self, ranked: Ranked, every: Choices, rules: Rules) -> Slate:
+    def remade(self, ranked: Ranked, every: Choices, rules: Rules) -> Slate:
+        """Return the list that other rules or scores make of the same candidates."""
         return self._slate(ranked.query, ranked.pool, every, rules)
 
     def popular(

@@ -30,7 +30,10 @@ from headrace.streams.topics.sender import BatchSender
 STOCK_SESSION_MS = 6000
 
 #: Slow files -> their marker. They run only when one of the two is named (make test-wheel, make test-slow).
-ONLY_WHEN_NAMED = {"test_wheel.py": "wheel", "test_bench_run.py": "slow", "test_demo_run.py": "slow"}
+ONLY_WHEN_NAMED = {
+    "test_wheel.py": "wheel",
+    **dict.fromkeys(("test_bench_run.py", "test_demo_run.py", "test_learning_off_run.py"), "slow"),
+}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

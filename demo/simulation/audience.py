@@ -51,11 +51,16 @@ class Audience:
         self.abroad = rng.normal(0, 0.35, (len(COUNTRIES), k)).astype(np.float32)
         self._moves = np.random.default_rng([spec.seed, 1])
         self._per_ms, self._moved = spec.drift_per_min * n / 60_000, 0
+        self._shift_ms = int(1000 * spec.shift_at_s)
         self.bots = np.random.default_rng([spec.seed, 2]).random(n) < spec.bot_share
         self.known &= ~self.bots
+        self._seed = spec.seed
 
     def drift(self, elapsed_ms: int) -> None:
         """Let tastes move as often as they do in ``elapsed_ms`` since the start: to other categories."""
+        if 0 < self._shift_ms <= elapsed_ms:
+            self._shift_ms = 0
+            self._shift()
         due = int(elapsed_ms * self._per_ms) - self._moved
         if due <= 0:
             return
@@ -65,6 +70,16 @@ class Audience:
         for user, new in zip(users, news, strict=True):
             if new not in self.liked[user]:
                 self._move(user, int(rng.integers(self.liked_count[user])), new)
+
+    def _shift(self) -> None:
+        """Let every user like other categories: every category turns into another one."""
+        k = len(CATEGORIES)
+        turns = (np.arange(k) + np.random.default_rng([self._seed, 4]).integers(1, k)) % k
+        for user in range(len(self.ids)):
+            for place, old in enumerate(self.liked[user, : int(self.liked_count[user])].tolist()):
+                new = int(turns[old])
+                if new not in self.liked[user]:
+                    self._move(user, place, new)
 
     def _move(self, user: int, place: int, new: int) -> None:
         """Let a user like category ``new`` in place of the one at ``place``, as strongly."""

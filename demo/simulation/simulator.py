@@ -241,21 +241,21 @@ class Simulator:
 
     def best_list(self, user: int, now: int, n: int) -> list[str]:
         """Return the list of ``n`` items with the most expected clicks of a user at ``now`` (ms)."""
-        return [self.catalog.ids[i] for i in best_items(self._worth(user, now), n).tolist()]
+        return [self.catalog.ids[i] for i in best_items(self.worth(user, now), n).tolist()]
 
     def expected(self, user: int, item_ids: list[str], now: int) -> float:
         """Return the expected clicks of a user on a list that is shown at ``now`` (ms)."""
-        return expected_clicks(self.catalog.index(item_ids), self._worth(user, now))
+        return expected_clicks(self.catalog.index(item_ids), self.worth(user, now))
 
     def judge(self, visit: Visit, item_ids: list[str], now: int) -> None:
         """Count what a list is worth beside the best one of its length. Call it before ``look``."""
         if not self.audience.bots[visit.user]:
-            worth = self._worth(visit.user, now)
+            worth = self.worth(visit.user, now)
             got = expected_clicks(self.catalog.index(item_ids), worth)
             best = expected_clicks(best_items(worth, len(item_ids)), worth)
-            self.tally.regret[visit.control].add(got, best)
+            self.tally.judge(visit.control, now, got, best)
 
-    def _worth(self, user: int, now: int) -> F64:
+    def worth(self, user: int, now: int) -> F64:
         """Return the chance of a click on every item once the user looks at it; 0 for what was read."""
         size = self.catalog.size
         lost = self._fatigue.lost_everywhere(user, size)
@@ -309,6 +309,10 @@ class Simulator:
             surface=surface,
             context=self._context(user),
         )
+
+    def clicks_of(self, user: int) -> int:
+        """Return how many items a user has clicked."""
+        return len(self._read.get(user, ()))
 
     def regular(self) -> int:
         """Return the user outside the control group who has clicked most, no bot."""

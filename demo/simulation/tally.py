@@ -23,6 +23,7 @@ class Tally:
 
     slots: dict[bool, dict[int, _Slots]] = field(default_factory=_two_kinds)
     regret: dict[bool, Regret] = field(default_factory=lambda: {True: Regret(), False: Regret()})
+    _regrets: dict[bool, dict[int, Regret]] = field(default_factory=lambda: {True: {}, False: {}})
 
     def add(
         self, control: bool, now: int, shown: int, clicked: int, new_shown: int = 0, new_clicked: int = 0
@@ -31,6 +32,19 @@ class Tally:
         second, by_second = now // 1000, self.slots[control]
         a, b, c, d = by_second.get(second, (0, 0, 0, 0))
         by_second[second] = a + shown, b + clicked, c + new_shown, d + new_clicked
+
+    def judge(self, control: bool, now: int, got: float, best: float) -> None:
+        """Count what a list at ``now`` (ms) is worth, and what the best one is worth, in expected clicks."""
+        self.regret[control].add(got, best)
+        self._regrets[control].setdefault(now // 1000, Regret()).add(got, best)
+
+    def best_share(self, control: bool, start: int = 0, end: int = 1 << 62) -> float:
+        """Return the share of the best possible clicks in ``[start, end)`` ms; 0 when no list was judged."""
+        seconds, sums = range(start // 1000, end // 1000), Regret()
+        for second, found in self._regrets[control].items():
+            if second in seconds:
+                sums.add(found.got, found.best)
+        return sums.share
 
     def _sums(self, control: bool, seconds: range) -> _Slots:
         """Return the sums over some seconds."""

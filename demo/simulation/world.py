@@ -19,6 +19,7 @@ class WorldSpec:
     known_share: float = 0.7  # of the users, with a profile and a past
     bot_share: float = 0.01  # of the users: programs that click by chance, counted in no figure
     drift_per_min: float = 0.2  # how often a user's taste for a category moves to another one
+    shift_at_s: float = 0.0  # so long after the start, all tastes move at once; 0: never
     spread_ms: int = 48 * HOUR_MS  # publication times of the starting catalogue
     new_items_per_s: float = 0.5
     visits_per_s: float = 40.0

@@ -150,6 +150,8 @@ class Learning:
         What was learnt since the last training; None before the first, or when it is switched off.
     trainings
         Number of rankers trained.
+    logged
+        Number of examples in the log.
     """
 
     def __init__(self, folder: Path, settings: Settings, params: RankerParams) -> None:
@@ -159,7 +161,7 @@ class Learning:
         self._learner = OnlineLearner()
         self._to_learn: list[Example] = []
         self._to_log: list[Example] = []
-        self._logged = 0
+        self.logged = 0
         self._folder = folder
         s = settings
         self._job = TrainJob(
@@ -183,6 +185,10 @@ class Learning:
         self._leaves: LeafLearner | None = None
         self._leaf_steps = s.leaf_steps
         self.trainings = 0
+
+    def quality(self) -> dict[str, float]:
+        """Return the rolling quality of the online model; see ``OnlineLearner.quality``."""
+        return self._learner.quality()
 
     def shown(self, impression: Impression) -> None:
         """Note a list that was shown."""
@@ -229,7 +235,7 @@ class Learning:
     def _write(self) -> None:
         rows, self._to_log = self._to_log, []
         if rows:
-            offsets = range(self._logged, self._logged + len(rows))
-            self._logged += len(rows)
+            offsets = range(self.logged, self.logged + len(rows))
+            self.logged += len(rows)
             table = example_log.table_of(rows, 0, offsets, [e.ts for e in rows])
             example_log.write(self._folder, table, 0)

@@ -41,7 +41,7 @@ def test_help_is_worth_reading() -> None:
         *([c] for c in COMMANDS),
         ["topics", "create"],
         ["topics", "check"],
-        *(["eval", c] for c in ("globo", "ebnerd", "mind", "movielens")),
+        *(["eval", c] for c in ("globo", "ebnerd", "mind", "movielens", "simulator")),
         *(["models", c] for c in ("list", "show", "promote", "rollback", "compare", "import")),
     ],
 )

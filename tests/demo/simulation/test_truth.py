@@ -10,6 +10,7 @@ import pytest
 from headrace.demo.simulation.fatigue import FATIGUE, MOST_LOOKS, Fatigue
 from headrace.demo.simulation.formula import examination, taste
 from headrace.demo.simulation.simulator import Simulator, Visit
+from headrace.demo.simulation.tally import Tally
 from headrace.demo.simulation.truth import Regret, best_items, expected_clicks
 from headrace.demo.simulation.world import WorldSpec
 from headrace.streams.messages.schemas import RecRequest
@@ -111,7 +112,7 @@ def test_every_look_without_a_click_tires() -> None:
 def test_a_list_shown_again_and_again_is_clicked_less() -> None:
     sim = started()
     user = people(sim)[0]
-    worst = [sim.catalog.ids[i] for i in np.argsort(sim._worth(user, NOW))[:20]]
+    worst = [sim.catalog.ids[i] for i in np.argsort(sim.worth(user, NOW))[:20]]
     before = sim.expected(user, worst, NOW)
     for _ in range(40):
         sim.look(visit_of(sim, user), worst, NOW)
@@ -165,3 +166,15 @@ def test_bots_click_by_chance_and_are_in_no_figure() -> None:
     assert sim.tally.slots == {True: {}, False: {}}
     assert not any(regret.lists for regret in sim.tally.regret.values())
     assert not sim.audience.bots[sim.regular()]
+
+
+def test_the_share_of_the_best_over_a_time_is_that_of_its_sums() -> None:
+    tally = Tally()
+    tally.judge(False, 1000, 1.0, 4.0)
+    tally.judge(False, 1999, 2.0, 4.0)
+    tally.judge(False, 2000, 3.0, 3.0)
+    tally.judge(True, 1000, 0.5, 1.0)
+    assert tally.best_share(False, 1000, 2000) == pytest.approx(3 / 8)
+    assert tally.best_share(False) == pytest.approx(6 / 11) == tally.regret[False].share
+    assert tally.best_share(True) == 0.5
+    assert tally.best_share(False, 3000) == 0
