@@ -131,7 +131,10 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
+        stages = self.recommender.data.stages
+        stages.begin()
         jobs, rejects = self._requests.read(batch, self._refused(batch))
+        stages.done("read")
         sent = [
             Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
             for record, address, error in rejects
@@ -147,13 +150,16 @@ class ServeStage:
 
         What no caller waits for, the impressions, is made and written after the last reply.
         """
+        stages = self.recommender.data.stages
         sent: list[Sent] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
         async for (_, record, address), answer in self._answers(chunk):
             reply = Sent(record, self._reply(address, answer.reply))
+            stages.done("encode")
             sent.append(reply)
             shown.append((reply, address, answer))
             await asyncio.sleep(0)  # lets the reply go out
+            stages.begin()
         impressions: list[Impression] = []
         self.measured.replied([(job[0], answer) for job, (_, _, answer) in zip(chunk, shown, strict=True)])
         for reply, address, answer in shown:
@@ -166,6 +172,7 @@ class ServeStage:
             else:  # the reply topic may not exist: write the impression when the reply is acknowledged
                 reply.impression = impression
         await self._log(impressions)
+        stages.done("log")
         return sent
 
     def _refused(self, batch: RecordBatch) -> set[int]:
@@ -199,12 +206,16 @@ class ServeStage:
         (users, missing), (shown, missing_s) = await asyncio.gather(
             self._rows("u", keys, user_state.ROW), self._rows("s", keys, shown_state.ROW)
         )
+        stages = self.recommender.data.stages
+        stages.begin()
         now = self.wiring.clock.now_ms()
         self._tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
         wanted = [self._anchors(r, u, t) for (r, _, _), u, t in zip(chunk, users, times, strict=True)]
         distinct = sorted({item for items in wanted for item in items})
+        stages.done("tick")
         rows, missing_n = await self._rows("n", distinct, neighbours.ROW)
+        stages.begin()
         by_item = dict(zip(distinct, rows, strict=True))
         for job, user, seen, items, at in zip(chunk, users, shown, wanted, times, strict=True):
             request, record, _ = job
@@ -286,8 +297,11 @@ class ServeStage:
             self._store_down = True
             return nothing, [away]
         self._store_down = False
+        self.recommender.data.stages.begin()
         rows, there = unpack(packed, dtype)
-        return [rows[i : i + 1] if there[i] else None for i in range(len(rows))], []
+        found = [rows[i : i + 1] if there[i] else None for i in range(len(rows))]
+        self.recommender.data.stages.done("rows")
+        return found, []
 
     # -- what goes out
 

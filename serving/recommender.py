@@ -219,13 +219,16 @@ class Recommender:
         shown
             What the user was shown ``(1,)``, None when unknown.
         """
+        stages = self.data.stages
         query = self.query(request, user, anchors, now, max(self.policy.candidates, request.n), shown)
+        stages.done("query")
         models = self.data.models
         variant = models.rankers.variant_of(request.user_id)
         models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
         features, ids, (scores, scorer, missing) = self.scored(query, pool)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
+        stages.done("rerank")
         repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker else ""
         left_out = [*missing, *repeated, *query.left_out]
@@ -238,7 +241,10 @@ class Recommender:
         features = assemble(query.user, pool.candidates, query.context)
         told = query.request.context
         ids = Ids.of_request(query.request.user_id, told.country, told.device, pool.candidates.items)
-        return features, ids, score(self.pipeline.scorers, features, ids, query.left_out)
+        self.data.stages.done("features")
+        found = score(self.pipeline.scorers, features, ids, query.left_out)
+        self.data.stages.done("score")
+        return features, ids, found
 
     def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
@@ -291,6 +297,7 @@ class Recommender:
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]
         reply = RecReply(request.request_id, items, model, list(degraded))
+        self.data.stages.done("reply")
         if not items:
             return Answer(reply)
 

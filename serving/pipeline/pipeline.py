@@ -120,13 +120,15 @@ class Pipeline:
         self._count(seen)
         if len(found) > query.limit:
             found = found.where(np.sort(np.argpartition(-found.strength, query.limit)[: query.limit]))
-        return Pool(
+        pool = Pool(
             self._candidates(query, found),
             found.mask,
             found.rows,
             np.searchsorted(found.keys, again),
             self.names,
         )
+        self.data.stages.done("candidates")
+        return pool
 
     def given(self, query: Query, keys: U64) -> Pool:
         """Return items of the catalogue as a pool, without sources and filters; ``keys`` ascend."""
@@ -182,6 +184,7 @@ class Pipeline:
             for keys in lists or ():
                 source.counts.kept += len(keys)
                 proposals.add(number, keys)
+        self.data.stages.done("sources")
 
     def _resting(self, query: Query) -> U64:
         """Return the keys of all items that rest, each once, the one that may come back first in front."""
@@ -199,6 +202,7 @@ class Pipeline:
         The items, and how many each filter was given and kept.
         """
         keys, mask, strength = proposals.merged(query.limit)
+        self.data.stages.done("merge")
         found = Found(keys, mask, strength, self.data.catalog.find(keys))
         found = found.where((found.rows >= 0) & ~np.isin(found.keys, resting))
         seen = []
@@ -211,6 +215,7 @@ class Pipeline:
             seen.append((one, len(found), int(keep.sum())))
             if not keep.all():
                 found = found.where(keep)
+        self.data.stages.done("filters")
         return found, seen
 
     def _again(self, query: Query, resting: U64, count: int) -> U64:
