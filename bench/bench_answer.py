@@ -66,7 +66,7 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
     gc.freeze()
     await answered(stage, requests(64, args.users), 16)
     if args.profile:
-        with cProfile.Profile() as profile:
+        with cProfile.Profile(time.process_time) as profile:
             await answered(stage, requests(args.answers, args.users, late=args.popular), 16)
         profile.dump_stats(args.profile)
     ways = {**{str(size): (size, False) for size in BATCHES}, "popular": (16, True)}
