@@ -8,7 +8,7 @@ wait together in batches of 1, 4 and 16. Every answer is a list of 20 slots from
 handed over, with its impression. ``popular`` is the list of a request that came too late for a ranked one.
 
 ``cpu_ms``: CPU time of the process for each answer, the median of the rounds, which take turns; ``stages`` splits
-it. ``longest_ms``: the largest CPU time between two moments at which the loop could do something else.
+it. ``digest`` is that of all replies and impressions: what only makes them cheaper does not change it. ``longest_ms``: the largest CPU time between two moments at which the loop could do something else.
 ``--profile`` writes what ``cProfile`` sees of batches of 16.
 """
 
@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import cProfile
 import gc
+import hashlib
 import json
 import statistics
 import time
@@ -85,6 +86,7 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
         "longest_ms": {name: round(m.longest, 2) for name, m in measured.items()},
         "stages_ms": {name: m.split() for name, m in measured.items()},
         "parts_us": _parts(stage),
+        "digest": hashlib.sha256(b"".join(taker.replies + taker.impressions)).hexdigest()[:16],
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
+from headrace.models.state.key_sets import among
 from headrace.serving.pipeline.build import PARTS, chosen, plugins
 from headrace.serving.pipeline.guard import Guarded, PartCounts
 from headrace.serving.pipeline.merge import Proposals
@@ -116,7 +117,7 @@ class Pipeline:
         if len(found) < query.wanted and len(resting):
             again = self._again(query, resting, query.wanted - len(found))
             proposals.add(len(self._sources), again)
-            found, seen = self._showable(query, proposals, resting[~np.isin(resting, again)])
+            found, seen = self._showable(query, proposals, resting[~among(resting, again)])
         self._count(seen)
         if len(found) > query.limit:
             found = found.where(np.sort(np.argpartition(-found.strength, query.limit)[: query.limit]))
@@ -189,7 +190,10 @@ class Pipeline:
     def _resting(self, query: Query) -> U64:
         """Return the keys of all items that rest, each once, the one that may come back first in front."""
         lists = [rest.run(lambda part: part.resting(query), query.left_out) for rest in self._rests]
-        keys = dict.fromkeys(int(key) for found in lists if found is not None for key in found)
+        keys = dict[int, None]()
+        for found in lists:
+            if found is not None:
+                keys |= dict.fromkeys(found.tolist() if isinstance(found, np.ndarray) else map(int, found))
         return np.fromiter(keys, np.uint64, len(keys))
 
     def _showable(
@@ -204,7 +208,7 @@ class Pipeline:
         keys, mask, strength = proposals.merged(query.limit)
         self.data.stages.done("merge")
         found = Found(keys, mask, strength, self.data.catalog.find(keys))
-        found = found.where((found.rows >= 0) & ~np.isin(found.keys, resting))
+        found = found.where((found.rows >= 0) & ~among(found.keys, resting))
         seen = []
         for one in self._filters:
             keep = one.run(lambda part: part.keep(query, found), query.left_out)  # noqa: B023
@@ -223,7 +227,7 @@ class Pipeline:
         proposals = Proposals()
         proposals.add(len(self._sources), resting)
         found, _ = self._showable(query, proposals, _NONE)
-        out: U64 = resting[np.isin(resting, found.keys)][:count]
+        out: U64 = resting[among(resting, found.keys)][:count]
         return out
 
     @staticmethod
