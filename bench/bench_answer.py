@@ -65,6 +65,7 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
     stage.recommender.data.stages.clock = time.process_time
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 100)  # as a worker does
     await answered(stage, requests(64, args.users), 16)
     if args.profile:
         with cProfile.Profile(time.process_time) as profile:

@@ -229,7 +229,7 @@ class Recommender:
         features, ids, (scores, scorer, missing) = self.scored(query, pool)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         stages.done("rerank")
-        repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
+        repeated = ["repeated"] if len(pool.repeated) and np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker else ""
         left_out = [*missing, *repeated, *query.left_out]
         moved = models.moved if models.ranker is models.live else None
@@ -264,11 +264,12 @@ class Recommender:
 
     def _list(self, query: Query, pool: Pool, every: Choices, places: I64, rules: Rules) -> Slate:
         """Return the list of the candidates at ``places``: the best first, then what rested."""
-        last = pool.repeated[np.isin(pool.repeated, places)]
+        last = pool.repeated[np.isin(pool.repeated, places)] if len(pool.repeated) else pool.repeated
         fresh = places if not len(last) else places[~np.isin(places, last)]
         # The same request gets the same list.
         rng = np.random.default_rng(hash64(query.request.request_id))
-        slate = choose(every.take(fresh), query.request.n, rules, rng)
+        chosen_from = every if len(fresh) == len(every) else every.take(fresh)
+        slate = choose(chosen_from, query.request.n, rules, rng)
         return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
     def answer(

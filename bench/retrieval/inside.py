@@ -27,7 +27,9 @@ U64 = npt.NDArray[np.uint64]
 
 #: The loop is asked to come back after this time, again and again, s.
 TICK_S = 0.002
-_gather = Pipeline.gather
+_gather, _run = Pipeline.gather, asyncio.Handle._run  # type: ignore[attr-defined]
+#: A callback of the loop is noted by name when its CPU time is longer, s.
+LONG_S = 0.005
 
 
 class Figures:
@@ -39,6 +41,7 @@ class Figures:
         self.stage: list[float] = []
         self.stage_cpu: list[float] = []
         self.sizes: list[int] = []
+        self.holders: dict[str, list[float]] = {}
 
     def summary(self) -> dict[str, Any]:
         """Return percentiles in ms."""
@@ -48,6 +51,10 @@ class Figures:
             if len(times):
                 p50, p99 = np.percentile(times, [50, 99])
                 out[name] = {"n": len(times), "p50": p50, "p99": p99, "max": times.max()}
+        held = sorted(self.holders.items(), key=lambda pair: -max(pair[1]))
+        out["holders"] = {
+            name: {"n": len(cpu), "max": 1000 * max(cpu), "sum": 1000 * sum(cpu)} for name, cpu in held[:12]
+        }
         return out
 
 
@@ -81,6 +88,18 @@ class Clock:
         self._wait()
 
 
+def run_timed(handle: asyncio.Handle) -> None:
+    """Run a callback of the loop, and note its CPU time if that is long."""
+    cpu = time.thread_time()
+    _run(handle)
+    took = time.thread_time() - cpu
+    if took > LONG_S:
+        callback: Any = handle._callback  # type: ignore[attr-defined]
+        task = getattr(callback, "__self__", None)
+        name = task.get_coro().__qualname__ if isinstance(task, asyncio.Task) else repr(callback)[:80]
+        FIGURES.holders.setdefault(name, []).append(took)
+
+
 class Inside(Source):
     """Begins to measure with the first request; proposes nothing."""
 
@@ -92,6 +111,7 @@ class Inside(Source):
         """Return no list."""
         if self.clock is None:
             Pipeline.gather = timed  # type: ignore[method-assign]
+            asyncio.Handle._run = run_timed  # type: ignore[attr-defined]
             self.clock = Clock(asyncio.get_running_loop())
             threading.Thread(target=write, daemon=True).start()
         return []
@@ -104,6 +124,7 @@ def write() -> None:
         time.sleep(0.1)
     for times in (FIGURES.late, FIGURES.held, FIGURES.stage, FIGURES.stage_cpu, FIGURES.sizes):
         times.clear()
+    FIGURES.holders.clear()
     while True:
         time.sleep(1)
         path.with_suffix(".new").write_text(json.dumps(FIGURES.summary()))
