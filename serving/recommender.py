@@ -24,6 +24,7 @@ from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
 from headrace.serving.policy import Policy
+from headrace.serving.popular import PopularLists, plain_query
 from headrace.serving.ranking import Ranked, Scored, Used, choices, score
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
@@ -93,6 +94,7 @@ class Recommender:
             Models(),
         )
         self.pipeline = Pipeline(self.data)
+        self._popular = PopularLists(self.pipeline)
         self._leaves: LeafDeltas | None = None
         self.swap = Swap(self.catalog.vectors, self.hot)
 
@@ -322,6 +324,9 @@ class Recommender:
     ) -> Answer:
         """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
+        What may be on it is held for a second (``popular.py``). Where that is too little, or reasons are asked
+        for, it is made from all candidates.
+
         Parameters
         ----------
         request
@@ -336,6 +341,12 @@ class Recommender:
         shown
             What the user was shown ``(1,)``, if it was read.
         """
+        if not request.explain:
+            country, age = context.place_and_age(request, user)
+            plain = plain_query(request, now, country, age, user, shown)
+            found = self._popular.items(plain)
+            if found is not None:
+                return Answer(RecReply(request.request_id, found, ModelInfo(), [reason, *plain.left_out]))
         query = replace(self.query(request, user, Anchors(), now, request.n, shown), interests=[])
         pool = self.pipeline.gather(query)
         items = popular_items(self.pipeline, query, pool)

@@ -178,7 +178,9 @@ async def _users(
     for u in range(users):
         followed = [f"creator-{k}" for k in rng.integers(0, CREATORS, 3)]
         liked = [f"category-{k}" for k in rng.integers(0, CATEGORIES, 2)]
-        profile = UserProfile(f"user-{u}", followed_creators=followed, preferred_categories=liked, language="en")
+        profile = UserProfile(
+            f"user-{u}", followed_creators=followed, preferred_categories=liked, language="en"
+        )
         state.profile(profile, n + u, NOW - HOUR_MS)
     shown = shown_state.ShownState()
     slots = np.full(4 * users, 20, np.int64)
@@ -190,4 +192,3 @@ async def _users(
 
 async def _store(store: MemoryStore, kind: Any, table: RowTable) -> None:
     await store.put(kind, table.pack(table.rows()))
-

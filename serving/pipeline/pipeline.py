@@ -19,6 +19,7 @@ from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scor
 from headrace.serving.pipeline.query import Found, Query, ServingData
 
 Bool = npt.NDArray[np.bool_]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -56,8 +57,12 @@ class Pool:
 
     def sources(self, i: int) -> list[str]:
         """Return the names of the sources of candidate ``i``."""
-        mask = int(self.mask[i])
-        return [name for bit, name in enumerate(self.names) if mask >> bit & 1]
+        return named(int(self.mask[i]), self.names)
+
+
+def named(mask: int, names: tuple[str, ...]) -> list[str]:
+    """Return the names of the sources in a mask."""
+    return [name for bit, name in enumerate(names) if mask >> bit & 1]
 
 
 class Pipeline:
@@ -130,6 +135,22 @@ class Pipeline:
         )
         self.data.stages.done("candidates")
         return pool
+
+    def proposed(self, query: Query) -> tuple[U64, U32, F64]:
+        """Return all that the sources propose, unfiltered; see ``Proposals.merged``."""
+        proposals = Proposals()
+        self._ask(query, proposals, short=False)
+        return proposals.merged(query.limit)
+
+    def showable(self, query: Query, keys: U64, mask: U32) -> Found:
+        """Return those of some items that may be shown, in ascending order of the key, and do not rest."""
+        found, seen = self._filtered(query, (keys, mask, np.zeros(len(keys))), self._resting(query))
+        self._count(seen)
+        return found
+
+    def names_of(self, mask: int) -> list[str]:
+        """Return the names of the sources in a mask."""
+        return named(mask, self.names)
 
     def given(self, query: Query, keys: U64) -> Pool:
         """Return items of the catalogue as a pool, without sources and filters; ``keys`` ascend."""
@@ -205,8 +226,15 @@ class Pipeline:
         -------
         The items, and how many each filter was given and kept.
         """
-        keys, mask, strength = proposals.merged(query.limit)
+        merged = proposals.merged(query.limit)
         self.data.stages.done("merge")
+        return self._filtered(query, merged, resting)
+
+    def _filtered(
+        self, query: Query, merged: tuple[U64, U32, F64], resting: U64
+    ) -> tuple[Found, list[tuple[Guarded[Filter], int, int]]]:
+        """Keep what does not rest and passes every filter; see ``_showable``."""
+        keys, mask, strength = merged
         found = Found(keys, mask, strength, self.data.catalog.find(keys))
         found = found.where((found.rows >= 0) & ~among(found.keys, resting))
         seen = []
