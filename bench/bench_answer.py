@@ -4,11 +4,11 @@
 
 A catalogue of ``items``, 20,000 of them with events; warm users with 30 clicks each, what they were shown and the
 neighbours of what they clicked; an online model and a ranker with three objectives. Requests of different users
-wait together in batches of 1, 4 and 16. Every answer is a list of 20 slots from about 500 candidates, encoded and
+wait together in batches of 1, 4 and 16. Every answer is a list of ``slots`` slots from about 500 candidates, encoded and
 handed over, with its impression. ``popular`` is the list of a request that came too late for a ranked one.
 
 ``cpu_ms``: CPU time of the process for each answer, the median of the rounds, which take turns; ``stages`` splits
-it. ``digest`` is that of all replies and impressions: what only makes them cheaper does not change it. ``longest_ms``: the largest CPU time between two moments at which the loop could do something else.
+it. ``digest`` is that of all ranked replies and impressions: what only makes them cheaper does not change it. ``longest_ms``: the largest CPU time between two moments at which the loop could do something else.
 ``--profile`` writes what ``cProfile`` sees of batches of 16.
 """
 
@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from answering.world import Request, batch, requests, world
+from answering.world import Request, Taker, batch, requests, world
 
 from headrace.agents.recommend import ServeStage
 
@@ -69,25 +69,27 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
     await answered(stage, requests(64, args.users), 16)
     if args.profile:
         with cProfile.Profile(time.process_time) as profile:
-            await answered(stage, requests(args.answers, args.users, late=args.popular), 16)
+            await answered(stage, requests(args.answers, args.users, late=args.popular, size=args.slots), 16)
         profile.dump_stats(args.profile)
     ways = {**{str(size): (size, False) for size in BATCHES}, "popular": (16, True)}
     measured = {name: Measured() for name in ways}
     for number in range(args.rounds):
         for name, (size, late) in ways.items():
-            todo = requests(args.answers, args.users, late=late, first=number * args.answers)
+            first = number * args.answers
+            todo = requests(args.answers, args.users, late=late, size=args.slots, first=first)
             await measured[name].round(stage, todo, size)
     return {
         "items": args.items,
         "users": args.users,
         "answers": args.answers,
+        "slots": args.slots,
         "reply_bytes": round(statistics.mean(map(len, taker.replies[-args.answers :]))),
         "impression_bytes": round(statistics.mean(map(len, taker.impressions))),
         "cpu_ms": {name: round(statistics.median(m.times), 3) for name, m in measured.items()},
         "longest_ms": {name: round(m.longest, 2) for name, m in measured.items()},
         "stages_ms": {name: m.split() for name, m in measured.items()},
         "parts_us": _parts(stage),
-        "digest": hashlib.sha256(b"".join(taker.replies + taker.impressions)).hexdigest()[:16],
+        "digest": _digest(taker),
     }
 
 
@@ -114,6 +116,12 @@ class Measured:
         return {name: round(statistics.median(each), 3) for name, each in self._stages.items() if any(each)}
 
 
+def _digest(taker: Taker) -> str:
+    """Return a hash of all ranked lists and their impressions."""
+    ranked = [reply for reply in taker.replies if b'"deadline"' not in reply]
+    return hashlib.sha256(b"".join(ranked + taker.impressions)).hexdigest()[:16]
+
+
 def _parts(stage: ServeStage) -> dict[str, float]:
     """Return the time of a call of every part, microseconds of a clock on the wall."""
     counts = stage.recommender.pipeline.counts()
@@ -132,6 +140,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--users", type=int, default=400)
     parser.add_argument("--answers", type=int, default=160)
+    parser.add_argument("--slots", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--popular", action="store_true", help="profile popular lists")

@@ -51,19 +51,22 @@ class Answer:
 def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     """Return the reply's items, in the order of the list."""
     explain, pool, slate = ranked.query.request.explain, ranked.pool, ranked.slate
-    out = []
-    foreseen = ranked.objectives()
-    for j, i in enumerate(slate.chosen.tolist()):
-        score = round(float(ranked.score[i]), 6)
-        objectives = {name: round(float(p[j]), 6) for name, p in foreseen.items()}
+    out, id_of = [], pipeline.data.catalog.id_of
+    places = slate.chosen.tolist()
+    scores = [round(score, 6) for score in ranked.score[slate.chosen].tolist()]
+    foreseen = {name: [round(p, 6) for p in each.tolist()] for name, each in ranked.objectives().items()}
+    keys, explored = pool.candidates.items[slate.chosen].tolist(), slate.explored.tolist()
+    propensities = [round(p, 9) for p in slate.propensity.tolist()]
+    for j, i in enumerate(places):
+        objectives = {name: each[j] for name, each in foreseen.items()} or {"click": scores[j]}
         out.append(
             RecItem(
-                item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
-                score=score,
-                objectives=objectives or {"click": score},
+                item_id=id_of(keys[j]),
+                score=scores[j],
+                objectives=objectives,
                 sources=pool.sources(i),
-                explored=bool(slate.explored[j]),
-                propensity=round(float(slate.propensity[j]), 9),
+                explored=explored[j],
+                propensity=propensities[j],
                 why=why(pipeline, ranked.query, pool, i, slate.reasons[j]) if explain else None,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -62,7 +63,12 @@ class Pool:
 
 def named(mask: int, names: tuple[str, ...]) -> list[str]:
     """Return the names of the sources in a mask."""
-    return [name for bit, name in enumerate(names) if mask >> bit & 1]
+    return list(_named(mask, names))
+
+
+@lru_cache(maxsize=4096)
+def _named(mask: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for bit, name in enumerate(names) if mask >> bit & 1)
 
 
 class Pipeline:

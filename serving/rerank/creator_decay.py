@@ -19,8 +19,12 @@ class CreatorDecay:
     def __init__(self, creator: U64, width: int, decay: float, floor: float) -> None:
         self._creator = creator.tolist()
         self._places: dict[int, list[int]] = {}
+        places = self._places
         for place, key in enumerate(self._creator[:width]):
-            self._places.setdefault(key, []).append(place)
+            if key in places:
+                places[key].append(place)
+            else:
+                places[key] = [place]
         self._decay, self._floor = decay, floor
         self._factor: dict[int, float] = {}
 
