@@ -8,24 +8,25 @@ worse and the reply says so (``degraded``); the request is still answered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import faust
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.stage.background import Background
 from headrace.agents.stage.hold import AckHold
+from headrace.agents.stage.store_watch import StoreWatch
 from headrace.agents.wiring import Wiring
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
@@ -38,9 +39,9 @@ from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
 from headrace.serving.requests.misplaced import MisplacedRequests
-from headrace.serving.requests.read import Job, RequestReader
+from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.replies import ReplySender
-from headrace.serving.store.freshness import LOOK_S, Freshness
+from headrace.serving.store.freshness import Freshness
 from headrace.serving.store.protocol import Kind
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
@@ -62,6 +63,8 @@ _OF_USER: dict[Kind, str] = {"u": "user", "s": "shown"}
 _NEIGHBOURS = "neighbours"
 #: Requests answered together: one Redis round trip serves all of them, and none waits long for the others.
 CHUNK = 16
+#: After the replies, impressions are made for so long (s) at one stretch.
+SLICE_S = 0.004
 #: At the start, requests wait at most this long (s) for the mirrors; then they are answered without the rest.
 WARM_UP_S = 10.0
 
@@ -131,19 +134,30 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
-        stages = self.recommender.data.stages
-        stages.begin()
-        jobs, rejects = self._requests.read(batch, self._refused(batch))
-        stages.done("read")
-        sent = [
-            Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
-            for record, address, error in rejects
-            if address is not None
-        ]
-        for start in range(0, len(jobs), CHUNK):
-            sent += await self._chunk(jobs[start : start + CHUNK])
+        sent: list[Sent] = []
+        rejects: list[Reject] = []
+        records, refused = iter(batch), self._refused(batch)
+        while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
+            jobs, bad = self._read(part, refused)
+            sent += [
+                Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
+                for record, address, error in bad
+                if address is not None
+            ]
+            rejects += bad
+            if jobs:
+                sent += await self._chunk(jobs)
+            else:
+                await asyncio.sleep(0)
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
         return sent
+
+    def _read(self, part: list[Any], refused: set[int]) -> tuple[list[Job], list[Reject]]:
+        stages = self.recommender.data.stages
+        stages.begin()
+        found = self._requests.read(part, refused)
+        stages.done("read")
+        return found
 
     async def _chunk(self, chunk: list[Job]) -> list[Sent]:
         """Answer requests together; every reply is on its way before the next list is made.
@@ -160,20 +174,29 @@ class ServeStage:
             shown.append((reply, address, answer))
             await asyncio.sleep(0)  # lets the reply go out
             stages.begin()
-        impressions: list[Impression] = []
         self.measured.replied([(job[0], answer) for job, (_, _, answer) in zip(chunk, shown, strict=True)])
+        await self._log_shown(shown)
+        return sent
+
+    async def _log_shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]]) -> None:
+        """Make and write the impressions of replies that are on their way, in slices."""
+        stages = self.recommender.data.stages
+        impressions: list[Impression] = []
+        since = time.perf_counter()
         for reply, address, answer in shown:
             impression = _impression(answer)
-            if impression is None:
-                continue
-            self.measured.logged(answer, impression)
-            if self._replies.knows(address.topic, address.partition):
-                impressions.append(impression)
-            else:  # the reply topic may not exist: write the impression when the reply is acknowledged
-                reply.impression = impression
+            if impression is not None:
+                self.measured.logged(answer, impression)
+                if self._replies.knows(address.topic, address.partition):
+                    impressions.append(impression)
+                else:  # the reply topic may not exist: write the impression when the reply is acknowledged
+                    reply.impression = impression
+            stages.done("log")
+            if time.perf_counter() - since > SLICE_S:
+                await asyncio.sleep(0)
+                stages.begin()
+                since = time.perf_counter()
         await self._log(impressions)
-        stages.done("log")
-        return sent
 
     def _refused(self, batch: RecordBatch) -> set[int]:
         """Count the requests in the wrong partition; return the offsets of those to refuse."""
@@ -314,30 +337,6 @@ class ServeStage:
         if impressions:
             out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
-
-
-class StoreWatch(Service):
-    """Looks once a second whether the rows in the online store are up to date."""
-
-    mundane_level = "debug"
-
-    def __init__(self, wiring: Wiring, freshness: Freshness, **kwargs: Any) -> None:
-        self._wiring = wiring
-        self._freshness = freshness
-        self.looked = asyncio.Event()
-        super().__init__(**kwargs)
-
-    @Service.task
-    async def _watch(self) -> None:
-        topic, sender = self._wiring.topics.requests, self._wiring.sender
-        with contextlib.suppress(KafkaError):  # until it is known, the settings have the right number
-            await sender.partitions_of(topic)  # from now on it is kept up to date
-        while not self.should_stop:
-            if count := sender.known_partitions(topic):  # all topics have as many
-                self._freshness.partitions = dict.fromkeys(self._freshness.partitions, count)
-            await self._freshness.look()
-            self.looked.set()
-            await self.sleep(LOOK_S)
 
 
 def _impression(answer: Answer) -> Impression | None:

@@ -1,15 +1,18 @@
 """CPU of an answer alone: a serving stage in this process, without a broker, split by stage.
 
-    python bench/bench_answer.py [--items 100000] [--answers 320] [--rounds 3] [--profile FILE]   # prints JSON
+    python bench/bench_answer.py [--items N] [--slots N] [--rounds N] [--profile FILE]    # prints JSON
 
-A catalogue of ``items``, 20,000 of them with events; warm users with 30 clicks each, what they were shown and the
-neighbours of what they clicked; an online model and a ranker with three objectives. Requests of different users
-wait together in batches of 1, 4 and 16. Every answer is a list of ``slots`` slots from about 500 candidates, encoded and
-handed over, with its impression. ``popular`` is the list of a request that came too late for a ranked one.
+A catalogue of ``items``, 20,000 of them with events; warm users with 30 clicks each, what they were shown and
+the neighbours of what they clicked; an online model and a ranker with three objectives. Requests of different
+users wait together in batches of 1, 4 and 16. Every answer is a list of ``slots`` slots from about 500
+candidates, encoded and handed over, with its impression. ``popular`` is the list of a request that came too
+late for a ranked one.
 
-``cpu_ms``: CPU time of the process for each answer, the median of the rounds, which take turns; ``stages`` splits
-it. ``digest`` is that of all ranked replies and impressions: what only makes them cheaper does not change it. ``longest_ms``: the largest CPU time between two moments at which the loop could do something else.
-``--profile`` writes what ``cProfile`` sees of batches of 16.
+``cpu_ms``: CPU time of the process for each answer, the median of the rounds, which take turns; ``stages_ms``
+splits it. ``longest_ms``: the largest CPU time between two moments at which the loop could do something else.
+``digest`` is that of all ranked replies and impressions: what only makes them cheaper does not change it.
+``--profile`` writes what ``cProfile`` sees of batches of 16. One thread for linear algebra, as workers have
+(``OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1``).
 """
 
 from __future__ import annotations

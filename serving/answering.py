@@ -101,7 +101,7 @@ def impression(
         sources=[i.sources for i in reply.items],
         shadow=shadow,
         unshown=unshown(pipeline, ranked),
-        durations=_durations(pipeline, ranked, chosen),
+        durations=_durations(ranked, chosen),
         leaves=reply.model.leaves if reply.model else "",
     )
 
@@ -133,14 +133,17 @@ def unshown(pipeline: Pipeline, ranked: Ranked) -> Unshown | None:
         probabilities=[1.0] * (len(sample) - n) + [n / max(1, len(after))] * n,
         scores=ranked.score[sample].tolist(),
         features=ranked.features[sample].astype("<f4").tobytes(),
-        durations=_durations(pipeline, ranked, sample),
+        durations=_durations(ranked, sample),
     )
 
 
-def _durations(pipeline: Pipeline, ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
-    """Return the durations (ms, 0: none) of the candidates at some places; empty when none has one."""
-    rows = ranked.pool.catalog_rows[places]
-    found = pipeline.data.catalog.column("duration", rows).tolist()
+def _durations(ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
+    """Return the durations (ms, 0: none) of the candidates at some places; empty when none has one.
+
+    They are those of the time of the answer: rows of the catalogue may be others by now.
+    """
+    durations = ranked.pool.candidates.duration
+    found = [] if durations is None else durations[places].tolist()
     return found if any(found) else []
 
 

@@ -1,7 +1,7 @@
 """The cheapest list: popular items, the same for all users of a country, held for a second.
 
-Sources are asked once a second for each surface and country, for nobody in particular. A request filters what is
-held by what is true now: withdrawn, hidden, excluded and resting items are not on its list.
+Sources are asked once a second for each surface and country, for nobody in particular. A request filters what
+is held by what is true now: withdrawn, hidden, excluded and resting items are not on its list.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class PopularLists:
         self._held: dict[tuple[str, int], Held] = {}
 
     def items(self, query: Query) -> list[RecItem] | None:
-        """Return the list of a request, most clicks of the last hour first; None when too few may be shown."""
+        """Return the list of a request, most clicks of the last hour first; None when there are too few."""
         held = self._of(query)
         query.left_out += held.left_out
         found = self._pipeline.showable(query, held.keys, held.mask)

@@ -324,8 +324,8 @@ class Recommender:
     ) -> Answer:
         """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
-        What may be on it is held for a second (``popular.py``). Where that is too little, or reasons are asked
-        for, it is made from all candidates.
+        What may be on it is held for a second (``popular.py``). Where that is too little, or reasons are
+        asked for, it is made from all candidates.
 
         Parameters
         ----------

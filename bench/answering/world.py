@@ -1,4 +1,4 @@
-"""A serving stage with a catalogue, warm users and models, in this process: no broker, the store in memory."""
+"""A serving stage with a catalogue, warm users and models in this process: no broker, the store in memory."""
 
 from __future__ import annotations
 
@@ -72,8 +72,9 @@ def requests(n: int, users: int, *, late: bool = False, size: int = 20, first: i
     return [
         Request(
             _JSON.encode({
-                "request_id": f"r-{first + i}", "user_id": f"user-{(first + i) * 7 % users}", "surface": "home",
-                "n": size, "deadline_ms": 1 if late else 60_000, "context": {"country": COUNTRIES[i % 5], "device": "web"},
+                "request_id": f"r-{first + i}", "user_id": f"user-{(first + i) * 7 % users}",
+                "surface": "home", "n": size, "deadline_ms": 1 if late else 60_000,
+                "context": {"country": COUNTRIES[i % 5], "device": "web"},
             }),
             i,
             NOW - 100 * late,

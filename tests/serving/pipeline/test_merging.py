@@ -12,10 +12,8 @@ from headrace.serving.pipeline.merge import Proposals
 from headrace.serving.pipeline.merging import merge_lists
 
 GAIN = 1 / (61.0 + np.arange(10_000))
-LISTS = st.lists(
-    st.tuples(st.integers(0, 31), st.lists(st.one_of(st.integers(0, 30), st.integers(0, 2**64 - 1)), max_size=40)),
-    max_size=12,
-)  # fmt: skip
+_KEYS = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 2**64 - 1)), max_size=40)
+LISTS = st.lists(st.tuples(st.integers(0, 31), _KEYS), max_size=12)
 
 
 def plain(lists: list[npt.NDArray[np.uint64]], sources: list[int], first: int) -> tuple[list[int], ...]:
