@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 #: In the order in which they run. ``read``: requests; ``rows``: of the online store; ``tick``: popular lists
 #: and indexes, and which neighbours are needed; ``query``: the user's vectors and pairs; ``sources``,
-#: ``merge``, ``filters``, ``candidates`` (their data), ``features``, ``score``, ``rerank``, ``reply`` (its items),
+#: ``merge``, ``filters``, ``candidates`` (their data), ``features``, ``score``, ``rerank``, ``reply``,
 #: ``encode``; ``log``: impressions and counts, after the reply.
 STAGES = (
     "read", "rows", "tick", "query", "sources", "merge", "filters", "candidates", "features", "score",

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from headrace.models.features.inputs import Candidates, RequestContext
 from headrace.models.features.relative import ranks, share, smoothed
 from headrace.models.state import items as item_state
+from headrace.models.state.key_sets import numbered
 from headrace.streams.settings import HOUR_MS
 
 F32 = npt.NDArray[np.float32]
@@ -80,7 +81,7 @@ def _watched(put: dict[str, F32], w: F32, category: U64, duration: I64) -> None:
     could = (clicks + 1) * length
     put["item_duration"][:] = np.log1p(length)
     put["item_watched_24h"][:] = np.minimum(seconds / np.maximum(could, 1), 1)
-    _, group = np.unique(category, return_inverse=True)
+    group = numbered(category)
     share = np.bincount(group, seconds) / np.maximum(np.bincount(group, could), 1)
     put["category_watched_24h"][:] = np.minimum(share, 1)[group] * (category != 0)
 

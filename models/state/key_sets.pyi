@@ -28,3 +28,9 @@ def weights_among(
     ValueError
         There are not as many weights as keys.
     """
+
+def numbered(keys: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return a number for each key, uint64 ``(n,)``, int64 ``(n,)``: from 0 on, in the order they come first.
+
+    The same key has the same number.
+    """

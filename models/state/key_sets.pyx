@@ -79,3 +79,18 @@ def weights_among(keys, few, weights):
             if at >= 0:
                 found[i] = weight[at]
     return out
+
+
+def numbered(keys):
+    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
+    cdef Py_ssize_t i, n = asked.shape[0], count = 0
+    out, first = np.empty(n, np.int64), np.empty(n, np.int64)
+    cdef int64_t[::1] number = out
+    cdef int64_t[::1] of_place = first
+    cdef KeySet known = KeySet(keys)
+    for i in range(n):
+        if known._find(asked[i]) == i:
+            of_place[i] = count
+            count += 1
+        number[i] = of_place[known._find(asked[i])]
+    return out

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.models.state.key_sets import among, weights_among
+from headrace.models.state.key_sets import among, numbered, weights_among
 
 KEYS = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1)), max_size=60)
 
@@ -37,3 +37,9 @@ def test_columns_of_rows_are_read_where_they_are() -> None:
 def test_every_key_needs_a_weight() -> None:
     with pytest.raises(ValueError, match="2 keys, 1 weights"):
         weights_among(np.ones(1, np.uint64), np.ones(2, np.uint64), np.ones(1, np.float32))
+
+
+@given(KEYS)
+def test_keys_are_numbered_as_they_come(keys: list[int]) -> None:
+    numbers = list(dict.fromkeys(keys))
+    assert numbered(np.array(keys, np.uint64)).tolist() == [numbers.index(key) for key in keys]
