@@ -93,7 +93,8 @@ async def world(items: int, users: int, trees: int = 120) -> tuple[ServeStage, T
     taker, clock = Taker(), ManualClock(NOW)
     sender: Any = taker
     store = MemoryStore(clock)
-    stage = ServeStage(Wiring(Settings(), sender, sender, store, clock=clock))
+    settings = Settings(part_ms=10_000, candidates_ms=10_000)  # nothing is left out on a busy machine
+    stage = ServeStage(Wiring(settings, sender, sender, store, clock=clock))
     rng = np.random.default_rng(1)
     _catalogue(stage, items, rng)
     recommender = stage.recommender

@@ -25,14 +25,6 @@ NAME = "online"
 CLIP = 8.0
 
 
-#: The same columns, as a slice where there is none between them that is left out.
-_READ = (
-    slice(int(ONLINE_COLUMNS[0]), int(ONLINE_COLUMNS[-1]) + 1)
-    if (np.diff(ONLINE_COLUMNS) == 1).all()
-    else ONLINE_COLUMNS
-)
-
-
 def _no_terms() -> F32:
     return np.zeros(SLOTS, np.float32)
 
@@ -73,7 +65,8 @@ class OnlineWeights:
 
         Without ``ids`` hashed terms are left out.
         """
-        scaled = x[:, _READ] - self.mean
+        scaled = x[:, ONLINE_COLUMNS]  # a copy
+        scaled -= self.mean
         scaled /= self.scale
         z = np.clip(scaled, -CLIP, CLIP, out=scaled) @ self.weights + self.bias
         if ids is not None:
