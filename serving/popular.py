@@ -1,7 +1,8 @@
 """The cheapest list: popular items, the same for all users of a country, held for a second.
 
-Sources are asked once a second for each surface and country, for nobody in particular. A request filters what
-is held by what is true now: withdrawn, hidden, excluded and resting items are not on its list.
+All sources, also those for short lists, are asked once a second for each surface and country, for nobody in
+particular. A request filters what is held by what is true now: withdrawn, hidden, excluded and resting items
+are not on its list.
 """
 
 from __future__ import annotations

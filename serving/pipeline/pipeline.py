@@ -143,9 +143,10 @@ class Pipeline:
         return pool
 
     def proposed(self, query: Query) -> tuple[U64, U32, F64]:
-        """Return all that the sources propose, unfiltered; see ``Proposals.merged``."""
+        """Return all that the sources propose, those for a short list too; see ``Proposals.merged``."""
         proposals = Proposals()
         self._ask(query, proposals, short=False)
+        self._ask(query, proposals, short=True)
         return proposals.merged(query.limit)
 
     def showable(self, query: Query, keys: U64, mask: U32) -> Found:
