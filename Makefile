@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-scoring bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -25,8 +25,9 @@ ROWS ?=
 # make bench-diversity, bench-towers: a folder with MovieLens 100K in RecBole's format; CLICKS and LIMIT as above.
 MOVIES ?=
 
-# make bench-retrieval, make bench-ann: how many items.
+# make bench-retrieval, make bench-ann, make bench-answer: how many items; how many slots a list has.
 ITEMS ?=
+SLOTS ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
 EVENTS ?=
@@ -100,6 +101,10 @@ bench-report: $(READY) ## Figures of a training report beside the truth of a sim
 
 bench-scoring: $(READY) ## CPU of scoring the candidates of a request by three objectives, beside LightGBM (ROWS=500)
 	@$(BIN)/python bench/bench_scoring.py $(if $(ROWS),--rows $(ROWS))
+
+bench-answer: $(READY) ## CPU of an answer alone, by stage, for 1, 4 and 16 requests that wait together (ITEMS=100000, SLOTS=20, JSON=path)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python bench/bench_answer.py $(if $(ITEMS),--items $(ITEMS)) \
+	    $(if $(SLOTS),--slots $(SLOTS)) $(if $(JSON),--json "$(JSON)")
 
 bench-rollout: $(READY) ## What a rollout does with good and bad candidates, on simulated users (RUNS=200)
 	@$(BIN)/python bench/bench_rollout.py $(if $(RUNS),--runs $(RUNS))

@@ -8,24 +8,25 @@ worse and the reply says so (``degraded``); the request is still answered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import faust
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.stage.background import Background
 from headrace.agents.stage.hold import AckHold
+from headrace.agents.stage.store_watch import StoreWatch
 from headrace.agents.wiring import Wiring
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
@@ -38,9 +39,9 @@ from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
 from headrace.serving.requests.misplaced import MisplacedRequests
-from headrace.serving.requests.read import Job, RequestReader
+from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.replies import ReplySender
-from headrace.serving.store.freshness import LOOK_S, Freshness
+from headrace.serving.store.freshness import Freshness
 from headrace.serving.store.protocol import Kind
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.ids import hash64
@@ -62,6 +63,8 @@ _OF_USER: dict[Kind, str] = {"u": "user", "s": "shown"}
 _NEIGHBOURS = "neighbours"
 #: Requests answered together: one Redis round trip serves all of them, and none waits long for the others.
 CHUNK = 16
+#: After the replies, impressions are made for so long (s) at one stretch.
+SLICE_S = 0.004
 #: At the start, requests wait at most this long (s) for the mirrors; then they are answered without the rest.
 WARM_UP_S = 10.0
 
@@ -133,42 +136,69 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
-        jobs, rejects = self._requests.read(batch, self._refused(batch))
-        sent = [
-            Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
-            for record, address, error in rejects
-            if address is not None
-        ]
-        for start in range(0, len(jobs), CHUNK):
-            sent += await self._chunk(jobs[start : start + CHUNK])
+        sent: list[Sent] = []
+        rejects: list[Reject] = []
+        records, refused = iter(batch), self._refused(batch)
+        while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
+            jobs, bad = self._read(part, refused)
+            sent += [
+                Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
+                for record, address, error in bad
+                if address is not None
+            ]
+            rejects += bad
+            if jobs:
+                sent += await self._chunk(jobs)
+            else:
+                await asyncio.sleep(0)
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
         return sent
+
+    def _read(self, part: list[Any], refused: set[int]) -> tuple[list[Job], list[Reject]]:
+        stages = self.recommender.data.stages
+        stages.begin()
+        found = self._requests.read(part, refused)
+        stages.done("read")
+        return found
 
     async def _chunk(self, chunk: list[Job]) -> list[Sent]:
         """Answer requests together; every reply is on its way before the next list is made.
 
         What no caller waits for, the impressions, is made and written after the last reply.
         """
+        stages = self.recommender.data.stages
         sent: list[Sent] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
         async for (_, record, address), answer in self._answers(chunk):
             reply = Sent(record, self._reply(address, answer.reply))
+            stages.done("encode")
             sent.append(reply)
             shown.append((reply, address, answer))
             await asyncio.sleep(0)  # lets the reply go out
-        impressions: list[Impression] = []
+            stages.begin()
         self.measured.replied([(job[0], answer) for job, (_, _, answer) in zip(chunk, shown, strict=True)])
+        await self._log_shown(shown)
+        return sent
+
+    async def _log_shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]]) -> None:
+        """Make and write the impressions of replies that are on their way, in slices."""
+        stages = self.recommender.data.stages
+        impressions: list[Impression] = []
+        since = time.perf_counter()
         for reply, address, answer in shown:
             impression = _impression(answer)
-            if impression is None:
-                continue
-            self.measured.logged(answer, impression)
-            if self._replies.knows(address.topic, address.partition):
-                impressions.append(impression)
-            else:  # the reply topic may not exist: write the impression when the reply is acknowledged
-                reply.impression = impression
+            if impression is not None:
+                self.measured.logged(answer, impression)
+                if self._replies.knows(address.topic, address.partition):
+                    impressions.append(impression)
+                else:  # the reply topic may not exist: write the impression when the reply is acknowledged
+                    reply.impression = impression
+            stages.done("log")
+            if time.perf_counter() - since > SLICE_S:
+                await asyncio.sleep(0)
+                stages.begin()
+                since = time.perf_counter()
         await self._log(impressions)
-        return sent
 
     def _refused(self, batch: RecordBatch) -> set[int]:
         """Count the requests in the wrong partition; return the offsets of those to refuse."""
@@ -201,12 +231,16 @@ class ServeStage:
         (users, missing), (shown, missing_s) = await asyncio.gather(
             self._rows("u", keys, user_state.ROW), self._rows("s", keys, shown_state.ROW)
         )
+        stages = self.recommender.data.stages
+        stages.begin()
         now = self.wiring.clock.now_ms()
         self._tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
         wanted = [self._anchors(r, u, t) for (r, _, _), u, t in zip(chunk, users, times, strict=True)]
         distinct = sorted({item for items in wanted for item in items})
+        stages.done("tick")
         rows, missing_n = await self._rows("n", distinct, neighbours.ROW)
+        stages.begin()
         by_item = dict(zip(distinct, rows, strict=True))
         for job, user, seen, items, at in zip(chunk, users, shown, wanted, times, strict=True):
             request, record, _ = job
@@ -288,8 +322,11 @@ class ServeStage:
             self._store_down = True
             return nothing, [away]
         self._store_down = False
+        self.recommender.data.stages.begin()
         rows, there = unpack(packed, dtype)
-        return [rows[i : i + 1] if there[i] else None for i in range(len(rows))], []
+        found = [rows[i : i + 1] if there[i] else None for i in range(len(rows))]
+        self.recommender.data.stages.done("rows")
+        return found, []
 
     # -- what goes out
 
@@ -302,30 +339,6 @@ class ServeStage:
         if impressions:
             out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
-
-
-class StoreWatch(Service):
-    """Looks once a second whether the rows in the online store are up to date."""
-
-    mundane_level = "debug"
-
-    def __init__(self, wiring: Wiring, freshness: Freshness, **kwargs: Any) -> None:
-        self._wiring = wiring
-        self._freshness = freshness
-        self.looked = asyncio.Event()
-        super().__init__(**kwargs)
-
-    @Service.task
-    async def _watch(self) -> None:
-        topic, sender = self._wiring.topics.requests, self._wiring.sender
-        with contextlib.suppress(KafkaError):  # until it is known, the settings have the right number
-            await sender.partitions_of(topic)  # from now on it is kept up to date
-        while not self.should_stop:
-            if count := sender.known_partitions(topic):  # all topics have as many
-                self._freshness.partitions = dict.fromkeys(self._freshness.partitions, count)
-            await self._freshness.look()
-            self.looked.set()
-            await self.sleep(LOOK_S)
 
 
 def _impression(answer: Answer) -> Impression | None:

@@ -8,7 +8,8 @@ is by a creator whom one user follows; this user is asked for until the item is 
 is the time from its send to the reply: too long by up to the time between two requests, and a reply's way.
 
 ``stall_*_ms``: how late the worker's loop comes back to a timer, other processes on the machine included;
-``held_*_ms``: the CPU time of the loop's thread in between, which is its own doing. ``stage_*_ms``: all
+``held_*_ms``: the CPU time of the loop's thread in between, which is its own doing. ``pieces``: what it does
+at one stretch: how often, the longest CPU time, and all of it, ms. ``stage_*_ms``: all
 sources, merge, filters and rests of one request; ``stage_cpu_*_ms`` the same in CPU time.
 ``load_items_per_s``: items that a worker reads from the topic until it answers, and per CPU-second.
 """
@@ -227,6 +228,10 @@ def _report(
     for ours, theirs in (("stall", "late"), ("held", "held"), ("stage", "stage"), ("stage_cpu", "stage_cpu")):
         for q in ("p50", "p99", "max"):
             out[f"{ours}_{q}_ms"] = round(inside[theirs][q], 3)
+    out["pieces"] = {
+        name: {what: round(value, 1) for what, value in each.items()}
+        for name, each in inside["pieces"].items()
+    }
     return out | {
         "start_s": round(load_s, 1),
         "load_items_per_s": round(args.items / load_s),

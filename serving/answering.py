@@ -51,19 +51,22 @@ class Answer:
 def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     """Return the reply's items, in the order of the list."""
     explain, pool, slate = ranked.query.request.explain, ranked.pool, ranked.slate
-    out = []
-    foreseen = ranked.objectives()
-    for j, i in enumerate(slate.chosen.tolist()):
-        score = round(float(ranked.score[i]), 6)
-        objectives = {name: round(float(p[j]), 6) for name, p in foreseen.items()}
+    out, id_of = [], pipeline.data.catalog.id_of
+    places = slate.chosen.tolist()
+    scores = [round(score, 6) for score in ranked.score[slate.chosen].tolist()]
+    foreseen = {name: [round(p, 6) for p in each.tolist()] for name, each in ranked.objectives().items()}
+    keys, explored = pool.candidates.items[slate.chosen].tolist(), slate.explored.tolist()
+    propensities = [round(p, 9) for p in slate.propensity.tolist()]
+    for j, i in enumerate(places):
+        objectives = {name: each[j] for name, each in foreseen.items()} or {"click": scores[j]}
         out.append(
             RecItem(
-                item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
-                score=score,
-                objectives=objectives or {"click": score},
+                item_id=id_of(keys[j]),
+                score=scores[j],
+                objectives=objectives,
                 sources=pool.sources(i),
-                explored=bool(slate.explored[j]),
-                propensity=round(float(slate.propensity[j]), 9),
+                explored=explored[j],
+                propensity=propensities[j],
                 why=why(pipeline, ranked.query, pool, i, slate.reasons[j]) if explain else None,
             )
         )
@@ -98,7 +101,7 @@ def impression(
         sources=[i.sources for i in reply.items],
         shadow=shadow,
         unshown=unshown(pipeline, ranked),
-        durations=_durations(pipeline, ranked, chosen),
+        durations=_durations(ranked, chosen),
         leaves=reply.model.leaves if reply.model else "",
         settings=ranked.query.settings,
     )
@@ -131,14 +134,17 @@ def unshown(pipeline: Pipeline, ranked: Ranked) -> Unshown | None:
         probabilities=[1.0] * (len(sample) - n) + [n / max(1, len(after))] * n,
         scores=ranked.score[sample].tolist(),
         features=ranked.features[sample].astype("<f4").tobytes(),
-        durations=_durations(pipeline, ranked, sample),
+        durations=_durations(ranked, sample),
     )
 
 
-def _durations(pipeline: Pipeline, ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
-    """Return the durations (ms, 0: none) of the candidates at some places; empty when none has one."""
-    rows = ranked.pool.catalog_rows[places]
-    found = pipeline.data.catalog.column("duration", rows).tolist()
+def _durations(ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
+    """Return the durations (ms, 0: none) of the candidates at some places; empty when none has one.
+
+    They are those of the time of the answer: rows of the catalogue may be others by now.
+    """
+    durations = ranked.pool.candidates.duration
+    found = [] if durations is None else durations[places].tolist()
     return found if any(found) else []
 
 

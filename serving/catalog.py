@@ -288,6 +288,8 @@ class Catalog:
 
     def column(self, name: str, rows: Rows) -> Any:
         """Return one field of ``ROW``, or ``vector``, of these rows, ``(n, ...)``; no row may be -1."""
+        if self.base is None:
+            return self._column(name, rows)
         return self._read(rows, lambda own: self._column(name, own), name, self.version)
 
     def _column(self, name: str, rows: Rows) -> Any:

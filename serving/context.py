@@ -86,13 +86,14 @@ def request_context(
 
 def _by_content(catalog: Catalog, user: UserRow | None, anchors: list[int]) -> tuple[F32, F32]:
     """Return the user's vector and the last click's, by version 0 of the towers."""
-    vectors = [v for i in anchors if (v := catalog.vector(i)) is not None]
+    found = catalog.vectors_of(np.array(anchors, np.uint64))
+    vectors = found[found.any(axis=1)]
     mean = np.zeros(DIM, np.float32)
     for k, vector in enumerate(vectors):
         mean += np.float32(_VECTOR_FADE**k) * vector
     if user is not None:
         mean += _taste_vector(catalog, user)
-    return unit(mean), vectors[0] if vectors else np.zeros(DIM, np.float32)
+    return unit(mean), vectors[0] if len(vectors) else np.zeros(DIM, np.float32)
 
 
 def _taste_vector(catalog: Catalog, user: UserRow) -> F32:

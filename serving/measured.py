@@ -70,6 +70,8 @@ class Measured:
     def read(self) -> Iterator[Sample]:
         """Yield all samples."""
         yield from self._parts()
+        for stage, seconds in self._recommender.data.stages.seconds.items():
+            yield Sample("headrace_stage_seconds_total", seconds, (stage,))
         yield from self._index()
         yield from self._models()
         yield from self._mirrors()

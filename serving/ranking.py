@@ -14,6 +14,7 @@ from headrace.models.learning.leaves import MovedRanker
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import COUNTS
+from headrace.models.state.key_sets import among
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
 from headrace.serving.pipeline.pipeline import Pool
@@ -107,7 +108,7 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
         vectors=data.catalog.content_vectors(pool.catalog_rows),
         creator=c.creator,
         category=c.category,
-        followed=np.isin(c.creator, creators[creators != 0]),
+        followed=among(c.creator, creators[creators != 0]),
         tail=clicks < policy.tail_clicks,
         fresh=(age < policy.fresh_ms) & (shown < policy.fresh_shown),
         clicks=clicks,

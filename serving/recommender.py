@@ -25,6 +25,7 @@ from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
 from headrace.serving.policy import Policy
+from headrace.serving.popular import PopularLists, plain_query
 from headrace.serving.ranking import Ranked, Scored, Used, choices, score
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
@@ -99,6 +100,7 @@ class Recommender:
             Models(variants=Variants(partial(varied, settings) if settings else None)),
         )
         self.pipeline = Pipeline(self.data)
+        self._popular = PopularLists(self.pipeline)
         self._leaves: LeafDeltas | None = None
         self.swap = Swap(self.catalog.vectors, self.hot)
 
@@ -228,15 +230,18 @@ class Recommender:
         shown
             What the user was shown ``(1,)``, None when unknown.
         """
+        stages = self.data.stages
         query = self.query(request, user, anchors, now, request.n, shown)
         query.limit = max(query.policy.candidates, request.n)
+        stages.done("query")
         models = self.data.models
         variant = models.rankers.variant_of(request.user_id)
         models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
         features, ids, (scores, scorer, missing) = self.scored(query, pool)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
-        repeated = ["repeated"] if np.isin(slate.chosen, pool.repeated).any() else []
+        stages.done("rerank")
+        repeated = ["repeated"] if len(pool.repeated) and np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker else ""
         left_out = [*missing, *repeated, *query.left_out]
         moved = models.moved if models.ranker is models.live else None
@@ -248,7 +253,10 @@ class Recommender:
         features = assemble(query.user, pool.candidates, query.context)
         told = query.request.context
         ids = Ids.of_request(query.request.user_id, told.country, told.device, pool.candidates.items)
-        return features, ids, score(self.pipeline.scorers, features, ids, query.left_out)
+        self.data.stages.done("features")
+        found = score(self.pipeline.scorers, features, ids, query.left_out)
+        self.data.stages.done("score")
+        return features, ids, found
 
     def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
         """Return the list; the places of items that a late filter removes are filled again."""
@@ -268,11 +276,12 @@ class Recommender:
 
     def _list(self, query: Query, pool: Pool, every: Choices, places: I64, rules: Rules) -> Slate:
         """Return the list of the candidates at ``places``: the best first, then what rested."""
-        last = pool.repeated[np.isin(pool.repeated, places)]
+        last = pool.repeated[np.isin(pool.repeated, places)] if len(pool.repeated) else pool.repeated
         fresh = places if not len(last) else places[~np.isin(places, last)]
         # The same request gets the same list.
         rng = np.random.default_rng(hash64(query.request.request_id))
-        slate = choose(every.take(fresh), query.request.n, rules, rng)
+        chosen_from = every if len(fresh) == len(every) else every.take(fresh)
+        slate = choose(chosen_from, query.request.n, rules, rng)
         return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
     def answer(
@@ -302,6 +311,7 @@ class Recommender:
         items = ranked_items(self.pipeline, ranked)
         degraded = ranked.degraded if items else [*ranked.degraded, "candidates"]
         reply = RecReply(request.request_id, items, model, list(degraded))
+        self.data.stages.done("reply")
         if not items:
             return Answer(reply)
 
@@ -326,6 +336,9 @@ class Recommender:
     ) -> Answer:
         """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
+        What may be on it is held for a second (``popular.py``). Where that is too little, or reasons are
+        asked for, it is made from all candidates.
+
         Parameters
         ----------
         request
@@ -340,6 +353,12 @@ class Recommender:
         shown
             What the user was shown ``(1,)``, if it was read.
         """
+        if not request.explain:
+            country, age = context.place_and_age(request, user)
+            plain = plain_query(request, now, country, age, user, shown)
+            found = self._popular.items(plain)
+            if found is not None:
+                return Answer(RecReply(request.request_id, found, ModelInfo(), [reason, *plain.left_out]))
         query = replace(self.query(request, user, Anchors(), now, request.n, shown), interests=[])
         pool = self.pipeline.gather(query)
         items = popular_items(self.pipeline, query, pool)

@@ -86,6 +86,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_part_slow_total", "counter", "requests that it took too long for", _PART),
     Declared("headrace_part_left_out_total", "counter", "requests that went without it", _PART),
     Declared("headrace_part_seconds_total", "counter", "time it took", _PART),
+    Declared("headrace_stage_seconds_total", "counter", "time of a stage of answering", ("stage",)),
     Declared(
         "headrace_source_items_total", "counter", "items of a source: proposed, shown", ("source", "step")
     ),

@@ -125,12 +125,18 @@ class Windows:
         ]
         return heads + lows + sorted(highs, key=lambda f: -np.dtype(f[1]).itemsize)
 
-    def read(self, data: npt.NDArray[Any], now: int, rows: I64 | None = None) -> F32:
+    def read(
+        self, data: npt.NDArray[Any], now: int, rows: I64 | None = None, names: tuple[str, ...] | None = None
+    ) -> F32:
         """Return every window of every metric at ``now`` (ms), float32 ``(n, len(names), metrics)``.
 
         ``rows`` asks for these rows of ``data`` only, without copying them; row -1 has counted nothing.
+        ``names`` asks for these windows only, in this order.
         """
-        return self._bound(data).read(data, self._asked_array, now, rows)
+        asked = self._asked_array
+        if names is not None:
+            asked = np.array([self._asked[name] for name in names], np.int64)
+        return self._bound(data).read(data, asked, now, rows)
 
     def read_one(
         self,

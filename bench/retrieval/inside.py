@@ -12,22 +12,33 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.catalog import Catalog
+from headrace.serving.index.hot import HotIndex
+from headrace.serving.mirrors import Mirrors
 from headrace.serving.pipeline.parts import Source
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
+from headrace.serving.recommender import Recommender
+from headrace.serving.requests.read import RequestReader
 
 U64 = npt.NDArray[np.uint64]
 
 #: The loop is asked to come back after this time, again and again, s.
 TICK_S = 0.002
 _gather = Pipeline.gather
+#: What the loop does at one stretch.
+PIECES: tuple[tuple[type, str], ...] = (
+    (Recommender, "answer"), (Recommender, "popular"), (Recommender, "tick"), (HotIndex, "put_many"),
+    (HotIndex, "_take_merged"), (HotIndex, "_begin_merge"), (HotIndex, "drop_many"), (Catalog, "put_many"),
+    (Catalog, "drop_many"), (Mirrors, "item_features"), (Mirrors, "item_countries"), (RequestReader, "read"),
+)  # fmt: skip
 
 
 class Figures:
@@ -39,6 +50,7 @@ class Figures:
         self.stage: list[float] = []
         self.stage_cpu: list[float] = []
         self.sizes: list[int] = []
+        self.pieces: dict[str, list[float]] = {}
 
     def summary(self) -> dict[str, Any]:
         """Return percentiles in ms."""
@@ -48,6 +60,11 @@ class Figures:
             if len(times):
                 p50, p99 = np.percentile(times, [50, 99])
                 out[name] = {"n": len(times), "p50": p50, "p99": p99, "max": times.max()}
+        out["pieces"] = {
+            name: {"n": len(cpu), "max": 1000 * max(cpu), "sum": 1000 * sum(cpu)}
+            for name, cpu in list(self.pieces.items())
+            if cpu
+        }
         return out
 
 
@@ -62,6 +79,20 @@ def timed(pipeline: Pipeline, query: Query) -> Pool:
     FIGURES.stage.append(time.perf_counter() - wall)
     FIGURES.sizes.append(len(pool.candidates))
     return pool
+
+
+def noted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that also notes its CPU time under a name."""
+    times = FIGURES.pieces.setdefault(name, [])
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        cpu = time.thread_time()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            times.append(time.thread_time() - cpu)
+
+    return run
 
 
 class Clock:
@@ -92,6 +123,8 @@ class Inside(Source):
         """Return no list."""
         if self.clock is None:
             Pipeline.gather = timed  # type: ignore[method-assign]
+            for owner, name in PIECES:
+                setattr(owner, name, noted(f"{owner.__name__}.{name}", getattr(owner, name)))
             self.clock = Clock(asyncio.get_running_loop())
             threading.Thread(target=write, daemon=True).start()
         return []
@@ -102,7 +135,8 @@ def write() -> None:
     path, begin = Path(os.environ["BENCH_INSIDE"]), Path(os.environ["BENCH_INSIDE_FROM"])
     while not begin.exists():
         time.sleep(0.1)
-    for times in (FIGURES.late, FIGURES.held, FIGURES.stage, FIGURES.stage_cpu, FIGURES.sizes):
+    f = FIGURES
+    for times in (f.late, f.held, f.stage, f.stage_cpu, f.sizes, *list(f.pieces.values())):
         times.clear()
     while True:
         time.sleep(1)

@@ -8,14 +8,16 @@ import numpy.typing as npt
 from headrace.models.features.inputs import Candidates, RequestContext
 from headrace.models.features.relative import ranks, share, smoothed
 from headrace.models.state import items as item_state
+from headrace.models.state.key_sets import numbered
 from headrace.streams.settings import HOUR_MS
-from headrace.streams.windows import WINDOW_NAMES
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-_5M, _1H, _24H = (WINDOW_NAMES.index(name) for name in ("5m", "1h", "24h"))
+#: The windows that are read.
+_READ = ("5m", "1h", "24h")
+_5M, _1H, _24H = range(3)
 _SHOWN, _CLICK, _SKIP, _DWELL, _LIKE = (
     item_state.METRICS.index(name) for name in ("shown", "click", "skip", "dwell_s", "like")
 )
@@ -25,7 +27,7 @@ _QUARTER = 3
 
 def fill_item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     """Fill the features of each item: counts, rates, age, and its place among the candidates."""
-    w = item_state.WINDOWS.read(c.stats, ctx.now)
+    w = item_state.WINDOWS.read(c.stats, ctx.now, names=_READ)
     quarter = item_state.WINDOWS.read_one(c.stats, ctx.now, "1h", "click", _QUARTER)
     _counts(put, w, quarter, item_state.COUNTS.totals(c.stats, "click"))
     _rates(put, w)
@@ -79,7 +81,7 @@ def _watched(put: dict[str, F32], w: F32, category: U64, duration: I64) -> None:
     could = (clicks + 1) * length
     put["item_duration"][:] = np.log1p(length)
     put["item_watched_24h"][:] = np.minimum(seconds / np.maximum(could, 1), 1)
-    _, group = np.unique(category, return_inverse=True)
+    group = numbered(category)
     share = np.bincount(group, seconds) / np.maximum(np.bincount(group, could), 1)
     put["category_watched_24h"][:] = np.minimum(share, 1)[group] * (category != 0)
 

@@ -14,8 +14,9 @@ SMOOTHING = np.float32(20)
 def ranks(score: F32) -> F32:
     """Return 1 for the highest, 2 for the next ..., 0 where the score is 0; float32 ``(n,)``."""
     out = np.zeros(len(score), np.float32)
-    out[np.argsort(-score, kind="stable")] = np.arange(1, len(score) + 1)
-    return np.where(score > 0, out, 0).astype(np.float32)
+    at = np.flatnonzero(score > 0)  # often few
+    out[at[np.argsort(-score[at], kind="stable")]] = np.arange(1, len(at) + 1)
+    return out
 
 
 def share(x: F32) -> F32:

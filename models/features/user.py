@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates, RequestContext
 from headrace.models.state import users as user_state
+from headrace.models.state.key_sets import among, weights_among
 from headrace.streams.windows import WINDOW_NAMES
 
 F32 = npt.NDArray[np.float32]
@@ -48,14 +49,10 @@ def _affinity(slots: U64, weights: F32, keys: U64) -> F32:
     """Return the weight of each key among a user's slots, float32 ``(n,)``, as a share of all weight."""
     if not weights.any():
         return np.zeros(len(keys), np.float32)
-    hit = (keys[:, None] == slots[None, :]) & (keys != 0)[:, None]
     total = float(np.abs(weights).sum()) or 1.0
-    out: F32 = (hit * weights[None, :]).sum(1).astype(np.float32) / np.float32(total)
-    return out
+    return weights_among(keys, slots, weights) / np.float32(total)
 
 
 def _among(keys: U64, few: U64) -> npt.NDArray[np.bool_]:
-    """Return which keys are among a few (0: an empty place), bool ``(n,)``; faster than ``np.isin`` here."""
-    few = few[few != 0]
-    hit: npt.NDArray[np.bool_] = (keys[:, None] == few[None, :]).any(1)
-    return hit
+    """Return which keys are among a few (0: an empty place), bool ``(n,)``."""
+    return among(keys, few[few != 0])

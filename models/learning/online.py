@@ -65,7 +65,10 @@ class OnlineWeights:
 
         Without ``ids`` hashed terms are left out.
         """
-        z = np.clip((x[:, ONLINE_COLUMNS] - self.mean) / self.scale, -CLIP, CLIP) @ self.weights + self.bias
+        scaled = x[:, ONLINE_COLUMNS]  # a copy
+        scaled -= self.mean
+        scaled /= self.scale
+        z = np.clip(scaled, -CLIP, CLIP, out=scaled) @ self.weights + self.bias
         if ids is not None:
             z = z + self.terms[ids.terms()].sum(1)
         out: F32 = (1 / (1 + np.exp(-np.clip(z, -30, 30)))).astype(np.float32)  # past 30, exp may overflow

@@ -9,14 +9,49 @@ cdef extern from *:
     """
     #if defined(__GNUC__) || defined(__clang__)
     #define headrace_lowest_bit(v) __builtin_ctz(v)
+    typedef unsigned int headrace_bits __attribute__((vector_size(32), aligned(4), may_alias));
+    typedef float headrace_values __attribute__((vector_size(32), aligned(4), may_alias));
+    #define HEADRACE_VECTORS 1
     #else
     static int headrace_lowest_bit(unsigned int v) { int n = 0; while (!(v & 1)) { v >>= 1; n++; } return n; }
     #endif
+
+    /* Write the leaves of a tree that each of 32 rows can still reach: its own is the lowest one.
+       Compiled a second time for processors with AVX2: several times as fast there. */
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+    __attribute__((target_clones("avx2", "default")))
+    #endif
+    static void headrace_reach(const float *turned, const int *columns, const float *thresholds,
+                               const unsigned int *masks, long first, long last, unsigned int *bits) {
+    #ifdef HEADRACE_VECTORS
+        headrace_bits none = {0}, a = ~none, b = a, c = a, d = a;
+        for (long k = first; k < last; k++) {
+            const headrace_values *column = (const headrace_values *)(turned + 32 * (long)columns[k]);
+            headrace_values least = thresholds[k] - (headrace_values){0};
+            headrace_bits mask = masks[k] | none;
+            a &= mask | (headrace_bits)(column[0] <= least);
+            b &= mask | (headrace_bits)(column[1] <= least);
+            c &= mask | (headrace_bits)(column[2] <= least);
+            d &= mask | (headrace_bits)(column[3] <= least);
+        }
+        headrace_bits *out = (headrace_bits *)bits;
+        out[0] = a; out[1] = b; out[2] = c; out[3] = d;
+    #else
+        for (int r = 0; r < 32; r++) bits[r] = 0xFFFFFFFFu;
+        for (long k = first; k < last; k++)
+            for (int r = 0; r < 32; r++)
+                bits[r] &= masks[k] | -(unsigned int)(turned[32 * (long)columns[k] + r] <= thresholds[k]);
+    #endif
+    }
     """
     int headrace_lowest_bit(uint32_t v) nogil
+    void _bits "headrace_reach"(
+        const float *turned, const int32_t *columns, const float *thresholds, const uint32_t *masks,
+        long first, long last, uint32_t *bits
+    ) noexcept nogil
 
 cdef enum:
-    BLOCK = 16  # rows whose bits are made side by side, by vector instructions
+    BLOCK = 32  # rows whose bits are made side by side, by vector instructions
     LEAVES = 32
 
 
@@ -47,23 +82,6 @@ cdef inline void _turn(const float *x, Py_ssize_t width, Py_ssize_t rows, float 
             turned[c * BLOCK + r] = x[r * width + c]
 
 
-cdef inline void _bits(
-    const float *turned, const int32_t *columns, const float *thresholds, const uint32_t *masks,
-    Py_ssize_t first, Py_ssize_t last, uint32_t *bits
-) noexcept nogil:
-    """Write the leaves that each row can still reach: its own is the lowest one."""
-    cdef Py_ssize_t k, r
-    cdef const float *column
-    cdef float threshold
-    cdef uint32_t mask
-    for r in range(BLOCK):
-        bits[r] = 0xFFFFFFFF
-    for k in range(first, last):
-        column, threshold, mask = turned + BLOCK * columns[k], thresholds[k], masks[k]
-        for r in range(BLOCK):
-            bits[r] &= mask | -<uint32_t>(column[r] <= threshold)
-
-
 def bit_sums(
     const float[:, ::1] x not None,
     const int32_t[::1] columns not None,
@@ -82,7 +100,7 @@ def bit_sums(
         out += np.asarray(values)[::LEAVES].sum()
         return out
     with nogil:
-        for start in range(0, n, 16):
+        for start in range(0, n, 32):
             rows = min(<Py_ssize_t>BLOCK, n - start)
             _turn(&x[start, 0], x.shape[1], rows, &turned[0])
             for t in range(trees):
@@ -110,7 +128,7 @@ def bit_leaves(
         out[:] = np.asarray(nodes)[::LEAVES]
         return out
     with nogil:
-        for start in range(0, n, 16):
+        for start in range(0, n, 32):
             rows = min(<Py_ssize_t>BLOCK, n - start)
             _turn(&x[start, 0], x.shape[1], rows, &turned[0])
             for t in range(trees):

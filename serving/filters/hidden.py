@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.state.key_sets import among
 from headrace.models.state.shown import hidden
 from headrace.serving.pipeline.parts import Filter
 from headrace.serving.pipeline.query import Found, Query
@@ -23,7 +24,7 @@ class Hidden(Filter):
         items, creators = hidden(query.user[0])
         out = np.ones(len(found), bool)
         if len(items):
-            out &= ~np.isin(found.keys, items)
+            out &= ~among(found.keys, items)
         if len(creators):
-            out &= ~np.isin(self.data.catalog.column("creator", found.rows), creators)
+            out &= ~among(self.data.catalog.column("creator", found.rows), creators)
         return out

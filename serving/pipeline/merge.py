@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.pipeline.merging import merge_lists
+
 F64 = npt.NDArray[np.float64]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -35,16 +37,4 @@ class Proposals:
         et al. 2009): the sources need no common scale. The first items of every list, half of ``limit`` in
         all, get 1 more: many agreeing lists do not crowd out a source that is alone with its items.
         """
-        if not self.keys:
-            return np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0)
-        every = np.concatenate(self.keys)
-        sizes = [len(k) for k in self.keys]
-        keys, where = np.unique(every, return_inverse=True)
-        gain = np.concatenate([_RECIPROCAL[:n] for n in sizes])
-        strength = np.bincount(where, gain, len(keys)).astype(np.float64)
-        first = np.concatenate([np.arange(n) < limit // (2 * len(sizes)) for n in sizes])
-        strength[where[first]] += 1
-        mask = np.zeros(len(keys), np.uint32)
-        bits = np.uint32(1) << np.array(self.sources, np.uint32)
-        np.bitwise_or.at(mask, where, np.repeat(bits, sizes))
-        return keys, mask, strength
+        return merge_lists(self.keys, self.sources, _RECIPROCAL, limit // (2 * max(1, len(self.keys))))

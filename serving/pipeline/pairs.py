@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -75,12 +76,11 @@ class Pairs:
         """
         if not len(self.anchor):
             return []
-        cuts = np.searchsorted(self.anchor, np.arange(1, self.anchor[-1] + 1))
-        out = []
-        for other, w in zip(np.split(self.other, cuts), np.split(weight, cuts), strict=True):
-            order = np.argsort(-w, kind="stable")[:k]
-            out.append(other[order[w[order] > 0]])
-        return out
+        order = np.lexsort((-weight, self.anchor))
+        order = order[weight[order] > 0]
+        other, anchors = self.other[order], np.arange(int(self.anchor[-1]) + 2)
+        cuts = np.searchsorted(self.anchor[order], anchors).tolist()
+        return [other[a : min(a + k, b)] for a, b in pairwise(cuts)]
 
     def strongest_anchor(self, key: int, weight: F32) -> tuple[int, int]:
         """Return the anchor with the largest positive ``weight`` ``(n,)`` for an item, and that pair.

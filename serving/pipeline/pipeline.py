@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
+from headrace.models.state.key_sets import among
 from headrace.serving.pipeline.build import PARTS, chosen, plugins
 from headrace.serving.pipeline.guard import Guarded, PartCounts
 from headrace.serving.pipeline.merge import Proposals
@@ -18,6 +20,7 @@ from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scor
 from headrace.serving.pipeline.query import Found, Query, ServingData
 
 Bool = npt.NDArray[np.bool_]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -55,8 +58,17 @@ class Pool:
 
     def sources(self, i: int) -> list[str]:
         """Return the names of the sources of candidate ``i``."""
-        mask = int(self.mask[i])
-        return [name for bit, name in enumerate(self.names) if mask >> bit & 1]
+        return named(int(self.mask[i]), self.names)
+
+
+def named(mask: int, names: tuple[str, ...]) -> list[str]:
+    """Return the names of the sources in a mask."""
+    return list(_named(mask, names))
+
+
+@lru_cache(maxsize=4096)
+def _named(mask: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for bit, name in enumerate(names) if mask >> bit & 1)
 
 
 class Pipeline:
@@ -116,17 +128,36 @@ class Pipeline:
         if len(found) < query.wanted and len(resting):
             again = self._again(query, resting, query.wanted - len(found))
             proposals.add(len(self._sources), again)
-            found, seen = self._showable(query, proposals, resting[~np.isin(resting, again)])
+            found, seen = self._showable(query, proposals, resting[~among(resting, again)])
         self._count(seen)
         if len(found) > query.limit:
             found = found.where(np.sort(np.argpartition(-found.strength, query.limit)[: query.limit]))
-        return Pool(
+        pool = Pool(
             self._candidates(query, found),
             found.mask,
             found.rows,
             np.searchsorted(found.keys, again),
             self.names,
         )
+        self.data.stages.done("candidates")
+        return pool
+
+    def proposed(self, query: Query) -> tuple[U64, U32, F64]:
+        """Return all that the sources propose, those for a short list too; see ``Proposals.merged``."""
+        proposals = Proposals()
+        self._ask(query, proposals, short=False)
+        self._ask(query, proposals, short=True)
+        return proposals.merged(query.limit)
+
+    def showable(self, query: Query, keys: U64, mask: U32) -> Found:
+        """Return those of some items that may be shown, in ascending order of the key, and do not rest."""
+        found, seen = self._filtered(query, (keys, mask, np.zeros(len(keys))), self._resting(query))
+        self._count(seen)
+        return found
+
+    def names_of(self, mask: int) -> list[str]:
+        """Return the names of the sources in a mask."""
+        return named(mask, self.names)
 
     def given(self, query: Query, keys: U64) -> Pool:
         """Return items of the catalogue as a pool, without sources and filters; ``keys`` ascend."""
@@ -184,11 +215,15 @@ class Pipeline:
             for keys in lists or ():
                 source.counts.kept += len(keys)
                 proposals.add(number, keys)
+        self.data.stages.done("sources")
 
     def _resting(self, query: Query) -> U64:
         """Return the keys of all items that rest, each once, the one that may come back first in front."""
         lists = [rest.run(lambda part: part.resting(query), query.left_out) for rest in self._rests]
-        keys = dict.fromkeys(int(key) for found in lists if found is not None for key in found)
+        keys = dict[int, None]()
+        for found in lists:
+            if found is not None:
+                keys |= dict.fromkeys(found.tolist() if isinstance(found, np.ndarray) else map(int, found))
         return np.fromiter(keys, np.uint64, len(keys))
 
     def _showable(
@@ -200,9 +235,17 @@ class Pipeline:
         -------
         The items, and how many each filter was given and kept.
         """
-        keys, mask, strength = proposals.merged(query.limit)
+        merged = proposals.merged(query.limit)
+        self.data.stages.done("merge")
+        return self._filtered(query, merged, resting)
+
+    def _filtered(
+        self, query: Query, merged: tuple[U64, U32, F64], resting: U64
+    ) -> tuple[Found, list[tuple[Guarded[Filter], int, int]]]:
+        """Keep what does not rest and passes every filter; see ``_showable``."""
+        keys, mask, strength = merged
         found = Found(keys, mask, strength, self.data.catalog.find(keys))
-        found = found.where((found.rows >= 0) & ~np.isin(found.keys, resting))
+        found = found.where((found.rows >= 0) & ~among(found.keys, resting))
         seen = []
         for one in self._filters:
             keep = one.run(lambda part: part.keep(query, found), query.left_out)  # noqa: B023
@@ -213,6 +256,7 @@ class Pipeline:
             seen.append((one, len(found), int(keep.sum())))
             if not keep.all():
                 found = found.where(keep)
+        self.data.stages.done("filters")
         return found, seen
 
     def _again(self, query: Query, resting: U64, count: int) -> U64:
@@ -220,7 +264,7 @@ class Pipeline:
         proposals = Proposals()
         proposals.add(len(self._sources), resting)
         found, _ = self._showable(query, proposals, _NONE)
-        out: U64 = resting[np.isin(resting, found.keys)][:count]
+        out: U64 = resting[among(resting, found.keys)][:count]
         return out
 
     @staticmethod

@@ -19,6 +19,7 @@ from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.policy import Policy
 from headrace.serving.rankers import Rankers
 from headrace.serving.sources.trending import Trending
+from headrace.serving.stages import Stages
 from headrace.serving.variants import Variants
 from headrace.streams.messages.schemas import RecRequest
 
@@ -74,6 +75,8 @@ class ServingData:
         How lists are made, by the settings of the installation.
     models
         The models in use.
+    stages
+        What the stages of answering cost.
     """
 
     catalog: Catalog
@@ -82,6 +85,7 @@ class ServingData:
     hot: HotIndex
     policy: Policy
     models: Models
+    stages: Stages = field(default_factory=Stages)
 
 
 @dataclass(slots=True)

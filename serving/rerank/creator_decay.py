@@ -17,7 +17,14 @@ class CreatorDecay:
     """
 
     def __init__(self, creator: U64, width: int, decay: float, floor: float) -> None:
-        self._creator, self._best = creator, creator[:width]
+        self._creator = creator.tolist()
+        self._places: dict[int, list[int]] = {}
+        places = self._places
+        for place, key in enumerate(self._creator[:width]):
+            if key in places:
+                places[key].append(place)
+            else:
+                places[key] = [place]
         self._decay, self._floor = decay, floor
         self._factor: dict[int, float] = {}
 
@@ -30,13 +37,14 @@ class CreatorDecay:
 
     def put(self, place: int, factors: F64) -> I64:
         """Multiply the factors of the items of this creator."""
-        creator = int(self._creator[place])
+        creator = self._creator[place]
         if not creator:
             return _NONE
         before = self._factor.get(creator, 1.0)
         now = self._factor[creator] = max(self._floor, before * self._decay)
-        if now == before:
+        places = self._places.get(creator, [])
+        if now == before or places == [place]:  # nobody else's factor changes
             return _NONE
-        same = np.flatnonzero(self._best == self._creator[place])
+        same = np.array(places, np.int64)
         factors[same] *= now / before
         return same

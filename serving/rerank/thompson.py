@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.serving.rerank.choices import F32, F64
+from headrace.serving.rerank.choices import F64
+from headrace.serving.rerank.largest_draws import chances_of_largest
 
 #: Points of the grid: at least so many for each item, and for all; how far from its mode they go, in standard
 #: deviations; and a step that puts the points of similar items at different places.
 _EACH, _ALL, _FAR = 6, 120, 5.0
 _GOLDEN = 0.618034
-_TINY = np.float32(1e-30)
 #: No item has a smaller chance. So the weight of an example, one over its chance, stays finite.
 LEAST = 1e-9
 
@@ -35,15 +35,7 @@ def largest_draw(a: F64, b: F64) -> F64:
     """
     if len(a) < 2:
         return np.ones(len(a))
-    t = _grid(a, b)
-    density = _density(t, a, b)
-    half = (0.5 * np.diff(t)).astype(np.float32)
-    area = np.zeros_like(density)
-    np.cumsum((density[:, 1:] + density[:, :-1]) * half, axis=1, out=area[:, 1:])
-    total = area[:, -1:]
-    log_below = np.log(np.maximum(area / total, _TINY))
-    wins = np.exp(log_below.sum(0) - log_below) * (density / total)
-    chance: F64 = ((wins[:, 1:] + wins[:, :-1]) @ half).astype(np.float64)
+    chance: F64 = chances_of_largest(_grid(a, b), np.ascontiguousarray(a), np.ascontiguousarray(b))
     chance = np.maximum(chance / chance.sum(), LEAST)
     chance /= chance.sum()
     return chance
@@ -58,11 +50,3 @@ def _grid(a: F64, b: F64) -> F64:
     shift = np.arange(k) * _GOLDEN % 1
     offsets = (np.arange(each) + shift[:, None]) * (2 * _FAR / each) - _FAR
     return np.sort((np.log(a / b)[:, None] + spread[:, None] * offsets).ravel())
-
-
-def _density(t: F64, a: F64, b: F64) -> F32:
-    """Return the densities of log-odds at ``t``, 1 at each item's mode, float32 ``(k, len(t))``."""
-    log_x, log_1_x = -np.logaddexp(0, -t), -np.logaddexp(0, t)
-    top = a * np.log(a / (a + b)) + b * np.log(b / (a + b))
-    log_density = np.multiply.outer(a, log_x) + np.multiply.outer(b, log_1_x) - top[:, None]
-    return np.exp(log_density.astype(np.float32))

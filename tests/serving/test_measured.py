@@ -76,6 +76,10 @@ async def test_parts_and_mirrors_are_read_as_they_are() -> None:
         == counts["source:hot"].kept
         > 0
     )
+    for stage, seconds in world.recommender.data.stages.seconds.items():
+        assert after.one("headrace_stage_seconds_total", stage=stage) == pytest.approx(seconds)
+        if stage in {"sources", "merge", "filters", "candidates", "features", "score", "rerank", "reply"}:
+            assert seconds > 0
     for label, part in counts.items():
         kind, name = label.split(":")
         assert after.one("headrace_part_calls_total", kind=kind, part=name) == part.calls

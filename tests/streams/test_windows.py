@@ -42,9 +42,9 @@ def add(data: np.ndarray[Any, Any], facts: list[Fact], windows: Windows = NARROW
 
 def oracle(facts: list[Fact], now: int, windows: Windows) -> np.ndarray[Any, Any]:
     """Add up the buckets ``(bucket(now) - n, bucket(now)]``; a bucket stops at its largest value."""
-    out = np.zeros((ROWS, len(WINDOW_NAMES), len(METRICS)))
+    out = np.zeros((ROWS, len(WINDOW_NAMES), len(windows.metrics)))
     for i, (name, (bucket_ms, n)) in enumerate(BUCKETS.items()):
-        most = 2**16 - 1 if windows is NARROW else 2**32 - 1 if name == "7d" else 2**24 - 1
+        most = 2**16 - 1 if not windows._high else 2**32 - 1 if name == "7d" else 2**24 - 1
         buckets: dict[tuple[int, int, int], int] = {}
         for row, ts, metric, amount in facts:
             age = now // bucket_ms - ts // bucket_ms
@@ -244,6 +244,33 @@ def test_a_subset_of_tiers_answers_a_subset_of_windows() -> None:
     assert Windows(("n",), tiers=(Tier("2s", 1000, 2), TIERS[0])).names == ("5m", "2s")
     with pytest.raises(KeyError):
         Windows(("n",), tiers=TIERS[:1]).read_one(blank(), T0, "30m", "n")
+
+
+@pytest.mark.parametrize("metrics", [METRICS, ("a", "b", "c", "d", "e")], ids=["three", "five"])
+@pytest.mark.parametrize(
+    "high", [{}, {"5m": "u1", "1h": "u1", "24h": "u1", "7d": "u2"}], ids=["narrow", "wide"]
+)
+def test_some_windows_are_those_of_all(metrics: tuple[str, ...], high: dict[str, str]) -> None:
+    windows, rng = Windows(metrics, high=high), np.random.default_rng(4)
+    data = blank(windows)
+    facts = [
+        (
+            int(rng.integers(ROWS)),
+            T0 + int(rng.integers(3 * HOUR_MS)),
+            int(rng.integers(len(metrics))),
+            90_000,
+        )
+        for _ in range(300)
+    ]
+    add(data, facts, windows)
+    now = T0 + 3 * HOUR_MS
+    every = windows.read(data, now)
+    some = windows.read(data, now, names=("24h", "5m"))
+    np.testing.assert_array_equal(some, every[:, [windows.names.index("24h"), windows.names.index("5m")]])
+    np.testing.assert_array_equal(every, oracle(facts, now, windows))
+    for j, metric in enumerate(metrics):
+        np.testing.assert_array_equal(windows.read_one(data, now, "24h", metric), some[:, 0, j])
+    assert every.any()
 
 
 def test_half_an_hour_is_the_newest_half_of_an_hour() -> None:

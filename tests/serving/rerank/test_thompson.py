@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.serving.rerank.thompson import LEAST, largest_draw
+from headrace.serving.rerank.largest_draws import chances_of_largest
+from headrace.serving.rerank.thompson import LEAST, _grid, largest_draw
 
 counts = st.lists(
     st.tuples(st.sampled_from([0.5, 1.0, 3.0, 40.0, 2000.0]), st.sampled_from([0.5, 1.0, 20.0, 900.0, 5e4])),
@@ -62,3 +63,25 @@ def test_items_with_the_same_record_have_the_same_chance() -> None:
     out = chances((1, 20), (4, 60), (1, 20), (4, 60), (1, 20))
     np.testing.assert_allclose(out[[0, 2, 4]], out[0], atol=0.002)
     np.testing.assert_allclose(out[[1, 3]], out[1], atol=0.002)
+
+
+@given(counts)
+def test_the_compiled_integral_is_the_plain_one(items: list[tuple[float, float]]) -> None:
+    a, b = np.array(items, np.float64).T
+    t = _grid(a, b)
+    log_x, log_1_x = -np.logaddexp(0, -t), -np.logaddexp(0, t)
+    top = a * np.log(a / (a + b)) + b * np.log(b / (a + b))
+    density = np.exp(np.multiply.outer(a, log_x) + np.multiply.outer(b, log_1_x) - top[:, None])
+    area = np.zeros_like(density)
+    half = 0.5 * np.diff(t)
+    np.cumsum((density[:, 1:] + density[:, :-1]) * half, axis=1, out=area[:, 1:])
+    density, below = density / area[:, -1:], area / area[:, -1:]
+    wins = np.array([density[i] * np.delete(below, i, 0).prod(0) for i in range(len(a))])
+    expected = (wins[:, 1:] + wins[:, :-1]) @ half
+    found = chances_of_largest(t, np.ascontiguousarray(a), np.ascontiguousarray(b))
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_every_draw_has_both_parameters() -> None:
+    with pytest.raises(ValueError, match="2 and 1 parameters, 3 points"):
+        chances_of_largest(np.arange(3.0), np.ones(2), np.ones(1))

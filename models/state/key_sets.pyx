@@ -1,0 +1,96 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Which keys are among a few, and what these weigh, compiled."""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+import numpy as np
+
+
+cdef class KeySet:
+    """A few keys in an open hash table."""
+
+    cdef uint64_t *_key
+    cdef int64_t *_place  # of the first one with this key, from 1 on; 0: free
+    cdef uint64_t _mask
+    cdef int _shift
+
+    def __cinit__(self, few):
+        cdef const uint64_t[:] keys = np.asarray(few, np.uint64)
+        cdef Py_ssize_t i, room = 8
+        self._shift = 61
+        while room < 2 * keys.shape[0]:
+            room *= 2
+            self._shift -= 1
+        self._mask = room - 1
+        self._key = <uint64_t *> calloc(room, sizeof(uint64_t))
+        self._place = <int64_t *> calloc(room, sizeof(int64_t))
+        if self._key == NULL or self._place == NULL:
+            raise MemoryError()
+        for i in range(keys.shape[0]):
+            self._put(keys[i], i)
+
+    def __dealloc__(self):
+        free(self._key)
+        free(self._place)
+
+    cdef inline uint64_t _slot(self, uint64_t key) noexcept nogil:
+        """Return the slot of a key, or the free one where it belongs."""
+        cdef uint64_t at = (key * <uint64_t> 0x9E3779B97F4A7C15) >> self._shift
+        while self._place[at] and self._key[at] != key:
+            at = (at + 1) & self._mask
+        return at
+
+    cdef void _put(self, uint64_t key, Py_ssize_t place) noexcept:
+        cdef uint64_t at = self._slot(key)
+        if not self._place[at]:
+            self._key[at], self._place[at] = key, place + 1
+
+    cdef inline int64_t _find(self, uint64_t key) noexcept nogil:
+        return self._place[self._slot(key)] - 1
+
+
+def among(keys, few):
+    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
+    cdef Py_ssize_t i, n = asked.shape[0]
+    out = np.zeros(n, np.bool_)
+    if not len(few):
+        return out
+    cdef KeySet known = KeySet(few)
+    cdef char[::1] found = out.view(np.int8)
+    for i in range(n):
+        found[i] = known._find(asked[i]) >= 0
+    return out
+
+
+def weights_among(keys, few, weights):
+    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
+    cdef const float[:] weight = weights
+    cdef Py_ssize_t i, n = asked.shape[0]
+    cdef int64_t at
+    if weight.shape[0] != len(few):
+        raise ValueError(f"{len(few)} keys, {weight.shape[0]} weights")
+    out = np.zeros(n, np.float32)
+    cdef float[::1] found = out
+    cdef KeySet known = KeySet(few)
+    for i in range(n):
+        if asked[i]:
+            at = known._find(asked[i])
+            if at >= 0:
+                found[i] = weight[at]
+    return out
+
+
+def numbered(keys):
+    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
+    cdef Py_ssize_t i, n = asked.shape[0], count = 0
+    out, first = np.empty(n, np.int64), np.empty(n, np.int64)
+    cdef int64_t[::1] number = out
+    cdef int64_t[::1] of_place = first
+    cdef KeySet known = KeySet(keys)
+    for i in range(n):
+        if known._find(asked[i]) == i:
+            of_place[i] = count
+            count += 1
+        number[i] = of_place[known._find(asked[i])]
+    return out

@@ -1,0 +1,127 @@
+"""The cheapest list: popular items, the same for all users of a country, held for a second.
+
+All sources, also those for short lists, are asked once a second for each surface and country, for nobody in
+particular. A request filters what is held by what is true now: withdrawn, hidden, excluded and resting items
+are not on its list.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.embeddings import DIM
+from headrace.models.features.inputs import RequestContext
+from headrace.models.state.items import COUNTS, WINDOWS
+from headrace.serving.pipeline.pairs import Anchors, Pairs
+from headrace.serving.pipeline.pipeline import Pipeline
+from headrace.serving.pipeline.query import Query
+from headrace.streams.messages.schemas import RecItem, RecRequest
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+#: How long what the sources proposed is held, s; and for how many surfaces and countries (callers name them).
+HOLD_S, MOST_HELD = 1.0, 256
+#: Most items that are held for each.
+_MOST = 1000
+_NOWHERE = np.zeros(DIM, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the sources proposed; arrays ``(n,)``.
+
+    Attributes
+    ----------
+    until
+        When it is too old, s.
+    keys, mask
+        The items in ascending order of the key, and the sources of each.
+    clicks, rank
+        Clicks of the last hour, and the place of each in the order by popularity.
+    left_out
+        Parts that could not be asked.
+    """
+
+    until: float
+    keys: U64
+    mask: npt.NDArray[np.uint32]
+    clicks: npt.NDArray[np.float32]
+    rank: I64
+    left_out: list[str]
+
+
+def plain_query(
+    request: RecRequest,
+    now: int,
+    country: int,
+    age: int,
+    user: npt.NDArray[np.void] | None = None,
+    shown: npt.NDArray[np.void] | None = None,
+) -> Query:
+    """Return a query without what only a ranked list needs: anchors, interests, the user's vectors."""
+    context = RequestContext(now, country, request.context.device, request.surface, _NOWHERE, _NOWHERE)
+    n = request.n
+    return Query(request, now, user, shown, Anchors(), Pairs.of(None), country, age, context, [], n, n)
+
+
+class PopularLists:
+    """Makes popular lists from what is held.
+
+    Parameters
+    ----------
+    pipeline
+        Its sources, filters and rests are used.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, pipeline: Pipeline, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pipeline, self._clock = pipeline, clock
+        self._held: dict[tuple[str, int], Held] = {}
+
+    def items(self, query: Query) -> list[RecItem] | None:
+        """Return the list of a request, most clicks of the last hour first; None when there are too few."""
+        held = self._of(query)
+        query.left_out += held.left_out
+        found = self._pipeline.showable(query, held.keys, held.mask)
+        if len(found) < query.wanted:
+            return None
+        at = np.searchsorted(held.keys, found.keys)
+        at = at[np.argsort(held.rank[at])[: query.wanted]]
+        id_of, names_of = self._pipeline.data.catalog.id_of, self._pipeline.names_of
+        columns = zip(held.keys[at].tolist(), held.clicks[at].tolist(), held.mask[at].tolist(), strict=True)
+        return [
+            RecItem(id_of(key), clicks, {}, names_of(mask), explored=False, propensity=1.0)
+            for key, clicks, mask in columns
+        ]
+
+    def _of(self, query: Query) -> Held:
+        """Return what is held for the surface and the country of a request."""
+        name, now = (query.request.surface, query.country), self._clock()
+        held = self._held.get(name)
+        if held is None or now >= held.until:
+            if len(self._held) >= MOST_HELD:
+                self._held.clear()
+            held = self._held[name] = self._asked(query, now + HOLD_S)
+        return held
+
+    def _asked(self, query: Query, until: float) -> Held:
+        """Ask the sources for nobody in particular."""
+        nobody = RecRequest(request_id="", user_id="", surface=query.request.surface)
+        asked = plain_query(nobody, query.now, query.country, -1)
+        keys, mask, strength = self._pipeline.proposed(asked)
+        if len(keys) > _MOST:
+            best = np.sort(np.argpartition(-strength, _MOST)[:_MOST])
+            keys, mask = keys[best], mask[best]
+        stats = self._pipeline.data.stats.rows_of(keys)
+        clicks = WINDOWS.read_one(stats, query.now, "1h", "click")
+        ever = COUNTS.totals(stats, "click").astype(np.int64)
+        rank = np.empty(len(keys), np.int64)
+        rank[np.lexsort((-ever, -clicks))] = np.arange(len(keys))
+        return Held(until, keys, mask, clicks, rank, asked.left_out)
