@@ -13,7 +13,7 @@ from headrace.streams.messages.ages import age_group
 
 
 def is_new(query: Query) -> bool:
-    """Return whether nothing is known of a user's taste: no click, no preference, and no item to start from."""
+    """Return whether nothing is known of a user's taste: no click, no preference, no item to start from."""
     if query.anchors.items or query.request.surface == "related":
         return False
     if query.user is None:

@@ -107,7 +107,7 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
     begin = policy.rules.prior_clicks, policy.rules.prior_misses
     prior, guess = np.zeros(len(c)), np.zeros(len(c))
     new = policy.rules.welcome > 0 and newcomers.is_new(query)
-    places = np.arange(len(c)) if new else np.flatnonzero(fresh)
+    places = np.arange(len(c)) if new else np.flatnonzero(fresh & policy.rules.fresh_prior)
     prior[places] = prior_rates(clicks, shown, c.category, c.creator, places, begin)
     if new:
         guess = newcomers.rates(data.stats, query, c, prior, (clicks, shown), sum(begin))

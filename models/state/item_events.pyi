@@ -42,8 +42,8 @@ def combine_item_events(events: Records) -> Records:
     """Return fewer item events that say the same; numbers of a source must rise in ``events``.
 
     Those of the same source, item, other item, country, age group, kind and minute become one: the amounts
-    are added, and it has the number of the last of them. Numbers of a source rise in the result, too. Events that are
-    ``alone`` stay as they are.
+    are added, and it has the number of the last of them. Numbers of a source rise in the result, too. Events
+    that are ``alone`` stay as they are.
     """
 
 def choose_item_events(
@@ -60,8 +60,8 @@ def choose_item_events(
     kinds
         Whether the table has events of a kind, by its number.
     by
-        What the rows are of: 0 an item, 1 an item in a country, 2 an item in an age group of a country. Events
-        without a country or an age group change none then.
+        What the rows are of: 0 an item, 1 an item in a country, 2 an item in an age group of a country.
+        Events without a country or an age group change none then.
 
     Returns
     -------

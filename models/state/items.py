@@ -1,4 +1,4 @@
-"""State of items: counts of the events of each item, everywhere, by country, and by age group in a country."""
+"""State of items: counts of the events of each item: of all users, of a country, of an age group there."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def country_key(item: U64, country: U64) -> U64:
 
 
 def place_key(country: int, group: int) -> int:
-    """Return the key of an age group in a country: that of the country for group 0, and 0 without a country."""
+    """Return the key of an age group in a country; of the country for group 0, and 0 without a country."""
     return (country + group * _GROUP) % 2**64 if country else 0
 
 
@@ -168,7 +168,7 @@ class ItemState:
         return rows
 
     def place_counts(self, items: U64, place: int, now: int) -> tuple[F64, F64]:
-        """Return clicks and shown slots of the last 7 days in a place (``place_key``), float64 ``(n,)`` each."""
+        """Return clicks and shown slots of 7 days in a place (``place_key``), float64 ``(n,)`` each."""
         clicks, shown = np.zeros(len(items)), np.zeros(len(items))
         rows = self.countries.find(country_key(items, np.full(len(items), place, np.uint64)))
         there = rows >= 0

@@ -63,7 +63,7 @@ class Items(Counted):
 
 
 def items_of(events: pl.DataFrame, shown: pl.DataFrame) -> tuple[Items, Items]:
-    """Return the items of accepted ``EVENTS`` and valid ``SHOWN``: everywhere, and by country and age group."""
+    """Return the items of accepted ``EVENTS`` and valid ``SHOWN``: everywhere; by country and age group."""
     every = pl.concat([_done(events), _slots(shown)])
     everywhere = every.with_columns(country=pl.lit(0, pl.UInt64))
     by_country = every.filter(pl.col("country") != 0).with_columns(

@@ -105,9 +105,8 @@ def read_shown(raw: pl.DataFrame, *, max_bytes: int, spec: str = "", width: int 
         document = parse_document(value, max_bytes)
         i = _counted(document)
         user, country, items = i["user_id"], i["country"], i["item_ids"]
-        counted = key_of(user), user, i["ts"], key_of(country), country, list(map(key_of, items)), items
-        counted = *counted, i.get("age_group", 0)
-        return *counted, *_join(document, spec, width)
+        place = key_of(country), country, list(map(key_of, items)), items, i.get("age_group", 0)
+        return key_of(user), user, i["ts"], *place, *_join(document, spec, width)
 
     return columns_of(raw, SHOWN, read)
 

@@ -37,14 +37,16 @@ class Rules:
         Share of the slots (rounded) that is kept for fresh items; 0 is off.
     thompson
         Share of the fresh slots that is filled by Thompson sampling; the others get the best fresh item.
+    fresh_prior
+        Whether the click rates of a new item's category and creator are believed of it, before it was shown.
     prior_clicks, prior_misses
         What is believed of an item that was never shown: a Beta distribution with these two parameters.
     welcome
-        So many slots at the top of the list of a user without history are filled by Thompson sampling, each from
-        a category that is not on the list yet; 0 is off.
+        So many slots at the top of the list of a user without history are filled by Thompson sampling, each
+        from a category that is not on the list yet; 0 is off.
     welcome_shown
-        What is known of an item counts as much there as so many shown slots, at most: what people in general do
-        says only so much about one of them.
+        What is known of an item counts as much there as so many shown slots, at most: what people in
+        general do says only so much about one of them.
     epsilon
         Chance, slot by slot, of a uniformly random candidate among the allowed ones.
 
@@ -67,6 +69,7 @@ class Rules:
     boosts: bool = True
     fresh_share: float = 0.05
     thompson: float = 1.0
+    fresh_prior: bool = True
     prior_clicks: float = 1.0
     prior_misses: float = 20.0
     welcome: int = 5
