@@ -1,12 +1,12 @@
 """What users without history click on their first list, and what new items get, with and without the bandits.
 
-    python bench/bench_newcomers.py [--visits 1500] [--seeds 2]    # prints a JSON object
+    python bench/bench_newcomers.py [--visits 1000] [--seeds 2]    # prints a JSON object
 
-The audience is that of the demo. There is a past: lists of random items. Then every visit is by somebody who was
-never here before; half of them tell country and age. Each list has 10 lines. Its clicks are drawn from
-the hidden tastes and counted, so that visitors teach the next visitor. Figures are expected clicks by the hidden
-tastes, not the clicks drawn. ``first_5``: the click rate of the first five lines. ``list``: expected clicks of the
-list. ``new``: the click rate of new items in their freshness budget, once looked at, and their share of the
+The audience is that of the demo. There is a past: lists of random items. Then every visit is by somebody who
+was never here before; half of them tell country and age. Each list has 10 lines. Its clicks are drawn from the
+hidden tastes and counted, so that visitors teach the next visitor. Figures are expected clicks by the hidden
+tastes, not the clicks drawn. ``first_5``: the click rate of the first five lines. ``list``: expected clicks of
+the list. ``new``: the click rate of items in their freshness budget, once looked at, and their share of the
 lines. Lists are scored by the fixed blend: no model has been learnt. Every arm sees the same visitors.
 """
 
@@ -57,13 +57,13 @@ class Arm:
         self.sim = Simulator(WorldSpec(seed=seed, items=1500, users=1000, new_items_per_s=NEW_PER_S), START)
         self._offset, self._policy = 0, policy
         self.rows: list[tuple[float, ...]] = []
-        self._rules = rules
         self._publish(self.sim.starting_items(), START)
         rng = np.random.default_rng([11, seed])
         for number in range(PAST):
             who, at = self._somebody(rng), START - (PAST - number) * STEP_MS
             rows = rng.choice(self.sim.catalog.size, LINES, replace=False)
-            self._look([self.sim.catalog.ids[i] for i in rows.tolist()], who, Context(), at, rng.random(LINES))
+            listed = [self.sim.catalog.ids[i] for i in rows.tolist()]
+            self._look(listed, who, Context(), at, rng.random(LINES))
 
     def _somebody(self, rng: np.random.Generator) -> int:
         return int(rng.choice(self.sim.spec.users, p=self.sim.audience.activity))
@@ -85,10 +85,9 @@ class Arm:
         self.recommender.trending.changed(rows)
         self.recommender.trending.countries_changed(places)
 
-    def visit(self, number: int, rng: np.random.Generator, warm: bool) -> None:
-        """Let somebody new come, look and click; without the bandits while ``warm``."""
+    def visit(self, number: int, rng: np.random.Generator) -> None:
+        """Let somebody new come, look and click."""
         now = START + number * STEP_MS
-        self.recommender.data.policy = replace(self._policy, rules=ARMS["before"] if warm else self._rules)
         self._publish(self.sim.new_items(now), now)
         who = self._somebody(rng)
         context = Context()
@@ -120,7 +119,7 @@ class Arm:
         chance, policy = self._chance(listed, who, now), self._policy
         stats = self.recommender.stats.rows_of(hash_many(listed))
         shown = stats["totals"][:, 0]
-        young = self.sim.catalog.published[self.sim.catalog.index(listed)] >= START
+        young = self.sim.catalog.published[self.sim.catalog.index(listed)] > now - policy.fresh_ms
         fresh = young & (shown < policy.fresh_shown)
         worth = (chance / examination(np.arange(len(listed))))[fresh]
         self.rows.append((chance[:FIRST].sum(), chance.sum(), fresh.sum(), worth.sum(), len(listed)))
@@ -141,8 +140,7 @@ def summary(rows: list[tuple[float, ...]]) -> dict[str, float]:
 def main() -> None:
     """Run all arms and print their figures, of all visits and of the second half."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--visits", type=int, default=1500)
-    parser.add_argument("--warm", type=int, default=400)
+    parser.add_argument("--visits", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--arms", default=",".join(ARMS))
     options = parser.parse_args()
@@ -152,9 +150,9 @@ def main() -> None:
         for seed in range(options.seeds):
             arm, rng = Arm(ARMS[name], 7 + seed), np.random.default_rng([5, seed])
             for number in range(options.visits):
-                arm.visit(number, rng, number < options.warm)
-            every += arm.rows[options.warm :]
-            late += arm.rows[(options.warm + options.visits) // 2 :]
+                arm.visit(number, rng)
+            every += arm.rows
+            late += arm.rows[options.visits // 2 :]
             arm.recommender.close()
         spread = np.std([row[0] / FIRST for row in every]) / len(every) ** 0.5
         out[name] = {**summary(every), "error_first_5": round(float(spread), 5), "second_half": summary(late)}

@@ -1,7 +1,7 @@
 """What is believed of click rates: of an item that was hardly shown, and for a user without history.
 
-Rates are shrunk from the general to the special: all candidates, their category, their creator, the item; then
-the country, the age group there. Each step trusts the one before it as much as ``weight`` shown slots.
+Rates are shrunk from the general to the special: all candidates, their category, their creator, the item;
+then the country, the age group there. Each step trusts the one before it as much as ``weight`` shown slots.
 River's ``bandit.ThompsonSampling`` updates one arm with one reward at a time, and does not say how likely a
 draw was. Lists need that (the propensity), and the counts are kept already.
 """

@@ -73,7 +73,7 @@ class Rules:
     prior_clicks: float = 1.0
     prior_misses: float = 20.0
     welcome: int = 5
-    welcome_shown: float = 200.0
+    welcome_shown: float = 1000.0
     epsilon: float = 0.02
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The first slots of a user without history: Thompson sampling among the best items of every category.
+"""The first slots of a user without history: Thompson sampling among the best items of other categories.
 
 What new users click changes what is believed of items and categories, in their country and age group, and so
 what the next new user is shown first.
@@ -13,8 +13,11 @@ from headrace.serving.rerank.exploration import Lottery
 from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.thompson import largest_draw
 
-#: So many items of a category are in the lottery, the best by score, and so many of all.
-_EACH, _MOST = 3, 32
+#: So many items are in the lottery, the best by score.
+_MOST = 8
+#: The belief about an item that was not shown counts as so many shown slots: with less, lists would be mostly
+#: trials of such items.
+_UNSHOWN = 100.0
 
 
 def welcome(choices: Choices, allowed: Mask, used: Mask, rules: Rules) -> Lottery | None:
@@ -32,16 +35,12 @@ def welcome(choices: Choices, allowed: Mask, used: Mask, rules: Rules) -> Lotter
         For the weight of what is known.
     """
     places = np.flatnonzero(allowed)
-    category = choices.category[places]
-    other = ~np.isin(category, choices.category[used])
+    other = ~np.isin(choices.category[places], choices.category[used])
     if other.any():
-        places, category = places[other], category[other]
+        places = places[other]
     if not len(places):
         return None
-    order = np.argsort(category, kind="stable")
-    begins = np.flatnonzero(np.diff(category[order], prepend=category[order[0]] + np.uint64(1)))
-    rank = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
-    places = np.sort(places[order[rank < _EACH]])[:_MOST]
-    known = choices.shown[places] + rules.prior_clicks + rules.prior_misses
-    rate, weight = choices.guess[places], np.minimum(known, rules.welcome_shown)
+    places = places[:_MOST]
+    rate = choices.guess[places]
+    weight = np.minimum(choices.shown[places] + _UNSHOWN, rules.welcome_shown)
     return Lottery(places, largest_draw(rate * weight, (1 - rate) * weight))
