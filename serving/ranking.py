@@ -106,11 +106,11 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
     fresh = (age < policy.fresh_ms) & (shown < policy.fresh_shown)
     begin = policy.rules.prior_clicks, policy.rules.prior_misses
     prior, guess = np.zeros(len(c)), np.zeros(len(c))
-    new = policy.rules.welcome > 0 and newcomers.is_new(query)
-    places = np.arange(len(c)) if new else np.flatnonzero(fresh & policy.rules.fresh_prior)
+    places = np.flatnonzero(fresh & policy.rules.fresh_prior)
     prior[places] = prior_rates(clicks, shown, c.category, c.creator, places, begin)
-    if new:
-        guess = newcomers.rates(data.stats, query, c, prior, (clicks, shown), sum(begin))
+    if policy.rules.welcome and newcomers.is_new(query):
+        rates = prior_rates(clicks, shown, c.category, c.creator, np.arange(len(c)), begin)
+        guess = newcomers.rates(data.stats, query, c, rates, (clicks, shown), sum(begin))
     creators = query.user["followed"][0] if query.user is not None else np.zeros(0, np.uint64)
     return Choices(
         score=scores,

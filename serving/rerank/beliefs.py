@@ -37,22 +37,22 @@ def prior_rates(
     weight = sum(begin)
     clicks = np.minimum(clicks, shown)  # clicks that no list made say nothing about rates
     own_clicks, own_shown = clicks[places], shown[places]
-    rate = (clicks.sum() - own_clicks + begin[0]) / (shown.sum() - own_shown + weight)
+    rate: F64 = (clicks.sum() - own_clicks + begin[0]) / (shown.sum() - own_shown + weight)
     for ids in (category, creator):
         own = ids[places]
         known, group = np.unique(own, return_inverse=True)
         at = np.minimum(np.searchsorted(known, ids), max(0, len(known) - 1))
         there = np.flatnonzero(known[at] == ids) if len(known) else at[:0]
-        others_clicks = np.bincount(at[there], clicks[there], len(known))[group] - own_clicks
-        others_shown = np.bincount(at[there], shown[there], len(known))[group] - own_shown
+        others_clicks: F64 = np.bincount(at[there], clicks[there], len(known))[group] - own_clicks
+        others_shown: F64 = np.bincount(at[there], shown[there], len(known))[group] - own_shown
         rate = np.where(own != 0, (others_clicks + weight * rate) / (others_shown + weight), rate)
-    return np.asarray(rate)
+    return rate
 
 
 def _sums(ids: U64, counts: F64) -> F64:
     """Return for each item the sum of the counts of all items with its id, float64 ``(m,)``."""
     _, group = np.unique(ids, return_inverse=True)
-    out: F64 = np.bincount(group, counts)[group]
+    out: F64 = np.bincount(group, counts).astype(np.float64)[group]
     return out
 
 

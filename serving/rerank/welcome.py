@@ -14,7 +14,7 @@ from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.thompson import largest_draw
 
 #: So many items are in the lottery, the best by score.
-_MOST = 8
+_MOST = 5
 #: The belief about an item that was not shown counts as so many shown slots: with less, lists would be mostly
 #: trials of such items.
 _UNSHOWN = 100.0
