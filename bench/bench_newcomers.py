@@ -5,10 +5,10 @@
 The audience is that of the demo. There is a past: lists of random items. Then every visit is by somebody who
 was never here before; half of them tell country and age. Each list has 10 lines. Its clicks are drawn from
 the hidden tastes and counted, so that visitors teach the next visitor. Figures are expected clicks by the
-hidden tastes, not the clicks drawn. ``first_5``: the click rate of the first five lines; ``any_5``: the chance
-of a click there. ``list``: expected clicks of the list. ``new``: the click rate of items in their freshness
-budget, once looked at, and their share of the lines. Lists are scored by the fixed blend: no model has been
-learnt. Every arm sees the same visitors.
+hidden tastes, not the clicks drawn. ``first_5``: the click rate of the first five lines; ``any_5``: the
+chance of a click there. ``list``: expected clicks of the list. ``new``: the click rate of items in their
+freshness budget, once looked at, and their share of the lines. Lists are scored by the fixed blend: no model
+has been learnt. Every arm sees the same visitors.
 """
 
 from __future__ import annotations
