@@ -22,7 +22,7 @@ from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
 from headrace.agents.wiring import Wiring
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
-from headrace.models.state.items import country_key
+from headrace.models.state.items import places_of
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.packed_item_events import unpack_item_events
 from headrace.streams.tables.partition import Changes
@@ -75,7 +75,7 @@ class ItemStage:
     async def _restore(self, part: ItemPartition, events: npt.NDArray[np.void]) -> None:
         items, countries, pairs = part.states
         await self.items.restore(items, lambda: events["item"])
-        await self.countries.restore(countries, lambda: country_key(events["item"], events["country"]))
+        await self.countries.restore(countries, lambda: places_of(events))
         await self.pairs.restore(pairs, lambda: events["item"])
 
     async def _show(self, durable: Durable) -> dict[int, list[Changes]]:

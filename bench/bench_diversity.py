@@ -157,6 +157,8 @@ def cost(rules: Rules, runs: int = 400) -> dict[str, float]:
         np.floor(shown / 20),
         shown,
         np.ones(m),
+        np.full(m, 0.05),
+        np.zeros(m),
     )
     took = []
     for seed in range(runs):

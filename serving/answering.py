@@ -13,6 +13,7 @@ from headrace.serving.explain import why
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
 from headrace.serving.ranking import Ranked
+from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecItem, RecReply, ShadowList, Unshown
 
@@ -104,6 +105,7 @@ def impression(
         durations=_durations(ranked, chosen),
         leaves=reply.model.leaves if reply.model else "",
         settings=ranked.query.settings,
+        age_group=age_group(ranked.query.age),
     )
 
 

@@ -47,11 +47,16 @@ def anchors_for(request: RecRequest, user: UserRow | None, now: int, session_gap
 
 
 def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
-    """Return the country asked from, else the user's (0: unknown), and the user's age (-1: unknown)."""
-    country = hash64(request.context.country)
+    """Return the country asked from, else the user's (0: unknown), and an age (-1: unknown).
+
+    The age is that of the profile, else that of the request: no caller makes a child older.
+    """
+    country, age = hash64(request.context.country), request.context.age
+    told = -1 if age is None else age
     if user is None:
-        return country, -1
-    return country or int(user_state.country_of(user)[0]), int(user[0]["age"])
+        return country, told
+    known = int(user[0]["age"])
+    return country or int(user_state.country_of(user)[0]), known if known >= 0 else told
 
 
 def request_context(
@@ -78,7 +83,7 @@ def request_context(
         last_vector=last_vector,
         last_category=int(category[0]) if anchors else 0,
         last_creator=int(creator[0]) if anchors else 0,
-        age=-1 if user is None else int(user["age"][0]),
+        age=place_and_age(request, user)[1],
         language=0 if user is None else int(user["language"][0]),
     )
     return context, around

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
-from headrace.serving.rerank.slate import EXPLORED, FRESH, LONG_TAIL
+from headrace.serving.rerank.slate import EXPLORED, FRESH, LONG_TAIL, WELCOME
 
 #: The user likes a category with more than this affinity.
 _LIKED = 0.5
@@ -21,6 +21,7 @@ def liked(query: Query) -> set[int]:
 _SLOT = {
     EXPLORED: "we are trying something new for you",
     FRESH: "new, and few people have seen it yet",
+    WELCOME: "we do not know your taste yet, so we show you different things that people like",
     LONG_TAIL: "a find that few people know",
 }
 

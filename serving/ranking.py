@@ -15,10 +15,12 @@ from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import COUNTS
 from headrace.models.state.key_sets import among
+from headrace.serving import newcomers
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
 from headrace.serving.pipeline.pipeline import Pool
 from headrace.serving.pipeline.query import Query, ServingData
+from headrace.serving.rerank.beliefs import prior_rates
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.slate import Slate
 
@@ -102,6 +104,14 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
     c, policy = pool.candidates, query.policy
     clicks, shown = (COUNTS.totals(c.stats, name).astype(np.float64) for name in ("click", "shown"))
     age = query.now - c.published
+    fresh = (age < policy.fresh_ms) & (shown < policy.fresh_shown)
+    begin = policy.rules.prior_clicks, policy.rules.prior_misses
+    prior, guess = np.zeros(len(c)), np.zeros(len(c))
+    places = np.flatnonzero(fresh & policy.rules.fresh_prior)
+    prior[places] = prior_rates(clicks, shown, c.category, c.creator, places, begin)
+    if policy.rules.welcome and newcomers.is_new(query):
+        rates = prior_rates(clicks, shown, c.category, c.creator, np.arange(len(c)), begin)
+        guess = newcomers.rates(data.stats, query, c, rates, (clicks, shown), sum(begin))
     creators = query.user["followed"][0] if query.user is not None else np.zeros(0, np.uint64)
     return Choices(
         score=scores,
@@ -110,8 +120,10 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
         category=c.category,
         followed=among(c.creator, creators[creators != 0]),
         tail=clicks < policy.tail_clicks,
-        fresh=(age < policy.fresh_ms) & (shown < policy.fresh_shown),
+        fresh=fresh,
         clicks=clicks,
         shown=shown,
         boost=data.catalog.column("boost", pool.catalog_rows).astype(np.float64),
+        prior=prior,
+        guess=guess,
     )

@@ -15,6 +15,7 @@ from headrace.agents.stage.partitions import StagePartition
 from headrace.models.state.users import UserState, item_events, known
 from headrace.serving.attributes import KnowsAttributes
 from headrace.streams.dedup import DedupWindow, stream_times
+from headrace.streams.messages.ages import N_GROUPS
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventBatch
 from headrace.streams.messages.event_fields import AGAIN, CLOCK
 from headrace.streams.messages.ids import hash64, hash_many
@@ -43,6 +44,7 @@ class Shown(msgspec.Struct):
     ts: Millis
     country: str
     item_ids: Annotated[list[Id], msgspec.Meta(max_length=MAX_SLOTS)]
+    age_group: Annotated[int, msgspec.Meta(ge=0, lt=N_GROUPS)] = 0
 
 
 class UserPartition(StagePartition):
@@ -174,6 +176,8 @@ class UserPartition(StagePartition):
         out = np.zeros(len(items), ITEM_EVENT)
         out["item"] = items
         out["country"] = np.repeat(hash_many([i.country for i in impressions]), slots)
+        groups = [i.age_group if i.country else 0 for i in impressions]
+        out["age_group"] = np.repeat(np.array(groups, np.uint8), slots)
         out["ts"] = np.repeat(ts, slots)
         out["amount"] = 1
         out["kind"] = KIND["shown"]

@@ -188,6 +188,7 @@ class Simulator:
             country=COUNTRIES[int(self.audience.country[user])],
             device=DEVICES[int(self.audience.device[user])],
             ts=ts,
+            age=int(self.audience.age[user]),
         )
 
     def popular(self, visit: Visit, now: int) -> list[str]:

@@ -16,14 +16,13 @@ from headrace.models.features.local_time import local_time
 from headrace.models.features.pair import fill_content, fill_pairs, fill_prior
 from headrace.models.features.spec import SPEC
 from headrace.models.features.user import fill_taste, fill_user
+from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import HOUR_MS
 
 F32 = npt.NDArray[np.float32]
 
 SURFACES = ("home", "related", "digest")
-#: First year of each group of ages but the youngest.
-AGE_GROUPS = (18, 25, 35, 45, 55, 65)
 
 
 def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) -> F32:
@@ -56,6 +55,6 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
     put["surface"][:] = SURFACES.index(ctx.surface)
     put["hour"][:] = (ctx.now // HOUR_MS) % 24
     put["local_hour"][:], put["weekday"][:] = local_time(ctx.country, ctx.now)
-    put["age_group"][:] = np.searchsorted(AGE_GROUPS, ctx.age, "right") if ctx.age >= 0 else -1
+    put["age_group"][:] = age_group(ctx.age) - 1
     put["device"][:] = hash64(ctx.device) % 64
     return np.ascontiguousarray(columns.T)

@@ -41,13 +41,13 @@ def split_item_events(arrays: list[Records], count: int) -> tuple[Records, I64]:
 def combine_item_events(events: Records) -> Records:
     """Return fewer item events that say the same; numbers of a source must rise in ``events``.
 
-    Those of the same source, item, other item, country, kind and minute become one: the amounts are added,
-    and it has the number of the last of them. Numbers of a source rise in the result, too. Events that are
-    ``alone`` stay as they are.
+    Those of the same source, item, other item, country, age group, kind and minute become one: the amounts
+    are added, and it has the number of the last of them. Numbers of a source rise in the result, too. Events
+    that are ``alone`` stay as they are.
     """
 
 def choose_item_events(
-    events: Records, wanted: Bool | None, kinds: Sequence[bool], by_country: bool
+    events: Records, wanted: Bool | None, kinds: Sequence[bool], by: int
 ) -> tuple[I64, U64]:
     """Choose the events that change the rows of a table.
 
@@ -59,8 +59,9 @@ def choose_item_events(
         Which of them are wanted, bool ``(n,)``; None: all.
     kinds
         Whether the table has events of a kind, by its number.
-    by_country
-        Whether the rows are those of an item in a country; events without a country change none then.
+    by
+        What the rows are of: 0 an item, 1 an item in a country, 2 an item in an age group of a country.
+        Events without a country or an age group change none then.
 
     Returns
     -------

@@ -6,13 +6,14 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from headrace.streams.hashing cimport MIX
-from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
+from headrace.streams.messages.packed_item_events cimport ItemEvent, has_place, place_of, records_of
 
 import numpy as np
 
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 
 cdef int _DWELL = KIND["dwell"]
+cdef int _CLICK = KIND["click"]
 
 
 def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs, counted):
@@ -25,6 +26,7 @@ def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs,
     cdef const int64_t[::1] ts = events.ts
     cdef const int64_t[::1] offset = events.offset
     cdef const int8_t[::1] kind = events.kind
+    cdef const uint8_t[::1] age_group = events.age_group
     cdef const float[::1] dwell_s = events.dwell_s
     cdef const unsigned char[::1] pairs_raw = records_of(pairs)
     cdef Py_ssize_t i, first, k, n = item.shape[0], m = len(pairs), j = 0, made = 0
@@ -47,6 +49,7 @@ def item_events(events, pairs, source_partition: int, int seq_step, int n_pairs,
                 to[made].item, to[made].country, to[made].ts = item[i], country[i], ts[i]
                 to[made].kind = kind[i]
                 to[made].amount = <uint32_t>dwell_s[i] if kind[i] == _DWELL else 1
+                to[made].age_group = age_group[i] if kind[i] == _CLICK and country[i] else 0
                 to[made].source_seq = offset[i] * seq_step
                 to[made].source_partition = partition
                 made += 1
@@ -116,6 +119,7 @@ cdef inline uint64_t _mixed(const ItemEvent *e) noexcept nogil:
     cdef uint64_t h = (e.item * MIX) ^ e.other
     h = ((h ^ (h >> 29)) * MIX) ^ e.country
     h = ((h ^ (h >> 31)) * MIX) ^ (<uint64_t>(e.ts // MINUTE_MS) << 24 | <uint64_t>e.source_partition << 8 | e.kind)
+    h ^= <uint64_t>e.age_group << 52
     return (h ^ (h >> 30)) * MIX
 
 
@@ -123,6 +127,7 @@ cdef inline bint _alike(const ItemEvent *a, const ItemEvent *b) noexcept nogil:
     return (
         a.item == b.item and a.other == b.other and a.kind == b.kind and a.country == b.country
         and a.source_partition == b.source_partition and a.ts // MINUTE_MS == b.ts // MINUTE_MS
+        and a.age_group == b.age_group
     )
 
 
@@ -154,7 +159,7 @@ cdef void _set_reach(ItemEvent *e, Py_ssize_t n, const ItemEvent *before, Py_ssi
 def combine_item_events(events):
     """Return fewer item events that say the same; numbers of a source must rise in ``events``.
 
-    Those of the same source, item, other item, country, kind and minute become one: the amounts are added, and
+    Those of the same source, item, other item, country, age group, kind and minute become one: the amounts are added, and
     it has the number of the last of them. Numbers of a source rise in the result, too. Events that are
     ``alone`` stay as they are.
     """
@@ -203,7 +208,7 @@ cdef inline uint64_t _country_key(uint64_t item, uint64_t country) noexcept nogi
     return z ^ (z >> 31)
 
 
-def choose_item_events(events, wanted, kinds, bint by_country):
+def choose_item_events(events, wanted, kinds, int by):
     """Return the positions of wanted events of some kinds, and the keys of their rows."""
     cdef const unsigned char[::1] raw = records_of(events)
     cdef const uint8_t[::1] want
@@ -221,9 +226,9 @@ def choose_item_events(events, wanted, kinds, bint by_country):
         of_kind[i] = bool(kinds[i])
     with nogil:
         for i in range(n):
-            if want[i] and of_kind[e[i].kind] and (e[i].country or not by_country):
+            if want[i] and of_kind[e[i].kind] and has_place(&e[i], by):
                 at[found] = i
-                key[found] = _country_key(e[i].item, e[i].country) if by_country else e[i].item
+                key[found] = _country_key(e[i].item, place_of(&e[i], by)) if by else e[i].item
                 found += 1
     return positions[:found], keys[:found]
 

@@ -13,12 +13,10 @@ Rows = npt.NDArray[Any]  # a structured array, one row a key
 Records = npt.NDArray[Any]  # headrace.streams.messages.columns.ITEM_EVENT
 
 class ItemUpdates:
-    """Counts item events in rows of items, or of (item, country)."""
+    """Counts item events in rows of items, of (item, country), or of (item, age group in a country)."""
 
-    def __init__(
-        self, counter: Counter, dtype: np.dtype[Any], *, metric: Sequence[int], by_country: bool
-    ) -> None:
-        """Look the fields up. ``metric`` is by kind of event, -1 for none."""
+    def __init__(self, counter: Counter, dtype: np.dtype[Any], *, metric: Sequence[int], by: int) -> None:
+        """Look the fields up; ``metric`` by kind of event, -1: none; ``by`` as in ``choose_item_events``."""
 
     def apply(self, data: Rows, rows: I64, events: Records, at: I64, offsets: I64) -> I64:
         """Count events in their rows; return the rows changed, each once.

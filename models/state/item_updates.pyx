@@ -11,7 +11,7 @@ from headrace.models.state.row_access cimport (
     AHEAD, LINE, RowBits, borrow_row_bits, bytes_of, chosen_events, counts, field_at, prefetch, return_row_bits,
     rows_of_events,
 )
-from headrace.streams.messages.packed_item_events cimport ItemEvent, records_of
+from headrace.streams.messages.packed_item_events cimport ItemEvent, place_of, records_of
 
 import numpy as np
 
@@ -45,14 +45,14 @@ cdef inline Moment *_moment(Moment *moments, const Plan *p, int64_t ts) noexcept
 
 
 cdef class ItemUpdates:
-    """Counts item events in rows of items, or of (item, country)."""
+    """Counts item events in rows of items, of (item, country), or of (item, age group in a country)."""
 
     cdef Counter counter
     cdef ptrdiff_t item, country, offset, first_ts, last_click
     cdef int metric[16]
-    cdef bint by_country
+    cdef int by
 
-    def __init__(self, Counter counter, dtype, *, metric, by_country):
+    def __init__(self, Counter counter, dtype, *, metric, by):
         cdef int k
         if len(metric) != len(KIND):
             raise ValueError("a metric for every kind of event")
@@ -66,7 +66,7 @@ cdef class ItemUpdates:
                 raise ValueError("events of a minute are in one bucket")
         if counter.plan.stand_ms % MINUTE_MS:
             raise ValueError("decayed counts stand at a full minute")
-        self.by_country = by_country
+        self.by = by
         self.item, self.country = field_at(dtype, "item", "<u8"), field_at(dtype, "country", "<u8")
         self.offset = field_at(dtype, "offset", "<i8")
         self.first_ts = field_at(dtype, "first_ts", "<i8")
@@ -120,8 +120,8 @@ cdef class ItemUpdates:
         cdef int64_t *first = <int64_t *>(row + self.first_ts)
         cdef double weight
         (<uint64_t *>(row + self.item))[0] = e.item
-        if self.by_country:
-            (<uint64_t *>(row + self.country))[0] = e.country
+        if self.by:
+            (<uint64_t *>(row + self.country))[0] = place_of(e, self.by)
         if first[0] == 0 or e.ts - e.span < first[0]:
             first[0] = e.ts - e.span
         if e.kind == _CLICK and e.ts > (<int64_t *>(row + self.last_click))[0]:

@@ -1,4 +1,4 @@
-"""State of items: counts of the events of each item, everywhere and by country."""
+"""State of items: counts of the events of each item: of all users, of a country, of an age group there."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ Bool = npt.NDArray[np.bool_]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 #: ``like`` is likes and saves; ``dwell_s`` seconds.
 METRICS = ("shown", "click", "skip", "dwell_s", "like")
@@ -26,12 +27,13 @@ COUNTS = Counts(
 )
 WINDOWS = COUNTS.windows
 
-#: A row has the counts of an item from all users, or from the users of one country.
+#: A row has the counts of an item from all users, from the users of one country, or from those of one age
+#: group in a country. The last two are called country rows.
 ROW = np.dtype(
     [
         ("key", "<u8"),  # of the item, or ``country_key``
         ("item", "<u8"),
-        ("country", "<u8"),  # 0: everywhere
+        ("country", "<u8"),  # 0: everywhere; else the country, or ``place_key``
         ("offset", "<i8"),  # of the last item-events record applied
         ("updated", "<i8"),
         ("first_ts", "<i8"),
@@ -58,8 +60,19 @@ _COUNTS_AS = {
 _METRIC = [METRICS.index(_COUNTS_AS[kind]) if kind in _COUNTS_AS else -1 for kind in KINDS]
 _COUNTED = [metric >= 0 for metric in _METRIC]
 _COUNTER = COUNTS.counter(ROW)
-_EVERYWHERE = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by_country=False)
-_BY_COUNTRY = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by_country=True)
+#: By age group only what is read there is counted.
+_BY_AGE_METRIC = [
+    metric if kind in ("shown", "click") else -1 for kind, metric in zip(KINDS, _METRIC, strict=True)
+]
+_COUNTED_BY_AGE = [metric >= 0 for metric in _BY_AGE_METRIC]
+#: What rows are of; as in ``packed_item_events.pxd``.
+_ALL, _COUNTRY, _AGE = range(3)
+_EVERYWHERE = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by=_ALL)
+_BY_COUNTRY = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by=_COUNTRY)
+_BY_AGE = ItemUpdates(_COUNTER, ROW, metric=_BY_AGE_METRIC, by=_AGE)
+
+
+_GROUP = 0xD6E8FEB86659FD93  # odd: groups of a country are far apart
 
 
 def country_key(item: U64, country: U64) -> U64:
@@ -69,6 +82,20 @@ def country_key(item: U64, country: U64) -> U64:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+
+def place_key(country: int, group: int) -> int:
+    """Return the key of an age group in a country; of the country for group 0, and 0 without a country."""
+    return (country + group * _GROUP) % 2**64 if country else 0
+
+
+def places_of(events: npt.NDArray[np.void]) -> U64:
+    """Return the keys of the country rows that ``ITEM_EVENT`` records may change, uint64."""
+    item, country, group = (events[name] for name in ("item", "country", "age_group"))
+    aged = np.flatnonzero(group)
+    with np.errstate(over="ignore"):
+        places = country[aged] + group[aged] * np.uint64(_GROUP)
+    return np.append(country_key(item, country), country_key(item[aged], places))
 
 
 def new_table() -> RowTable:
@@ -110,12 +137,17 @@ class ItemState:
         wanted
             Which events to count, bool ``(n,)``; None: all.
         """
-        at, keys = choose_item_events(events, wanted, _COUNTED, by_country=False)
+        at, keys = choose_item_events(events, wanted, _COUNTED, _ALL)
         rows = self.table.take(keys)
         items = _EVERYWHERE.apply(self.table.data, rows, events, at, offsets)
-        at, keys = choose_item_events(events, wanted, _COUNTED, by_country=True)
+        at, keys = choose_item_events(events, wanted, _COUNTED, _COUNTRY)
         rows = self.countries.take(keys)
-        return items, _BY_COUNTRY.apply(self.countries.data, rows, events, at, offsets)
+        places = _BY_COUNTRY.apply(self.countries.data, rows, events, at, offsets)
+        at, keys = choose_item_events(events, wanted, _COUNTED_BY_AGE, _AGE)
+        if len(at):
+            rows = self.countries.take(keys)
+            places = np.append(places, _BY_AGE.apply(self.countries.data, rows, events, at, offsets))
+        return items, places
 
     def rows_of(self, keys: U64) -> npt.NDArray[np.void]:
         """Return copies of the rows of items, ``ROW`` ``(n,)``: blank where an item has none.
@@ -135,6 +167,16 @@ class ItemState:
             self.idle.fill(keys[absent], blank)
             rows[absent] = blank
         return rows
+
+    def place_counts(self, items: U64, place: int, now: int) -> tuple[F64, F64]:
+        """Return clicks and shown slots of 7 days in a place (``place_key``), float64 ``(n,)`` each."""
+        clicks, shown = np.zeros(len(items)), np.zeros(len(items))
+        rows = self.countries.find(country_key(items, np.full(len(items), place, np.uint64)))
+        there = rows >= 0
+        if there.any():
+            for out, metric in ((clicks, "click"), (shown, "shown")):
+                out[there] = WINDOWS.read_one(self.countries.data, now, "7d", metric, rows=rows[there])
+        return clicks, shown
 
     def country_clicks(self, items: U64, country: int, now: int) -> F32:
         """Return the clicks of the last hour from ``country`` (its hash), float32 ``(n,)``; ``now`` in ms."""

@@ -75,6 +75,6 @@ class Neighbours:
 
         ``offsets`` and ``wanted`` as in ``ItemState.apply``.
         """
-        at, keys = choose_item_events(events, wanted, _PAIRS, by_country=False)
+        at, keys = choose_item_events(events, wanted, _PAIRS, 0)
         rows = self.table.take(keys)
         return _UPDATES.apply(self.table.data, rows, events, at, offsets)

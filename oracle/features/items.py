@@ -20,7 +20,9 @@ ITEM_METRICS: Final = ("shown", "click", "skip", "dwell_s", "like")
 #: Kind of event -> the item metric it counts in. Other kinds are not counted.
 _METRIC_OF: Final = {"click": "click", "skip": "skip", "dwell": "dwell_s", "like": "like", "save": "like"}
 
-_ACT = ["item", "country", "name", "place", "ts", "metric", "amount"]
+_ACT = ["item", "country", "age_group", "name", "place", "ts", "metric", "amount"]
+#: Times the age group, added to the key of a country, it makes the key of the group there.
+_GROUP: Final = 0xD6E8FEB86659FD93
 _NAMES: dict[str, Any] = {"name": pl.col("item_id"), "place": pl.col("country_id")}
 
 
@@ -31,7 +33,7 @@ class Items(Counted):
     Attributes
     ----------
     keys
-        row, item, country (0: everywhere), name.
+        row, item, country (0: everywhere; or the key of an age group there), name.
     acts
         row, metric (of ``ITEM_METRICS``), ts (ms), amount.
     """
@@ -61,13 +63,24 @@ class Items(Counted):
 
 
 def items_of(events: pl.DataFrame, shown: pl.DataFrame) -> tuple[Items, Items]:
-    """Return the items of accepted ``EVENTS`` and valid ``SHOWN``: everywhere, and by country."""
+    """Return the items of accepted ``EVENTS`` and valid ``SHOWN``: everywhere; by country and age group."""
     every = pl.concat([_done(events), _slots(shown)])
     everywhere = every.with_columns(country=pl.lit(0, pl.UInt64))
     by_country = every.filter(pl.col("country") != 0).with_columns(
         name=pl.concat_str("name", pl.lit(" in "), "place")
     )
-    return _items(everywhere), _items(by_country)
+    return _items(everywhere), _items(pl.concat([by_country, _by_age(by_country)]))
+
+
+def _by_age(by_country: pl.DataFrame) -> pl.DataFrame:
+    """Return the clicks and shown slots of users of a known age, at the place of their group."""
+    read = pl.col("metric").is_in([ITEM_METRICS.index("shown"), ITEM_METRICS.index("click")])
+    acts = by_country.filter(read & (pl.col("age_group") != 0))
+    places = [(c + g * _GROUP) % 2**64 for c, g in acts.select("country", "age_group").iter_rows()]
+    return acts.with_columns(
+        country=pl.Series(places, dtype=pl.UInt64),
+        name=pl.concat_str("name", pl.lit(", age group "), pl.col("age_group").cast(pl.String)),
+    )
 
 
 def _done(events: pl.DataFrame) -> pl.DataFrame:

@@ -48,10 +48,11 @@ EVENTS: Final = pl.Schema(
         "request": pl.UInt64,  # key of the request_id, 0 without one
         "dwell_ms": pl.Int64,
         "of_creator": pl.Boolean,  # whether a hide is of everything by the item's creator
+        "age_group": pl.UInt8,  # of the age in its context; 0: none
         "moves_time": pl.Boolean,  # whether its timestamp counts for the stream time of its partition
     }
 )
-#: Records of `impressions`. The columns after ``item_ids`` are null where it is not joined with events.
+#: Records of `impressions`. The columns after ``age_group`` are null where it is not joined with events.
 SHOWN: Final = pl.Schema(
     {
         **PLACE,
@@ -63,6 +64,7 @@ SHOWN: Final = pl.Schema(
         "country_id": pl.String,
         "items": pl.List(pl.UInt64),
         "item_ids": pl.List(pl.String),
+        "age_group": pl.UInt8,
         "online": pl.String,
         "request": pl.UInt64,
         "unshown": pl.List(pl.UInt64),  # candidates that were not shown; the lists below go on with them
@@ -149,6 +151,13 @@ OUTCOMES: Final = pl.Schema(
 def key_of(text: str) -> int:
     """Return the 64-bit key of ``text``: its SipHash-1-3, and 0 for the empty string only."""
     return (siphash13(text.encode(), *_Secret.words) or 1) if text else 0
+
+
+def group_of_age(years: int) -> int:
+    """Return 1 for an age below 18 years, 2 below 25, then one more every 10 years up to 65; 0 below 0."""
+    if years < 0:
+        return 0
+    return 1 + sum(years >= first for first in (18, 25, 35, 45, 55, 65))
 
 
 class _Secret:

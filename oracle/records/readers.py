@@ -16,7 +16,7 @@ from headrace.oracle.records.documents import (
     string,
     struct,
 )
-from headrace.oracle.records.frames import EVENTS, ITEMS, key_of
+from headrace.oracle.records.frames import EVENTS, ITEMS, group_of_age, key_of
 from headrace.oracle.times import DAY_MS, MAX_TS, MIN_TS
 
 _id, _label, _millis = string(1, 64), string(0, 128), number(MIN_TS, MAX_TS)
@@ -33,7 +33,7 @@ _event = struct(
         "request_id": string(0, 64),
         "position": number(0, 10_000),
         "surface": choice("home", "related", "digest"),
-        "context": struct({}, {"country": _label, "device": _label, "ts": _millis}),
+        "context": struct({}, {"country": _label, "device": _label, "ts": _millis, "age": number(0, 150)}),
         "scope": choice("item", "creator"),
     },
 )
@@ -73,12 +73,13 @@ def read_events(raw: pl.DataFrame, *, max_bytes: int, lateness_ms: int, future_m
             raise RefusedError("too_late")
         if ts - timestamp > future_ms:
             raise RefusedError("from_the_future")
-        country = e.get("context", {}).get("country", "")
+        context = e.get("context", {})
+        country, group = context.get("country", ""), group_of_age(context.get("age", -1))
         dwell_ms = e["dwell_ms"] if kind == "dwell" else 0
         return (
             *(e["event_id"], key_of(user), user, key_of(item), item, kind, ts),
             *((dwell_ms + 500) // 1000, key_of(country), country, key_of(e.get("request_id", ""))),
-            *(dwell_ms, e.get("scope") == "creator", True),
+            *(dwell_ms, e.get("scope") == "creator", group, True),
         )
 
     # A record without a key is in no partition of its own, whether it is sent on or names nobody.

@@ -37,7 +37,8 @@ _place: dict[str, Any] = {
     "features": _text,
 }
 _counted = struct(
-    {"user_id": string(1, 64), "ts": _millis, "country": _text, "item_ids": array(string(1, 64), 512)}, {}
+    {"user_id": string(1, 64), "ts": _millis, "country": _text, "item_ids": array(string(1, 64), 512)},
+    {"age_group": number(0, 7)},
 )
 _of_list = struct({"ranker": _text, "match": array(boolean, 500), "value": array(_real, 10**9)}, {})
 _of_slot = struct({"ranker": _text, "match": boolean, "value": _real}, {})
@@ -67,6 +68,7 @@ _joined = struct(
         "durations": _durations,
         "leaves": _text,
         "settings": _text,
+        "age_group": number(0, 7),
     },
 )
 _example = struct(
@@ -105,8 +107,8 @@ def read_shown(raw: pl.DataFrame, *, max_bytes: int, spec: str = "", width: int 
         document = parse_document(value, max_bytes)
         i = _counted(document)
         user, country, items = i["user_id"], i["country"], i["item_ids"]
-        counted = key_of(user), user, i["ts"], key_of(country), country, list(map(key_of, items)), items
-        return *counted, *_join(document, spec, width)
+        place = key_of(country), country, list(map(key_of, items)), items, i.get("age_group", 0)
+        return key_of(user), user, i["ts"], *place, *_join(document, spec, width)
 
     return columns_of(raw, SHOWN, read)
 

@@ -19,6 +19,7 @@ from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scor
 from headrace.serving.scorers.blend import ByBlend
 from headrace.serving.scorers.online import ByOnline
 from headrace.serving.scorers.ranker import ByRanker
+from headrace.serving.sources.age_group import AgeGroup
 from headrace.serving.sources.ann import Ann
 from headrace.serving.sources.best import Best
 from headrace.serving.sources.catalog import NewestOfAll
@@ -39,8 +40,8 @@ from headrace.streams.errors import ConfigError
 #: The parts of a new installation, in the order in which they run: the most useful sources first, because
 #: the last ones are left out when time runs short; the cheapest filters that remove most first.
 PARTS: tuple[type[Part], ...] = (
-    Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, Followed, Preferred, SameCreator, New,
-    PopularEver, NewestOfAll,
+    Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, AgeGroup, Followed, Preferred,
+    SameCreator, New, PopularEver, NewestOfAll,
     Published, Excluded, Hidden, MinimumAge, Flags, Language, CountryRules,
     Shown, Clicked,
     ByRanker, ByOnline, ByBlend,

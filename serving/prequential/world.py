@@ -122,6 +122,7 @@ class World:
         out = np.zeros(n, ITEM_EVENT)
         out["item"] = hash_many(shown.item_ids)
         out["country"] = hash64(shown.country)
+        out["age_group"] = shown.age_group if shown.country else 0
         out["ts"], out["amount"], out["kind"] = shown.ts, 1, KIND["shown"]
         out["source_partition"], out["source_seq"] = _SHOWN, offset
         self._count(out, np.full(n, 2 * offset, np.int64))

@@ -36,7 +36,10 @@ class Choices:
         How often the item was clicked and shown, for the chances of fresh items. Not negative.
     boost
         Factor of the item; above 1 lifts it.
-
+    prior
+        Click rate that is believed of the item before its own counts; 0: that of the rules.
+    guess
+        Click rate that is believed of the item for a user without history; 0: the user has one.
     """
 
     score: F64
@@ -49,13 +52,15 @@ class Choices:
     clicks: F64
     shown: F64
     boost: F64
+    prior: F64
+    guess: F64
 
     @classmethod
     def plain(cls, score: F64, vectors: F32) -> Choices:
         """Return candidates of which only the score and the vectors are known."""
         m = len(score)
         ids, no, none = np.zeros(m, np.uint64), np.zeros(m, bool), np.zeros(m)
-        return cls(score, vectors, ids, ids, no, no, no, none, none, np.ones(m))
+        return cls(score, vectors, ids, ids, no, no, no, none, none, np.ones(m), none, none)
 
     def __len__(self) -> int:
         return len(self.score)

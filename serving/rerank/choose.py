@@ -20,8 +20,9 @@ from headrace.serving.rerank.not_followed import not_followed
 from headrace.serving.rerank.parts import Decay, Diversifier, Limit, ScoreRule
 from headrace.serving.rerank.quota import category_quota, creator_quota
 from headrace.serving.rerank.rules import Rules
-from headrace.serving.rerank.slate import EXPLORED, FRESH, Slate
+from headrace.serving.rerank.slate import EXPLORED, FRESH, WELCOME, Slate
 from headrace.serving.rerank.thompson import largest_draw
+from headrace.serving.rerank.welcome import welcome
 
 SCORE_RULES: tuple[ScoreRule, ...] = (boosts, not_followed)
 DECAYS = (CreatorDecay.of,)
@@ -97,11 +98,13 @@ class _ListMaker:
             allowed, asking, otherwise = self._allowed(slot)
             worth = self._worth()
             greedy = self._best(worth, allowed)
-            lottery = self._lottery(allowed) if asking == FRESH and self._rules.thompson else None
+            lottery, why = self._lottery(slot, allowed, asking)
             pick, slate.propensity[slot] = self._exploration.pick(slot, allowed, greedy, lottery)
             slate.chosen[slot], slate.explored[slot] = pick, pick != greedy
             if pick != greedy and lottery is None:
                 slate.reasons[slot] = EXPLORED
+            elif why == WELCOME and pick != greedy:
+                slate.reasons[slot] = WELCOME
             elif asking and pick != self._best(worth, otherwise):
                 slate.reasons[slot] = asking
             self._put(slot, pick)
@@ -139,14 +142,25 @@ class _ListMaker:
             return best
         return int(np.where(allowed, self._relevance, -np.inf).argmax())
 
-    def _lottery(self, allowed: Mask) -> Lottery:
+    def _lottery(self, slot: int, allowed: Mask, asking: str) -> tuple[Lottery | None, str]:
+        """Return the lottery of a slot, None when chance does not fill it, and what it is for."""
+        if not self._rules.thompson:
+            return None, ""
+        if asking == FRESH:
+            return self._fresh(allowed), FRESH
+        if slot < self._rules.welcome and self._choices.guess[0]:
+            return welcome(self._choices, allowed[: self._width], ~self._open, self._rules), WELCOME
+        return None, ""
+
+    def _fresh(self, allowed: Mask) -> Lottery:
         """Return the lottery of a fresh slot: Thompson sampling from what is known of their click rates."""
         places = np.flatnonzero(allowed)[:_FRESH]
         clicks, shown = self._choices.clicks[places], self._choices.shown[places]
         misses = np.maximum(shown - clicks, 0)
-        return Lottery(
-            places, largest_draw(clicks + self._rules.prior_clicks, misses + self._rules.prior_misses)
-        )
+        known = self._choices.prior[places]
+        weight = self._rules.prior_clicks + self._rules.prior_misses
+        before = np.where(known > 0, known * weight, self._rules.prior_clicks)
+        return Lottery(places, largest_draw(clicks + before, misses + weight - before))
 
     def _put(self, slot: int, place: int) -> None:
         self._open[place] = False

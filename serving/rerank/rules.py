@@ -37,8 +37,16 @@ class Rules:
         Share of the slots (rounded) that is kept for fresh items; 0 is off.
     thompson
         Share of the fresh slots that is filled by Thompson sampling; the others get the best fresh item.
+    fresh_prior
+        Whether the click rates of a new item's category and creator are believed of it, before it was shown.
     prior_clicks, prior_misses
         What is believed of an item that was never shown: a Beta distribution with these two parameters.
+    welcome
+        So many slots at the top of the list of a user without history are filled by Thompson sampling, each
+        from a category that is not on the list yet; 0 is off.
+    welcome_shown
+        What is known of an item counts as much there as so many shown slots, at most: what people in
+        general do says only so much about one of them.
     epsilon
         Chance, slot by slot, of a uniformly random candidate among the allowed ones.
 
@@ -61,8 +69,11 @@ class Rules:
     boosts: bool = True
     fresh_share: float = 0.05
     thompson: float = 1.0
+    fresh_prior: bool = True
     prior_clicks: float = 1.0
     prior_misses: float = 20.0
+    welcome: int = 5
+    welcome_shown: float = 1000.0
     epsilon: float = 0.02
 
     def __post_init__(self) -> None:
@@ -74,11 +85,13 @@ class Rules:
         for name in ("creator_decay", "creator_floor", "category_share", "not_followed"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is above 0 and at most 1, got {getattr(self, name)}")
-        for name in ("creator_at_most", "creator_window", "category_at_most"):
+        for name in ("creator_at_most", "creator_window", "category_at_most", "welcome"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is not negative, got {getattr(self, name)}")
         if not (self.prior_clicks > 0 and self.prior_misses > 0):
             raise ValueError("prior_clicks and prior_misses are above 0")
+        if not self.welcome_shown > 0:
+            raise ValueError(f"welcome_shown is above 0, got {self.welcome_shown}")
 
 
 def rules_of(how: Mapping[str, str]) -> Rules:
@@ -117,5 +130,6 @@ OFF = Rules(
     not_followed=1,
     boosts=False,
     fresh_share=0,
+    welcome=0,
     epsilon=0,
 )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 I64 = npt.NDArray[np.int64]
 
 #: Why a rule or chance has put an item in its slot.
-EXPLORED, FRESH, LONG_TAIL = "explored", "fresh", "long_tail"
+EXPLORED, FRESH, LONG_TAIL, WELCOME = "explored", "fresh", "long_tail", "welcome"
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Slate:
 
     ``propensity[j]`` is the probability, given the slots above, of the item in slot j. ``explored[j]`` is
     true when it is not the greedy choice. ``reasons[j]`` is why it is in slot j, when it would not be there
-    but for a rule or chance: "explored", "fresh", "long_tail"; else empty.
+    but for a rule or chance: "explored", "fresh", "long_tail", "welcome"; else empty.
     """
 
     chosen: I64

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.event_fields import RIGHT, event_fields
 from headrace.streams.messages.ids import hash_many, words
 from headrace.streams.messages.schemas import Event
 from headrace.streams.topics.placement import FORWARDED
 
 I8 = npt.NDArray[np.int8]
+U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
@@ -39,7 +41,8 @@ ITEM_EVENT = np.dtype(
         ("source_partition", "<u2"),
         ("kind", "u1"),
         ("alone", "u1"),  # 1: never put together with others (``combine_item_events``)
-        ("pad", "u1", (6,)),
+        ("age_group", "u1"),  # of a click or a shown slot with a country; 0: unknown
+        ("pad", "u1", (5,)),
     ]
 )
 
@@ -58,6 +61,7 @@ class EventColumns:
     category: U64
     creator: U64
     of_creator: Bool  # a hide is of everything by the item's creator
+    age_group: U8  # 0: unknown
 
     def __len__(self) -> int:
         return len(self.user)
@@ -75,6 +79,7 @@ class EventColumns:
             self.category[mask],
             self.creator[mask],
             self.of_creator[mask],
+            self.age_group[mask],
         )
 
 
@@ -93,6 +98,7 @@ def event_columns(events: Sequence[Event], offsets: Sequence[int]) -> EventColum
         category=np.zeros(n, np.uint64),
         creator=np.zeros(n, np.uint64),
         of_creator=np.fromiter([e.scope == "creator" for e in events], np.bool_, n),
+        age_group=np.fromiter([age_group(e.context.age) for e in events], np.uint8, n),
     )
 
 
@@ -133,7 +139,7 @@ class EventBatch:
         """Return the arrays that ``event_batch`` takes."""
         c = self.columns
         own = self.event_id, self.timestamp, self.verdict, self.placed, self.sent_on
-        return c.user, c.item, c.kind, c.ts, c.dwell_s, c.country, c.offset, c.of_creator, *own
+        return c.user, c.item, c.kind, c.ts, c.dwell_s, c.country, c.offset, c.of_creator, c.age_group, *own
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +194,11 @@ def rules_of(partition: int, limits: Limits, now_ms: int) -> dict[str, Any]:
 
 def event_batch(arrays: tuple[npt.NDArray[Any], ...]) -> EventBatch:
     """Return the arrays of ``event_fields`` as a batch."""
-    user, item, kind, ts, dwell_s, country, offset, of_creator, *own = arrays
+    user, item, kind, ts, dwell_s, country, offset, of_creator, age_group, *own = arrays
     nothing = np.zeros(len(user), np.uint64)
-    columns = EventColumns(user, item, kind, ts, dwell_s, country, offset, nothing, nothing, of_creator)
+    columns = EventColumns(
+        user, item, kind, ts, dwell_s, country, offset, nothing, nothing, of_creator, age_group
+    )
     return EventBatch(columns, *own)
 
 

@@ -13,6 +13,7 @@ cdef struct Told:
     int64_t ts
     int64_t dwell_ms  # -1: it does not say
     bint of_creator  # a hide is of everything by the item's creator
+    int age  # years; -1: it does not say
 
 
 cdef class Columns:
@@ -25,7 +26,7 @@ cdef class Columns:
     cdef int8_t[::1] kind
     cdef int64_t[::1] ts, offset, timestamp
     cdef float[::1] dwell_s
-    cdef uint8_t[::1] verdict, placed, sent_on, of_creator
+    cdef uint8_t[::1] verdict, placed, sent_on, of_creator, age_group
 
     cdef void put(
         self, Py_ssize_t i, const Told *event, const uint8_t *key, Py_ssize_t key_size, int64_t offset,

@@ -32,7 +32,7 @@ def event_fields(
     """Return the fields of decoded events as arrays ``(n,)``.
 
     They are user, item (uint64 ids), kind (int8), ts (int64, ms), dwell_s (float32, whole seconds), country
-    (uint64), offset (int64), whether a hide is of the creator (bool), event_id (uint64), record timestamp
-    (int64, ms), verdict (uint8), whether the record is in the partition of its key, and whether it has the
-    header ``sent_on_header`` (bool).
+    (uint64), offset (int64), whether a hide is of the creator (bool), age group (uint8), event_id (uint64),
+    record timestamp (int64, ms), verdict (uint8), whether the record is in the partition of its key, and
+    whether it has the header ``sent_on_header`` (bool).
     """

@@ -11,10 +11,20 @@ from headrace.streams.topics.murmur2 cimport partition_of
 
 import numpy as np
 
+from headrace.streams.messages.ages import age_group as _age_group
+
+cdef enum:
+    OLDEST = 150  # years, as in schemas.py
+
 cdef enum:
     _RIGHT, _WRONG_KEY, _MISPLACED, _MISSING, _TOO_LATE, _FUTURE, _CLOCK
 
 RIGHT, WRONG_KEY, MISPLACED, MISSING, TOO_LATE, FUTURE, CLOCK, ELSEWHERE, AGAIN = range(9)
+
+
+cdef uint8_t _group_of[OLDEST + 2]  # by age + 1
+for _age in range(-1, OLDEST + 1):
+    _group_of[_age + 1] = _age_group(_age)
 
 
 cdef class Columns:
@@ -37,9 +47,11 @@ cdef class Columns:
         self.kind, self.ts, self.dwell_s, self.offset, self.timestamp = kind, ts, dwell_s, offset, timestamp
         self.verdict, self.placed, self.sent_on = verdict, placed.view(np.uint8), sent_on.view(np.uint8)
         self.of_creator = of_creator.view(np.uint8)
+        groups = np.empty(n, np.uint8)
+        self.age_group = groups
         self.arrays = (
-            user, item, kind, ts, dwell_s, country, offset, of_creator, event_id, timestamp, verdict, placed,
-            sent_on,
+            user, item, kind, ts, dwell_s, country, offset, of_creator, groups, event_id, timestamp, verdict,
+            placed, sent_on,
         )
 
     cdef void put(
@@ -53,6 +65,7 @@ cdef class Columns:
         self.item[i], self.event_id[i], self.country[i] = event.item, event.event_id, event.country
         self.kind[i], self.ts[i], self.of_creator[i] = event.kind, event.ts, event.of_creator
         self.offset[i], self.timestamp[i] = offset, written
+        self.age_group[i] = _group_of[event.age + 1]
         self.dwell_s[i] = <float> ((event.dwell_ms + 500) // 1000) if event.dwell_ms > 0 else 0
         self.placed[i] = keyed and <int> partition_of(key, key_size, self.partitions) == self.partition
         if keyed and (key_size != event.user_size or memcmp(key, event.user, key_size)):
@@ -91,6 +104,10 @@ def event_fields(
         length = event.dwell_ms
         told.dwell_ms = -1 if length is None else length
         told.of_creator = event.scope == "creator"
+        years = event.context.age
+        told.age = -1 if years is None else years
+        if not -1 <= told.age <= OLDEST:
+            raise ValueError(f"an age of {told.age} years")
         key = record.key
         key_text, key_size = NULL, 0
         if key is not None:

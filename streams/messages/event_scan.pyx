@@ -24,6 +24,7 @@ cdef enum:
     LABEL = 128
     DAY = 86_400_000
     POSITION = 10_000
+    OLDEST = 150
 
 cdef int64_t MIN_TS = 100_000_000_000
 cdef int64_t MAX_TS = 4_102_444_800_000
@@ -46,6 +47,8 @@ cdef enum:
     COUNTRY = 1
     DEVICE = 2
     TIME = 4
+    AGE = 8
+    N_CONTEXT = 4
 
 #: In this order: their codes.
 TYPES = ("click", "skip", "dwell", "like", "save", "follow", "hide")
@@ -68,14 +71,17 @@ OF_EVENT[:] = [
     Field(b'"request_id":', 13, REQUEST), Field(b'"position":', 11, PLACE), Field(b'"surface":', 10, SURFACE),
     Field(b'"context":', 10, CONTEXT), Field(b'"scope":', 8, SCOPE),
 ]
-cdef Field OF_CONTEXT[3]
-OF_CONTEXT[:] = [Field(b'"country":', 10, COUNTRY), Field(b'"device":', 9, DEVICE), Field(b'"ts":', 5, TIME)]
+cdef Field OF_CONTEXT[N_CONTEXT]
+OF_CONTEXT[:] = [
+    Field(b'"country":', 10, COUNTRY), Field(b'"device":', 9, DEVICE), Field(b'"ts":', 5, TIME),
+    Field(b'"age":', 6, AGE),
+]
 
 
 cdef struct Scan:
     Text event_id, user, item, country, device, request
     int type
-    int64_t ts, dwell_ms, position
+    int64_t ts, dwell_ms, position, age
     bint of_creator
 
 
@@ -208,6 +214,8 @@ cdef inline const uint8_t *_context_value(
         return _text(at, end, 0, LABEL, &to.country)
     if field == DEVICE:
         return _text(at, end, 0, LABEL, &to.device)
+    if field == AGE:
+        return _number(at, end, 0, OLDEST, True, &to.age)
     return _number(at, end, MIN_TS, MAX_TS, True, &time) if field == TIME else _skip(at, end, 1)
 
 
@@ -247,7 +255,7 @@ cdef const uint8_t *_object(const uint8_t *at, const uint8_t *end, bint context,
         return at + 1
     while True:
         if context:
-            at = _field(at, end, OF_CONTEXT, 3, &next, &field)
+            at = _field(at, end, OF_CONTEXT, N_CONTEXT, &next, &field)
         else:
             at = _field(at, end, OF_EVENT, N_FIELDS, &next, &field)
         if at == NULL or seen[0] & field:
@@ -274,7 +282,7 @@ cdef const uint8_t *_object(const uint8_t *at, const uint8_t *end, bint context,
 cdef inline bint _event(const uint8_t *at, const uint8_t *end, Scan *to) noexcept nogil:
     """Read a whole value; return whether it certainly is an event."""
     cdef int seen = 0
-    to.dwell_ms, to.country.size, to.of_creator = -1, 0, False
+    to.dwell_ms, to.country.size, to.of_creator, to.age = -1, 0, False, -1
     at = _object(after_space(at, end), end, False, &seen, to)
     return at != NULL and after_space(at, end) == end and seen & REQUIRED == REQUIRED
 
@@ -322,7 +330,7 @@ def scan_events(
             told.item, told.event_id = _id(&scan.item, to.k0, to.k1), _id(&scan.event_id, to.k0, to.k1)
             told.country = _id(&scan.country, to.k0, to.k1)
             told.kind, told.ts, told.dwell_ms = codes[scan.type], scan.ts, scan.dwell_ms
-            told.of_creator = scan.of_creator
+            told.of_creator, told.age = scan.of_creator, <int>scan.age
             to.put(i, &told, &payload[0] + parts[0, i], parts[1, i], offsets[i], timestamps[i])
             certain[i] = True
     return to.arrays, found

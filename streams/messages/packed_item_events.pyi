@@ -13,6 +13,7 @@ bytes      field         when it is not there
 8          other         0, or that of the last event that had one
 4          seq_weight    0
 1 or 8     country       that of the event before; 8 bytes when it is new, later its number in the record
+1          age_group     0
 1          more          the following fields are not there
 1 2 4      amount        1
 4          reach         it reaches back to the same number as the event before, or both are alone

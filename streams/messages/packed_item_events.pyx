@@ -8,11 +8,12 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from headrace.streams.messages.ages import N_GROUPS as _N_GROUPS
 from headrace.streams.messages.columns import ITEM_EVENT, KINDS, MAX_AMOUNT as _MAX_AMOUNT, MAX_TS as _MAX_TS, PACKED
 
 if sizeof(ItemEvent) != ITEM_EVENT.itemsize or tuple(ITEM_EVENT.names) != (
     "item", "other", "country", "ts", "source_seq", "amount", "seq_weight", "reach", "span",
-    "source_partition", "kind", "alone", "pad",
+    "source_partition", "kind", "alone", "age_group", "pad",
 ):
     raise ImportError(
         "headrace.streams.messages.packed_item_events was compiled with another ITEM_EVENT than that of"
@@ -23,7 +24,7 @@ cdef enum:
     VERSION = 2  # 1: events of 64 bytes each, without a version
     HEADER = 3  # version, number of events
     LEAST = 4  # bytes of an event
-    MOST = 59
+    MOST = 60
     SLACK = 8  # fields are copied 8 bytes at a time, whatever their size
     # The head: kind (4 bits), size of ts (2 bits: 1, 2, 4, 8 bytes), size of source_seq (2 bits), and flags.
     TS_AT = 4
@@ -35,7 +36,7 @@ cdef enum:
     KNOWN_COUNTRY = 1 << 12
     NEW_COUNTRY = 1 << 13
     MORE = 1 << 14
-    UNUSED = 1 << 15
+    AGE = 1 << 15
     # The byte ``more``: size of amount (2 bits: it is 1, or 1, 2, 4 bytes), and flags.
     REACH = 1 << 2
     SPAN = 1 << 3
@@ -48,6 +49,7 @@ cdef enum:
 MOST_BYTES, HEADER_BYTES = MOST, HEADER
 
 cdef int N_KINDS = len(KINDS)
+cdef int N_GROUPS = _N_GROUPS
 cdef int64_t MAX_TS = _MAX_TS
 cdef uint32_t MAX_AMOUNT = _MAX_AMOUNT
 cdef float MAX_WEIGHT = _MAX_AMOUNT
@@ -170,6 +172,9 @@ cdef inline uint8_t *_pack(uint8_t *to, const ItemEvent *e, Before *b, uint8_t *
     memcpy(at, &weight, 4)
     at += 4 * <int>(weight != 0)
     at = _pack_country(at, e.country, b, slots, &head)
+    head |= <uint32_t>(e.age_group != 0) * AGE
+    at[0] = e.age_group
+    at += e.age_group != 0
     end = _pack_more(at, e, b, reach)
     head |= <uint32_t>(end != at) * MORE
     memcpy(to, &head, 2)
@@ -228,7 +233,7 @@ cdef inline Py_ssize_t _size(uint32_t head) noexcept nogil:
     return (
         2 + (1 << (head >> TS_AT & 3)) + (1 << (head >> SEQ_AT & 3)) + (0 if head & SAME_ITEM else 8)
         + (8 if head & NEW_OTHER else 0) + (4 if head & WEIGHT else 0) + (1 if head & KNOWN_COUNTRY else 0)
-        + (8 if head & NEW_COUNTRY else 0) + (1 if head & MORE else 0)
+        + (8 if head & NEW_COUNTRY else 0) + (1 if head & AGE else 0) + (1 if head & MORE else 0)
     )
 
 
@@ -279,7 +284,7 @@ cdef inline const uint8_t *_unpack(const uint8_t *at, const uint8_t *end, ItemEv
     if end - at < LEAST:
         return NULL
     memcpy(&head, at, 2)
-    if head & UNUSED or end - at < MOST and end - at < _size(head):
+    if end - at < MOST and end - at < _size(head):
         return NULL
     if head & NEW_OTHER and head & SAME_OTHER or head & NEW_COUNTRY and head & KNOWN_COUNTRY:
         return NULL
@@ -306,6 +311,9 @@ cdef inline const uint8_t *_unpack(const uint8_t *at, const uint8_t *end, ItemEv
     memcpy(&e.seq_weight, &weight, 4)
     at = _unpack_country(at, head, b)
     e.item, e.country = b.item, b.country
+    if head & AGE and at != NULL:
+        e.age_group = at[0]
+        at += 1
     if head & MORE and at != NULL:
         at = _unpack_more(at, end, e)
     b.reach, b.source = e.reach, e.source_partition
@@ -315,7 +323,7 @@ cdef inline const uint8_t *_unpack(const uint8_t *at, const uint8_t *end, ItemEv
 cdef inline bint _is_sound(const ItemEvent *e) noexcept nogil:
     """Return whether all fields have possible values."""
     return (
-        e.kind < N_KINDS and e.item != 0 and e.span <= e.ts <= MAX_TS and e.source_seq >= 0
+        e.kind < N_KINDS and e.item != 0 and e.age_group < N_GROUPS and e.span <= e.ts <= MAX_TS and e.source_seq >= 0
         and e.amount <= MAX_AMOUNT and e.seq_weight >= 0 and e.seq_weight <= MAX_WEIGHT  # false for NaN
     )
 

@@ -35,11 +35,12 @@ SlotLabel = Literal["", "touched", "skipped", "passed", "unseen"]
 
 
 class Context(Struct):
-    """Country and device of a user. All fields are optional; ``ts`` is only for requests."""
+    """Country, device and age (years) of a user. All fields are optional; ``ts`` is only for requests."""
 
     country: Label = ""
     device: Label = ""
     ts: Millis | None = None
+    age: Annotated[int, Meta(ge=0, le=150)] | None = None
 
 
 class Event(Struct):
@@ -199,6 +200,7 @@ class Impression(Struct):
     durations: list[Duration] = []  # of the items, ms; 0 for one without
     leaves: str = ""  # version of the leaf deltas that the scores have; empty: none
     settings: str = ""  # version of the settings that it was made with; empty: those of the installation
+    age_group: Annotated[int, Meta(ge=0, le=7)] = 0  # of the user (``ages.py``); 0: unknown
 
 
 class Example(Struct):

@@ -181,7 +181,10 @@ class Load:
             user_id=self.world.users[user],
             item_id=item_id,
             ts=ts,
-            context=Context(country=self.world.home[user] if rng.random() < 0.9 else rng.choice(COUNTRIES)),
+            context=Context(
+                country=self.world.home[user] if rng.random() < 0.9 else rng.choice(COUNTRIES),
+                age=None if rng.random() < 0.3 else rng.randrange(0, 151),
+            ),
         )
         if kind == "dwell":
             dice = rng.random()
@@ -268,7 +271,7 @@ class Load:
             user_id=self.world.users[user],
             surface=rng.choice(SURFACES),
             n=rng.randint(4, 16),
-            context=Context(country=self.world.home[user]),
+            context=Context(country=self.world.home[user], age=rng.choice((None, 17, 30, 80))),
             deadline_ms=2000,
         )
         if request.surface == "related":

@@ -30,6 +30,11 @@ SAW = st.tuples(
 )
 
 
+def group_of(ts: int) -> int:
+    """Return the age group of who did something at this time."""
+    return ts // 1000 % 4
+
+
 def event_frame(rows: Sequence[Any]) -> pl.DataFrame:
     return pl.DataFrame(
         [
@@ -51,6 +56,7 @@ def event_frame(rows: Sequence[Any]) -> pl.DataFrame:
                 0,
                 1000 * s,
                 False,
+                group_of(ts),
                 True,
             )
             for i, (u, item, kind, ts, s, c) in enumerate(rows)
@@ -63,7 +69,21 @@ def event_frame(rows: Sequence[Any]) -> pl.DataFrame:
 def shown_frame(rows: Sequence[Any]) -> pl.DataFrame:
     return pl.DataFrame(
         [
-            (0, i, ts, "", u, f"user-{u}", ts, c, f"c{c}", items, [f"item-{k}" for k in items], *[None] * 7)
+            (
+                0,
+                i,
+                ts,
+                "",
+                u,
+                f"user-{u}",
+                ts,
+                c,
+                f"c{c}",
+                items,
+                [f"item-{k}" for k in items],
+                group_of(ts),
+                *[None] * 7,
+            )
             for i, (u, items, ts, c) in enumerate(rows)
         ],
         SHOWN,

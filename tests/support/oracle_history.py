@@ -35,6 +35,7 @@ from headrace.streams.messages.schemas import Event, check_event
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 from headrace.streams.tables.rows import RowTable
 
+SHOWN_GROUP = 3
 LATENESS, FUTURE, DEDUP = HOUR_MS, 5 * MINUTE_MS, 10 * MINUTE_MS
 CATEGORY = {f"item-{i}": f"category-{i % 3}" if i % 4 else "" for i in range(8)}
 
@@ -77,6 +78,7 @@ class Live:
         out = np.zeros(int(slots.sum()), ITEM_EVENT)
         out["item"] = hash_many([i for shown in items for i in shown])
         out["country"], out["amount"], out["kind"] = hash64("BR"), 1, KIND["shown"]
+        out["age_group"] = SHOWN_GROUP
         out["ts"] = np.repeat(at, slots)
         self._to_items(out)
 
@@ -108,7 +110,12 @@ class Known:
         raw = raw_records("events", 0, records)
         self.judged = judge(read_events(raw, max_bytes=5000, lateness_ms=LATENESS, future_ms=FUTURE), DEDUP)
         seen = [
-            record(encode({"user_id": u, "ts": ts, "country": "BR", "item_ids": items}), offset=i)
+            record(
+                encode(
+                    {"user_id": u, "ts": ts, "country": "BR", "item_ids": items, "age_group": SHOWN_GROUP}
+                ),
+                offset=i,
+            )
             for i, (u, items, ts) in enumerate(shown)
         ]
         self.shown = read_shown(raw_records("impressions", 0, seen), max_bytes=5000)
@@ -167,7 +174,7 @@ def records_of(history: Sequence[Any]) -> list[Any]:
                 "item_id": f"item-{item}",
                 "ts": clock - late,
                 "dwell_ms": dwell,
-                "context": {"country": country},
+                "context": {"country": country} | ({"age": 16 + offset % 60} if offset % 3 else {}),
                 "scope": "creator" if offset % 2 else "item",
             }
         )

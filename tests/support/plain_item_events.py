@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from headrace.streams.messages.ages import N_GROUPS
 from headrace.streams.messages.columns import ITEM_EVENT, KINDS, MAX_AMOUNT, MAX_TS, PACKED
 from headrace.streams.messages.packed_item_events import pack_item_events
 
 Events = np.ndarray[Any, Any]
 VERSION = 2
-SAME_ITEM, NEW_OTHER, SAME_OTHER, WEIGHT, KNOWN_COUNTRY, NEW_COUNTRY, MORE = (
-    1 << bit for bit in range(8, 15)
+SAME_ITEM, NEW_OTHER, SAME_OTHER, WEIGHT, KNOWN_COUNTRY, NEW_COUNTRY, MORE, AGE = (
+    1 << bit for bit in range(8, 16)
 )
 REACH, SPAN, SOURCE, ALONE = (1 << bit for bit in range(2, 6))
 #: Times, numbers and ids that a distance of every size lies between.
@@ -39,7 +40,7 @@ def largest(n: int) -> Events:
     first = np.arange(n) % 2 == 0
     out["ts"], out["source_seq"] = np.where(first, MAX_TS, 9), np.where(first, 2**63 - 1, 0)
     out["amount"], out["seq_weight"], out["span"] = MAX_AMOUNT, 0.1, 9
-    out["source_partition"] = np.arange(n) % 2 + 1
+    out["source_partition"], out["age_group"] = np.arange(n) % 2 + 1, N_GROUPS - 1
     return out
 
 
@@ -75,6 +76,9 @@ def _pack(e: Any, before: Any, other: int, countries: list[int]) -> bytes:
         known = int(e["country"]) in countries
         head |= KNOWN_COUNTRY if known else NEW_COUNTRY
         body += bytes([countries.index(int(e["country"]))]) if known else e["country"].tobytes()
+    if e["age_group"]:
+        head |= AGE
+        body += bytes([e["age_group"]])
     more = _more(e, before)
     return struct.pack("<H", head | (MORE if any(more) else 0)) + body + (more if any(more) else b"")
 
@@ -116,6 +120,7 @@ def packable(draw: st.DrawFn, max_size: int = 40) -> Events:
     for e in out:
         e["item"], e["country"] = draw(_ids), draw(_ids | st.just(0))
         e["kind"], e["alone"] = draw(st.integers(0, len(KINDS) - 1)), draw(st.integers(0, 1))
+        e["age_group"] = draw(st.just(0) | st.integers(0, N_GROUPS - 1))
         e["span"] = draw(st.sampled_from([0, 0, 1, 59_999, 65_535]))
         e["ts"] = max(int(e["span"]), min(draw(_numbers), MAX_TS))
         e["source_seq"] = draw(_numbers)

@@ -37,6 +37,7 @@ class Act:
     category: int = 0
     creator: int = 0
     of_creator: bool = False
+    age_group: int = 0
 
 
 def columns(acts: Sequence[Act], offsets: Sequence[int] | None = None) -> EventColumns:
@@ -52,6 +53,7 @@ def columns(acts: Sequence[Act], offsets: Sequence[int] | None = None) -> EventC
         category=np.array([a.category for a in acts], np.uint64),
         creator=np.array([a.creator for a in acts], np.uint64),
         of_creator=np.array([a.of_creator for a in acts], np.bool_),
+        age_group=np.array([a.age_group for a in acts], np.uint8),
     )
 
 
@@ -154,6 +156,7 @@ def _item_events(draw: st.DrawFn, max_size: int) -> np.ndarray[Any, Any]:
     for i, (item, country, kind, offset, amount) in enumerate(rows):
         out[i]["item"], out[i]["country"], out[i]["kind"] = item, country, KIND[kind]
         out[i]["ts"], out[i]["amount"] = T0 + offset, amount if kind == "dwell" else 1
+        out[i]["age_group"] = amount % 4
     return out
 
 

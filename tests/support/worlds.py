@@ -19,6 +19,7 @@ from headrace.serving.policy import Policy
 from headrace.serving.ranking import Ranked
 from headrace.serving.recommender import Recommender
 from headrace.serving.rerank.rules import OFF, Rules
+from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Item, RecRequest, UserProfile
@@ -77,7 +78,13 @@ class World:
         self.recommender.hot.drop(self.recommender.catalog.drop(item_id))
 
     def click(
-        self, user: str, item_id: str | int, ts: int = T0, country: str = "", kind: str = "click"
+        self,
+        user: str,
+        item_id: str | int,
+        ts: int = T0,
+        country: str = "",
+        kind: str = "click",
+        age: int | None = None,
     ) -> None:
         """Let every stage see one event."""
         name = f"i{item_id}" if isinstance(item_id, int) else item_id
@@ -89,6 +96,7 @@ class World:
         record = np.zeros(1, ITEM_EVENT)
         record["item"], record["country"], record["ts"] = events.item, events.country, events.ts
         record["kind"], record["amount"] = KIND[kind], 1
+        record["age_group"] = age_group(age) if country else 0
         items, countries = self.recommender.stats.apply(record, events.offset)
         self.recommender.trending.changed(items)
         self.recommender.trending.countries_changed(countries)

@@ -19,12 +19,14 @@ from headrace.console.verification.live_rows import latest_rows
 from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
+from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
+from headrace.models.state.items import country_key, place_key
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
-from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Context, Event, Example, Item, UserProfile
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 from headrace.streams.tables.rows import PackedRows, unpack
@@ -46,10 +48,12 @@ def history(began: int) -> tuple[list[Any], list[Any]]:
     for i in range(LISTS):
         user, at = f"user-{i % USERS}", began + i * STEP
         items = [f"item-{k}" for k in rng.choice(ITEMS, 5, replace=False)]
-        shown.append((user.encode(), encode(impression(f"r{i}", items, at, user=user)), at, []))
+        listed = impression(f"r{i}", items, at, user=user)
+        listed.age_group = i % 3
+        shown.append((user.encode(), encode(listed), at, []))
         for k, kind in enumerate(("click", "click", "like")[: int(rng.integers(4))]):
             e = event(kind, items[k], at + 1000 * (k + 1), request=f"r{i}", user=user)
-            e.context = Context(country="BR")
+            e.context = Context(country="BR", age=(None, 17, 20, 70)[i % 4])
             did.append((user.encode(), encode(e), e.ts + 10, []))
         if i % 3:
             e = event("hide", items[4], at + 9000, request=f"r{i}", user=user)
@@ -90,10 +94,10 @@ async def until_equal(settings: Settings, timeout: float = 40) -> VerifyResult:
 
 
 async def change(
-    settings: Settings, sender: BatchSender, topic: str, dtype: Any, name: str, **fields: Any
+    settings: Settings, sender: BatchSender, topic: str, dtype: Any, name: str | int, **fields: Any
 ) -> None:
     """Write the latest row of a user or item to its changelog, with other values."""
-    key = hash64(name)
+    key = name if isinstance(name, int) else hash64(name)
     for partition in range(settings.partitions):
         order = user_state.ORDER if dtype is user_state.ROW else ("offset",)
         latest = await latest_rows(settings, topic, partition, dtype, order)
@@ -150,6 +154,8 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
     await change(settings, sender, t.shown_state, shown_state.ROW, "user-5", counts=9)
     await change(settings, sender, t.shown_state, shown_state.ROW, "user-3", count=1)
     await change(settings, sender, t.neighbours, neighbours.ROW, "item-2", co_total=50)
+    young = country_key(hash_many(["item-2"]), np.array([place_key(hash64("BR"), 2)], np.uint64))
+    await change(settings, sender, t.item_countries, item_state.ROW, int(young[0]), first_ts=7)
     (first, *_) = [msgspec.json.decode(r.value, type=Example) for r in await read_all(settings, t.examples)]
     await sender.send_keyed(t.examples, [(first.user_id.encode(), encode(first), None, [])])
     await sender.send_many(t.models, [(b"online", b'{"body": ""}', None, [])], partition=0)
@@ -161,12 +167,13 @@ async def test_everything_that_is_kept_is_compared_and_what_is_changed_is_named(
         ("user user-4", "hidden creators 1"),
         ("user user-5", "shown lately: item 1"),
         ("item item-2", "total together"),
+        ("item item-2 in BR, age group 2", "first event"),
         (f"slot {first.position} shown to {first.user_id}", "examples"),
         ("online model ", "weights"),
     } <= said(result)
     assert {row for row, _ in said(result)} == {
         *(f"user user-{n}" for n in (1, 3, 4, 5)),
-        *("item item-2", "online model "),
+        *("item item-2", "item item-2 in BR, age group 2", "online model "),
         f"slot {first.position} shown to {first.user_id}",
     }
 

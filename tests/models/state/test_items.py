@@ -11,8 +11,19 @@ from strategies import T0, item_events, offsets_ms, pieces
 
 from headrace.models.state.counts import HALF_LIFE_MS
 from headrace.models.state.item_events import choose_item_events, combine_item_events
-from headrace.models.state.items import COUNTS, METRICS, ROW, WINDOWS, ItemState, country_key
+from headrace.models.state.items import (
+    COUNTS,
+    METRICS,
+    ROW,
+    WINDOWS,
+    ItemState,
+    country_key,
+    place_key,
+    places_of,
+)
+from headrace.streams.messages.ages import N_GROUPS
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
+from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
 from headrace.streams.tables.rows import RowTable
 from headrace.streams.windows import WINDOW_NAMES
@@ -122,6 +133,7 @@ def check(row: Any, mine: list[Any], now: int) -> None:
     assert row["last_click"] == max((int(e["ts"]) for e in mine if e["kind"] == KIND["click"]), default=0)
 
 
+BY_AGE = ("shown", "click")
 NAMES = {v: k for k, v in KIND.items()}
 
 
@@ -136,7 +148,16 @@ def test_against_counting_one_by_one(events: Events) -> None:
         assert (row["item"], row["country"]) == (item, 0)
         check(row, [e for e in counted if e["item"] == item], now)
     there = {(int(e["item"]), int(e["country"])) for e in counted if e["country"]}
-    assert len(stats.countries) == len(there)
+    aged = [e for e in counted if e["country"] and e["age_group"] and NAMES[int(e["kind"])] in BY_AGE]
+    groups = {(int(e["item"]), int(e["country"]), int(e["age_group"])) for e in aged}
+    assert len(stats.countries) == len(there) + len(groups)
+    for item, country, group in groups:
+        place = place_key(country, group)
+        key = country_key(np.array([item], np.uint64), np.array([place], np.uint64))
+        row = stats.countries.data[stats.countries.find(key)[0]]
+        assert (row["item"], row["country"]) == (item, place)
+        of = (item, country, group)
+        check(row, [e for e in aged if (e["item"], e["country"], e["age_group"]) == of], now)
     for item, country in there:
         key = country_key(np.array([item], np.uint64), np.array([country], np.uint64))
         row = stats.countries.data[stats.countries.find(key)[0]]
@@ -291,12 +312,28 @@ def test_only_wanted_events_count(events: Events, random: Any) -> None:
 def test_events_are_chosen_by_kind_and_country(events: Events, kinds: set[int]) -> None:
     chosen = [k in kinds for k in range(len(KIND))]
     ours = np.array([int(e["kind"]) in kinds for e in events], bool)
-    at, keys = choose_item_events(events, None, chosen, by_country=False)
+    at, keys = choose_item_events(events, None, chosen, 0)
     assert at.tolist() == np.flatnonzero(ours).tolist()
     assert keys.tolist() == events["item"][at].tolist()
-    at, keys = choose_item_events(events, None, chosen, by_country=True)
+    at, keys = choose_item_events(events, None, chosen, 1)
     assert at.tolist() == np.flatnonzero(ours & (events["country"] != 0)).tolist()
     assert keys.tolist() == country_key(events["item"][at], events["country"][at]).tolist()
+    at, keys = choose_item_events(events, None, chosen, 2)
+    aged = ours & (events["country"] != 0) & (events["age_group"] != 0)
+    assert at.tolist() == np.flatnonzero(aged).tolist()
+    places = [place_key(int(e["country"]), int(e["age_group"])) for e in events[at]]
+    assert keys.tolist() == country_key(events["item"][at], np.array(places, np.uint64)).tolist()
+    assert set(places_of(events).tolist()) >= {
+        *keys.tolist(),
+        *country_key(events["item"], events["country"]).tolist(),
+    }
+
+
+def test_groups_of_a_country_have_other_keys_than_it_and_none_without_it() -> None:
+    keys = {place_key(hash64(c), g) for c in ("BR", "NL", "DE") for g in range(N_GROUPS)}
+    assert len(keys) == 3 * N_GROUPS
+    assert place_key(hash64("BR"), 0) == hash64("BR")
+    assert place_key(0, 3) == 0
 
 
 @given(

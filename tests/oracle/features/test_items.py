@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_frames import DID, SAW, Brute, event_frame, shown_frame
+from oracle_frames import DID, SAW, Brute, event_frame, group_of, shown_frame
 from strategies import T0
 
 from headrace.oracle.features.items import ITEM_METRICS, items_of
@@ -30,7 +30,11 @@ def test_features_of_items_are_those_of_brute_force(did: Any, saw: Any, at: int)
         everywhere.acts[item, 0].append(act)
         if country:
             there.acts[item, country].append(act)
-        for key in {(item, 0), (item, country)} if kind == "click" else ():
+        place = (country + group_of(ts) * 0xD6E8FEB86659FD93) % 2**64
+        aged = bool(country and group_of(ts) and kind in ("shown", "click"))
+        if aged:
+            there.acts[item, place].append(act)
+        for key in {(item, 0), (item, country), (item, place if aged else 0)} if kind == "click" else ():
             clicks[key].append(ts)
     for known, brute in zip(items_of(event_frame(did), shown_frame(saw)), (everywhere, there), strict=True):
         assert known.keys.select("item", "country").rows() == sorted(brute.acts)

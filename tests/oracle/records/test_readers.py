@@ -52,6 +52,7 @@ texts = st.one_of(
 )  # fmt: skip
 others = st.sampled_from(
     ["null", "true", "nul", "[]", "{}", "[1,]", '{"a":1,}', '{"a"}', "[[]]", '{"country":"BR"}',
+     '{"age":34}', '{"age":151}', '{"age":-1}', '{"age":"9"}', '{"age":null}',
      '{"country":null}', '{"country":"BR","country":7}', '{"ts":-1,"x":[{}]}',
      '{"device":"tv","country":"NL"}', '["a","b"]', '["a",1]', "", "/**/1", "[" * 50 + "]" * 50]
 )  # fmt: skip

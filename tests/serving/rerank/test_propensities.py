@@ -20,6 +20,8 @@ RULES: dict[str, dict[str, Any]] = {
     "fresh and epsilon": {"fresh_share": 1.0, "epsilon": 0.3},
     "half of the fresh slots": {"fresh_share": 1.0, "thompson": 0.5},
     "no thompson": {"fresh_share": 0.4, "thompson": 0.0, "epsilon": 0.2},
+    "welcome": {"welcome": 2},
+    "welcome and fresh": {"welcome": 3, "fresh_share": 0.4, "epsilon": 0.2, "thompson": 0.6},
     "all": {
         "epsilon": 0.2,
         "diversity": "dpp",
@@ -32,6 +34,7 @@ RULES: dict[str, dict[str, Any]] = {
         "thompson": 0.7,
         "not_followed": 0.75,
         "boosts": True,
+        "welcome": 1,
     },
 }
 
@@ -48,6 +51,8 @@ def six() -> Any:
         clicks=[0, 0, 0, 2, 3, 1],
         shown=[0, 0, 0, 30, 30, 60],
         boost=[1, 1, 1.2, 1, 1, 0.9],
+        prior=[0.04, 0.08, 0, 0.1, 0.02, 0.05],
+        guess=[0.2, 0.15, 0.25, 0.1, 0.12, 0.18],
     )
 
 

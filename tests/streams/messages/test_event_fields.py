@@ -36,7 +36,7 @@ def told(draw: st.DrawFn) -> tuple[Event, Any]:
         draw(st.sampled_from(["i1", "i2"])),
         max(0, timestamp - draw(AGES)),
         draw(st.none() | st.sampled_from([0, 499, 500, 86_400_000])),
-        context=Context(draw(st.sampled_from(["", "BR"]))),
+        context=Context(draw(st.sampled_from(["", "BR"])), age=draw(st.none() | st.integers(0, 150))),
         scope=draw(st.sampled_from(["item", "creator"])),
     )
     key = draw(st.sampled_from([user.encode(), user.encode(), b"somebody-else", b"", None]))

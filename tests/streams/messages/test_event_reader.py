@@ -33,7 +33,7 @@ EVENT = {
     "request_id": "00c0ffee00",
     "position": 3,
     "surface": "home",
-    "context": {"country": "DE", "device": "phone"},
+    "context": {"country": "DE", "device": "phone", "age": 31},
     "scope": "creator",
 }
 PLAIN = json.dumps(EVENT, separators=(",", ":")).encode()
@@ -48,6 +48,7 @@ VALUES = [
     '"click"', '"skip"', '"hide"', '"Click"', '"home"', '"related"', '"digest"', '"shelf"',
     '"item"', '"creator"',
     '{"country":"FR"}', '{"country":null,"device":null,"ts":null}', '{"country":"FR","country":"DE"}',
+    '{"age":17}', '{"age":150,"country":"FR"}', '{"age":151}', '{"age":null}', '{"age":-1}', '{"age":1.0}',
     '{"ts":1764000000000}', '{"ts":5}', '{"device":7}', '{"x":{"country":[true,-1.25,"y"]},"country":"BR"}',
 ]  # fmt: skip
 NAMES = [*EVENT, "other", "", "event_I", "ünknown", "type\\u0000", "country"]
@@ -218,7 +219,12 @@ def test_the_scan_has_the_fields_and_bounds_of_the_schema() -> None:
         "ts",
     }
     label = text(max_length=128)
-    assert inner == {"country": label, "device": label, "ts": msgspec.inspect.UnionType((time, null))}
+    assert inner == {
+        "country": label,
+        "device": label,
+        "ts": msgspec.inspect.UnionType((time, null)),
+        "age": msgspec.inspect.UnionType((whole(ge=0, le=150), null)),
+    }
     assert (schemas.MIN_TS, schemas.MAX_TS) == (100_000_000_000, 4_102_444_800_000)
     assert set(event_scan.TYPES) == set(get_args(schemas.EventType))
     assert set(get_args(schemas.Surface)) == {"home", "related", "digest"}

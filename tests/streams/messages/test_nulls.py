@@ -81,9 +81,9 @@ def test_all_at_once_as_jackson_writes_them(type_: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("type_", [Event, RecRequest])
-@pytest.mark.parametrize("name", ["country", "device", "ts"])
+@pytest.mark.parametrize("name", ["country", "device", "ts", "age"])
 def test_null_in_the_context(type_: type[Any], name: str) -> None:
-    context = {"country": "DE", "device": "tv", "ts": T0, name: None}
+    context = {"country": "DE", "device": "tv", "ts": T0, "age": 30, name: None}
     found = read(type_, {**WHOLE[type_], "context": context})
     assert type(found.context) is Context
     assert found.context == msgspec.convert({n: v for n, v in context.items() if v is not None}, Context)

@@ -166,7 +166,8 @@ def test_an_impossible_field_refuses_the_record(field: str, value: Any, at: int)
     "event",
     [
         b"\x01\x11" + bytes(2) + b"\x09",  # a country without a number
-        b"\x01\x81" + bytes(2),  # an unused bit of the head
+        b"\x01\x81" + bytes(2),  # an age group is missing
+        b"\x01\x81" + bytes(2) + b"\x08",  # an age group that does not exist
         b"\x01\x06" + bytes(2) + bytes(8),  # both ways to say the other item
         b"\x01\x31" + bytes(2) + bytes(8),  # both ways to say the country
         b"\x01\x41" + bytes(2) + b"\x40",  # an unused bit of `more`
