@@ -33,7 +33,7 @@ def trained(rows: int, trees: int) -> Ranker:
     rng = np.random.default_rng(3)
     x = features(rows, rng)
     ys = [(rng.random(rows) < 0.3 * x[:, SPEC.index(name)]).astype(np.float32) for name in
-          ("item_ctr_24h", "prior_score", "vector_user")]  # fmt: skip
+          ("item_ctr_24h", "prior_lately", "vector_user")]  # fmt: skip
     texts = ranker.train_each(x, ys, RankerParams(trees=trees))
     made = [
         Objective(name, weight, text) for (name, weight), text in zip(WEIGHTS.items(), texts, strict=True)

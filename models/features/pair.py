@@ -47,10 +47,12 @@ def fill_content(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> Non
 
 
 def fill_prior(put: dict[str, F32]) -> None:
-    """Fill the sum of pairs and popularity; ``fill_item`` and ``fill_pairs`` must have run before.
+    """Fill the sum of pairs and clicks, both of late; the other features of them must be filled before.
 
-    Trees cannot build such a sum well, and are better when it is one of their features.
+    Trees cannot build such a sum well, and are better when it is one of their features. Clicks are those of
+    the country, close to all clicks where it has few, and those of the last quarter of an hour.
     """
-    prior = put["next_share"] + put["together_share"] + put["item_click_share_1h"]
-    put["prior_score"][:] = prior
-    put["prior_rank"][:] = ranks(prior)
+    pairs = put["next_recent"] + put["together_recent"]
+    prior = pairs + put["country_smoothed_1h"] + put["item_click_share_15m"]
+    put["prior_lately"][:] = prior
+    put["prior_lately_rank"][:] = ranks(prior)

@@ -93,8 +93,8 @@ SPEC = FeatureSpec(
         "seen_before",
         "creator_seen",
         "same_language",
-        "prior_score",
-        "prior_rank",
+        "prior_lately",
+        "prior_lately_rank",
         # the request
         "surface",
         "hour",
@@ -112,7 +112,7 @@ ONLINE = SPEC.index("online_score")
 ONLINE_COLUMNS = np.array([i for i, n in enumerate(SPEC.names) if n not in {"position", "online_score"}])
 ONLINE_NAMES = tuple(SPEC.names[i] for i in ONLINE_COLUMNS)
 
-_PRIOR = ("prior_score", "prior_rank")  # a sum of pairs and popularity: of both groups
+_PRIOR = ("prior_lately", "prior_lately_rank")  # a sum of pairs and popularity: of both groups
 #: Groups of features that a report trains without, one at a time.
 GROUPS: dict[str, tuple[str, ...]] = {
     "online score": ("online_score",),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from headrace.models.state.item_events import choose_item_events
 from headrace.models.state.neighbour_updates import NeighbourUpdates
 from headrace.streams.messages.columns import KINDS
-from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
+from headrace.streams.settings import DAY_MS, MINUTE_MS
 from headrace.streams.tables.rows import RowTable
 
 Bool = npt.NDArray[np.bool_]
@@ -18,8 +18,9 @@ I64 = npt.NDArray[np.int64]
 #: while their item is in use.
 SLOTS = 48
 HALF_LIFE_MS = 7 * DAY_MS
-#: The same of the weights that say what was clicked together lately.
-RECENT_HALF_LIFE_MS = 3 * HOUR_MS
+#: The same of the weights that say what was clicked together lately: the best of 10 minutes to 7 days on news
+#: clicks, see docs/architecture.md.
+RECENT_HALF_LIFE_MS = 30 * MINUTE_MS
 #: Weights decay in steps of whole minutes. The decay of a few milliseconds is lost in the rounding of
 #: float32, so the weights of an item that is never idle would never decay.
 STEP_MS = MINUTE_MS

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from headrace.oracle.features.users import RECENT
-from headrace.oracle.times import DAY_MS, HOUR_MS, MINUTE_MS
+from headrace.oracle.times import DAY_MS, MINUTE_MS
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -25,8 +25,8 @@ SLOTS: Final = 48
 WEIGHTS: Final = {
     "seq": 7 * DAY_MS,  # for *other* after *item*
     "co": 7 * DAY_MS,  # both together
-    "seq_recent": 3 * HOUR_MS,
-    "co_recent": 3 * HOUR_MS,
+    "seq_recent": 30 * MINUTE_MS,
+    "co_recent": 30 * MINUTE_MS,
 }
 #: Weights decay in steps of whole minutes.
 STEP_MS: Final = MINUTE_MS

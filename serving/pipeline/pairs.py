@@ -30,7 +30,7 @@ class Pairs:
 
     ``seq`` and ``share`` are how often the neighbour was the next click, as a weight and as a share of all
     next clicks. ``together`` is how often both were in one session; it is smaller for older anchors.
-    ``next_recent`` and ``together_recent`` are the same as ``share`` and ``together``, of the last hours.
+    ``next_recent`` and ``together_recent`` are the same as ``share`` and ``together``, of the last minutes.
     """
 
     anchor: I64  # place of the anchor, 0 is the newest click

@@ -18,16 +18,10 @@ U64 = npt.NDArray[np.uint64]
 
 
 class Today(Source):
-    """Popular everywhere in the last hours. It is off unless the settings switch it on.
-
-    On the first 20,000 clicks of Globo, it raises the share of next clicks among the candidates from .898 to
-    .922, and lowers HR@20 from .677 to .669: the ranker learns from what was shown, and is a bad judge of the
-    rarely clicked items that come with it.
-    """
+    """Popular everywhere in the last hours: what the other sources have no place for."""
 
     name = "today"
-    size = 1500
-    on = False
+    size = 500
     why = "popular today"
 
     def propose(self, query: Query, k: int) -> Sequence[U64]:

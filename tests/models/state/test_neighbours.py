@@ -15,6 +15,7 @@ from strategies import GAP_MS, T0, Act, columns, offsets_ms, pieces
 from headrace.models.state.neighbours import HALF_LIFE_MS, ROW, SLOTS, STEP_MS, Neighbours
 from headrace.models.state.users import UserState, new_table
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
+from headrace.streams.settings import MINUTE_MS
 
 Pairs = np.ndarray[Any, Any]
 
@@ -220,6 +221,18 @@ def test_a_row_is_aligned() -> None:
     assert ROW.itemsize % 8 == 0
     for name, (field, offset, *_) in ROW.fields.items():  # type: ignore[union-attr]
         assert offset % field.base.itemsize == 0, name
+
+
+def test_the_weights_of_late_pairs_fade_within_minutes() -> None:
+    pairs = strengths(1, [(7, 1.0), (8, 1.0)])
+    pairs["ts"][1] += 30 * MINUTE_MS
+    state = apply(pairs)
+    row = state.table.data[state.table.row(1)]
+    assert row["other"][:2].tolist() == [7, 8]
+    for name in ("seq_recent", "co_recent"):
+        old, new = row[name][:2].tolist()
+        assert old / new == pytest.approx(0.5, rel=1e-3), name
+    assert row["seq"][0] / row["seq"][1] == pytest.approx(1, rel=0.01)
 
 
 @given(
