@@ -20,6 +20,7 @@ from headrace.models.state.items import COUNTS, WINDOWS
 from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline
 from headrace.serving.pipeline.query import Query
+from headrace.serving.policy import Policy
 from headrace.streams.messages.schemas import RecItem, RecRequest
 
 I64 = npt.NDArray[np.int64]
@@ -61,13 +62,30 @@ def plain_query(
     now: int,
     country: int,
     age: int,
+    policy: Policy,
     user: npt.NDArray[np.void] | None = None,
     shown: npt.NDArray[np.void] | None = None,
+    settings: str = "",
 ) -> Query:
     """Return a query without what only a ranked list needs: anchors, interests, the user's vectors."""
     context = RequestContext(now, country, request.context.device, request.surface, _NOWHERE, _NOWHERE)
     n = request.n
-    return Query(request, now, user, shown, Anchors(), Pairs.of(None), country, age, context, [], n, n)
+    return Query(
+        request,
+        now,
+        user,
+        shown,
+        Anchors(),
+        Pairs.of(None),
+        country,
+        age,
+        context,
+        interests=[],
+        limit=n,
+        wanted=n,
+        policy=policy,
+        settings=settings,
+    )
 
 
 class PopularLists:
@@ -83,7 +101,7 @@ class PopularLists:
 
     def __init__(self, pipeline: Pipeline, clock: Callable[[], float] = time.monotonic) -> None:
         self._pipeline, self._clock = pipeline, clock
-        self._held: dict[tuple[str, int], Held] = {}
+        self._held: dict[tuple[str, int, str], Held] = {}
 
     def items(self, query: Query) -> list[RecItem] | None:
         """Return the list of a request, most clicks of the last hour first; None when there are too few."""
@@ -102,8 +120,8 @@ class PopularLists:
         ]
 
     def _of(self, query: Query) -> Held:
-        """Return what is held for the surface and the country of a request."""
-        name, now = (query.request.surface, query.country), self._clock()
+        """Return what is held for the surface, the country and the settings of a request."""
+        name, now = (query.request.surface, query.country, query.settings), self._clock()
         held = self._held.get(name)
         if held is None or now >= held.until:
             if len(self._held) >= MOST_HELD:
@@ -114,7 +132,7 @@ class PopularLists:
     def _asked(self, query: Query, until: float) -> Held:
         """Ask the sources for nobody in particular."""
         nobody = RecRequest(request_id="", user_id="", surface=query.request.surface)
-        asked = plain_query(nobody, query.now, query.country, -1)
+        asked = plain_query(nobody, query.now, query.country, -1, query.policy)
         keys, mask, strength = self._pipeline.proposed(asked)
         if len(keys) > _MOST:
             best = np.sort(np.argpartition(-strength, _MOST)[:_MOST])

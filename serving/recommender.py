@@ -188,7 +188,7 @@ class Recommender:
     ) -> Query:
         """Return what the parts of the pipeline read of a request; at most ``limit`` candidates."""
         country, age = context.place_and_age(request, user)
-        variant = self.data.models.variants.of(request.user_id)
+        policy, settings = self._settings_of(request.user_id)
         known, interests = context.request_context(self.catalog, request, user, anchors.items, country, now)
         return Query(
             request=request,
@@ -203,9 +203,14 @@ class Recommender:
             interests=interests,
             limit=limit,
             wanted=request.n,
-            policy=variant.policy if variant else self.policy,
-            settings=variant.version if variant else "",
+            policy=policy,
+            settings=settings,
         )
+
+    def _settings_of(self, user_id: str) -> tuple[Policy, str]:
+        """Return the settings that are tried on a user, and their version; else the installation's, and ""."""
+        variant = self.data.models.variants.of(user_id)
+        return (variant.policy, variant.version) if variant else (self.policy, "")
 
     def rank(
         self,
@@ -355,7 +360,8 @@ class Recommender:
         """
         if not request.explain:
             country, age = context.place_and_age(request, user)
-            plain = plain_query(request, now, country, age, user, shown)
+            policy, settings = self._settings_of(request.user_id)
+            plain = plain_query(request, now, country, age, policy, user, shown, settings)
             found = self._popular.items(plain)
             if found is not None:
                 return Answer(RecReply(request.request_id, found, ModelInfo(), [reason, *plain.left_out]))
