@@ -72,7 +72,7 @@ class Rules:
     fresh_prior: bool = True
     prior_clicks: float = 1.0
     prior_misses: float = 20.0
-    welcome: int = 5
+    welcome: int = 2
     welcome_shown: float = 1000.0
     epsilon: float = 0.02
 
