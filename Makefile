@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -105,6 +105,9 @@ bench-scoring: $(READY) ## CPU of scoring the candidates of a request by three o
 bench-answer: $(READY) ## CPU of an answer alone, by stage, for 1, 4 and 16 requests that wait together (ITEMS=100000, SLOTS=20, JSON=path)
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python bench/bench_answer.py $(if $(ITEMS),--items $(ITEMS)) \
 	    $(if $(SLOTS),--slots $(SLOTS)) $(if $(JSON),--json "$(JSON)")
+
+bench-newcomers: $(READY) ## Lists of new users and clicks of new items, with and without bandits, on simulated users
+	@$(BIN)/python bench/bench_newcomers.py
 
 bench-rollout: $(READY) ## What a rollout does with good and bad candidates, on simulated users (RUNS=200)
 	@$(BIN)/python bench/bench_rollout.py $(if $(RUNS),--runs $(RUNS))

@@ -208,7 +208,7 @@ class Recommender:
         )
 
     def _settings_of(self, user_id: str) -> tuple[Policy, str]:
-        """Return the settings that are tried on a user, and their version; else the installation's, and ""."""
+        """Return the settings tried on a user, and their version; else those of the installation, and ""."""
         variant = self.data.models.variants.of(user_id)
         return (variant.policy, variant.version) if variant else (self.policy, "")
 

@@ -57,9 +57,10 @@ def test_the_numbers_are_right() -> None:
     for n in range(4):
         world.click(f"u{n}", 1, T0 - 20 * MINUTE_MS, country="BR")
     world.click("v", 1, T0, country="BR")
-    assert "popular in the last hour (5 clicks); rising in the last minutes (1 click)" in said(
-        world, "x", "i1"
-    )
+    everywhere = said(world, "x", "i1")
+    assert "popular in the last hour (5 clicks)" in everywhere
+    assert "popular today (5 clicks in six hours)" in everywhere
+    assert "rising in the last minutes (1 click)" in everywhere
     at_home = said(world, "x", "i1", context=here("BR"))
     assert "popular in your country (5 clicks in the last hour)" in at_home
     assert "just published (3 minutes ago)" in said(world, "x", "i9")

@@ -90,11 +90,12 @@ def test_two_users_of_whom_nothing_is_known_get_different_lists_of_several_categ
 def test_why_a_first_slot_has_its_item() -> None:
     world = seen()
     answer = world.answer(request("nobody", n=10, explain=True))
-    told = [i for i in answer.reply.items[:5] if i.explored]
+    n = Rules().welcome
+    told = [i for i in answer.reply.items[:n] if i.explored]
     assert told
     assert all("we do not know your taste yet" in (i.why or [""])[0] for i in told)
-    assert all(0 < i.propensity < 1 for i in answer.reply.items[:4])
-    assert all(i.propensity == 1 for i in answer.reply.items[5:])
+    assert all(0 < i.propensity < 1 for i in answer.reply.items[:n])
+    assert all(i.propensity == 1 for i in answer.reply.items[n:])
 
 
 def test_new_users_teach_the_next_new_user_of_their_place() -> None:

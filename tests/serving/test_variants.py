@@ -23,7 +23,7 @@ from headrace.serving.varied import NAMES, RULES, parse, varied
 from headrace.streams.errors import ArtefactError, ConfigError
 from headrace.streams.settings import Settings
 
-OURS = Settings(rules={"epsilon": "0"}, parts={"source:hot": "off"})
+OURS = Settings(rules={"epsilon": "0", "welcome": "0"}, parts={"source:hot": "off"})
 BASE, TRIED = {}, {"strength": "0.9", "epsilon": "1", "candidates": "7", "source:trending": "off"}
 
 
