@@ -64,6 +64,7 @@ class ItemStage:
         events, offsets, sound = unpack_item_events([r.value for r in records], [r.offset for r in records])
         if len(events):
             await self._restore(part, events)
+            self.partitions.check(part)
             part.apply(events, offsets + batch.base)
         part.seen(batch)
         if not sound.all():

@@ -186,8 +186,9 @@ class UserStage:
         self, part: UserPartition, batch: RecordBatch, records: Sequence[Any]
     ) -> list[Reject]:
         decoded, events = self._decode(batch, records)
-        rejects = self._placing.events(batch, decoded, events, part.origins)
         await self.store.restore(part.state, lambda: events.columns.user)
+        self.partitions.check(part)  # from here on nothing is awaited: a batch is applied as a whole or not
+        rejects = self._placing.events(batch, decoded, events, part.origins)
         part.events(records, events, self.catalog.catalog, batch.base)
         return rejects
 
@@ -232,6 +233,7 @@ class UserStage:
     async def _restore(self, part: UserPartition, users: Sequence[str]) -> None:
         for store, state in zip(self.stores, part.states, strict=True):
             await store.restore(state, lambda: hash_many(users))
+        self.partitions.check(part)
 
     # -- flushes
 

@@ -127,6 +127,15 @@ class StagePartitions(Generic[P]):
                 store.attach(state)
         return part
 
+    def check(self, part: P) -> None:
+        """Raise ``FencedError`` when a partition is not this worker's any more, or was replaced.
+
+        Call it after an await, before a partition that was looked up earlier is changed: it shares its rows
+        with the one in its place, but nobody writes its changes.
+        """
+        if self.get(part.number) is not part:
+            raise FencedError(f"partition {part.number} was given away meanwhile, and came back")
+
     def place(self, topic: str, number: int) -> Place | None:
         """Return the place up to which a partition has everything of a topic.
 
