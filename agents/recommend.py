@@ -51,7 +51,7 @@ from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.sender import OutRecord, partition_of
-from headrace.streams.topics.tail import Tail
+from headrace.streams.topics.tail import CompactedTail, Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 
 FLOW = flow.agent("recommend")
@@ -369,7 +369,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     items, mapped = follow_catalog.attach(app, wiring, follower, recommender.hot, recommender.swap)
     topics = wiring.topics
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
-    models = Tail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
+    models = CompactedTail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
 
     watch = StoreWatch(wiring, stage.freshness)
 

@@ -81,7 +81,7 @@ class Ids:
 
 
 def _slots(*keys: U64) -> U32:
-    n = max(len(k) for k in keys)
+    (n,) = np.broadcast_shapes(*(key.shape for key in keys))  # 0 when there are no items
     out = np.empty((n, len(keys)), np.uint32)
     for column, key in enumerate(keys):
         out[:, column] = _mixed(key) >> np.uint64(64 - BITS)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from headrace.serving.index.hot import Contents
 from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.settled import Columns
+from headrace.streams import unfinished
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -62,12 +63,12 @@ def save(path: Path, saved: Saved, embedding: str) -> None:
     """
     about = json.dumps({"format": FORMAT, "embedding": embedding, "offsets": saved.offsets})
     columns = {"key": saved.items.key, "published": saved.published, **saved.items.vectors._asdict()}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    unfinished.remove_left(path.parent, path.name)
+    with unfinished.create(path) as file:
         np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **columns)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+        Path(file.name).replace(path)
 
 
 def load(path: Path, embedding: str) -> Saved:

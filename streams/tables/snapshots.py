@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from headrace.streams import unfinished
 from headrace.streams.clock import now_ms
 from headrace.streams.tables.changes import U64
 from headrace.streams.tables.partition import StatePartition
@@ -56,10 +57,10 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         self._crc = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = self._temporary.open("wb")
+        self._file: BinaryIO = unfinished.create(path)
+        self._temporary = Path(self._file.name)
         self._file.write(bytes(HEADER_BYTES))
 
     def append(self, data: Any) -> None:

@@ -67,6 +67,7 @@ from headrace.streams.tables.snapshots import write_snapshot
 from headrace.streams.tables.spill import SpillFolder
 from headrace.streams.topics.reader import read_partition
 from headrace.streams.topics.sender import BatchSender, Written
+from headrace.streams.unfinished import remove_left
 
 __all__ = ["Changes", "StatePartition", "StateStore", "larger_mark"]
 
@@ -349,6 +350,8 @@ class StateStore(FaustCollection):
     @Service.task  # type: ignore[untyped-decorator]
     async def _keep_snapshots(self) -> None:
         every = self.settings.snapshot_every_s
+        if self.snapshots is not None:
+            await asyncio.to_thread(remove_left, self.snapshots)  # of workers that were killed
         while every > 0 and not self.should_stop:
             await self.sleep(every)
             for part in list(self.active.values()):

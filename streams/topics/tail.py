@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import faust
@@ -134,9 +136,13 @@ class Tail(Service):
             self.reader = reader
             async for part in read_to(reader, start, ends, follow=True, timeout_s=math.inf):
                 await self._take([part])
+            await self._catch_up()
             self.caught_up.set()
             while not self.should_stop:
                 await self._next(reader)
+
+    async def _catch_up(self) -> None:
+        """Called once, when every record written before the start has been taken."""
 
     async def _next(self, reader: Reader) -> None:
         await self._take(await reader.fetch(1.0))
@@ -197,3 +203,41 @@ class GatheringTail(Tail):
                 await waiting
         for part in parts:
             self._took(part)
+
+
+class CompactedTail(Tail):
+    """A tail of a compacted topic: of what was written before the start, only the newest records count.
+
+    The broker compacts late. So of each key the newest ``KEPT`` records are delivered, all of a partition in
+    one batch: a reader that wants one good record of each key finds it, and reads no more than it needs.
+    """
+
+    #: More than one: the newest record may be a bad one, which leaves the one before it in use.
+    KEPT = 4
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._newest: dict[tuple[str, int], dict[bytes | None, deque[Any]]] = {}
+        super().__init__(*args, **kwargs)
+
+    async def _take(self, parts: Sequence[Fetched]) -> None:
+        if self.caught_up.is_set():
+            await super()._take(parts)
+            return
+        for part in parts:
+            newest = self._newest.setdefault(tuple(part.tp), {})
+            for record in part.records:
+                newest.setdefault(record.key, deque(maxlen=self.KEPT)).append(record)
+            self._took(part)
+
+    async def _catch_up(self) -> None:
+        newest, self._newest = self._newest, {}
+        for (topic, partition), by_key in newest.items():
+            records = sorted(chain.from_iterable(by_key.values()), key=lambda record: int(record.offset))
+            if records:
+                waiting = self._deliver(RecordBatch(topic, partition, records))
+                if waiting is not None:
+                    await waiting
+
+    def _turned(self, tp: tuple[str, int], offset: int, end: int) -> None:
+        self._newest.pop((tp[0], tp[1]), None)  # of the log that is gone
+        super()._turned(tp, offset, end)

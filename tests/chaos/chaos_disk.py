@@ -17,7 +17,8 @@ from pathlib import Path
 
 #: Set in a process that has a mount namespace of its own.
 INSIDE = "CHAOS_OWN_MOUNTS"
-SIZE = "160m"
+#: What workers need, and half as much again: only a planned disturbance fills it.
+SIZE = "256m"
 _CHUNK = bytes(1 << 20)
 _UNSHARE = (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"])
 

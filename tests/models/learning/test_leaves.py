@@ -231,3 +231,11 @@ def test_sound() -> None:
     assert leaves.sound(good)
     assert not leaves.sound(dataclasses.replace(good, deltas=np.array([0, np.nan], np.float32)))
     assert not leaves.sound(dataclasses.replace(good, squares=np.array([0, 1], np.float32)))
+
+
+def test_no_candidates_have_no_scores(model: Ranker) -> None:
+    moved = leaves.moved(model, learnt(model).deltas())
+    assert moved is not None
+    nothing = Ids.of_request("u", "de", "tv", np.zeros(0, np.uint64))
+    assert moved.predict(np.zeros((0, len(SPEC)), np.float32), nothing).shape == (0,)
+    assert nothing.terms().shape == (0, 4)
