@@ -140,6 +140,10 @@ class Chaos:
             await self._verdict.verify()
             self._verdict.evictions()
             await self._verdict.audit()
+            if self.log.problems:  # the topics show what happened; they are made again soon
+                kept = self._servers.kafka.data, self._folder / "kafka"
+                with contextlib.suppress(shutil.Error):  # the broker may delete a file meanwhile
+                    await asyncio.to_thread(shutil.copytree, *kept)
             for name in self.shape.afterwards:
                 await self._after.run(name)
         self._count()
