@@ -371,6 +371,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = CompactedTail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
 
+    # While other workers can answer, this one takes no partition of theirs: its lists would be worse.
+    app.warm_up += [tail.caught_up.wait for tail in (items, rows, models)]
     watch = StoreWatch(wiring, stage.freshness)
 
     @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)
