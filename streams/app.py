@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from faust.types import TP
@@ -13,36 +11,15 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.recovery import StateStoreManager
 from headrace.streams.transport.app import BatchApp
 
-log = logging.getLogger(__name__)
-
-#: Longest time that a worker warms up before it joins its group, s.
-WARM_UP_S = 30.0
-
 
 class HeadraceApp(BatchApp):
-    """A Faust app with record batches and state stores.
-
-    Attributes
-    ----------
-    warm_up
-        Awaited before this worker joins its group, all together, for ``WARM_UP_S`` at most: until then the
-        other members keep their partitions.
-    """
+    """A Faust app with record batches and state stores."""
 
     mundane_level = "debug"
 
     def __init__(self, id: str, *, settings: Settings, **options: Any) -> None:  # noqa: A002 - Faust's name
         self.headrace_settings = settings
-        self.warm_up: list[Callable[[], Awaitable[Any]]] = []
         super().__init__(id, **options)
-
-    async def on_start(self) -> None:
-        """Warm up, then start as Faust does."""
-        try:
-            await asyncio.wait_for(asyncio.gather(*(ready() for ready in self.warm_up)), WARM_UP_S)
-        except TimeoutError:
-            log.warning("%s joins its group before it is warm", self.conf.id, extra={"action": "cold_start"})
-        await super().on_start()
 
     def _create_directories(self) -> None:
         """Create no directories: snapshots are the only files, and writing one creates its folder."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +13,11 @@ from faust.transport.drivers import aiokafka as driver
 from mode import CrashingSupervisor
 
 from .consumer import BatchConsumer
+
+log = logging.getLogger(__name__)
+
+#: Longest time that a worker warms up before it joins its group, s.
+WARM_UP_S = 30.0
 
 
 class BatchTransport(driver.Transport):
@@ -42,6 +49,9 @@ class BatchApp(faust.App):
         Names of the topics delivered as batches; ``batch_topic`` adds to it.
     last_writes
         Functions awaited at a clean stop, when no loop body runs any more: they write and ack what is held.
+    warm_up
+        Functions awaited, for ``WARM_UP_S`` at most, before this worker joins its group: until then the other
+        members keep their partitions. Agents run meanwhile.
     """
 
     def __init__(
@@ -56,6 +66,7 @@ class BatchApp(faust.App):
         self.fetch_max_wait_ms = fetch_max_wait_ms
         self.batch_topics: set[str] = set()
         self.last_writes: list[Callable[[], Awaitable[None]]] = []
+        self.warm_up: list[Callable[[], Awaitable[Any]]] = []
         super().__init__(id, **{"agent_supervisor": CrashingSupervisor, **options})
 
     def _new_transport(self) -> BatchTransport:
@@ -63,6 +74,17 @@ class BatchApp(faust.App):
 
     def _new_producer_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_producer, self)
+
+    async def get_warm(self) -> None:
+        """Wait until this worker may join its group."""
+        try:
+            async with asyncio.timeout(WARM_UP_S):
+                while self.warm_up:
+                    await self.warm_up[-1]()
+                    self.warm_up.pop()
+        except TimeoutError:
+            self.warm_up.clear()
+            log.warning("%s joins its group before it is warm", self.conf.id, extra={"action": "cold_start"})
 
     async def _stop_consumer(self) -> None:
         if self._consumer is not None and self._consumer.started:

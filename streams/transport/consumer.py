@@ -74,6 +74,11 @@ class BatchConsumer(driver.Consumer):
 
     _n_acked: int
 
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group when this worker is warm; see ``BatchApp``."""
+        await self.app.get_warm()
+        await super().subscribe(topics)
+
     # -- delivery
 
     async def _drain_messages(self, fetcher: Any) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from transport_probes import collecting, quick_app
 
-from headrace.streams import app as app_module
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
+from headrace.streams.transport import app as app_module
 
 pytestmark = pytest.mark.broker
 
