@@ -204,7 +204,7 @@ class Gateway(Service):
         self._server = HttpServer(
             self._guard, settings.gateway_host, settings.gateway_port, settings.gateway_body_s
         )
-        wiring.metrics.read(lambda: [Sample("headrace_gateway_in_flight", self._guard.in_flight)])
+        wiring.metrics.read(lambda: [Sample("headrace_gateway_open_requests", self._guard.in_flight)])
         super().__init__()
 
     @property

@@ -94,7 +94,7 @@ DECLARED: tuple[Declared, ...] = (
     # HTTP gateway
     Declared("headrace_gateway_requests_total", "counted", "requests of HTTP", ("route", "status")),
     Declared("headrace_gateway_seconds", "histogram", "time to answer one", ("route",), _SLOW),
-    Declared("headrace_gateway_in_flight", "gauge", "requests that are being answered"),
+    Declared("headrace_gateway_open_requests", "gauge", "requests that are being answered"),
     Declared(
         "headrace_gateway_refused_total",
         "counted",

@@ -95,7 +95,9 @@ class Routes:
             HTTPException: no_route,
             Exception: known_error,
         }
-        return Starlette(routes=self._table(), exception_handlers=errors)
+        app = Starlette(routes=self._table(), exception_handlers=errors)
+        app.router.redirect_slashes = False  # it would send a caller to whatever its Host header names
+        return app
 
     def _table(self) -> list[Route]:
         return [

@@ -12,7 +12,7 @@ from installation import worker
 from headrace.demo.embedded import free_port
 from headrace.streams.settings import Settings
 
-TOKEN = "a-token-of-the-tests-0123456789"
+TOKEN = "a-token-of-the-tests-0123456789"  # noqa: S105 - not a secret
 
 
 def with_gateway(settings: Settings, **overrides: Any) -> Settings:
