@@ -18,12 +18,11 @@ from h11 import IDLE
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from headrace.serving.gateway.guard import HEAD_BYTES
 from headrace.streams.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-#: Largest head of a request, bytes.
-HEAD_BYTES = 16 * 1024
 #: An idle connection is closed after this, s.
 IDLE_S = 30
 #: Requests that are being answered at a stop have so long to end, s.
@@ -81,14 +80,21 @@ def _protocol(head_s: float) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.conn.their_state is not IDLE:
-                self._unwatch()
-            elif self._waiting is None and self.conn.trailing_data[0]:
-                self._watch()
+            self._look()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._look()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._unwatch()
             super().connection_lost(exc)
+
+        def _look(self) -> None:
+            if self.conn.their_state is not IDLE:
+                self._unwatch()
+            elif self._waiting is None and self.conn.trailing_data[0]:
+                self._watch()
 
         def _watch(self) -> None:
             self._waiting = self.loop.call_later(head_s, self._too_slow)

@@ -22,6 +22,7 @@ STATUS: Mapping[str, int] = {
     "no_such_method": 405,
     "slow_body": 408,
     "media_type": 415,
+    "head_too_large": 431,
     "unavailable": 503,
     "busy": 503,
     "no_reply": 504,

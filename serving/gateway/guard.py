@@ -14,6 +14,8 @@ from headrace.serving.gateway.faults import FaultError, fault_answer
 
 #: Paths without a token, which are answered however many requests are in flight.
 OPEN = frozenset({"/health", "/ready"})
+#: Largest head of a request, bytes: its path, its query and its headers.
+HEAD_BYTES = 16 * 1024
 _ROUTES = frozenset({"recommendations", "events", "items", "users", "health", "ready", "openapi.json"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
@@ -36,6 +38,11 @@ def route_of(scope: Scope) -> str:
     first = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
     known = first in _ROUTES and scope["method"] in _METHODS
     return f"{scope['method']} /{first}" if known else "other"
+
+
+def _head_bytes(scope: Scope) -> int:
+    fields = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return len(scope["raw_path"]) + len(scope["query_string"]) + fields
 
 
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
@@ -84,6 +91,9 @@ class Guard:
         if scope["path"] in OPEN:
             return None
         headers = _headers(scope)
+        # The parser has the same bound for a head that comes in pieces, not for one that comes at once.
+        if _head_bytes(scope) > HEAD_BYTES:
+            return FaultError("head_too_large", f"more than {HEAD_BYTES} bytes of path, query and headers")
         if self._token:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             # Compared first, so that a wrong scheme takes as long.

@@ -19,6 +19,8 @@ _WRITTEN = (RecReply, EventsAnswer, Written, KeptUser, KeptItem, Fault)
 #: Fields of bodies that may be left out: the path has them, or the gateway makes one.
 _GIVEN = {"Item": "item_id", "UserProfile": "user_id", "RecRequest": "request_id"}
 
+#: Statuses that every answer may have, except those that need no token.
+_EVERYWHERE = (400, 401, 431, 500, 503)
 _TEXT = {
     200: "done",
     207: "some events were taken; the body says which",
@@ -28,6 +30,7 @@ _TEXT = {
     408: "the body did not arrive in time",
     413: "the body or a message in it is too large",
     415: "another Content-Type than those here, or a compressed body",
+    431: "path, query and headers are too large",
     500: "an error in Headrace",
     503: "broker or store away, or too many requests in flight; try again after `Retry-After`",
     504: "no reply in time",
@@ -70,11 +73,10 @@ def _schemas() -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    asked = (200, 400, 401, 413, 500, 503, 504)
-    body = (*asked[:3], 408, 413, 415, 500, 503)
+    body = (408, 413, 415)
     return {
         "/recommendations": {
-            "get": _operation("recommend", "A list for a user", "RecReply", asked, parameters=_query()),
+            "get": _operation("recommend", "A list for a user", "RecReply", (413, 504), parameters=_query()),
             "post": _operation(
                 "recommendByBody",
                 "The same, with a whole request",
@@ -88,12 +90,13 @@ def _paths() -> dict[str, Any]:
         "/users/{user_id}": _rows("user_id", "UserProfile", "the profile of a user", body),
         "/health": {"get": _open("health", "The process lives", (200,))},
         "/ready": {"get": _open("ready", "The broker answers, and replies are read", (200, 503))},
-        "/openapi.json": {"get": _operation("describe", "This document", None, (200, 400, 401, 503))},
+        "/openapi.json": {"get": _operation("describe", "This document", None, ())},
     }
 
 
 def _open(name: str, text: str, statuses: tuple[int, ...]) -> dict[str, Any]:
-    return {**_operation(name, text, None, statuses), "security": []}
+    responses = {str(status): _response(status, None) for status in statuses}
+    return {**_operation(name, text, None, ()), "responses": responses, "security": []}
 
 
 def _operation(
@@ -111,7 +114,8 @@ def _operation(
     if body:
         content = {"application/json": {"schema": _ref(body)}}
         out["requestBody"] = {"required": True, "content": content}
-    out["responses"] = {str(status): _response(status, schema) for status in statuses}
+    every = sorted({200, *_EVERYWHERE, *statuses})
+    out["responses"] = {str(status): _response(status, schema) for status in every}
     return out
 
 
@@ -171,7 +175,7 @@ def _rows(field: str, message: str, what: str, statuses: tuple[int, ...]) -> dic
         "required": True,
         "schema": {"type": "string", "minLength": 1, "maxLength": 64},
     }
-    read = (200, 400, 401, 404, 500, 503, 504)
+    read = (404, 504)
     names = {
         "name": "names",
         "in": "query",
@@ -189,7 +193,5 @@ def _rows(field: str, message: str, what: str, statuses: tuple[int, ...]) -> dic
             parameters=[names] if kept == "KeptUser" else None,
         ),
         "put": _operation(f"put{message}", f"Write {what}", "Written", statuses, body=f"{message}Body"),
-        "delete": _operation(
-            f"delete{message}", f"Write a tombstone for {what}", "Written", (200, 400, 401, 413, 500, 503)
-        ),
+        "delete": _operation(f"delete{message}", f"Write a tombstone for {what}", "Written", ()),
     }

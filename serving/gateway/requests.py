@@ -14,9 +14,13 @@ import msgspec
 from msgspec import inspect
 
 from headrace.serving.gateway.records import Fresh, with_field
+from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
+from headrace.serving.requests.read import RequestReader
+from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoder, rejection
-from headrace.streams.messages.schemas import RecRequest, check_request
+from headrace.streams.messages.codec import rejection
+from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.settings import Settings
 
 _SINGLE = (inspect.StrType, inspect.IntType, inspect.FloatType, inspect.BoolType, inspect.LiteralType)
 _NESTED = "context"
@@ -73,21 +77,33 @@ def new_request_id() -> str:
 
 
 class RequestIn:
-    """Reads requests for lists, with the checks of the request topic.
+    """Reads requests for lists: by the reader of the request topic, so with its checks and its reasons.
 
     Parameters
     ----------
-    max_bytes
-        Larger requests are refused, as in the topic.
+    settings
+        Limits of messages, and where replies may go.
+    clock
+        The time that the record will have.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._decoder = Decoder(RecRequest, max_bytes, lambda request, _: check_request(request))
+    def __init__(self, settings: Settings, clock: Clock = SYSTEM) -> None:
+        self._reader = RequestReader(settings)
+        self._clock = clock
+        topic = settings.name(f"rec-replies-{settings.gateway_name}")
+        self._headers = [(PLAIN_TOPIC, topic.encode()), (PLAIN_ID, b"-")]
+
+    def _asked(self, body: bytes) -> Asked:
+        record = Fresh(None, body, self._clock.now_ms(), headers=self._headers)
+        jobs, rejects = self._reader.read([record])
+        if rejects:
+            raise rejects[0][2]
+        return Asked(body, jobs[0][0])
 
     def from_body(self, body: bytes) -> Asked:
         """Return the request in a body; one without ``request_id`` gets one. Raises ``RejectedError``."""
         body = with_field(body, "request_id", new_request_id())
-        return Asked(body, self._decoder.one(Fresh(None, body)))
+        return self._asked(body)
 
     def from_query(self, query: Sequence[tuple[str, str]]) -> Asked:
         """Return the request in a query; the same ``context`` fields are beside the others.
@@ -125,4 +141,4 @@ class RequestIn:
         told = {name: getattr(request, name) for name in values}
         told[_NESTED] = {name: getattr(request.context, name) for name in values[_NESTED]}
         body = msgspec.json.encode(told)
-        return Asked(body, self._decoder.one(Fresh(None, body)))
+        return self._asked(body)

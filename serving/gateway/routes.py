@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,6 +52,23 @@ class _Verdict(msgspec.Struct):
     error: ErrorInfo | None = None
 
 
+class _AnyText(Convertor[str]):
+    """The rest of a path, with slashes and line breaks: an id may have them, encoded."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it."""
+        return value
+
+
+register_url_convertor("any", _AnyText())
+
+
 class Routes:
     """The routes.
 
@@ -77,7 +95,7 @@ class Routes:
         self._backend = backend
         self._refused = refused
         self._clock = clock
-        self._requests = RequestIn(settings.max_event_bytes)
+        self._requests = RequestIn(settings, clock)
         self._events = EventsIn(settings)
         most = settings.max_event_bytes
         self._rows: dict[Topic, Any] = {
@@ -103,8 +121,8 @@ class Routes:
         return [
             Route("/recommendations", self._recommend, methods=["GET", "POST"]),
             Route("/events", self._take_events, methods=["POST"]),
-            Route("/items/{id:path}", self._row("items", self._item), methods=["GET", "PUT", "DELETE"]),
-            Route("/users/{id:path}", self._row("users", self._user), methods=["GET", "PUT", "DELETE"]),
+            Route("/items/{id:any}", self._row("items", self._item), methods=["GET", "PUT", "DELETE"]),
+            Route("/users/{id:any}", self._row("users", self._user), methods=["GET", "PUT", "DELETE"]),
             Route("/health", self._health),
             Route("/ready", self._ready),
             Route("/openapi.json", self._describe),

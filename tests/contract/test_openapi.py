@@ -33,7 +33,7 @@ def test_every_route_is_documented_and_no_other() -> None:
     backend: Any = Nobody()
     typed: Backend = backend
     told = {
-        (path.replace("{item_id}", "{id:path}").replace("{user_id}", "{id:path}"), method.upper())
+        (path.replace("{item_id}", "{id:any}").replace("{user_id}", "{id:any}"), method.upper())
         for path, operations in openapi.document()["paths"].items()
         for method in operations
         if method != "parameters"

@@ -160,6 +160,19 @@ async def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
     assert memory.written == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"headers": {"X": "x" * 17_000}}, {"params": {"exclude": ["x" * 60] * 300}}],
+    ids=["header", "query"],
+)
+async def test_a_head_that_is_too_large_is_refused(options: dict[str, Any]) -> None:
+    async with application() as (http, memory, _):
+        answer = await http.get("/recommendations", **options)
+    assert answer.status_code == 431
+    assert answer.json()["error"]["code"] == "head_too_large"
+    assert memory.asked.locked()
+
+
 async def test_a_slow_body_is_given_up() -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"{"
@@ -188,6 +201,8 @@ async def test_deep_json_is_refused(body: bytes, path: str) -> None:
 
 IDS = [
     "a/b",
+    "a\n",
+    "\n\nb",
     "/",
     "//",
     "..",
