@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -25,8 +24,8 @@ from headrace.serving.gateway.openapi import document
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 
-#: Examples of each operation and kind of data. Together less than a minute.
-EXAMPLES = 8
+#: Examples of each operation and kind of data. Together half a minute, most of it to make the data.
+EXAMPLES = 5
 CHECKS = [
     not_a_server_error,  # also none that is documented: everything runs
     status_code_conformance,
@@ -36,7 +35,7 @@ CHECKS = [
 ]
 
 
-def fuzz(base_url: str, deadline: float) -> dict[str, int]:
+def fuzz(base_url: str) -> dict[str, int]:
     """Call every operation with data from its schema; return how many calls each got."""
     schema = schemathesis.openapi.from_dict(with_short_lists(document()))
     schema.config.checks.negative_data_rejection.expected_statuses = ["400", "404", "413", "415", "431"]
@@ -46,7 +45,7 @@ def fuzz(base_url: str, deadline: float) -> dict[str, int]:
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
             if mode is schemathesis.GenerationMode.NEGATIVE and not takes_data(operation):
                 continue
-            _fuzz_one(operation.as_strategy(generation_mode=mode), base_url, deadline, calls)
+            _fuzz_one(operation.as_strategy(generation_mode=mode), base_url, calls)
     return calls
 
 
@@ -62,7 +61,7 @@ def takes_data(operation: Any) -> bool:
     return any([operation.body, operation.query, operation.path_parameters])
 
 
-def _fuzz_one(strategy: Any, base_url: str, deadline: float, calls: dict[str, int]) -> None:
+def _fuzz_one(strategy: Any, base_url: str, calls: dict[str, int]) -> None:
     @seed(7)
     @settings(
         max_examples=EXAMPLES,
@@ -73,8 +72,6 @@ def _fuzz_one(strategy: Any, base_url: str, deadline: float, calls: dict[str, in
     )
     @given(case=strategy)
     def call(case: Any) -> None:
-        if time.monotonic() > deadline:
-            return
         response = case.call(base_url=base_url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
         calls[case.operation.label] = calls.get(case.operation.label, 0) + 1
         case.validate_response(response, checks=[*CHECKS, negative_data_rejection])
@@ -90,10 +87,10 @@ async def test_no_data_breaks_the_gateway_or_its_contract(settings: Settings) ->
     async with producer(here) as sender:
         await publish(sender, Topics(here).items, [(i.item_id, i) for i in ITEMS])
     async with gateway(here, ["serve"]) as http:
-        calls = await asyncio.to_thread(fuzz, url_of(here), time.monotonic() + 45)
+        calls = await asyncio.to_thread(fuzz, url_of(here))
         assert (await http.get("/ready")).status_code == 200
     operations = {
         f"{m.upper()} {path}" for path, of in document()["paths"].items() for m in of if m != "parameters"
     }
-    assert calls.keys() == operations, "the time was over before all had a call"
+    assert calls.keys() == operations
     assert sum(calls.values()) >= 4 * len(operations)
