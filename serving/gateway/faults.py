@@ -69,7 +69,9 @@ def status_of(code: str) -> int:
 def answer(value: Any, status: int = 200) -> Response:
     """Return a value (or bytes that are JSON already) as an answer; 503 says when to try again."""
     body = value if isinstance(value, bytes) else _encode(value)
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status == 503 else {}
+    headers = {"cache-control": "no-store"}  # of one user, or true for a moment only
+    if status == 503:
+        headers["retry-after"] = str(RETRY_AFTER_S)
     return Response(body, status, headers, JSON)
 
 

@@ -28,6 +28,7 @@ class Memory:
         self.let_go = asyncio.Event()
         self.let_go.set()
         self.asked = asyncio.Semaphore(0)
+        self.broken = False
 
     async def ask(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
         self.asked.release()
@@ -35,6 +36,8 @@ class Memory:
         return b'{"request_id":"r"}'
 
     async def write(self, topic: Topic, records: Sequence[Fresh]) -> list[Landed | Exception]:
+        if self.broken:
+            raise RuntimeError("a password")
         self.written += [(topic, record) for record in records]
         return [Landed(0, n) for n, _ in enumerate(records)]
 
@@ -59,7 +62,7 @@ async def application(
         most,
         lambda route, status, _: measured.append((route, status)),
     )
-    transport = httpx.ASGITransport(app=app)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8080") as http:
         yield http, memory, measured
 
@@ -240,6 +243,15 @@ async def test_what_is_no_id_is_refused(path: str) -> None:
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_field"
     assert memory.written == []
+
+
+async def test_an_error_in_headrace_is_500_without_its_details() -> None:
+    async with application() as (http, memory, measured):
+        memory.broken = True
+        answer = await http.delete("/users/u")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": {"code": "internal", "message": "RuntimeError"}}
+    assert measured == [("DELETE /users", 500)]
 
 
 @pytest.mark.parametrize(
