@@ -134,11 +134,15 @@ class RequestIn:
         try:
             request = msgspec.convert(values, RecRequest, strict=False)
         except msgspec.ValidationError as exc:
-            refused = rejection(exc)
-            raise RejectedError(
-                refused.reason, refused.field.removeprefix(f"{_NESTED}."), refused.detail
-            ) from exc
+            raise _in_query(rejection(exc)) from exc
         told = {name: getattr(request, name) for name in values}
         told[_NESTED] = {name: getattr(request.context, name) for name in values[_NESTED]}
-        body = msgspec.json.encode(told)
-        return self._asked(body)
+        try:
+            return self._asked(msgspec.json.encode(told))
+        except RejectedError as exc:
+            raise _in_query(exc) from exc
+
+
+def _in_query(refused: RejectedError) -> RejectedError:
+    """Return a refusal with the field's name in a query."""
+    return RejectedError(refused.reason, refused.field.removeprefix(f"{_NESTED}."), refused.detail)

@@ -183,15 +183,16 @@ async def test_a_request_that_is_refused_says_which_field(here: Settings) -> Non
         body = await http.post(
             "/recommendations", json={"request_id": "r1", "user_id": "u", "surface": "related"}
         )
-        by_worker = await http.get(f"/recommendations?user_id=u&surface=home&ts={now_ms() + 3_600_000}")
+        late = await http.get(f"/recommendations?user_id=u&surface=home&ts={now_ms() + 3_600_000}")
         broken = await http.post("/recommendations", content=b"{", headers=JSON)
-    assert [r.status_code for r in (query, missing, body, by_worker, broken)] == [400] * 5
-    told = [r.json()["error"] for r in (query, missing, body, by_worker, broken)]
+    assert await dead_letters(here) == [], "nothing of them was written"
+    assert [r.status_code for r in (query, missing, body, late, broken)] == [400] * 5
+    told = [r.json()["error"] for r in (query, missing, body, late, broken)]
     assert [(e["code"], e.get("field", "")) for e in told] == [
         ("invalid_field", "n"),
         ("missing_field", "surface"),
         ("missing_field", "item_id"),
-        ("from_the_future", "context.ts"),
+        ("from_the_future", "ts"),
         ("undecodable", ""),
     ]
 
