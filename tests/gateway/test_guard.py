@@ -16,7 +16,7 @@ from headrace.serving.gateway.backend import Landed, Topic
 from headrace.serving.gateway.guard import Guard, is_loopback, route_of
 from headrace.serving.gateway.records import Fresh
 from headrace.serving.gateway.routes import Routes
-from headrace.streams.errors import ConfigError
+from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.settings import Settings
 
 
@@ -29,6 +29,7 @@ class Memory:
         self.let_go.set()
         self.asked = asyncio.Semaphore(0)
         self.broken = False
+        self.away: Exception | None = None
 
     async def ask(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
         self.asked.release()
@@ -42,7 +43,8 @@ class Memory:
         return [Landed(0, n) for n, _ in enumerate(records)]
 
     async def user(self, user_id: str, names: bool) -> None:
-        return None
+        if self.away is not None:
+            raise self.away
 
     async def item(self, item_id: str) -> None:
         return None
@@ -243,6 +245,23 @@ async def test_what_is_no_id_is_refused(path: str) -> None:
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_field"
     assert memory.written == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (UnavailableError("Redis: away"), 503, "unavailable"),
+        (TimeoutError("not read within 5 s"), 504, "no_reply"),
+    ],
+)
+async def test_what_is_away_or_slow_is_told(error: Exception, status: int, code: str) -> None:
+    async with application() as (http, memory, _):
+        memory.away = error
+        answer = await http.get("/users/u")
+    assert answer.status_code == status
+    assert answer.json()["error"] == {"code": code, "message": str(error)}
+    assert ("retry-after" in answer.headers) == (status == 503)
+    assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_an_error_in_headrace_is_500_without_its_details() -> None:
