@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from scraped import scrape
 from headrace.agents import gateway as gateway_module
 from headrace.demo.embedded import EmbeddedBroker, free_port
 from headrace.demo.stack import environment
+from headrace.streams.errors import ConfigError
 from headrace.streams.settings import Settings
 
 pytestmark = pytest.mark.broker
@@ -89,6 +91,26 @@ async def test_another_address_without_a_token_is_one_line_and_an_exit_code(
     assert running.returncode == 2
     assert "is not loopback: set HEADRACE_GATEWAY_TOKEN" in err.decode()
     assert "Traceback" not in err.decode()
+
+
+async def test_a_port_that_is_taken_ends_the_worker_and_leaves_nothing(settings: Settings) -> None:
+    here = with_gateway(settings)
+    await make_topics(here)
+    before = asyncio.all_tasks()
+    with (
+        socket.create_server(("127.0.0.1", here.gateway_port)),
+        pytest.raises(ConfigError, match=f"HEADRACE_GATEWAY_PORT={here.gateway_port}"),
+    ):
+        async with gateway(here):
+            pass
+    await until(lambda: left_of(before), lambda left: not left)
+
+
+async def left_of(before: set[asyncio.Task[object]]) -> set[str]:
+    """Return the new tasks, but for the one by which the helper waits for a worker to be ready."""
+    others = ("left_of", "Event.wait")
+    found = {repr(task.get_coro()) for task in asyncio.all_tasks() - before}
+    return {name for name in found if not any(other in name for other in others)}
 
 
 async def test_while_its_broker_is_away_it_says_so(
