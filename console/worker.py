@@ -17,7 +17,9 @@ from headrace.streams.errors import ConfigError
 def worker(
     roles: Annotated[
         str,
-        typer.Argument(metavar="ROLE[,ROLE]", help="ingest, aggregate, learn, log, trainer, index, serve"),
+        typer.Argument(
+            metavar="ROLE[,ROLE]", help="ingest, aggregate, learn, log, trainer, index, serve, gateway"
+        ),
     ],
     brokers: options.Brokers = None,
     redis: options.Redis = None,
@@ -38,6 +40,8 @@ def worker(
     chosen = parse_roles(roles)
     if settings.mlflow_uri and "trainer" in chosen:
         require("mlflow")
+    if "gateway" in chosen:
+        require("gateway")
     _check_web_port(settings.web_port, [role for role in chosen if ROLES[role]])
     options.run(run_worker(settings, chosen))
 

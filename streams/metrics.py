@@ -91,6 +91,16 @@ DECLARED: tuple[Declared, ...] = (
         "headrace_source_items_total", "counter", "items of a source: proposed, shown", ("source", "step")
     ),
     Declared("headrace_filter_items_total", "counter", "items of a filter: given, kept", ("filter", "step")),
+    # HTTP gateway
+    Declared("headrace_gateway_requests_total", "counted", "requests of HTTP", ("route", "status")),
+    Declared("headrace_gateway_seconds", "histogram", "time to answer one", ("route",), _SLOW),
+    Declared("headrace_gateway_open_requests", "gauge", "requests that are being answered"),
+    Declared(
+        "headrace_gateway_refused_total",
+        "counted",
+        "events, items, profiles refused before they were written",
+        ("topic", "reason"),
+    ),
     # What is logged, computed again
     Declared("headrace_skew_checked_total", "counter", "logged slots that were computed again", ("what",)),
     Declared("headrace_skew_differs_total", "counter", "of them, those that are different then", ("what",)),

@@ -153,6 +153,29 @@ class Settings(BaseSettings):
     )
     redis_read_ms: int = Field(50, ge=1, description="longest wait for one read of the online store")
 
+    # HTTP gateway
+    gateway_host: str = Field(
+        "127.0.0.1", description="where the role gateway listens; another than loopback needs a token"
+    )
+    gateway_port: int = Field(8080, ge=1, le=65535, description="port of the gateway")
+    gateway_token: str = Field("", description="bearer token of its callers; empty: none", repr=False)
+    gateway_token_file: str = Field("", description="file with this token, instead of it")
+    gateway_name: str = Field(
+        "gateway",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="its replies come to rec-replies-<name>; one for each process, when there are many",
+    )
+    gateway_in_flight: int = Field(
+        256, ge=1, le=100_000, description="requests it answers at once; one more gets 503"
+    )
+    gateway_body_bytes: int = Field(
+        1024 * 1024, ge=256, description="largest body; a message in it is bound by max_event_bytes"
+    )
+    gateway_body_s: float = Field(10.0, gt=0, description="a head or a body must have come within it")
+    gateway_reply_ms: int = Field(
+        2000, ge=1, description="a reply is waited for so long past the request's deadline_ms"
+    )
+
     # Learning
     outcome_wait_ms: int = Field(
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"

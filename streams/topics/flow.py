@@ -82,6 +82,9 @@ AGENTS: tuple[AgentFlow, ...] = (
         writes=("replies", "impressions", "dead_letters"),
     ),
     AgentFlow("follow_catalog", "serve", tails=("items",)),
+    AgentFlow(
+        "gateway", "gateway", tails=("items", "users"), writes=("events", "items", "users", "requests")
+    ),
 )
 
 

@@ -79,6 +79,7 @@ def test_roles_follow() -> None:
         "trainer": (),
         "index": (),
         "serve": ("recommend",),
+        "gateway": (),
     }
     assert {role: [flow.name for flow in flows] for role, flows in roles().items()}["serve"] == [
         "recommend",

@@ -24,7 +24,7 @@ ALERTS: list[dict[str, Any]] = [
     for group in yaml.safe_load((FOLDER / "alerts.yml").read_text("utf-8"))["groups"]
     for rule in group["rules"]
 ]
-UNITS = ("_seconds", "_bytes", "_records", "_rows", "_items", "_partitions", "_ratio", "_info")
+UNITS = ("_seconds", "_bytes", "_records", "_rows", "_items", "_partitions", "_requests", "_ratio", "_info")
 
 
 def table(first: str) -> dict[str, list[str]]:

@@ -1,0 +1,1 @@
+"""The HTTP gateway without its connections: requests in, answers out. See also ``agents/gateway.py``."""

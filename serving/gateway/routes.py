@@ -1,0 +1,213 @@
+"""The routes of the gateway: from a request of HTTP to its answer. It holds no state and no connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace.serving.gateway.answers import events_answer, where
+from headrace.serving.gateway.backend import Backend, Topic
+from headrace.serving.gateway.bodies import (
+    JSON_TYPES,
+    LINES_TYPES,
+    id_in_path,
+    media_type,
+    query_of,
+    read_body,
+)
+from headrace.serving.gateway.faults import (
+    Fault,
+    FaultError,
+    answer,
+    fault_answer,
+    fault_of,
+    known_error,
+    no_route,
+    status_of,
+)
+from headrace.serving.gateway.intake import EventsIn, RowIn
+from headrace.serving.gateway.openapi import document
+from headrace.serving.gateway.records import Fresh
+from headrace.serving.gateway.requests import Asked, RequestIn
+from headrace.streams.clock import SYSTEM, Clock
+from headrace.streams.errors import HeadraceError
+from headrace.streams.messages.schemas import ErrorInfo, Item, UserProfile
+from headrace.streams.settings import Settings
+
+#: Called with (topic, reason) of what is refused here and so never becomes a dead letter.
+Refused = Callable[[str, str], None]
+
+
+class _Verdict(msgspec.Struct):
+    """What is looked at of a reply; the rest is passed on as it is."""
+
+    error: ErrorInfo | None = None
+
+
+class _AnyText(Convertor[str]):
+    """The rest of a path, with slashes and line breaks: an id may have them, encoded."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it."""
+        return value
+
+
+register_url_convertor("any", _AnyText())
+
+
+class Routes:
+    """The routes.
+
+    Parameters
+    ----------
+    settings
+        Limits of messages and of the gateway.
+    backend
+        What is asked and written to.
+    refused
+        Called for every event, item and profile that is refused.
+    clock
+        The time that records get.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        backend: Backend,
+        refused: Refused = lambda topic, reason: None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._refused = refused
+        self._clock = clock
+        self._requests = RequestIn(settings, clock)
+        self._events = EventsIn(settings)
+        most = settings.max_event_bytes
+        self._rows: dict[Topic, Any] = {
+            "items": RowIn(Item, "item_id", most),
+            "users": RowIn(UserProfile, "user_id", most),
+        }
+        self._document = msgspec.json.encode(document())
+        self._verdict = msgspec.json.Decoder(_Verdict)
+
+    def app(self) -> Starlette:
+        """Return the application, without the guard."""
+        errors: dict[Any, Any] = {
+            HeadraceError: known_error,
+            TimeoutError: known_error,
+            HTTPException: no_route,
+            Exception: known_error,
+        }
+        app = Starlette(routes=self._table(), exception_handlers=errors)
+        app.router.redirect_slashes = False  # it would send a caller to whatever its Host header names
+        return app
+
+    def _table(self) -> list[Route]:
+        return [
+            Route("/recommendations", self._recommend, methods=["GET", "POST"]),
+            Route("/events", self._take_events, methods=["POST"]),
+            Route("/items/{id:any}", self._row("items", self._item), methods=["GET", "PUT", "DELETE"]),
+            Route("/users/{id:any}", self._row("users", self._user), methods=["GET", "PUT", "DELETE"]),
+            Route("/health", self._health),
+            Route("/ready", self._ready),
+            Route("/openapi.json", self._describe),
+        ]
+
+    async def _recommend(self, request: Request) -> Response:
+        if request.method == "POST":
+            media_type(request, JSON_TYPES)
+            asked = self._requests.from_body(await self._body(request))
+        else:
+            asked = self._requests.from_query(query_of(request))
+        try:
+            reply = await self._backend.ask(asked.body, asked.request.user_id, self._wait_s(asked))
+        except (HeadraceError, TimeoutError) as exc:
+            return fault_answer(fault_of(exc, asked.request.request_id))
+        error = self._verdict.decode(reply).error
+        return answer(reply, 200 if error is None else status_of(error.code))
+
+    def _wait_s(self, asked: Asked) -> float:
+        return (asked.request.deadline_ms + self._settings.gateway_reply_ms) / 1000
+
+    async def _take_events(self, request: Request) -> Response:
+        lines = media_type(request, JSON_TYPES | LINES_TYPES) in LINES_TYPES
+        verdicts = self._events.read(await self._body(request), lines, self._clock.now_ms())
+        for verdict in verdicts:
+            if verdict.refused is not None:
+                self._refused("events", verdict.refused.reason)
+        records = [verdict.record for verdict in verdicts if verdict.record is not None]
+        landed = await self._backend.write("events", records) if records else []
+        return answer(*events_answer(verdicts, landed))
+
+    def _row(
+        self, topic: Topic, read: Callable[[Request, str], Awaitable[Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return the route of an item or a user: read it, or write its record, or its tombstone."""
+        row_in = self._rows[topic]
+
+        async def route(request: Request) -> Response:
+            row_id = id_in_path(request, row_in.field)
+            if request.method in ("GET", "HEAD"):
+                kept = await read(request, row_id)
+                if kept is None:
+                    raise FaultError("unknown", f"nothing is kept of this id in {topic}", row_in.field)
+                return answer(kept)
+            if request.method == "PUT":
+                media_type(request, JSON_TYPES)
+                record = self._read_row(topic, row_id, await self._body(request))
+            else:
+                record = Fresh(row_id.encode(), None, self._clock.now_ms())
+            (landed,) = await self._backend.write(topic, [record])
+            if isinstance(landed, Exception):
+                raise landed
+            return answer(where(topic, landed))
+
+        return route
+
+    def _read_row(self, topic: Topic, row_id: str, body: bytes) -> Fresh:
+        try:
+            record: Fresh = self._rows[topic].read(row_id, body, self._clock.now_ms())
+        except HeadraceError as exc:
+            self._refused(topic, fault_of(exc).error.code)
+            raise
+        return record
+
+    async def _user(self, request: Request, user_id: str) -> Any:
+        names = dict(query_of(request)).get("names", "true")
+        if names not in ("true", "false"):
+            raise FaultError("invalid_field", "names is true or false", "names")
+        return await self._backend.user(user_id, names == "true")
+
+    async def _item(self, _: Request, item_id: str) -> Any:
+        return await self._backend.item(item_id)
+
+    async def _health(self, _: Request) -> Response:
+        return answer({"status": "ok"})
+
+    async def _ready(self, _: Request) -> Response:
+        trouble = await self._backend.trouble()
+        if trouble:
+            return fault_answer(Fault(ErrorInfo("unavailable", trouble)))
+        return answer({"status": "ready"})
+
+    async def _describe(self, _: Request) -> Response:
+        return answer(self._document)
+
+    async def _body(self, request: Request) -> bytes:
+        settings = self._settings
+        return await read_body(request, settings.gateway_body_bytes, settings.gateway_body_s)
