@@ -1,7 +1,7 @@
 """What a user clicked lately, and was shown and did not click: evidence that they like a category.
 
-It is read from rows that are kept anyway: the ring of clicks (``state/users.py``), and what the user was shown
-(``state/shown.py``). The list that is being made is on neither, so its own outcome is not in its features.
+It is read from rows that are kept anyway: the ring of clicks (``state/users.py``), and what the user was
+shown (``state/shown.py``). The list that is being made is on neither: its outcome is not in its features.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from headrace.models.state import users as user_state
 from headrace.models.state.key_sets import among
 
 F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 
 #: The long and the short memory: evidence halves after so many clicks, or so many showings without a click.
@@ -25,6 +26,9 @@ CLICKS, SHOWN = np.array([12.0, 3.0]), np.array([120.0, 30.0])
 TIMES = 6.0
 #: A user's click rate begins as one click in so many showings.
 _RATE_SHOWN = 15
+_A_CLICK = (np.log(TIMES) * np.exp2(-np.arange(user_state.RECENT) / CLICKS[:, None])).astype(np.float32)
+#: What is left of a showing after so many others; the last place stands for all that are older.
+_LEFT = np.exp2(-np.arange(2000) / SHOWN[:, None]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +64,24 @@ def evidence(user: npt.NDArray[Any] | None, shown: npt.NDArray[Any] | None) -> t
     liked. The log of the likelihood ratio is then ``log(TIMES)`` for a click and ``-r * (TIMES - 1)`` for a
     showing. Most clicks are on what is liked, so ``r`` is the user's click rate divided by ``TIMES``.
 
-    An item that was shown several times without a click counts as often. Where the ring of clicks is full, what
-    was shown before the oldest click is left out: it may have been clicked.
+    An item that was shown several times without a click counts as often. Where the ring of clicks is full,
+    what was shown before the oldest click is left out: it may have been clicked.
     """
     clicked, since = _clicked(user)
     items, times, found = _passed(shown, clicked, since)
-    rate = (found + 1) / (found + float(times.sum()) + _RATE_SHOWN)
-    newer = np.cumsum(times) - times
-    out = np.empty((2, len(clicked) + len(items)), np.float32)
-    out[:, : len(clicked)] = np.log(TIMES) * np.exp2(-np.arange(len(clicked)) / CLICKS[:, None])
-    out[:, len(clicked) :] = -rate * (1 - 1 / TIMES) * times * np.exp2(-newer / SHOWN[:, None])
+    n = len(clicked)
+    out = np.empty((2, n + len(items)), np.float32)
+    out[:, :n] = _A_CLICK[:, :n]
+    if len(items):
+        newer = np.cumsum(times)
+        rate = (found + 1) / (found + int(newer[-1]) + _RATE_SHOWN)
+        against = times * np.float32(-rate * (1 - 1 / TIMES))
+        out[:, n:] = against * _LEFT.take(newer - times, axis=1, mode="clip")
     return np.concatenate([clicked, items]), out
 
 
 def _clicked(user: npt.NDArray[Any] | None) -> tuple[U64, int]:
-    """Return the clicked items, the newest first, and the time (s) from which on all clicks are among them."""
+    """Return the clicks, the newest first, and the time (s) from which on all are among them."""
     if user is None:
         return np.zeros(0, np.uint64), 0
     items, times = user_state.recent_items(user[0])
@@ -82,12 +89,12 @@ def _clicked(user: npt.NDArray[Any] | None) -> tuple[U64, int]:
     return np.array(items, np.uint64), times[-1] // 1000 if full else 0
 
 
-def _passed(shown: npt.NDArray[Any] | None, clicked: U64, since: int) -> tuple[U64, F32, int]:
+def _passed(shown: npt.NDArray[Any] | None, clicked: U64, since: int) -> tuple[U64, U8, int]:
     """Return what was shown and not clicked, the newest first, how often, and how much of it was clicked."""
     if shown is None:
-        return np.zeros(0, np.uint64), np.zeros(0, np.float32), 0
+        return np.zeros(0, np.uint64), np.zeros(0, np.uint8), 0
     row = shown[0]
     items, times, counts = (row[name][: int(row["count"])][::-1] for name in ("items", "times", "counts"))
     hit = among(items, clicked)
-    keep = ~hit & (times >= since)
-    return items[keep], counts[keep].astype(np.float32), int(hit.sum())
+    keep = np.flatnonzero(~hit & (times >= since))
+    return items[keep], counts[keep], int(np.count_nonzero(hit))

@@ -22,7 +22,7 @@ _CERTAIN = np.float32(30)
 def fill_lifts(put: dict[str, F32], c: Candidates, ctx: RequestContext, *, names: bool) -> None:
     """Fill the lifts of each candidate's category; ``fill_item`` and ``fill_taste`` must have run before.
 
-    Trees are better when the sum of a lift and the item's click rate, both logarithms, is one of their features.
+    ``taste_prior`` is the sum of the lift and the item's click rate, both logarithms: linear models need it.
 
     Parameters
     ----------
