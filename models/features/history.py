@@ -26,6 +26,7 @@ CLICKS, SHOWN = np.array([12.0, 3.0]), np.array([120.0, 30.0])
 TIMES = 6.0
 #: A user's click rate begins as one click in so many showings.
 _RATE_SHOWN = 15
+_RING = np.arange(user_state.RECENT)
 _A_CLICK = (np.log(TIMES) * np.exp2(-np.arange(user_state.RECENT) / CLICKS[:, None])).astype(np.float32)
 #: What is left of a showing after so many others; the last place stands for all that are older.
 _LEFT = np.exp2(-np.arange(2000) / SHOWN[:, None]).astype(np.float32)
@@ -84,17 +85,20 @@ def _clicked(user: npt.NDArray[Any] | None) -> tuple[U64, int]:
     """Return the clicks, the newest first, and the time (s) from which on all are among them."""
     if user is None:
         return np.zeros(0, np.uint64), 0
-    items, times = user_state.recent_items(user[0])
-    full = int(user[0]["n_clicks"]) > user_state.RECENT
-    return np.array(items, np.uint64), times[-1] // 1000 if full else 0
+    n, size = int(user["n_clicks"][0]), user_state.RECENT
+    places = (n - 1 - _RING[:n]) % size
+    since = int(user["recent_ts"][0, n % size]) // 1000 if n > size else 0
+    return user["recent"][0, places], since
 
 
 def _passed(shown: npt.NDArray[Any] | None, clicked: U64, since: int) -> tuple[U64, U8, int]:
     """Return what was shown and not clicked, the newest first, how often, and how much of it was clicked."""
     if shown is None:
         return np.zeros(0, np.uint64), np.zeros(0, np.uint8), 0
-    row = shown[0]
-    items, times, counts = (row[name][: int(row["count"])][::-1] for name in ("items", "times", "counts"))
-    hit = among(items, clicked)
-    keep = np.flatnonzero(~hit & (times >= since))
+    n = int(shown["count"][0])
+    items, counts = shown["items"][0, :n][::-1], shown["counts"][0, :n][::-1]
+    out = hit = among(items, clicked)
+    if since:
+        out = hit | (shown["times"][0, :n][::-1] < since)
+    keep = np.flatnonzero(~out)
     return items[keep], counts[keep], int(np.count_nonzero(hit))

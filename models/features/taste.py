@@ -11,12 +11,12 @@ from headrace.models.state.key_sets import sums_among
 
 F32 = npt.NDArray[np.float32]
 
-#: Log-odds that a user likes a category, before anything is known: one in 16 is liked.
-_BEFORE = np.float32(-np.log(15))
+_TIMES = np.float32(TIMES)
+#: Before anything is known, a user likes one category, and not so many others.
+_OTHERS = np.float32(15)
+_USUAL = (1 + _OTHERS) / (_TIMES + _OTHERS)
 #: What they become more when the user names the category as preferred, and when they name only others.
 _NAMED, _NOT_NAMED = np.float32(3), np.float32(-1.5)
-#: Log-odds beyond these change nothing, and their exponential would overflow.
-_CERTAIN = np.float32(30)
 
 
 def fill_lifts(put: dict[str, F32], c: Candidates, ctx: RequestContext, *, names: bool) -> None:
@@ -31,10 +31,10 @@ def fill_lifts(put: dict[str, F32], c: Candidates, ctx: RequestContext, *, names
     """
     odds = np.zeros((2, len(c)), np.float32)
     if ctx.history is not None:
-        odds += sums_among(c.category, ctx.history.category, ctx.history.evidence)
+        odds = sums_among(c.category, ctx.history.category, ctx.history.evidence)
     if names:
-        odds[0] += np.where(put["category_preferred"] > 0, _NAMED, _NOT_NAMED)
-    lift = _lift(odds) * (c.category != 0)
+        odds[0] += np.where(put["category_preferred"] > 0, _NAMED, _NOT_NAMED) * (c.category != 0)
+    lift = _lift(odds)
     put["category_lift"][:], put["category_lift_now"][:] = lift
     put["taste_prior"][:] = np.log(put["item_ctr_24h"]) + lift[0]
 
@@ -43,8 +43,8 @@ def _lift(odds: F32) -> F32:
     """Return the log of the expected click rate, against that of a category nothing is known of.
 
     Liked categories are clicked ``TIMES`` as often as others. ``odds`` are the log-odds to be liked that were
-    added to those at the beginning.
+    added to those at the beginning; evidence stays within some dozens (``history.py``).
     """
-    known = np.clip(odds + _BEFORE, -_CERTAIN, _CERTAIN)
-    out: F32 = np.log1p((TIMES - 1) / (1 + np.exp(-known)), dtype=np.float32)
-    return out - np.float32(np.log1p((TIMES - 1) / (1 + np.exp(-_BEFORE))))
+    others = np.exp(-odds) * _OTHERS
+    out: F32 = np.log((_TIMES + others) / (1 + others) * _USUAL)
+    return out

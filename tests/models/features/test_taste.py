@@ -56,8 +56,8 @@ def test_what_a_user_names_as_preferred_lifts_it_and_lowers_the_rest() -> None:
     )
 
 
-def test_evidence_without_end_is_finite() -> None:
-    ctx = context(history=past([1, 2], [1e4, -1e4], [1e4, -1e4]))
+def test_the_strongest_evidence_is_finite() -> None:
+    ctx = context(history=past([1, 2], [80, -80], [80, -80]))
     out = assemble(None, candidates(4, category=CATEGORIES), ctx)
     assert np.isfinite(out).all()
     assert of(out, LIFTS[0])[0] == pytest.approx(np.log(TIMES / (1 + (TIMES - 1) / 16)), rel=1e-5)
