@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM, category_vector, unit
+from headrace.models.features.history import History, evidence
 from headrace.models.features.inputs import RequestContext
 from headrace.models.state import users as user_state
 from headrace.serving.catalog import Catalog
@@ -60,7 +61,13 @@ def place_and_age(request: RecRequest, user: UserRow | None) -> tuple[int, int]:
 
 
 def request_context(
-    catalog: Catalog, request: RecRequest, user: UserRow | None, anchors: list[int], country: int, now: int
+    catalog: Catalog,
+    request: RecRequest,
+    user: UserRow | None,
+    anchors: list[int],
+    country: int,
+    now: int,
+    shown: ShownRow | None = None,
 ) -> tuple[RequestContext, list[F32]]:
     """Return the inputs of the features from the request, and the vectors to search around.
 
@@ -85,8 +92,19 @@ def request_context(
         last_creator=int(creator[0]) if anchors else 0,
         age=place_and_age(request, user)[1],
         language=0 if user is None else int(user["language"][0]),
+        history=history_of(catalog, user, shown),
     )
     return context, around
+
+
+def history_of(catalog: Catalog, user: UserRow | None, shown: ShownRow | None) -> History | None:
+    """Return the user's clicks, and what was shown without a click, with their categories; None: nothing."""
+    items, weights = evidence(user, shown)
+    if not len(items):
+        return None
+    rows = catalog.find(items)
+    known = rows >= 0
+    return History(catalog.column("category", rows[known]), weights[:, known])
 
 
 def _by_content(catalog: Catalog, user: UserRow | None, anchors: list[int]) -> tuple[F32, F32]:

@@ -189,7 +189,9 @@ class Recommender:
         """Return what the parts of the pipeline read of a request; at most ``limit`` candidates."""
         country, age = context.place_and_age(request, user)
         policy, settings = self._settings_of(request.user_id)
-        known, interests = context.request_context(self.catalog, request, user, anchors.items, country, now)
+        known, interests = context.request_context(
+            self.catalog, request, user, anchors.items, country, now, shown
+        )
         return Query(
             request=request,
             now=now,

@@ -15,6 +15,7 @@ from headrace.models.features.item import fill_country, fill_item
 from headrace.models.features.local_time import local_time
 from headrace.models.features.pair import fill_content, fill_pairs, fill_prior
 from headrace.models.features.spec import SPEC
+from headrace.models.features.taste import fill_lifts
 from headrace.models.features.user import fill_taste, fill_user
 from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.ids import hash64
@@ -52,6 +53,7 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
     if user is not None:
         fill_user(put, user, ctx)
         fill_taste(put, user, c)
+    fill_lifts(put, c, ctx, names=user is not None and bool(user["preferred"].any()))
     put["surface"][:] = SURFACES.index(ctx.surface)
     put["hour"][:] = (ctx.now // HOUR_MS) % 24
     put["local_hour"][:], put["weekday"][:] = local_time(ctx.country, ctx.now)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.features.history import History
+
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
@@ -52,3 +54,4 @@ class RequestContext:
     last_creator: int = 0
     age: int = -1  # years; -1: unknown
     language: int = 0  # of the user's profile, hash; 0: unknown
+    history: History | None = None  # None: nothing is known

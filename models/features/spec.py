@@ -95,6 +95,9 @@ SPEC = FeatureSpec(
         "same_language",
         "prior_lately",
         "prior_lately_rank",
+        "category_lift",
+        "category_lift_now",
+        "taste_prior",
         # the request
         "surface",
         "hour",
@@ -122,6 +125,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "co-visitation": (*(n for n in SPEC.names if n.startswith(("next_", "together_"))), *_PRIOR),
     "embeddings": ("vector_user", "vector_last"),
-    "taste": tuple(n for n in SPEC.names if n.startswith(("category_", "creator_", "same_"))),
+    "taste": tuple(n for n in SPEC.names if n.startswith(("category_", "creator_", "same_", "taste_"))),
     "position": ("position",),
 }

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from strategies import T0
 from worlds import World, here, request
 
+from headrace.models.features.history import evidence
 from headrace.models.features.spec import SPEC
+from headrace.models.state.shown import ShownState
 from headrace.serving.context import ANCHORS
-from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.settings import HOUR_MS
 
 
@@ -35,3 +39,24 @@ def test_the_country_is_that_of_the_request_before_that_of_the_user() -> None:
         ranked = world.rank(asked)
         clicked = ranked.pool.candidates.items[ranked.features[:, column] > 0].tolist()
         assert clicked == [hash64(expected)]
+
+
+def test_clicks_and_showings_become_evidence_for_categories() -> None:
+    world, shown = World(10), ShownState()
+    world.session("me", [1, 4])
+    me, names = world.row("me"), ["i4", "i5", "gone"]
+    key = hash_many(["me"])
+    shown.apply(key, np.array([3]), hash_many(names), np.array([T0]), np.array([0]))
+    row = shown.table.data[shown.table.find(key)]
+    asked = request("me")
+    query = world.recommender.query(asked, me, world.anchors(asked), T0 + 5000, 10, row)
+    history, (items, weights) = query.context.history, evidence(me, row)
+    assert history is not None
+    there = items != hash64("gone")
+    assert items[there].tolist() == [hash64(name) for name in ("i4", "i1", "i5")]
+    assert history.category.tolist() == world.recommender.catalog.attributes(items[there])[0].tolist()
+    assert history.evidence == pytest.approx(weights[:, there])
+    assert (
+        world.recommender.query(request("x"), None, world.anchors(request("x")), T0, 10).context.history
+        is None
+    )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from strategies import GAP_MS, T0, Act, acts, columns, item_events, unit_vectors
 
 from headrace.models.features.assemble import SURFACES, assemble
+from headrace.models.features.history import History
 from headrace.models.features.inputs import Candidates
 from headrace.models.features.spec import ONLINE, POSITION, SPEC
 from headrace.models.state.items import ItemState
@@ -169,5 +170,6 @@ def test_every_feature_of_the_list_is_filled(missing: str) -> None:
         last_creator=3,
         age=30,
         language=5,
+        history=History(np.array([1, 2], np.uint64), np.ones((2, 2), np.float32)),
     )
     assert any(of(assemble(user, c, ctx), missing))
