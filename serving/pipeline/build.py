@@ -14,6 +14,7 @@ from headrace.serving.filters.hidden import Hidden
 from headrace.serving.filters.language import Language
 from headrace.serving.filters.published import Published
 from headrace.serving.filters.same_title import SameTitle
+from headrace.serving.filters.seen import Seen
 from headrace.serving.filters.shown import Shown
 from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scorer, Source
 from headrace.serving.scorers.blend import ByBlend
@@ -42,7 +43,7 @@ from headrace.streams.errors import ConfigError
 PARTS: tuple[type[Part], ...] = (
     Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, AgeGroup, Followed, Preferred,
     SameCreator, New, PopularEver, NewestOfAll,
-    Published, Excluded, Hidden, MinimumAge, Flags, Language, CountryRules,
+    Published, Excluded, Seen, Hidden, MinimumAge, Flags, Language, CountryRules,
     Shown, Clicked,
     ByRanker, ByOnline, ByBlend,
     SameTitle,

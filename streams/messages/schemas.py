@@ -101,6 +101,7 @@ class RecRequest(Struct):
     exclude: Annotated[list[Id], Meta(max_length=5000)] = []
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 150
     explain: bool = False
+    seen: Annotated[list[Id], Meta(max_length=500)] = []
 
 
 class RecItem(Struct, omit_defaults=True):
