@@ -15,6 +15,7 @@ from headrace.streams.errors import RejectedError
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Label = Annotated[str, Meta(max_length=128)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
 #: The year 2100, ms.
 MAX_TS = 4_102_444_800_000
 #: March 1973, ms. A smaller number is a time in seconds: every time of these days, in seconds, is below.
@@ -89,6 +90,27 @@ class UserProfile(Struct):
     followed_creators: Annotated[list[Label], Meta(max_length=5000)] = []
 
 
+class AnyNone(Struct):
+    """What a field of an item may be: one of ``any``, if it names something; and none of ``none``."""
+
+    any: Annotated[list[Name], Meta(max_length=100)] = []
+    none: Annotated[list[Name], Meta(max_length=100)] = []
+
+
+class Filters(Struct):
+    """Which items a list may have. Each filter that is given must hold.
+
+    Of the tags of an item, one must be among ``tags.any``. An item without the field fits ``none``, and not
+    ``any``. ``published_after``: only items that were published later.
+    """
+
+    category: AnyNone = msgspec.field(default_factory=AnyNone)
+    creator: AnyNone = msgspec.field(default_factory=AnyNone)
+    language: AnyNone = msgspec.field(default_factory=AnyNone)
+    tags: AnyNone = msgspec.field(default_factory=AnyNone)
+    published_after: Millis | None = None
+
+
 class RecRequest(Struct):
     """A request for a ranked list."""
 
@@ -102,6 +124,7 @@ class RecRequest(Struct):
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 150
     explain: bool = False
     seen: Annotated[list[Id], Meta(max_length=500)] = []
+    filters: Filters = msgspec.field(default_factory=Filters)
 
 
 class RecItem(Struct, omit_defaults=True):
