@@ -21,6 +21,7 @@ from headrace.serving.catalog import Catalog
 from headrace.serving.context import ShownRow, UserRow
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.index.settled import Engine
+from headrace.serving.pipeline.given import Given
 from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
@@ -205,6 +206,7 @@ class Recommender:
             wanted=request.n,
             policy=policy,
             settings=settings,
+            given=Given.of(request.candidates),
         )
 
     def _settings_of(self, user_id: str) -> tuple[Policy, str]:
@@ -237,7 +239,7 @@ class Recommender:
         """
         stages = self.data.stages
         query = self.query(request, user, anchors, now, request.n, shown)
-        query.limit = max(query.policy.candidates, request.n)
+        query.limit = max(query.policy.candidates, request.n, len(request.candidates))
         stages.done("query")
         models = self.data.models
         variant = models.rankers.variant_of(request.user_id)
@@ -280,12 +282,18 @@ class Recommender:
         return slate.where(must)
 
     def _list(self, query: Query, pool: Pool, every: Choices, places: I64, rules: Rules) -> Slate:
-        """Return the list of the candidates at ``places``: the best first, then what rested."""
+        """Return the list of the candidates at ``places``: the best first, then what rested.
+
+        Of candidates with the same score, the one that the caller gave first comes first.
+        """
         last = pool.repeated[np.isin(pool.repeated, places)] if len(pool.repeated) else pool.repeated
         fresh = places if not len(last) else places[~np.isin(places, last)]
+        if pool.places is not None:
+            fresh = fresh[np.argsort(pool.places[fresh])]
         # The same request gets the same list.
         rng = np.random.default_rng(hash64(query.request.request_id))
-        chosen_from = every if len(fresh) == len(every) else every.take(fresh)
+        whole = len(fresh) == len(every) and pool.places is None
+        chosen_from = every if whole else every.take(fresh)
         slate = choose(chosen_from, query.request.n, rules, rng)
         return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
@@ -341,6 +349,7 @@ class Recommender:
     ) -> Answer:
         """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
+        Items that the caller wants ranked keep the caller's order.
         What may be on it is held for a second (``popular.py``). Where that is too little, or reasons are
         asked for, it is made from all candidates.
 
@@ -358,7 +367,7 @@ class Recommender:
         shown
             What the user was shown ``(1,)``, if it was read.
         """
-        if not request.explain:
+        if not request.explain and not request.candidates:
             country, age = context.place_and_age(request, user)
             policy, settings = self._settings_of(request.user_id)
             plain = plain_query(request, now, country, age, policy, user, shown, settings)

@@ -16,6 +16,7 @@ class Seen(Filter):
 
     name = "seen"
     required = True
+    needs_item = False
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items the request does not call seen, bool ``(n,)``."""

@@ -51,8 +51,8 @@ PARTS: tuple[type[Part], ...] = (
     SameTitle,
 )  # fmt: skip
 _KINDS = (Source, Filter, Rest, Scorer, LateFilter)
-#: Bits in the mask of a candidate, without that of ``repeated``.
-_MOST_SOURCES = 31
+#: Bits in the mask of a candidate, without those of ``repeated`` and ``given``.
+_MOST_SOURCES = 30
 
 
 def label(part: type[Part]) -> str:

@@ -125,6 +125,7 @@ class RecRequest(Struct):
     explain: bool = False
     seen: Annotated[list[Id], Meta(max_length=500)] = []
     filters: Filters = msgspec.field(default_factory=Filters)
+    candidates: Annotated[list[Id], Meta(max_length=500)] = []
 
 
 class RecItem(Struct, omit_defaults=True):

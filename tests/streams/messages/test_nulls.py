@@ -38,7 +38,7 @@ WHOLE: dict[type[Any], dict[str, Any]] = {
     RecRequest: {
         "request_id": "r", "user_id": "u", "surface": "home", "n": 7, "item_id": "i",
         "context": {"country": "DE", "device": "tv", "ts": T0}, "exclude": ["j"], "deadline_ms": 99,
-        "explain": True, "seen": ["k"],
+        "explain": True, "seen": ["k"], "candidates": ["l"],
         "filters": {
             "category": {"any": ["c"], "none": ["d"]}, "creator": {"any": ["x"], "none": ["y"]},
             "language": {"any": ["de"], "none": ["en"]}, "tags": {"any": ["a"], "none": ["b"]},
@@ -65,7 +65,7 @@ def read(type_: type[Any], fields: dict[str, Any]) -> Any:
 
 def test_the_messages_here_have_every_field() -> None:
     assert all({f.name for f in msgspec.structs.fields(t)} == fields.keys() for t, fields in WHOLE.items())
-    assert len(OPTIONAL) == 31
+    assert len(OPTIONAL) == 32
 
 
 @pytest.mark.parametrize(("type_", "name"), OPTIONAL, ids=lambda v: getattr(v, "__name__", v))
