@@ -47,7 +47,7 @@ class Given:
 
 
 def or_blank(read: Callable[[I64], Any], rows: I64, blank: float = 0) -> Any:
-    """Return what ``read`` returns for rows of the catalogue, ``(n, ...)``; ``blank`` for those that are -1."""
+    """Return what ``read`` says of rows of the catalogue, ``(n, ...)``; ``blank`` for those that are -1."""
     known = rows >= 0
     if known.all():
         return read(rows)
