@@ -61,7 +61,7 @@ def recommend(
     settings = options.read_settings(brokers)
     from headrace.streams.messages.schemas import Context, Filters, RecRequest
 
-    named = (_any_none(names or ()) for names in (category, creator, language, tag))
+    named = [_any_none(names or ()) for names in (category, creator, language, tag)]
     request = RecRequest(
         request_id=f"cli-{secrets.token_hex(6)}",
         user_id=user,
@@ -72,7 +72,7 @@ def recommend(
         deadline_ms=min(60_000, int(timeout * 1000)),
         explain=explain,
         seen=seen or [],
-        filters=Filters(*named, published_after),
+        filters=Filters(named[0], named[1], named[2], named[3], published_after),
         candidates=candidates or [],
         lists=[_list(text) for text in lists or ()],
     )

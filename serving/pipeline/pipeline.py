@@ -142,7 +142,7 @@ class Pipeline:
             found.rows,
             np.searchsorted(found.keys, again),
             self.names,
-            query.given and query.given.places_of(found.keys),
+            None if query.given is None else query.given.places_of(found.keys),
         )
         self.data.stages.done("candidates")
         return pool
