@@ -40,6 +40,7 @@ from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
 from headrace.serving.requests.misplaced import MisplacedRequests
+from headrace.serving.requests.pace import Pace
 from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.replies import ReplySender
@@ -105,6 +106,7 @@ class ServeStage:
         self._requests = RequestReader(s)
         self._json = msgspec.json.Encoder()
         self._mirrors = Mirrors(self.recommender)
+        self._pace = Pace(wiring.clock, drop=s.expired == "drop")
         self._store_down = False
         self._ticked = 0
         self._replies = ReplySender(wiring.replier)
@@ -137,11 +139,13 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
+        self._pace.begin(batch.partition)
         sent: list[Sent] = []
         rejects: list[Reject] = []
         records, refused = iter(batch), self._refused(batch)
         while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
             jobs, bad = self._read(part, refused)
+            self._pace.read(jobs)
             sent += [
                 Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
                 for record, address, error in bad
@@ -153,6 +157,7 @@ class ServeStage:
             else:
                 await asyncio.sleep(0)
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
+        self._pace.end()
         return sent
 
     def _read(self, part: list[Any], refused: set[int]) -> tuple[list[Job], list[Reject]]:
@@ -252,13 +257,16 @@ class ServeStage:
         by_item = dict(zip(distinct, rows, strict=True))
         for job, user, seen, each, at in zip(chunk, users, shown, parts, times, strict=True):
             request, record, _ = job
+            if self._pace.dropped(job):
+                self.wiring.metrics.count("headrace_rungs_total", "dropped")
+                continue
             answers: list[Answer] = []
             for part, items in each:
                 if answers:
                     await asyncio.sleep(0)  # a page does not hold the loop for all its lists
                     stages.begin()
                 anchors = Anchors(items, _stack(items, by_item))
-                answer = self._one(beside(part, answers), record, user, seen, anchors, at)
+                answer = self._one(job, beside(part, answers), user, seen, anchors, at)
                 lacking = [*missing, *missing_s, *missing_n, *self._outdated(request, items)]
                 answer.reply.degraded += dict.fromkeys(lacking)
                 answers.append(answer)
@@ -284,12 +292,16 @@ class ServeStage:
         return out
 
     def _one(
-        self, part: RecRequest, record: Any, user: Row | None, seen: Row | None, anchors: Anchors, at: int
+        self, job: Job, part: RecRequest, user: Row | None, seen: Row | None, anchors: Anchors, at: int
     ) -> Answer:
-        """Answer one request in what is left of its time."""
-        if self.wiring.clock.now_ms() - record.timestamp > part.deadline_ms:
+        """Answer one request, or a part of it, with as much as there is time for."""
+        rung, began = self._pace.rung(job), self.wiring.clock.monotonic()
+        self.wiring.metrics.count("headrace_rungs_total", rung)
+        if rung == "popular":
             return fallbacks.popular(self.recommender, part, user, seen, at, "deadline")
-        return fallbacks.answer(self.recommender, part, user, seen, anchors, at)
+        answer = fallbacks.answer(self.recommender, part, user, seen, anchors, at, rung)
+        self._pace.took(rung, began)
+        return answer
 
     async def _rows(
         self, kind: Any, keys: Sequence[int], dtype: np.dtype[Any]

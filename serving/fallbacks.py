@@ -6,6 +6,7 @@ import logging
 
 from headrace.serving.answering import Answer
 from headrace.serving.context import ShownRow, UserRow
+from headrace.serving.ladder import Rung
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.recommender import Recommender
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
@@ -20,10 +21,11 @@ def answer(
     shown: ShownRow | None,
     anchors: Anchors,
     at: int,
+    rung: Rung = "full",
 ) -> Answer:
     """Answer one request for the time ``at`` (ms); after an error, with the popular list."""
     try:
-        return recommender.answer(request, user, anchors, at, shown)
+        return recommender.answer(request, user, anchors, at, shown, rung)
     except Exception:
         log.exception("request %s fell back to the popular list", request.request_id)
         return popular(recommender, request, user, shown, at, "internal")

@@ -97,6 +97,11 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out:
     return np.zeros(len(features)), None, missing
 
 
+def first_of(scorers: Sequence[Guarded[Scorer]]) -> list[Guarded[Scorer]]:
+    """Return the scorers that run in any case, and the last one for want of them."""
+    return [s for s in scorers if s.part.fills_feature or s is scorers[-1]]
+
+
 def _score(features: F32, ids: Ids) -> Callable[[Scorer], F64]:
     return lambda scorer: scorer.score_for(features, ids)
 

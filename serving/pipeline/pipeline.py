@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -220,6 +221,7 @@ class Pipeline:
                 source.skip(query.left_out)
                 continue
             size = query.policy.sizes.get(part.name, self._sizes[part.name])
+            size = size if short else math.ceil(query.share * size)
             if not size:
                 continue
             lists = source.run(lambda part: part.propose(query, size), query.left_out)  # noqa: B023

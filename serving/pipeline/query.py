@@ -121,6 +121,9 @@ class Query:
         How this user's lists are made.
     settings
         Version of the settings that say so; empty: those of the installation.
+    share
+        Of its size, what each source is asked for; less than 1 when time is short. Those for a short list are
+        asked for all.
     given
         The items that the caller wants ranked: then no source is asked. None: those of the sources.
     left_out
@@ -141,6 +144,7 @@ class Query:
     wanted: int
     policy: Policy
     settings: str = ""
+    share: float = 1.0
     given: Given | None = None
     left_out: list[str] = field(default_factory=list)
 
