@@ -1,4 +1,4 @@
-"""How much is done for a request: less when the time that is left is shorter than what more took lately. Pure.
+"""How much is done for a request: less when there is less time than more took lately. Pure.
 
 The rungs, from the dearest to the cheapest:
 
@@ -24,7 +24,7 @@ RUNGS: Final[tuple[Rung, ...]] = (*RANKED, "popular")
 
 #: Share of the candidates of a full list.
 FEWER: Final = 0.25
-#: The quantile that must fit into what is left, and what an older observation weighs beside the next one.
+#: The quantile that must fit into what is left; what an observation weighs beside the next one.
 _QUANTILE, _FADE = 0.9, 0.95
 #: Without a new observation, a time is believed to halve in so long (s): so a dear rung is tried again.
 _HALVES_S = 5.0

@@ -1,4 +1,4 @@
-"""The time that is left of each request, and how much is done in it. Pure: it asks a clock that it is given."""
+"""The time that is left of each request, and how much is done in it. Pure: the clock is given."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from headrace.streams.messages.schemas import RecList, RecReply, RecRequest
 def parts_of(request: RecRequest) -> list[RecRequest]:
     """Return a request for each list, in the order asked; the request itself when it asks for one list.
 
-    List ``n`` of the page ``r`` has the request id ``r/n``, from ``r/1`` on. Its impression has this id, and so
-    have the events on it.
+    List ``n`` of the page ``r`` has the request id ``r/n``, from ``r/1`` on: so have its impression and the
+    events on it.
     """
     if not request.lists:
         return [request]

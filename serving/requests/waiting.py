@@ -1,7 +1,7 @@
 """How long a request has waited, whatever the clock of its caller says. Pure.
 
-A record's age (our time of day less its timestamp) is what it waited in Kafka, and the difference of two clocks.
-The time since this process has it is exact, and does not know of Kafka.
+A record's age (our time of day less its timestamp) is what it waited in Kafka, and the difference of two
+clocks. The time since this process has it is exact, and does not know of Kafka.
 """
 
 from __future__ import annotations

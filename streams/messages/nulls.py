@@ -77,7 +77,7 @@ def _tolerant(type_: Any) -> tuple[type[Struct], Callable[[Any], Any]]:
 
 
 def _nested(type_: Any) -> tuple[type[Struct], Any, Callable[[Any], Any]]:
-    """Return the copy of a message type, the field's type with the copy in it, and what ``_tolerant`` says."""
+    """Return the copy of a message type, the field's type with the copy in it, and what fills a value."""
     copy, fill = _tolerant(_structs_in(type_))
     if _is_struct(type_):
         return copy, copy, fill

@@ -315,7 +315,7 @@ def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) 
 
 
 def check_request(request: RecRequest) -> None:
-    """Raise ``RejectedError`` when a field that a surface needs is missing, or fields contradict each other."""
+    """Raise ``RejectedError`` when a field that a surface needs is missing, or fields exclude each other."""
     if request.lists:
         _check_lists(request)
     elif request.surface == "related" and not request.item_id:
