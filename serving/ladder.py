@@ -37,8 +37,8 @@ _SENDING_S = 0.005
 class Quantile:
     """An exponentially weighted quantile of times.
 
-    The weight of an observation falls by ``_FADE`` with each later one. The quantile is the upper bound of its
-    bucket, at most 19 % too high.
+    The weight of an observation falls by ``_FADE`` with each later one. The quantile is the upper bound of
+    its bucket, at most 19 % too high.
     """
 
     def __init__(self) -> None:
