@@ -12,7 +12,7 @@ import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -31,6 +31,7 @@ from headrace.agents.wiring import Wiring
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
+from headrace.serving import fallbacks
 from headrace.serving.answering import Answer
 from headrace.serving.measured import Measured
 from headrace.serving.mirrors import Mirrors
@@ -39,6 +40,8 @@ from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress, format_reply
 from headrace.serving.requests.misplaced import MisplacedRequests
+from headrace.serving.requests.pace import Pace
+from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.replies import ReplySender
 from headrace.serving.store.freshness import Freshness
@@ -81,15 +84,14 @@ class Sent:
         Ends when the broker has acknowledged the reply.
     buried
         Whether the request is already a dead letter.
-    impression
-        Written to `impressions` when the reply is acknowledged; None when it was written before, or there is
-        none.
+    impressions
+        Written to `impressions` when the reply is acknowledged; without those that were written before.
     """
 
     record: Any
     delivery: asyncio.Task[None]
     buried: bool = False
-    impression: Impression | None = None
+    impressions: list[Impression] = field(default_factory=list)
 
 
 class ServeStage:
@@ -104,6 +106,7 @@ class ServeStage:
         self._requests = RequestReader(s)
         self._json = msgspec.json.Encoder()
         self._mirrors = Mirrors(self.recommender)
+        self._pace = Pace(wiring.clock, drop=s.expired == "drop")
         self._store_down = False
         self._ticked = 0
         self._replies = ReplySender(wiring.replier)
@@ -136,11 +139,13 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
+        self._pace.begin(batch.partition)
         sent: list[Sent] = []
         rejects: list[Reject] = []
         records, refused = iter(batch), self._refused(batch)
         while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
             jobs, bad = self._read(part, refused)
+            self._pace.read(jobs)
             sent += [
                 Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
                 for record, address, error in bad
@@ -152,6 +157,7 @@ class ServeStage:
             else:
                 await asyncio.sleep(0)
         await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
+        self._pace.end()
         return sent
 
     def _read(self, part: list[Any], refused: set[int]) -> tuple[list[Job], list[Reject]]:
@@ -168,15 +174,16 @@ class ServeStage:
         """
         stages = self.recommender.data.stages
         sent: list[Sent] = []
+        replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
-        async for (_, record, address), answer in self._answers(chunk):
-            reply = Sent(record, self._reply(address, answer.reply))
+        async for (request, record, address), reply, answers in self._answers(chunk):
+            sent.append(Sent(record, self._reply(address, reply)))
             stages.done("encode")
-            sent.append(reply)
-            shown.append((reply, address, answer))
+            replies.append((request, reply))
+            shown += [(sent[-1], address, answer) for answer in answers]
             await asyncio.sleep(0)  # lets the reply go out
             stages.begin()
-        self.measured.replied([(job[0], answer) for job, (_, _, answer) in zip(chunk, shown, strict=True)])
+        self.measured.replied(replies)
         await self._log_shown(shown)
         return sent
 
@@ -186,13 +193,13 @@ class ServeStage:
         impressions: list[Impression] = []
         since = time.perf_counter()
         for reply, address, answer in shown:
-            impression = _impression(answer)
+            impression = fallbacks.impression(answer)
             if impression is not None:
                 self.measured.logged(answer, impression)
                 if self._replies.knows(address.topic, address.partition):
                     impressions.append(impression)
                 else:  # the reply topic may not exist: write the impression when the reply is acknowledged
-                    reply.impression = impression
+                    reply.impressions.append(impression)
             stages.done("log")
             if time.perf_counter() - since > SLICE_S:
                 await asyncio.sleep(0)
@@ -220,13 +227,16 @@ class ServeStage:
                     lost.append((reply.record, result))
             elif isinstance(result, BaseException):
                 raise result
-            elif reply.impression is not None:
-                seen.append(reply.impression)
+            else:
+                seen += reply.impressions
         await self._log(seen)
         await self.wiring.bury(FLOW.name, batch, lost)
 
-    async def _answers(self, chunk: list[Job]) -> AsyncIterator[tuple[Job, Answer]]:
-        """Yield the answer to each request, as soon as it is made; all share reads of the online store."""
+    async def _answers(self, chunk: list[Job]) -> AsyncIterator[tuple[Job, RecReply, list[Answer]]]:
+        """Yield the reply to each request as soon as it is made, with the answer that each list of it is.
+
+        All share reads of the online store.
+        """
         keys = [hash64(r.user_id) for r, _, _ in chunk]
         (users, missing), (shown, missing_s) = await asyncio.gather(
             self._rows("u", keys, user_state.ROW), self._rows("s", keys, shown_state.ROW)
@@ -236,22 +246,33 @@ class ServeStage:
         now = self.wiring.clock.now_ms()
         self._tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
-        wanted = [self._anchors(r, u, t) for (r, _, _), u, t in zip(chunk, users, times, strict=True)]
-        distinct = sorted({item for items in wanted for item in items})
+        parts = [
+            [(part, fallbacks.anchors_for(self.recommender, part, user, at)) for part in parts_of(request)]
+            for (request, _, _), user, at in zip(chunk, users, times, strict=True)
+        ]
+        distinct = sorted({item for each in parts for _, items in each for item in items})
         stages.done("tick")
         rows, missing_n = await self._rows("n", distinct, neighbours.ROW)
         stages.begin()
         by_item = dict(zip(distinct, rows, strict=True))
-        for job, user, seen, items, at in zip(chunk, users, shown, wanted, times, strict=True):
+        for job, user, seen, each, at in zip(chunk, users, shown, parts, times, strict=True):
             request, record, _ = job
-            if self.wiring.clock.now_ms() - record.timestamp > request.deadline_ms:
-                answer = self._popular(request, user, seen, at, "deadline")
-            else:
-                answer = self._one(request, user, seen, Anchors(items, _stack(items, by_item)), at)
-            lacking = [*missing, *missing_s, *missing_n, *self._outdated(request, items)]
-            answer.reply.degraded += dict.fromkeys(lacking)
-            answer.reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
-            yield job, answer
+            if self._pace.dropped(job):
+                self.wiring.metrics.count("headrace_rungs_total", "dropped")
+                continue
+            answers: list[Answer] = []
+            for part, items in each:
+                if answers:
+                    await asyncio.sleep(0)  # a page does not hold the loop for all its lists
+                    stages.begin()
+                anchors = Anchors(items, _stack(items, by_item))
+                answer = self._one(job, beside(part, answers), user, seen, anchors, at)
+                lacking = [*missing, *missing_s, *missing_n, *self._outdated(request, items)]
+                answer.reply.degraded += dict.fromkeys(lacking)
+                answers.append(answer)
+            reply = reply_to(request, answers)
+            reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
+            yield job, reply, answers
 
     def _tick(self, now: int) -> None:
         """Bring lists and indexes up to ``now`` (ms). Their time never goes back: callers' clocks differ."""
@@ -271,31 +292,16 @@ class ServeStage:
         return out
 
     def _one(
-        self, request: RecRequest, user: Row | None, shown: Row | None, anchors: Anchors, at: int
+        self, job: Job, part: RecRequest, user: Row | None, seen: Row | None, anchors: Anchors, at: int
     ) -> Answer:
-        """Answer one request; after an error in our code, with the popular list."""
-        try:
-            return self.recommender.answer(request, user, anchors, at, shown)
-        except Exception:
-            log.exception("request %s fell back to the popular list", request.request_id)
-            return self._popular(request, user, shown, at, "internal")
-
-    def _popular(
-        self, request: RecRequest, user: Row | None, shown: Row | None, at: int, reason: str
-    ) -> Answer:
-        for rows in ((user, shown), (None, None)):
-            try:
-                return self.recommender.popular(request, at, reason, *rows)
-            except Exception:
-                log.exception("request %s got no popular list", request.request_id)
-        return Answer(RecReply(request.request_id, degraded=[reason, "candidates"]), None)
-
-    def _anchors(self, request: RecRequest, user: npt.NDArray[Any] | None, at: int) -> list[int]:
-        try:
-            return self.recommender.anchors_for(request, user, at)
-        except Exception:
-            log.exception("request %s is answered without anchors", request.request_id)
-            return []
+        """Answer one request, or a part of it, with as much as there is time for."""
+        rung, began = self._pace.rung(job), self.wiring.clock.monotonic()
+        self.wiring.metrics.count("headrace_rungs_total", rung)
+        if rung == "popular":
+            return fallbacks.popular(self.recommender, part, user, seen, at, "deadline")
+        answer = fallbacks.answer(self.recommender, part, user, seen, anchors, at, rung)
+        self._pace.took(rung, began)
+        return answer
 
     async def _rows(
         self, kind: Any, keys: Sequence[int], dtype: np.dtype[Any]
@@ -339,15 +345,6 @@ class ServeStage:
         if impressions:
             out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
-
-
-def _impression(answer: Answer) -> Impression | None:
-    """Make the impression of an answer; None when there is none. The reply is on its way already."""
-    try:
-        return answer.impression
-    except Exception:
-        log.exception("the impression of request %s is lost", answer.reply.request_id)
-        return None
 
 
 def _stack(items: list[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:

@@ -52,7 +52,7 @@ class Answer:
 def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     """Return the reply's items, in the order of the list."""
     explain, pool, slate = ranked.query.request.explain, ranked.pool, ranked.slate
-    out, id_of = [], pipeline.data.catalog.id_of
+    out, id_of = [], ids_of(pipeline, ranked.query)
     places = slate.chosen.tolist()
     scores = [round(score, 6) for score in ranked.score[slate.chosen].tolist()]
     foreseen = {name: [round(p, 6) for p in each.tolist()] for name, each in ranked.objectives().items()}
@@ -72,6 +72,11 @@ def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
             )
         )
     return out
+
+
+def ids_of(pipeline: Pipeline, query: Query) -> Callable[[int], str]:
+    """Return what gives the ids of the candidates of a request by their keys."""
+    return pipeline.data.catalog.id_of if query.given is None else query.given.ids.__getitem__
 
 
 def impression(
@@ -130,7 +135,7 @@ def unshown(pipeline: Pipeline, ranked: Ranked) -> Unshown | None:
     sample = np.concatenate([order[: how.next], after[drawn]])
     if not len(sample):
         return None
-    ids = [pipeline.data.catalog.id_of(key) for key in ranked.pool.candidates.items[sample].tolist()]
+    ids = list(map(ids_of(pipeline, ranked.query), ranked.pool.candidates.items[sample].tolist()))
     return Unshown(
         item_ids=ids,
         probabilities=[1.0] * (len(sample) - n) + [n / max(1, len(after))] * n,
@@ -153,16 +158,17 @@ def _durations(ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
 def popular_items(pipeline: Pipeline, query: Query, pool: Pool) -> list[RecItem]:
     """Return a pool's items, those with the most clicks of the last hour first, then of all time.
 
-    Items that rest come last.
+    Items that the caller wants ranked keep the caller's order. Items that rest come last.
     """
+    id_of = ids_of(pipeline, query)
     stats = pool.candidates.stats
     clicks = item_state.WINDOWS.read_one(stats, query.now, "1h", "click")
     ever = item_state.COUNTS.totals(stats, "click").astype(np.int64)
-    order = np.lexsort((-ever, -clicks))
+    order = np.lexsort((-ever, -clicks)) if pool.places is None else np.argsort(pool.places)
     order = np.concatenate([order[~np.isin(order, pool.repeated)], pool.repeated])
     return [
         RecItem(
-            item_id=pipeline.data.catalog.id_of(int(pool.candidates.items[i])),
+            item_id=id_of(int(pool.candidates.items[i])),
             score=float(clicks[i]),
             objectives={},
             sources=pool.sources(i),

@@ -286,6 +286,10 @@ class Catalog:
         mapped = self.base.find(np.ascontiguousarray(keys, np.uint64))
         return np.where(rows >= 0, rows + len(self.base), mapped)
 
+    def withdrawn(self, keys: U64) -> npt.NDArray[np.bool_]:
+        """Return which items are known to be withdrawn, bool ``(n,)``: after a day, nobody knows."""
+        return self._changes.gone(keys)
+
     def column(self, name: str, rows: Rows) -> Any:
         """Return one field of ``ROW``, or ``vector``, of these rows, ``(n, ...)``; no row may be -1."""
         if self.base is None:

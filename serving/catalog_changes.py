@@ -70,6 +70,13 @@ class Changes:
         if self._since is not None:
             self._since.append(keys)
 
+    def gone(self, keys: U64) -> npt.NDArray[np.bool_]:
+        """Return which items are known to be withdrawn, bool ``(n,)``."""
+        rows = self._table.find(keys)
+        out = rows >= 0
+        out[out] = self._table.data["gone"][rows[out]]
+        return out
+
     def turned(self, partition: int) -> None:
         """The log of a partition is another one, or has lost records: the next snapshot has what is here."""
         data = self._table.view()

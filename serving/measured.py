@@ -55,10 +55,10 @@ class Measured:
             if probe is not None:
                 probe.close()
 
-    def replied(self, replies: Sequence[tuple[RecRequest, Answer]]) -> None:
+    def replied(self, replies: Sequence[tuple[RecRequest, RecReply]]) -> None:
         """Count replies that are on their way; now and then, compare a search with an exact one."""
-        for request, answer in replies:
-            measure_reply(self._metrics, request.surface, answer.reply)
+        for request, reply in replies:
+            measure_reply(self._metrics, request.surface, reply)
             if self.recall is not None:
                 self.recall.replied(self._recommender.hot)
 
@@ -137,7 +137,8 @@ class Measured:
 
 def measure_reply(metrics: Metrics, surface: str, reply: RecReply) -> None:
     """Count a reply that is on its way."""
-    outcome = "empty" if not reply.items else "degraded" if reply.degraded else "ok"
+    shown = reply.items or any(one.items for one in reply.lists)
+    outcome = "empty" if not shown else "degraded" if reply.degraded else "ok"
     metrics.count("headrace_replies_total", surface, outcome)
     for reason in reply.degraded:
         metrics.count("headrace_degraded_total", reason)

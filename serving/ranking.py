@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import COUNTS
 from headrace.models.state.key_sets import among
 from headrace.serving import newcomers
+from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
 from headrace.serving.pipeline.pipeline import Pool
@@ -95,6 +97,11 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out:
     return np.zeros(len(features)), None, missing
 
 
+def first_of(scorers: Sequence[Guarded[Scorer]]) -> list[Guarded[Scorer]]:
+    """Return the scorers that run in any case, and the last one for want of them."""
+    return [s for s in scorers if s.part.fills_feature or s is scorers[-1]]
+
+
 def _score(features: F32, ids: Ids) -> Callable[[Scorer], F64]:
     return lambda scorer: scorer.score_for(features, ids)
 
@@ -115,7 +122,7 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
     creators = query.user["followed"][0] if query.user is not None else np.zeros(0, np.uint64)
     return Choices(
         score=scores,
-        vectors=data.catalog.content_vectors(pool.catalog_rows),
+        vectors=or_blank(data.catalog.content_vectors, pool.catalog_rows),
         creator=c.creator,
         category=c.category,
         followed=among(c.creator, creators[creators != 0]),
@@ -123,7 +130,7 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
         fresh=fresh,
         clicks=clicks,
         shown=shown,
-        boost=data.catalog.column("boost", pool.catalog_rows).astype(np.float64),
+        boost=or_blank(partial(data.catalog.column, "boost"), pool.catalog_rows, 1).astype(np.float64),
         prior=prior,
         guess=guess,
     )

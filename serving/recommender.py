@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,12 +22,16 @@ from headrace.serving.catalog import Catalog
 from headrace.serving.context import ShownRow, UserRow
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.index.settled import Engine
+from headrace.serving.ladder import FEWER, Rung
+from headrace.serving.pipeline.given import Given
+from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.pairs import Anchors, Pairs
+from headrace.serving.pipeline.parts import Scorer
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Models, Query, ServingData
 from headrace.serving.policy import Policy
 from headrace.serving.popular import PopularLists, plain_query
-from headrace.serving.ranking import Ranked, Scored, Used, choices, score
+from headrace.serving.ranking import Ranked, Scored, Used, choices, first_of, score
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
 from headrace.serving.rerank.rules import Rules
@@ -207,6 +212,7 @@ class Recommender:
             wanted=request.n,
             policy=policy,
             settings=settings,
+            given=Given.of(request.candidates),
         )
 
     def _settings_of(self, user_id: str) -> tuple[Policy, str]:
@@ -221,6 +227,7 @@ class Recommender:
         anchors: Anchors,
         now: int,
         shown: ShownRow | None = None,
+        rung: Rung = "full",
     ) -> Ranked:
         """Return the ranked list for a request, before it is turned into a reply.
 
@@ -236,32 +243,41 @@ class Recommender:
             Time asked, ms.
         shown
             What the user was shown ``(1,)``, None when unknown.
+        rung
+            How much there is time for; see ``ladder.py``.
         """
         stages = self.data.stages
         query = self.query(request, user, anchors, now, request.n, shown)
-        query.limit = max(query.policy.candidates, request.n)
+        if rung != "full":
+            query.share = FEWER
+            query.left_out.append(f"rung:{rung}")
+        most = max(query.policy.candidates, len(request.candidates))
+        query.limit = max(int(query.share * most), request.n)
         stages.done("query")
         models = self.data.models
         variant = models.rankers.variant_of(request.user_id)
         models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
-        features, ids, (scores, scorer, missing) = self.scored(query, pool)
+        scorers = self.pipeline.scorers if rung != "first" else first_of(self.pipeline.scorers)
+        features, ids, (scores, scorer, missing) = self.scored(query, pool, scorers)
         slate = self._slate(query, pool, choices(self.data, query, pool, scores))
         stages.done("rerank")
         repeated = ["repeated"] if len(pool.repeated) and np.isin(slate.chosen, pool.repeated).any() else []
-        version = models.ranker.version if models.ranker else ""
+        version = models.ranker.version if models.ranker and rung != "first" else ""
         left_out = [*missing, *repeated, *query.left_out]
         moved = models.moved if models.ranker is models.live else None
         used = Used(models.ranker, moved, models.online)
         return Ranked(query, pool, features, scores, slate, left_out, version, variant, scorer, ids, used)
 
-    def scored(self, query: Query, pool: Pool) -> tuple[F32, Ids, Scored]:
+    def scored(
+        self, query: Query, pool: Pool, scorers: Sequence[Guarded[Scorer]] | None = None
+    ) -> tuple[F32, Ids, Scored]:
         """Return features ``(n, len(SPEC))``, ids and scores of the candidates; see ``ranking.score``."""
         features = assemble(query.user, pool.candidates, query.context)
         told = query.request.context
         ids = Ids.of_request(query.request.user_id, told.country, told.device, pool.candidates.items)
         self.data.stages.done("features")
-        found = score(self.pipeline.scorers, features, ids, query.left_out)
+        found = score(self.pipeline.scorers if scorers is None else scorers, features, ids, query.left_out)
         self.data.stages.done("score")
         return features, ids, found
 
@@ -282,12 +298,18 @@ class Recommender:
         return slate.where(must)
 
     def _list(self, query: Query, pool: Pool, every: Choices, places: I64, rules: Rules) -> Slate:
-        """Return the list of the candidates at ``places``: the best first, then what rested."""
+        """Return the list of the candidates at ``places``: the best first, then what rested.
+
+        Of candidates with the same score, the one that the caller gave first comes first.
+        """
         last = pool.repeated[np.isin(pool.repeated, places)] if len(pool.repeated) else pool.repeated
         fresh = places if not len(last) else places[~np.isin(places, last)]
+        if pool.places is not None:
+            fresh = fresh[np.argsort(pool.places[fresh])]
         # The same request gets the same list.
         rng = np.random.default_rng(hash64(query.request.request_id))
-        chosen_from = every if len(fresh) == len(every) else every.take(fresh)
+        whole = len(fresh) == len(every) and pool.places is None
+        chosen_from = every if whole else every.take(fresh)
         slate = choose(chosen_from, query.request.n, rules, rng)
         return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
@@ -298,15 +320,17 @@ class Recommender:
         anchors: Anchors,
         now: int,
         shown: ShownRow | None = None,
+        rung: Rung = "full",
     ) -> Answer:
-        """Return the reply; its impression is made when it is asked for.
+        """Return the reply; its impression is made when it is asked for. Parameters as of ``rank``.
 
         ``degraded`` has "candidates" when no item may be shown. It has "repeated" when the list ends with
         items that rest, because there were too few others. It has the parts that were left out.
         """
-        ranked = self.rank(request, user, anchors, now, shown)
+        ranked = self.rank(request, user, anchors, now, shown, rung)
         models = self.data.models
-        deltas = models.moved.version if models.moved and models.ranker is models.live else ""
+        by_moved = models.moved and models.ranker is models.live and rung != "first"
+        deltas = models.moved.version if models.moved and by_moved else ""
         model = ModelInfo(
             ranker=ranked.ranker,
             online=self.online.version if self.online else "",
@@ -343,6 +367,7 @@ class Recommender:
     ) -> Answer:
         """Return the cheapest list: popular items, the same for all users, and not logged for training.
 
+        Items that the caller wants ranked keep the caller's order.
         What may be on it is held for a second (``popular.py``). Where that is too little, or reasons are
         asked for, it is made from all candidates.
 
@@ -360,7 +385,7 @@ class Recommender:
         shown
             What the user was shown ``(1,)``, if it was read.
         """
-        if not request.explain:
+        if not request.explain and not request.candidates:
             country, age = context.place_and_age(request, user)
             policy, settings = self._settings_of(request.user_id)
             plain = plain_query(request, now, country, age, policy, user, shown, settings)

@@ -144,6 +144,9 @@ class Settings(BaseSettings):
     )
     part_ms: float = Field(100.0, gt=0, description="a part that takes longer again and again is left out")
     candidates_ms: float = Field(60.0, gt=0, description="after it, the sources not asked yet are left out")
+    expired: Literal["popular", "drop"] = Field(
+        "popular", description="requests whose deadline has passed: answered with the popular list, or not"
+    )
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"
     )

@@ -15,6 +15,7 @@ class Excluded(Filter):
 
     name = "excluded"
     required = True
+    needs_item = False
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items the request does not exclude, bool ``(n,)``."""

@@ -16,6 +16,7 @@ class Hidden(Filter):
 
     name = "hidden"
     required = True
+    needs_item = False
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items the user did not hide, bool ``(n,)``."""
@@ -26,5 +27,6 @@ class Hidden(Filter):
         if len(items):
             out &= ~among(found.keys, items)
         if len(creators):
-            out &= ~among(self.data.catalog.column("creator", found.rows), creators)
+            known = np.flatnonzero(found.rows >= 0)
+            out[known] &= ~among(self.data.catalog.column("creator", found.rows[known]), creators)
         return out

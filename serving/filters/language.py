@@ -1,4 +1,7 @@
-"""Filter: items in another language than the user's, where both are known."""
+"""Filter: items in another language than the user's, where both are known.
+
+A request that asks for languages itself gets those.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ class Language(Filter):
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items are in the user's language, bool ``(n,)``; all for an unknown language."""
         user = 0 if query.user is None else int(query.user["language"][0])
-        if not user:
+        if not user or query.request.filters.language.any:
             return np.ones(len(found), bool)
         language = self.data.catalog.column("language", found.rows)
         out: npt.NDArray[np.bool_] = (language == 0) | (language == user)

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 
 from headrace.serving.filters.age import MinimumAge
+from headrace.serving.filters.asked import Asked
 from headrace.serving.filters.clicked import Clicked
 from headrace.serving.filters.country import CountryRules
 from headrace.serving.filters.excluded import Excluded
@@ -14,6 +15,7 @@ from headrace.serving.filters.hidden import Hidden
 from headrace.serving.filters.language import Language
 from headrace.serving.filters.published import Published
 from headrace.serving.filters.same_title import SameTitle
+from headrace.serving.filters.seen import Seen
 from headrace.serving.filters.shown import Shown
 from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scorer, Source
 from headrace.serving.scorers.blend import ByBlend
@@ -24,6 +26,7 @@ from headrace.serving.sources.ann import Ann
 from headrace.serving.sources.best import Best
 from headrace.serving.sources.catalog import NewestOfAll
 from headrace.serving.sources.country import Country
+from headrace.serving.sources.filtered import Filtered
 from headrace.serving.sources.followed import Followed
 from headrace.serving.sources.hot import Hot
 from headrace.serving.sources.new import New
@@ -40,16 +43,16 @@ from headrace.streams.errors import ConfigError
 #: The parts of a new installation, in the order in which they run: the most useful sources first, because
 #: the last ones are left out when time runs short; the cheapest filters that remove most first.
 PARTS: tuple[type[Part], ...] = (
-    Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, AgeGroup, Followed, Preferred,
-    SameCreator, New, PopularEver, NewestOfAll,
-    Published, Excluded, Hidden, MinimumAge, Flags, Language, CountryRules,
+    Filtered, Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, AgeGroup, Followed,
+    Preferred, SameCreator, New, PopularEver, NewestOfAll,
+    Published, Asked, Excluded, Seen, Hidden, MinimumAge, Flags, Language, CountryRules,
     Shown, Clicked,
     ByRanker, ByOnline, ByBlend,
     SameTitle,
 )  # fmt: skip
 _KINDS = (Source, Filter, Rest, Scorer, LateFilter)
-#: Bits in the mask of a candidate, without that of ``repeated``.
-_MOST_SOURCES = 31
+#: Bits in the mask of a candidate, without those of ``repeated`` and ``given``.
+_MOST_SOURCES = 30
 
 
 def label(part: type[Part]) -> str:

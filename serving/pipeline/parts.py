@@ -74,10 +74,20 @@ class Source(Part):
 
 
 class Filter(Part):
-    """Removes items. One that is ``required`` is never left out: without it, no item is shown."""
+    """Removes items.
+
+    Attributes
+    ----------
+    required
+        It is never left out: without it, no item is shown.
+    needs_item
+        It reads the catalogue: items that a caller wants ranked, and that the catalogue does not know, pass
+        without it.
+    """
 
     kind = "filter"
     required: ClassVar[bool] = False
+    needs_item: ClassVar[bool] = True
 
     @abstractmethod
     def keep(self, query: Query, found: Found) -> Bool:

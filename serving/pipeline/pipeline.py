@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from headrace.models.features.inputs import Candidates
 from headrace.models.state.key_sets import among
 from headrace.serving.pipeline.build import PARTS, chosen, plugins
+from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.guard import Guarded, PartCounts
 from headrace.serving.pipeline.merge import Proposals
 from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scorer, Source
@@ -26,8 +28,8 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 
 P = TypeVar("P", bound=Part)
-#: Source of the items that rest and came back.
-REPEATED = "repeated"
+#: Source of the items that rest and came back, and of those that the caller wants ranked.
+REPEATED, GIVEN = "repeated", "given"
 _NONE = np.zeros(0, np.uint64)
 
 
@@ -48,6 +50,8 @@ class Pool:
         order.
     names
         Names of the sources.
+    places
+        Their places in the order of the request, int64 ``(n,)``; None when sources proposed them.
     """
 
     candidates: Candidates
@@ -55,6 +59,7 @@ class Pool:
     catalog_rows: I64
     repeated: I64
     names: tuple[str, ...]
+    places: I64 | None = None
 
     def sources(self, i: int) -> list[str]:
         """Return the names of the sources of candidate ``i``."""
@@ -108,7 +113,7 @@ class Pipeline:
         self._rests: list[Guarded[Rest]] = guarded(Rest)
         self._late: list[Guarded[LateFilter]] = guarded(LateFilter)
         self.scorers: list[Guarded[Scorer]] = guarded(Scorer)
-        self.names = (*(s.part.name for s in self._sources), REPEATED)
+        self.names = (*(s.part.name for s in self._sources), REPEATED, GIVEN)
 
     def counts(self) -> dict[str, PartCounts]:
         """Return what every part did, by label."""
@@ -138,6 +143,7 @@ class Pipeline:
             found.rows,
             np.searchsorted(found.keys, again),
             self.names,
+            None if query.given is None else query.given.places_of(found.keys),
         )
         self.data.stages.done("candidates")
         return pool
@@ -199,7 +205,13 @@ class Pipeline:
     # -- steps
 
     def _ask(self, query: Query, proposals: Proposals, *, short: bool) -> None:
-        """Ask the sources, those for a short list or the others, until the time for it is over."""
+        """Ask the sources, those for a short list or the others, until the time for it is over.
+
+        What the caller wants ranked is all there is.
+        """
+        if query.given is not None:
+            proposals.add(len(self._sources) + 1, query.given.keys)
+            return
         until = self._clock() + self.data.policy.candidates_ms / 1000
         for number, source in enumerate(self._sources):
             part = source.part
@@ -209,6 +221,7 @@ class Pipeline:
                 source.skip(query.left_out)
                 continue
             size = query.policy.sizes.get(part.name, self._sizes[part.name])
+            size = size if short else math.ceil(query.share * size)
             if not size:
                 continue
             lists = source.run(lambda part: part.propose(query, size), query.left_out)  # noqa: B023
@@ -224,7 +237,8 @@ class Pipeline:
         for found in lists:
             if found is not None:
                 keys |= dict.fromkeys(found.tolist() if isinstance(found, np.ndarray) else map(int, found))
-        return np.fromiter(keys, np.uint64, len(keys))
+        out = np.fromiter(keys, np.uint64, len(keys))
+        return out if query.given is None else out[among(out, query.given.keys)]
 
     def _showable(
         self, query: Query, proposals: Proposals, resting: U64
@@ -245,10 +259,13 @@ class Pipeline:
         """Keep what does not rest and passes every filter; see ``_showable``."""
         keys, mask, strength = merged
         found = Found(keys, mask, strength, self.data.catalog.find(keys))
-        found = found.where((found.rows >= 0) & ~among(found.keys, resting))
+        there = found.rows >= 0
+        if query.given is not None:
+            there |= ~self.data.catalog.withdrawn(found.keys)
+        found = found.where(there & ~among(found.keys, resting))
         seen = []
         for one in self._filters:
-            keep = one.run(lambda part: part.keep(query, found), query.left_out)  # noqa: B023
+            keep = one.run(lambda part: _kept(part, query, found), query.left_out)  # noqa: B023
             if keep is None:
                 if not one.part.required:
                     continue
@@ -276,16 +293,30 @@ class Pipeline:
     def _candidates(self, query: Query, found: Found) -> Candidates:
         """Return the inputs of the features."""
         catalog, stats = self.data.catalog, self.data.stats
+
+        def column(name: str) -> Any:
+            return or_blank(partial(catalog.column, name), found.rows)
+
         return Candidates(
             items=found.keys,
             stats=stats.rows_of(found.keys),
-            category=catalog.column("category", found.rows),
-            creator=catalog.column("creator", found.rows),
-            published=catalog.column("published", found.rows),
-            duration=catalog.column("duration", found.rows),
-            language=catalog.column("language", found.rows),
-            vectors=catalog.column("vector", found.rows),
+            category=column("category"),
+            creator=column("creator"),
+            published=column("published"),
+            duration=column("duration"),
+            language=column("language"),
+            vectors=column("vector"),
             country_clicks=stats.country_clicks(found.keys, query.country, query.now),
             next_total=query.pairs.next_total,
             **query.pairs.columns(found.keys),
         )
+
+
+def _kept(part: Filter, query: Query, found: Found) -> Bool:
+    """Return which items a filter keeps, bool ``(n,)``: all that it would need the catalogue for."""
+    if query.given is None or not part.needs_item:
+        return part.keep(query, found)
+    known = found.rows >= 0
+    out = np.ones(len(found), bool)
+    out[known] = part.keep(query, found.where(known))
+    return out

@@ -15,6 +15,7 @@ from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
 from headrace.serving.catalog import Catalog
 from headrace.serving.index.hot import HotIndex
+from headrace.serving.pipeline.given import Given
 from headrace.serving.pipeline.pairs import Anchors, Pairs
 from headrace.serving.policy import Policy
 from headrace.serving.rankers import Rankers
@@ -120,6 +121,11 @@ class Query:
         How this user's lists are made.
     settings
         Version of the settings that say so; empty: those of the installation.
+    share
+        Of its size, what each source is asked for; less than 1 when time is short. Those for a short list are
+        asked for all.
+    given
+        The items that the caller wants ranked: then no source is asked. None: those of the sources.
     left_out
         Parts that this request did without, such as ``"source:hot"``. They go into ``degraded``.
     """
@@ -138,6 +144,8 @@ class Query:
     wanted: int
     policy: Policy
     settings: str = ""
+    share: float = 1.0
+    given: Given | None = None
     left_out: list[str] = field(default_factory=list)
 
 
@@ -154,7 +162,8 @@ class Found:
     strength
         By how many sources, and how high on their lists; see ``merge.py``.
     rows
-        Their rows in the catalogue; -1 where the catalogue has no such item.
+        Their rows in the catalogue; -1 where the catalogue has no such item. Filters that need an item are
+        not given these.
     """
 
     keys: U64

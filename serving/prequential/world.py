@@ -15,6 +15,7 @@ from headrace.models.state.items import ItemState
 from headrace.models.state.neighbours import Neighbours
 from headrace.models.state.users import UserState, item_events
 from headrace.serving.context import ShownRow, UserRow
+from headrace.serving.ladder import Rung
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.prequential.learning import Learning
@@ -42,9 +43,10 @@ class Watched(Recommender):
         anchors: Anchors,
         now: int,
         shown: ShownRow | None = None,
+        rung: Rung = "full",
     ) -> Ranked:
         """Return the ranked list for a request; see ``Recommender``."""
-        self.last = super().rank(request, user, anchors, now, shown)
+        self.last = super().rank(request, user, anchors, now, shown, rung)
         return self.last
 
 

@@ -35,6 +35,9 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
+#: It is known for every so many rows where their features begin.
+_BLOCK = 64
+
 
 class CatalogSnapshot:
     """The items of a snapshot, by row.
@@ -94,6 +97,7 @@ class CatalogSnapshot:
         self._rows = manifest.rows
         self._countries: dict[int, Bool] = {}
         self._names = np.argsort(self.column["name_key"])
+        self._block_starts = _starts(self.column["feature_count"])
         # Where the features of each row begin, and the rows with a publisher's vector: for the next snapshot.
         self._given: tuple[I64, I64] | None = None
         if thorough:
@@ -222,6 +226,15 @@ class CatalogSnapshot:
             content=self._content_of(rows),
         )
 
+    def feature_keys(self, rows: I64) -> tuple[I64, U64]:
+        """Return the bounds and the keys of the content features of some rows, as in ``Features``."""
+        counts = self.column["feature_count"]
+        before, at = ragged(rows // _BLOCK * _BLOCK, rows % _BLOCK)  # the rows of the block before each
+        total = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[at], dtype=np.int64)])
+        starts = self._block_starts[rows // _BLOCK] + total[before[1:]] - total[before[:-1]]
+        bounds, at = ragged(starts, counts[rows].astype(np.int64))
+        return bounds, self.column["feature_key"][self.column["feature"][at]]
+
     def _content_of(self, rows: I64) -> Features:
         """Return what the towers read of items."""
         column, counts = self.column, self.column["feature_count"][rows].astype(np.int64)
@@ -264,6 +277,15 @@ class CatalogSnapshot:
                 self._countries.clear()
             self._countries[country] = self.sets_with(np.array([country], np.uint64))
         return self._countries[country]
+
+
+def _starts(counts: npt.NDArray[np.uint16]) -> I64:
+    """Return where the features of the first row of each block begin, int64 ``(blocks,)``."""
+    if not len(counts):
+        return np.zeros(0, np.int64)
+    sums = np.add.reduceat(counts, np.arange(0, len(counts), _BLOCK), dtype=np.int64)
+    out: I64 = np.cumsum(sums) - sums
+    return out
 
 
 def _shared_lock(folder: Path) -> int:

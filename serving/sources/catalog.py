@@ -21,6 +21,6 @@ class NewestOfAll(Source):
     when_short = True
 
     def propose(self, query: Query, k: int) -> Sequence[U64]:
-        """Return one list: room is left for what the request excludes."""
-        more = len(query.request.exclude) + 1
+        """Return one list: room is left for what the request leaves out."""
+        more = len(query.request.exclude) + len(query.request.seen) + 1
         return [self.data.catalog.newest.newest(query.now, k + more)]

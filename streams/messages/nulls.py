@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import NODEFAULT, Struct
@@ -50,15 +50,15 @@ def nullable(type_: type[Struct]) -> type[Struct]:
 def _tolerant(type_: Any) -> tuple[type[Struct], Callable[[Any], Any]]:
     """Return the copy of a type, and the function that makes a value of the type from one of the copy."""
     columns = fields(type_)
-    nested = {i: _tolerant(field.type) for i, field in enumerate(columns) if _is_struct(field.type)}
+    nested = {i: _nested(field.type) for i, field in enumerate(columns) if _structs_in(field.type)}
     shape = msgspec.defstruct(
         type_.__name__,
-        [_field(field, nested[i][0] if i in nested else field.type) for i, field in enumerate(columns)],
+        [_field(field, nested[i][1] if i in nested else field.type) for i, field in enumerate(columns)],
         module=type_.__module__,
     )
     shape.__doc__ = type_.__doc__
     missing = [(i, _default(field)) for i, field in enumerate(columns) if _has_default_other_than_null(field)]
-    inner = [(i, *of) for i, of in nested.items()]
+    inner = [(i, copy, fill_inner) for i, (copy, _, fill_inner) in nested.items()]
 
     def fill(value: Any) -> Any:
         values = list(astuple(value))
@@ -66,11 +66,34 @@ def _tolerant(type_: Any) -> tuple[type[Struct], Callable[[Any], Any]]:
             if values[i] is None:
                 values[i] = default()
         for i, copy, fill_inner in inner:
-            if type(values[i]) is copy:  # not a default: that has the type itself
-                values[i] = fill_inner(values[i])
+            value = values[i]
+            if type(value) is copy:  # not a default: that has the type itself
+                values[i] = fill_inner(value)
+            elif type(value) is list:
+                values[i] = [fill_inner(one) for one in value]
         return type_(*values)
 
     return shape, fill
+
+
+def _nested(type_: Any) -> tuple[type[Struct], Any, Callable[[Any], Any]]:
+    """Return the copy of a message type, the field's type with the copy in it, and what fills a value."""
+    copy, fill = _tolerant(_structs_in(type_))
+    if _is_struct(type_):
+        return copy, copy, fill
+    if get_origin(type_) is Annotated:
+        _, *limits = get_args(type_)
+        return copy, Annotated[list[copy], *limits], fill  # type: ignore[valid-type]
+    return copy, list[copy], fill  # type: ignore[valid-type]
+
+
+def _structs_in(type_: Any) -> Any:
+    """Return the message type of a field, or of the elements of its list; None for other fields."""
+    if get_origin(type_) is Annotated:
+        type_ = get_args(type_)[0]
+    if get_origin(type_) is list:
+        (type_,) = get_args(type_)
+    return type_ if _is_struct(type_) else None
 
 
 def _is_struct(type_: Any) -> bool:

@@ -15,6 +15,7 @@ from headrace.streams.errors import RejectedError
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Label = Annotated[str, Meta(max_length=128)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
 #: The year 2100, ms.
 MAX_TS = 4_102_444_800_000
 #: March 1973, ms. A smaller number is a time in seconds: every time of these days, in seconds, is below.
@@ -29,6 +30,9 @@ Surface = Literal["home", "related", "digest"]
 EventType = Literal["click", "skip", "dwell", "like", "save", "follow", "hide"]
 #: What a ``hide`` hides: the item, or the item and everything by its creator.
 Scope = Literal["item", "creator"]
+
+#: Most slots of all lists of a page; most characters of its ``request_id``.
+MOST_OF_PAGE, LONGEST_OF_PAGE = 500, 62
 
 #: What a user did with a shown slot (``models/slot_labels.py``).
 SlotLabel = Literal["", "touched", "skipped", "passed", "unseen"]
@@ -89,8 +93,38 @@ class UserProfile(Struct):
     followed_creators: Annotated[list[Label], Meta(max_length=5000)] = []
 
 
+class AnyNone(Struct):
+    """What a field of an item may be: one of ``any``, if it names something; and none of ``none``."""
+
+    any: Annotated[list[Name], Meta(max_length=100)] = []
+    none: Annotated[list[Name], Meta(max_length=100)] = []
+
+
+class Filters(Struct):
+    """Which items a list may have. Each filter that is given must hold.
+
+    Of the tags of an item, one must be among ``tags.any``. An item without the field fits ``none``, and not
+    ``any``. ``published_after``: only items that were published later.
+    """
+
+    category: AnyNone = msgspec.field(default_factory=AnyNone)
+    creator: AnyNone = msgspec.field(default_factory=AnyNone)
+    language: AnyNone = msgspec.field(default_factory=AnyNone)
+    tags: AnyNone = msgspec.field(default_factory=AnyNone)
+    published_after: Millis | None = None
+
+
+class ListRequest(Struct):
+    """One list of a page; see ``RecRequest.lists``. Without filters, it has those of the request."""
+
+    surface: Surface
+    n: Annotated[int, Meta(ge=1, le=500)] = 20
+    item_id: Annotated[str, Meta(max_length=64)] = ""
+    filters: Filters = msgspec.field(default_factory=Filters)
+
+
 class RecRequest(Struct):
-    """A request for a ranked list."""
+    """A request for a ranked list, or for the lists of a page."""
 
     request_id: Id
     user_id: Id
@@ -101,6 +135,10 @@ class RecRequest(Struct):
     exclude: Annotated[list[Id], Meta(max_length=5000)] = []
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 150
     explain: bool = False
+    seen: Annotated[list[Id], Meta(max_length=500)] = []
+    filters: Filters = msgspec.field(default_factory=Filters)
+    candidates: Annotated[list[Id], Meta(max_length=500)] = []
+    lists: Annotated[list[ListRequest], Meta(max_length=8)] = []
 
 
 class RecItem(Struct, omit_defaults=True):
@@ -126,6 +164,15 @@ class ModelInfo(Struct):
     settings: str = ""
 
 
+class RecList(Struct, omit_defaults=True):
+    """One list of a page; ``request_id`` is that of the list."""
+
+    request_id: str
+    items: list[RecItem] = []
+    model: ModelInfo | None = None
+    degraded: list[str] = []
+
+
 class ErrorInfo(Struct, omit_defaults=True):
     """Why a reply has no list."""
 
@@ -135,7 +182,10 @@ class ErrorInfo(Struct, omit_defaults=True):
 
 
 class RecReply(Struct, omit_defaults=True):
-    """A reply: a list, or an error that names the field."""
+    """A reply: a list, the lists of a page, or an error that names the field.
+
+    For a page, ``model`` is that of the first list, and ``degraded`` has what any of the lists lacks.
+    """
 
     request_id: str
     items: list[RecItem] = []
@@ -143,6 +193,7 @@ class RecReply(Struct, omit_defaults=True):
     degraded: list[str] = []
     took_ms: float = 0.0
     error: ErrorInfo | None = None
+    lists: list[RecList] = []
 
 
 class ShadowList(Struct):
@@ -264,6 +315,22 @@ def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) 
 
 
 def check_request(request: RecRequest) -> None:
-    """Raise ``RejectedError`` when a field that the surface needs is missing."""
-    if request.surface == "related" and not request.item_id:
+    """Raise ``RejectedError`` when a field that a surface needs is missing, or fields exclude each other."""
+    if request.lists:
+        _check_lists(request)
+    elif request.surface == "related" and not request.item_id:
         raise RejectedError("missing_field", "item_id", "surface 'related' needs item_id")
+
+
+def _check_lists(request: RecRequest) -> None:
+    for at, one in enumerate(request.lists):
+        if one.surface == "related" and not one.item_id:
+            raise RejectedError("missing_field", f"lists[{at}].item_id", "surface 'related' needs item_id")
+    total = sum(one.n for one in request.lists)
+    if total > MOST_OF_PAGE:
+        raise RejectedError("invalid_field", "lists", f"n of all lists is {total}, at most {MOST_OF_PAGE}")
+    if request.candidates:
+        raise RejectedError("invalid_field", "candidates", "candidates and lists exclude each other")
+    if len(request.request_id) > LONGEST_OF_PAGE:
+        text = f"with lists, at most {LONGEST_OF_PAGE} characters: each list adds its number"
+        raise RejectedError("invalid_field", "request_id", text)

@@ -13,9 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from chaos_world import COUNTRIES, World
+from chaos_world import CATEGORIES, COUNTRIES, CREATORS, World
 
-from headrace.streams.messages.schemas import Context, Event, EventType, RecRequest, Surface
+from headrace.streams.messages.schemas import (
+    AnyNone,
+    Context,
+    Event,
+    EventType,
+    Filters,
+    ListRequest,
+    RecRequest,
+    Surface,
+)
 from headrace.streams.settings import DAY_MS, MINUTE_MS, Settings
 from headrace.streams.topics.sender import OutRecord
 
@@ -276,7 +285,53 @@ class Load:
         )
         if request.surface == "related":
             request.item_id = self.world.item_ids[rng.randrange(len(self.world.item_ids))]
-        bad = rng.random() < 0.01
+        self._more_of(request)
+        bad = rng.random() < 0.02
         if bad:
-            request.n = 100_000
+            self._spoil(request)
         return user, request, bad
+
+    def _more_of(self, request: RecRequest) -> None:
+        """Let some requests filter, say what was seen, bring their own candidates, or ask for a page."""
+        rng, world = self._rng, self.world
+        if rng.random() < 0.15:
+            request.seen = [world.item(rng) for _ in range(rng.randint(1, 30))]
+        if rng.random() < 0.2:
+            request.filters = self._filters()
+        dice = rng.random()
+        if dice < 0.12:
+            request.candidates = [world.item(rng) for _ in range(rng.randint(1, 60))]
+            request.candidates += [f"unknown-{rng.randrange(50)}" for _ in range(rng.randint(0, 5))]
+        elif dice < 0.24:
+            request.lists = [self._list() for _ in range(rng.randint(1, 8))]
+
+    def _filters(self) -> Filters:
+        rng = self._rng
+        some = [f"category-{c}" for c in rng.sample(range(CATEGORIES), 3)]
+        return rng.choice(
+            (
+                Filters(category=AnyNone(some)),
+                Filters(category=AnyNone(none=some), language=AnyNone(["en"])),
+                Filters(creator=AnyNone([f"creator-{rng.randrange(CREATORS)}"])),
+                Filters(tags=AnyNone([f"tag-{rng.randrange(57)}", "tag-1"], ["tag-2"])),
+                Filters(category=AnyNone(["no such category"])),
+            )
+        )
+
+    def _list(self) -> ListRequest:
+        rng = self._rng
+        surface = rng.choice(SURFACES)
+        item_id = self.world.item(rng) if surface == "related" else ""
+        filters = self._filters() if rng.random() < 0.4 else Filters()
+        return ListRequest(surface, rng.randint(2, 8), item_id, filters)
+
+    def _spoil(self, request: RecRequest) -> None:
+        sort = self._rng.randrange(4)
+        if sort == 0:
+            request.n = 100_000
+        elif sort == 1:
+            request.seen = ["x"] * 501
+        elif sort == 2:
+            request.lists = [ListRequest("related")]
+        else:
+            request.lists, request.candidates = [ListRequest("home")], ["item-00001"]

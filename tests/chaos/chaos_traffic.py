@@ -196,6 +196,7 @@ class Traffic:
             if user is None:
                 continue
             reply = msgspec.json.decode(record.value or b"{}", type=RecReply)
-            if reply.items:
-                self.first_reply.set()
-                self._load.react(user, reply.request_id, [i.item_id for i in reply.items], now_ms())
+            for shown in (reply, *reply.lists):
+                if shown.items:
+                    self.first_reply.set()
+                    self._load.react(user, shown.request_id, [i.item_id for i in shown.items], now_ms())

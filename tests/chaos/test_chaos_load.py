@@ -13,7 +13,15 @@ from chaos_world import World
 
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder, check_key
-from headrace.streams.messages.schemas import Event, Item, UserProfile, check_event
+from headrace.streams.messages.schemas import (
+    Event,
+    Filters,
+    Item,
+    RecRequest,
+    UserProfile,
+    check_event,
+    check_request,
+)
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 T0 = 1_800_000_000_000
@@ -127,6 +135,17 @@ def test_profiles_items_and_requests() -> None:
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(value or b"", type=Item)
     assert len({i.item_id for i in world.items(T0)}) == 200
-    requests = [load.request(i) for i in range(500)]
-    assert 0 < sum(bad for _, _, bad in requests) < 30
-    assert all(r.n <= 500 for _, r, bad in requests if not bad)
+
+
+def test_bad_requests_are_what_the_system_refuses_and_there_are_all_kinds() -> None:
+    load = Load(1, World(1, 500, 200), LIMITS)
+    requests = [load.request(i) for i in range(1500)]
+    decoder = Decoder(RecRequest, LIMITS.max_event_bytes, lambda q, _: check_request(q))
+    for _, request, bad in requests:
+        refused = decoder.batch([Record(b"", msgspec.json.encode(request), T0, GOOD)]).rejects
+        assert bool(refused) == bad
+    fine = [r for _, r, bad in requests if not bad]
+    assert 5 < len(requests) - len(fine) < 80
+    assert min(sum(bool(getattr(r, name)) for r in fine) for name in ("seen", "candidates", "lists")) > 100
+    assert sum(r.filters != Filters() for r in fine) > 100
+    assert {one.surface for r in fine for one in r.lists} == {"home", "related", "digest"}

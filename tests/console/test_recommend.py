@@ -7,7 +7,17 @@ from command_line import run_headrace
 
 from headrace.console import recommend as command
 from headrace.streams.errors import UnavailableError
-from headrace.streams.messages.schemas import ErrorInfo, ModelInfo, RecItem, RecReply
+from headrace.streams.messages.schemas import (
+    AnyNone,
+    ErrorInfo,
+    Filters,
+    ListRequest,
+    ModelInfo,
+    RecItem,
+    RecList,
+    RecReply,
+    RecRequest,
+)
 
 REPLY = RecReply(
     "r1",
@@ -47,6 +57,46 @@ def test_recommend_prints_a_table(
 def test_recommend_prints_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert recommend(monkeypatch, REPLY, "--json") == 0
     assert json.loads(capsys.readouterr().out)["items"][1]["item_id"] == "item-2"
+
+
+def test_every_field_of_a_request_has_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def ask(_settings: object, request: RecRequest, _timeout: float) -> RecReply:
+        asked.append(request)
+        return REPLY
+
+    monkeypatch.setattr(command, "ask", ask)
+    args = "--candidate a --candidate b --seen c --category tea --category !milk --tag hot --creator !me"
+    more = "--language de --published-after 1790000000000 --list home --list related:5:x:y --list digest:3"
+    assert run_headrace(monkeypatch, "recommend", "u1", *args.split(), *more.split()) == 0
+    (request,) = asked
+    assert (request.candidates, request.seen) == (["a", "b"], ["c"])
+    assert request.filters == Filters(
+        AnyNone(["tea"], ["milk"]), AnyNone([], ["me"]), AnyNone(["de"]), AnyNone(["hot"]), 1_790_000_000_000
+    )
+    assert request.lists == [
+        ListRequest("home"), ListRequest("related", 5, "x:y"), ListRequest("digest", 3)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["house", "home:many", "home:-1", ":3"])
+def test_a_list_that_is_none_is_named(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recommend(monkeypatch, REPLY, "--list", text) == 2
+    assert "SURFACE[:N[:ITEM]]" in capsys.readouterr().err
+
+
+def test_recommend_prints_every_list_of_a_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = [RecList("r1/1", REPLY.items[:1]), RecList("r1/2", REPLY.items[1:])]
+    page = RecReply("r1", [], REPLY.model, ["ranker"], 12.4, lists=lists)
+    assert recommend(monkeypatch, page, "--list", "home:1", "--list", "digest:1") == 0
+    out = capsys.readouterr().out
+    for text in ("r1/1", "(home)", "item-1", "r1/2", "(digest)", "item-2", "degraded: ranker"):
+        assert text in out
 
 
 def test_recommend_says_what_was_refused(

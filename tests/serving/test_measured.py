@@ -51,7 +51,7 @@ def test_replies_are_counted_by_outcome_and_by_what_they_lack() -> None:
         reply(2, degraded=("ranker", "user")),
         reply(0, degraded=("ranker",)),
     ]
-    worker.measured.replied([(request(), answer) for answer in answers])
+    worker.measured.replied([(request(), answer.reply) for answer in answers])
     seen = worker.read()
     for outcome, count in {"ok": 2, "degraded": 1, "empty": 1}.items():
         assert seen.one("headrace_replies_total", surface="home", outcome=outcome) == count
@@ -125,5 +125,5 @@ async def test_a_model_has_a_version_and_an_age_a_refused_one_has_none() -> None
 def test_without_a_port_no_search_is_compared() -> None:
     worker = Worker(30, metrics_port=0)
     assert worker.measured.recall is None
-    worker.measured.replied([(request(), reply(1))])
+    worker.measured.replied([(request(), reply(1).reply)])
     assert worker.read().one("headrace_replies_total", surface="home") == 1

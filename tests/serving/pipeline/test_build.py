@@ -38,7 +38,7 @@ def test_parts_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ({"source:hott": "on"}, "no part 'source:hott'; the parts are source:next"),
+        ({"source:hott": "on"}, "no part 'source:hott'; the parts are source:filtered, source:next"),
         ({"source:hot": "many"}, "source:hot='many' is not on, off or a number"),
         ({"source:hot": "-1"}, "source:hot='-1' is not on, off or a number"),
         ({"filter:age": "3"}, "filter:age='3' is not on or off"),

@@ -16,7 +16,16 @@ from headrace.serving.requests.read import RequestReader
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.files import read_jsonl
 from headrace.streams.messages.nulls import NullTolerant
-from headrace.streams.messages.schemas import Context, Event, Item, RecRequest, UserProfile
+from headrace.streams.messages.schemas import (
+    AnyNone,
+    Context,
+    Event,
+    Filters,
+    Item,
+    ListRequest,
+    RecRequest,
+    UserProfile,
+)
 from headrace.streams.settings import Settings
 
 MAX = 65_536
@@ -38,7 +47,15 @@ WHOLE: dict[type[Any], dict[str, Any]] = {
     RecRequest: {
         "request_id": "r", "user_id": "u", "surface": "home", "n": 7, "item_id": "i",
         "context": {"country": "DE", "device": "tv", "ts": T0}, "exclude": ["j"], "deadline_ms": 99,
-        "explain": True,
+        "explain": True, "seen": ["k"], "candidates": ["l"],
+        "lists": [
+            {"surface": "related", "n": 3, "item_id": "i", "filters": {"tags": {"any": ["a"], "none": []}}}
+        ],
+        "filters": {
+            "category": {"any": ["c"], "none": ["d"]}, "creator": {"any": ["x"], "none": ["y"]},
+            "language": {"any": ["de"], "none": ["en"]}, "tags": {"any": ["a"], "none": ["b"]},
+            "published_after": T0,
+        },
     },
 }  # fmt: skip
 OPTIONAL = [(t, f.name) for t in WHOLE for f in msgspec.structs.fields(t) if not f.required]
@@ -60,7 +77,7 @@ def read(type_: type[Any], fields: dict[str, Any]) -> Any:
 
 def test_the_messages_here_have_every_field() -> None:
     assert all({f.name for f in msgspec.structs.fields(t)} == fields.keys() for t, fields in WHOLE.items())
-    assert len(OPTIONAL) == 29
+    assert len(OPTIONAL) == 33
 
 
 @pytest.mark.parametrize(("type_", "name"), OPTIONAL, ids=lambda v: getattr(v, "__name__", v))
@@ -87,6 +104,30 @@ def test_null_in_the_context(type_: type[Any], name: str) -> None:
     found = read(type_, {**WHOLE[type_], "context": context})
     assert type(found.context) is Context
     assert found.context == msgspec.convert({n: v for n, v in context.items() if v is not None}, Context)
+
+
+@pytest.mark.parametrize("name", ["category", "creator", "language", "tags", "published_after"])
+def test_null_in_the_filters(name: str) -> None:
+    whole = WHOLE[RecRequest]["filters"]
+    found = read(RecRequest, {**WHOLE[RecRequest], "filters": {**whole, name: None}}).filters
+    assert found == msgspec.convert({n: v for n, v in whole.items() if n != name}, Filters)
+    if name != "published_after":
+        inner = {**whole, name: {**whole[name], "any": None}}
+        found = read(RecRequest, {**WHOLE[RecRequest], "filters": inner}).filters
+        assert getattr(found, name) == AnyNone([], whole[name]["none"])
+
+
+@pytest.mark.parametrize("name", ["n", "item_id", "filters"])
+def test_null_in_a_list_of_a_page(name: str) -> None:
+    (whole,) = WHOLE[RecRequest]["lists"]
+    found = read(RecRequest, {**WHOLE[RecRequest], "lists": [whole, {**whole, name: None}]}).lists
+    absent = {n: v for n, v in whole.items() if n != name}
+    assert found == [msgspec.convert(whole, ListRequest), msgspec.convert(absent, ListRequest)]
+    assert {type(one) for one in found} == {ListRequest}
+    for wrong, field in (({**whole, "surface": None, name: None}, "lists[0].surface"), (None, "lists[0]")):
+        body = encoded({**WHOLE[RecRequest], "lists": [wrong]})
+        ((_, error),) = Decoder(RecRequest, MAX).batch([record(body)]).rejects
+        assert (error.reason, error.field) == ("invalid_field", field)
 
 
 @pytest.mark.parametrize(("type_", "name"), REQUIRED, ids=lambda v: getattr(v, "__name__", v))

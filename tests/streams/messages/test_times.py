@@ -33,9 +33,11 @@ def test_every_time_has_the_type_of_times() -> None:
     found = {}
     for type_ in (t for t in vars(schemas).values() if isinstance(t, type) and issubclass(t, msgspec.Struct)):
         for field in msgspec.structs.fields(type_):
-            if field.name.endswith(("ts", "_ms")) and field.name not in NEVER_IN_SECONDS:
+            timely = field.name == "ts" or field.name.endswith(("_ts", "_ms", "_after"))
+            if timely and field.name not in NEVER_IN_SECONDS:
                 found[f"{type_.__name__}.{field.name}"] = field.type
     times = {"Context.ts", "Event.ts", "Item.published_ts", "Impression.ts", "Example.ts"}
+    times |= {"Filters.published_after"}
     assert found.keys() == times
     assert {
         name for name, type_ in found.items() if type_ not in (schemas.Millis, schemas.Millis | None)
@@ -50,6 +52,7 @@ def test_every_time_has_the_type_of_times() -> None:
         (Event, EVENT, "context.ts"),
         (Item, ITEM, "published_ts"),
         (RecRequest, REQUEST, "context.ts"),
+        (RecRequest, REQUEST, "filters.published_after"),
     ],
 )
 def test_a_time_in_another_unit_is_refused(

@@ -1,0 +1,120 @@
+"""What a request has spent: in this process, and in Kafka as far as clocks can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.serving.requests.address import parse_reply_address
+from headrace.serving.requests.pace import Pace
+from headrace.serving.requests.waiting import Waiting
+from headrace.streams.clock import ManualClock
+from headrace.streams.messages.schemas import RecRequest
+
+NOW = 1_700_000_000_000
+
+
+@dataclass
+class Record:
+    timestamp: int
+
+
+def job(sent: int, deadline_ms: int = 150, topic: str = "rec-replies-p") -> Any:
+    address = parse_reply_address([("reply_to", topic.encode()), ("correlation_id", b"1")], b"")
+    return RecRequest("r", "u", "home", deadline_ms=deadline_ms), Record(sent), address
+
+
+async def come(pace: Pace, clock: ManualClock, *jobs: Any, idle_s: float = 1.0, partition: int = 0) -> None:
+    """Let requests come after the worker has waited."""
+    await clock.advance(idle_s)
+    pace.begin(partition)
+    pace.read(jobs)
+
+
+async def test_time_in_kafka_and_in_this_process_counts() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    one = job(NOW + 1000 - 40)
+    await come(pace, clock, one)
+    assert round(pace.left(one), 3) == 0.110
+    await clock.advance(0.07)
+    assert round(pace.left(one), 3) == 0.040
+    assert not pace.dropped(one)
+    assert pace.rung(one) == "full"
+    await clock.advance(0.05)
+    assert pace.rung(one) == "popular"
+
+
+async def test_expired_requests_are_dropped_only_when_that_is_wanted() -> None:
+    clock = ManualClock(NOW)
+    for drop in (False, True):
+        pace = Pace(clock, drop=drop)
+        old = job(clock.now_ms() - 5000)
+        await come(pace, clock, old)
+        assert pace.dropped(old) == drop
+        assert pace.rung(old) == "popular"
+
+
+async def test_a_clock_that_is_ahead_gives_no_more_time_than_there_is() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    one = job(NOW + 1000 + 30_000)
+    await come(pace, clock, one)
+    await clock.advance(0.1)
+    assert round(pace.left(one), 3) == 0.050
+
+
+async def test_a_clock_that_is_behind_costs_nothing_once_it_is_known() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    lefts = []
+    for _ in range(3):
+        one = job(clock.now_ms() + 1000 - 7000)
+        await come(pace, clock, one)
+        lefts.append(round(pace.left(one), 3))
+        pace.end()
+    assert lefts == [-6.85, 0.15, 0.15]
+    waited = job(clock.now_ms() + 1000 - 7000 - 60)
+    await come(pace, clock, waited)
+    assert 0.085 < pace.left(waited) < 0.1, "what it waited besides still counts, nearly all of it"
+    other = job(clock.now_ms() - 40, topic="rec-replies-other")
+    assert round(pace.left(other), 3) == 0.110, "another caller has another clock"
+
+
+async def test_a_backlog_is_no_wrong_clock() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    await come(pace, clock, job(NOW + 1000 - 5))
+    pace.end()
+    for _ in range(50):  # one batch after the other, all of them old
+        old = job(clock.now_ms() - 4000)
+        await come(pace, clock, old, idle_s=0.0)
+        assert pace.left(old) < 0
+        pace.end()
+    await come(pace, clock, job(clock.now_ms() + 1000 - 4000), partition=5)
+    pace.end()
+    old = job(clock.now_ms() + 1000 - 4000)
+    assert pace.left(old) < 0, "the first batch of a partition may have piled up"
+    await clock.advance(100.0)
+    await come(pace, clock, job(clock.now_ms() + 1000 - 9000))
+    assert pace.left(job(clock.now_ms() - 4000)) < 0, "so may one that was not read for long"
+
+
+def test_a_clock_that_was_set_is_believed_step_by_step() -> None:
+    waiting = Waiting()
+    for n in range(3):
+        waiting.came(0, [("p", 5000.0)], 1.0, float(n))
+    assert waiting.spent("p", 5030.0, 2.0) == 30
+    waiting.came(0, [("p", 10.0)], 1.0, 4.0)
+    assert waiting.spent("p", 5000.0, 0.0) == 4990, "faster: at once"
+    for n in range(5, 60):
+        waiting.came(0, [("p", 5000.0)], 1.0, float(n))
+    assert waiting.spent("p", 5000.0, 0.0) < 50, "slower: slowly"
+    assert waiting.spent("p", 3e9, 7.0) == 7, "nobody waits for a month"
+
+
+def test_callers_cannot_fill_memory() -> None:
+    waiting = Waiting()
+    for n in range(5000):
+        waiting.came(0, [(f"p{n}", 5.0)], 1.0, float(n % 50))
+    assert len(waiting._behind) <= 1001
