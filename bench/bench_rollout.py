@@ -16,9 +16,9 @@ at.
 
 ``three_same``: three candidates in the shadow, each as good as the live ranker. The one with the best
 estimate goes further first; when it is gone, the next one does. It is promoted when any of them becomes live.
-``without_correction`` is the same where each has all of alpha; ``at_50_percent``: the same, and every one of
-them begins where it can become live. ``one_is_better``: one of the three has 10 % more clicks. These have a
-tenth of the users, and two days for a stage.
+``at_50_percent``: the same, every one of them begins where it can become live, and it is not looked at who
+returns; ``without_correction`` is that where each has all of alpha. These have a tenth of the users, and two
+days for a stage. ``one_is_better``: one of the three has 10 % more clicks, with all users, and seven days.
 """
 
 from __future__ import annotations
@@ -225,19 +225,21 @@ def several(users: int, runs: int, rules: Rules) -> dict[str, Any]:
     each = replace(rules, alpha=rules.alpha / 3)  # as ``Rules.of`` does
     same = dict.fromkeys(("one", "two", "three"), 0.0)
 
-    def of(lifts: Mapping[str, float], how: Rules, count: int, share: int = 0) -> list[dict[str, Any]]:
-        made = (Users(users, np.random.default_rng(10_000 + s)) for s in range(count))
-        return [rollout(u, how, share, lifts=lifts) for u in made]
+    def of(n: int, count: int, lifts: Mapping[str, float], how: Rules, **more: int) -> list[dict[str, Any]]:
+        made = (Users(n, np.random.default_rng(10_000 + s)) for s in range(count))
+        return [rollout(u, how, lifts=lifts, **more) for u in made]
 
-    better = of(same | {"two": 0.1}, each, max(1, runs // 10))
+    week = replace(each, max_ms=7 * DAY_MS)
+    better = of(10 * users, max(1, runs // 40), same | {"two": 0.1}, week)
+    at_half = {"share": 50, "return_ms": 0}
     return {
         "three_same": {
-            **told(of(same, each, runs)),
-            "without_correction": told(of(same, rules, runs)),
-            "at_50_percent": told(of(same, each, runs, 50)),
-            "at_50_percent_without_correction": told(of(same, rules, runs, 50)),
+            **told(of(users, runs, same, each)),
+            "at_50_percent": told(of(users, runs, same, each, **at_half)),
+            "without_correction": told(of(users, runs, same, rules, **at_half)),
         },
         "one_is_better": {
+            "users": 10 * users,
             **told(better),
             "the_better_one": sum(r["live"] == "two" for r in better),
             "it_was_first": sum(r["live"] == "two" and r["tried"] == 1 for r in better),
