@@ -68,7 +68,7 @@ class Follower:
 
 
 class Rollout(Service):
-    """Counts what the users of both arms do; takes the candidate further, or back.
+    """Counts what the users of both arms do; takes candidates further, or back.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Rollout(Service):
         self.follower, self.tail, self.kind = follower, tail, kind
         self.counts: ArmCounts | None = None
         self._return_ms = int(1000 * wiring.settings.rollout_return_s)
-        self._rules = Rules.of(wiring.settings)
+        self._rules = Rules.of(wiring.settings, kind)
         self._decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         self._unused: dict[str, float] = {}
         super().__init__()
@@ -135,13 +135,13 @@ class Rollout(Service):
         """Count and decide until the stage is another one."""
         async with open_reader(self.wiring.settings, [self.wiring.topics.examples]) as reader:
             counts = await self._start(reader)
-            stage = self.pointers
             while not self.should_stop and counts.of_stage(self.pointers):
                 changed = await self._count(reader, counts)
                 if not counts.of_stage(self.pointers):
                     return
                 if changed:
                     await self._write([(self.kind.counts, counts.encode(), None, ())])
+                stage = self.pointers  # of the same stage; others may have come, or gone
                 decision = decide(stage, counts, self.wiring.clock.now_ms(), self._rules)
                 if decision.action != "wait":
                     await self._act(stage, decision)
@@ -193,23 +193,25 @@ class Rollout(Service):
         return changed
 
     async def _act(self, stage: Pointers, decision: Decision) -> None:
-        """Write what was decided, if the stage is still the present one."""
-        now = self.wiring.clock.now_ms()
+        """Write what was decided, if the stage is still the present one, and the candidate still there."""
+        now, version = self.wiring.clock.now_ms(), decision.version or stage.candidate
 
         def change(p: Pointers) -> Pointers:
             if (p.rollout, p.share, p.stage_ts) != (stage.rollout, stage.share, stage.stage_ts):
                 return p
+            if version not in p.candidates():
+                return p
             step = pointers.promoted if decision.action == "promote" else pointers.rolled_back
-            return step(p, now, "rollout", decision.reason)
+            return step(p, now, "rollout", decision.reason, version)
 
         if decision.action == "roll back":
-            await asyncio.to_thread(self._note, stage.candidate, f"taken back: {decision.reason}")
+            await asyncio.to_thread(self._note, version, f"taken back: {decision.reason}")
         s, topic = self.wiring.settings, self.wiring.topics.models
         found = await point(s, topic, self.wiring.sender, change, kind=self.kind)
         log.info(
             "%s %s at %s: %s (%s); live is %s",
             self.kind.name,
-            stage.candidate,
+            version,
             pointers.stage_name(stage.share),
             decision.action,
             decision.reason,

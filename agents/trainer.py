@@ -15,6 +15,7 @@ from headrace.agents.stage.pointing import point, read_shelf, tombstones
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import gate, histograms, log_files, pointers, ranker, registry, report_page
 from headrace.models.learning.places import Place
+from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.ranker import RankerParams
 from headrace.models.learning.registry import Registry
 from headrace.models.learning.shelf import Shelf
@@ -100,14 +101,16 @@ async def _offer(wiring: Wiring, result: TrainResult) -> str:
     if refused:
         log.warning("ranker %s is refused: %s", version, refused, extra={"action": "ranker_refused"})
         return version
-    at_once = s.rollout == "off"
-    done = await point(
-        s,
-        wiring.topics.models,
-        wiring.sender,
-        lambda p: pointers.offered(p, version, now, "trainer", at_once=at_once),
-        [(version, value)],
-    )
+    before: list[str] = []
+
+    def change(p: Pointers) -> Pointers:
+        before[:] = p.candidates()
+        at_once, most = s.rollout == "off", s.rollout_candidates
+        return pointers.offered(p, version, now, "trainer", at_once=at_once, most=most)
+
+    done = await point(s, wiring.topics.models, wiring.sender, change, [(version, value)])
+    for gone in set(before) - done.named():
+        await asyncio.to_thread(found.note, gone, f"its place among the candidates went to {version}")
     await asyncio.to_thread(found.prune, s.models_keep, done.named())
     return version
 

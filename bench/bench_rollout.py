@@ -13,6 +13,12 @@ where it can become live. ``better_2_percent``: 2 % more clicks, with as many us
 the gate, which would have refused it before, is asked, too. ``more_clicks_fewer_return``: 10 % more clicks,
 and users come on 10 % fewer days; ``without_returns`` is the same where only clicks and watch time are looked
 at.
+
+``three_same``: three candidates in the shadow, each as good as the live ranker. The one with the best
+estimate goes further first; when it is gone, the next one does. It is promoted when any of them becomes live.
+``at_50_percent``: the same, every one of them begins where it can become live, and it is not looked at who
+returns; ``without_correction`` is that where each has all of alpha. These have a tenth of the users, and two
+days for a stage. ``one_is_better``: one of the three has 10 % more clicks, with all users, and seven days.
 """
 
 from __future__ import annotations
@@ -20,7 +26,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +35,7 @@ import numpy as np
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import gate, pointers
 from headrace.models.learning.arm_counts import ArmCounts
+from headrace.models.learning.counterfactual import slot_totals
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.ranker import Ranker, RankerParams, train
 from headrace.models.learning.rollout import Rules, decide
@@ -102,28 +110,71 @@ class Users:
         counts.returns = visits.totals()
 
 
-def rollout(users: Users, rules: Rules, share: int = 0, return_ms: int = DAY_MS) -> dict[str, Any]:
+def shadows(users: Users, p: Pointers, counts: ArmCounts, lifts: Mapping[str, float], slots: int) -> None:
+    """Count what the candidates in the shadow would have shown: ``slots`` slots of the live arm for each.
+
+    A slot has one of two items, by chance; users click either with their own rate. A candidate wants one of
+    them by chance, too, and its lift is what that is clicked more.
+    """
+    rng = users.rng
+    for version in p.candidates():
+        who = rng.integers(0, users.n, slots)
+        match = rng.random(slots) < 0.5
+        rate = users.clicks[who]
+        clicked = rng.random(slots) < rate * np.where(match, 1 + lifts.get(version, 0.0), 1.0)
+        added = slot_totals(match, np.full(slots, 0.5), clicked, rate, rate)
+        totals = counts.shadows.setdefault(version, np.zeros((len(added), CLUSTERS), np.int64))
+        for k, values in enumerate(added):
+            np.add.at(totals[k], users.cluster[who], values)
+
+
+def rollout(
+    users: Users,
+    rules: Rules,
+    share: int = 0,
+    return_ms: int = DAY_MS,
+    lifts: Mapping[str, float] | None = None,
+    slots: int = 5000,
+) -> dict[str, Any]:
     """Run a rollout to its end; return its last stage, whether it was promoted, hours and examples.
 
-    It begins at ``share`` percent. With ``return_ms`` 0 it is not looked at whether users return.
+    It begins at ``share`` percent. With ``return_ms`` 0 it is not looked at whether users return. ``lifts``
+    has the candidates, and how many more clicks each gets (a share); without it there is one, with the lift
+    of the users. With several, ``slots`` of the shadow are counted for each in an hour.
     """
-    p = pointers.offered(pointers.offered(Pointers(), "live", 0, "bench"), "new", 0, "bench")
-    while p.share < share:
-        p = pointers.promoted(p, 0, "bench", "")
-    hour, examples = 0, 0
+    lifts = lifts or {"new": users.lift}
+    p = pointers.offered(Pointers(), "live", 0, "bench")
+    for version in lifts:
+        p = pointers.offered(p, version, 0, "bench", most=len(lifts))
+    hour, examples, tried = 0, 0, 0
     counts = ArmCounts(p, {}, return_ms)
-    while p.candidate:
+    while p.candidate and p.live == "live":
+        if not p.share and share:  # this candidate skips the stages before
+            while p.share < share:
+                p = pointers.promoted(p, hour * HOUR_MS, "bench", "")
+            counts = ArmCounts(p, {}, return_ms)
         hour += 1
+        users.lift = lifts[p.candidate]
         if p.share:
             users.hour(hour, counts)
+        elif len(lifts) > 1:
+            shadows(users, p, counts, lifts, slots)
         last, decision = p.share, decide(p, counts, hour * HOUR_MS, rules)
         if decision.action == "wait":
             continue
+        tried += decision.action == "promote" and not p.share
         examples += int(counts.totals[1, 0].sum())
         change = pointers.promoted if decision.action == "promote" else pointers.rolled_back
-        p = change(p, hour * HOUR_MS, "bench", decision.reason)
+        p = change(p, hour * HOUR_MS, "bench", decision.reason, decision.version)
         counts = ArmCounts(p, {}, return_ms)
-    return {"stage": last, "promoted": p.live == "new", "hours": hour, "examples": examples, "why": p.reason}
+    figures = {
+        "stage": last,
+        "promoted": p.live != "live",
+        "hours": hour,
+        "examples": examples,
+        "why": p.reason,
+    }
+    return figures | {"live": p.live, "tried": tried}
 
 
 def told(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -169,6 +220,33 @@ def flipped(seed: int, rows: int = 20_000) -> dict[str, Any]:
     return {"gate": gate.refusal(figures, 0.02), "lift": round(lift, 3)}
 
 
+def several(users: int, runs: int, rules: Rules) -> dict[str, Any]:
+    """Return the figures of rollouts of three candidates; see the head of this module."""
+    each = replace(rules, alpha=rules.alpha / 3)  # as ``Rules.of`` does
+    same = dict.fromkeys(("one", "two", "three"), 0.0)
+
+    def of(n: int, count: int, lifts: Mapping[str, float], how: Rules, **more: int) -> list[dict[str, Any]]:
+        made = (Users(n, np.random.default_rng(10_000 + s)) for s in range(count))
+        return [rollout(u, how, lifts=lifts, **more) for u in made]
+
+    week = replace(each, max_ms=7 * DAY_MS)
+    better = of(10 * users, max(1, runs // 40), same | {"two": 0.1}, week)
+    at_half = {"share": 50, "return_ms": 0}
+    return {
+        "three_same": {
+            **told(of(users, runs, same, each)),
+            "at_50_percent": told(of(users, runs, same, each, **at_half)),
+            "without_correction": told(of(users, runs, same, rules, **at_half)),
+        },
+        "one_is_better": {
+            "users": 10 * users,
+            **told(better),
+            "the_better_one": sum(r["live"] == "two" for r in better),
+            "it_was_first": sum(r["live"] == "two" and r["tried"] == 1 for r in better),
+        },
+    }
+
+
 def main(runs: int, users: int, many: int) -> dict[str, Any]:
     """Return the figures.
 
@@ -188,6 +266,7 @@ def main(runs: int, users: int, many: int) -> dict[str, Any]:
     def of(n: int, count: int, lift: float = 0.0, stay: float = 0.0, **how: int) -> list[dict[str, Any]]:
         return [rollout(Users(n, np.random.default_rng(s), lift, stay), rules, **how) for s in range(count)]
 
+    three = several(users // 10, runs, replace(rules, max_ms=2 * DAY_MS))
     same, half = of(users, runs), of(users, runs, share=50)
     better = of(many, few, 0.02)
     worse = of(users, few, bad["lift"])
@@ -205,6 +284,7 @@ def main(runs: int, users: int, many: int) -> dict[str, Any]:
             "why": leaving[0]["why"],
             "without_returns": told(unnoticed),
         },
+        **three,
         "cpu_s": round(time.process_time() - began, 1),
     }
 

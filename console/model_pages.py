@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -20,6 +21,7 @@ from headrace.models.learning.pointers import Pointers, stage_name
 from headrace.models.learning.registry import About
 from headrace.models.learning.rollout import differences
 from headrace.models.learning.sequential import Difference
+from headrace.models.learning.shadow_choice import is_evidence, shadow_difference
 from headrace.models.learning.shelf import Shelf
 
 _STYLES = {"live": "green", "candidate": "cyan", "refused": "dim"}
@@ -54,6 +56,8 @@ def use_of(version: str, p: Pointers) -> str:
     if version == p.candidate:
         return f"candidate, {stage_name(p.share)}"
     named = {p.live: "live", p.previous: "previous", p.waiting: "waiting"}
+    if version in p.candidates():
+        return f"candidate, {stage_name(0)}"
     return named.get(version, "")
 
 
@@ -87,6 +91,8 @@ def pointer_line(p: Pointers, kind: Kind = RANKER) -> Text:
     parts = [f"live {p.live}" if kind is RANKER else f"live settings {p.live}"]
     if p.candidate:
         parts.append(f"candidate {p.candidate} at {stage_name(p.share)} since {when(p.stage_ts)}")
+    if p.others:
+        parts.append(f"beside it in the shadow {', '.join(one.version for one in p.others)}")
     parts += [f"previous {p.previous}"] if p.previous else []
     parts += [f"waiting {p.waiting}"] if p.waiting else []
     if p.by:
@@ -123,20 +129,13 @@ def about_page(
     return Group(table, share)
 
 
-def comparison(counts: ArmCounts, alpha: float) -> dict[str, Any]:
+def comparison(counts: ArmCounts, alpha: float, candidates: Sequence[str] = ()) -> dict[str, Any]:
     """Return the figures of both arms, their differences with intervals, and the estimates of the shadow.
 
-    Settings have no shadow.
+    These are of each of the candidates, by version; where none is named, of the one that goes further.
+    Settings have no shadow. ``alpha`` is of one candidate.
     """
-    estimates = {
-        name: _figures(estimate(counts.shadow))
-        for name, estimate in (
-            ("logged", counterfactual.logged),
-            ("snips", counterfactual.snips),
-            ("doubly_robust", counterfactual.doubly_robust),
-        )
-    }
-    shadow = {"agreement": _known(counterfactual.agreement(counts.shadow)), **estimates}
+    every = candidates or (counts.versions[1],)
     return {
         "kind": counts.kind.name,
         "stage": stage_name(counts.share),
@@ -144,7 +143,20 @@ def comparison(counts: ArmCounts, alpha: float) -> dict[str, Any]:
         "alpha": alpha,
         "arms": counts.figures(),
         "differences": {name: _figures(d) for name, d in differences(counts, alpha).items()},
-        "shadow": shadow if counts.kind is RANKER else None,
+        "shadow": {v: _shadow(counts, v, alpha) for v in every} if counts.kind is RANKER else None,
+    }
+
+
+def _shadow(counts: ArmCounts, version: str, alpha: float) -> dict[str, Any]:
+    """Return the estimates of a candidate."""
+    totals = counts.shadows.get(version, np.zeros((len(counterfactual.NAMES), 1), np.int64))
+    return {
+        "agreement": _known(counterfactual.agreement(totals)),
+        "support": _known(counterfactual.support(totals)),
+        "logged": _figures(counterfactual.logged(totals)),
+        "snips": _figures(counterfactual.snips(totals)),
+        "doubly_robust": _figures(counterfactual.doubly_robust(totals)),
+        "difference": _figures(shadow_difference(totals, alpha)),
     }
 
 
@@ -171,7 +183,8 @@ def comparison_page(figures: Mapping[str, Any]) -> RenderableType:
         arms.add_row(arm, f["version"], f"{f['examples']:,}", f"{f['clicks']:,}", rate, watched, returned)
     head = Text(f"stage {figures['stage']}, since {when(figures['since_ts'])} UTC")
     told = [Text(_difference(_TITLES[name], d)) for name, d in figures["differences"].items()]
-    return Group(head, arms, *told, *(_shadow_lines(figures["shadow"]) if figures["shadow"] else ()))
+    shadows = [line for version, s in (figures["shadow"] or {}).items() for line in _shadow_lines(version, s)]
+    return Group(head, arms, *told, *shadows)
 
 
 def _difference(name: str, d: Mapping[str, Any]) -> str:
@@ -181,10 +194,11 @@ def _difference(name: str, d: Mapping[str, Any]) -> str:
     return f"{name}: {d['value']:+.1%}, surely {d['low']:+.1%} to {d['high']:+.1%}: {verdict}"
 
 
-def _shadow_lines(shadow: Mapping[str, Any]) -> list[Text]:
+def _shadow_lines(version: str, shadow: Mapping[str, Any]) -> list[Text]:
     if shadow["agreement"] is None:
-        return [Text("no list with a shadow is counted yet", style="dim")]
-    out = [Text(f"\nin the lists of the live arm, {shadow['agreement']:.0%} of the slots would be the same")]
+        return [Text(f"\n{version}: no list with a shadow is counted yet", style="dim")]
+    same, weight = f"{shadow['agreement']:.0%} of the slots would be the same", shadow["support"]
+    out = [Text(f"\n{version}: in the lists of the live arm, {same}; mean weight {weight:.2f}")]
     titles = {
         "logged": "clicked there",
         "snips": "would be clicked (SNIPS)",
@@ -194,4 +208,6 @@ def _shadow_lines(shadow: Mapping[str, Any]) -> list[Text]:
         e = shadow[name]
         value = "not known" if e["value"] is None else f"{e['value']:.2%} ({e['low']:.2%} to {e['high']:.2%})"
         out.append(Text(f"{title}: {value}"))
-    return out
+    if not is_evidence(weight):
+        return [*out, Text("the mean weight is not about 1: that is no evidence", style="dim")]
+    return [*out, Text(_difference("clicks, in the shadow", shadow["difference"]))]

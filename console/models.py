@@ -55,16 +55,32 @@ def list_models(json_path: options.JsonPath = None, brokers: options.Brokers = N
 
 @app.command("show")
 def show(
-    version: Annotated[str, typer.Argument(help="A version of the ranker, or of settings.")],
+    version: Annotated[
+        str, typer.Argument(help="A version of the ranker, or of settings; without it, every candidate.")
+    ] = "",
     json_path: options.JsonPath = None,
+    brokers: options.Brokers = None,
 ) -> None:
     """Show what is known of a ranker: metrics, checksum, and the features that matter most to it.
 
-    Of settings, it shows what they change.
+    Of settings, it shows what they change. Without a version, it shows each of the rankers that are tried
+    now.
     """
-    settings = options.read_settings(None)
+    settings = options.read_settings(brokers)
     require("worker")
     from headrace.console import screen
+    from headrace.streams.errors import ConfigError
+
+    versions = [version] if version else options.run(on_models(settings)).shelf.pointers.candidates()
+    if not versions:
+        raise ConfigError("there is no candidate: name a version")
+    told = [_about(settings, each) for each in versions]
+    options.write_json(json_path, told[0][0] if version else {"candidates": [each for each, _ in told]})
+    screen.console().print(*(page for _, page in told), sep="\n\n")
+
+
+def _about(settings: Settings, version: str) -> tuple[Any, Any]:
+    """Return what is known of a version: for JSON, and as a page."""
     from headrace.console.model_pages import about_page
     from headrace.models.learning import ranker, tried_settings
     from headrace.models.learning.kinds import SETTINGS
@@ -73,13 +89,10 @@ def show(
     tried = Registry(folder_of(settings, SETTINGS), SETTINGS)
     if version in tried.names():
         about, changes = tried.about(version), tried_settings.decode(tried.record(version))
-        options.write_json(json_path, {**_plain(about), "changes": changes})
-        screen.console().print(about_page(about, {}, changes))
-        return
+        return {**_plain(about), "changes": changes}, about_page(about, {}, changes)
     found = Registry(folder_of(settings))
     about, gains = found.about(version), ranker.decode(found.record(version)).importance()
-    options.write_json(json_path, {**_plain(about), "importance": gains})
-    screen.console().print(about_page(about, gains))
+    return {**_plain(about), "importance": gains}, about_page(about, gains)
 
 
 @app.command("promote")
@@ -92,14 +105,16 @@ def promote(
     reason: Reason = "",
     brokers: options.Brokers = None,
 ) -> None:
-    """Take the candidate one stage further; or make a version the candidate, or live at once.
+    """Take a candidate one stage further; or make a version a candidate, or live at once.
 
-    Serving workers use it within seconds. `trainer` goes on with the rollout from there.
+    Out of the shadow it may be any of the candidates; without a version it is the first. Serving workers use
+    it within seconds. `trainer` goes on with the rollout from there.
     """
     settings = options.read_settings(brokers)
     require("worker")
     from headrace.models.learning import pointers
     from headrace.models.learning.registry import Registry, folder_of
+    from headrace.models.learning.rollout import most_candidates
     from headrace.streams.clock import now_ms
     from headrace.streams.errors import ConfigError
 
@@ -109,9 +124,9 @@ def promote(
             if not chosen:
                 raise ConfigError("there is no candidate: name a version")
             return pointers.made_live(p, chosen, now, "operator", reason)
-        if not version or version == p.candidate:
-            return pointers.promoted(p, now, "operator", reason)
-        return pointers.offered(p, version, now, "operator")
+        if not version or version in p.candidates():
+            return pointers.promoted(p, now, "operator", reason, version)
+        return pointers.offered(p, version, now, "operator", most=most_candidates(settings, kind))
 
     kind = _kind(of_settings=of_settings)
     texts = [(version, Registry(folder_of(settings, kind), kind).record(version))] if version else []
@@ -119,10 +134,18 @@ def promote(
 
 
 @app.command("rollback")
-def rollback(of_settings: OfSettings = False, reason: Reason = "", brokers: options.Brokers = None) -> None:
-    """End the rollout of the candidate; where there is none, go back to the previous ranker, or settings.
+def rollback(
+    version: Annotated[
+        str, typer.Argument(help="One of the candidates; without it, the one that goes further.")
+    ] = "",
+    of_settings: OfSettings = False,
+    reason: Reason = "",
+    brokers: options.Brokers = None,
+) -> None:
+    """End the rollout of a candidate; where there is none, go back to the previous ranker, or settings.
 
-    It needs the broker only, no other process. Serving workers follow within seconds.
+    Candidates that are left begin in the shadow again. It needs the broker only, no other process. Serving
+    workers follow within seconds.
     """
     settings = options.read_settings(brokers)
     require("worker")
@@ -130,7 +153,7 @@ def rollback(of_settings: OfSettings = False, reason: Reason = "", brokers: opti
     from headrace.streams.clock import now_ms
 
     kind = _kind(of_settings=of_settings)
-    _changed(settings, lambda p: pointers.rolled_back(p, now_ms(), "operator", reason), [], kind)
+    _changed(settings, lambda p: pointers.rolled_back(p, now_ms(), "operator", reason, version), [], kind)
 
 
 @app.command("compare")
@@ -139,22 +162,23 @@ def compare(
 ) -> None:
     """Compare the candidate with the live ranker: what the users of both arms did since the stage began.
 
-    Intervals hold however often you look. Below them: what the candidate would have earned in the slots of
+    Intervals hold however often you look. Below them: what each candidate would have earned in the slots of
     the live ranker's lists. Exit code 1 while there is nothing to compare.
     """
     settings = options.read_settings(brokers)
     require("worker")
     from headrace.console import screen
     from headrace.console.model_pages import comparison, comparison_page
+    from headrace.models.learning.rollout import Rules
 
     known, kind = options.run(on_models(settings)), _kind(of_settings=of_settings)
-    counts = known.counts.get(kind)
-    if counts is None or not counts.of_stage(known.shelves[kind].pointers):
+    counts, pointed = known.counts.get(kind), known.shelves[kind].pointers
+    if counts is None or not counts.of_stage(pointed):
         typer.echo(
             "there is nothing to compare: no candidate is tried, or no example of its stage is counted"
         )
         raise typer.Exit(1)
-    figures = comparison(counts, settings.rollout_alpha)
+    figures = comparison(counts, Rules.of(settings, kind).alpha, pointed.candidates())
     options.write_json(json_path, figures)
     screen.console().print(comparison_page(figures))
 
@@ -193,7 +217,7 @@ def import_model(
     path: Annotated[Path, typer.Argument(help="A text file of LightGBM.")],
     brokers: options.Brokers = None,
 ) -> None:
-    """Bring your own LightGBM text file: it is checked, registered, and becomes the candidate.
+    """Bring your own LightGBM text file: it is checked, registered, and becomes a candidate.
 
     It must have the features of Headrace, by their names and in their order: train on the columns
     `features` of the Parquet log.
@@ -208,7 +232,8 @@ def import_model(
     value, version = read_file(path, now_ms())
     Registry(folder_of(settings)).add(value, "imported")
     typer.echo(f"{path} is version {version}")
-    offer = partial(pointers.offered, version=version, now=now_ms(), by="operator")
+    most = settings.rollout_candidates
+    offer = partial(pointers.offered, version=version, now=now_ms(), by="operator", most=most)
     _changed(settings, offer, [(version, value)], _kind(of_settings=False))
 
 

@@ -17,19 +17,22 @@ log = logging.getLogger(__name__)
 
 
 class Rankers:
-    """The live ranker and the candidate, as the newest pointers say.
+    """The live ranker and the candidates, as the newest pointers say.
 
     Attributes
     ----------
     live, candidate
         None: there is none, or it does not fit this code. A live ranker that does not fit leaves the one
         before it in use.
+    others
+        Further candidates in the shadow; those that do not fit are left out.
     """
 
     def __init__(self) -> None:
         self.shelf = Shelf()
         self.live: Ranker | None = None
         self.candidate: Ranker | None = None
+        self.others: list[Ranker] = []
         self._refused: set[str] = set()
 
     def apply(self, records: Sequence[Any]) -> bool:
@@ -37,14 +40,19 @@ class Rankers:
         if not self.shelf.apply(records):
             return False
         before, pointed = self.live, self.shelf.pointers
-        known = {r.version: r for r in (self.live, self.candidate) if r is not None}
+        known = {r.version: r for r in (self.live, self.candidate, *self.others) if r is not None}
         self.live = self._ranker(pointed.live, known) or self.live
         self.candidate = self._ranker(pointed.candidate, known)
+        found = (self._ranker(one.version, known) for one in pointed.others)
+        self.others = [one for one in found if one is not None]
         self._refused &= self.shelf.texts.keys()
         if self.live is not None and self.live is not before:
             log.info("ranker %s is in use", self.live.version)
         if self.candidate is not None and self.candidate.version not in known:
             log.info("ranker %s is tried: %s", self.candidate.version, stage_name(pointed.share))
+        for one in self.others:
+            if one.version not in known:
+                log.info("ranker %s is tried: %s", one.version, stage_name(0))
         return self.live is not before
 
     def _ranker(self, version: str, known: dict[str, Ranker]) -> Ranker | None:
@@ -61,6 +69,11 @@ class Rankers:
             log.exception("a model was refused", extra={"action": "model_refused"})
         self._refused.add(version)
         return None
+
+    def shadowed(self, place: float) -> Ranker | None:
+        """Return the candidate that makes the shadow of a list, by the list's place in [0, 1); None: none."""
+        every = [one for one in (self.candidate, *self.others) if one is not None]
+        return every[int(place * len(every))] if every else None
 
     def variant_of(self, user_id: str) -> str:
         """Return the arm of a user; empty while no candidate answers anybody."""

@@ -1,4 +1,7 @@
-"""What the candidate would have shown: made after the reply, for a share of the lists, logged with them."""
+"""What a candidate would have shown: made after the reply, for a share of the lists, logged with them.
+
+Of several candidates each list has one, so the cost does not grow with their number.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,17 @@ _NAME: Final = "shadow"
 
 
 def shadow_list(data: ServingData, ranked: Ranked, remake: Remake) -> ShadowList | None:
-    """Return the candidate's list beside the one that was shown.
+    """Return the list of one of the candidates beside the one that was shown; each has the same chance.
 
-    None: there is no candidate, the list is its own, it is not of the share, or its list failed. The
-    candidate's list has no random slots.
+    None: there is no candidate, the list is not of the live ranker, it is not of the share, or the
+    candidate's list failed. That has no random slots.
     """
-    candidate = data.models.rankers.candidate
-    if candidate is None or ranked.variant == CANDIDATE or not ranked.ranker:
+    share = data.policy.shadow_share
+    place = place_of(ranked.query.request.request_id, _NAME)
+    if place >= share or ranked.variant == CANDIDATE or not ranked.ranker:
         return None
-    if place_of(ranked.query.request.request_id, _NAME) >= data.policy.shadow_share:
+    candidate = data.models.rankers.shadowed(place / share)
+    if candidate is None:
         return None
     try:
         return _beside(data, ranked, candidate, remake)

@@ -233,9 +233,14 @@ class Settings(BaseSettings):
         "on", description="off: a ranker that passes the gate answers everybody at once"
     )
     shadow_share: float = Field(
-        0.1, ge=0, le=1, description="of so many lists it is logged what the candidate would have shown"
+        0.1, ge=0, le=1, description="of so many lists it is logged what a candidate would have shown"
     )
-    rollout_alpha: float = Field(0.05, gt=0, lt=1, description="chance of a wrong decision about a candidate")
+    rollout_candidates: int = Field(
+        3, ge=1, le=8, description="so many rankers are tried beside each other, all but one in the shadow"
+    )
+    rollout_alpha: float = Field(
+        0.05, gt=0, lt=1, description="chance of a wrong decision about any of the candidates"
+    )
     rollout_min_s: float = Field(600.0, ge=0, description="shortest time of a stage of a rollout")
     rollout_max_s: float = Field(
         7 * 24 * 3600.0, gt=0, description="a candidate without an answer for so long goes"

@@ -22,10 +22,12 @@ from headrace.models.learning.sequential import CLUSTERS
 from headrace.models.learning.visits import RETURNS, Visits, cluster_of
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.ids import hash_many
-from headrace.streams.messages.schemas import Example
+from headrace.streams.messages.schemas import Example, ShadowSlot
 
 #: Key of the counts of a rollout of rankers.
 KEY: Final = RANKER.counts
+#: So many candidates are counted in the shadow in one stage; further ones not before the next stage.
+MOST_SHADOWS: Final = 16
 #: Outcomes that are totalled by cluster.
 NAMES: Final = ("shown", "clicks", "watch_ms")
 #: Longer watching counts as this much, ms: one tab that was left open decides nothing.
@@ -50,8 +52,9 @@ class ArmCounts:
     ----------
     totals
         int64 ``(2, len(NAMES), CLUSTERS)``: of the live arm, and of the candidate's.
-    shadow
-        int64 ``(len(counterfactual.NAMES), CLUSTERS)``: what the candidate would have shown in the live arm.
+    shadows
+        By version, int64 ``(len(counterfactual.NAMES), CLUSTERS)``: what it would have shown in the live arm.
+        At most ``MOST_SHADOWS``; each is counted from its first example on. Settings have none.
     read
         By partition of `examples`, the offset after the last one that is counted.
     returns
@@ -68,7 +71,7 @@ class ArmCounts:
         self.begin = dict(begin)
         self.read = dict(begin)
         self.totals = np.zeros((2, len(NAMES), CLUSTERS), np.int64)
-        self.shadow = np.zeros((len(counterfactual.NAMES), CLUSTERS), np.int64)
+        self.shadows = {pointers.candidate: _no_shadow()} if kind is RANKER else {}
         self.returns = np.zeros((2, len(RETURNS), CLUSTERS), np.int64)
         self.kind, self.return_ms = kind, return_ms
         self.visits = Visits(self.since, return_ms) if return_ms else None
@@ -115,14 +118,18 @@ class ArmCounts:
         return arm, users
 
     def _add_shadow(self, examples: list[Example]) -> None:
-        """Count the slots of the live arm of which it is known what the candidate would have shown."""
+        """Count the slots of the live arm of which it is known what a candidate would have shown."""
         if self.kind is not RANKER:
             return  # settings have no shadow
-        live, candidate = self.versions
-        told = [(e, e.shadow) for e in examples if e.shadow is not None and e.ranker == live]
-        told = [(e, shadow) for e, shadow in told if shadow.ranker == candidate]
-        if not told:
-            return
+        told: dict[str, list[tuple[Example, ShadowSlot]]] = {}
+        for e in examples:
+            if e.shadow is not None and e.ranker == self.versions[0]:
+                told.setdefault(e.shadow.ranker, []).append((e, e.shadow))
+        for version, slots in told.items():
+            if version in self.shadows or len(self.shadows) < MOST_SHADOWS:
+                self._add_slots(self.shadows.setdefault(version, _no_shadow()), slots)
+
+    def _add_slots(self, totals: npt.NDArray[np.int64], told: list[tuple[Example, ShadowSlot]]) -> None:
         added = counterfactual.slot_totals(
             np.array([shadow.match for _, shadow in told]),
             np.array([e.propensity for e, _ in told]),
@@ -132,7 +139,7 @@ class ArmCounts:
         )
         cluster = cluster_of(hash_many([e.user_id for e, _ in told]))
         for k, values in enumerate(added):
-            np.add.at(self.shadow[k], cluster, values)
+            np.add.at(totals[k], cluster, values)
 
     def encode(self) -> bytes:
         """Return the value of the record."""
@@ -145,7 +152,7 @@ class ArmCounts:
                 "begin": self.begin,
                 "read": self.read,
                 "totals": self.totals.tolist(),
-                "shadow": self.shadow.tolist(),
+                "shadows": {version: totals.tolist() for version, totals in self.shadows.items()},
                 "return_ms": self.return_ms,
                 "returns": self.returns.tolist(),
             }
@@ -156,19 +163,27 @@ class ArmCounts:
         """Return the counts of a record; raise ``ArtefactError`` when there are none in it."""
         try:
             body = msgspec.json.decode(value, type=_Body)
-            totals, shadow = (np.array(x, np.int64) for x in (body.totals, body.shadow))
+            told = body.shadows or ({body.versions[1]: body.shadow} if body.shadow else {})
+            totals, shadows = (
+                np.array(body.totals, np.int64),
+                {v: np.array(x, np.int64) for v, x in told.items()},
+            )
             returns = np.array(body.returns or np.zeros((2, len(RETURNS), CLUSTERS)), np.int64)
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as exc:
             raise ArtefactError(f"not a record of a rollout: {exc}") from exc
-        shapes = (2, len(NAMES), CLUSTERS), (len(counterfactual.NAMES), CLUSTERS), (2, len(RETURNS), CLUSTERS)
-        if (found := (totals.shape, shadow.shape, returns.shape)) != shapes:
-            raise ArtefactError(f"not a record of a rollout: totals of shapes {found}")
+        shapes = (2, len(NAMES), CLUSTERS), (2, len(RETURNS), CLUSTERS)
+        shape = (len(counterfactual.NAMES), CLUSTERS)
+        if (totals.shape, returns.shape) != shapes or any(x.shape != shape for x in shadows.values()):
+            raise ArtefactError(
+                f"not a record of a rollout: totals of shapes {totals.shape}, {returns.shape}"
+            )
         live, candidate = body.versions
         stage = Pointers(
             live=live, candidate=candidate, share=body.share, rollout=body.rollout, stage_ts=body.since
         )
         out = cls(stage, body.begin, body.return_ms, kind)
-        out.read, out.totals, out.shadow, out.returns, out.visits = body.read, totals, shadow, returns, None
+        out.read, out.totals, out.returns, out.visits = body.read, totals, returns, None
+        out.shadows |= shadows if kind is RANKER else {}
         return out
 
     def figures(self) -> dict[str, Any]:
@@ -190,6 +205,11 @@ class _Body(msgspec.Struct):
     begin: dict[int, int]
     read: dict[int, int]
     totals: list[list[list[int]]]
-    shadow: list[list[int]]
+    shadow: list[list[int]] = []  # of the candidate, in records of older versions
+    shadows: dict[str, list[list[int]]] = {}
     return_ms: int = 0
     returns: list[list[list[int]]] = []
+
+
+def _no_shadow() -> npt.NDArray[np.int64]:
+    return np.zeros((len(counterfactual.NAMES), CLUSTERS), np.int64)

@@ -90,6 +90,16 @@ def agreement(totals: I64) -> float:
     return float(totals[NAMES.index("matches")].sum()) / shown if shown else math.nan
 
 
+def support(totals: I64) -> float:
+    """Return the mean weight of a slot; NaN without slots.
+
+    It is about 1 where the live policy may show every item that the candidate wants. It is below where it
+    never does, or so seldom that ``MOST_WEIGHT`` cuts the weights: then the estimates are no evidence.
+    """
+    shown = int(totals[NAMES.index("shown")].sum())
+    return float(totals[NAMES.index("weight")].sum()) / UNIT / shown if shown else math.nan
+
+
 def _ratio(top: F64, bottom: F64) -> Estimate:
     """Return the ratio of two totals over clusters, with its linearised variance."""
     whole, k = float(bottom.sum()), int(np.count_nonzero(bottom))

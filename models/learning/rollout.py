@@ -1,6 +1,6 @@
 """Whether a candidate goes a step further, goes, or waits. Pure: counts and times in, a decision out.
 
-    shadow   for its least time; then the first users see it
+    shadow   for its least time; then the first users see the best one (``shadow_choice``)
     1 %      further when it is surely not 20 % worse
     10 %     further when it is surely not 5 % worse
     50 %     live when it is surely better
@@ -14,6 +14,10 @@ surely not 5 % worse in the two others.
 a stage all three hold at all times with chance 1 - ``alpha``. At most a share ``alpha`` / 2 of the candidates
 that are as good as the live one become live, whatever the traffic, however often one looks; and in each stage
 at most as many of them go because they look worse.
+
+Where several candidates may be tried beside each other, each gets its part of ``alpha`` (``Rules.of``). So
+the same holds for all of them together: the chance that any of them becomes live, though none is better, is
+at most half of the setting.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from headrace.models.learning import shadow_choice
 from headrace.models.learning.arm_counts import NAMES, ArmCounts
+from headrace.models.learning.kinds import RANKER, Kind
 from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.sequential import Difference, difference
 from headrace.streams.settings import Settings
@@ -44,7 +50,7 @@ class Rules:
     Attributes
     ----------
     alpha
-        Chance of a wrong decision for or against a candidate.
+        Chance of a wrong decision for or against one candidate.
     min_ms, max_ms
         Shortest and longest time of a stage.
     min_examples, max_examples
@@ -58,18 +64,25 @@ class Rules:
     max_examples: int = 10_000_000
 
     @classmethod
-    def of(cls, s: Settings) -> Rules:
-        """Return the rules of the settings."""
+    def of(cls, s: Settings, kind: Kind = RANKER) -> Rules:
+        """Return the rules of the settings, for what is tried."""
         times = int(s.rollout_min_s * 1000), int(s.rollout_max_s * 1000)
-        return cls(s.rollout_alpha, *times, s.rollout_min_examples, s.rollout_max_examples)
+        alpha = s.rollout_alpha / most_candidates(s, kind)
+        return cls(alpha, *times, s.rollout_min_examples, s.rollout_max_examples)
+
+
+def most_candidates(s: Settings, kind: Kind = RANKER) -> int:
+    """Return how many candidates may be tried beside each other; settings have no shadow, so it is one."""
+    return s.rollout_candidates if kind is RANKER else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do with the candidate, and why."""
+    """What to do with a candidate, and why; ``version``: another one than ``Pointers.candidate``."""
 
     action: Literal["wait", "promote", "roll back"]
     reason: str
+    version: str = ""
 
 
 def differences(counts: ArmCounts, alpha: float) -> dict[str, Difference]:
@@ -84,12 +97,12 @@ def differences(counts: ArmCounts, alpha: float) -> dict[str, Difference]:
 
 
 def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Decision:
-    """Decide on the candidate of ``pointers``.
+    """Decide on the candidates of ``pointers``.
 
     Parameters
     ----------
     pointers
-        They have a candidate.
+        They have at least one candidate.
     counts
         Of its present stage.
     now
@@ -97,8 +110,7 @@ def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Dec
     """
     age = now - pointers.stage_ts
     if not pointers.share:
-        waits = age < rules.min_ms
-        return Decision("wait", "in the shadow") if waits else Decision("promote", "the shadow is over")
+        return _out_of_the_shadow(pointers, counts, now, rules)
     found = differences(counts, rules.alpha)
     for name, d in found.items():
         if d.high < 0:
@@ -111,6 +123,22 @@ def decide(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Dec
     if age >= rules.max_ms or (examples >= rules.max_examples and age >= waits_ms):
         return Decision("roll back", f"no answer after {age // 1000} s and {examples} examples")
     return Decision("wait", f"{examples} examples")
+
+
+def _out_of_the_shadow(pointers: Pointers, counts: ArmCounts, now: int, rules: Rules) -> Decision:
+    """Decide which candidate goes further, or goes, or wait."""
+    found = shadow_choice.standings(pointers, counts, rules.alpha)
+    found = [one for one in found if now - one.since_ts >= rules.min_ms]
+    if not found:
+        return Decision("wait", "in the shadow")
+    if (worse := shadow_choice.surely_worse(found)) is not None:
+        return Decision("roll back", _told("worse", "the shadow", worse.difference), worse.version)
+    one = shadow_choice.best(found)
+    reason = "the shadow is over"
+    if len(found) > 1:
+        why = _told("the best", "the shadow", one.difference) if one.evidence else "the newest"
+        reason += f"; {why} of {len(found)}"
+    return Decision("promote", reason, one.version)
 
 
 def _good_enough(found: dict[str, Difference], margin: float) -> str:

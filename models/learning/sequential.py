@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 
 #: Clusters of users in each arm. 128: the variance is known to 13 %, and a record has 1 kB for each total.
 CLUSTERS = 128
@@ -78,13 +79,33 @@ def difference(
     return Difference(live, candidate, value, value - half, value + half)
 
 
+def paired(n: I64, live_total: I64, candidate_total: F64, alpha: float) -> Difference:
+    """Return the difference of two totals of the same examples; see ``difference``.
+
+    Parameters
+    ----------
+    n
+        Examples by cluster, int64 ``(CLUSTERS,)``.
+    live_total, candidate_total
+        What happened, and what would have with the candidate, by cluster.
+    """
+    if np.count_nonzero(n) < _LEAST_CLUSTERS:
+        return Difference(math.nan, math.nan, math.nan, -math.inf, math.inf)
+    live, _ = _ratio(n, live_total)
+    more, variance = _ratio(n, candidate_total - live_total)
+    if live <= 0 or variance <= 0:
+        return Difference(live, live + more, math.nan, -math.inf, math.inf)
+    half = half_width(variance / live**2, TAU, alpha)
+    return Difference(live, live + more, more / live, more / live - half, more / live + half)
+
+
 def half_width(variance: float, tau: float, alpha: float) -> float:
     """Return half the width of the interval; see the head of this module."""
     ratio = variance / tau**2
     return math.sqrt(2 * variance * (1 + ratio) * math.log(math.sqrt(1 + 1 / ratio) / alpha))
 
 
-def _ratio(n: I64, total: I64) -> tuple[float, float]:
+def _ratio(n: I64, total: I64 | F64) -> tuple[float, float]:
     """Return total / n over all clusters, and the variance of that ratio."""
     every, k = float(n.sum()), len(n)
     rate = float(total.sum()) / every

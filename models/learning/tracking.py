@@ -37,6 +37,7 @@ def stages(pointers: Pointers) -> dict[str, tuple[str, int]]:
     named = {
         pointers.previous: ("previous", 0),
         pointers.waiting: ("waiting", 0),
+        **{one.version: (f"candidate, {stage_name(0)}", 0) for one in pointers.others},
         pointers.candidate: (f"candidate, {stage_name(pointers.share)}", pointers.share),
         pointers.live: ("live", 100 - (pointers.share if pointers.candidate else 0)),
     }

@@ -18,6 +18,7 @@ from headrace.oracle.features.arms import (
     arm_totals,
     return_totals,
     shadow_totals,
+    shadow_versions,
 )
 
 #: Name of the kind in ``Findings.by_kind``.
@@ -31,8 +32,9 @@ def compare_arms(findings: Findings, record: ArmRecord, outcomes: pl.DataFrame) 
         mine, what = pl.col("arm") == arm, f"{arm} arm"
         _compare(findings, record, what, TOTALS, arms.filter(mine), record.totals[k])
         _compare(findings, record, f"{what}, returns", RETURNS, returns.filter(mine), record.returns[k])
-    shadow = shadow_totals(outcomes, record)
-    _compare(findings, record, "shadow", SHADOW, shadow, record.shadow)
+    for version in shadow_versions(outcomes, record):
+        told = record.shadows.get(version, [[0] * CLUSTERS] * len(SHADOW))
+        _compare(findings, record, f"shadow {version}", SHADOW, shadow_totals(outcomes, version), told)
 
 
 def _compare(

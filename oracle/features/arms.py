@@ -14,6 +14,8 @@ from headrace.oracle.records.shown import read_outcomes
 CLUSTERS: Final = 128
 #: Totals of the slots of which it is known what the shadow has there. The last three are in millionths.
 SHADOW: Final = ("shown", "matches", "clicks", "weight", "weighted_clicks", "robust")
+#: A record has at most so many candidates in the shadow.
+MOST_SHADOWS: Final = 16
 #: No weight is larger.
 MOST_WEIGHT: Final = 100.0
 #: Longer watching counts as this much, ms.
@@ -46,8 +48,8 @@ class ArmRecord:
         By partition of `examples`, the first offset counted and the one after the last.
     totals
         [arm][total][cluster]
-    shadow
-        [total][cluster]
+    shadows
+        version -> [total][cluster], of each candidate in the shadow.
     return_ms
         Length of a period; 0: returns are not counted.
     returns
@@ -61,7 +63,7 @@ class ArmRecord:
     begin: dict[int, int]
     read: dict[int, int]
     totals: list[list[list[int]]]
-    shadow: list[list[int]]
+    shadows: dict[str, list[list[int]]]
     return_ms: int
     returns: list[list[list[int]]]
 
@@ -73,9 +75,11 @@ def read_record(value: bytes, kind: str) -> ArmRecord | None:
         begin, read = ({int(p): int(at) for p, at in told[k].items()} for k in ("begin", "read"))
         live, candidate = told["versions"]
         name = f"{told['rollout']} at {told['share']} %"
-        since, totals, shadow = int(told["since"]), told["totals"], told["shadow"]
+        since, totals = int(told["since"]), told["totals"]
+        # Records of older versions have one shadow, that of the candidate.
+        shadows = dict(told["shadows"] if "shadows" in told else {candidate: told["shadow"]})
         returns = int(told.get("return_ms", 0)), told.get("returns") or NO_RETURNS
-        return ArmRecord(kind, name, (live, candidate), since, begin, read, totals, shadow, *returns)
+        return ArmRecord(kind, name, (live, candidate), since, begin, read, totals, shadows, *returns)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -121,18 +125,24 @@ def return_totals(outcomes: pl.DataFrame, record: ArmRecord) -> pl.DataFrame:
     )
 
 
-def shadow_totals(outcomes: pl.DataFrame, record: ArmRecord) -> pl.DataFrame:
-    """Return cluster and ``SHADOW``, of the result of ``counted``; only what is not zero.
+def shadow_versions(outcomes: pl.DataFrame, record: ArmRecord) -> list[str]:
+    """Return the versions that must be in the record's shadows, and those that are.
 
-    Settings have no shadow.
+    Settings have no shadow. A full record takes no further ones.
     """
-    candidate = record.versions[1]
     if record.kind != "ranker":
-        outcomes = outcomes.clear()
+        return []
+    told = outcomes.filter(pl.col("arm") == ARMS[0])["shadow"].drop_nulls().unique().to_list()
+    full = len(record.shadows) >= MOST_SHADOWS
+    return sorted({*record.shadows, *([] if full else told)})
+
+
+def shadow_totals(outcomes: pl.DataFrame, version: str) -> pl.DataFrame:
+    """Return cluster and ``SHADOW`` of one candidate, of the result of ``counted``; only what is not zero."""
     rows = [
         (cluster, 1, int(match), int(clicked), *map(_millionths, _weighed(match, p, clicked, score, value)))
         for cluster, match, p, clicked, score, value in outcomes.filter(
-            (pl.col("arm") == ARMS[0]) & (pl.col("shadow") == candidate)
+            (pl.col("arm") == ARMS[0]) & (pl.col("shadow") == version)
         )
         .select("cluster", "match", "propensity", "clicked", "score", "value")
         .iter_rows()

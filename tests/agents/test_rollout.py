@@ -96,7 +96,8 @@ def happened(p: Pointers, seed: int, rates: tuple[float, float], n: int = 6000) 
         one.dwell_ms = 5000 * one.clicked
         one.propensity, one.score = float(rng.uniform(0.005, 1)), float(rng.normal(0.5, 0.5))
         if rng.random() < 0.3:
-            one.shadow = ShadowSlot(p.candidate, bool(rng.random() < 0.5), float(rng.normal(0.5, 0.5)))
+            version = p.candidates()[k % len(p.candidates())]
+            one.shadow = ShadowSlot(version, bool(rng.random() < 0.5), float(rng.normal(0.5, 0.5)))
         out.append(one)
     return out
 
@@ -125,6 +126,12 @@ async def verified(wiring: Wiring) -> Findings:
     wrong = Findings()
     compare_arms(wrong, replace(record, returns=returns), again)
     assert wrong.differences == findings.differences + 1, "and so is a wrong return"
+    for version, shadow in record.shadows.items():
+        cells = [list(row) for row in shadow]
+        cells[3][7] += 1
+        wrong = Findings()
+        compare_arms(wrong, replace(record, shadows=record.shadows | {version: cells}), again)
+        assert wrong.differences == findings.differences + 1, "and a wrong shadow, of each candidate"
     return findings
 
 
@@ -162,6 +169,32 @@ async def test_a_candidate_that_is_better_arrives(wiring: Wiring) -> None:
     assert (await verified(wiring)).differences == 0
 
 
+async def test_of_three_in_the_shadow_one_goes_further_and_the_others_are_counted_and_wait(
+    wiring: Wiring,
+) -> None:
+    await tried(wiring)
+    texts = [(v * 12, b"{}") for v in "cd"]
+
+    def offered(p: Pointers) -> Pointers:
+        for v in "cd":
+            p = pointers.offered(p, v * 12, 1, "t", most=3)
+        return p
+
+    await point(wiring.settings, wiring.topics.models, wiring.sender, offered, texts)
+    async with running(wiring):
+        p = await until(lambda: pointed(wiring), lambda p: p.share == 1)
+        assert (p.candidate, p.candidates()[1:]) == ("d" * 12, ["b" * 12, "c" * 12])
+        assert "the newest of 3" in p.reason
+        await write(wiring, happened(p, 1, (0.2, 0.05)))
+        after = await until(lambda: pointed(wiring), lambda p: "d" * 12 not in p.candidates())
+        assert "worse in clicks" in after.reason
+        p = await until(lambda: pointed(wiring), lambda p: p.share == 1)
+        assert (p.live, p.candidates()) == ("a" * 12, ["c" * 12, "b" * 12])
+    assert (await verified(wiring)).differences == 0
+    (record,) = await newest_counts(wiring.settings)
+    assert set(record.shadows) == {v * 12 for v in "bcd"}
+
+
 async def test_whoever_goes_on_every_example_counts_once(wiring: Wiring) -> None:
     wiring = replace(wiring, settings=wiring.settings.model_copy(update={"rollout_return_s": 0.2}))
     p = await tried(wiring, 50)
@@ -181,11 +214,11 @@ async def test_whoever_goes_on_every_example_counts_once(wiring: Wiring) -> None
     records = await read_all(wiring.settings, wiring.topics.models)
     last = [r.value for r in records if r.key == arm_counts.KEY][-1]
     assert np.array_equal(ArmCounts.decode(last).totals, expected.totals)
-    assert np.array_equal(ArmCounts.decode(last).shadow, expected.shadow)
+    assert np.array_equal(ArmCounts.decode(last).shadows[p.candidate], expected.shadows[p.candidate])
     assert np.array_equal(ArmCounts.decode(last).returns, expected.returns)
     came, returned = expected.returns.sum(axis=(0, 2)).tolist()
     assert came > returned > 100
-    assert expected.shadow.any()
+    assert expected.shadows[p.candidate].any()
     assert (await verified(wiring)).differences == 0
 
 

@@ -123,7 +123,7 @@ async def test_a_store_that_does_not_answer_ends_no_trainer(
 
 
 async def test_the_first_ranker_is_live_and_the_next_one_a_candidate(quick: Callable[..., Settings]) -> None:
-    async with wired(quick()) as wiring:
+    async with wired(quick(rollout_candidates=1)) as wiring:
         versions = []
         for n in range(4):
             fill(wiring, first=300 * n)
@@ -136,6 +136,24 @@ async def test_the_first_ranker_is_live_and_the_next_one_a_candidate(quick: Call
         kept = Registry(registry.folder_of(wiring.settings))
         assert {about.version for about in kept.versions()} == set(versions)
         assert kept.record(versions[0]) == shelf.texts[versions[0]]
+
+
+async def test_several_are_candidates_and_the_registry_says_which_one_made_room(
+    quick: Callable[..., Settings],
+) -> None:
+    async with wired(quick(rollout_candidates=2)) as wiring:
+        versions = []
+        for n in range(4):
+            fill(wiring, first=300 * n)
+            done = await train_once(wiring, FEW)
+            assert done is not None
+            versions.append(done[1])
+        pointed = (await shelf_of(wiring)).pointers
+        assert (pointed.live, pointed.candidates()) == (versions[0], [versions[1], versions[3]])
+        kept = Registry(registry.folder_of(wiring.settings))
+        notes = {version: kept.about(version).refused for version in versions}
+        assert notes.pop(versions[2]) == f"its place among the candidates went to {versions[3]}"
+        assert set(notes.values()) == {""}
 
 
 async def test_report_and_distributions_are_kept_beside_each_ranker(quick: Callable[..., Settings]) -> None:

@@ -36,6 +36,21 @@ def test_a_candidate_that_is_better_becomes_live() -> None:
     assert (run["promoted"], run["stage"]) == (True, 50)
 
 
+def test_of_three_equal_candidates_seldom_one_becomes_live() -> None:
+    rules = Rules(alpha=0.05 / 3, max_ms=DAY_MS)
+    same = dict.fromkeys("abc", 0.0)
+    runs = [bench.rollout(users(1500, s), rules, 50, return_ms=0, lifts=same) for s in range(40)]
+    assert bench.told(runs)["promoted"] <= 2
+    assert {r["live"] for r in runs if not r["promoted"]} == {"live"}
+    assert bench.told(runs)["median_hours"] >= 3 * 24, "all three are tried"
+
+
+def test_of_three_candidates_the_better_one_goes_first_and_becomes_live() -> None:
+    rules, lifts = Rules(alpha=0.05 / 3, max_ms=4 * DAY_MS), {"a": 0.0, "b": 0.3, "c": 0.0}
+    run = bench.rollout(users(20_000, 1), rules, return_ms=0, lifts=lifts, slots=60_000)
+    assert (run["live"], run["tried"]) == ("b", 1)
+
+
 def test_more_clicks_do_not_help_one_whose_users_stay_away() -> None:
     runs = [bench.rollout(users(20_000, s, 0.1, -0.1), RULES) for s in range(5)]
     assert [(r["promoted"], "worse in returning" in r["why"]) for r in runs] == [(False, True)] * 5
@@ -49,3 +64,5 @@ def test_the_figures() -> None:
     assert sum(figures["better_2_percent"]["ended_at"].values()) == 1
     assert figures["flipped_labels"]["promoted"] == 0
     assert figures["more_clicks_fewer_return"]["runs"] == 4
+    assert figures["three_same"]["at_50_percent"]["runs"] == 2
+    assert figures["one_is_better"]["the_better_one"] in (0, 1)

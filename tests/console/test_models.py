@@ -92,7 +92,7 @@ def test_a_comparison_has_intervals_and_estimates() -> None:
     some = np.full(n, 0.5)
     added = counterfactual.slot_totals(yes[0], some, yes[1], some, some)
     for k in range(len(added)):
-        counts.shadow[k] = added[k].reshape(CLUSTERS, -1).sum(1)
+        counts.shadows[P.candidate][k] = added[k].reshape(CLUSTERS, -1).sum(1)
     page = printed(comparison_page(comparison(counts, 0.05)))
     assert "clicks: +2" in page
     assert ": better" in page

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +15,12 @@ from worlds import World, request
 
 from headrace.models.learning import leaves, pointers, ranker
 from headrace.models.learning import online as online_model
-from headrace.models.learning.pointers import Pointers
+from headrace.models.learning.pointers import Pointers, Shadowed
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
 from headrace.serving.mirrors import COUNTRY_MS, Mirrors
 from headrace.serving.policy import Policy
+from headrace.serving.rankers import Rankers
 from headrace.serving.recommender import Recommender
 from headrace.streams.messages.columns import ITEM_EVENT, KIND
 from headrace.streams.tables.rows import RowTable
@@ -157,6 +159,26 @@ def test_a_candidate_answers_its_share_of_the_users_and_a_rollback_ends_it(
     mirrors.models([broken, record(pointers.KEY, pointers.encode(Pointers(8, "bad", live)))])
     assert set(answers().values()) == {(live, "")}, "the last good one stays in use"
     assert [r.action for r in caplog.records if hasattr(r, "action")] == ["model_refused"]
+
+
+def test_every_candidate_is_read_and_those_that_are_gone_are_forgotten(trained: Ranker) -> None:
+    rankers = Rankers()
+    made = [ranker.encode(trained.text + "\n" * n, 0, {}) for n in range(4)]
+    (live, one, two, three), values = [v for _, v in made], [value for value, _ in made]
+    p = Pointers(1, live, candidate=one, others=(Shadowed(two, 0), Shadowed(three, 0), Shadowed("gone", 0)))
+    texts = [
+        record(pointers.text_key(v), value) for value, v in zip(values, (live, one, two, three), strict=True)
+    ]
+    rankers.apply([*texts, record(pointers.KEY, pointers.encode(p))])
+    assert [r.version for r in rankers.others] == [two, three]
+    kept = rankers.others[1]
+    counted = Counter(rankers.shadowed(n / 30).version for n in range(30))  # type: ignore[union-attr]
+    assert counted == {one: 10, two: 10, three: 10}
+    p = Pointers(2, live, candidate=three, share=50, rollout="x")
+    rankers.apply([record(pointers.KEY, pointers.encode(p))])
+    assert (rankers.candidate, rankers.others) == (kept, []), "a ranker is read once"
+    rankers.apply([record(pointers.KEY, pointers.encode(Pointers(3, live)))])
+    assert rankers.shadowed(0.3) is None
 
 
 def clicked(countries: range, ts: int) -> tuple[ItemState, list[Any]]:

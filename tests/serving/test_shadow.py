@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +79,37 @@ def test_only_a_share_of_the_lists_has_a_shadow() -> None:
     world = shadowed(named(Fixed("item_clicks_total")), replace(POLICY, shadow_share=0.25))
     found = [shadow_of(world.answer(request("u1", request_id=f"r{n}", n=2))) for n in range(200)]
     assert sum(s is not None for s in found) == pytest.approx(50, abs=20)
+
+
+def test_of_several_candidates_each_list_has_one_and_the_cost_is_that_of_one() -> None:
+    calls = dict.fromkeys(("shadow", "two", "three"), 0)
+
+    class Counting(Fixed):
+        def predict(self, x: Any) -> Any:
+            calls[self.version] += 1
+            return super().predict(x)
+
+    def made(version: str) -> Any:
+        one = Counting("item_clicks_total")
+        one.version = version
+        return one
+
+    world = shadowed(made("shadow"), replace(POLICY, shadow_share=0.5))
+    world.recommender.data.models.rankers.others = [made("two"), made("three")]
+    found = [shadow_of(world.answer(request("u1", request_id=f"r{n}", n=2))) for n in range(900)]
+    told = Counter(s.ranker for s in found if s is not None)
+    assert told == calls
+    assert set(told) == {"shadow", "two", "three"}
+    assert all(count == pytest.approx(150, abs=45) for count in told.values())
+
+
+def test_a_list_is_answered_before_its_shadow_is_made() -> None:
+    class Late(Fixed):
+        def predict(self, x: Any) -> Any:
+            raise AssertionError("the reply waits for it")
+
+    answer = shadowed(named(Late("item_clicks_total"))).answer(request("u1", n=3))
+    assert len(answer.reply.items) == 3, "whoever sends it has it before anybody asks for the impression"
 
 
 def test_the_candidates_own_lists_have_no_shadow() -> None:

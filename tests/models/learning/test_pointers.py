@@ -76,7 +76,68 @@ def test_going_back_ends_a_rollout_or_takes_the_previous_one() -> None:
     assert p.number == 5
 
 
+def several(*versions: str) -> Pointers:
+    p = pointers.offered(Pointers(), "live", 0, "t")
+    for now, version in enumerate(versions):
+        p = pointers.offered(p, version, now, "t", most=3)
+    return p
+
+
+def test_several_are_tried_beside_each_other_and_the_oldest_that_waits_makes_room() -> None:
+    p = several("a", "b", "c")
+    assert (p.candidates(), [p.since(v) for v in "abc"], p.named()) == (
+        ["a", "b", "c"],
+        [0, 1, 2],
+        {"live", *"abc"},
+    )
+    assert pointers.offered(p, "b", 9, "t", most=3) is p
+    p = pointers.offered(p, "d", 9, "t", most=3)
+    assert (p.candidates(), p.stage_ts, p.rollout) == (["a", "c", "d"], 0, several("a").rollout)
+    p = pointers.promoted(p, 10, "rollout", "")
+    p = pointers.offered(p, "e", 11, "t", most=3)
+    assert (p.candidate, p.share, p.candidates()) == ("a", 1, ["a", "d", "e"])
+    assert pointers.offered(p, "f", 12, "t", most=2).candidates() == ["a", "f"], "fewer are wanted now"
+
+
+def test_any_of_them_goes_further_and_the_others_wait_and_begin_again() -> None:
+    shadow = several("a", "b", "c")
+    p = pointers.promoted(shadow, 10, "rollout", "the best", "b")
+    assert (p.candidate, p.share, p.candidates(), p.stage_ts) == ("b", 1, ["b", "a", "c"], 10)
+    assert p.rollout != shadow.rollout
+    with pytest.raises(ArtefactError, match="users see b"):
+        pointers.promoted(p, 11, "operator", "", "c")
+    with pytest.raises(ArtefactError, match="no candidate"):
+        pointers.promoted(p, 11, "operator", "", "x")
+    back = pointers.rolled_back(p, 20, "rollout", "worse")
+    assert (back.live, back.share, back.candidates(), back.since("c")) == ("live", 0, ["a", "c"], 20)
+    for now in (30, 40, 50):
+        p = pointers.promoted(p, now, "rollout", "better")
+    assert (p.live, p.previous, p.share, p.candidates(), p.stage_ts) == ("b", "live", 0, ["a", "c"], 50)
+    assert pointers.made_live(p, "z", 60, "operator", "").candidates() == []
+
+
+def test_one_of_the_others_goes_and_the_stage_goes_on() -> None:
+    p = pointers.promoted(several("a", "b", "c"), 10, "rollout", "")
+    out = pointers.rolled_back(p, 11, "operator", "a mistake", "b")
+    assert (out.candidates(), out.share, out.rollout, out.stage_ts) == (["a", "c"], 1, p.rollout, 10)
+    with pytest.raises(ArtefactError, match="no candidate"):
+        pointers.rolled_back(out, 12, "operator", "", "b")
+    last = pointers.rolled_back(pointers.rolled_back(out, 13, "t", ""), 14, "t", "")
+    assert (last.live, last.candidates()) == ("live", [])
+
+
+def test_a_record_of_one_candidate_is_still_read() -> None:
+    old = b'{"number":4,"live":"a","candidate":"b","share":1,"rollout":"b-2","stage_ts":8,"waiting":"c"}'
+    p = pointers.decode(old)
+    assert (p.candidates(), p.waiting, p.others) == (["b"], "c", ())
+    assert b"others" not in pointers.encode(p)
+    p = pointers.offered(p, "d", 9, "t", most=3)
+    assert pointers.rolled_back(p, 10, "t", "").candidates() == ["d", "c"]
+
+
 def test_a_record_says_the_same_after_it_was_read() -> None:
+    p = several("a", "b", "c")
+    assert pointers.decode(pointers.encode(p)) == p
     p = Pointers(3, "a", "b", "c", 10, "c-3", 7, 8, "d", "operator", "why")
     assert pointers.decode(pointers.encode(p)) == p
     for bad in (b"{", b"[]", b'{"share": 7}', b'{"live": 3}', b"\xff"):

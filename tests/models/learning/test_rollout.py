@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,14 @@ from hypothesis import strategies as st
 from rollout_counts import RULES, at, counts, shown
 
 from headrace.models.learning import pointers
-from headrace.models.learning.arm_counts import MOST_WATCH_MS, NAMES, ArmCounts
+from headrace.models.learning.arm_counts import MOST_SHADOWS, MOST_WATCH_MS, NAMES, ArmCounts
 from headrace.models.learning.arms import CANDIDATE, LIVE, arm_of
+from headrace.models.learning.kinds import SETTINGS
 from headrace.models.learning.rollout import Rules, decide
+from headrace.oracle.features.arms import read_record
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.schemas import ShadowSlot
+from headrace.streams.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,47 @@ def test_cut_into_batches_or_read_again_from_the_record_the_counts_are_the_same(
 def test_a_record_that_is_none_is_refused(value: bytes) -> None:
     with pytest.raises(ArtefactError, match="rollout"):
         ArmCounts.decode(value)
+
+
+def told(version: str, n: int, *, match: bool = True) -> Any:
+    return shown(
+        n, "live", 50, shadow=ShadowSlot(version, match, 0.1), propensity=0.5, score=0.1, clicked=False
+    )
+
+
+def test_each_candidate_in_the_shadow_has_its_own_totals() -> None:
+    found = ArmCounts(at(10), {0: 0})
+    every = [told(("new", "two", "three")[n % 3], n, match=n % 2 == 0) for n in range(60)]
+    found.add([*every[:30], shown(3, "new", 50, shadow=ShadowSlot("two", match=True, value=0.1))])
+    found = ArmCounts.decode(found.encode())
+    found.add(every[30:])
+    sums = {version: totals[:2].sum(axis=1).tolist() for version, totals in found.shadows.items()}
+    assert sums == {"new": [20, 10], "two": [20, 10], "three": [20, 10]}
+
+
+def test_so_many_shadows_are_counted_and_those_completely() -> None:
+    found = ArmCounts(at(10), {})
+    found.add([told(f"v{n}", n) for n in range(40)])
+    found.add([told(f"v{n}", n) for n in range(40)])
+    assert list(found.shadows) == ["new", *(f"v{n}" for n in range(MOST_SHADOWS - 1))]
+    assert {int(x[0].sum()) for v, x in found.shadows.items() if v != "new"} == {2}
+
+
+def test_a_record_of_one_shadow_is_still_read() -> None:
+    found = ArmCounts(at(10), {0: 3})
+    found.add([told("new", n) for n in range(9)])
+    old = json.loads(found.encode())
+    old["shadow"] = old.pop("shadows")["new"]
+    read = ArmCounts.decode(json.dumps(old).encode())
+    assert np.array_equal(read.shadows["new"], found.shadows["new"])
+    assert read.of_stage(at(10))
+    assert read_record(json.dumps(old).encode(), "ranker").shadows == {"new": old["shadow"]}  # type: ignore[union-attr]
+
+
+def test_the_chance_of_a_wrong_decision_is_shared_by_the_candidates() -> None:
+    s = Settings(rollout_alpha=0.06, rollout_candidates=3)
+    assert Rules.of(s).alpha == pytest.approx(0.02)
+    assert Rules.of(s, SETTINGS).alpha == pytest.approx(0.06), "of settings one is tried at a time"
 
 
 # --- arms ---
