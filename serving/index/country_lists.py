@@ -1,4 +1,4 @@
-"""Items popular in a country, in the last hour and in the last day, from country rows, without a pass over all."""
+"""Items popular in a country, in the last hour and day, from country rows, without a pass over all."""
 
 from __future__ import annotations
 
