@@ -20,8 +20,9 @@ EVERY_S, OLDER = 0.25, 8
 
 
 def set_up(*, small: bool) -> None:
-    """Never look at the objects there are now; from now on make rare passes, or ``small`` ones."""
-    gc.freeze()
+    """Never look at the objects there are at the first call; from now on make rare passes, or small ones."""
+    if not gc.get_freeze_count():
+        gc.freeze()
     gc.set_threshold(*(SMALL if small else RARE))
 
 
@@ -40,7 +41,7 @@ class SmallSteps(Service):  # type: ignore[misc]
         self._steps += 1
         gc.collect(1 if self._steps % OLDER == 0 else 0)
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
         while not self.should_stop:
             await self.sleep(self._every_s)

@@ -169,7 +169,7 @@ async def _users(
         user=np.tile(names, CLICKS), item=keys[at], kind=np.full(n, KIND["click"], np.int8),
         ts=NOW - np.linspace(900_000, 60_000, n).astype(np.int64), dwell_s=np.zeros(n, np.float32),
         country=hash_many(list(COUNTRIES))[rng.integers(0, 5, n)], offset=np.arange(n), category=nothing,
-        creator=nothing, of_creator=np.zeros(n, np.bool_),
+        creator=nothing, of_creator=np.zeros(n, np.bool_), age_group=np.zeros(n, np.uint8),
     )  # fmt: skip
     events.category, events.creator = stage.recommender.catalog.attributes(events.item)
     pairs = state.apply(events).pairs
