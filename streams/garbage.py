@@ -7,6 +7,7 @@ before a pass; and all that a worker imports, 200,000 objects, is looked at by e
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
@@ -33,16 +34,27 @@ class SmallSteps(Service):  # type: ignore[misc]
 
     def __init__(self, every_s: float = EVERY_S, **kwargs: Any) -> None:
         self._every_s = every_s
-        self._steps = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.steps = 0
         super().__init__(**kwargs)
+
+    async def on_start(self) -> None:
+        """Set the first timer."""
+        self._set(asyncio.get_running_loop())
+
+    async def on_stop(self) -> None:
+        """Set none any more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def step(self) -> None:
         """Make the next pass."""
-        self._steps += 1
-        gc.collect(1 if self._steps % OLDER == 0 else 0)
+        self.steps += 1
+        gc.collect(1 if self.steps % OLDER == 0 else 0)
 
-    @Service.task  # type: ignore[untyped-decorator]
-    async def _run(self) -> None:
-        while not self.should_stop:
-            await self.sleep(self._every_s)
-            self.step()
+    def _set(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._every_s, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.step()
+        self._set(loop)

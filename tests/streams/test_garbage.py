@@ -96,11 +96,11 @@ def test_it_steps_while_it_runs() -> None:
         await steps.start()
         try:
             for _ in range(1000):
-                if steps._steps >= 3:
+                if steps.steps >= 3:
                     break
                 await asyncio.sleep(0.001)
         finally:
             await steps.stop()
-        return steps._steps
+        return steps.steps
 
     assert asyncio.run(run()) >= 3
