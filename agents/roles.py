@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import importlib.metadata
 import logging
@@ -15,6 +14,7 @@ from mode import Service
 
 from headrace.agents.wiring import Wiring
 from headrace.serving.store.redis import RedisStore
+from headrace.streams import garbage
 from headrace.streams.app import make_app
 from headrace.streams.app_metrics import AppMetrics
 from headrace.streams.errors import ConfigError, UnavailableError
@@ -146,7 +146,9 @@ async def run_worker(
         apps.append(app)
     # Batches make many short-lived tuples. At its default rate the garbage collector takes a fifth of the
     # CPU.
-    gc.set_threshold(100_000, 50, 100)
+    garbage.set_up(small="serve" in roles)
+    if "serve" in roles:
+        services.append(garbage.SmallSteps())
     log.info("starting %s", ", ".join(roles), extra={"action": "start", "roles": list(roles)})
     try:
         await run_apps(apps, settings=settings, services=services, ready=ready, stop=stop)

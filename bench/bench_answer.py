@@ -31,6 +31,7 @@ from typing import Any
 from answering.world import Request, Taker, batch, requests, world
 
 from headrace.agents.recommend import ServeStage
+from headrace.streams import garbage
 
 BATCHES = (1, 4, 16)
 
@@ -67,8 +68,7 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
     stage, taker = await world(args.items, args.users)
     stage.recommender.data.stages.clock = time.process_time
     gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)  # as a worker does
+    garbage.set_up(small=True)  # as a worker does
     await answered(stage, requests(64, args.users), 16)
     if args.profile:
         with cProfile.Profile(time.process_time) as profile:

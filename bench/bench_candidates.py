@@ -28,9 +28,9 @@ from headrace.streams.settings import Settings
 class Candidates(Prequential):
     """The loop of the evaluation, but of every answer only the candidates are made."""
 
-    def __init__(self, folder: Path, parts: dict[str, str], limit: int) -> None:
+    def __init__(self, folder: Path, parts: dict[str, str], limit: int, skip: int = 0) -> None:
         super().__init__(EvalSettings(params=RankerParams()), Settings(parts=parts, candidates=limit), folder)
-        self.limit = limit
+        self.limit, self._skip = limit, skip
         self.predictions = self.found = self.candidates = 0
         self.masks: Counter[int] = Counter()
         self.seconds: list[float] = []
@@ -38,7 +38,9 @@ class Candidates(Prequential):
     def step(self, click: Click) -> None:
         """Gather, look, learn."""
         session = self._sessions.setdefault(click.session, [])
-        if session and click.item not in session:
+        if self._skip > 0:
+            self._skip -= 1
+        elif session and click.item not in session:
             self._gather(click, session)
         self._learn(click, None)
         session.append(click.item)
@@ -99,11 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
     parser.add_argument("--clicks", type=int, default=120_000)
+    parser.add_argument("--skip", type=int, default=0, help="the first clicks are learnt only")
     parser.add_argument("--candidates", type=int, default=500)
     parser.add_argument("--parts", type=json.loads, default={})
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        loop = Candidates(Path(folder), args.parts, args.candidates)
+        loop = Candidates(Path(folder), args.parts, args.candidates, args.skip)
         for click in read_globo(args.path, args.clicks):
             loop.step(click)
         print(json.dumps(loop.report()))

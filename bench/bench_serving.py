@@ -9,8 +9,8 @@ is the time from its send to the reply: too long by up to the time between two r
 
 ``stall_*_ms``: how late the worker's loop comes back to a timer, other processes on the machine included;
 ``held_*_ms``: the CPU time of the loop's thread in between, which is its own doing. ``pieces``: what it does
-at one stretch: how often, the longest CPU time, and all of it, ms. ``stage_*_ms``: all
-sources, merge, filters and rests of one request; ``stage_cpu_*_ms`` the same in CPU time.
+at one stretch: how often, the longest CPU time, and all of it, ms; ``gc``: passes of the garbage collector.
+``stage_*_ms``: all sources, merge, filters and rests of one request; ``stage_cpu_*_ms`` the same in CPU time.
 ``load_items_per_s``: items that a worker reads from the topic until it answers, and per CPU-second.
 """
 

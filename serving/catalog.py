@@ -17,6 +17,7 @@ from headrace.models.embeddings import DIM
 from headrace.models.embeddings.many import CONTENT_VERSION, version_of
 from headrace.serving.catalog_changes import Changes, Origin
 from headrace.serving.index.newest_mapped import CatalogNewest
+from headrace.serving.parted import PartedDict
 from headrace.serving.snapshot.base import Base
 from headrace.serving.vectors.items import ItemVectors
 from headrace.streams.errors import RejectedError
@@ -75,9 +76,9 @@ class Catalog:
         self.vectors = ItemVectors()
         self.blocked_flags = frozenset(blocked_flags)
         self._changes = Changes()
-        self._ids: dict[int, str] = {}
-        self._titles: dict[int, str] = {}
-        self._names: dict[int, str] = {}
+        self._ids = PartedDict[str]()
+        self._titles = PartedDict[str]()
+        self._names = PartedDict[str]()
         self._allowed: dict[int, frozenset[int]] = {}
         self._blocked: dict[int, frozenset[int]] = {}
 
@@ -140,10 +141,10 @@ class Catalog:
         return keys
 
     def _put_texts(self, keys: list[int], items: Sequence[Item], category: U64, creator: U64) -> None:
-        self._ids.update(zip(keys, [item.item_id for item in items], strict=True))
-        self._titles.update(zip(keys, [item.title for item in items], strict=True))
-        self._names.update(zip(category.tolist(), [item.category for item in items], strict=True))
-        self._names.update(zip(creator.tolist(), [item.creator_id for item in items], strict=True))
+        self._ids.put_many(keys, [item.item_id for item in items])
+        self._titles.put_many(keys, [item.title for item in items])
+        self._names.put_many(category.tolist(), [item.category for item in items])
+        self._names.put_many(creator.tolist(), [item.creator_id for item in items])
         for held in (self._allowed, self._blocked):
             if held:
                 for key in keys:
@@ -156,7 +157,7 @@ class Catalog:
 
     def check_id(self, key: int, item_id: str) -> None:
         """Raise ``RejectedError`` ``id_collision`` when ``key`` is the key of another item than this one."""
-        known = self._ids.get(key)
+        known = self._ids.get(key, None)
         if known is None and self.base is not None and (row := self.base.row(key)) >= 0:
             known = self.base.snapshot.id_of(row)
         if known is not None and known != item_id:
@@ -218,7 +219,9 @@ class Catalog:
         self.newest.own.drop_many(keys)
         self.vectors.drop_many(keys)
         for key in keys.tolist():
-            for held in (self._ids, self._titles, self._allowed, self._blocked):
+            for texts in (self._ids, self._titles):
+                texts.pop(key, None)
+            for held in (self._allowed, self._blocked):
                 held.pop(key, None)
 
     # -- a newer snapshot

@@ -22,7 +22,7 @@ from headrace.streams.tables.row_records import row_records
 log = logging.getLogger(__name__)
 
 #: A country row whose last click is older than this counts for no request: windows of one hour are read, for
-#: a time that is at most a day past.
+#: a time that is at most a day past, and windows of a day.
 COUNTRY_MS = DAY_MS + HOUR_MS
 #: Most country rows kept (1 kB each): producers may send any text as a country.
 MOST_COUNTRY_ROWS = 100_000

@@ -8,6 +8,7 @@ the figures to the file ``BENCH_INSIDE``. What comes before the file
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import threading
@@ -95,6 +96,21 @@ def noted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+class Collections:
+    """Notes the CPU time of every pass of the garbage collector, as ``gc`` and the generation."""
+
+    def __init__(self) -> None:
+        self._cpu = 0.0
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._cpu = time.thread_time()
+        else:
+            spent = time.thread_time() - self._cpu
+            FIGURES.pieces.setdefault(f"gc {info['generation']}", []).append(spent)
+
+
 class Clock:
     """Asks the loop to come back, again and again."""
 
@@ -126,6 +142,7 @@ class Inside(Source):
             for owner, name in PIECES:
                 setattr(owner, name, noted(f"{owner.__name__}.{name}", getattr(owner, name)))
             self.clock = Clock(asyncio.get_running_loop())
+            Collections()
             threading.Thread(target=write, daemon=True).start()
         return []
 

@@ -26,6 +26,7 @@ from headrace.serving.sources.ann import Ann
 from headrace.serving.sources.best import Best
 from headrace.serving.sources.catalog import NewestOfAll
 from headrace.serving.sources.country import Country
+from headrace.serving.sources.country_today import CountryToday
 from headrace.serving.sources.filtered import Filtered
 from headrace.serving.sources.followed import Followed
 from headrace.serving.sources.hot import Hot
@@ -43,7 +44,7 @@ from headrace.streams.errors import ConfigError
 #: The parts of a new installation, in the order in which they run: the most useful sources first, because
 #: the last ones are left out when time runs short; the cheapest filters that remove most first.
 PARTS: tuple[type[Part], ...] = (
-    Filtered, Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, AgeGroup, Followed,
+    Filtered, Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, CountryToday, AgeGroup, Followed,
     Preferred, SameCreator, New, PopularEver, NewestOfAll,
     Published, Asked, Excluded, Seen, Hidden, MinimumAge, Flags, Language, CountryRules,
     Shown, Clicked,

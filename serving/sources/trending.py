@@ -158,3 +158,7 @@ class Trending:
     def country(self, country: int) -> tuple[U64, F32]:
         """Return the items with the most clicks of the last hour from a country, and those clicks."""
         return self._countries.top(country)
+
+    def country_today(self, country: int) -> tuple[U64, F32]:
+        """Return the items with the most clicks of the last 24 hours from a country, and those clicks."""
+        return self._countries.day(country)

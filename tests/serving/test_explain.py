@@ -22,7 +22,7 @@ def test_there_is_always_a_reason() -> None:
     pipeline = world.recommender.pipeline
     pool = gather(world, limit=3, wanted=3)
     query = world.recommender.query(request(), None, Anchors(), T0, 3)
-    for mask in range(0, 1 << len(pipeline.names), 7):
+    for mask in range(0, 1 << len(pipeline.names), 13):
         pool.mask[:] = mask
         for reason in ("", EXPLORED, FRESH, LONG_TAIL):
             reasons = why(pipeline, query, pool, 0, reason)

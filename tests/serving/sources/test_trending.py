@@ -9,6 +9,7 @@ from strategies import T0, item_events
 from worlds import World
 
 from headrace.models.state.items import WINDOWS, ItemState
+from headrace.serving.index.country_lists import DAY_HOLD_MS, CountryLists
 from headrace.serving.sources.trending import Trending, top
 from headrace.streams.messages.columns import KIND
 from headrace.streams.messages.ids import hash64
@@ -156,3 +157,58 @@ def test_nothing_at_all() -> None:
     trending = Trending(ItemState())
     trending.refresh(T0)
     assert trending.hour[0].shape == trending.country(7)[0].shape == (0,)
+
+
+def test_a_countrys_day_is_longer_than_its_hour_and_the_newest_click_decides_between_equals() -> None:
+    world = World(5)
+    trending = world.recommender.trending
+    for n, (item, ago) in enumerate([(0, 30), (1, 3), (2, 5), (2, 6), (3, 4)]):
+        world.click(f"u{n}", item, T0 - ago * HOUR_MS, country="BR")
+    world.click("u", 4, T0 - 3 * HOUR_MS, country="US")
+    trending.refresh(T0)
+    assert trending.country(hash64("BR"))[0].tolist() == []
+    keys, clicks = trending.country_today(hash64("BR"))
+    assert keys.tolist() == [hash64("i2"), hash64("i1"), hash64("i3")]
+    assert clicks.tolist() == [2, 1, 1]
+    assert trending.country_today(hash64("US"))[0].tolist() == [hash64("i4")]
+
+
+def test_a_countrys_day_is_held_for_ten_seconds() -> None:
+    world = World(5)
+    trending = world.recommender.trending
+    world.click("u", 0, T0, country="BR")
+    trending.refresh(T0)
+    before = trending.country_today(hash64("BR"))
+    world.click("u", 1, T0, country="BR")
+    trending.refresh(T0 + DAY_HOLD_MS - 1)
+    assert trending.country_today(hash64("BR"))[0] is before[0]
+    trending.refresh(T0 + DAY_HOLD_MS + 1000)
+    keys = [hash64("i0"), hash64("i1")]
+    assert trending.country_today(hash64("BR"))[0].tolist() == sorted(keys)  # ties: by key
+
+
+def test_days_of_countries_nobody_clicked_from_keep_nothing() -> None:
+    trending = World(3).recommender.trending
+    trending.refresh(T0)
+    for n in range(100):
+        assert len(trending.country_today(hash64(f"nowhere {n}"))[0]) == 0
+    assert not trending._countries._days
+
+
+def test_leaders_of_a_day_are_made_only_for_a_country_that_is_asked_for() -> None:
+    world = World(30)
+    trending = world.recommender.trending
+    trending._countries = lists = CountryLists(world.recommender.stats.countries, step=8, many=4, day_size=5)
+    for n in [*range(30), *range(5)]:  # the first five have two clicks
+        world.click(f"u{n}", n, T0 - n * 1000, country="BR")
+    trending.refresh(T0)
+    assert not lists._large_days
+    trending.country_today(hash64("BR"))
+    looked = 0
+    while lists.behind:
+        waiting = [leaders.left for leaders in lists._every() if leaders.scanning]
+        trending.refresh(T0)
+        looked += 1
+        assert waiting
+    assert looked >= 30 // 8  # a few rows in each call
+    assert trending.country_today(hash64("BR"))[0].tolist() == [hash64(f"i{n}") for n in range(5)]

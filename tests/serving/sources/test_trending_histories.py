@@ -50,7 +50,7 @@ class History:
         self.size, self.items = size, int(self.rng.integers(5, 80))
         self.stats = ItemState()
         self.trending = Trending(self.stats, 0, size, step=11, room=2 * size)
-        self.trending._countries = CountryLists(self.stats.countries, size, step=11, many=6)
+        self.trending._countries = CountryLists(self.stats.countries, size, step=11, many=6, day_size=size)
         self.now, self.offset = T0, 0
 
     def happen(self) -> None:
@@ -85,6 +85,7 @@ class History:
             self.trending.refresh(self.now)
             for country in range(1, 4):
                 self.trending.country(country)  # the first call after a while may find that a scan is needed
+                self.trending.country_today(country)
             if not self.trending.behind:
                 return
         raise AssertionError("the lists do not catch up")
@@ -104,6 +105,18 @@ class History:
             there = countries[countries["country"] == country]
             clicks = WINDOWS.read_one(there, self.now, "1h", "click") if len(there) else np.zeros(0, "f4")
             same(self.trending.country(country), top(there["item"], clicks, self.size))
+            self.check_day(country, there)
+
+    def check_day(self, country: int, there: np.ndarray[Any, Any]) -> None:
+        """A list of the last day is that of now, or of up to ten seconds ago."""
+        self.trending._countries._days.clear()
+        keys, clicks = self.trending.country_today(country)
+        every = WINDOWS.read_one(there, self.now, "24h", "click") if len(there) else np.zeros(0, "f4")
+        assert clicks.tolist() == top(there["item"], every, self.size)[1].tolist()
+        of = dict(zip(there["item"].tolist(), zip(every, there["last_click"], strict=True), strict=True))
+        assert [of[key][0] for key in keys.tolist()] == clicks.tolist()
+        order = [(-of[key][0], -of[key][1], key) for key in keys.tolist()]
+        assert order == sorted(set(order))
 
 
 def same(got: Any, expected: Any) -> None:

@@ -1,0 +1,45 @@
+"""A dict in parts: none of its changes takes longer the more it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+T = TypeVar("T")
+
+#: Python copies all of a dict when its room is used up, by new keys or by as many as go: 80 ms for a million.
+PARTS = 1024
+
+
+class PartedDict(Generic[V]):
+    """Values by 64-bit key, in ``PARTS`` dicts by the lowest bits of the key: keys are hashes.
+
+    Only one part is copied at a time, of about ``len(self) / PARTS`` entries.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[dict[int, V]] = [{} for _ in range(PARTS)]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __contains__(self, key: int) -> bool:
+        return key in self.parts[key % PARTS]
+
+    def __getitem__(self, key: int) -> V:
+        return self.parts[key % PARTS][key]
+
+    def get(self, key: int, default: T) -> V | T:
+        """Return the value of a key, or ``default``."""
+        return self.parts[key % PARTS].get(key, default)
+
+    def pop(self, key: int, default: T) -> V | T:
+        """Take a key out; return its value, or ``default``."""
+        return self.parts[key % PARTS].pop(key, default)
+
+    def put_many(self, keys: Iterable[int], values: Iterable[V]) -> None:
+        """Set the values of keys, as many of both."""
+        parts = self.parts
+        for key, value in zip(keys, values, strict=True):
+            parts[key % PARTS][key] = value
