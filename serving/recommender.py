@@ -33,23 +33,18 @@ from headrace.serving.policy import Policy
 from headrace.serving.popular import PopularLists, plain_query
 from headrace.serving.ranking import Ranked, Scored, Used, choices, first_of, score
 from headrace.serving.rerank.choices import Choices
-from headrace.serving.rerank.choose import choose
 from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.slate import Slate
 from headrace.serving.shadow import shadow_list
+from headrace.serving.slates import slate_of
 from headrace.serving.sources.trending import Trending
 from headrace.serving.variants import Variants
 from headrace.serving.varied import varied
 from headrace.serving.vectors.swap import Swap
-from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, ModelInfo, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS, Settings
 
 F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-
-#: A list is made again at most this often because a late filter removed items from it.
-_REFILLS = 8
 
 
 class Recommender:
@@ -260,7 +255,7 @@ class Recommender:
         pool = self.pipeline.gather(query)
         scorers = self.pipeline.scorers if rung != "first" else first_of(self.pipeline.scorers)
         features, ids, (scores, scorer, missing) = self.scored(query, pool, scorers)
-        slate = self._slate(query, pool, choices(self.data, query, pool, scores))
+        slate = slate_of(self.pipeline, query, pool, choices(self.data, query, pool, scores))
         stages.done("rerank")
         repeated = ["repeated"] if len(pool.repeated) and np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker and rung != "first" else ""
@@ -280,38 +275,6 @@ class Recommender:
         found = score(self.pipeline.scorers if scorers is None else scorers, features, ids, query.left_out)
         self.data.stages.done("score")
         return features, ids, found
-
-    def _slate(self, query: Query, pool: Pool, every: Choices, rules: Rules | None = None) -> Slate:
-        """Return the list; the places of items that a late filter removes are filled again."""
-        n, out, rules = query.request.n, np.zeros(len(every), bool), rules or query.policy.rules
-        for _ in range(_REFILLS):
-            slate = self._list(query, pool, every, np.flatnonzero(~out), rules)
-            must, should = self.pipeline.late(query, pool.candidates.items[slate.chosen])
-            out[slate.chosen[~must]] = True
-            spare = max(0, int(np.count_nonzero(~out)) - n)
-            put_off = slate.chosen[must & ~should][:spare]  # only as many as can be replaced
-            out[put_off] = True
-            if must.all() and not len(put_off):
-                return slate
-        slate = self._list(query, pool, every, np.flatnonzero(~out), rules)
-        must, _ = self.pipeline.late(query, pool.candidates.items[slate.chosen])
-        return slate.where(must)
-
-    def _list(self, query: Query, pool: Pool, every: Choices, places: I64, rules: Rules) -> Slate:
-        """Return the list of the candidates at ``places``: the best first, then what rested.
-
-        Of candidates with the same score, the one that the caller gave first comes first.
-        """
-        last = pool.repeated[np.isin(pool.repeated, places)] if len(pool.repeated) else pool.repeated
-        fresh = places if not len(last) else places[~np.isin(places, last)]
-        if pool.places is not None:
-            fresh = fresh[np.argsort(pool.places[fresh])]
-        # The same request gets the same list.
-        rng = np.random.default_rng(hash64(query.request.request_id))
-        whole = len(fresh) == len(every) and pool.places is None
-        chosen_from = every if whole else every.take(fresh)
-        slate = choose(chosen_from, query.request.n, rules, rng)
-        return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
 
     def answer(
         self,
@@ -355,7 +318,7 @@ class Recommender:
 
     def remade(self, ranked: Ranked, every: Choices, rules: Rules) -> Slate:
         """Return the list that other rules or scores make of the same candidates."""
-        return self._slate(ranked.query, ranked.pool, every, rules)
+        return slate_of(self.pipeline, ranked.query, ranked.pool, every, rules)
 
     def popular(
         self,

@@ -44,8 +44,8 @@ from headrace.streams.errors import ConfigError
 #: The parts of a new installation, in the order in which they run: the most useful sources first, because
 #: the last ones are left out when time runs short; the cheapest filters that remove most first.
 PARTS: tuple[type[Part], ...] = (
-    Filtered, Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, CountryToday, AgeGroup, Followed,
-    Preferred, SameCreator, New, PopularEver, NewestOfAll,
+    Filtered, Next, Together, PopularNow, Best, Today, Hot, Ann, Rising, Country, CountryToday, AgeGroup,
+    Followed, Preferred, SameCreator, New, PopularEver, NewestOfAll,
     Published, Asked, Excluded, Seen, Hidden, MinimumAge, Flags, Language, CountryRules,
     Shown, Clicked,
     ByRanker, ByOnline, ByBlend,
