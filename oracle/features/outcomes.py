@@ -36,7 +36,8 @@ def slots_of(
     the topic by then.
 
     A candidate that was not shown has the positions after the slots. An event without a request_id answers
-    the newest impression of its user at or before it, if that has left out the item, in the same time.
+    the newest impression of its user at or before it, if that has left out the item, in the same time. When
+    the newest has closed, it may answer one that was written later and is dated earlier.
 
     Some slots close before their impression, see ``closed_early``.
 
@@ -59,9 +60,10 @@ def slots_of(
     Returns
     -------
     DataFrame
-        ``SLOT``, user_id, item, propensity, features, rest, closes (end of the wait, ms), open_to (until then
-        the impression was surely open, ms), late (then it was surely closed, ms), copies (how often the topic
-        has the impression); clicked, dwell_ms, liked, hidden: from events that surely count; and
+        ``SLOT``, nth (number of the impression in its topic), user_id, item, propensity, features, rest,
+        closes (end of the wait, ms), open_to (until then the impression was surely open, ms), late (then it
+        was surely closed, ms), copies (how often the topic has the impression); clicked, dwell_ms, liked,
+        hidden: from events that surely count; and
         ``most_clicked`` and so on: from those that may count, too; labels: see ``labels_of``.
     """
     slots = _written(_slots(shown, wait_ms), examples)
@@ -80,6 +82,7 @@ def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
         .select(
             *("user", "user_id", "request", "ts", "slots", *_NEXT, "plain", *each),
             closes=pl.col("timestamp") + wait_ms,
+            nth=pl.int_range(pl.len()),
         )
         .with_columns(position=pl.int_ranges(pl.col("items").list.len()))
         .explode(*each, "position")
@@ -124,11 +127,15 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     chosen = newest.is_null() | (pl.col("ts") == newest)
     answers = _timely(found.with_columns(chosen=chosen, known=newest.is_not_null()))
     alone = told.filter(pl.col("request") == 0).drop("request")
-    lists = slots.select("user", "request", "ts").unique()
+    lists = slots.group_by(LIST).agg(pl.col("nth").min())
     mine = alone.join(lists, on="user").filter(before)
-    last = mine.filter(pl.col("ts") == pl.col("ts").max().over("offset"))
+    mine = mine.with_columns(last=pl.col("ts") == pl.col("ts").max().over("offset"))
+    # One that is dated before the newest and was written after it, by a clock that was wrong, may be the
+    # newest that is still open.
+    newest = pl.when("last").then("nth").min().over("offset")
+    last = mine.filter(pl.col("last") | (pl.col("nth") > newest))
     # Of two impressions of one time, the younger is meant.
-    last = last.with_columns(chosen=True, known=pl.len().over("offset") == 1)
+    last = last.with_columns(chosen=True, known=pl.col("last") & (pl.col("last").sum().over("offset") == 1))
     left_out = places.filter("unshown")
     deeds = _timely(last.join(left_out, on=["user", "request", "ts", "item"]))
     answers = answers.with_columns(depth=pl.col("position").min().over("offset", *LIST))

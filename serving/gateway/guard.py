@@ -16,7 +16,9 @@ from headrace.serving.gateway.faults import FaultError, fault_answer
 OPEN = frozenset({"/health", "/ready"})
 #: Largest head of a request, bytes: its path, its query and its headers.
 HEAD_BYTES = 16 * 1024
-_ROUTES = frozenset({"recommendations", "events", "items", "users", "health", "ready", "openapi.json"})
+_ROUTES = frozenset(
+    {"recommendations", "rank", "events", "items", "users", "health", "ready", "openapi.json"}
+)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
 #: Called after every request: route, status, seconds.

@@ -67,6 +67,8 @@ def _schemas() -> dict[str, Any]:
         copy["required"] = [required for required in copy["required"] if required != field]
         copy["properties"] = {**copy["properties"]}
         copy["properties"][field] = {"anyOf": [copy["properties"][field], {"type": "null"}]}
+    ranked = components["RankBody"] = {**components["RecRequestBody"], "title": "RankBody"}
+    ranked["required"] = [*ranked["required"], "candidates"]
     # What the codes of errors are is said by the contract; a client must not fail at a new one.
     components["ErrorInfo"]["description"] = f"Codes beside those of messages: {', '.join(sorted(STATUS))}."
     return dict(sorted(components.items()))
@@ -83,6 +85,15 @@ def _paths() -> dict[str, Any]:
                 "RecReply",
                 (*body, 504),
                 body="RecRequestBody",
+            ),
+        },
+        "/rank": {
+            "post": _operation(
+                "rank",
+                "The caller's own candidates, ranked",
+                "RecReply",
+                (*body, 504),
+                body="RankBody",
             ),
         },
         "/events": {"post": _events(body)},

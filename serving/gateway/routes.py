@@ -120,6 +120,7 @@ class Routes:
     def _table(self) -> list[Route]:
         return [
             Route("/recommendations", self._recommend, methods=["GET", "POST"]),
+            Route("/rank", self._rank, methods=["POST"]),
             Route("/events", self._take_events, methods=["POST"]),
             Route("/items/{id:any}", self._row("items", self._item), methods=["GET", "PUT", "DELETE"]),
             Route("/users/{id:any}", self._row("users", self._user), methods=["GET", "PUT", "DELETE"]),
@@ -134,6 +135,16 @@ class Routes:
             asked = self._requests.from_body(await self._body(request))
         else:
             asked = self._requests.from_query(query_of(request))
+        return await self._ask(asked)
+
+    async def _rank(self, request: Request) -> Response:
+        media_type(request, JSON_TYPES)
+        asked = self._requests.from_body(await self._body(request))
+        if not asked.request.candidates:
+            raise FaultError("missing_field", "the items that are to be ranked", "candidates")
+        return await self._ask(asked)
+
+    async def _ask(self, asked: Asked) -> Response:
         try:
             reply = await self._backend.ask(asked.body, asked.request.user_id, self._wait_s(asked))
         except (HeadraceError, TimeoutError) as exc:

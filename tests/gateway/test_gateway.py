@@ -229,3 +229,16 @@ async def test_the_reply_is_that_of_the_topic(here: Settings) -> None:
     assert answer.status_code == 200
     assert reply.request_id == "r1"
     assert reply.error is None
+
+
+async def test_the_callers_own_candidates_are_ranked(here: Settings) -> None:
+    async with producer(here) as sender:
+        await publish(sender, Topics(here).items, [(i.item_id, i) for i in ITEMS])
+    mine = [ITEMS[3].item_id, "of-another-catalogue", ITEMS[9].item_id]
+    asked = {"request_id": "r1", "user_id": "u", "surface": "home", "n": 3, "deadline_ms": 5000}
+    async with gateway(here, ["serve"]) as http:
+        answer = await http.post("/rank", json={**asked, "candidates": mine})
+        without = await http.post("/rank", json=asked)
+    reply = msgspec.json.decode(answer.content, type=RecReply)
+    assert sorted(i.item_id for i in reply.items) == sorted(mine)
+    assert (without.status_code, without.json()["error"]["field"]) == (400, "candidates")

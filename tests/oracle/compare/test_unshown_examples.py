@@ -11,6 +11,7 @@ from oracle_examples import WAIT, compare, event, examples_of, impression, slots
 from strategies import T0
 
 from headrace.oracle.compare.examples import EXAMPLES, LABELS
+from headrace.streams.settings import MINUTE_MS
 
 replace = msgspec.structs.replace
 
@@ -113,3 +114,27 @@ def test_changed_features_are_found() -> None:
     x[3] += 1
     changed = [*RIGHT[:3], replace(RIGHT[3], features=x.tobytes())]
     assert [d.feature for d in compare(expected(), changed).first] == ["features"]
+
+
+def test_when_the_newest_list_has_closed_one_written_later_by_a_wrong_clock_may_be_meant() -> None:
+    """In the order of the topic::
+
+    s   dated 5 min, closed at 15 min
+    r   dated 0 by a clock that is behind, open until 25 min
+                                              c is clicked at 20 min, without a request id
+    """
+    newest = with_unshown(impression("s", ("a", "b"), T0 + 5 * MINUTE_MS), "d")
+    shown = [(newest, T0 + 5 * MINUTE_MS), (LIST, T0)]
+    at, written = T0 + 20 * MINUTE_MS, T0 + 25 * MINUTE_MS
+    told = [(event("click", "c", at, request=""), at)]
+    for clicked in (False, True):
+        of_r = examples_of(LIST, {}, {}, {"clicked": clicked})
+        examples = [*examples_of(newest), *of_r]
+        times = [T0 + 15 * MINUTE_MS] * 3 + [written] * 4
+        assert compare(slots(shown, told, examples, times), examples).differences == 0
+    # Written before it, r had closed first: the click is of s alone.
+    of_r = examples_of(LIST, {}, {}, {"clicked": True})
+    examples = [*of_r, *examples_of(newest)]
+    times = [written] * 7
+    findings = compare(slots([shown[1], shown[0]], told, examples, times), examples)
+    assert [d.feature for d in findings.first] == ["clicked"]
