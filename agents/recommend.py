@@ -56,6 +56,7 @@ from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.sender import OutRecord, partition_of
 from headrace.streams.topics.tail import CompactedTail, Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
+from headrace.streams.transport.warm import warm_up
 
 FLOW = flow.agent("recommend")
 Row = npt.NDArray[Any]
@@ -369,7 +370,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     models = CompactedTail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
 
     # While other workers can answer, this one takes no partition of theirs: its lists would be worse.
-    app.warm_up += [tail.caught_up.wait for tail in (items, rows, models)]
+    warm_up(app).extend(tail.caught_up.wait for tail in (items, rows, models))
     watch = StoreWatch(wiring, stage.freshness)
 
     @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)

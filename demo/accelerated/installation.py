@@ -111,7 +111,7 @@ class Installation(World):
         """Return a list for a request at ``now`` (ms)."""
         user, anchors = self.state_for(request, now)
         row = self.shown.table.row(hash64(request.user_id))
-        shown = self.shown.table.data[row : row + 1] if row >= 0 else None
+        shown = self.shown.table.data[row : row + 1].copy() if row >= 0 else None  # as it is now
         return self.recommender.answer(request, user, anchors, now, shown)
 
     def note(self, shown: Impression) -> None:

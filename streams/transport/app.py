@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,11 +11,6 @@ from faust.transport.drivers import aiokafka as driver
 from mode import CrashingSupervisor
 
 from .consumer import BatchConsumer
-
-log = logging.getLogger(__name__)
-
-#: Longest time that a worker warms up before it joins its group, s.
-WARM_UP_S = 30.0
 
 
 class BatchTransport(driver.Transport):
@@ -50,8 +43,7 @@ class BatchApp(faust.App):
     last_writes
         Functions awaited at a clean stop, when no loop body runs any more: they write and ack what is held.
     warm_up
-        Functions awaited, for ``WARM_UP_S`` at most, before this worker joins its group: until then the other
-        members keep their partitions. Agents run meanwhile.
+        Functions awaited before this worker joins its group; see ``warm_up``.
     """
 
     def __init__(
@@ -66,7 +58,6 @@ class BatchApp(faust.App):
         self.fetch_max_wait_ms = fetch_max_wait_ms
         self.batch_topics: set[str] = set()
         self.last_writes: list[Callable[[], Awaitable[None]]] = []
-        self.warm_up: list[Callable[[], Awaitable[Any]]] = []
         super().__init__(id, **{"agent_supervisor": CrashingSupervisor, **options})
 
     def _new_transport(self) -> BatchTransport:
@@ -74,17 +65,6 @@ class BatchApp(faust.App):
 
     def _new_producer_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_producer, self)
-
-    async def get_warm(self) -> None:
-        """Wait until this worker may join its group."""
-        try:
-            async with asyncio.timeout(WARM_UP_S):
-                while self.warm_up:
-                    await self.warm_up[-1]()
-                    self.warm_up.pop()
-        except TimeoutError:
-            self.warm_up.clear()
-            log.warning("%s joins its group before it is warm", self.conf.id, extra={"action": "cold_start"})
 
     async def _stop_consumer(self) -> None:
         if self._consumer is not None and self._consumer.started:

@@ -34,6 +34,7 @@ from .consumer_thread import BatchConsumerThread, RebalanceListener
 from .ledger import OffsetLedger
 from .places import Place, Source, known_places, place_after
 from .positions import Taken
+from .warm import get_warm
 from .watcher import watcher_of
 
 log = logging.getLogger(__name__)
@@ -75,8 +76,8 @@ class BatchConsumer(driver.Consumer):
     _n_acked: int
 
     async def subscribe(self, topics: Iterable[str]) -> None:
-        """Join the group when this worker is warm; see ``BatchApp``."""
-        await self.app.get_warm()
+        """Join the group when this worker is warm; see ``warm_up``."""
+        await get_warm(self.app)
         await super().subscribe(topics)
 
     # -- delivery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def some(n: int, **changes: Any) -> list[Example]:
 
 def train(folder: Path, **options: Any) -> TrainResult | None:
     told = {"min_rows": 10, "min_clicks": 50, "max_rows": 10**6, "sample_rows": 10**6, "objectives": WEIGHTS}
-    return train_from_log(TrainJob(folder, PARAMS, **{**told, **options}))
+    return train_from_log(TrainJob(folder, **{"params": PARAMS, **told, **options}))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,8 @@ def test_figures_do_not_depend_on_where_an_item_was_shown(tmp_path: Path) -> Non
         x[POSITION] = e.position
         out.append(msgspec.structs.replace(e, features=x.tobytes(), clicked=e.position == 1, liked=False))
     write(tmp_path, out)
-    result = train(tmp_path, objectives={"click": 1.0})
+    # Each tree sees a third of the features: many trees, so that enough of them see the position.
+    result = train(tmp_path, params=replace(PARAMS, trees=100), objectives={"click": 1.0})
     assert result is not None
     x = np.zeros((2, len(SPEC)), np.float32)
     x[1, POSITION] = 1

@@ -93,6 +93,7 @@ def test_a_ranker_of_flipped_labels_is_refused_and_one_like_the_live_one_is_not(
 def test_position_flatters_nobody() -> None:
     x, y, _ = lists(1)
     x[:, POSITION] = np.where(y, 0, 9)  # as if only the first slot were clicked
+    x[:, 0] = np.random.default_rng(4).normal(size=len(x))  # and nothing else were to be learnt
     by_position, live = fitted(x, y), fitted(*lists(2)[:2])
     new, clicked, groups = lists(3)
     new[:, POSITION] = np.where(clicked, 0, 9)
