@@ -122,14 +122,20 @@ async def test_a_store_that_does_not_answer_ends_no_trainer(
             await service.stop()
 
 
+async def train_four(wiring: Wiring) -> list[str]:
+    """Train four times, each time with more of the log; return the versions."""
+    versions = []
+    for n in range(4):
+        fill(wiring, first=300 * n)
+        done = await train_once(wiring, FEW)
+        assert done is not None
+        versions.append(done[1])
+    return versions
+
+
 async def test_the_first_ranker_is_live_and_the_next_one_a_candidate(quick: Callable[..., Settings]) -> None:
     async with wired(quick(rollout_candidates=1)) as wiring:
-        versions = []
-        for n in range(4):
-            fill(wiring, first=300 * n)
-            done = await train_once(wiring, FEW)
-            assert done is not None
-            versions.append(done[1])
+        versions = await train_four(wiring)
         shelf = await shelf_of(wiring)
         assert (shelf.pointers.live, shelf.pointers.candidate) == (versions[0], versions[3])
         assert set(shelf.texts) == {versions[0], *versions[2:]}, "the text of one that was replaced goes"
@@ -142,12 +148,7 @@ async def test_several_are_candidates_and_the_registry_says_which_one_made_room(
     quick: Callable[..., Settings],
 ) -> None:
     async with wired(quick(rollout_candidates=2)) as wiring:
-        versions = []
-        for n in range(4):
-            fill(wiring, first=300 * n)
-            done = await train_once(wiring, FEW)
-            assert done is not None
-            versions.append(done[1])
+        versions = await train_four(wiring)
         pointed = (await shelf_of(wiring)).pointers
         assert (pointed.live, pointed.candidates()) == (versions[0], [versions[1], versions[3]])
         kept = Registry(registry.folder_of(wiring.settings))
