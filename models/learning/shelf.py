@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 #: Texts kept besides those pointed at: a pointer to one of them may still come.
 MOST_OTHERS = 4
+#: Changes of the pointers that are remembered, to tell a writer whether its own one counted.
+MOST_CHANGES = 64
 _OLD_KEY = RANKER.name.encode()
 
 
@@ -45,6 +47,11 @@ class Shelf:
         self.pointers = Pointers()
         self.texts: dict[str, bytes] = {}
         self.overwritten = False
+        self._counted: dict[int, Pointers] = {}
+
+    def counted(self, change: Pointers) -> bool:
+        """Return whether a change counts or counted, not long ago, before others built on it."""
+        return self._counted.get(change.number) == change
 
     def apply(self, records: Iterable[Any]) -> bool:
         """Take the records that are about its kind; return whether there was one. Bad ones are logged."""
@@ -79,6 +86,8 @@ class Shelf:
     def _point(self, found: Pointers) -> None:
         if found.number > self.pointers.number:
             self.pointers, self.overwritten = found, False
+            self._counted[found.number] = found
+            self._counted.pop(found.number - MOST_CHANGES, None)
         else:
             self.overwritten = found != self.pointers
 

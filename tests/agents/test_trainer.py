@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -282,6 +282,35 @@ async def test_changes_of_the_pointers_at_the_same_moment_all_count(quick: Calla
         assert shelf.pointers.number == 3
         assert not shelf.overwritten
         assert shelf.pointers.named() <= set(shelf.texts)
+
+
+async def test_a_change_that_lost_is_made_again_though_another_one_was_built_on_the_winner(
+    quick: Callable[..., Settings],
+) -> None:
+    async with wired(quick()) as wiring:
+        s, topic = wiring.settings, wiring.topics.models
+
+        def offer(version: str, sender: Any) -> Any:
+            value, _ = artefact.encode("ranker", "lightgbm", version.encode(), (), 1, {})
+            change = lambda p: pointers.made_live(p, version, 1, version, "")  # noqa: E731
+            return trainer.point(s, topic, sender, change, [(version, value)])
+
+        class Between:
+            """Lets two others change the pointers around the first write."""
+
+            first = True
+
+            async def send_many(self, topic: str, records: Iterable[Any], *, partition: int) -> None:
+                first, self.first = self.first, False
+                if first:
+                    await offer("c", wiring.sender)
+                await wiring.sender.send_many(topic, records, partition=partition)
+                if first:
+                    await offer("b", wiring.sender)
+
+        found = await offer("a", Between())
+        assert (found.number, found.live, found.previous) == (3, "a", "b")
+        assert (await shelf_of(wiring)).pointers == found
 
 
 async def test_a_training_begins_when_the_log_has_grown(
