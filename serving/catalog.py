@@ -16,6 +16,7 @@ import numpy.typing as npt
 from headrace.models.embeddings import DIM
 from headrace.models.embeddings.many import CONTENT_VERSION, version_of
 from headrace.serving.catalog_changes import Changes, Origin
+from headrace.serving.catalog_row import BLANK, ROW
 from headrace.serving.index.newest_mapped import CatalogNewest
 from headrace.serving.parted import PartedDict
 from headrace.serving.snapshot.base import Base
@@ -29,22 +30,6 @@ from headrace.streams.tables.rows import Rows, RowTable
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
-ROW = np.dtype(
-    [
-        ("key", "<u8"),
-        ("category", "<u8"),
-        ("creator", "<u8"),
-        ("published", "<i8"),
-        ("min_age", "<i2"),
-        ("rules", "?"),  # the item has country rules
-        ("blocked", "?"),  # the item has a flag that is not shown here
-        ("language", "<u8"),
-        ("boost", "<f4"),
-        ("duration", "<i8"),  # ms; 0: none
-    ]
-)
-_BLANK = np.zeros((), ROW)
-_BLANK["boost"] = 1
 #: Items in memory that are compared with a new snapshot at once; this takes about a millisecond.
 STEP = 200
 
@@ -70,7 +55,7 @@ class Catalog:
     """
 
     def __init__(self, blocked_flags: Collection[str] = ()) -> None:
-        self.table = RowTable(ROW, _BLANK[()])
+        self.table = RowTable(ROW, BLANK[()])
         self.newest = CatalogNewest()
         self.base: Base | None = None
         self.vectors = ItemVectors()

@@ -7,11 +7,10 @@ before a pass; and all that a worker imports, 200,000 objects, is looked at by e
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from typing import Any
 
-from mode import Service
+from headrace.streams.timer import Timer
 
 #: Objects until a pass, passes until one of the next older generation: where much is decoded at once and
 #: nobody waits, and where replies wait. Full passes are equally rare.
@@ -27,34 +26,14 @@ def set_up(*, small: bool) -> None:
     gc.set_threshold(*(SMALL if small else RARE))
 
 
-class SmallSteps(Service):  # type: ignore[misc]
+class SmallSteps(Timer):
     """Makes passes over what is new, again and again, so that none has much to look at."""
 
-    mundane_level = "debug"
-
     def __init__(self, every_s: float = EVERY_S, **kwargs: Any) -> None:
-        self._every_s = every_s
-        self._timer: asyncio.TimerHandle | None = None
         self.steps = 0
-        super().__init__(**kwargs)
+        super().__init__(every_s, **kwargs)
 
-    async def on_start(self) -> None:
-        """Set the first timer."""
-        self._set(asyncio.get_running_loop())
-
-    async def on_stop(self) -> None:
-        """Set none any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def step(self) -> None:
+    def ring(self, late_s: float) -> None:
         """Make the next pass."""
         self.steps += 1
         gc.collect(1 if self.steps % OLDER == 0 else 0)
-
-    def _set(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._every_s, self._ring, loop)
-
-    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.step()
-        self._set(loop)

@@ -1,15 +1,18 @@
-"""Counts the loop bodies of agents that are working on a batch: a rebalance and a shutdown wait for them."""
+"""What a rebalance or a shutdown waits for: the loop bodies that are working on a batch, the last writes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Iterable
 
 log = logging.getLogger(__name__)
 
 #: A rebalance or a shutdown waits this long for running loop bodies, but at most half a session.
 BODY_TIMEOUT_S = 5.0
+#: A shutdown waits this long for the last writes of the agents.
+LAST_WRITES_S = 3.0
 
 
 class LoopBodies:
@@ -41,3 +44,16 @@ class LoopBodies:
                 log.warning("%d batches are still being processed after %.0f s", len(self._running), timeout)
                 return False
         return True
+
+
+async def finish(last_writes: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Run the last writes of agents side by side, for ``LAST_WRITES_S``; log those that do not finish."""
+    writes = [asyncio.ensure_future(write()) for write in last_writes]
+    if not writes:
+        return
+    _, late = await asyncio.wait(writes, timeout=LAST_WRITES_S)
+    for write in late:
+        write.cancel()
+    for error in await asyncio.gather(*writes, return_exceptions=True):
+        if error is not None:
+            log.warning("The last writes did not finish (%r); their batches are delivered again", error)

@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 
 #: Longest wait of one fetch. New records end it early.
 FETCH_TIMEOUT_S = 1.0
-#: A shutdown waits this long for the last writes of the agents.
-LAST_WRITES_S = 3.0
 
 
 class BatchConsumer(driver.Consumer):
@@ -337,20 +335,9 @@ class BatchConsumer(driver.Consumer):
         self.app.flow_control.clear()
         if not self.app.crashed:
             await self.wait_for_bodies()
-            await self._finish(last_writes)
+            await bodies.finish(last_writes)
         if not await self.commit():
             await self.commit()  # the first call may only have waited for a commit that had begun before
-
-    async def _finish(self, last_writes: Iterable[Callable[[], Awaitable[None]]]) -> None:
-        writes = [asyncio.ensure_future(write()) for write in last_writes]
-        if not writes:
-            return
-        _, late = await asyncio.wait(writes, timeout=LAST_WRITES_S)
-        for write in late:
-            write.cancel()
-        for error in await asyncio.gather(*writes, return_exceptions=True):
-            if error is not None:
-                log.warning("The last writes did not finish (%r); their batches are delivered again", error)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Wait for running loop bodies, commit, forget all batches: the next owner starts at the commit."""

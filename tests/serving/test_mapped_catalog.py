@@ -14,8 +14,9 @@ from mapped_catalogs import Record, base_of, opened, write_snapshot
 from strategies import T0
 from worlds import item
 
-from headrace.serving.catalog import ROW, STEP, Catalog
+from headrace.serving.catalog import STEP, Catalog
 from headrace.serving.catalog_changes import Origin
+from headrace.serving.catalog_row import ROW
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash64, hash_many
