@@ -37,7 +37,8 @@ def slots_of(
 
     A candidate that was not shown has the positions after the slots. An event without a request_id answers
     the newest impression of its user at or before it, if that has left out the item, in the same time. When
-    the newest has closed, it may answer one that was written later and is dated earlier.
+    the newest has closed, it may answer one that was written later and is dated earlier. One that was written
+    when an older one had closed does not take its events.
 
     Some slots close before their impression, see ``closed_early``.
 
@@ -60,7 +61,7 @@ def slots_of(
     Returns
     -------
     DataFrame
-        ``SLOT``, nth (number of the impression in its topic), user_id, item, propensity, features, rest,
+        ``SLOT``, came (time of its record, ms), nth (number of the impression in its topic), user_id, item, propensity, features, rest,
         closes (end of the wait, ms), open_to (until then the impression was surely open, ms), late (then it
         was surely closed, ms), copies (how often the topic has the impression); clicked, dwell_ms, liked,
         hidden: from events that surely count; and
@@ -81,6 +82,7 @@ def _slots(shown: pl.DataFrame, wait_ms: int) -> pl.DataFrame:
         .with_columns(slots=pl.col("items").list.len(), items=pl.concat_list("items", "unshown"))
         .select(
             *("user", "user_id", "request", "ts", "slots", *_NEXT, "plain", *each),
+            came="timestamp",
             closes=pl.col("timestamp") + wait_ms,
             nth=pl.int_range(pl.len()),
         )
@@ -127,13 +129,18 @@ def _answers(slots: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     chosen = newest.is_null() | (pl.col("ts") == newest)
     answers = _timely(found.with_columns(chosen=chosen, known=newest.is_not_null()))
     alone = told.filter(pl.col("request") == 0).drop("request")
-    lists = slots.group_by(LIST).agg(pl.col("nth").min())
-    mine = alone.join(lists, on="user").filter(before)
-    mine = mine.with_columns(last=pl.col("ts") == pl.col("ts").max().over("offset"))
+    lists = slots.group_by(LIST).agg(pl.col("nth", "came").min(), pl.col("open_to").min())
+    mine = alone.join(lists, on="user").filter(before).sort("offset", "nth")
+    mine = mine.with_columns(
+        last=pl.col("ts") == pl.col("ts").max().over("offset"),
+        newest=pl.col("ts") == pl.col("ts").cum_max().over("offset"),  # in the topic, when it was written
+    )
     # One that is dated before the newest and was written after it, by a clock that was wrong, may be the
     # newest that is still open.
-    newest = pl.when("last").then("nth").min().over("offset")
-    last = mine.filter(pl.col("last") | (pl.col("nth") > newest))
+    after = pl.col("nth") > pl.when("last").then("nth").min().over("offset")
+    # One had closed before a newer one was written, which an event that is dated ahead is after.
+    newer = pl.when("newest").then("came").shift(-1).backward_fill().over("offset")
+    last = mine.filter(pl.col("last") | after | (pl.col("newest") & (newer >= pl.col("open_to"))))
     # Of two impressions of one time, the younger is meant.
     last = last.with_columns(chosen=True, known=pl.col("last") & (pl.col("last").sum().over("offset") == 1))
     left_out = places.filter("unshown")

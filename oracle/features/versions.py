@@ -13,7 +13,8 @@ KNOWN_MS: Final = 30_000
 def named_versions(shown: pl.DataFrame, versions: pl.DataFrame, *, whole: bool) -> pl.DataFrame:
     """Return the impressions that must name a version, with the oldest one they may name.
 
-    An impression logged more than ``KNOWN_MS`` after a publication names that version or a newer one.
+    An impression made and logged more than ``KNOWN_MS`` after a publication names that version or a newer one.
+    Both times count: the clock of a worker may step forward between them.
 
     Parameters
     ----------
@@ -37,9 +38,9 @@ def named_versions(shown: pl.DataFrame, versions: pl.DataFrame, *, whole: bool) 
     known = known.with_columns(pl.col("from_").cum_max())
     told = (
         shown.filter((pl.col("verdict") == "") & pl.col("online").is_not_null())
-        .select("user", "user_id", "ts", "online", "timestamp")
-        .sort("timestamp")
-        .join_asof(known, left_on="timestamp", right_on="from_", allow_exact_matches=False)
+        .select("user", "user_id", "ts", "online", made=pl.min_horizontal("ts", "timestamp"))
+        .sort("made")
+        .join_asof(known, left_on="made", right_on="from_", allow_exact_matches=False)
         .filter(pl.col("version").is_not_null())
         .join(names, left_on="online", right_on="version", how="left")
     )

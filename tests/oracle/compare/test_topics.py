@@ -79,9 +79,9 @@ def test_a_version_that_is_not_finite_is_found(bad: bytes) -> None:
 
 
 def seen(*lists: tuple[str, int]) -> pl.DataFrame:
-    """Return impressions with these versions, logged at these times."""
+    """Return impressions with these versions, made and logged at these times."""
     told = [
-        record(encode(impression(f"r{i}", online=version)), offset=i, timestamp=at)
+        record(encode(impression(f"r{i}", online=version, ts=at)), offset=i, timestamp=at)
         for i, (version, at) in enumerate(lists)
     ]
     return read_shown(raw_records("i", 0, told), max_bytes=10**6, spec=SPEC.version, width=len(SPEC))
@@ -112,6 +112,21 @@ def test_an_old_version_is_named_in_words() -> None:
     (found,) = findings.first
     assert (found.row, found.feature) == ("list shown to u", "online")
     assert (found.expected, found.found) == (f"{second} or newer", first)
+
+
+def test_a_list_is_judged_by_the_earlier_of_its_times() -> None:
+    """The clock of a worker stepped forward between making a list and logging it."""
+    (one, first), (two, _) = published(1.0), published(2.0)
+    read, at = versions(one, two), T0 + 10 * KNOWN_MS
+
+    def differences(made: int, logged: int) -> int:
+        told = [record(encode(impression("r", online=first, ts=made)), offset=0, timestamp=logged)]
+        shown = read_shown(raw_records("i", 0, told), max_bytes=10**6, spec=SPEC.version, width=len(SPEC))
+        findings = Findings()
+        compare_versions(findings, read, named_versions(shown, read, whole=True))
+        return findings.differences
+
+    assert [differences(T0, at), differences(at, T0), differences(at, at)] == [0, 0, 1]
 
 
 def test_a_version_that_does_not_fit_this_code_need_not_be_in_use() -> None:

@@ -138,3 +138,19 @@ def test_when_the_newest_list_has_closed_one_written_later_by_a_wrong_clock_may_
     times = [written] * 7
     findings = compare(slots([shown[1], shown[0]], told, examples, times), examples)
     assert [d.feature for d in findings.first] == ["clicked"]
+
+
+def test_an_event_dated_ahead_may_be_of_a_list_that_closed_before_a_newer_one_was_written() -> None:
+    """The click on c is written after 570 s, and dated after 620 s. Then r is the newest; it closes after 600 s."""
+
+    def differences(newer_at: int, *, clicked: bool) -> list[str]:
+        newer = with_unshown(impression("s", ("a", "b"), newer_at), "d")
+        told = [(event("click", "c", T0 + 620_000, request=""), T0 + 570_000)]
+        examples = [*examples_of(LIST, {}, {}, {"clicked": clicked}), *examples_of(newer)]
+        times = [T0 + WAIT + 1] * 4 + [newer_at + WAIT + 1] * 3
+        shown = slots([(LIST, T0), (newer, newer_at)], told, examples, times)
+        return [d.feature for d in compare(shown, examples).first]
+
+    assert differences(T0 + 610_000, clicked=True) == []
+    assert differences(T0 + 540_000, clicked=True) == ["clicked"]
+    assert differences(T0 + 540_000, clicked=False) == []
