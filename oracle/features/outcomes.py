@@ -61,7 +61,8 @@ def slots_of(
     Returns
     -------
     DataFrame
-        ``SLOT``, came (time of its record, ms), nth (number of the impression in its topic), user_id, item, propensity, features, rest,
+        ``SLOT``, came (time of its record, ms), nth (number of the impression in its topic), user_id, item,
+        propensity, features, rest,
         closes (end of the wait, ms), open_to (until then the impression was surely open, ms), late (then it
         was surely closed, ms), copies (how often the topic has the impression); clicked, dwell_ms, liked,
         hidden: from events that surely count; and

@@ -13,8 +13,8 @@ KNOWN_MS: Final = 30_000
 def named_versions(shown: pl.DataFrame, versions: pl.DataFrame, *, whole: bool) -> pl.DataFrame:
     """Return the impressions that must name a version, with the oldest one they may name.
 
-    An impression made and logged more than ``KNOWN_MS`` after a publication names that version or a newer one.
-    Both times count: the clock of a worker may step forward between them.
+    An impression made and logged more than ``KNOWN_MS`` after a publication names that version or a newer
+    one. Both times count: the clock of a worker may step forward between them.
 
     Parameters
     ----------

@@ -141,7 +141,7 @@ def test_when_the_newest_list_has_closed_one_written_later_by_a_wrong_clock_may_
 
 
 def test_an_event_dated_ahead_may_be_of_a_list_that_closed_before_a_newer_one_was_written() -> None:
-    """The click on c is written after 570 s, and dated after 620 s. Then r is the newest; it closes after 600 s."""
+    """The click on c is written after 570 s, dated 620 s. Then r is the newest; it closes after 600 s."""
 
     def differences(newer_at: int, *, clicked: bool) -> list[str]:
         newer = with_unshown(impression("s", ("a", "b"), newer_at), "d")
