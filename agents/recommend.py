@@ -261,6 +261,7 @@ class ServeStage:
             if self._pace.dropped(job):
                 self.wiring.metrics.count("headrace_rungs_total", "dropped")
                 continue
+            stages.waited("queue", self._pace.spent(job))
             answers: list[Answer] = []
             for part, items in each:
                 if answers:
@@ -317,6 +318,8 @@ class ServeStage:
         """
         nothing: list[npt.NDArray[Any] | None] = [None] * len(keys)
         away = {**_OF_USER, "n": _NEIGHBOURS}[kind]
+        stages = self.recommender.data.stages
+        asked = stages.clock()
         try:
             packed = await self.wiring.store.get(kind, keys)
         except UnavailableError as exc:
@@ -329,17 +332,22 @@ class ServeStage:
             self._store_down = True
             return nothing, [away]
         self._store_down = False
-        self.recommender.data.stages.begin()
+        stages.waited("store", stages.clock() - asked)
+        stages.begin()
         rows, there = unpack(packed, dtype)
         found = [rows[i : i + 1] if there[i] else None for i in range(len(rows))]
-        self.recommender.data.stages.done("rows")
+        stages.done("rows")
         return found, []
 
     # -- what goes out
 
     def _reply(self, address: ReplyAddress, reply: RecReply) -> asyncio.Task[None]:
         topic, partition, key, value, headers = format_reply(address, self._json.encode(reply))
-        return self._replies.send(topic, partition, key, value, headers)
+        stages = self.recommender.data.stages
+        begun = stages.clock()
+        sending = self._replies.send(topic, partition, key, value, headers)
+        sending.add_done_callback(lambda _: stages.waited("send", stages.clock() - begun))
+        return sending
 
     async def _log(self, impressions: list[Impression]) -> None:
         """Write impressions to the partitions of their users."""

@@ -107,12 +107,12 @@ class Measured:
     async def round(self, stage: ServeStage, todo: list[Request], size: int) -> None:
         """Answer some requests."""
         stages = stage.recommender.data.stages
-        before = dict(stages.seconds)
+        before = {name: times.seconds for name, times in stages.times.items()}
         took, held = await answered(stage, todo, size)
         self.times.append(1000 * took / len(todo))
         self.longest = max(self.longest, 1000 * held)
-        for name, seconds in stages.seconds.items():
-            self._stages.setdefault(name, []).append(1000 * (seconds - before[name]) / len(todo))
+        for name, times in stages.times.items():
+            self._stages.setdefault(name, []).append(1000 * (times.seconds - before[name]) / len(todo))
 
     def split(self) -> dict[str, float]:
         """Return the median cost of each stage, ms for each answer."""

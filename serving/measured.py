@@ -70,8 +70,8 @@ class Measured:
     def read(self) -> Iterator[Sample]:
         """Yield all samples."""
         yield from self._parts()
-        for stage, seconds in self._recommender.data.stages.seconds.items():
-            yield Sample("headrace_stage_seconds_total", seconds, (stage,))
+        for stage, times in self._recommender.data.stages.times.items():
+            yield Sample("headrace_stage_seconds", times.seconds, (stage,), tuple(times.counts))
         yield from self._index()
         yield from self._models()
         yield from self._mirrors()

@@ -9,17 +9,22 @@ docs/operator.md has the table; a test compares it with ``DECLARED``.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 log = logging.getLogger(__name__)
 
+#: Upper bounds of the times of a stage of answering, s.
+STAGE_BOUNDS: Final = (
+    0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+)  # fmt: skip
 _FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _SLOW = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SIZES = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0)
@@ -36,7 +41,8 @@ class Declared:
     name
         Its full name; that of a counter ends with ``_total``.
     kind
-        ``counted`` counters and histograms hold a value; ``counter`` and ``gauge`` are read.
+        ``counted`` counters and histograms hold a value; ``counter``, ``gauge`` and ``spread`` (a histogram
+        that somebody else keeps) are read.
     text
         What it says.
     labels
@@ -46,7 +52,7 @@ class Declared:
     """
 
     name: str
-    kind: Literal["counted", "histogram", "counter", "gauge"]
+    kind: Literal["counted", "histogram", "counter", "gauge", "spread"]
     text: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -87,7 +93,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_part_slow_total", "counter", "requests that it took too long for", _PART),
     Declared("headrace_part_left_out_total", "counter", "requests that went without it", _PART),
     Declared("headrace_part_seconds_total", "counter", "time it took", _PART),
-    Declared("headrace_stage_seconds_total", "counter", "time of a stage of answering", ("stage",)),
+    Declared("headrace_stage_seconds", "spread", "time of a stage of answering", ("stage",), STAGE_BOUNDS),
     Declared(
         "headrace_source_items_total", "counter", "items of a source: proposed, shown", ("source", "step")
     ),
@@ -141,14 +147,19 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_loop_late_seconds", "histogram", "lateness of a timer of the event loop", (), _FAST),
 )
 _BY_NAME = {declared.name: declared for declared in DECLARED}
+_FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "spread": HistogramMetricFamily}
 
 
 class Sample(NamedTuple):
-    """A value that was read, and its labels in the order of the declaration."""
+    """A value that was read, and its labels in the order of the declaration.
+
+    Of a spread, ``value`` is the sum; ``counts`` has a number for each bucket, and one for larger values.
+    """
 
     name: str
     value: float
     labels: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 class Metrics(Collector):
@@ -212,11 +223,21 @@ class Metrics(Collector):
                 found.setdefault(sample.name, []).append(sample)
         for name, samples in found.items():
             declared = _BY_NAME[name]
-            make = CounterMetricFamily if declared.kind == "counter" else GaugeMetricFamily
-            family: Any = make(name, declared.text, labels=declared.labels)
+            family: Any = _FAMILIES[declared.kind](name, declared.text, labels=declared.labels)
             for sample in samples:
-                family.add_metric(sample.labels, sample.value)
+                if declared.kind == "spread":
+                    family.add_metric(
+                        sample.labels, _cumulative(declared.buckets, sample.counts), sample.value
+                    )
+                else:
+                    family.add_metric(sample.labels, sample.value)
             yield family
+
+
+def _cumulative(buckets: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Return upper bound and number of values up to it, for each bucket."""
+    bounds = (*map(str, buckets), "+Inf")
+    return list(zip(bounds, itertools.accumulate(map(float, counts)), strict=True))
 
 
 def _read(reader: Callable[[], Iterable[Sample]]) -> Sequence[Sample]:

@@ -43,12 +43,16 @@ class Pace:
         """Note that the batch is answered."""
         self._ended = self._clock.monotonic()
 
+    def spent(self, job: Job) -> float:
+        """Return the time since a request was sent, s."""
+        _, record, address = job
+        here = 1000 * (self._clock.monotonic() - self._came)
+        return self._waiting.spent(address.topic, self._age(record.timestamp), here) / 1000
+
     def left(self, job: Job) -> float:
         """Return the time that a request has left, s; not positive: none."""
-        request, record, address = job
-        here = 1000 * (self._clock.monotonic() - self._came)
-        spent = self._waiting.spent(address.topic, self._age(record.timestamp), here)
-        return (request.deadline_ms - spent) / 1000
+        request, _, _ = job
+        return request.deadline_ms / 1000 - self.spent(job)
 
     def dropped(self, job: Job) -> bool:
         """Return whether a request gets no reply: nobody waits for it any more."""

@@ -37,7 +37,7 @@ def table(first: str) -> dict[str, list[str]]:
 def test_the_table_of_metrics_is_complete_and_right() -> None:
     assert table("metric") == {
         d.name: [
-            {"counted": "counter"}.get(d.kind, d.kind),
+            {"counted": "counter", "spread": "histogram"}.get(d.kind, d.kind),
             ", ".join(f"`{label}`" for label in d.labels) or "-",
             d.text,
         ]
@@ -51,7 +51,7 @@ def test_names_say_the_unit() -> None:
         counter = declared.kind in {"counted", "counter"}
         assert declared.name.endswith("_total") == counter
         assert counter or declared.name.endswith(UNITS), declared.name
-        assert bool(declared.buckets) == (declared.kind == "histogram")
+        assert bool(declared.buckets) == (declared.kind in {"histogram", "spread"})
     assert len({d.name for d in DECLARED}) == len(DECLARED)
 
 
@@ -59,7 +59,7 @@ def series() -> dict[str, set[str]]:
     """Return the labels of every time series that a worker has."""
     out: dict[str, set[str]] = {"up": {"job"}}
     for d in DECLARED:
-        ends = ("_bucket", "_count", "_sum") if d.kind == "histogram" else ("",)
+        ends = ("_bucket", "_count", "_sum") if d.kind in {"histogram", "spread"} else ("",)
         out |= {d.name + end: {*d.labels, *(["le"] if end == "_bucket" else [])} for end in ends}
     return out
 

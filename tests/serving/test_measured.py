@@ -21,7 +21,7 @@ from headrace.serving.store.freshness import Freshness
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.clock import ManualClock
 from headrace.streams.messages.schemas import RecItem, RecReply
-from headrace.streams.metrics import Metrics
+from headrace.streams.metrics import STAGE_BOUNDS, Metrics
 from headrace.streams.settings import Settings
 
 
@@ -76,10 +76,14 @@ async def test_parts_and_mirrors_are_read_as_they_are() -> None:
         == counts["source:hot"].kept
         > 0
     )
-    for stage, seconds in world.recommender.data.stages.seconds.items():
-        assert after.one("headrace_stage_seconds_total", stage=stage) == pytest.approx(seconds)
+    for stage, times in world.recommender.data.stages.times.items():
+        assert after.one("headrace_stage_seconds_sum", stage=stage) == pytest.approx(times.seconds)
+        assert after.one("headrace_stage_seconds_count", stage=stage) == sum(times.counts)
+        below = after.one("headrace_stage_seconds_bucket", stage=stage, le="0.001")
+        assert below == sum(times.counts[: STAGE_BOUNDS.index(0.001) + 1])
         if stage in {"sources", "merge", "filters", "candidates", "features", "score", "rerank", "reply"}:
-            assert seconds > 0
+            assert times.seconds > 0
+            assert sum(times.counts) == 1
     for label, part in counts.items():
         kind, name = label.split(":")
         assert after.one("headrace_part_calls_total", kind=kind, part=name) == part.calls
