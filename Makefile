@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -34,6 +34,8 @@ EVENTS ?=
 ONLY ?=
 BROKER ?=
 PROFILE ?=
+# make bench-serve: a picture of the overload.
+PLOT ?=
 UV := uv==0.13.9
 
 VENV := .venv
@@ -119,6 +121,10 @@ bench-diversity: $(READY) ## Quality of lists against their variety, MMR and DPP
 bench-serving: $(READY) ## A serving worker under load: stalls, candidate stage, publication to retrieval (ITEMS=n, SECONDS=n, JSON=path)
 	@$(BIN)/python bench/bench_serving.py $(if $(ITEMS),--items $(ITEMS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	    $(if $(JSON),--json "$(JSON)")
+
+bench-serve: $(READY) ## Answering over a broker: latency, CPU of an answer, saturation, overload (ITEMS=n, BROKER=kafka|embedded, JSON=path, PLOT=picture)
+	@$(BIN)/python bench/bench_serve.py $(if $(ITEMS),--items $(ITEMS)) $(if $(BROKER),--broker $(BROKER)) \
+	    $(if $(JSON),--json "$(JSON)") $(if $(PLOT),--plot "$(PLOT)")
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))

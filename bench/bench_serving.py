@@ -53,16 +53,17 @@ def record(key: str, value: Item | UserProfile) -> tuple[bytes, bytes, int]:
     return key.encode(), JSON.encode(value), now_ms()
 
 
-def catalogue(n: int, now: int) -> list[tuple[bytes, bytes, int]]:
-    """Return items published in the last 30 days, most of them old."""
+def catalogue(n: int, now: int, digits: int = 8) -> list[tuple[bytes, bytes, int]]:
+    """Return items published in the last 30 days, most of them old; their names have so many digits."""
     rng = np.random.default_rng(0)
     ages = (rng.random(n) ** 2 * 30 * 86_400_000).astype(np.int64)
     category, creator = rng.integers(0, CATEGORIES, n), rng.integers(0, CREATORS, n)
     return [
-        record(f"item-{i:08d}", Item(
-            item_id=f"item-{i:08d}", title=f"Item number {i} of many", category=f"category-{category[i]}",
-            creator_id=f"creator-{creator[i]}", tags=[f"tag-{i % 997}", f"tag-{i % 31}"],
-            language="en", published_ts=int(now - ages[i]), duration_ms=60_000,
+        record(f"item-{i:0{digits}d}", Item(
+            item_id=f"item-{i:0{digits}d}", title=f"Item number {i} of many",
+            category=f"category-{category[i]}", creator_id=f"creator-{creator[i]}",
+            tags=[f"tag-{i % 997}", f"tag-{i % 31}"], language="en",
+            published_ts=int(now - ages[i]), duration_ms=60_000,
         ))
         for i in range(n)
     ]  # fmt: skip

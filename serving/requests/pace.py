@@ -9,6 +9,11 @@ from headrace.serving.requests.read import Job
 from headrace.serving.requests.waiting import Waiting
 from headrace.streams.clock import Clock
 
+#: Part of its deadline, and at most so long (s), that a reply has for its way back: through the broker, and
+#: into a process that is perhaps busy. Without it, when more is asked than can be answered, the queue grows
+#: until every full list goes out at the very end of its deadline, and is late at its caller.
+_WAY_BACK, _LONGEST_WAY_S = 0.25, 0.05
+
 
 class Pace:
     """Says how much there is time for, for one batch of requests after the other.
@@ -59,9 +64,9 @@ class Pace:
         return self._drop and self.left(job) < 0
 
     def rung(self, job: Job) -> Rung:
-        """Return how much there is time for."""
-        left = self.left(job)
-        return self._ladder.choose(left, self._clock.monotonic()) if left >= 0 else "popular"
+        """Return how much there is time for, before the reply must be on its way back."""
+        left = self.left(job) - min(_WAY_BACK * job[0].deadline_ms / 1000, _LONGEST_WAY_S)
+        return self._ladder.choose(left, self._clock.monotonic())
 
     def took(self, rung: Rung, since: float) -> None:
         """Note that a list of a rung was begun at ``since`` (monotonic seconds), and is made."""

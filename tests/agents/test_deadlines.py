@@ -79,11 +79,11 @@ async def test_requests_behind_a_slow_one_have_less_time() -> None:
     stage.recommender.scored = slow  # type: ignore[method-assign]
     for _ in range(3):  # each rung is tried once
         sent = clock.now_ms()
-        todo = [Rec(body(request_id=f"r{n}", deadline_ms=100), timestamp=sent) for n in range(6)]
+        todo = [Rec(body(request_id=f"r{n}", deadline_ms=120), timestamp=sent) for n in range(6)]
         replies = await answered(stage, broker, *todo)
     late = ["deadline" in r.degraded for r in replies]
-    assert late == [False, False, True, True, True, True], "40 ms each: two fit into 100 ms"
-    assert all(r.took_ms <= 100 and r.items for r in replies)
+    assert late == [False, False, True, True, True, True], "40 ms each: two fit into 120 ms without the way back"
+    assert all(r.took_ms <= 90 and r.items for r in replies)
 
 
 @pytest.mark.parametrize("expired", ["popular", "drop"])

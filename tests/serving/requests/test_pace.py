@@ -45,6 +45,19 @@ async def test_time_in_kafka_and_in_this_process_counts() -> None:
     assert pace.rung(one) == "popular"
 
 
+async def test_a_reply_has_time_for_its_way_back() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    for deadline_ms, way_back in ((100, 0.025), (2000, 0.05)):
+        for left, rung in ((way_back + 0.01, "full"), (way_back - 0.01, "popular")):
+            one = job(clock.now_ms() + 1000, deadline_ms)
+            await come(pace, clock, one)
+            await clock.advance(deadline_ms / 1000 - left)
+            assert not pace.dropped(one)
+            assert pace.rung(one) == rung
+            pace.end()
+
+
 async def test_expired_requests_are_dropped_only_when_that_is_wanted() -> None:
     clock = ManualClock(NOW)
     for drop in (False, True):
