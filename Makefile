@@ -28,6 +28,8 @@ MOVIES ?=
 # make bench-retrieval, make bench-ann, make bench-answer: how many items; how many slots a list has.
 ITEMS ?=
 SLOTS ?=
+# make bench-retrieval: 1 measures the catalogue of ten million items, too.
+TEN_MILLION ?=
 # make bench-ingest: how many events, what to measure (ONLY=user_stage,bytewax), BROKER=kafka or embedded,
 # PROFILE=folder for flame graphs; CLICKS, RUNS and JSON as above.
 EVENTS ?=
@@ -137,8 +139,9 @@ bench-towers: $(READY) ## Recall of the two towers, cost of a click learnt and a
 	@$(BIN)/python bench/bench_towers.py $(if $(CLICKS),--globo "$(CLICKS)") $(if $(MOVIES),--movies "$(MOVIES)") \
 	    $(if $(LIMIT),--clicks $(LIMIT))
 
-bench-retrieval: $(READY) ## Catalogue in files and vector index: recall, query time, memory, start (ITEMS=1000000)
-	@$(BIN)/python bench/bench_retrieval.py $(if $(ITEMS),--items $(ITEMS))
+bench-retrieval: $(READY) ## Catalogue in files, vector index, candidates of a worker: recall, times, memory (ITEMS=1000000, CLICKS=Globo file, LIMIT=n, TEN_MILLION=1)
+	@$(BIN)/python bench/bench_retrieval.py $(if $(ITEMS),--items $(ITEMS)) $(if $(CLICKS),--clicks "$(CLICKS)") \
+	    $(if $(LIMIT),--limit $(LIMIT)) $(if $(filter-out 0,$(TEN_MILLION)),--ten-million)
 
 bench-ann: $(READY) ## Our vector index and the libraries that are installed, on the same vectors (ITEMS=200000)
 	@$(BIN)/python bench/bench_ann.py $(if $(ITEMS),--items $(ITEMS))

@@ -1,6 +1,6 @@
 """The catalogue in files and its vector index: recall, query time, memory, start and rebuild.
 
-    python bench/bench_retrieval.py [--items N] [--queries N]      # prints one JSON object
+    python bench/bench_retrieval.py [--items N] [--clicks FILE] [--ten-million]    # prints one JSON object
 
 A process writes a snapshot of ``items`` made-up items; ``rebuild_s`` is the time of that without making the
 items up. Then its files are dropped from the page cache. Another process opens it, then one more.
@@ -20,7 +20,10 @@ A serving process then starts on the snapshot (``bench/retrieval/serving.py``):
 - ``topic_items_a_cpu_s``: items a process without a snapshot reads in a second of CPU time: decoded,
   embedded, kept.
 
-With ten million items or more, the figures are under ``ten_million``.
+With ten million items or more, the figures are under ``ten_million``; ``--ten-million`` measures those, too.
+
+``bench_serving.py`` with as many items, on a broker: ``stage_p99_ms``, ``stall_max_ms``, ``publish_p99_ms``,
+and all of it under ``serving``. With a Globo file of clicks, ``bench_candidates.py``: ``globo_candidate_recall``.
 """
 
 from __future__ import annotations
@@ -144,13 +147,31 @@ def measure(path: Path, n: int, count: int) -> dict[str, Any]:
 
 def _run(path: Path, n: int, count: int, what: str) -> dict[str, Any]:
     arguments = ["--items", str(n), "--queries", str(count), "--folder", str(path), "--part", what]
+    return _printed(__file__, *arguments)
+
+
+def _printed(program: str, *arguments: str) -> dict[str, Any]:
+    """Run a benchmark of this folder; return what it prints."""
     done = subprocess.run(
-        [sys.executable, __file__, *arguments],
+        [sys.executable, str(Path(__file__).with_name(Path(program).name)), *arguments],
         check=True,
         stdout=subprocess.PIPE,
         env=os.environ | {"BEGUN": str(time.time())},
     )
     return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def beside(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a serving worker on a broker, of recorded clicks, of ten million items."""
+    serving = _printed("bench_serving.py", "--items", str(args.items))
+    out: dict[str, Any] = {name: serving[name] for name in ("stage_p99_ms", "stall_max_ms", "publish_p99_ms")}
+    out["serving"] = serving
+    if args.clicks:
+        found = _printed("bench_candidates.py", str(args.clicks), "--clicks", str(args.limit))
+        out |= {"globo_candidate_recall": found["candidate_recall"], "globo": found}
+    if args.ten_million:
+        out |= _printed(__file__, "--items", "10000000", "--queries", str(args.queries))
+    return out
 
 
 def main() -> None:
@@ -159,6 +180,9 @@ def main() -> None:
     )
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--clicks", type=Path, help="Globo's click file")
+    parser.add_argument("--limit", type=int, default=120_000, help="how many of the clicks")
+    parser.add_argument("--ten-million", action="store_true", help="the catalogue of ten million items, too")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--part", choices=["build", "answer", "serve", "topic"], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -175,7 +199,8 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory(prefix="headrace-retrieval-") as path:
             figures = measure(Path(path), args.items, args.queries)
-        print(json.dumps({"ten_million": figures} if args.items >= 10_000_000 else figures))
+        large = args.items >= 10_000_000
+        print(json.dumps({"ten_million": figures} if large else figures | beside(args)))
 
 
 if __name__ == "__main__":
