@@ -23,7 +23,8 @@ A serving process then starts on the snapshot (``bench/retrieval/serving.py``):
 With ten million items or more, the figures are under ``ten_million``; ``--ten-million`` measures those, too.
 
 ``bench_serving.py`` with as many items, on a broker: ``stage_p99_ms``, ``stall_max_ms``, ``publish_p99_ms``,
-and all of it under ``serving``. With a Globo file of clicks, ``bench_candidates.py``: ``globo_candidate_recall``.
+and all of it under ``serving``. With a Globo file of clicks, ``bench_candidates.py``:
+``globo_candidate_recall``.
 """
 
 from __future__ import annotations
