@@ -29,9 +29,10 @@ _SLOT = {
 def why(pipeline: Pipeline, query: Query, pool: Pool, i: int, reason: str = "") -> list[str]:
     """Return the reasons for candidate ``i``, each once; never empty. ``reason`` is that of its slot."""
     out = [_SLOT[reason]] if reason else []
-    out += [
-        text for source in pipeline.sources_of(pool, i) if (text := source.reason(query, pool.candidates, i))
-    ]
+    sources = pipeline.sources_of(pool, i)
+    names = {source.name for source in sources}
+    told = [source for source in sources if not source.unsaid_beside & names]
+    out += [text for source in told if (text := source.reason(query, pool.candidates, i))]
     category = int(pool.candidates.category[i])
     if category in liked(query) and (name := pipeline.data.catalog.name_of(category)):
         out.append(f"you like {name}")

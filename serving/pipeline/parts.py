@@ -52,6 +52,8 @@ class Source(Part):
         Most items on one of its lists, unless the settings say otherwise.
     why
         Plain words for the user: why an item of this source is shown.
+    unsaid_beside
+        Names of sources: where one of them proposed the item, too, its reason says enough.
     when_short
         Ask it only when the others proposed too few items.
     surfaces
@@ -61,6 +63,7 @@ class Source(Part):
     kind = "source"
     size: ClassVar[int]
     why: ClassVar[str] = ""
+    unsaid_beside: ClassVar[frozenset[str]] = frozenset()
     when_short: ClassVar[bool] = False
     surfaces: ClassVar[frozenset[str]] = frozenset({"home", "related", "digest"})
 

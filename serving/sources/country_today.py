@@ -22,6 +22,7 @@ class CountryToday(Source):
     name = "country_today"
     size = 200
     why = "popular in your country today"
+    unsaid_beside = frozenset({"country"})
 
     def propose(self, query: Query, k: int) -> Sequence[U64]:
         """Return one list; none for an unknown country."""

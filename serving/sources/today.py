@@ -23,6 +23,7 @@ class Today(Source):
     name = "today"
     size = 500
     why = "popular today"
+    unsaid_beside = frozenset({"trending"})
 
     def propose(self, query: Query, k: int) -> Sequence[U64]:
         """Return one list."""

@@ -59,11 +59,20 @@ def test_the_numbers_are_right() -> None:
     world.click("v", 1, T0, country="BR")
     everywhere = said(world, "x", "i1")
     assert "popular in the last hour (5 clicks)" in everywhere
-    assert "popular today (5 clicks in six hours)" in everywhere
+    assert "popular today" not in everywhere, "the same clicks are not told twice"
     assert "rising in the last minutes (1 click)" in everywhere
     at_home = said(world, "x", "i1", context=here("BR"))
     assert "popular in your country (5 clicks in the last hour)" in at_home
     assert "just published (3 minutes ago)" in said(world, "x", "i9")
+
+
+def test_what_is_popular_today_and_not_in_the_last_hour_is_called_that() -> None:
+    world = World(3)
+    for n in range(3):
+        world.click(f"u{n}", 1, T0 - 2 * HOUR_MS)
+    text = said(world, "x", "i1")
+    assert "popular today (3 clicks in six hours)" in text
+    assert "popular in the last hour" not in text
 
 
 def test_popular_ever_is_not_called_popular_now() -> None:
