@@ -26,7 +26,7 @@ from headrace.models.learning import examples as example_log
 from headrace.models.learning.log_files import files_in
 from headrace.models.learning.objectives import CLICK, OBJECTIVES, labels
 from headrace.models.learning.places import Place, Stored, source
-from headrace.models.learning.weighting import PLAIN, Told, Weighting, among
+from headrace.models.learning.weighting import AT_ONCE, PLAIN, Told, Weighting, among
 from headrace.models.slot_labels import UNSEEN
 from headrace.streams.messages.ids import hash_many
 
@@ -245,8 +245,15 @@ def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
     clicks = int(clicked.sum())
     of_clicks = min(clicks, sample // 2)
     share = np.array([(sample - of_clicks) / max(1, len(slots) - clicks), of_clicks / max(1, clicks)])
-    share = share[clicked.astype(np.int8)]
-    return (slots >> np.uint64(11)) < share * 2.0**53, (1 / share).astype(np.float32)
+    kept, weight = np.empty(len(slots), bool), np.empty(len(slots), np.float32)
+    for start in range(
+        0, len(slots), AT_ONCE
+    ):  # all at once would be the most memory of a training
+        some = slice(start, start + AT_ONCE)
+        mine = share[clicked[some].astype(np.int8)]
+        kept[some] = (slots[some] >> np.uint64(11)) < mine * 2.0**53
+        weight[some] = 1 / mine
+    return kept, weight
 
 
 def _held_out_from(ts: I64, share: float) -> int:

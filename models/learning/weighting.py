@@ -16,7 +16,8 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
-_AT_ONCE = 1 << 20
+#: Examples that are looked at together where each takes more memory for a moment.
+AT_ONCE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -134,9 +135,9 @@ def among(keys: U64, few: U64) -> Bool:
     """
     out = np.zeros(len(keys), bool)
     if len(few):
-        for start in range(0, len(keys), _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
-            out[start : start + _AT_ONCE] = few[np.minimum(np.searchsorted(few, part), len(few) - 1)] == part
+        for start in range(0, len(keys), AT_ONCE):
+            part = keys[start : start + AT_ONCE]
+            out[start : start + AT_ONCE] = few[np.minimum(np.searchsorted(few, part), len(few) - 1)] == part
     return out
 
 
