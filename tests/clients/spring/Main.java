@@ -19,7 +19,7 @@ public final class Main {
                 brokers, new StringDeserializer(), new StringDeserializer()));
         context.register(Recommender.class);
         context.refresh();
-        System.out.println(context.getBean(Recommender.class).ask(args[1], args[2]));
+        System.out.println(context.getBean(Recommender.Asker.class).ask(args[1], args[2]));
         context.close();
     }
 }
