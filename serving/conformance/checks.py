@@ -247,7 +247,7 @@ CHECKS = (
     Check("late", "a request without a reply ends at its timeout; a late reply harms no other", False, late),
     Check("twice", "a reply that comes twice harms no other request", False, twice),
     Check("list", "a request is answered with a list", True, list_),
-    Check("correlation", "the reply has the correlation id, in the caller's header and as key", True, correlation),
+    Check("correlation", "the correlation id comes back in its own header, and as key", True, correlation),
     Check("unknown", "fields of a request that are not known are ignored", True, unknown),
     Check("refused", "a bad request is answered with an error that names the field", True, refused),
     Check("several", f"{MANY} requests at once get {MANY} replies, each its own", True, several),

@@ -94,6 +94,10 @@ class Wire:
         self._reading = asyncio.create_task(self._read(self._consumer))
 
     async def _make_topics(self, admin: AIOKafkaAdminClient) -> None:
+        theirs = (self.requests, self.dead_letters)
+        # Not asked for by name: a broker that makes topics on demand would make them.
+        if missing := [name for name in theirs if name not in await admin.list_topics()]:
+            raise UnavailableError(f"there is no topic {', '.join(missing)}: headrace topics create")
         config = {"retention.ms": str(HOUR_MS)}
         sizes = {self.mute: 2, self.replies: REPLY_PARTITIONS}
         new = [
@@ -104,17 +108,15 @@ class Wire:
         for name, code, *_ in answer.topic_errors:
             if code:
                 raise UnavailableError(f"topic {name} was not created: {for_code(code).__name__}")
-        wanted = [self.requests, self.dead_letters, self.mute, self.replies]
+        self.partitions = sizes
         deadline = time.monotonic() + APPEAR_S
         while True:
-            told = await admin.describe_topics(wanted)
+            told = await admin.describe_topics([*theirs, *sizes])
             missing = [topic["topic"] for topic in told if topic["error_code"]]
             if not missing:
                 break
-            if self.requests in missing:
-                raise UnavailableError(f"there is no topic {self.requests}: headrace topics create")
             if time.monotonic() > deadline:
-                raise UnavailableError(f"there is no topic {', '.join(missing)}")
+                raise UnavailableError(f"the broker does not know {', '.join(missing)} after {APPEAR_S:g} s")
             await asyncio.sleep(0.05)
         self.partitions = {topic["topic"]: len(topic["partitions"]) for topic in told}
 

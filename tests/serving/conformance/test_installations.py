@@ -1,0 +1,142 @@
+"""The checks that ask the workers: they pass with the real ones, and fail where a worker has a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from fresh_topics import make_topic
+from installation import worker
+
+from headrace.serving.conformance.headers import CONVENTIONS, HeaderCaller
+from headrace.serving.conformance.run import all_results, chosen
+from headrace.serving.requests.address import ReplyAddress, format_reply, parse_reply_address
+from headrace.streams.settings import Settings
+
+pytestmark = pytest.mark.broker
+
+#: Makes the reply of a request: topic, partition, key, value, headers. None: no reply.
+Answer = Callable[[dict[str, Any], ReplyAddress], Any]
+PLAIN, SPRING, FAUST, ENVELOPE = CONVENTIONS
+
+
+async def test_the_workers_pass_with_every_convention(topics_made: Settings) -> None:
+    async with worker(topics_made, ["serve"]):
+        for convention in CONVENTIONS:
+            caller = HeaderCaller(topics_made.brokers, convention)
+            found = await all_results(topics_made, caller, chosen([]), timeout_s=20)
+            assert len(found) == len(chosen([]))
+            assert [(r.caller, r.check.name, r.detail) for r in found if r.verdict != "ok"] == []
+
+
+@asynccontextmanager
+async def answering(settings: Settings, answer: Answer) -> AsyncIterator[None]:
+    """Answer every request to the installation with ``answer``."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers, auto_offset_reset="earliest")
+    producer = AIOKafkaProducer(bootstrap_servers=settings.brokers)
+    await consumer.start()
+    await producer.start()
+    consumer.assign([TopicPartition(settings.name("rec-requests"), p) for p in range(2)])
+
+    async def serve() -> None:
+        async for record in consumer:
+            address = parse_reply_address(record.headers)
+            assert address is not None
+            if (reply := answer(json.loads(record.value), address)) is not None:
+                topic, partition, key, value, headers = reply
+                await producer.send_and_wait(topic, value, key, partition, headers=headers)
+
+    task = asyncio.create_task(serve())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        await consumer.stop()
+        await producer.stop()
+
+
+def body(request: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({"request_id": request["request_id"], "degraded": ["candidates"], **more}).encode()
+
+
+def with_body(make: Callable[[dict[str, Any]], bytes]) -> Answer:
+    return lambda request, address: format_reply(address, make(request))
+
+
+def good(request: dict[str, Any], address: ReplyAddress) -> Any:
+    return format_reply(address, body(request))
+
+
+def without_key(request: dict[str, Any], address: ReplyAddress) -> Any:
+    topic, partition, _, value, headers = good(request, address)
+    return topic, partition, None, value, headers
+
+
+def with_a_header_more(request: dict[str, Any], address: ReplyAddress) -> Any:
+    topic, partition, key, value, headers = good(request, address)
+    return topic, partition, key, value, [*headers, ("x", b"y")]
+
+
+def elsewhere(request: dict[str, Any], address: ReplyAddress) -> Any:
+    topic, partition, key, value, headers = good(request, address)
+    return topic, (partition or 0) + 1, key, value, headers
+
+
+def knowing_all(request: dict[str, Any]) -> bytes:
+    return body(request, **({"error": ERROR} if "field_of_later" in request else {}))
+
+
+def only_to_replies(request: dict[str, Any], address: ReplyAddress) -> Any:
+    return good(request, address) if "rec-replies" in address.topic else None
+
+
+ERROR = {"code": "internal", "message": "m"}
+FOUR = [{"item_id": str(n)} for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("check", "convention", "answer", "told"),
+    [
+        ("list", PLAIN, lambda request, address: None, "no reply but timeout"),
+        ("list", PLAIN, with_body(lambda request: body(request, error=ERROR)), "the reply is the error"),
+        ("list", PLAIN, with_body(lambda request: body(request, items=FOUR)), "at most 3 items"),
+        ("list", PLAIN, with_body(lambda request: body(request, degraded=[])), "degraded does not say why"),
+        ("list", PLAIN, with_body(lambda request: b"text"), "is not the JSON"),
+        ("correlation", PLAIN, without_key, "the key None"),
+        ("correlation", PLAIN, with_a_header_more, r"\('x', b'y'\)"),
+        ("correlation", SPRING, elsewhere, "is in partition 2; asked for: 1"),
+        ("unknown", PLAIN, with_body(knowing_all), "the reply is the error"),
+        ("refused", PLAIN, good, r"invalid_field in the field n: \{\}"),
+        ("several", PLAIN, with_body(lambda request: body({"request_id": "one"})), "of request 'one'"),
+        ("allowed", PLAIN, only_to_replies, "no dead letter"),
+    ],
+)  # fmt: skip
+async def test_a_fault_of_a_worker_is_found(
+    check: str, convention: Any, answer: Answer, told: str, settings: Settings
+) -> None:
+    for name in ("rec-requests", "dead-letters"):
+        await make_topic(settings, settings.name(name), 2)
+    caller = HeaderCaller(settings.brokers, convention)
+    waits = told in ("no reply but timeout", "no dead letter")
+    async with answering(settings, answer):
+        (found,) = await all_results(settings, caller, chosen([check]), timeout_s=5 if waits else 20)
+    assert found.verdict == "failed"
+    assert re.search(told, found.detail), found.detail
+
+
+async def test_replies_to_any_topic_are_worth_advice(settings: Settings) -> None:
+    for name in ("rec-requests", "dead-letters"):
+        await make_topic(settings, settings.name(name), 2)
+    async with answering(settings, good):
+        (found,) = await all_results(
+            settings, HeaderCaller(settings.brokers, PLAIN), chosen(["allowed"]), timeout_s=5
+        )
+    assert found.verdict == "advice"
+    assert "set HEADRACE_REPLY_TOPICS" in found.detail
