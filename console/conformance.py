@@ -10,9 +10,9 @@ import typer
 from headrace.console import options
 
 if TYPE_CHECKING:
-    from headrace.serving.conformance.caller import Caller
-    from headrace.serving.conformance.checks import Check
-    from headrace.serving.conformance.run import Result
+    from headrace.console.callers.caller import Caller
+    from headrace.console.callers.checks import Check
+    from headrace.console.callers.run import Result
     from headrace.streams.settings import Settings
 
 
@@ -38,9 +38,9 @@ def conformance(
     The checks make two topics of their own, and delete them at the end.
     """
     settings = options.read_settings(brokers)
-    from headrace.serving.conformance.headers import CONVENTIONS, HeaderCaller
-    from headrace.serving.conformance.program import ProgramCaller
-    from headrace.serving.conformance.run import chosen
+    from headrace.console.callers.headers import CONVENTIONS, HeaderCaller
+    from headrace.console.callers.program import ProgramCaller
+    from headrace.console.callers.run import chosen
 
     checks = chosen(check or [], serve=serve)
     callers: list[Caller] = (
@@ -58,7 +58,7 @@ async def _show(
     """Print a line for each check; return how many failed."""
     from contextlib import aclosing
 
-    from headrace.serving.conformance.run import results
+    from headrace.console.callers.run import results
 
     total = failed = 0
     for caller in callers:

@@ -16,8 +16,8 @@ from installation import worker
 from project import ROOT
 from real_clients import CALLERS, example, go_example, needed, spring_example, tool
 
-from headrace.serving.conformance.program import ProgramCaller
-from headrace.serving.conformance.run import all_results, chosen
+from headrace.console.callers.program import ProgramCaller
+from headrace.console.callers.run import all_results, chosen
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.schemas import RecReply
 from headrace.streams.settings import Settings

@@ -12,10 +12,10 @@ from fresh_topics import admin_of, make_topics
 from pages import PAGES
 from project import ROOT
 
-from headrace.serving.conformance import program, suite
-from headrace.serving.conformance.checks import CHECKS
-from headrace.serving.conformance.program import ProgramCaller
-from headrace.serving.conformance.run import all_results, chosen
+from headrace.console.callers import program, suite
+from headrace.console.callers.checks import CHECKS
+from headrace.console.callers.program import ProgramCaller
+from headrace.console.callers.run import all_results, chosen
 from headrace.streams.errors import ConfigError
 from headrace.streams.settings import Settings
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from headrace.serving.conformance.caller import Outcome
-from headrace.serving.conformance.headers import CONVENTIONS, HeaderCaller
+from headrace.console.callers.caller import Outcome
+from headrace.console.callers.headers import CONVENTIONS, HeaderCaller
 from headrace.streams.topics.partitioners import right_partition
 
 

@@ -6,8 +6,8 @@ import asyncio
 import json
 from typing import Any
 
-from headrace.serving.conformance.caller import Caller, Outcome
-from headrace.serving.conformance.wire import Wire
+from headrace.console.callers.caller import Caller, Outcome
+from headrace.console.callers.wire import Wire
 
 #: Timeout of requests that are not to be answered in time.
 SHORT_S = 1.0

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from headrace.serving.conformance.caller import Outcome
+from headrace.console.callers.caller import Outcome
 
 Headers = list[tuple[str, bytes]]
 

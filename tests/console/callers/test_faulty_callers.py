@@ -8,10 +8,10 @@ import faulty_callers as callers
 import pytest
 from fresh_topics import admin_of, make_topic
 
-from headrace.serving.conformance import suite
-from headrace.serving.conformance.caller import Caller
-from headrace.serving.conformance.headers import CONVENTIONS, HeaderCaller
-from headrace.serving.conformance.run import Result, all_results, chosen
+from headrace.console.callers import suite
+from headrace.console.callers.caller import Caller
+from headrace.console.callers.headers import CONVENTIONS, HeaderCaller
+from headrace.console.callers.run import Result, all_results, chosen
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.settings import Settings
 

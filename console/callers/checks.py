@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.serving.conformance.caller import Outcome
-from headrace.serving.conformance.suite import SHORT_S, Advice, Failed, Suite, list_in, reply_in
-from headrace.serving.conformance.wire import REPLY_PARTITIONS
+from headrace.console.callers.caller import Outcome
+from headrace.console.callers.suite import SHORT_S, Advice, Failed, Suite, list_in, reply_in
+from headrace.console.callers.wire import REPLY_PARTITIONS
 from headrace.serving.requests.address import FAUST_ID, PLAIN_ID, SPRING_ID
 from headrace.streams.topics.dead_letters import read_dead_letter
 from headrace.streams.topics.partitioners import right_partition

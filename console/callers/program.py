@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from headrace.serving.conformance.caller import Outcome
+from headrace.console.callers.caller import Outcome
 from headrace.streams.errors import ConfigError
 
 #: Longest time for the program to start and to listen.

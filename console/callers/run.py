@@ -10,10 +10,10 @@ from typing import Literal
 
 from aiokafka.errors import KafkaError
 
-from headrace.serving.conformance.caller import Caller
-from headrace.serving.conformance.checks import CHECKS, Check
-from headrace.serving.conformance.suite import Advice, Failed, Suite
-from headrace.serving.conformance.wire import Wire
+from headrace.console.callers.caller import Caller
+from headrace.console.callers.checks import CHECKS, Check
+from headrace.console.callers.suite import Advice, Failed, Suite
+from headrace.console.callers.wire import Wire
 from headrace.streams.errors import ConfigError
 from headrace.streams.settings import Settings
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from fresh_topics import make_topic
 from installation import worker
 
-from headrace.serving.conformance.headers import CONVENTIONS, HeaderCaller
-from headrace.serving.conformance.run import all_results, chosen
+from headrace.console.callers.headers import CONVENTIONS, HeaderCaller
+from headrace.console.callers.run import all_results, chosen
 from headrace.serving.requests.address import ReplyAddress, format_reply, parse_reply_address
 from headrace.streams.settings import Settings
 
@@ -33,6 +34,28 @@ async def test_the_workers_pass_with_every_convention(topics_made: Settings) -> 
             found = await all_results(topics_made, caller, chosen([]), timeout_s=20)
             assert len(found) == len(chosen([]))
             assert [(r.caller, r.check.name, r.detail) for r in found if r.verdict != "ok"] == []
+
+
+class OtherKey(HeaderCaller):
+    """Sends requests with a key that is not their user, or without one."""
+
+    async def start(self, replies: str) -> None:
+        await super().start(replies)
+        producer: Any = self._producer
+        send, keys = producer.send_and_wait, cycle([None, b"of-nobody"])
+        producer.send_and_wait = lambda topic, value, key, headers: send(
+            topic, value, key=next(keys), headers=headers
+        )
+
+
+async def test_a_request_with_another_key_or_none_is_answered(topics_made: Settings) -> None:
+    async with worker(topics_made, ["serve"]):
+        caller = OtherKey(topics_made.brokers, PLAIN)
+        found = await all_results(topics_made, caller, chosen(["several", "correlation"]), timeout_s=20)
+    assert [(r.check.name, r.verdict, r.detail) for r in found] == [
+        ("correlation", "ok", ""),
+        ("several", "ok", ""),
+    ]
 
 
 @asynccontextmanager
