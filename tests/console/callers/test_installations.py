@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from answering import Answer, answering
 from fresh_topics import make_topic
 from installation import worker
 
 from headrace.console.callers.headers import CONVENTIONS, HeaderCaller
 from headrace.console.callers.run import all_results, chosen
-from headrace.serving.requests.address import ReplyAddress, format_reply, parse_reply_address
+from headrace.serving.requests.address import ReplyAddress, format_reply
 from headrace.streams.settings import Settings
 
 pytestmark = pytest.mark.broker
 
-#: Makes the reply of a request: topic, partition, key, value, headers. None: no reply.
-Answer = Callable[[dict[str, Any], ReplyAddress], Any]
 PLAIN, SPRING, FAUST, ENVELOPE = CONVENTIONS
 
 
@@ -56,33 +52,6 @@ async def test_a_request_with_another_key_or_none_is_answered(topics_made: Setti
         ("correlation", "ok", ""),
         ("several", "ok", ""),
     ]
-
-
-@asynccontextmanager
-async def answering(settings: Settings, answer: Answer) -> AsyncIterator[None]:
-    """Answer every request to the installation with ``answer``."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers, auto_offset_reset="earliest")
-    producer = AIOKafkaProducer(bootstrap_servers=settings.brokers)
-    await consumer.start()
-    await producer.start()
-    consumer.assign([TopicPartition(settings.name("rec-requests"), p) for p in range(2)])
-
-    async def serve() -> None:
-        async for record in consumer:
-            address = parse_reply_address(record.headers)
-            assert address is not None
-            if (reply := answer(json.loads(record.value), address)) is not None:
-                topic, partition, key, value, headers = reply
-                await producer.send_and_wait(topic, value, key, partition, headers=headers)
-
-    task = asyncio.create_task(serve())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        await consumer.stop()
-        await producer.stop()
 
 
 def body(request: dict[str, Any], **more: Any) -> bytes:
