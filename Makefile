@@ -60,7 +60,8 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo "That was everything that runs on the embedded broker and store. More:"
 	@echo "  make test-slow    the demo and the ingest benchmark as a whole, small"
 	@echo "  make test-kafka   the broker tests again, on a real Apache Kafka and a real Redis"
-	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jre-headless maven redis-server)"
+	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jdk-headless maven redis-server;"
+	@echo "                    for callers in other languages also a Java compiler, Go 1.19+ and kcat: golang-go kcat)"
 
 test-slow: $(READY) ## Run the demo and the ingest benchmark as a whole, small, on the embedded broker
 	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/bench/test_bench_run.py $(TESTS)
@@ -68,7 +69,7 @@ test-slow: $(READY) ## Run the demo and the ingest benchmark as a whole, small, 
 test-wheel: $(READY) ## Install the package in fresh environments and test it there (needs the network)
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
 
-test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (Java 17+, Maven, redis-server)
+test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (JDK 17+, Maven, redis-server, Go 1.19+, kcat)
 	@$(BIN)/python ops/kafka/run.py -- $(PYTEST) -m broker $(TESTS)
 
 chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, JSON=path, QUICK=1, WITHOUT=kinds)

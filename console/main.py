@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from headrace.console import (
+    conformance,
     demo,
     evaluate,
     experiment,
@@ -66,7 +67,7 @@ def _root(
 
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, lag.lag, producers.producers,
-    sources.sources, verify.verify, train.train,
+    sources.sources, verify.verify, train.train, conformance.conformance,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

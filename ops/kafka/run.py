@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -85,29 +85,42 @@ def java() -> str:
 
 def kafka_jars() -> Path:
     """Return the folder with Kafka's jars, outside the repository. Maven fills it once for every pom.xml."""
-    text = POM.read_bytes()
-    version = re.search(rb"<kafka\.version>([^<]+)<", text)
+    version = re.search(rb"<kafka\.version>([^<]+)<", POM.read_bytes())
     if version is None:
         raise UnavailableError(f"{POM} names no <kafka.version>")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "headrace")
-    jars = cache / f"kafka-{version[1].decode()}-{hashlib.sha256(text).hexdigest()[:8]}"
-    if jars.is_dir():
-        return jars
-    if shutil.which("mvn") is None:
-        raise UnavailableError("Kafka's jars are fetched once by Maven: no mvn here; on Debian: maven")
-    print(f"fetching Kafka {version[1].decode()} into {jars}", file=sys.stderr)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        # Renamed when complete: an interrupted download never looks like a finished one.
-        part = Path(scratch, "jars")
-        command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
-        command += [f"-DoutputDirectory={part}"]
+    return jars_of(POM, f"kafka-{version[1].decode()}")
+
+
+def jars_of(pom: Path, name: str) -> Path:
+    """Return the folder with the jars of a ``pom.xml``, outside the repository; Maven fills it once."""
+
+    def fetch(folder: Path) -> None:
+        if shutil.which("mvn") is None:
+            raise UnavailableError("jars are fetched once by Maven: no mvn here; on Debian: maven")
+        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+        command += [f"-DoutputDirectory={folder}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UnavailableError(f"Maven could not fetch Kafka's jars:\n{_last_lines(done.stdout)}")
+            raise UnavailableError(f"Maven could not fetch the jars of {pom}:\n{_last_lines(done.stdout)}")
+
+    return cached(name, pom.read_bytes(), fetch)
+
+
+def cached(name: str, made_from: bytes, fill: Callable[[Path], None]) -> Path:
+    """Return a folder of the user's cache that ``fill`` has filled once for everything it is made from."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "headrace")
+    folder = cache / f"{name}-{hashlib.sha256(made_from).hexdigest()[:8]}"
+    if folder.is_dir():
+        return folder
+    print(f"filling {folder}", file=sys.stderr)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        # Renamed when complete: what was interrupted never looks like something finished.
+        part = Path(scratch, "part")
+        fill(part)
         with contextlib.suppress(OSError):  # another run has filled it meanwhile
-            part.rename(jars)
-    return jars
+            part.rename(folder)
+    return folder
 
 
 def _last_lines(text: str, count: int = 30) -> str:

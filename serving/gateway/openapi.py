@@ -10,6 +10,7 @@ from headrace.serving.gateway.answers import EventsAnswer, Written
 from headrace.serving.gateway.faults import STATUS, Fault
 from headrace.serving.gateway.kept import KeptItem, KeptUser
 from headrace.serving.gateway.requests import PARAMETERS
+from headrace.streams.messages.contract import json_schemas
 from headrace.streams.messages.nulls import nullable
 from headrace.streams.messages.schemas import Context, Event, Item, RecReply, RecRequest, UserProfile
 
@@ -58,10 +59,9 @@ def document() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    _, components = msgspec.json.schema_components(_WRITTEN, ref_template=_REF)
+    components = json_schemas(_WRITTEN, _REF)
     # What is read may have nulls; where an answer has the same message, it has none, and fits, too.
-    _, read = msgspec.json.schema_components([nullable(kind) for kind in _READ], ref_template=_REF)
-    components |= read
+    components |= json_schemas([nullable(kind) for kind in _READ], _REF)
     for name, field in _GIVEN.items():
         copy = components[f"{name}Body"] = {**components[name], "title": f"{name}Body"}
         copy["required"] = [required for required in copy["required"] if required != field]

@@ -55,6 +55,8 @@ class RecClient:
         self._tag = secrets.token_hex(6)
         self._count = 0
         self._pending: dict[bytes, asyncio.Future[bytes]] = {}
+        self._given_up: dict[bytes, None] = {}  # the newest requests whose reply did not come in time
+        self._late = 0
         self._decoder = msgspec.json.Decoder(RecReply)
         self._link: Link | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -111,9 +113,19 @@ class RecClient:
             log.info("connected again", extra={"action": "broker_back"})
 
     def _take(self, record: Any) -> None:
-        waiting = self._pending.pop(dict(record.headers).get(PLAIN_ID, b""), None)
+        correlation_id = dict(record.headers).get(PLAIN_ID) or b""
+        waiting = self._pending.pop(correlation_id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(record.value or b"")
+        elif correlation_id in self._given_up:
+            del self._given_up[correlation_id]
+            self._late += 1
+
+    def _give_up(self, correlation_id: bytes) -> None:
+        """Remember a request whose time is over, to count its reply if that comes yet."""
+        self._given_up[correlation_id] = None
+        if len(self._given_up) > self._max_pending:
+            del self._given_up[next(iter(self._given_up))]
 
     async def _again(self, positions: dict[int, int]) -> Link:
         """Open new connections; try until a broker answers."""
@@ -170,15 +182,22 @@ class RecClient:
         UnavailableError
             When no broker takes the request. While the client is connecting again, it is raised at once.
         HeadraceError
-            When the client is not started or was stopped, or too many requests are waiting already.
+            When the client is not started or was stopped, too many requests are waiting already, or the reply
+            cannot be read.
         """
         body = await self.request(msgspec.json.encode(request), request.user_id.encode(), timeout_s=timeout_s)
-        return self._decoder.decode(body)
+        try:
+            return self._decoder.decode(body)
+        except msgspec.DecodeError as exc:
+            raise HeadraceError(f"the reply cannot be read: {exc}") from exc
 
     async def request(
         self, value: bytes | None, key: bytes | None = None, *, timeout_s: float | None = None
     ) -> bytes:
-        """Send any body to the request topic and return the reply's body. Raises as ``recommend``."""
+        """Send any body to the request topic and return the reply's body; empty for a reply without a value.
+
+        Raises as ``recommend``, but does not look at the reply.
+        """
         link = self._ready()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         self._count += 1
@@ -199,6 +218,7 @@ class RecClient:
                 return await waiting
         except (KafkaError, TimeoutError) as exc:
             if taken:
+                self._give_up(correlation_id)
                 raise TimeoutError(f"no reply within {timeout_s:g} s{self._because()}") from None
             if limit.expired():
                 text = f"no broker took the request within {timeout_s:g} s{self._because()}"
@@ -227,6 +247,11 @@ class RecClient:
     def pending(self) -> int:
         """Number of requests that wait for their replies."""
         return len(self._pending)
+
+    @property
+    def late(self) -> int:
+        """Number of replies that came after the timeout of their request."""
+        return self._late
 
 
 def _seen(task: asyncio.Task[None]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from fresh_topics import admin_of, make_topic
 from installation import read_all, worker
 from pages import DEFAULTS, OPERATOR, PAGES, blocks
 from project import ROOT
@@ -36,7 +39,8 @@ def test_python_examples_compile(page: str, n: int) -> None:
 def adapted(code: str, settings: Settings) -> str:
     """Return an example that talks to the test's broker and topics instead of the default ones."""
     assert DEFAULTS.brokers in code
-    topics = [s.name for s in Topics(DEFAULTS).specs(DEFAULTS)]
+    topics = [*(s.name for s in Topics(DEFAULTS).specs(DEFAULTS)), "rec-replies-shop"]
+    code = code.replace('f"rec-replies-shop-{', f'f"{settings.topic_prefix}rec-replies-shop-{{')
     code = re.sub(rf'"({"|".join(topics)})"', rf'"{settings.topic_prefix}\1"', code)
     prefix = f'topic_prefix="{settings.topic_prefix}", ' if settings.topic_prefix else ""
     return code.replace("Settings(", f"Settings({prefix}").replace(DEFAULTS.brokers, settings.brokers)
@@ -60,13 +64,15 @@ async def run(code: str) -> str:
 async def test_the_examples_for_producers_and_callers_run(settings: Settings) -> None:
     topics = Topics(settings)
     await create_topics(settings)
+    await make_topic(settings, settings.name("rec-replies-shop"), 1)
     await run(adapted(example("docs/producer.md", 0), settings))
     async with worker(settings, ["ingest", "aggregate", "serve"]):
         reply = msgspec.json.decode(await run(adapted(example("docs/caller.md", 0), settings)))
         assert reply.get("error") is None
         assert "request_id" in reply
-        printed = await run(adapted(example("docs/caller.md", 1), settings))
-        assert printed.startswith("["), printed
+        for n in (1, 2):  # the client, and the one without an event loop
+            printed = await run(adapted(example("docs/caller.md", n), settings))
+            assert printed.startswith("["), printed
         first, *rest = blocks(PAGES["README.md"], "python")
         assert rest == []
         assert "request_id" in msgspec.json.decode(await run(adapted(first, settings)))
@@ -77,6 +83,37 @@ async def test_the_examples_for_producers_and_callers_run(settings: Settings) ->
     assert await read_all(settings, topics.dead_letters) == []
     states = [r.value for r in await read_all(settings, topics.user_state) if r.value]
     assert max(unpack(states, user_state.ROW)[0]["n_clicks"]) >= 1, "the event did not count"
+
+
+FAUST_MAIN = """
+async def main():
+    try:
+        print((await home("user-42", "home-1"))["request_id"], flush=True)
+    finally:
+        os._exit(0)  # stopping a Faust client is not what is tested
+
+import os
+asyncio.run(main())
+"""
+
+
+@pytest.mark.broker
+async def test_the_example_for_faust_leaves_one_topic_behind_however_often_it_starts(
+    topics_made: Settings, tmp_path: Path
+) -> None:
+    code = adapted(example("docs/caller.md", 3), topics_made)
+    code = code.replace('"shop",', f'"{topics_made.topic_prefix}shop", datadir="{tmp_path}",') + FAUST_MAIN
+    before = await topics_of(topics_made)
+    async with worker(topics_made, ["serve"]):
+        for _ in range(2):
+            assert await run(code) == "home-1\n"
+            new = await topics_of(topics_made) - before
+            assert new == {topics_made.name(f"rec-replies-shop-{socket.gethostname()}")}
+
+
+async def topics_of(settings: Settings) -> set[str]:
+    async with admin_of(settings.brokers) as admin:
+        return {topic for topic in await admin.list_topics() if topic.startswith(settings.topic_prefix)}
 
 
 @pytest.mark.broker

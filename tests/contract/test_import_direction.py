@@ -28,6 +28,7 @@ PURE = (
 #: The modules of serving with a connection to Redis, or to Kafka (for callers and for replies).
 MAY_WIRE = {
     "headrace.serving.store.redis",
+    "headrace.serving.requests.blocking",
     "headrace.serving.requests.client",
     "headrace.serving.requests.link",
     "headrace.serving.requests.replies",

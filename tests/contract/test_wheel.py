@@ -201,6 +201,11 @@ def test_a_client_asks(ask: Command) -> None:
     assert "no reply within 1 s" in done.stderr
 
 
+def test_a_client_checks_callers(ask: Command) -> None:
+    lines = ask("conformance", "--no-serve", "--check", "first", "--timeout", "20").stdout.splitlines()
+    assert lines[-1] == "4 checks, 0 failed"
+
+
 async def test_a_client_looks_at_lag(ask: Command) -> None:
     settings = Settings(brokers=ask.keywords["HEADRACE_BROKERS"])
     await leave_a_record_behind(settings)

@@ -1,0 +1,1 @@
+"""Checks for callers of the request topic: ``headrace conformance``."""
