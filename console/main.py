@@ -9,6 +9,7 @@ import typer
 
 from headrace.console import (
     demo,
+    digest,
     evaluate,
     experiment,
     lag,
@@ -65,7 +66,7 @@ def _root(
 
 
 for _command in (
-    demo.demo, worker.worker, replay.replay, recommend.recommend, lag.lag, producers.producers,
+    demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, producers.producers,
     sources.sources, verify.verify, train.train,
 ):  # fmt: skip
     app.command()(_command)
