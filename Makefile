@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-digest bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -118,6 +118,10 @@ bench-diversity: $(READY) ## Quality of lists against their variety, MMR and DPP
 
 bench-serving: $(READY) ## A serving worker under load: stalls, candidate stage, publication to retrieval (ITEMS=n, SECONDS=n, JSON=path)
 	@$(BIN)/python bench/bench_serving.py $(if $(ITEMS),--items $(ITEMS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	    $(if $(JSON),--json "$(JSON)")
+
+bench-digest: $(READY) ## Interactive requests without and with headrace digest, in turns (ITEMS=n, ROUNDS=n, JSON=path)
+	@$(BIN)/python bench/bench_digest.py $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(JSON),--json "$(JSON)")
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
