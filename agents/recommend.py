@@ -23,7 +23,7 @@ from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.stage.answering import answer_all
 from headrace.agents.stage.background import Background
-from headrace.agents.stage.bulk import MOST, BulkStage
+from headrace.agents.stage.bulk import MOST, UNFINISHED, BulkStage
 from headrace.agents.stage.replies_out import RepliesOut, Sent
 from headrace.agents.stage.store_watch import StoreWatch
 from headrace.agents.wiring import Wiring
@@ -368,6 +368,6 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     @app.agent(batch_topic(app, bulk_requests, queued_batches=1, max_records=MOST), name="recommend_bulk")
     async def recommend_bulk(stream: Any) -> None:
         await warm()
-        await answer_all(stream, bulk)
+        await answer_all(stream, bulk, UNFINISHED)
 
     return [items, mapped, rows, models, watch, Background(stage.recommender, stage.measured, wiring.clock)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Protocol, TypeVar
 
-from headrace.agents.stage.hold import AckHold
+from headrace.agents.stage.hold import MAX_UNFINISHED, AckHold
 from headrace.streams.transport.batches import RecordBatch, manual
 
 SentT = TypeVar("SentT")
@@ -23,9 +23,12 @@ class Answering(Protocol[SentT]):
         ...
 
 
-async def answer_all(stream: Any, stage: Answering[Any]) -> None:
-    """Answer every batch of a stream; acknowledge each when its replies are acknowledged."""
-    held = AckHold()
+async def answer_all(stream: Any, stage: Answering[Any], unfinished: int = MAX_UNFINISHED) -> None:
+    """Answer every batch of a stream; acknowledge each when its replies are acknowledged.
+
+    No batch is begun while the replies of ``unfinished`` ones are not acknowledged.
+    """
+    held = AckHold(unfinished)
     try:
         async for batch, ack in manual(stream):
             # A rebalance or a stop waits until the replies are sent, as for a loop body.

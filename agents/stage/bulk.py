@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Most records in a batch: so many are answered before offsets are committed, and when a worker stops.
 MOST = 64
+#: Most batches whose replies the broker has not acknowledged: when it is slow, requests stay in their topic.
+UNFINISHED = 4
 #: Requests whose rows are read together.
 CHUNK = 16
 

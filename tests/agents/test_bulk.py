@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from fresh_topics import make_topics
 from installation import ITEMS, dead_letters, producer, publish, read_all, until, worker
 from serve_stage import Broker, Rec, body, stage_on
 
+from headrace.agents.recommend import ServeStage
 from headrace.agents.stage.bulk import MOST, BulkStage
 from headrace.serving.requests.client import RecClient
 from headrace.streams.messages.schemas import RecReply, RecRequest
@@ -123,18 +125,21 @@ async def test_lists_in_bulk_while_other_requests_go_on(settings: Settings) -> N
             many = asyncio.gather(*(bulk.recommend(request(n)) for n in range(300)))
             asked = 0
             while not many.done():
-                reply = await now.recommend(RecRequest(f"now-{asked}", f"u{asked % 7}", "home", n=5))
+                reply = await now.recommend(
+                    RecRequest(f"now-{asked}", f"u{asked % 7}", "home", n=5, deadline_ms=60_000)
+                )
                 assert reply.error is None
                 assert len(reply.items) == 5
                 asked += 1
             found = await many
-        assert [reply.request_id for reply in found] == [f"b-{n}" for n in range(300)]
-        assert all(len(reply.items) == 5 and reply.error is None for reply in found)
-        assert asked > 3, "they were not held up by the bulk"
-        shown = [msgspec.json.decode(r.value) for r in await read_all(settings, Topics(settings).impressions)]
-        assert {one["request_id"] for one in shown if one["request_id"].startswith("b-")} == set()
-        assert len({one["request_id"] for one in shown if one["request_id"].startswith("now-")}) == asked
-        assert await dead_letters(settings) == []
+    assert [reply.request_id for reply in found] == [f"b-{n}" for n in range(300)]
+    assert all(len(reply.items) == 5 and reply.error is None for reply in found)
+    assert asked > 3, "they were not held up by the bulk"
+    # The worker has stopped: all impressions are written.
+    shown = [msgspec.json.decode(r.value) for r in await read_all(settings, Topics(settings).impressions)]
+    assert {one["request_id"] for one in shown if one["request_id"].startswith("b-")} == set()
+    assert len({one["request_id"] for one in shown if one["request_id"].startswith("now-")}) == asked
+    assert await dead_letters(settings) == []
 
 
 @pytest.mark.broker
@@ -166,3 +171,52 @@ async def test_after_a_clean_stop_no_bulk_request_is_answered_twice_and_none_is_
     async with worker(settings, ["serve"]):
         await until(left, lambda records: records == 0, 30)
     assert sorted(await answered()) == sorted(f"b-{n}" for n in range(total))
+
+
+@pytest.mark.broker
+async def test_requests_that_are_queued_are_answered_before_bulk_ones(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interactive requests come while one is being answered; bulk ones are there before all of them."""
+    await make_topics(settings)
+    go, order, stages = asyncio.Event(), [], []
+    answer, bulk_answer, made = ServeStage.answer, BulkStage.answer, ServeStage.answers
+
+    async def slow(self: ServeStage, batch: RecordBatch) -> Any:
+        self.turns.begin()
+        await go.wait()
+        self.turns.end(self.wiring.clock.monotonic())
+        return await answer(self, batch)
+
+    async def noted(self: BulkStage, batch: RecordBatch) -> Any:
+        stages.append(self)
+        return await bulk_answer(self, batch)
+
+    async def in_order(self: ServeStage, *given: Any) -> Any:
+        async for job, reply, answers in made(self, *given):
+            order.append(reply.request_id)
+            yield job, reply, answers
+
+    monkeypatch.setattr(ServeStage, "answer", slow)
+    monkeypatch.setattr(BulkStage, "answer", noted)
+    monkeypatch.setattr(ServeStage, "answers", in_order)
+    async with (
+        worker(settings, ["serve"]),
+        RecClient(settings, "bulk", timeout_s=60, bulk=True) as bulk,
+        RecClient(settings, "now", timeout_s=60) as now,
+    ):
+        first = asyncio.create_task(now.recommend(request(0, "first")))
+        many = asyncio.gather(*(bulk.recommend(request(n)) for n in range(20)))
+        waiting = []
+
+        async def queued() -> int:
+            waiting.append(asyncio.create_task(now.recommend(request(len(waiting), "now"))))
+            return stages[0].queued() if stages else 0
+
+        await until(queued, lambda batches: batches >= 2, 30)
+        assert order == []
+        go.set()
+        await asyncio.gather(first, many, *waiting)
+    interactive = [n for n, name in enumerate(order) if not name.startswith("b-")]
+    assert interactive[:3] == [0, 1, 2], "those that were queued come before any bulk one"
+    assert len(order) == len(set(order)) == 1 + 20 + len(waiting)
