@@ -96,6 +96,7 @@ class BulkStage:
     async def _turn(self) -> None:
         """Wait until the next list may be made."""
         self._serve.turns.made(*self._times())
+        await asyncio.sleep(0)  # lets the reply go out, also when there is no rest
         while wait := self._wait_s():  # noqa: ASYNC110 - how long is known; an event would wake it each time
             await asyncio.sleep(wait)
 

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 from fresh_topics import make_topics
 from installation import ITEMS, dead_letters, producer, publish, read_all, until, worker
+from prometheus_client import generate_latest
+from scraped import Scraped
 from serve_stage import Broker, Rec, body, stage_on
 
 from headrace.agents.recommend import ServeStage
@@ -49,7 +51,8 @@ async def test_a_bulk_request_has_no_deadline_and_no_impression() -> None:
 
 async def test_the_same_is_refused_as_of_other_requests() -> None:
     broker = Broker(rec_replies_p=1)
-    bulk = BulkStage(stage_on(broker), stopping=lambda: True)
+    stage = stage_on(broker)
+    bulk = BulkStage(stage, stopping=lambda: True)
     todo = batch(
         Rec(body(n=0)), Rec(b"{"), Rec(body()), Rec(body(), headers=[]),
         Rec(body(), headers=[("reply_to", b"other"), ("correlation_id", b"1")]),
@@ -63,9 +66,14 @@ async def test_the_same_is_refused_as_of_other_requests() -> None:
         ("reply_undeliverable", "reply_to", 5),
         ("undecodable", "", 1),
     ]
-    assert sorted(r.error.code if r.error else "" for r in replies(broker)) == [
-        "", "invalid_field", "undecodable",
-    ]  # fmt: skip
+    codes = [reply.error.code if reply.error else "" for reply in replies(broker)]
+    assert sorted(codes) == ["", "invalid_field", "undecodable"]
+    scraped = Scraped(generate_latest(stage.wiring.metrics.registry).decode())
+    counted = scraped.all("headrace_bulk_replies_total")
+    assert counted == {("degraded", "home"): 2, ("error", ""): 4}, "no model yet"
+    assert scraped.one("headrace_bulk_share_ratio") == 0.5
+    for name in ("headrace_replies_total", "headrace_rungs_total", "headrace_reply_seconds_count"):
+        assert scraped.all(name) == {}, "those are of requests that somebody waits for"
 
 
 async def test_a_page_in_bulk_has_its_lists() -> None:
