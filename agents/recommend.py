@@ -195,7 +195,7 @@ class ServeStage:
 
     def refused(self, batch: RecordBatch) -> set[int]:
         """Count the requests in the wrong partition; return the offsets of those to refuse."""
-        partitions = self.wiring.sender.known_partitions(batch.topic)
+        partitions = self.wiring.sender.known_partitions(self.wiring.topics.requests)  # all have as many
         if not partitions:
             return set()
         wrong = misplaced(batch.records, batch.partition, partitions)
