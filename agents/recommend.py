@@ -117,7 +117,7 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
-        self.turns.begin()
+        self.turns.begin(self.wiring.clock.monotonic())
         try:
             return await self._answer(batch)
         finally:
@@ -191,7 +191,7 @@ class ServeStage:
         try:
             await self.out.log(impressions)
         finally:
-            self.turns.begin()
+            self.turns.begin(self.wiring.clock.monotonic())
 
     def refused(self, batch: RecordBatch) -> set[int]:
         """Count the requests in the wrong partition; return the offsets of those to refuse."""

@@ -38,10 +38,11 @@ class Turns:
     def __init__(self, share: float) -> None:
         self._share = share
         self._answering = 0
+        self._busy = self._busy_since = 0.0
         self._not_before = -math.inf
-        self._began: float | None = None
+        self._began: tuple[float, float] | None = None
         self._spent = 0.0
-        self._looked: tuple[float, float] | None = None
+        self._looked: tuple[float, float, float] | None = None
         self.load = 0.0
 
     @property
@@ -49,13 +50,17 @@ class Turns:
         """The share of the time that bulk lists may take now; ``load`` is the share of everything else."""
         return max(_LEAST, self._share * (1 - self.load))
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Note that work on other requests begins."""
+        if not self._answering:
+            self._busy_since = now
         self._answering += 1
 
     def end(self, now: float) -> None:
         """Note that it has ended, or waits for somebody else."""
         self._answering -= 1
+        if not self._answering:
+            self._busy += now - self._busy_since
         self._not_before = max(self._not_before, now + QUIET_S)
 
     def wait_s(self, now: float, cpu: float, queued: int = 0, *, hurry: bool = False) -> float:
@@ -75,27 +80,32 @@ class Turns:
             return LOOK_S
         if now < self._not_before and not hurry:
             return self._not_before - now
-        self._began = cpu
+        self._began = now, cpu
         return 0.0
 
     def made(self, now: float, cpu: float) -> None:
-        """Note that the list is made, if one was: a rest begins. The times are as in ``wait_s``."""
+        """Note that the list is made, if one was: a rest begins. The times are as in ``wait_s``.
+
+        The rest is longer when the list took long because other processes have the CPU.
+        """
         if self._began is None:
             return
-        took, self._began = cpu - self._began, None
-        self._spent += took
+        took = now - self._began[0]
+        self._spent += cpu - self._began[1]
+        self._began = None
         rest = took * (1 - self.share) / self.share
         self._not_before = max(self._not_before, now + min(MAX_REST_S, max(MIN_REST_S, rest)))
 
     def _look(self, now: float, cpu: float) -> None:
-        """Measure the load: CPU time of the loop without bulk lists."""
+        """Measure the load: CPU time of the loop without bulk lists, or the time of answering if larger."""
         others = cpu - self._spent
+        busy = self._busy + (now - self._busy_since if self._answering else 0.0)
         if self._looked is None:
-            self._looked = now, others
+            self._looked = now, others, busy
             return
-        since, before = self._looked
+        since, others_then, busy_then = self._looked
         if now - since < _SPAN_S:
             return
-        seen = min(1.0, max(0.0, (others - before) / (now - since)))
+        seen = min(1.0, max(0.0, others - others_then, busy - busy_then) / (now - since))
         self.load += (1 - math.exp((since - now) / _MEAN_S)) * (seen - self.load)
-        self._looked = now, others
+        self._looked = now, others, busy

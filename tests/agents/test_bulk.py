@@ -89,7 +89,7 @@ async def test_no_list_is_made_while_a_request_waits_or_is_answered() -> None:
     broker = Broker(rec_replies_p=1)
     stage = stage_on(broker)
     bulk = BulkStage(stage, stopping=lambda: True)  # no rests: only the others count
-    stage.turns.begin()
+    stage.turns.begin(0.0)
     answering = asyncio.create_task(bulk.answer(batch(Rec(body()), Rec(body()))))
     for _ in range(5):
         await asyncio.sleep(0.01)
@@ -191,7 +191,7 @@ async def test_requests_that_are_queued_are_answered_before_bulk_ones(
     answer, bulk_answer, made = ServeStage.answer, BulkStage.answer, ServeStage.answers
 
     async def slow(self: ServeStage, batch: RecordBatch) -> Any:
-        self.turns.begin()
+        self.turns.begin(self.wiring.clock.monotonic())
         await go.wait()
         self.turns.end(self.wiring.clock.monotonic())
         return await answer(self, batch)

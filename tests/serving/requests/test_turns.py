@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,11 +28,11 @@ class Loop:
         self.now += seconds
         self.cpu += seconds
 
-    def ask(self, *, hurry: bool = False) -> float:
-        """Ask for a turn once; make the list, or wait as told."""
+    def ask(self, until: float = math.inf, *, hurry: bool = False) -> float:
+        """Ask for a turn once; make the list, or wait as told, at most ``until`` a time."""
         wait = self.turns.wait_s(self.now, self.cpu, self.queued, hurry=hurry)
         if wait:
-            self.now += wait
+            self.now = min(until, self.now + wait)
         else:
             self.made.append(self.now)
             self.work(self.takes)
@@ -40,14 +41,14 @@ class Loop:
 
     def answer(self, seconds: float) -> None:
         """Answer a request."""
-        self.turns.begin()
+        self.turns.begin(self.now)
         self.work(seconds)
         self.turns.end(self.now)
 
 
 def test_no_list_is_made_while_a_request_is_answered() -> None:
     loop = Loop(Turns(1.0))
-    loop.turns.begin()
+    loop.turns.begin(loop.now)
     for _ in range(100):
         assert loop.ask() == LOOK_S
     loop.turns.end(loop.now)
@@ -58,8 +59,8 @@ def test_no_list_is_made_while_a_request_is_answered() -> None:
 
 def test_two_requests_are_both_waited_for() -> None:
     loop = Loop(Turns(1.0))
-    loop.turns.begin()
-    loop.turns.begin()
+    loop.turns.begin(loop.now)
+    loop.turns.begin(loop.now)
     loop.turns.end(loop.now)
     assert loop.ask() == LOOK_S
     loop.turns.end(loop.now)
@@ -123,6 +124,37 @@ def test_of_a_busy_worker_they_take_their_share_of_what_is_free(load: float) -> 
     assert len(loop.made) * LIST_S / (loop.now - since) < share * (1 - load) + 0.05
 
 
+def test_time_that_a_request_waits_for_others_is_load_too() -> None:
+    loop = Loop(Turns(0.5))
+    until = loop.now + 20
+    while loop.now < until:
+        loop.turns.begin(loop.now)
+        loop.now += 0.03  # it waits for the store, or the machine is busy: no CPU time
+        loop.turns.end(loop.now)
+        free = loop.now + 0.01
+        while loop.now < free:
+            loop.ask(free)
+    assert loop.turns.load == pytest.approx(0.75, abs=0.06)
+    assert loop.made, "there is time for some lists"
+
+
+def test_lists_that_take_long_because_the_machine_is_busy_are_followed_by_longer_rests() -> None:
+    def share(stretched: float) -> float:
+        loop = Loop(Turns(0.5))
+        since = loop.now
+        while loop.now < since + 10:
+            if loop.turns.wait_s(loop.now, loop.cpu):
+                loop.now += 0.0005
+                continue
+            loop.now += stretched * LIST_S
+            loop.cpu += LIST_S
+            loop.made.append(loop.now)
+            loop.turns.made(loop.now, loop.cpu)
+        return len(loop.made) * LIST_S / (loop.now - since)
+
+    assert share(4.0) == pytest.approx(share(1.0) / 4, rel=0.15)
+
+
 def test_the_load_is_forgotten() -> None:
     loop = Loop(Turns(0.5))
     for _ in range(1000):
@@ -145,7 +177,7 @@ def test_a_worker_that_stops_does_not_rest_and_still_answers_the_others_first() 
     loop = Loop(Turns(0.01))
     for _ in range(10):
         assert loop.ask(hurry=True) == 0
-    loop.turns.begin()
+    loop.turns.begin(loop.now)
     assert loop.ask(hurry=True) == LOOK_S
     loop.turns.end(loop.now)
     assert loop.ask(hurry=True) == 0
