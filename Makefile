@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -64,7 +64,7 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo "                    for callers in other languages also a Java compiler, Go 1.19+ and kcat: golang-go kcat)"
 
 test-slow: $(READY) ## Run the demo and the ingest benchmark as a whole, small, on the embedded broker
-	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/bench/test_bench_run.py $(TESTS)
+	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/bench/test_bench_run.py tests/bench/test_bench_digest.py $(TESTS)
 
 test-wheel: $(READY) ## Install the package in fresh environments and test it there (needs the network)
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
@@ -128,6 +128,10 @@ bench-serving: $(READY) ## A serving worker under load: stalls, candidate stage,
 bench-serve: $(READY) ## Answering over a broker: latency, CPU of an answer, saturation, overload (ITEMS=n, BROKER=kafka|embedded, JSON=path, PLOT=picture)
 	@$(BIN)/python bench/bench_serve.py $(if $(ITEMS),--items $(ITEMS)) $(if $(BROKER),--broker $(BROKER)) \
 	    $(if $(JSON),--json "$(JSON)") $(if $(PLOT),--plot "$(PLOT)")
+
+bench-digest: $(READY) ## Interactive requests without and with headrace digest, in turns (ITEMS=n, ROUNDS=n, JSON=path)
+	@$(BIN)/python bench/bench_digest.py $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(JSON),--json "$(JSON)")
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))

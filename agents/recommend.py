@@ -1,4 +1,4 @@
-"""recommend: reads `rec-requests`; writes replies and `impressions`; keeps mirrors of items and models.
+"""recommend: reads `rec-requests`, `rec-requests-bulk`; writes replies, `impressions`; mirrors items, models.
 
 Every worker reads the mirrors (catalogue, item rows, models) from their topics. User rows and neighbour rows
 come from Redis, with one round trip each for ``CHUNK`` requests. When a dependency is missing, the list is
@@ -8,24 +8,23 @@ worse and the reply says so (``degraded``); the request is still answered.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any
 
 import faust
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from mode import Service
 
 from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.stage.answering import answer_all
 from headrace.agents.stage.background import Background
-from headrace.agents.stage.hold import AckHold
+from headrace.agents.stage.bulk import MOST, UNFINISHED, BulkStage
+from headrace.agents.stage.replies_out import RepliesOut, Sent
 from headrace.agents.stage.store_watch import StoreWatch
 from headrace.agents.wiring import Wiring
 from headrace.models.state import neighbours
@@ -38,24 +37,24 @@ from headrace.serving.mirrors import Mirrors
 from headrace.serving.pipeline.pairs import Anchors
 from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
-from headrace.serving.requests.address import ReplyAddress, format_reply
+from headrace.serving.requests.address import ReplyAddress
 from headrace.serving.requests.misplaced import MisplacedRequests
 from headrace.serving.requests.pace import Pace
 from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
-from headrace.serving.requests.replies import ReplySender
+from headrace.serving.requests.turns import Turns
 from headrace.serving.store.freshness import Freshness
 from headrace.serving.store.protocol import Kind
-from headrace.streams.errors import RejectedError, UnavailableError
+from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
-from headrace.streams.topics.sender import OutRecord, partition_of
+from headrace.streams.topics.sender import partition_of
 from headrace.streams.topics.tail import CompactedTail, Tail
-from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
+from headrace.streams.transport.batches import RecordBatch, batch_topic
 from headrace.streams.transport.warm import warm_up
 
 FLOW = flow.agent("recommend")
@@ -73,28 +72,6 @@ SLICE_S = 0.004
 WARM_UP_S = 10.0
 
 
-@dataclass(slots=True)
-class Sent:
-    """A reply that is being sent.
-
-    Attributes
-    ----------
-    record
-        Record of the request.
-    delivery
-        Ends when the broker has acknowledged the reply.
-    buried
-        Whether the request is already a dead letter.
-    impressions
-        Written to `impressions` when the reply is acknowledged; without those that were written before.
-    """
-
-    record: Any
-    delivery: asyncio.Task[None]
-    buried: bool = False
-    impressions: list[Impression] = field(default_factory=list)
-
-
 class ServeStage:
     """Answers requests with the mirrors and models of this process."""
 
@@ -104,13 +81,13 @@ class ServeStage:
         self.recommender = Recommender(
             Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS), hot_index=s.hot_index, settings=s
         )
-        self._requests = RequestReader(s)
-        self._json = msgspec.json.Encoder()
+        self.requests = RequestReader(s)
         self._mirrors = Mirrors(self.recommender)
         self._pace = Pace(wiring.clock, drop=s.expired == "drop")
+        self.turns = Turns(s.bulk_share)
         self._store_down = False
         self._ticked = 0
-        self._replies = ReplySender(wiring.replier)
+        self.out = RepliesOut(wiring, FLOW.name, wiring.topics.impressions)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
@@ -140,31 +117,35 @@ class ServeStage:
         -------
         The replies that are being sent; pass them to ``finish``.
         """
+        self.turns.begin(self.wiring.clock.monotonic())
+        try:
+            return await self._answer(batch)
+        finally:
+            self.turns.end(self.wiring.clock.monotonic())
+
+    async def _answer(self, batch: RecordBatch) -> list[Sent]:
         self._pace.begin(batch.partition)
         sent: list[Sent] = []
         rejects: list[Reject] = []
-        records, refused = iter(batch), self._refused(batch)
+        records, refused = iter(batch), self.refused(batch)
         while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
-            jobs, bad = self._read(part, refused)
+            jobs, bad = self.read(part, refused)
             self._pace.read(jobs)
-            sent += [
-                Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
-                for record, address, error in bad
-                if address is not None
-            ]
+            sent += self.out.refuse(bad, self.requests.error_reply)
             rejects += bad
             if jobs:
                 sent += await self._chunk(jobs)
             else:
                 await asyncio.sleep(0)
-        await self.wiring.bury(FLOW.name, batch, [(record, error) for record, _, error in rejects])
+        await self.out.bury(batch, rejects)
         self._pace.end()
         return sent
 
-    def _read(self, part: list[Any], refused: set[int]) -> tuple[list[Job], list[Reject]]:
+    def read(self, part: list[Any], refused: set[int]) -> tuple[list[Job], list[Reject]]:
+        """Return the requests of some records, and the records to refuse."""
         stages = self.recommender.data.stages
         stages.begin()
-        found = self._requests.read(part, refused)
+        found = self.requests.read(part, refused)
         stages.done("read")
         return found
 
@@ -177,9 +158,10 @@ class ServeStage:
         sent: list[Sent] = []
         replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
-        async for (request, record, address), reply, answers in self._answers(chunk):
-            sent.append(Sent(record, self._reply(address, reply)))
+        async for (request, record, address), reply, answers in self.answers(chunk, self._pace, _give_way):
+            sent.append(self.out.send(record, address, reply))
             stages.done("encode")
+            self._time(sent[-1])
             replies.append((request, reply))
             shown += [(sent[-1], address, answer) for answer in answers]
             await asyncio.sleep(0)  # lets the reply go out
@@ -187,6 +169,12 @@ class ServeStage:
         self.measured.replied(replies)
         await self._log_shown(shown)
         return sent
+
+    def _time(self, reply: Sent) -> None:
+        """Note how long it takes until the broker has a reply."""
+        stages = self.recommender.data.stages
+        begun = stages.clock()
+        reply.delivery.add_done_callback(lambda _: stages.waited("send", stages.clock() - begun))
 
     async def _log_shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]]) -> None:
         """Make and write the impressions of replies that are on their way, in slices."""
@@ -197,7 +185,7 @@ class ServeStage:
             impression = fallbacks.impression(answer)
             if impression is not None:
                 self.measured.logged(answer, impression)
-                if self._replies.knows(address.topic, address.partition):
+                if self.out.knows(address):
                     impressions.append(impression)
                 else:  # the reply topic may not exist: write the impression when the reply is acknowledged
                     reply.impressions.append(impression)
@@ -206,11 +194,15 @@ class ServeStage:
                 await asyncio.sleep(0)
                 stages.begin()
                 since = time.perf_counter()
-        await self._log(impressions)
+        self.turns.end(self.wiring.clock.monotonic())  # nothing is computed while the broker writes
+        try:
+            await self.out.log(impressions)
+        finally:
+            self.turns.begin(self.wiring.clock.monotonic())
 
-    def _refused(self, batch: RecordBatch) -> set[int]:
+    def refused(self, batch: RecordBatch) -> set[int]:
         """Count the requests in the wrong partition; return the offsets of those to refuse."""
-        partitions = self.wiring.sender.known_partitions(batch.topic)
+        partitions = self.wiring.sender.known_partitions(self.wiring.topics.requests)  # all have as many
         if not partitions:
             return set()
         wrong = misplaced(batch.records, batch.partition, partitions)
@@ -218,25 +210,15 @@ class ServeStage:
 
     async def finish(self, batch: RecordBatch, sent: list[Sent]) -> None:
         """Wait until replies are acknowledged; a request whose reply was refused becomes a dead letter."""
-        results = await asyncio.gather(*(s.delivery for s in sent), return_exceptions=True)
-        lost: list[tuple[Any, RejectedError]] = []
-        seen: list[Impression] = []
-        for reply, result in zip(sent, results, strict=True):
-            if isinstance(result, RejectedError):
-                log.warning("%s", result, extra={"action": "reply_lost"})
-                if not reply.buried:
-                    lost.append((reply.record, result))
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                seen += reply.impressions
-        await self._log(seen)
-        await self.wiring.bury(FLOW.name, batch, lost)
+        await self.out.finish(batch, sent)
 
-    async def _answers(self, chunk: list[Job]) -> AsyncIterator[tuple[Job, RecReply, list[Answer]]]:
+    async def answers(
+        self, chunk: list[Job], pace: Pace | None, between: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[tuple[Job, RecReply, list[Answer]]]:
         """Yield the reply to each request as soon as it is made, with the answer that each list of it is.
 
-        All share reads of the online store.
+        All share reads of the online store. Without ``pace`` there is time for every list. ``between`` is
+        awaited between two lists of a page.
         """
         keys = [hash64(r.user_id) for r, _, _ in chunk]
         (users, missing), (shown, missing_s) = await asyncio.gather(
@@ -258,17 +240,18 @@ class ServeStage:
         by_item = dict(zip(distinct, rows, strict=True))
         for job, user, seen, each, at in zip(chunk, users, shown, parts, times, strict=True):
             request, record, _ = job
-            if self._pace.dropped(job):
+            if pace is not None and pace.dropped(job):
                 self.wiring.metrics.count("headrace_rungs_total", "dropped")
                 continue
-            stages.waited("queue", self._pace.spent(job))
+            if pace is not None:
+                stages.waited("queue", pace.spent(job))
             answers: list[Answer] = []
             for part, items in each:
                 if answers:
-                    await asyncio.sleep(0)  # a page does not hold the loop for all its lists
+                    await between()  # a page does not hold the loop for all its lists
                     stages.begin()
                 anchors = Anchors(items, _stack(items, by_item))
-                answer = self._one(job, beside(part, answers), user, seen, anchors, at)
+                answer = self._one(job, beside(part, answers), user, seen, anchors, at, pace)
                 lacking = [*missing, *missing_s, *missing_n, *self._outdated(request, items)]
                 answer.reply.degraded += dict.fromkeys(lacking)
                 answers.append(answer)
@@ -294,15 +277,24 @@ class ServeStage:
         return out
 
     def _one(
-        self, job: Job, part: RecRequest, user: Row | None, seen: Row | None, anchors: Anchors, at: int
+        self,
+        job: Job,
+        part: RecRequest,
+        user: Row | None,
+        seen: Row | None,
+        anchors: Anchors,
+        at: int,
+        pace: Pace | None,
     ) -> Answer:
         """Answer one request, or a part of it, with as much as there is time for."""
-        rung, began = self._pace.rung(job), self.wiring.clock.monotonic()
+        if pace is None:
+            return fallbacks.answer(self.recommender, part, user, seen, anchors, at)
+        rung, began = pace.rung(job), self.wiring.clock.monotonic()
         self.wiring.metrics.count("headrace_rungs_total", rung)
         if rung == "popular":
             return fallbacks.popular(self.recommender, part, user, seen, at, "deadline")
         answer = fallbacks.answer(self.recommender, part, user, seen, anchors, at, rung)
-        self._pace.took(rung, began)
+        pace.took(rung, began)
         return answer
 
     async def _rows(
@@ -339,21 +331,9 @@ class ServeStage:
         stages.done("rows")
         return found, []
 
-    # -- what goes out
 
-    def _reply(self, address: ReplyAddress, reply: RecReply) -> asyncio.Task[None]:
-        topic, partition, key, value, headers = format_reply(address, self._json.encode(reply))
-        stages = self.recommender.data.stages
-        begun = stages.clock()
-        sending = self._replies.send(topic, partition, key, value, headers)
-        sending.add_done_callback(lambda _: stages.waited("send", stages.clock() - begun))
-        return sending
-
-    async def _log(self, impressions: list[Impression]) -> None:
-        """Write impressions to the partitions of their users."""
-        if impressions:
-            out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
-            await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
+async def _give_way() -> None:
+    await asyncio.sleep(0)
 
 
 def _stack(items: list[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
@@ -381,27 +361,25 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     warm_up(app).extend(tail.caught_up.wait for tail in (items, rows, models))
     watch = StoreWatch(wiring, stage.freshness)
 
-    @app.agent(batch_topic(app, *FLOW.input_topics(wiring.topics)), name=FLOW.name)
-    async def recommend(stream: Any) -> None:
+    async def warm() -> None:
         mirrors = asyncio.gather(*(t.caught_up.wait() for t in (items, rows, models)), watch.looked.wait())
         try:
             await asyncio.wait_for(mirrors, WARM_UP_S)
         except TimeoutError:
             log.warning("answering before the mirrors have caught up", extra={"action": "cold_start"})
-        held = AckHold()
-        try:
-            async for batch, ack in manual(stream):
-                # A rebalance or a stop waits until the replies are sent, as for a loop body.
-                consumer = stream.current_event.message.consumer
-                body = consumer.body_started()
-                over = functools.partial(consumer.body_ended, body)
-                try:
-                    sent = await stage.answer(batch)
-                except BaseException:
-                    over()
-                    raise
-                await held.after(stage.finish(batch, sent), ack, over)
-        finally:
-            held.cancel()
+
+    requests, bulk_requests = FLOW.input_topics(wiring.topics)
+    bulk = BulkStage(stage, stopping=lambda: not app.consumer.flow_active)
+
+    @app.agent(batch_topic(app, requests), name=FLOW.name)
+    async def recommend(stream: Any) -> None:
+        await warm()
+        bulk.queued = stream.channel.queue.qsize
+        await answer_all(stream, stage)
+
+    @app.agent(batch_topic(app, bulk_requests, queued_batches=1, max_records=MOST), name="recommend_bulk")
+    async def recommend_bulk(stream: Any) -> None:
+        await warm()
+        await answer_all(stream, bulk, UNFINISHED)
 
     return [items, mapped, rows, models, watch, Background(stage.recommender, stage.measured, wiring.clock)]

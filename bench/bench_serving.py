@@ -182,7 +182,7 @@ async def bench(args: argparse.Namespace, ours: Servers, folder: Path) -> dict[s
         Process([*command, "serve"], env, folder / "serve.log", ROOT) as serve,
         Process([*command, "ingest,aggregate"], env, folder / "ingest.log", ROOT),
     ):
-        load_s, load_cpu_s = await _ready(settings, serve, args.items)
+        load_s, load_cpu_s = await ready(settings, serve)
         load = Load(settings, args)
         (folder / "begin").touch()
         await load.run()
@@ -192,7 +192,7 @@ async def bench(args: argparse.Namespace, ours: Servers, folder: Path) -> dict[s
     return _report(args, load, inside, load_s, load_cpu_s, memory)
 
 
-async def _ready(settings: Settings, serve: Process, items: int) -> tuple[float, float]:
+async def ready(settings: Settings, serve: Process) -> tuple[float, float]:
     """Wait until lists are answered; return the time and CPU time of the worker until then, s."""
     began = time.monotonic()
     async with RecClient(settings, "ready", timeout_s=5) as client:

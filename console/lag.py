@@ -28,7 +28,9 @@ def lag(
     partitions: Annotated[bool, typer.Option("--partitions", help="A row per partition.")] = False,
     max_seconds: Annotated[
         float | None,
-        typer.Option(min=0, help="Exit code 1 when any lag is older than this, or is not known."),
+        typer.Option(
+            min=0, help="Exit code 1 when any lag is older than this, or not known; bulk requests may wait."
+        ),
     ] = None,
     brokers: options.Brokers = None,
 ) -> None:
@@ -47,13 +49,14 @@ def chosen(rows: Sequence[LagRow], group: str | None) -> list[LagRow]:
     return [r for r in rows if group is None or group in (r.group, r.agent)]
 
 
-def exceeds(rows: Sequence[LagRow], max_seconds: float) -> bool:
+def exceeds(rows: Sequence[LagRow], max_seconds: float, may_wait: str = "") -> bool:
     """Return True when a lag is too old or not known, or when there are no rows.
 
-    A group without rows does not exist. A group that has committed nothing yet has rows: it may be idle, or
-    its first records may be young.
+    A lag of the topic ``may_wait`` may have any age. A group without rows does not exist. A group that has
+    committed nothing yet has rows: it may be idle, or its first records may be young.
     """
-    return not rows or any(r.records > 0 and (r.seconds is None or r.seconds > max_seconds) for r in rows)
+    late = (r for r in rows if r.topic != may_wait and r.records > 0)
+    return not rows or any(r.seconds is None or r.seconds > max_seconds for r in late)
 
 
 async def look(
@@ -77,6 +80,9 @@ async def look(
 
     from headrace.console import screen
     from headrace.streams.topics import lag as topics_lag
+    from headrace.streams.topics.names import Topics
+
+    may_wait = Topics(settings).bulk_requests
 
     with _page(redraw=watch and not as_json) as show:
         while True:
@@ -88,7 +94,7 @@ async def look(
             else:
                 show(Text(nothing(settings, group)))
             if not watch:
-                return 1 if max_seconds is not None and exceeds(rows, max_seconds) else 0
+                return 1 if max_seconds is not None and exceeds(rows, max_seconds, may_wait) else 0
             await asyncio.sleep(WATCH_EVERY_S)
 
 

@@ -10,6 +10,7 @@ import typer
 from headrace.console import (
     conformance,
     demo,
+    digest,
     evaluate,
     experiment,
     lag,
@@ -66,7 +67,7 @@ def _root(
 
 
 for _command in (
-    demo.demo, worker.worker, replay.replay, recommend.recommend, lag.lag, producers.producers,
+    demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, producers.producers,
     sources.sources, verify.verify, train.train, conformance.conformance,
 ):  # fmt: skip
     app.command()(_command)

@@ -135,11 +135,15 @@ class Measured:
             yield Sample("headrace_mirror_bytes", table.nbytes, (name,))
 
 
+def outcome_of(reply: RecReply) -> str:
+    """Return what a reply with a list counts as."""
+    shown = reply.items or any(one.items for one in reply.lists)
+    return "empty" if not shown else "degraded" if reply.degraded else "ok"
+
+
 def measure_reply(metrics: Metrics, surface: str, reply: RecReply) -> None:
     """Count a reply that is on its way."""
-    shown = reply.items or any(one.items for one in reply.lists)
-    outcome = "empty" if not shown else "degraded" if reply.degraded else "ok"
-    metrics.count("headrace_replies_total", surface, outcome)
+    metrics.count("headrace_replies_total", surface, outcome_of(reply))
     for reason in reply.degraded:
         metrics.count("headrace_degraded_total", reason)
     metrics.observe("headrace_reply_seconds", reply.took_ms / 1000, surface)

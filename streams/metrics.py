@@ -88,6 +88,13 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared("headrace_degraded_total", "counted", "replies that lacked something, by what", ("reason",)),
     Declared("headrace_rungs_total", "counted", "lists by how much there was time for", ("rung",)),
+    Declared(
+        "headrace_bulk_replies_total",
+        "counted",
+        "replies to bulk requests: ok, degraded, empty, error",
+        ("surface", "outcome"),
+    ),
+    Declared("headrace_bulk_share_ratio", "gauge", "share of the time that bulk lists may take now"),
     Declared("headrace_part_calls_total", "counter", "requests that a part of the pipeline ran for", _PART),
     Declared("headrace_part_failures_total", "counter", "requests that it failed for", _PART),
     Declared("headrace_part_slow_total", "counter", "requests that it took too long for", _PART),

@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     expired: Literal["popular", "drop"] = Field(
         "popular", description="requests whose deadline has passed: answered with the popular list, or not"
     )
+    bulk_share: float = Field(
+        0.5, gt=0, le=1, description="share of the time that is free that lists of rec-requests-bulk take"
+    )
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"
     )

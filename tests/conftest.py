@@ -32,7 +32,9 @@ STOCK_SESSION_MS = 6000
 #: Slow files -> their marker. They run only when one of the two is named (make test-wheel, make test-slow).
 ONLY_WHEN_NAMED = {
     "test_wheel.py": "wheel",
-    **dict.fromkeys(("test_bench_run.py", "test_demo_run.py", "test_learning_off_run.py"), "slow"),
+    **dict.fromkeys(
+        ("test_bench_run.py", "test_bench_digest.py", "test_demo_run.py", "test_learning_off_run.py"), "slow"
+    ),
 }
 
 

@@ -42,14 +42,23 @@ class RecClient:
         Default of the methods.
     max_pending
         Requests that may wait for their replies at once.
+    bulk
+        Whether requests go to `rec-requests-bulk`: they are answered while no other request waits.
     """
 
     def __init__(
-        self, settings: Settings, name: str = "client", *, timeout_s: float = 2.0, max_pending: int = 10_000
+        self,
+        settings: Settings,
+        name: str = "client",
+        *,
+        timeout_s: float = 2.0,
+        max_pending: int = 10_000,
+        bulk: bool = False,
     ) -> None:
         self.reply_topic = settings.name(f"rec-replies-{name}")
         self._settings = settings
-        self._request_topic = Topics(settings).requests
+        topics = Topics(settings)
+        self._request_topic = topics.bulk_requests if bulk else topics.requests
         self._timeout_s = timeout_s
         self._max_pending = max_pending
         self._tag = secrets.token_hex(6)

@@ -77,7 +77,7 @@ AGENTS: tuple[AgentFlow, ...] = (
     AgentFlow(
         "recommend",
         "serve",
-        reads=("requests",),
+        reads=("requests", "bulk_requests"),
         tails=("item_features", "item_countries", "models"),
         writes=("replies", "impressions", "dead_letters"),
     ),

@@ -1,4 +1,4 @@
-"""The topics: names, partitions, retention, limits. The first six are the public contract."""
+"""The topics: names, partitions, retention, limits. The first seven are the public contract."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ class Topics:
         self.items = name("items")
         self.users = name("users")
         self.requests = name("rec-requests")
+        self.bulk_requests = name("rec-requests-bulk")
         self.replies = name("rec-replies")
         self.dead_letters = name("dead-letters")
         self.impressions = name("impressions")
@@ -94,6 +95,7 @@ class Topics:
             TopicSpec(self.items, n, compacted=True),
             TopicSpec(self.users, n, compacted=True),
             TopicSpec(self.requests, n, retention_ms=DAY_MS),
+            TopicSpec(self.bulk_requests, n),  # they may wait for days
             TopicSpec(self.replies, n, retention_ms=DAY_MS, broker_dated=True),
             # A dead letter is the original record and more: the largest record of another topic must fit.
             TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM, broker_dated=True),

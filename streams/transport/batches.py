@@ -136,6 +136,17 @@ def option(app: Any, name: str) -> int:
     return DEFAULTS[name]
 
 
+def most_records(app: Any, topic: str) -> int:
+    """Return the most records in a batch of a topic."""
+    own: int | None = _limits(app).get(topic)
+    return option(app, "batch_max_records") if own is None else own
+
+
+def _limits(app: Any) -> dict[str, int]:
+    limits: dict[str, int] = app.__dict__.setdefault("batch_limits", {})
+    return limits
+
+
 def batch_topics(app: Any) -> set[str]:
     """Return the set of topics that an app reads as batches; changes to the set count."""
     names: set[str] = app.__dict__.setdefault("batch_topics", set())
@@ -222,7 +233,9 @@ class BatchTopic(Topic):  # type: ignore[misc]
         return self._queue
 
 
-def batch_topic(app: Any, *names: str, queued_batches: int = QUEUED_BATCHES) -> BatchTopic:
+def batch_topic(
+    app: Any, *names: str, queued_batches: int = QUEUED_BATCHES, max_records: int | None = None
+) -> BatchTopic:
     """Declare topics whose records are delivered as ``RecordBatch``, in one channel.
 
     Parameters
@@ -233,8 +246,12 @@ def batch_topic(app: Any, *names: str, queued_batches: int = QUEUED_BATCHES) -> 
         Full topic names.
     queued_batches
         Batches queued for a slow agent before its partitions are paused.
+    max_records
+        Most records in a batch of these topics; None: ``batch_max_records`` of the app.
     """
     batch_topics(app).update(names)
+    if max_records is not None:
+        _limits(app).update(dict.fromkeys(names, max_records))
     # acks=False: Faust does not track acks of these topics (it does so per offset, with gaps).
     return BatchTopic(
         app, topics=list(names), schema=BatchSchema(), acks=False, internal=False, maxsize=queued_batches

@@ -28,7 +28,7 @@ from .batches import (
     BatchMessage,
     RecordBatch,
     batch_topics,
-    option,
+    most_records,
 )
 from .consumer_thread import BatchConsumerThread, RebalanceListener
 from .ledger import OffsetLedger
@@ -163,8 +163,8 @@ class BatchConsumer(driver.Consumer):
         return not self.flow_active or epoch != self._assignment_epoch
 
     async def _deliver_list(self, taken: Taken, epoch: int) -> bool:
-        """Deliver in batches of ``batch_max_records``; return False when a rebalance has begun."""
-        tp, records, size = taken.tp, taken.records, option(self.app, "batch_max_records")
+        """Deliver in batches of ``most_records``; return False when a rebalance has begun."""
+        tp, records, size = taken.tp, taken.records, most_records(self.app, taken.tp.topic)
         if taken.turn is not None and taken.seeks == self._seeks[tp] and not self._interrupted(epoch):
             self._turn(tp, taken.turn, taken.source)
         for start in range(0, len(records), size):

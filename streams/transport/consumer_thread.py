@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import aiokafka
@@ -21,7 +22,7 @@ from faust.types import TP
 from mode import Service
 from mode.threads import WorkerThread
 
-from .batches import option
+from .batches import most_records, option
 from .commits import commit_offsets
 from .fetching import ISOLATION, drain, plan_fetches, poke
 from .gathering import gather_from_now_on
@@ -269,8 +270,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         single = max(1, min(MAX_SINGLE, room // max(1, len(active))))
         taken = []
         for part in drain(
-            fetcher, active, most, lambda topic: topic not in in_bulk, max_single=single, budget=4 * most
-        ):
+            fetcher, active, partial(most_records, self.app), lambda topic: topic not in in_bulk,
+            max_single=single, budget=4 * most,
+        ):  # fmt: skip
             tp = ensure_TP(part.tp)
             if part.records or self.taken.get(tp, -1) != part.position:
                 self.taken[tp] = part.position

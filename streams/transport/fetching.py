@@ -104,7 +104,7 @@ def _is_left_out(part: Any, batch: Any) -> bool:
 def drain(
     fetcher: Any,
     active: Container[Any],
-    max_records: int,
+    max_records: int | Callable[[str], int],
     one_by_one: Callable[[str], bool] = lambda topic: False,
     *,
     max_single: int = 500,
@@ -122,7 +122,7 @@ def drain(
     active
         Partitions to read. Records of other assigned partitions stay in the fetcher.
     max_records
-        Most records of one partition.
+        Most records of one partition; or what returns it for a topic.
     one_by_one
         For topics for which it returns True: return at most ``max_single`` records, as aiokafka's
         ``ConsumerRecord``.
@@ -151,7 +151,8 @@ def drain(
                 _release(fetcher, tp)
                 result.check_raise()
             break
-        records = result.getall(max_single) if one_by_one(tp.topic) else take_records(result, max_records)
+        most = max_records(tp.topic) if callable(max_records) else max_records
+        records = result.getall(max_single) if one_by_one(tp.topic) else take_records(result, most)
         count += len(records)
         if result.has_more():
             fetcher._records.move_to_end(tp)

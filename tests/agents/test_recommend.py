@@ -67,14 +67,14 @@ async def test_no_request_stops_the_stage(value: bytes, headers: Any) -> None:
 async def test_what_we_did_not_think_of_is_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(rec_replies_p=1)
     stage = stage_on(broker)
-    one = stage._requests._decoder.one
+    one = stage.requests._decoder.one
 
     def fault(record: Any) -> Any:
         if record.offset == 0:
             raise ZeroDivisionError
         return one(record)
 
-    monkeypatch.setattr(stage._requests._decoder, "one", fault)
+    monkeypatch.setattr(stage.requests._decoder, "one", fault)
     todo = batch(Rec(body()), Rec(body()))
     await stage.finish(todo, await stage.answer(todo))
     assert broker.letters() == [("internal", "", 0)]
@@ -186,7 +186,8 @@ def test_only_dead_letters_have_room_for_more_than_a_record() -> None:
     }
     roomy = limits.pop("dead-letters")
     topics = Topics(settings)
-    public = {topics.events, topics.items, topics.users, topics.requests, topics.replies}
+    asked = {topics.requests, topics.bulk_requests}
+    public = {topics.events, topics.items, topics.users, topics.replies, *asked}
     assert {limits.pop(name) for name in public} == {100_000}
     assert set(limits.values()) == {4 * 1024 * 1024}, "our own records have the size that they have"
     assert roomy == 100_000 + 128 * 1024 == BatchSender(settings).max_bytes

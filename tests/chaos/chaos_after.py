@@ -56,8 +56,8 @@ class Afterwards:
         self._verdict, self._log = verdict, log
         topics = Topics(settings)
         self._public = [
-            topics.events, topics.users, topics.items, topics.requests, topics.replies, topics.dead_letters,
-            topics.impressions, topics.examples,
+            topics.events, topics.users, topics.items, topics.requests, topics.bulk_requests,
+            topics.replies, topics.dead_letters, topics.impressions, topics.examples,
         ]  # fmt: skip
 
     async def run(self, name: After) -> None:

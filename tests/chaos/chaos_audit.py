@@ -50,7 +50,8 @@ async def audit(settings: Settings, since: Offsets | None = None) -> Found:
     """Read the public topics, all of them or from ``since`` on, to their present ends."""
     topics, found = Topics(settings), Found()
     owned = {topics.events, topics.users, topics.items}
-    async for topic, partition, record in every_record(settings, [*owned, topics.requests], since):
+    asked = {topics.requests, topics.bulk_requests}
+    async for topic, partition, record in every_record(settings, [*owned, *asked], since):
         origin, headers = (topic, partition, record.offset), dict(record.headers)
         if topic in owned and _place(found, origin, record, headers, settings.partitions):
             continue  # the record that was sent on is counted
@@ -62,9 +63,11 @@ async def audit(settings: Settings, since: Offsets | None = None) -> Found:
         if topic == topics.events:
             found.events += 1
             found.again += mark == AGAIN
-        elif topic == topics.requests and PLAIN_ID in headers:
+        elif topic in asked and PLAIN_ID in headers:
             found.asked[headers[PLAIN_ID]] = record.timestamp
             found.asked_at[headers[PLAIN_ID]] = origin
+            if topic == topics.bulk_requests:
+                found.in_bulk.add(headers[PLAIN_ID])
     await _read_answers(settings, since, found)
     await _read_slots(settings, since, found)
     return found

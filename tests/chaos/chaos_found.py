@@ -33,7 +33,7 @@ class Found:
     aborted
         Records of aborted transactions that a reader of committed records got nevertheless.
     asked, asked_at
-        Correlation id -> time (ms) and origin of a request.
+        Correlation id -> time (ms) and origin of a request. Those ``in_bulk`` may wait for their replies.
     shown
         Impressions and their numbers of slots; ``slots`` counts the examples of every slot.
     labels
@@ -53,6 +53,7 @@ class Found:
     aborted: list[Origin] = field(default_factory=list)
     asked: dict[bytes, int] = field(default_factory=dict)
     asked_at: dict[bytes, Origin] = field(default_factory=dict)
+    in_bulk: set[bytes] = field(default_factory=set)
     answered: dict[bytes, int] = field(default_factory=dict)
     replies: int = 0
     shown: dict[Shown, int] = field(default_factory=dict)
@@ -96,8 +97,9 @@ class Found:
         return sorted(self.examples - self.logged)
 
     def waits_ms(self) -> list[int]:
-        """Return how long each answered request waited for its first reply, ascending."""
-        return sorted(max(0, at - self.asked[i]) for i, at in self.answered.items() if i in self.asked)
+        """Return how long each answered request waited for its first reply, ascending; not those in bulk."""
+        urgent = self.asked.keys() - self.in_bulk
+        return sorted(max(0, at - self.asked[i]) for i, at in self.answered.items() if i in urgent)
 
     def _shown_slots(self) -> Iterable[Slot]:
         return ((*shown, position) for shown, n in self.shown.items() for position in range(n))
@@ -134,9 +136,11 @@ class Found:
             "misplaced": len(self.misplaced),
             "sent_on": len(set(self.copies.values()) & self.misplaced),
             "sent_on_written": len(self.copies),
-            "requests": len(self.asked),
+            "requests": len(self.asked.keys() - self.in_bulk),
             "answered": len(waits),
             "answered_in_2_s": sum(wait <= 2000 for wait in waits),
+            "bulk_requests": len(self.in_bulk),
+            "bulk_answered": len(self.in_bulk & self.answered.keys()),
             "unanswered": len(self.unanswered()),
             "replies": self.replies,
             "shown": len(slots),

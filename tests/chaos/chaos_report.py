@@ -32,6 +32,8 @@ LINES = (
     ("answered_in_2_s", "of them within 2 s"),
     ("reply_p50_ms", "median wait for the reply, ms"),
     ("reply_max_ms", "longest wait for the reply, ms"),
+    ("bulk_requests", "requests in bulk"),
+    ("bulk_answered", "of them answered"),
     ("shown", "slots shown"),
     ("labelled", "of them labelled"),
     ("labelled_twice", "of them more than once"),

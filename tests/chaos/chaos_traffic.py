@@ -30,6 +30,8 @@ PROFILES, PROFILES_PER_S, FAREWELLS = 3000, 4, 2
 #: Events in a transaction.
 IN_TRANSACTION = 25
 REQUESTS_PER_S = 8.0
+#: Of so many requests, one is sent in bulk.
+BULK_EVERY = 4
 TICK_S = 0.05
 #: Number of times that events are sent after a disturbance.
 AFTER_TICKS = 20
@@ -140,7 +142,8 @@ class Traffic:
 
     async def _send(self, topic: str, records: list[OutRecord]) -> None:
         """Send until acknowledged. After an error records are sent again and may be there twice."""
-        keyless = topic in (self._topics.events, self._topics.requests)  # the others are compacted
+        topics = self._topics
+        keyless = topic in (topics.events, topics.requests, topics.bulk_requests)  # the others are compacted
         ours, theirs = self.strangers.split(records, self._settings.partitions, keyless=keyless)
         await asyncio.gather(
             self._until_sent(topic, None, ours), *[self._until_sent(topic, *part) for part in theirs.items()]
@@ -174,7 +177,8 @@ class Traffic:
             headers.append((MARK, BAD if bad else GOOD))
             self._asked[correlation] = user
             record = (request.user_id.encode(), msgspec.json.encode(request), None, headers)
-            await self._send(self._topics.requests, [record])
+            in_bulk = self._requests % BULK_EVERY == 0
+            await self._send(self._topics.bulk_requests if in_bulk else self._topics.requests, [record])
 
     async def follow_replies(self) -> None:
         """Let users react to lists until cancelled; a reader that fails is replaced."""

@@ -47,6 +47,17 @@ def test_a_request_is_answered_by_a_reply_or_lost_with_a_letter() -> None:
     assert found.waits_ms() == [40]
 
 
+def test_requests_in_bulk_must_be_answered_and_may_wait() -> None:
+    at = {f"c-{i}".encode(): ("rec-requests-bulk", 0, i) for i in range(3)}
+    found = Found(asked=dict.fromkeys(at, 1000), asked_at=at, answered={b"c-0": 1040, b"c-1": 90_000})
+    found.in_bulk = {b"c-1", b"c-2"}
+    assert found.unanswered() == [b"c-2"]
+    assert found.waits_ms() == [40]
+    figures = found.figures()
+    names = ("requests", "answered", "bulk_requests", "bulk_answered", "unanswered")
+    assert [figures[name] for name in names] == [1, 1, 2, 1, 1]
+
+
 def test_every_slot_shown_is_labelled_once_and_logged() -> None:
     found = Found(shown={("u", "r-1", 5): 2, ("u", "r-2", 6): 1})
     found.slots.update({("u", "r-1", 5, 0): 1, ("u", "r-1", 5, 1): 2, ("u", "r-1", 7, 0): 1})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from command_line import run_headrace
@@ -30,6 +31,13 @@ def test_a_group_is_named_in_full_or_by_its_role() -> None:
 )
 def test_lag_limit(rows: list[LagRow], limit: float, expected: bool) -> None:
     assert exceeds(rows, limit) is expected
+
+
+def test_bulk_requests_may_wait() -> None:
+    late = replace(row("serve", 0, 5, 1e6), topic="late")
+    assert exceeds([*ROWS, late], 9.0)
+    assert not exceeds([*ROWS, late], 9.0, "late")
+    assert exceeds([late, *ROWS], 8.9, "late")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ COMMANDS = (
     "topics",
     "replay",
     "recommend",
+    "digest",
     "lag",
     "producers",
     "sources",

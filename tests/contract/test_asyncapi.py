@@ -56,7 +56,8 @@ def test_the_schemas_are_those_of_the_code() -> None:
 
 def test_channels_are_the_public_topics() -> None:
     topics = Topics(DEFAULTS)
-    public = {topics.events, topics.items, topics.users, topics.requests, topics.dead_letters}
+    asked = {topics.requests, topics.bulk_requests}
+    public = {topics.events, topics.items, topics.users, topics.dead_letters, *asked}
     specs = {s.name: s for s in topics.specs(DEFAULTS)}
     channels = {c["address"]: c for c in documented()["channels"].values() if c["address"] is not None}
     assert set(channels) == public

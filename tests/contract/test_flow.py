@@ -93,7 +93,7 @@ def test_what_the_groups_read_follows() -> None:
         "aggregate": ("item_events",),
         "learn": ("impressions", "events", "examples"),
         "log": ("examples",),
-        "serve": ("requests",),
+        "serve": ("requests", "bulk_requests"),
     }
 
 

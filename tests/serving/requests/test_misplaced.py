@@ -65,11 +65,14 @@ def two(settings: Settings) -> Settings:
     return settings.model_copy(update={"partitions": 2})
 
 
-async def send(sender: BatchSender, settings: Settings, name: str, key: bytes | None, partition: int) -> None:
+async def send(
+    sender: BatchSender, settings: Settings, name: str, key: bytes | None, partition: int, bulk: bool = False
+) -> None:
     topics = Topics(settings)
     body = msgspec.json.encode(RecRequest(name, "user-1", "home", n=3, deadline_ms=20_000))
     to = [("reply_to", topics.replies.encode()), ("correlation_id", name.encode())]
-    await (await sender.send_one(topics.requests, body, key, partition, to))
+    topic = topics.bulk_requests if bulk else topics.requests
+    await (await sender.send_one(topic, body, key, partition, to))
 
 
 async def replies(settings: Settings) -> dict[str, RecReply]:
@@ -93,14 +96,15 @@ async def test_what_the_caller_gets(two: Settings, wrong_partition: str) -> None
             await send(sender, settings, "right", b"user-1", right)
             await send(sender, settings, "wrong", b"user-1", 1 - right)
             await send(sender, settings, "keyless", None, right)
-            got = await until(lambda: replies(settings), lambda found: len(found) == 3, 30)
+            await send(sender, settings, "bulk", b"user-1", 1 - right, bulk=True)
+            got = await until(lambda: replies(settings), lambda found: len(found) == 4, 30)
     assert len(got["right"].items) == 3
     codes = {name: reply.error.code if reply.error else "" for name, reply in got.items()}
     refused = wrong_partition == "refuse"
     code = "wrong_partition" if refused else ""
-    assert codes == {"right": "", "wrong": code, "keyless": code}
-    assert [len(got[name].items) for name in ("wrong", "keyless")] == [0 if refused else 3] * 2
+    assert codes == {"right": "", "wrong": code, "keyless": code, "bulk": code}
+    assert [len(got[name].items) for name in ("wrong", "keyless", "bulk")] == [0 if refused else 3] * 3
     letters = await dead_letters(settings)
     assert sorted((x.reason, x.key or b"") for x in letters) == (
-        [("wrong_partition", b""), ("wrong_partition", b"user-1")] if refused else []
+        [("wrong_partition", b""), *[("wrong_partition", b"user-1")] * 2] if refused else []
     )

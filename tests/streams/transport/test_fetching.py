@@ -6,6 +6,7 @@ import asyncio
 import math
 import struct
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -78,7 +79,7 @@ class Log:
             tp, assignment=self.assignment, partition_records=part, backoff=0.1
         )
 
-    def drain(self, max_records: int = 100, **options) -> dict[str, tuple[int, int]]:
+    def drain(self, max_records: Any = 100, **options) -> dict[str, tuple[int, int]]:
         """Return topic -> (records, position)."""
         found = drain(self.fetcher, set(self.tps.values()), max_records, **options)
         return {part.tp.topic: (len(part.records), part.position) for part in found}
@@ -96,6 +97,13 @@ async def test_records_compacted_away_at_the_end_of_a_batch_move_the_position():
     assert log.drain() == {"a": (5, 100)}
     log.arrives("a", log_batch(100, 0, last=149), 100)
     assert log.drain() == {"a": (0, 150)}, "a batch of which nothing is left"
+
+
+async def test_a_topic_may_have_a_limit_of_its_own():
+    log = Log(a=log_batch(0, 50), b=log_batch(0, 50))
+    limits = {"a": 7, "b": 40}
+    assert log.drain(limits.__getitem__) == {"a": (7, 7), "b": (40, 40)}
+    assert log.drain(limits.__getitem__) == {"a": (7, 14), "b": (10, 50)}, "the rest stays with the answer"
 
 
 async def test_what_compaction_has_removed_is_counted_and_markers_are_not():

@@ -23,6 +23,40 @@ def settings(make_settings) -> Settings:
     return make_settings(batch_max_records=100, fetch_max_wait_ms=50)
 
 
+async def test_a_topic_of_small_batches_waits_at_the_broker(topics_made, sender, running, eventually):
+    settings, topics = topics_made, Topics(topics_made)
+    await fill(sender, topics.requests, 100)
+    await fill(sender, topics.events, 100)
+    app = make_app(settings, "small")
+    go, sizes, others = asyncio.Event(), [], []
+    seen: Counter[bytes] = Counter()
+
+    @app.agent(batch_topic(app, topics.requests, queued_batches=1, max_records=8))
+    async def small(stream):
+        async for batch in durable(stream):
+            sizes.append(len(batch))
+            await go.wait()
+            seen.update(r.value for r in batch)
+
+    @app.agent(batch_topic(app, topics.events))
+    async def other(stream):
+        async for batch in durable(stream):
+            others.append(len(batch))  # noqa: PERF401 - it is looked at meanwhile
+
+    async with running(app):
+        await eventually(lambda: sum(others) == 400)
+        asked = Asked(app)
+        await eventually(lambda: asked.leaves_out(topics.requests))
+        held = sum(app.consumer.ledger.in_flight((topics.requests, p)) for p in range(4))
+        assert held <= 1 + 4 + 1, "queued batches + one per partition + the one in the body"
+        go.set()
+        await eventually(lambda: len(seen) == 400)
+    assert max(sizes) == 8
+    assert max(others) > 8, "the limit is that of its topic"
+    assert set(seen.values()) == {1}
+    assert await committed(settings, "small", topics.requests) == dict.fromkeys(range(4), 100)
+
+
 async def test_a_slow_agent_holds_little_and_holds_nobody_up(topics_made, sender, running, eventually):
     settings, topics = topics_made, Topics(topics_made)
     await fill(sender, topics.events, 5000, chunk=100)

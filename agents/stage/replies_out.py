@@ -1,0 +1,112 @@
+"""What answers to requests write: replies, impressions, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headrace.agents.wiring import Wiring
+from headrace.serving.requests.address import ReplyAddress, format_reply
+from headrace.serving.requests.read import Reject
+from headrace.serving.requests.replies import ReplySender
+from headrace.streams.errors import RejectedError
+from headrace.streams.messages.schemas import Impression, RecReply
+from headrace.streams.topics.sender import OutRecord
+from headrace.streams.transport.batches import RecordBatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Sent:
+    """A reply that is being sent.
+
+    Attributes
+    ----------
+    record
+        Record of the request.
+    delivery
+        Ends when the broker has acknowledged the reply.
+    buried
+        Whether the request is already a dead letter.
+    impressions
+        Written to `impressions` when the reply is acknowledged; without those that were written before.
+    """
+
+    record: Any
+    delivery: asyncio.Task[None]
+    buried: bool = False
+    impressions: list[Impression] = field(default_factory=list)
+
+
+class RepliesOut:
+    """Writes replies, impressions and dead letters.
+
+    Parameters
+    ----------
+    wiring
+        The producers.
+    agent
+        Name of the agent that refuses what becomes a dead letter.
+    impressions
+        Full name of the topic of impressions.
+    """
+
+    def __init__(self, wiring: Wiring, agent: str, impressions: str) -> None:
+        self._wiring, self._agent, self._impressions = wiring, agent, impressions
+        self._json = msgspec.json.Encoder()
+        self._replies = ReplySender(wiring.replier)
+
+    def send(self, record: Any, address: ReplyAddress, reply: RecReply) -> Sent:
+        """Begin to send the reply to a request."""
+        return Sent(record, self._reply(address, reply))
+
+    def refuse(
+        self, rejects: Sequence[Reject], error_reply: Callable[[Any, RejectedError], RecReply]
+    ) -> list[Sent]:
+        """Begin to send an error for each refused record that says where to reply to."""
+        return [
+            Sent(record, self._reply(address, error_reply(record, error)), buried=True)
+            for record, address, error in rejects
+            if address is not None
+        ]
+
+    def _reply(self, address: ReplyAddress, reply: RecReply) -> asyncio.Task[None]:
+        topic, partition, key, value, headers = format_reply(address, self._json.encode(reply))
+        return self._replies.send(topic, partition, key, value, headers)
+
+    def knows(self, address: ReplyAddress) -> bool:
+        """Return whether the reply topic is known to exist."""
+        return self._replies.knows(address.topic, address.partition)
+
+    async def log(self, impressions: Sequence[Impression]) -> None:
+        """Write impressions to the partitions of their users."""
+        if impressions:
+            out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
+            await self._wiring.sender.send_keyed(self._impressions, out)
+
+    async def bury(self, batch: RecordBatch, rejects: Sequence[Reject]) -> None:
+        """Write refused records to `dead-letters`; return when the broker has acknowledged them."""
+        await self._wiring.bury(self._agent, batch, [(record, error) for record, _, error in rejects])
+
+    async def finish(self, batch: RecordBatch, sent: Sequence[Sent]) -> None:
+        """Wait until replies are acknowledged; a request whose reply was refused becomes a dead letter."""
+        results = await asyncio.gather(*(s.delivery for s in sent), return_exceptions=True)
+        lost: list[Reject] = []
+        seen: list[Impression] = []
+        for reply, result in zip(sent, results, strict=True):
+            if isinstance(result, RejectedError):
+                log.warning("%s", result, extra={"action": "reply_lost"})
+                if not reply.buried:
+                    lost.append((reply.record, None, result))
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                seen += reply.impressions
+        await self.log(seen)
+        await self.bury(batch, lost)

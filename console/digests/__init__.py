@@ -1,0 +1,1 @@
+"""What `headrace digest` reads, asks and writes. See docs/caller.md."""
