@@ -127,7 +127,7 @@ async def test_lists_in_bulk_while_other_requests_go_on(settings: Settings) -> N
             RecClient(settings, "now", timeout_s=60) as now,
         ):
             await until(
-                lambda: now.recommend(RecRequest(secrets.token_hex(4), "u", "home", n=5)),
+                lambda: now.recommend(RecRequest(secrets.token_hex(4), "u", "home", n=5, deadline_ms=60_000)),
                 lambda reply: len(reply.items) == 5,
             )
             many = asyncio.gather(*(bulk.recommend(request(n)) for n in range(200)))

@@ -53,7 +53,7 @@ async def serving(settings: Settings) -> AsyncIterator[RecClient]:
 
 
 def interactive(number: int) -> RecRequest:
-    return RecRequest(f"now-{number}", f"reader-{number % 7}", "home", n=5)
+    return RecRequest(f"now-{number}", f"reader-{number % 7}", "home", n=5, deadline_ms=60_000)
 
 
 def headrace(settings: Settings, *arguments: str, output: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
