@@ -120,14 +120,14 @@ def request(n: int, prefix: str = "b") -> RecRequest:
 @pytest.mark.broker
 async def test_lists_in_bulk_while_other_requests_go_on(settings: Settings) -> None:
     await make_topics(settings)
-    async with producer(settings) as sender, worker(settings, ["serve"]):
+    async with producer(settings) as sender, worker(settings, ["serve"], within_s=60):
         await publish(sender, Topics(settings).items, [(item.item_id, item) for item in ITEMS])
         async with (
             RecClient(settings, "bulk", timeout_s=200, bulk=True) as bulk,
             RecClient(settings, "now", timeout_s=60) as now,
         ):
             await until(
-                lambda: now.recommend(RecRequest(secrets.token_hex(4), "u", "home", n=5)),
+                lambda: now.recommend(RecRequest(secrets.token_hex(4), "u", "home", n=5, deadline_ms=60_000)),
                 lambda reply: len(reply.items) == 5,
             )
             many = asyncio.gather(*(bulk.recommend(request(n)) for n in range(200)))
@@ -173,11 +173,11 @@ async def test_after_a_clean_stop_no_bulk_request_is_answered_twice_and_none_is_
             topics.bulk_requests,
             [(f"user-{n}".encode(), encode(request(n)), None, headers) for n in range(total)],
         )
-    async with worker(settings, ["serve"]):
+    async with worker(settings, ["serve"], within_s=60):
         await until(answered, lambda ids: len(ids) > 10, 30)
     first = await answered()
     assert len(first) == len(set(first))
-    async with worker(settings, ["serve"]):
+    async with worker(settings, ["serve"], within_s=60):
         await until(left, lambda records: records == 0, 30)
     assert sorted(await answered()) == sorted(f"b-{n}" for n in range(total))
 
@@ -210,7 +210,7 @@ async def test_requests_that_are_queued_are_answered_before_bulk_ones(
     monkeypatch.setattr(BulkStage, "answer", noted)
     monkeypatch.setattr(ServeStage, "answers", in_order)
     async with (
-        worker(settings, ["serve"]),
+        worker(settings, ["serve"], within_s=60),
         RecClient(settings, "bulk", timeout_s=60, bulk=True) as bulk,
         RecClient(settings, "now", timeout_s=60) as now,
     ):

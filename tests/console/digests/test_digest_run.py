@@ -47,13 +47,13 @@ async def stocked(settings: Settings) -> Settings:
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[RecClient]:
     """Run a worker that has the catalogue; yield a client of its interactive requests."""
-    async with worker(settings, ["serve"]), RecClient(settings, "now", timeout_s=60) as client:
+    async with worker(settings, ["serve"], within_s=60), RecClient(settings, "now", timeout_s=60) as client:
         await until(lambda: client.recommend(interactive(0)), lambda reply: len(reply.items) == 5)
         yield client
 
 
 def interactive(number: int) -> RecRequest:
-    return RecRequest(f"now-{number}", f"reader-{number % 7}", "home", n=5)
+    return RecRequest(f"now-{number}", f"reader-{number % 7}", "home", n=5, deadline_ms=60_000)
 
 
 def headrace(settings: Settings, *arguments: str, output: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
@@ -161,7 +161,7 @@ async def crash(settings: Settings) -> None:
     """Run a worker until it ends by itself."""
     from headrace.agents.roles import run_worker
 
-    await run_worker(settings, ["serve"])
+    await run_worker(settings, ["serve"], within_s=60)
 
 
 async def test_a_worker_that_is_killed_midway_loses_no_request(
