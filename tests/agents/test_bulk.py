@@ -18,6 +18,7 @@ from serve_stage import Broker, Rec, body, stage_on
 
 from headrace.agents.recommend import ServeStage
 from headrace.agents.stage.bulk import MOST, BulkStage
+from headrace.serving.requests import turns
 from headrace.serving.requests.client import RecClient
 from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import Settings
@@ -188,6 +189,7 @@ async def test_requests_that_are_queued_are_answered_before_bulk_ones(
 ) -> None:
     """Interactive requests come while one is being answered; bulk ones are there before all of them."""
     await make_topics(settings)
+    monkeypatch.setattr(turns, "QUIET_S", 0.5)  # a busy machine may hold the loop between two of them
     go, order, stages = asyncio.Event(), [], []
     answer, bulk_answer, made = ServeStage.answer, BulkStage.answer, ServeStage.answers
 
