@@ -2,7 +2,8 @@
 
 Every worker reads the mirrors (catalogue, item rows, models) from their topics. User rows and neighbour rows
 come from Redis, with one round trip each for ``CHUNK`` requests. When a dependency is missing, the list is
-worse and the reply says so (``degraded``); the request is still answered.
+worse and the reply says so (``degraded``); the request is still answered. A request that demands a state
+(``at_least``) waits for it while there is time, beside the others.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import faust
 import msgspec
-import numpy as np
 import numpy.typing as npt
 from mode import Service
 
@@ -26,11 +26,10 @@ from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
 from headrace.agents.stage.background import Background
 from headrace.agents.stage.hold import AckHold
+from headrace.agents.stage.online_rows import OnlineRows, stacked
+from headrace.agents.stage.state_waits import StateWaits
 from headrace.agents.stage.store_watch import StoreWatch
 from headrace.agents.wiring import Wiring
-from headrace.models.state import neighbours
-from headrace.models.state import shown as shown_state
-from headrace.models.state import users as user_state
 from headrace.serving import fallbacks
 from headrace.serving.answering import Answer
 from headrace.serving.measured import Measured
@@ -44,13 +43,12 @@ from headrace.serving.requests.pace import Pace
 from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.replies import ReplySender
+from headrace.serving.requests.state import lacks_state, state_behind
 from headrace.serving.store.freshness import Freshness
-from headrace.serving.store.protocol import Kind
-from headrace.streams.errors import RejectedError, UnavailableError
+from headrace.streams.errors import RejectedError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
-from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.sender import OutRecord, partition_of
@@ -60,11 +58,10 @@ from headrace.streams.transport.warm import warm_up
 
 FLOW = flow.agent("recommend")
 Row = npt.NDArray[Any]
+#: What a reply says in ``degraded`` when it lacks records that the request demands.
+_STATE = "state"
 log = logging.getLogger(__name__)
 
-#: What a reply says in ``degraded`` when rows are missing or may be old: of the user, of what was shown.
-_OF_USER: dict[Kind, str] = {"u": "user", "s": "shown"}
-_NEIGHBOURS = "neighbours"
 #: Requests answered together: one Redis round trip serves all of them, and none waits long for the others.
 CHUNK = 16
 #: After the replies, impressions are made for so long (s) at one stretch.
@@ -108,13 +105,14 @@ class ServeStage:
         self._json = msgspec.json.Encoder()
         self._mirrors = Mirrors(self.recommender)
         self._pace = Pace(wiring.clock, drop=s.expired == "drop")
-        self._store_down = False
         self._ticked = 0
         self._replies = ReplySender(wiring.replier)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
         )
+        self._rows = OnlineRows(wiring.store, self.freshness, self.recommender.data.stages)
+        self._waits = StateWaits(self._rows, self.freshness, wiring.clock)
         self.measured = Measured(wiring.metrics, self.recommender, self.freshness, s, wiring.clock)
 
     # -- mirrors
@@ -177,7 +175,7 @@ class ServeStage:
         sent: list[Sent] = []
         replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
-        async for (request, record, address), reply, answers in self._answers(chunk):
+        async for (request, record, address), reply, answers in self._answers(chunk, sent):
             sent.append(Sent(record, self._reply(address, reply)))
             stages.done("encode")
             replies.append((request, reply))
@@ -233,17 +231,24 @@ class ServeStage:
         await self._log(seen)
         await self.wiring.bury(FLOW.name, batch, lost)
 
-    async def _answers(self, chunk: list[Job]) -> AsyncIterator[tuple[Job, RecReply, list[Answer]]]:
+    async def _answers(
+        self, chunk: list[Job], sent: list[Sent]
+    ) -> AsyncIterator[tuple[Job, RecReply, list[Answer]]]:
         """Yield the reply to each request as soon as it is made, with the answer that each list of it is.
 
-        All share reads of the online store.
+        All share reads of the online store. Those that wait for a state are added to ``sent`` instead.
         """
         keys = [hash64(r.user_id) for r, _, _ in chunk]
         (users, missing), (shown, missing_s) = await asyncio.gather(
-            self._rows("u", keys, user_state.ROW), self._rows("s", keys, shown_state.ROW)
+            self._rows.read("u", keys), self._rows.read("s", keys)
         )
         stages = self.recommender.data.stages
         stages.begin()
+        if not missing:
+            stay = [i for i, job in enumerate(chunk) if not self._put_off(job, users[i], sent)]
+            chunk, users, shown = [chunk[i] for i in stay], [users[i] for i in stay], [shown[i] for i in stay]
+            if not chunk:
+                return
         now = self.wiring.clock.now_ms()
         self._tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
@@ -253,7 +258,7 @@ class ServeStage:
         ]
         distinct = sorted({item for each in parts for _, items in each for item in items})
         stages.done("tick")
-        rows, missing_n = await self._rows("n", distinct, neighbours.ROW)
+        rows, missing_n = await self._rows.read("n", distinct)
         stages.begin()
         by_item = dict(zip(distinct, rows, strict=True))
         for job, user, seen, each, at in zip(chunk, users, shown, parts, times, strict=True):
@@ -266,14 +271,53 @@ class ServeStage:
                 if answers:
                     await asyncio.sleep(0)  # a page does not hold the loop for all its lists
                     stages.begin()
-                anchors = Anchors(items, _stack(items, by_item))
+                anchors = Anchors(items, stacked(items, by_item))
                 answer = self._one(job, beside(part, answers), user, seen, anchors, at)
-                lacking = [*missing, *missing_s, *missing_n, *self._outdated(request, items)]
+                lacking = [*missing, *missing_s, *missing_n, *self._rows.outdated(self._own(request), items)]
+                lacking += [_STATE] if self._lacks(request, user) else []
                 answer.reply.degraded += dict.fromkeys(lacking)
                 answers.append(answer)
             reply = reply_to(request, answers)
+            reply.state = self._state(request, user, reply)
             reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             yield job, reply, answers
+
+    # -- which state is behind a reply
+
+    def _own(self, request: RecRequest) -> int:
+        return partition_of(request.user_id.encode(), self.freshness.partitions["u"])
+
+    def _lacks(self, request: RecRequest, user: Row | None) -> bool:
+        return bool(request.at_least) and lacks_state(request, user, self._own(request), self.freshness.known)
+
+    def _state(self, request: RecRequest, user: Row | None, reply: RecReply) -> str:
+        base = self.recommender.catalog.base
+        index = "" if base is None else base.snapshot.folder.name
+        return state_behind(user, self._own(request), self.freshness.known, reply.model, index)
+
+    def _put_off(self, job: Job, user: Row | None, sent: list[Sent]) -> bool:
+        """Return whether a request lacks its state and waits for it now; then it is added to ``sent``."""
+        if not self._lacks(job[0], user) or self._pace.kept(job) or self._waits.full:
+            return False
+        if (spare := self._pace.spare(job)) <= 0:
+            return False
+        self._pace.keep(job)
+        there = self._waits.enter(job[0], self._own(job[0]), spare)
+        sent.append(Sent(job[1], asyncio.create_task(self._after(there, job))))
+        return True
+
+    async def _after(self, there: asyncio.Future[bool], job: Job) -> None:
+        """Answer a request that waits; return when reply and impression are acknowledged."""
+        try:
+            reached, (request, record, address) = await there, job
+            self.wiring.metrics.count("headrace_state_waits_total", "reached" if reached else "over")
+            if reached:
+                job = msgspec.structs.replace(request, at_least=""), record, address
+            for one in await self._chunk([job]):
+                await one.delivery
+                await self._log(one.impressions)
+        finally:
+            self._pace.forget(job)
 
     def _tick(self, now: int) -> None:
         """Bring lists and indexes up to ``now`` (ms). Their time never goes back: callers' clocks differ."""
@@ -282,15 +326,6 @@ class ServeStage:
             self.recommender.tick(self._ticked)
         except Exception:
             log.exception("popular lists or the hot index are not brought up to date")
-
-    def _outdated(self, request: RecRequest, anchors: list[int]) -> list[str]:
-        """Return what the online store may have no or old rows of: of this user, of some of the anchors."""
-        stale = self.freshness.stale
-        partition = partition_of(request.user_id.encode(), self.freshness.partitions["u"])
-        out = [name for kind, name in _OF_USER.items() if partition in stale[kind]]
-        if stale["n"] and anchors:
-            out.append(_NEIGHBOURS)
-        return out
 
     def _one(
         self, job: Job, part: RecRequest, user: Row | None, seen: Row | None, anchors: Anchors, at: int
@@ -303,37 +338,6 @@ class ServeStage:
         answer = fallbacks.answer(self.recommender, part, user, seen, anchors, at, rung)
         self._pace.took(rung, began)
         return answer
-
-    async def _rows(
-        self, kind: Any, keys: Sequence[int], dtype: np.dtype[Any]
-    ) -> tuple[list[npt.NDArray[Any] | None], list[str]]:
-        """Read rows from the online store.
-
-        Returns
-        -------
-        rows, degraded
-            For each key an array ``(1,)`` of ``dtype``, or None; and what the reply says in ``degraded``: a
-            list of one name when the store did not answer, else empty.
-        """
-        nothing: list[npt.NDArray[Any] | None] = [None] * len(keys)
-        away = {**_OF_USER, "n": _NEIGHBOURS}[kind]
-        try:
-            packed = await self.wiring.store.get(kind, keys)
-        except UnavailableError as exc:
-            log.log(
-                logging.DEBUG if self._store_down else logging.WARNING,
-                "answering without the online store: %s",
-                exc,
-                extra={"action": "store_down"},
-            )
-            self._store_down = True
-            return nothing, [away]
-        self._store_down = False
-        self.recommender.data.stages.begin()
-        rows, there = unpack(packed, dtype)
-        found = [rows[i : i + 1] if there[i] else None for i in range(len(rows))]
-        self.recommender.data.stages.done("rows")
-        return found, []
 
     # -- what goes out
 
@@ -348,15 +352,6 @@ class ServeStage:
             await self.wiring.sender.send_keyed(self.wiring.topics.impressions, out)
 
 
-def _stack(items: list[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
-    out = np.full(len(items), neighbours.BLANK, neighbours.ROW)
-    for i, item in enumerate(items):
-        row = rows.get(item)
-        if row is not None:
-            out[i] = row[0]
-    return out
-
-
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     """Add the agents of a serving worker to the app; return the services they need."""
     stage = ServeStage(wiring)
@@ -365,6 +360,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     )
     recommender = stage.recommender
     items, mapped = follow_catalog.attach(app, wiring, follower, recommender.hot, recommender.swap)
+    stage.freshness.known.items = lambda partition: mapped.applied.get(partition, 0)
     topics = wiring.topics
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = CompactedTail(wiring.settings, wiring.topics.models, stage.on_models, name="models")

@@ -82,6 +82,12 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared("headrace_degraded_total", "counted", "replies that lacked something, by what", ("reason",)),
     Declared("headrace_rungs_total", "counted", "lists by how much there was time for", ("rung",)),
+    Declared(
+        "headrace_state_waits_total",
+        "counted",
+        "requests that waited for the state that they demand: reached, over",
+        ("outcome",),
+    ),
     Declared("headrace_part_calls_total", "counter", "requests that a part of the pipeline ran for", _PART),
     Declared("headrace_part_failures_total", "counter", "requests that it failed for", _PART),
     Declared("headrace_part_slow_total", "counter", "requests that it took too long for", _PART),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from headrace.serving.ladder import Ladder, Rung
 from headrace.serving.requests.read import Job
 from headrace.serving.requests.waiting import Waiting
 from headrace.streams.clock import Clock
+
+#: A list is believed to take at least so long (s) when a request may wait before it is made.
+LEAST_S: Final = 0.02
 
 
 class Pace:
@@ -26,6 +30,7 @@ class Pace:
         self._ladder, self._waiting = Ladder(), Waiting()
         self._came = self._ended = clock.monotonic()
         self._partition: int | None = None
+        self._kept: dict[int, float] = {}  # by record: when the time of a request is over that waits
 
     def begin(self, partition: int) -> None:
         """Note that a batch of a partition has come."""
@@ -46,9 +51,28 @@ class Pace:
     def left(self, job: Job) -> float:
         """Return the time that a request has left, s; not positive: none."""
         request, record, address = job
+        if (end := self._kept.get(id(record))) is not None:
+            return end - self._clock.monotonic()
         here = 1000 * (self._clock.monotonic() - self._came)
         spent = self._waiting.spent(address.topic, self._age(record.timestamp), here)
         return (request.deadline_ms - spent) / 1000
+
+    def spare(self, job: Job) -> float:
+        """Return how long a request may wait before its lists are made, s; not positive: not at all."""
+        lists = max(1, len(job[0].lists))
+        return self.left(job) - lists * max(LEAST_S, self._ladder.needs(self._clock.monotonic()))
+
+    def keep(self, job: Job) -> None:
+        """Note when the time of a request is over that is answered after its batch; then call ``forget``."""
+        self._kept[id(job[1])] = self._clock.monotonic() + self.left(job)
+
+    def kept(self, job: Job) -> bool:
+        """Return whether ``keep`` was called for a request."""
+        return id(job[1]) in self._kept
+
+    def forget(self, job: Job) -> None:
+        """Note that a request is answered that was kept."""
+        self._kept.pop(id(job[1]), None)
 
     def dropped(self, job: Job) -> bool:
         """Return whether a request gets no reply: nobody waits for it any more."""

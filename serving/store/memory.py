@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
+from headrace.serving.store.applied import PLAIN
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import UnavailableError
@@ -29,7 +30,7 @@ class MemoryStore:
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
-        self._beats: dict[tuple[Kind, int], float] = {}
+        self._beats: dict[tuple[Kind, int], tuple[float, bytes]] = {}
         self._rows: dict[tuple[Kind, int], bytes] = {}
         self._marks: dict[tuple[Kind, int], tuple[str, int]] = {}
         self._run_id = self._seen_run_id = secrets.token_hex(8)
@@ -86,16 +87,24 @@ class MemoryStore:
         self._marks.update({(kind, p): (self._seen_run_id, marks[p]) for p in done})
         return done
 
-    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
-        """Note the time of the beats."""
+    async def beat(
+        self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Note the time of the beats, and what they say."""
         self._answer(write=True)
-        self._beats.update(dict.fromkeys([(kind, p) for p in partitions], self._clock.monotonic()))
+        now, texts = self._clock.monotonic(), texts or {}
+        self._beats.update({(kind, p): (now, texts.get(p, PLAIN)) for p in partitions})
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Return the partitions that have a beat."""
+        return set(await self.beats(kind, partitions))
+
+    async def beats(self, kind: Kind, partitions: Sequence[int]) -> dict[int, bytes]:
+        """Return what the beats say."""
         self._answer()
         since = self._clock.monotonic() - BEAT_S
-        return {p for p in partitions if self._beats.get((kind, p), since) > since}
+        found = {p: self._beats.get((kind, p), (since, b"")) for p in partitions}
+        return {p: text for p, (when, text) in found.items() if when > since}
 
     async def close(self) -> None:
         """Nothing to close."""

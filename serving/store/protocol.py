@@ -8,7 +8,7 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
     <prefix>n:<16 hex digits>   string   packed neighbours.ROW    item_ttl_s after it was last written
     <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
     <prefix>m:<kind>            hash     partition -> mark        never
-    <prefix>w:<kind>:<number>   string   "1"                      BEAT_S after it was last written
+    <prefix>w:<kind>:<number>   string   "1", or more: applied.py BEAT_S after it was last written
     <prefix>ids                 string   hash of a fixed text     never
 
 A *kind* is one of the letters u, s, n, i: rows of users, of what they were shown, of neighbours, of items.
@@ -80,11 +80,19 @@ class OnlineStore(Protocol):
         The partitions whose mark was written.
         """
 
-    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
-        """Say for the next ``BEAT_S`` that the store has all rows of these partitions; see above."""
+    async def beat(
+        self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Say for the next ``BEAT_S`` that the store has all rows of these partitions; see above.
+
+        ``texts`` is what the beat of a partition says; "1" of those that it does not name.
+        """
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Return the partitions for which ``beat`` was called in the last ``BEAT_S``."""
+
+    async def beats(self, kind: Kind, partitions: Sequence[int]) -> dict[int, bytes]:
+        """Return what the beats of these partitions say; those without one are left out."""
 
     async def close(self) -> None:
         """Close the connections."""

@@ -165,18 +165,24 @@ class RedisStore:
     def _beats(self, kind: Kind) -> str:
         return f"{self._prefix}w:{kind}:"
 
-    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
+    async def beat(
+        self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
+    ) -> None:
         """Write beats, in the way in which rows are written: a store that refuses rows refuses these."""
         if partitions:
-            packed = set_beats(self._beats(kind).encode(), BEAT_S, partitions)
+            packed = set_beats(self._beats(kind).encode(), BEAT_S, partitions, texts or {})
             await self._write(packed, SET_REPLY * len(partitions))
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
+        """Read which partitions have a beat, in one round trip."""
+        return set(await self.beats(kind, partitions))
+
+    async def beats(self, kind: Kind, partitions: Sequence[int]) -> dict[int, bytes]:
         """Read beats in one round trip."""
         keys = [f"{self._beats(kind)}{partition}" for partition in partitions]
         with self._call("read_beats"):
             found = await within(self._redis.mget(keys), self._timeout_s) if keys else []
-        return {p for p, beat in zip(partitions, found, strict=True) if beat is not None}
+        return {p: beat for p, beat in zip(partitions, found, strict=True) if beat is not None}
 
     async def same_ids(self, sample: str) -> bool:
         """Return whether the ids in the store are hashed as those of this process.
