@@ -12,7 +12,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,10 +20,12 @@ from typing import Any
 import faust
 import msgspec
 import numpy.typing as npt
+from faust.types import TP
 from mode import Service
 
 from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.stage.admission import Admission
 from headrace.agents.stage.background import Background
 from headrace.agents.stage.hold import AckHold
 from headrace.agents.stage.online_rows import OnlineRows, stacked
@@ -43,7 +45,6 @@ from headrace.serving.requests.pace import Pace
 from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.replies import ReplySender
-from headrace.serving.requests.state import lacks_state, state_behind
 from headrace.serving.store.freshness import Freshness
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.ids import hash64
@@ -51,7 +52,7 @@ from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
-from headrace.streams.topics.sender import OutRecord, partition_of
+from headrace.streams.topics.sender import OutRecord
 from headrace.streams.topics.tail import CompactedTail, Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
 from headrace.streams.transport.warm import warm_up
@@ -105,6 +106,9 @@ class ServeStage:
         self._json = msgspec.json.Encoder()
         self._mirrors = Mirrors(self.recommender)
         self._pace = Pace(wiring.clock, drop=s.expired == "drop")
+        self._admission = Admission(wiring, self._pace)
+        #: Returns how many records wait in Kafka behind a batch.
+        self.behind: Callable[[RecordBatch], int] = lambda batch: 0
         self._ticked = 0
         self._replies = ReplySender(wiring.replier)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
@@ -112,7 +116,7 @@ class ServeStage:
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
         )
         self._rows = OnlineRows(wiring.store, self.freshness, self.recommender.data.stages)
-        self._waits = StateWaits(self._rows, self.freshness, wiring.clock)
+        self._states = StateWaits(self._rows, self.freshness, wiring.clock)
         self.measured = Measured(wiring.metrics, self.recommender, self.freshness, s, wiring.clock)
 
     # -- mirrors
@@ -139,12 +143,16 @@ class ServeStage:
         The replies that are being sent; pass them to ``finish``.
         """
         self._pace.begin(batch.partition)
+        self._admission.begin(batch.partition, len(batch), self.behind(batch))
         sent: list[Sent] = []
         rejects: list[Reject] = []
         records, refused = iter(batch), self._refused(batch)
         while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
             jobs, bad = self._read(part, refused)
             self._pace.read(jobs)
+            self._admission.read(len(part))
+            jobs, denied = await self._admission.admit(jobs)
+            sent += [Sent(record, self._reply(address, reply)) for (_, record, address), reply in denied]
             sent += [
                 Sent(record, self._reply(address, self._requests.error_reply(record, error)), buried=True)
                 for record, address, error in bad
@@ -171,7 +179,7 @@ class ServeStage:
 
         What no caller waits for, the impressions, is made and written after the last reply.
         """
-        stages = self.recommender.data.stages
+        stages, since = self.recommender.data.stages, self.wiring.clock.monotonic()
         sent: list[Sent] = []
         replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
@@ -183,6 +191,7 @@ class ServeStage:
             await asyncio.sleep(0)  # lets the reply go out
             stages.begin()
         self.measured.replied(replies)
+        self._admission.took([reply for _, reply in replies], since)
         await self._log_shown(shown)
         return sent
 
@@ -266,43 +275,32 @@ class ServeStage:
             if self._pace.dropped(job):
                 self.wiring.metrics.count("headrace_rungs_total", "dropped")
                 continue
-            answers: list[Answer] = []
+            answers, own = list[Answer](), self._states.own(request)
             for part, items in each:
                 if answers:
                     await asyncio.sleep(0)  # a page does not hold the loop for all its lists
                     stages.begin()
                 anchors = Anchors(items, stacked(items, by_item))
                 answer = self._one(job, beside(part, answers), user, seen, anchors, at)
-                lacking = [*missing, *missing_s, *missing_n, *self._rows.outdated(self._own(request), items)]
-                lacking += [_STATE] if self._lacks(request, user) else []
+                lacking = [*missing, *missing_s, *missing_n, *self._rows.outdated(own, items)]
+                lacking += [_STATE] if self._states.lacks(request, user) else []
                 answer.reply.degraded += dict.fromkeys(lacking)
                 answers.append(answer)
             reply = reply_to(request, answers)
-            reply.state = self._state(request, user, reply)
+            reply.state = self._states.behind(request, user, reply, self.recommender.catalog.base)
             reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             yield job, reply, answers
 
-    # -- which state is behind a reply
-
-    def _own(self, request: RecRequest) -> int:
-        return partition_of(request.user_id.encode(), self.freshness.partitions["u"])
-
-    def _lacks(self, request: RecRequest, user: Row | None) -> bool:
-        return bool(request.at_least) and lacks_state(request, user, self._own(request), self.freshness.known)
-
-    def _state(self, request: RecRequest, user: Row | None, reply: RecReply) -> str:
-        base = self.recommender.catalog.base
-        index = "" if base is None else base.snapshot.folder.name
-        return state_behind(user, self._own(request), self.freshness.known, reply.model, index)
+    # -- requests that wait for a state
 
     def _put_off(self, job: Job, user: Row | None, sent: list[Sent]) -> bool:
         """Return whether a request lacks its state and waits for it now; then it is added to ``sent``."""
-        if not self._lacks(job[0], user) or self._pace.kept(job) or self._waits.full:
+        if not self._states.lacks(job[0], user) or self._pace.kept(job) or self._states.full:
             return False
         if (spare := self._pace.spare(job)) <= 0:
             return False
         self._pace.keep(job)
-        there = self._waits.enter(job[0], self._own(job[0]), spare)
+        there = self._states.enter(job[0], spare)
         sent.append(Sent(job[1], asyncio.create_task(self._after(there, job))))
         return True
 
@@ -360,6 +358,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     )
     recommender = stage.recommender
     items, mapped = follow_catalog.attach(app, wiring, follower, recommender.hot, recommender.swap)
+    ends = app.monitor.tp_end_offsets
+    stage.behind = lambda batch: max(0, ends.get(TP(batch.topic, batch.partition), 0) - batch.last_offset - 1)
     stage.freshness.known.items = lambda partition: mapped.applied.get(partition, 0)
     topics = wiring.topics
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")

@@ -83,6 +83,17 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_degraded_total", "counted", "replies that lacked something, by what", ("reason",)),
     Declared("headrace_rungs_total", "counted", "lists by how much there was time for", ("rung",)),
     Declared(
+        "headrace_refused_requests_total",
+        "counted",
+        "requests with an error that says when to retry: rate_limited, overloaded",
+        ("code",),
+    ),
+    Declared(
+        "headrace_rate_unchecked_total",
+        "counted",
+        "requests that passed without a look at their caller's rate: Redis did not answer",
+    ),
+    Declared(
         "headrace_state_waits_total",
         "counted",
         "requests that waited for the state that they demand: reached, over",

@@ -147,6 +147,13 @@ class Settings(BaseSettings):
     expired: Literal["popular", "drop"] = Field(
         "popular", description="requests whose deadline has passed: answered with the popular list, or not"
     )
+    overload_s: float = Field(
+        2.0,
+        ge=0,
+        description="such requests are refused while more wait than the cheapest lists take; 0 = never",
+    )
+    caller_rate: float = Field(0.0, ge=0, description="lists in a second that a caller may ask for; 0 = any")
+    caller_burst: int = Field(100, ge=1, le=1_000_000, description="so many lists at once, after a rest")
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"
     )

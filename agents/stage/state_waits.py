@@ -1,4 +1,4 @@
-"""Requests that wait until the rows of their users have what they demand (``at_least``)."""
+"""What is behind replies, and requests that wait until the rows of their users have it (``at_least``)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import logging
 from dataclasses import dataclass
 
 from headrace.agents.stage.online_rows import OnlineRows
-from headrace.serving.requests.state import UserRow, lacks_state
+from headrace.serving.requests.state import UserRow, lacks_state, state_behind
+from headrace.serving.snapshot.base import Base
 from headrace.serving.store.applied import Applied
 from headrace.serving.store.freshness import Freshness
 from headrace.streams.clock import Clock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.messages.schemas import RecReply, RecRequest
+from headrace.streams.topics.sender import partition_of
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +57,30 @@ class StateWaits:
         """Whether no more requests may wait."""
         return len(self._waiting) >= MOST
 
-    def enter(self, request: RecRequest, own: int, longest_s: float) -> asyncio.Future[bool]:
+    def own(self, request: RecRequest) -> int:
+        """Return the partition of the user that is asked for."""
+        return partition_of(request.user_id.encode(), self._freshness.partitions["u"])
+
+    def lacks(self, request: RecRequest, row: UserRow) -> bool:
+        """Return whether an answer with this row lacks a record that the request demands."""
+        return bool(request.at_least) and lacks_state(request, row, self.own(request), self._freshness.known)
+
+    def behind(self, request: RecRequest, row: UserRow, reply: RecReply, base: Base | None) -> str:
+        """Return the token of what is behind a reply; ``base`` is the snapshot of the catalogue."""
+        index = "" if base is None else base.snapshot.folder.name
+        return state_behind(row, self.own(request), self._freshness.known, reply.model, index)
+
+    def enter(self, request: RecRequest, longest_s: float) -> asyncio.Future[bool]:
         """Wait for the state that a request demands; the result is whether it is there.
 
         Parameters
         ----------
-        own
-            The partition of the user.
         longest_s
             Longest wait, s; not longer than ``LONGEST_S``.
         """
         over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         until = self._clock.monotonic() + min(longest_s, LONGEST_S)
-        self._waiting.append(_Waiting(request, own, until, over))
+        self._waiting.append(_Waiting(request, self.own(request), until, over))
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look_on())
         return over

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from headrace.serving.store.applied import PLAIN
+from headrace.serving.store.buckets import Buckets
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import UnavailableError
@@ -33,6 +34,7 @@ class MemoryStore:
         self._beats: dict[tuple[Kind, int], tuple[float, bytes]] = {}
         self._rows: dict[tuple[Kind, int], bytes] = {}
         self._marks: dict[tuple[Kind, int], tuple[str, int]] = {}
+        self._buckets = Buckets()
         self._run_id = self._seen_run_id = secrets.token_hex(8)
         self.away = self.read_only = False
 
@@ -105,6 +107,13 @@ class MemoryStore:
         since = self._clock.monotonic() - BEAT_S
         found = {p: self._beats.get((kind, p), (since, b"")) for p in partitions}
         return {p: text for p, (when, text) in found.items() if when > since}
+
+    async def take_tokens(
+        self, callers: Sequence[int], tokens: Sequence[int], rate: float, burst: int
+    ) -> list[int]:
+        """Take tokens from buckets."""
+        self._answer(write=True)
+        return self._buckets.take(callers, tokens, rate, burst, round(self._clock.monotonic() * 1e6))
 
     async def close(self) -> None:
         """Nothing to close."""

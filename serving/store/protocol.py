@@ -9,6 +9,7 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
     <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
     <prefix>m:<kind>            hash     partition -> mark        never
     <prefix>w:<kind>:<number>   string   "1", or more: applied.py BEAT_S after it was last written
+    <prefix>l:{callers}:<16 hex digits>  string  µs: buckets.py   when the bucket is full again
     <prefix>ids                 string   hash of a fixed text     never
 
 A *kind* is one of the letters u, s, n, i: rows of users, of what they were shown, of neighbours, of items.
@@ -93,6 +94,23 @@ class OnlineStore(Protocol):
 
     async def beats(self, kind: Kind, partitions: Sequence[int]) -> dict[int, bytes]:
         """Return what the beats of these partitions say; those without one are left out."""
+
+    async def take_tokens(
+        self, callers: Sequence[int], tokens: Sequence[int], rate: float, burst: int
+    ) -> list[int]:
+        """Take tokens from the buckets of callers, for many requests in their order.
+
+        Parameters
+        ----------
+        callers, tokens
+            Of each request: its caller, and how many tokens it takes.
+        rate, burst
+            Tokens in a second, and in a full bucket.
+
+        Returns
+        -------
+        For each request how long to wait, ms: 0 when its tokens were taken.
+        """
 
     async def close(self) -> None:
         """Close the connections."""

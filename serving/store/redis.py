@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from headrace.serving.store.buckets import TAKE, take_arguments
 from headrace.serving.store.connections import abort, within
 from headrace.serving.store.marks import SET_MARKS, position_in, set_marks_arguments
 from headrace.serving.store.protocol import BEAT_S, PROBE_S, Keys, Kind
@@ -116,18 +117,32 @@ class RedisStore:
         """Read packed rows in one round trip."""
         if not keys:
             return []
+        start = self._start(kind)
+        names = [f"{start}{key:016x}" for key in keys]
+        rows: list[Any] = await self._for_request("read", lambda: self._redis.mget(names))
+        return [row if isinstance(row, bytes) else None for row in rows]
+
+    async def _for_request(self, name: str, call: Callable[[], Any]) -> Any:
+        """Return the result of a call that a request waits for; after a failure, fail until Redis is back."""
         if self._probe is not None and not self._probe.done():
             raise UnavailableError("Redis: away")
-        start = self._start(kind)
         try:
-            with self._call("read"):
-                rows: list[Any] = await within(
-                    self._redis.mget([f"{start}{key:016x}" for key in keys]), self._read_timeout_s
-                )
+            with self._call(name):
+                return await within(call(), self._read_timeout_s)
         except UnavailableError:
-            self._probe = asyncio.create_task(self._until_back(f"{start}{0:016x}"))
+            self._probe = asyncio.create_task(self._until_back(f"{self._start('u')}{0:016x}"))
             raise
-        return [row if isinstance(row, bytes) else None for row in rows]
+
+    async def take_tokens(
+        self, callers: Sequence[int], tokens: Sequence[int], rate: float, burst: int
+    ) -> list[int]:
+        """Take tokens for many requests in one round trip."""
+        if not callers:
+            return []
+        buckets, args = take_arguments(callers, tokens, rate, burst)
+        keys = [f"{self._prefix}l:{{callers}}:{bucket:016x}" for bucket in buckets]
+        call = lambda: self._redis.eval(TAKE, len(keys), *keys, *args)  # noqa: E731
+        return [int(wait) for wait in await self._for_request("take_tokens", call)]
 
     async def _until_back(self, key: str) -> None:
         while True:

@@ -144,6 +144,7 @@ class RecRequest(Struct):
     candidates: Annotated[list[Id], Meta(max_length=500)] = []
     lists: Annotated[list[ListRequest], Meta(max_length=8)] = []
     at_least: StateToken = ""
+    caller: Annotated[str, Meta(max_length=64)] = ""
 
 
 class RecItem(Struct, omit_defaults=True):
@@ -179,11 +180,12 @@ class RecList(Struct, omit_defaults=True):
 
 
 class ErrorInfo(Struct, omit_defaults=True):
-    """Why a reply has no list."""
+    """Why a reply has no list; ``retry_after_ms``: after which time to send the request again, if not 0."""
 
     code: str
     message: str
     field: str = ""
+    retry_after_ms: int = 0
 
 
 class RecReply(Struct, omit_defaults=True):
