@@ -34,7 +34,7 @@ class Admission:
         self._rate, self._burst = settings.caller_rate, settings.caller_burst
         self._drops = settings.expired == "drop"
         self._overload = Overload(settings.overload_s)
-        self._here = 0
+        self._here, self._blind = 0, False
 
     def begin(self, partition: int, records: int, behind: int) -> None:
         """Note a batch: its records, and how many wait in Kafka behind it."""
@@ -80,9 +80,16 @@ class Admission:
         try:
             waits = await self._wiring.store.take_tokens(callers, tokens, self._rate, self._burst)
         except UnavailableError as exc:
-            log.debug("requests pass without a look at their rates: %s", exc, extra={"action": "store_down"})
+            log.log(
+                logging.DEBUG if self._blind else logging.WARNING,
+                "requests pass without a look at the rates of their callers: %s",
+                exc,
+                extra={"action": "rates_unchecked"},
+            )
+            self._blind = True
             self._wiring.metrics.count("headrace_rate_unchecked_total", by=len(jobs))
             return jobs
+        self._blind = False
         text = f"more than {self._rate:g} lists in a second by this caller"
         passed = []
         for job, wait_ms in zip(jobs, waits, strict=True):

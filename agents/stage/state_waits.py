@@ -20,8 +20,9 @@ from headrace.streams.topics.sender import partition_of
 
 log = logging.getLogger(__name__)
 
-#: Time between two looks at the rows, s; one look is for all that wait.
-LOOK_S = 0.01
+#: Time between two looks at the rows, s; one look is for all that wait. It is longer when more than so many
+#: wait, so that the looks take no more of the worker.
+LOOK_S, FEW = 0.01, 50
 #: Longest wait, s: a rebalance and a stop wait for the requests of this worker.
 LONGEST_S = 2.0
 #: Most requests that wait at once; others are answered without what they demand.
@@ -89,7 +90,8 @@ class StateWaits:
         try:
             while self._waiting:
                 first = min(one.until for one in self._waiting) - self._clock.monotonic()
-                await self._clock.sleep(min(LOOK_S, max(0.0, first)))
+                pause = LOOK_S * max(1.0, len(self._waiting) / FEW)
+                await self._clock.sleep(min(pause, max(0.0, first)))
                 await self._look()
         except Exception:
             log.exception("requests do not wait for their states", extra={"action": "state_waits"})

@@ -129,8 +129,10 @@ class RedisStore:
         try:
             with self._call(name):
                 return await within(call(), self._read_timeout_s)
-        except UnavailableError:
-            self._probe = asyncio.create_task(self._until_back(f"{self._start('u')}{0:016x}"))
+        except UnavailableError as exc:
+            # Where scripts are refused, rows may be readable.
+            if name == "read" or not isinstance(exc.__cause__, ResponseError):
+                self._probe = asyncio.create_task(self._until_back(f"{self._start('u')}{0:016x}"))
             raise
 
     async def take_tokens(

@@ -173,8 +173,11 @@ async def test_only_so_many_wait() -> None:
     ending = await serving.send(*(asked(name, 7) for name in names))
     assert sorted(serving.replies()) == names[state_waits.MOST :]
     assert all("state" in reply.degraded for reply in serving.replies().values())
+    await serving.clock.advance(state_waits.LOOK_S)
     await serving.apply(7)
     await serving.clock.advance(state_waits.LOOK_S)
+    assert len(serving.replies()) == 5, "looks are rarer when many wait"
+    await serving.clock.advance(state_waits.LOOK_S * state_waits.MOST / state_waits.FEW)
     await ending
     assert len(serving.replies()) == len(names)
     assert sum("state" in reply.degraded for reply in serving.replies().values()) == 5

@@ -9,16 +9,18 @@ import time
 
 import pytest
 import redis.asyncio as redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from installation import until
 
+from headrace.demo.embedded import EmbeddedRedis
 from headrace.serving.store.buckets import Buckets, take_arguments
 from headrace.serving.store.memory import MemoryStore
 from headrace.serving.store.protocol import OnlineStore
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.tables.rows import PackedRows
 
 #: A token in 1000 s: how long a test takes does not matter.
 SLOW = 0.001
@@ -42,6 +44,7 @@ class Textbook:
         return True
 
 
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(1, 3), st.integers(1, 6)), max_size=60),
     st.sampled_from([0.5, 1.0, 10.0, 1000.0]),
@@ -101,6 +104,7 @@ async def test_buckets_fill_again(store: OnlineStore) -> None:
 
 
 @pytest.mark.broker
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_redis_decides_as_memory_does(redis_url: str, data: st.DataObject) -> None:
     batches = data.draw(st.lists(REQUESTS, min_size=1, max_size=3))
@@ -141,6 +145,21 @@ async def test_a_redis_that_is_away_is_not_asked_again_and_again() -> None:
             await store.take_tokens([1], [1], 1.0, 1)
     assert calls == ["take_tokens"]
     await store.close()
+
+
+async def test_where_scripts_are_forbidden_rows_can_still_be_read() -> None:
+    with EmbeddedRedis() as server:
+        async with redis.from_url(server.url) as admin:
+            await admin.acl_setuser(
+                "headrace", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-eval"]
+            )
+        url = server.url.replace("redis://", "redis://headrace:secret@")
+        store = RedisStore(Settings(redis_url=url, redis_read_ms=5000), timeout_s=5.0)
+        await store.put("u", PackedRows.of([1], [b"row"]))
+        with pytest.raises(UnavailableError, match="eval"):
+            await store.take_tokens([1], [1], 1.0, 1)
+        assert await store.get("u", [1]) == [b"row"]
+        await store.close()
 
 
 def test_arguments_name_each_bucket_once() -> None:

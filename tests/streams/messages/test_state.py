@@ -6,7 +6,7 @@ import re
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.streams.errors import RejectedError
@@ -37,6 +37,7 @@ def asked(at_least: object) -> RecRequest:
     return Decoder(RecRequest, 65_536, lambda request, _: check_request(request)).one(Rec(at_least))
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.lists(MARKS, max_size=3), st.text("0123456789abcdef", max_size=8))
 def test_what_is_written_is_read(marks: list[Mark], models: str) -> None:
     token = token_of(marks, models)
@@ -55,6 +56,7 @@ def test_parts_of_newer_versions_are_ignored() -> None:
     assert marks_of("1.e3-17.zsomething-new.m0") == [Mark("events", 3, 17)]
 
 
+@settings(max_examples=300, deadline=None)
 @given(TEXTS)
 def test_any_text_is_a_token_or_is_refused(text: str) -> None:
     if re.fullmatch(PATTERN[1:-1], text) and len(text) <= LONGEST:
