@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LOOK_S, FEW = 0.01, 50
 #: Longest wait, s: a rebalance and a stop wait for the requests of this worker.
 LONGEST_S = 2.0
+#: Longest wait for the beats, s: requests wait for it.
+ASK_S = 0.1
 #: Most requests that wait at once; others are answered without what they demand.
 MOST = 200
 
@@ -101,14 +103,15 @@ class StateWaits:
             self._waiting = []
 
     async def _look(self) -> None:
-        looked = list(self._waiting)  # others may come meanwhile
-        found, _ = await self._rows.read("u", [hash64(one.request.user_id) for one in looked])
+        looked = [one for one in self._waiting if not one.over.done()]  # others may come meanwhile
+        found, away = await self._rows.read("u", [hash64(one.request.user_id) for one in looked])
         rows = dict(zip(map(id, looked), found, strict=True))
         left = [one for one in looked if self._lacks(one, rows[id(one)])]
         beats = dict[int, Applied]()
-        if left:
-            with contextlib.suppress(UnavailableError):
-                beats = await self._freshness.ask({one.own for one in left})
+        if left and not away:
+            with contextlib.suppress(UnavailableError, TimeoutError):
+                async with asyncio.timeout(ASK_S):
+                    beats = await self._freshness.ask({one.own for one in left})
         now = self._clock.monotonic()
         for one in looked:
             if not self._lacks(one, rows[id(one)], beats.get(one.own)):

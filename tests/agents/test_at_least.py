@@ -166,6 +166,22 @@ async def test_redis_may_go_away_while_requests_wait() -> None:
     assert "state" not in serving.replies()["r"].degraded
 
 
+async def test_beats_that_hang_hold_nobody() -> None:
+    serving = Serving()
+    await serving.apply(6)
+
+    async def hang(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    serving.store.beats = hang
+    ending = await serving.send(asked("r", 7), asked("s", 7))
+    await serving.clock.advance(state_waits.LOOK_S)
+    await serving.apply(7)
+    await serving.clock.advance(state_waits.LONGEST_S)
+    await asyncio.wait_for(ending, 30)
+    assert len(serving.replies()) == 2
+
+
 async def test_only_so_many_wait() -> None:
     serving = Serving()
     await serving.apply(6)
