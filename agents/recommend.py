@@ -2,7 +2,8 @@
 
 Every worker reads the mirrors (catalogue, item rows, models) from their topics. User rows and neighbour rows
 come from Redis, with one round trip each for ``CHUNK`` requests. When a dependency is missing, the list is
-worse and the reply says so (``degraded``); the request is still answered.
+worse and the reply says so (``degraded``); the request is still answered. A request that demands a state
+(``at_least``) waits for it while there is time, beside the others.
 """
 
 from __future__ import annotations
@@ -10,26 +11,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from typing import Any
 
 import faust
-import numpy as np
+import msgspec
 import numpy.typing as npt
+from faust.types import TP
 from mode import Service
 
 from headrace.agents import follow_catalog
 from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.stage.admission import Admission
 from headrace.agents.stage.answering import answer_all
 from headrace.agents.stage.background import Background
 from headrace.agents.stage.bulk import MOST, UNFINISHED, BulkStage
+from headrace.agents.stage.online_rows import OnlineRows, stacked
 from headrace.agents.stage.replies_out import RepliesOut, Sent
+from headrace.agents.stage.state_waits import StateWaits
 from headrace.agents.stage.store_watch import StoreWatch
 from headrace.agents.wiring import Wiring
-from headrace.models.state import neighbours
-from headrace.models.state import shown as shown_state
-from headrace.models.state import users as user_state
 from headrace.serving import fallbacks
 from headrace.serving.answering import Answer
 from headrace.serving.measured import Measured
@@ -44,26 +46,21 @@ from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.turns import Turns
 from headrace.serving.store.freshness import Freshness
-from headrace.serving.store.protocol import Kind
-from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
-from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
-from headrace.streams.topics.sender import partition_of
 from headrace.streams.topics.tail import CompactedTail, Tail
 from headrace.streams.transport.batches import RecordBatch, batch_topic
 from headrace.streams.transport.warm import warm_up
 
 FLOW = flow.agent("recommend")
 Row = npt.NDArray[Any]
+#: What a reply says in ``degraded`` when it lacks records that the request demands.
+_STATE = "state"
 log = logging.getLogger(__name__)
 
-#: What a reply says in ``degraded`` when rows are missing or may be old: of the user, of what was shown.
-_OF_USER: dict[Kind, str] = {"u": "user", "s": "shown"}
-_NEIGHBOURS = "neighbours"
 #: Requests answered together: one Redis round trip serves all of them, and none waits long for the others.
 CHUNK = 16
 #: After the replies, impressions are made for so long (s) at one stretch.
@@ -85,13 +82,17 @@ class ServeStage:
         self._mirrors = Mirrors(self.recommender)
         self._pace = Pace(wiring.clock, drop=s.expired == "drop")
         self.turns = Turns(s.bulk_share)
-        self._store_down = False
+        self._admission = Admission(wiring, self._pace)
+        #: Returns how many records wait in Kafka behind a batch.
+        self.behind: Callable[[RecordBatch], int] = lambda batch: 0
         self._ticked = 0
         self.out = RepliesOut(wiring, FLOW.name, wiring.topics.impressions)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
         )
+        self._rows = OnlineRows(wiring.store, self.freshness, self.recommender.data.stages)
+        self._states = StateWaits(self._rows, self.freshness, wiring.clock)
         self.measured = Measured(wiring.metrics, self.recommender, self.freshness, s, wiring.clock)
 
     # -- mirrors
@@ -125,12 +126,16 @@ class ServeStage:
 
     async def _answer(self, batch: RecordBatch) -> list[Sent]:
         self._pace.begin(batch.partition)
+        self._admission.begin(batch.partition, len(batch), self.behind(batch))
         sent: list[Sent] = []
         rejects: list[Reject] = []
         records, refused = iter(batch), self.refused(batch)
         while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
             jobs, bad = self.read(part, refused)
             self._pace.read(jobs)
+            self._admission.read(len(part))
+            jobs, denied = await self._admission.admit(jobs)
+            sent += [self.out.send(record, address, reply) for (_, record, address), reply in denied]
             sent += self.out.refuse(bad, self.requests.error_reply)
             rejects += bad
             if jobs:
@@ -154,11 +159,13 @@ class ServeStage:
 
         What no caller waits for, the impressions, is made and written after the last reply.
         """
-        stages = self.recommender.data.stages
+        stages, since = self.recommender.data.stages, self.wiring.clock.monotonic()
         sent: list[Sent] = []
         replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
-        async for (request, record, address), reply, answers in self.answers(chunk, self._pace, _give_way):
+        async for (request, record, address), reply, answers in self.answers(
+            chunk, self._pace, _give_way, sent
+        ):
             sent.append(self.out.send(record, address, reply))
             stages.done("encode")
             self._time(sent[-1])
@@ -167,6 +174,7 @@ class ServeStage:
             await asyncio.sleep(0)  # lets the reply go out
             stages.begin()
         self.measured.replied(replies)
+        self._admission.took([reply for _, reply in replies], since)
         await self._log_shown(shown)
         return sent
 
@@ -213,19 +221,29 @@ class ServeStage:
         await self.out.finish(batch, sent)
 
     async def answers(
-        self, chunk: list[Job], pace: Pace | None, between: Callable[[], Awaitable[None]]
+        self,
+        chunk: list[Job],
+        pace: Pace | None,
+        between: Callable[[], Awaitable[None]],
+        sent: list[Sent] | None = None,
     ) -> AsyncIterator[tuple[Job, RecReply, list[Answer]]]:
         """Yield the reply to each request as soon as it is made, with the answer that each list of it is.
 
         All share reads of the online store. Without ``pace`` there is time for every list. ``between`` is
-        awaited between two lists of a page.
+        awaited between two lists of a page. Requests that wait for a state are added to ``sent`` instead;
+        without it none waits.
         """
         keys = [hash64(r.user_id) for r, _, _ in chunk]
         (users, missing), (shown, missing_s) = await asyncio.gather(
-            self._rows("u", keys, user_state.ROW), self._rows("s", keys, shown_state.ROW)
+            self._rows.read("u", keys), self._rows.read("s", keys)
         )
         stages = self.recommender.data.stages
         stages.begin()
+        if sent is not None and not missing:
+            stay = [i for i, job in enumerate(chunk) if not self._put_off(job, users[i], sent)]
+            chunk, users, shown = [chunk[i] for i in stay], [users[i] for i in stay], [shown[i] for i in stay]
+            if not chunk:
+                return
         now = self.wiring.clock.now_ms()
         self._tick(min(now, max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
@@ -235,7 +253,7 @@ class ServeStage:
         ]
         distinct = sorted({item for each in parts for _, items in each for item in items})
         stages.done("tick")
-        rows, missing_n = await self._rows("n", distinct, neighbours.ROW)
+        rows, missing_n = await self._rows.read("n", distinct)
         stages.begin()
         by_item = dict(zip(distinct, rows, strict=True))
         for job, user, seen, each, at in zip(chunk, users, shown, parts, times, strict=True):
@@ -245,19 +263,52 @@ class ServeStage:
                 continue
             if pace is not None:
                 stages.waited("queue", pace.spent(job))
-            answers: list[Answer] = []
+            answers, own = list[Answer](), self._states.own(request)
             for part, items in each:
                 if answers:
                     await between()  # a page does not hold the loop for all its lists
                     stages.begin()
-                anchors = Anchors(items, _stack(items, by_item))
+                anchors = Anchors(items, stacked(items, by_item))
                 answer = self._one(job, beside(part, answers), user, seen, anchors, at, pace)
-                lacking = [*missing, *missing_s, *missing_n, *self._outdated(request, items)]
+                lacking = [*missing, *missing_s, *missing_n, *self._rows.outdated(own, items)]
+                lacking += [_STATE] if self._states.lacks(request, user) else []
                 answer.reply.degraded += dict.fromkeys(lacking)
                 answers.append(answer)
             reply = reply_to(request, answers)
+            reply.state = self._states.behind(request, user, reply, self.recommender.catalog.base)
             reply.took_ms = float(max(0, self.wiring.clock.now_ms() - record.timestamp))
             yield job, reply, answers
+
+    # -- requests that wait for a state
+
+    def _put_off(self, job: Job, user: Row | None, sent: list[Sent]) -> bool:
+        """Return whether a request lacks its state and waits for it now; then it is added to ``sent``."""
+        if not self._states.lacks(job[0], user) or self._pace.kept(job) or self._states.full:
+            return False
+        if (spare := self._pace.spare(job)) <= 0:
+            return False
+        self._pace.keep(job)
+        there = self._states.enter(job[0], spare)
+        sent.append(Sent(job[1], asyncio.create_task(self._after(there, job))))
+        return True
+
+    async def _after(self, there: asyncio.Future[bool], job: Job) -> None:
+        """Answer a request that waits; return when reply and impression are acknowledged."""
+        try:
+            reached, (request, record, address) = await there, job
+            self.wiring.metrics.count("headrace_state_waits_total", "reached" if reached else "over")
+            if reached:
+                job = msgspec.structs.replace(request, at_least=""), record, address
+            self.turns.begin(self.wiring.clock.monotonic())
+            try:
+                sent = await self._chunk([job])
+            finally:
+                self.turns.end(self.wiring.clock.monotonic())
+            for one in sent:
+                await one.delivery
+                await self.out.log(one.impressions)
+        finally:
+            self._pace.forget(job)
 
     def _tick(self, now: int) -> None:
         """Bring lists and indexes up to ``now`` (ms). Their time never goes back: callers' clocks differ."""
@@ -266,15 +317,6 @@ class ServeStage:
             self.recommender.tick(self._ticked)
         except Exception:
             log.exception("popular lists or the hot index are not brought up to date")
-
-    def _outdated(self, request: RecRequest, anchors: list[int]) -> list[str]:
-        """Return what the online store may have no or old rows of: of this user, of some of the anchors."""
-        stale = self.freshness.stale
-        partition = partition_of(request.user_id.encode(), self.freshness.partitions["u"])
-        out = [name for kind, name in _OF_USER.items() if partition in stale[kind]]
-        if stale["n"] and anchors:
-            out.append(_NEIGHBOURS)
-        return out
 
     def _one(
         self,
@@ -297,52 +339,9 @@ class ServeStage:
         pace.took(rung, began)
         return answer
 
-    async def _rows(
-        self, kind: Any, keys: Sequence[int], dtype: np.dtype[Any]
-    ) -> tuple[list[npt.NDArray[Any] | None], list[str]]:
-        """Read rows from the online store.
-
-        Returns
-        -------
-        rows, degraded
-            For each key an array ``(1,)`` of ``dtype``, or None; and what the reply says in ``degraded``: a
-            list of one name when the store did not answer, else empty.
-        """
-        nothing: list[npt.NDArray[Any] | None] = [None] * len(keys)
-        away = {**_OF_USER, "n": _NEIGHBOURS}[kind]
-        stages = self.recommender.data.stages
-        asked = stages.clock()
-        try:
-            packed = await self.wiring.store.get(kind, keys)
-        except UnavailableError as exc:
-            log.log(
-                logging.DEBUG if self._store_down else logging.WARNING,
-                "answering without the online store: %s",
-                exc,
-                extra={"action": "store_down"},
-            )
-            self._store_down = True
-            return nothing, [away]
-        self._store_down = False
-        stages.waited("store", stages.clock() - asked)
-        stages.begin()
-        rows, there = unpack(packed, dtype)
-        found = [rows[i : i + 1] if there[i] else None for i in range(len(rows))]
-        stages.done("rows")
-        return found, []
-
 
 async def _give_way() -> None:
     await asyncio.sleep(0)
-
-
-def _stack(items: list[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
-    out = np.full(len(items), neighbours.BLANK, neighbours.ROW)
-    for i, item in enumerate(items):
-        row = rows.get(item)
-        if row is not None:
-            out[i] = row[0]
-    return out
 
 
 def attach(app: faust.App, wiring: Wiring) -> list[Service]:
@@ -353,6 +352,9 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     )
     recommender = stage.recommender
     items, mapped = follow_catalog.attach(app, wiring, follower, recommender.hot, recommender.swap)
+    ends = app.monitor.tp_end_offsets
+    stage.behind = lambda batch: max(0, ends.get(TP(batch.topic, batch.partition), 0) - batch.last_offset - 1)
+    stage.freshness.known.items = lambda partition: mapped.applied.get(partition, 0)
     topics = wiring.topics
     rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
     models = CompactedTail(wiring.settings, wiring.topics.models, stage.on_models, name="models")

@@ -38,6 +38,7 @@ from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.models.state.users import known
 from headrace.serving.attributes import ItemAttributes
+from headrace.serving.store.applied import Applied
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.columns import EventBatch, Limits
@@ -241,9 +242,13 @@ class UserStage:
         self.store.state_store.check_lease()
         users, shown, changes = dict[int, PackedRows](), dict[int, PackedRows](), dict[int, list[Changes]]()
         gone, empty = dict[int, list[int]](), dict[int, U64]()
+        at_once, applied = list[int](), dict[int, Applied]()
         for part in self.flushes.due(self.partitions, durable):
             users[part.number], gone[part.number], items = part.take()
             shown[part.number], empty[part.number] = part.lists.take()
+            if part.aside:
+                at_once.append(part.number)
+            applied[part.number] = part.applied()
             self._item_events.add(items)
             if durable(part.number):
                 changes[part.number] = part.changes(users[part.number], shown[part.number])
@@ -254,6 +259,7 @@ class UserStage:
             await self.store.hide(number, keys)
             await self.lists.hide(number, empty[number])
         await self.store.show(users)
+        await self.store.say(applied, at_once)
         await self.lists.show(shown)
         return changes
 

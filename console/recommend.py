@@ -49,6 +49,8 @@ def recommend(
         list[str] | None,
         typer.Option("--list", help="A list of a page: SURFACE[:N[:ITEM]], such as related:5:story-1."),
     ] = None,
+    at_least: Annotated[str, typer.Option(help="Token of the state that the list must have.")] = "",
+    caller: Annotated[str, typer.Option(help="Who asks, for the rate of each caller.")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reply as JSON.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the reply.")] = 5,
@@ -75,6 +77,8 @@ def recommend(
         filters=Filters(named[0], named[1], named[2], named[3], published_after),
         candidates=candidates or [],
         lists=[_list(text) for text in lists or ()],
+        at_least=at_least,
+        caller=caller,
     )
     try:
         reply = options.run(ask(settings, request, timeout))
@@ -132,5 +136,6 @@ def _show(reply: RecReply, request: RecRequest, *, as_json: bool) -> None:
         out.print(screen.model_line(reply), style="dim", markup=False)
     if reply.error is not None:
         where = f" (field {reply.error.field})" if reply.error.field else ""
-        options.complain(f"refused: {reply.error.code}: {reply.error.message}{where}")
+        when = f"; again in {reply.error.retry_after_ms} ms" if reply.error.retry_after_ms else ""
+        options.complain(f"refused: {reply.error.code}: {reply.error.message}{where}{when}")
         raise typer.Exit(1)

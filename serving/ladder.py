@@ -71,6 +71,10 @@ class Ladder:
         fits = (r for r in RANKED if (took := self._took[r].read(now)) == 0 or took + _SENDING_S <= left)
         return next(fits, "popular")
 
+    def needs(self, now: float) -> float:
+        """Return what a full list takes, with the sending of its reply, s."""
+        return self._took["full"].read(now) + _SENDING_S
+
     def took(self, rung: Rung, seconds: float, now: float) -> None:
         """Say how long a list of a rung took."""
         if rung != "popular":

@@ -95,6 +95,23 @@ DECLARED: tuple[Declared, ...] = (
         ("surface", "outcome"),
     ),
     Declared("headrace_bulk_share_ratio", "gauge", "share of the time that bulk lists may take now"),
+    Declared(
+        "headrace_refused_requests_total",
+        "counted",
+        "requests with an error that says when to retry: rate_limited, overloaded",
+        ("code",),
+    ),
+    Declared(
+        "headrace_rate_unchecked_total",
+        "counted",
+        "requests that passed without a look at their caller's rate: Redis did not answer",
+    ),
+    Declared(
+        "headrace_state_waits_total",
+        "counted",
+        "requests that waited for the state that they demand: reached, over",
+        ("outcome",),
+    ),
     Declared("headrace_part_calls_total", "counter", "requests that a part of the pipeline ran for", _PART),
     Declared("headrace_part_failures_total", "counter", "requests that it failed for", _PART),
     Declared("headrace_part_slow_total", "counter", "requests that it took too long for", _PART),

@@ -150,6 +150,13 @@ class Settings(BaseSettings):
     bulk_share: float = Field(
         0.5, gt=0, le=1, description="share of the time that is free that lists of rec-requests-bulk take"
     )
+    overload_s: float = Field(
+        2.0,
+        ge=0,
+        description="such requests are refused while more wait than the cheapest lists take; 0 = never",
+    )
+    caller_rate: float = Field(0.0, ge=0, description="lists in a second that a caller may ask for; 0 = any")
+    caller_burst: int = Field(100, ge=1, le=1_000_000, description="so many lists at once, after a rest")
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"
     )

@@ -35,6 +35,7 @@ class Origins:
     """
 
     def __init__(self, meta: Mapping[bytes, bytes]) -> None:
+        self._last: dict[str, dict[int, int]] = {}  # what ``last`` returned, until a mark moves
         self._marks = {
             key: int.from_bytes(value, "little", signed=True)
             for key, value in meta.items()
@@ -47,6 +48,7 @@ class Origins:
         if origin.offset <= self._marks.get(key, -1):
             return False
         self._marks[key] = origin.offset
+        self._last.clear()
         return True
 
     def fresh_ones(
@@ -62,7 +64,16 @@ class Origins:
             before = np.maximum.accumulate(np.append(self._marks.get(key, -1), offsets[places]))
             fresh[places] = offsets[places] > before[:-1]
             self._marks[key] = int(before[-1])
+            self._last.clear()
         return fresh
+
+    def last(self, topic: str) -> dict[int, int]:
+        """Return the last offset applied of every wrong partition of a topic."""
+        if topic not in self._last:
+            start = mark_key(topic, 0)[:-1]
+            ours = {key[len(start) :]: mark for key, mark in self._marks.items() if key.startswith(start)}
+            self._last[topic] = {int(number): mark for number, mark in ours.items() if number.isdigit()}
+        return self._last[topic]
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the meta records."""

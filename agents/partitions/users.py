@@ -14,6 +14,7 @@ from headrace.agents.partitions.shown_lists import ShownLists
 from headrace.agents.stage.partitions import StagePartition
 from headrace.models.state.users import UserState, item_events, known
 from headrace.serving.attributes import KnowsAttributes
+from headrace.serving.store.applied import Applied
 from headrace.streams.dedup import DedupWindow, stream_times
 from headrace.streams.messages.ages import N_GROUPS
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventBatch
@@ -24,6 +25,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.changes import rows_once
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.placement import misplaced
 from headrace.streams.transport.record_list import chosen, offsets_of, timestamps_of
 
@@ -77,6 +79,8 @@ class UserPartition(StagePartition):
         Whether a user was forgotten since the partition was durable as a whole. Then it must be made durable
         before the next events: after a crash, the tombstone must not be applied at another place among them,
         because the pairs of their clicks were sent.
+    aside
+        Whether, since the last ``applied``, records were applied that no row tells of: the beat does.
     """
 
     def __init__(self, states: Sequence[StatePartition], settings: Settings) -> None:
@@ -88,7 +92,8 @@ class UserPartition(StagePartition):
         self._window_ms, self._partitions = settings.dedup_window_ms, settings.partitions
         self.dedup = DedupWindow(self._window_ms)
         self.dedup_off = self.remembers = settings.dedup_window_ms == 0
-        self.parted = False
+        self.parted = self.aside = False
+        self._topics = Topics(settings)
         self._newest = 0  # stream time: the largest record timestamp of `events` so far, ms
         self._combined_from: dict[str, int] = {}  # see ``met_end``
         self._touched: list[I64] = []
@@ -149,6 +154,7 @@ class UserPartition(StagePartition):
         """
         retry = self.duplicates(records, events)
         columns, right = events.columns, events.right
+        self.aside |= len(columns) < len(records) or bool((~right | events.sent_on).any() or retry.any())
         if not right.all():
             columns = columns.where(right)
         if retry.any():
@@ -208,8 +214,17 @@ class UserPartition(StagePartition):
             self._touch(np.array([row], np.int64))
             (self._forgotten.add if profile is None else self._forgotten.discard)(key)
             self.parted |= profile is None
+            self.aside |= profile is None
 
     # -- what goes out
+
+    def applied(self) -> Applied:
+        """Return what the rows have of `events` and `users`, with those of the next ``take``."""
+        self.aside = False
+        events, users = self._topics.events, self._topics.users
+        return Applied(
+            self.reached(events, self.origins.last(events)), self.reached(users, self.origins.last(users))
+        )
 
     def _touch(self, rows: I64) -> None:
         self._touched.append(rows)

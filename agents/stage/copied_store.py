@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from mode import Service
 from headrace.agents.stage.online_copy import OnlineCopy
 from headrace.agents.stage.refill import Visible, changelog_reader, everything
 from headrace.agents.wiring import Wiring
+from headrace.serving.store.applied import Applied
 from headrace.serving.store.protocol import Kind
 from headrace.streams.errors import FencedError, UnavailableError
 from headrace.streams.tables.expiry import Expiry
@@ -109,15 +110,23 @@ class CopiedStore:
         """Return the services that must run beside the agent."""
         return [] if self.copy is None else [self.copy]
 
-    def attach(self, state: StatePartition) -> None:
-        """Start copying a partition to the online store."""
+    def attach(self, state: StatePartition, applied: Applied | None = None) -> None:
+        """Start copying a partition to the online store.
+
+        ``applied`` is what its rows have of the source topics, for the beats.
+        """
         if self.copy is not None:
-            self.copy.attach(state.number, partial(packed, state), state.position)
+            self.copy.attach(state.number, partial(packed, state), state.position, applied)
 
     async def show(self, changed: Mapping[int, PackedRows]) -> None:
         """Write changed rows, by partition, to the online store. A call without rows still moves marks."""
         if self.copy is not None:
             await self.copy.put(changed)
+
+    async def say(self, applied: Mapping[int, Applied], at_once: Collection[int]) -> None:
+        """Let the beats say what the rows of the last ``show`` have of the source topics; some now."""
+        if self.copy is not None:
+            await self.copy.say(applied, at_once)
 
     async def hide(self, partition: int, keys: U64 | Sequence[int]) -> None:
         """Remove rows from the online store."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from mode import Service
@@ -39,6 +39,7 @@ from headrace.agents.stage.refill import (
     everything,
     ints,
 )
+from headrace.serving.store.applied import Applied, encode
 from headrace.serving.store.protocol import PROBE_S, Keys, Kind, OnlineStore
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import UnavailableError
@@ -122,7 +123,7 @@ class OnlineCopy(Service):
         """Whether no refill is due or running: as far as is known, the store has all rows."""
         return not self._away and not any(p.owed or p.fresh is not None for p in self.parts.values())
 
-    def attach(self, partition: int, lookup: Lookup, position: int) -> None:
+    def attach(self, partition: int, lookup: Lookup, position: int, applied: Applied | None = None) -> None:
         """Start copying a partition; a refill begins.
 
         A partition that stays here over a rebalance need not be attached again. When it is, its positions and
@@ -134,12 +135,15 @@ class OnlineCopy(Service):
             Finds packed rows in memory.
         position
             Changelog offset after the last record that the rows in memory reflect.
+        applied
+            What the rows in the changelog have of the source topics, for the beats.
         """
         part = self.parts.get(partition)
         if part is None:
-            self.parts[partition] = CopiedPartition(lookup, position)
+            self.parts[partition] = CopiedPartition(lookup, position, applied=applied)
         else:
             part.lookup, part.durable, part.owed = lookup, max(part.durable, position), True
+            part.applied = applied
         self._wake.set()
 
     def detach(self, partition: int) -> None:
@@ -177,6 +181,30 @@ class OnlineCopy(Service):
                 await self.store.drop(self.kind, keys)
                 if part.fresh is not None:
                     part.fresh.update(ints(keys))
+
+    async def say(self, applied: Mapping[int, Applied], at_once: Collection[int] = ()) -> None:
+        """Note what the rows given to the last ``put`` have of the source topics; the next beats say it.
+
+        Parameters
+        ----------
+        applied
+            By partition.
+        at_once
+            Partitions whose beats are written now.
+        """
+        for n, reached in applied.items():
+            if (part := self.parts.get(n)) is not None:
+                part.applied = reached
+        if at_once and not self._away:
+            try:
+                await self._beat({n: p for n in at_once if (p := self.parts.get(n)) and self.owned(n)})
+            except UnavailableError as exc:
+                self.went_away(exc)
+
+    async def _beat(self, parts: Mapping[int, CopiedPartition]) -> None:
+        complete = {n: part for n, part in parts.items() if part.complete}
+        texts = {n: encode(part.applied) for n, part in complete.items() if part.applied is not None}
+        await self.store.beat(self.kind, list(complete), texts)
 
     def durable(self, partition: int, position: int) -> None:
         """Note a durable flush: rows dirty at its begin are in the changelog, before ``position``.
@@ -238,7 +266,7 @@ class OnlineCopy(Service):
                 found = await self.store.read_marks(self.kind, list(parts))
                 if self._back():
                     await self._move({n: p for n, p in parts.items() if p.fresh is None}, found)
-                    await self.store.beat(self.kind, [n for n, p in parts.items() if p.complete])
+                    await self._beat(parts)
         except UnavailableError as exc:
             self.went_away(exc)
         if not self._away and any(part.owed for part in parts.values()):

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from mode import Service
 
 from headrace.agents.stage.copied_store import CopiedStore
+from headrace.serving.store.applied import Applied, Reached
 from headrace.streams.errors import FencedError
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.transport.batches import RecordBatch
@@ -65,6 +66,17 @@ class StagePartition:
             first if batch.place is None else first._replace(topic_id=batch.place.topic_id)
         )
         self.states[0].set_meta(place_key(batch.topic), self._places[batch.topic].encode())
+
+    def reached(self, topic: str, elsewhere: dict[int, int] | None = None) -> Reached:
+        """Return up to where the rows have a topic; ``elsewhere`` is what was sent on to this partition."""
+        place = self._places.get(topic)
+        seen = -1 if place is None else place.seen - 1
+        last = max(seen, self._applied.get(topic, -1))
+        return Reached(last, self.base(topic), elsewhere or {})
+
+    def applied(self) -> Applied | None:
+        """Return what beats say of the rows of the first state; None: nothing."""
+        return None
 
     def unseen(self, batch: RecordBatch) -> Sequence[Any]:
         """Return the records of a batch that were not applied yet.
@@ -124,7 +136,7 @@ class StagePartitions(Generic[P]):
         if part is None or any(a is not b for a, b in zip(part.states, states, strict=True)):
             part = self._partitions[number] = self._make(states)
             for store, state in zip(self._stores, states, strict=True):
-                store.attach(state)
+                store.attach(state, part.applied() if store is self._stores[0] else None)
         return part
 
     def check(self, part: P) -> None:

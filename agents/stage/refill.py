@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka.errors import KafkaError
 
+from headrace.serving.store.applied import Applied
 from headrace.serving.store.protocol import Keys
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
@@ -100,6 +101,8 @@ class CopiedPartition:
     recent, before
         Keys changed (``HELD``) or removed (None) since the last durable flush, and in the interval before
         that flush. The changelog may not have these changes yet.
+    applied
+        What the rows in the online store have of the source topics; beats say it. None: they do not.
     """
 
     lookup: Lookup
@@ -111,6 +114,7 @@ class CopiedPartition:
     fresh: set[int] | None = None
     recent: dict[int, bytes | None] = field(default_factory=dict)
     before: dict[int, bytes | None] = field(default_factory=dict)
+    applied: Applied | None = None
 
     @property
     def complete(self) -> bool:

@@ -246,9 +246,7 @@ def _thinned(slots: U64, clicked: Bool, sample: int) -> tuple[Bool, F32 | None]:
     of_clicks = min(clicks, sample // 2)
     share = np.array([(sample - of_clicks) / max(1, len(slots) - clicks), of_clicks / max(1, clicks)])
     kept, weight = np.empty(len(slots), bool), np.empty(len(slots), np.float32)
-    for start in range(
-        0, len(slots), AT_ONCE
-    ):  # all at once would be the most memory of a training
+    for start in range(0, len(slots), AT_ONCE):  # all at once would be the most memory of a training
         some = slice(start, start + AT_ONCE)
         mine = share[clicked[some].astype(np.int8)]
         kept[some] = (slots[some] >> np.uint64(11)) < mine * 2.0**53

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from headrace.serving.gateway.kept import KeptItem, KeptUser
 from headrace.serving.gateway.records import Fresh
+from headrace.streams.messages.state import Mark, token_of
 
 Topic = Literal["events", "items", "users"]
 
@@ -57,4 +58,4 @@ class Backend(Protocol):
 
 def state_token(topic: Topic, landed: Landed) -> str:
     """Return the token of a state that has a record; empty when its offset is not known."""
-    return "" if landed.offset < 0 else f"{topic}.{landed.partition}.{landed.offset}"
+    return "" if landed.offset < 0 else token_of([Mark(topic, *landed)])

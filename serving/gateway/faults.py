@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,12 +24,16 @@ STATUS: Mapping[str, int] = {
     "slow_body": 408,
     "media_type": 415,
     "head_too_large": 431,
+    "rate_limited": 429,
+    "overloaded": 503,
     "unavailable": 503,
     "busy": 503,
     "no_reply": 504,
 }
-#: Seconds after which a caller that got 503 may try again.
+#: Seconds after which a caller that got one of ``LATER`` may try again, when nothing else is known.
 RETRY_AFTER_S = 1
+#: Statuses of answers that say when to try again.
+LATER = frozenset({429, 503})
 JSON = "application/json"
 
 _encode = msgspec.json.Encoder().encode
@@ -66,12 +71,12 @@ def status_of(code: str) -> int:
     return STATUS.get(code, 400)
 
 
-def answer(value: Any, status: int = 200) -> Response:
-    """Return a value (or bytes that are JSON already) as an answer; 503 says when to try again."""
+def answer(value: Any, status: int = 200, retry_after_ms: int = 0) -> Response:
+    """Return a value (or bytes that are JSON already) as an answer; 429 and 503 say when to try again."""
     body = value if isinstance(value, bytes) else _encode(value)
     headers = {"cache-control": "no-store"}  # of one user, or true for a moment only
-    if status == 503:
-        headers["retry-after"] = str(RETRY_AFTER_S)
+    if status in LATER:
+        headers["retry-after"] = str(max(RETRY_AFTER_S, math.ceil(retry_after_ms / 1000)))
     return Response(body, status, headers, JSON)
 
 

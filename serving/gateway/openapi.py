@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from headrace.serving.gateway.answers import EventsAnswer, Written
-from headrace.serving.gateway.faults import STATUS, Fault
+from headrace.serving.gateway.faults import LATER, STATUS, Fault
 from headrace.serving.gateway.kept import KeptItem, KeptUser
 from headrace.serving.gateway.requests import PARAMETERS
 from headrace.streams.messages.contract import json_schemas
@@ -31,9 +31,10 @@ _TEXT = {
     408: "the body did not arrive in time",
     413: "the body or a message in it is too large",
     415: "another Content-Type than those here, or a compressed body",
+    429: "more lists than this caller may ask for; try again after `Retry-After`",
     431: "path, query and headers are too large",
     500: "an error in Headrace",
-    503: "broker or store away, or too many requests in flight; try again after `Retry-After`",
+    503: "broker or store away, or too many requests; try again after `Retry-After`",
     504: "no reply in time",
 }
 
@@ -78,12 +79,14 @@ def _paths() -> dict[str, Any]:
     body = (408, 413, 415)
     return {
         "/recommendations": {
-            "get": _operation("recommend", "A list for a user", "RecReply", (413, 504), parameters=_query()),
+            "get": _operation(
+                "recommend", "A list for a user", "RecReply", (413, 429, 504), parameters=_query()
+            ),
             "post": _operation(
                 "recommendByBody",
                 "The same, with a whole request",
                 "RecReply",
-                (*body, 504),
+                (*body, 429, 504),
                 body="RecRequestBody",
             ),
         },
@@ -92,7 +95,7 @@ def _paths() -> dict[str, Any]:
                 "rank",
                 "The caller's own candidates, ranked",
                 "RecReply",
-                (*body, 504),
+                (*body, 429, 504),
                 body="RankBody",
             ),
         },
@@ -133,7 +136,7 @@ def _operation(
 def _response(status: int, schema: str | None) -> dict[str, Any]:
     shape = (_ref(schema) if schema else {"type": "object"}) if status < 300 else _ref("Fault")
     out: dict[str, Any] = {"description": _TEXT[status], "content": {"application/json": {"schema": shape}}}
-    if status == 503:
+    if status in LATER:
         seconds = {"description": "seconds", "schema": {"type": "integer"}}
         out["headers"] = {"Retry-After": seconds}
     return out

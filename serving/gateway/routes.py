@@ -150,7 +150,9 @@ class Routes:
         except (HeadraceError, TimeoutError) as exc:
             return fault_answer(fault_of(exc, asked.request.request_id))
         error = self._verdict.decode(reply).error
-        return answer(reply, 200 if error is None else status_of(error.code))
+        if error is None:
+            return answer(reply)
+        return answer(reply, status_of(error.code), error.retry_after_ms)
 
     def _wait_s(self, asked: Asked) -> float:
         return (asked.request.deadline_ms + self._settings.gateway_reply_ms) / 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from headrace.serving.ladder import Ladder, Rung
 from headrace.serving.requests.read import Job
@@ -13,6 +14,8 @@ from headrace.streams.clock import Clock
 #: into a process that is perhaps busy. Without it, when more is asked than can be answered, the queue grows
 #: until every full list goes out at the very end of its deadline, and is late at its caller.
 _WAY_BACK, _LONGEST_WAY_S = 0.25, 0.05
+#: A list is believed to take at least so long (s) when a request may wait before it is made.
+LEAST_S: Final = 0.02
 
 
 class Pace:
@@ -31,6 +34,7 @@ class Pace:
         self._ladder, self._waiting = Ladder(), Waiting()
         self._came = self._ended = clock.monotonic()
         self._partition: int | None = None
+        self._kept: dict[int, float] = {}  # by record: when the time of a request is over that waits
 
     def begin(self, partition: int) -> None:
         """Note that a batch of a partition has come."""
@@ -56,8 +60,27 @@ class Pace:
 
     def left(self, job: Job) -> float:
         """Return the time that a request has left, s; not positive: none."""
-        request, _, _ = job
+        request, record, _ = job
+        if (end := self._kept.get(id(record))) is not None:
+            return end - self._clock.monotonic()
         return request.deadline_ms / 1000 - self.spent(job)
+
+    def spare(self, job: Job) -> float:
+        """Return how long a request may wait before its lists are made, s; not positive: not at all."""
+        lists = max(1, len(job[0].lists))
+        return self._here(job) - lists * max(LEAST_S, self._ladder.needs(self._clock.monotonic()))
+
+    def keep(self, job: Job) -> None:
+        """Note when the time of a request is over that is answered after its batch; then call ``forget``."""
+        self._kept[id(job[1])] = self._clock.monotonic() + self.left(job)
+
+    def kept(self, job: Job) -> bool:
+        """Return whether ``keep`` was called for a request."""
+        return id(job[1]) in self._kept
+
+    def forget(self, job: Job) -> None:
+        """Note that a request is answered that was kept."""
+        self._kept.pop(id(job[1]), None)
 
     def dropped(self, job: Job) -> bool:
         """Return whether a request gets no reply: nobody waits for it any more."""
@@ -65,13 +88,16 @@ class Pace:
 
     def rung(self, job: Job) -> Rung:
         """Return how much there is time for, before the reply must be on its way back."""
-        left = self.left(job) - min(_WAY_BACK * job[0].deadline_ms / 1000, _LONGEST_WAY_S)
-        return self._ladder.choose(left, self._clock.monotonic())
+        return self._ladder.choose(self._here(job), self._clock.monotonic())
 
     def took(self, rung: Rung, since: float) -> None:
         """Note that a list of a rung was begun at ``since`` (monotonic seconds), and is made."""
         now = self._clock.monotonic()
         self._ladder.took(rung, now - since, now)
+
+    def _here(self, job: Job) -> float:
+        """Return the time that is left until the reply must be on its way back, s."""
+        return self.left(job) - min(_WAY_BACK * job[0].deadline_ms / 1000, _LONGEST_WAY_S)
 
     def _age(self, timestamp: int) -> float:
         return float(self._clock.now_ms() - timestamp)

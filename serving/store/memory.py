@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
+from headrace.serving.store.applied import PLAIN
+from headrace.serving.store.buckets import Buckets
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import UnavailableError
@@ -29,9 +31,10 @@ class MemoryStore:
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
-        self._beats: dict[tuple[Kind, int], float] = {}
+        self._beats: dict[tuple[Kind, int], tuple[float, bytes]] = {}
         self._rows: dict[tuple[Kind, int], bytes] = {}
         self._marks: dict[tuple[Kind, int], tuple[str, int]] = {}
+        self._buckets = Buckets()
         self._run_id = self._seen_run_id = secrets.token_hex(8)
         self.away = self.read_only = False
 
@@ -86,16 +89,31 @@ class MemoryStore:
         self._marks.update({(kind, p): (self._seen_run_id, marks[p]) for p in done})
         return done
 
-    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
-        """Note the time of the beats."""
+    async def beat(
+        self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Note the time of the beats, and what they say."""
         self._answer(write=True)
-        self._beats.update(dict.fromkeys([(kind, p) for p in partitions], self._clock.monotonic()))
+        now, texts = self._clock.monotonic(), texts or {}
+        self._beats.update({(kind, p): (now, texts.get(p, PLAIN)) for p in partitions})
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Return the partitions that have a beat."""
+        return set(await self.beats(kind, partitions))
+
+    async def beats(self, kind: Kind, partitions: Sequence[int]) -> dict[int, bytes]:
+        """Return what the beats say."""
         self._answer()
         since = self._clock.monotonic() - BEAT_S
-        return {p for p in partitions if self._beats.get((kind, p), since) > since}
+        found = {p: self._beats.get((kind, p), (since, b"")) for p in partitions}
+        return {p: text for p, (when, text) in found.items() if when > since}
+
+    async def take_tokens(
+        self, callers: Sequence[int], tokens: Sequence[int], rate: float, burst: int
+    ) -> list[int]:
+        """Take tokens from buckets."""
+        self._answer(write=True)
+        return self._buckets.take(callers, tokens, rate, burst, round(self._clock.monotonic() * 1e6))
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -8,7 +8,8 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
     <prefix>n:<16 hex digits>   string   packed neighbours.ROW    item_ttl_s after it was last written
     <prefix>i:<16 hex digits>   string   packed item_state.ROW    item_ttl_s after it was last written
     <prefix>m:<kind>            hash     partition -> mark        never
-    <prefix>w:<kind>:<number>   string   "1"                      BEAT_S after it was last written
+    <prefix>w:<kind>:<number>   string   "1", or more: applied.py BEAT_S after it was last written
+    <prefix>l:{callers}:<16 hex digits>  string  µs: buckets.py   when the bucket is full again
     <prefix>ids                 string   hash of a fixed text     never
 
 A *kind* is one of the letters u, s, n, i: rows of users, of what they were shown, of neighbours, of items.
@@ -80,11 +81,36 @@ class OnlineStore(Protocol):
         The partitions whose mark was written.
         """
 
-    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
-        """Say for the next ``BEAT_S`` that the store has all rows of these partitions; see above."""
+    async def beat(
+        self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Say for the next ``BEAT_S`` that the store has all rows of these partitions; see above.
+
+        ``texts`` is what the beat of a partition says; "1" of those that it does not name.
+        """
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Return the partitions for which ``beat`` was called in the last ``BEAT_S``."""
+
+    async def beats(self, kind: Kind, partitions: Sequence[int]) -> dict[int, bytes]:
+        """Return what the beats of these partitions say; those without one are left out."""
+
+    async def take_tokens(
+        self, callers: Sequence[int], tokens: Sequence[int], rate: float, burst: int
+    ) -> list[int]:
+        """Take tokens from the buckets of callers, for many requests in their order.
+
+        Parameters
+        ----------
+        callers, tokens
+            Of each request: its caller, and how many tokens it takes.
+        rate, burst
+            Tokens in a second, and in a full bucket.
+
+        Returns
+        -------
+        For each request how long to wait, ms: 0 when its tokens were taken.
+        """
 
     async def close(self) -> None:
         """Close the connections."""

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from headrace.serving.store.buckets import TAKE, take_arguments
 from headrace.serving.store.connections import abort, within
 from headrace.serving.store.marks import SET_MARKS, position_in, set_marks_arguments
 from headrace.serving.store.protocol import BEAT_S, PROBE_S, Keys, Kind
@@ -116,18 +117,34 @@ class RedisStore:
         """Read packed rows in one round trip."""
         if not keys:
             return []
+        start = self._start(kind)
+        names = [f"{start}{key:016x}" for key in keys]
+        rows: list[Any] = await self._for_request("read", lambda: self._redis.mget(names))
+        return [row if isinstance(row, bytes) else None for row in rows]
+
+    async def _for_request(self, name: str, call: Callable[[], Any]) -> Any:
+        """Return the result of a call that a request waits for; after a failure, fail until Redis is back."""
         if self._probe is not None and not self._probe.done():
             raise UnavailableError("Redis: away")
-        start = self._start(kind)
         try:
-            with self._call("read"):
-                rows: list[Any] = await within(
-                    self._redis.mget([f"{start}{key:016x}" for key in keys]), self._read_timeout_s
-                )
-        except UnavailableError:
-            self._probe = asyncio.create_task(self._until_back(f"{start}{0:016x}"))
+            with self._call(name):
+                return await within(call(), self._read_timeout_s)
+        except UnavailableError as exc:
+            # Where scripts are refused, rows may be readable.
+            if name == "read" or not isinstance(exc.__cause__, ResponseError):
+                self._probe = asyncio.create_task(self._until_back(f"{self._start('u')}{0:016x}"))
             raise
-        return [row if isinstance(row, bytes) else None for row in rows]
+
+    async def take_tokens(
+        self, callers: Sequence[int], tokens: Sequence[int], rate: float, burst: int
+    ) -> list[int]:
+        """Take tokens for many requests in one round trip."""
+        if not callers:
+            return []
+        buckets, args = take_arguments(callers, tokens, rate, burst)
+        keys = [f"{self._prefix}l:{{callers}}:{bucket:016x}" for bucket in buckets]
+        call = lambda: self._redis.eval(TAKE, len(keys), *keys, *args)  # noqa: E731
+        return [int(wait) for wait in await self._for_request("take_tokens", call)]
 
     async def _until_back(self, key: str) -> None:
         while True:
@@ -165,18 +182,24 @@ class RedisStore:
     def _beats(self, kind: Kind) -> str:
         return f"{self._prefix}w:{kind}:"
 
-    async def beat(self, kind: Kind, partitions: Sequence[int]) -> None:
+    async def beat(
+        self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
+    ) -> None:
         """Write beats, in the way in which rows are written: a store that refuses rows refuses these."""
         if partitions:
-            packed = set_beats(self._beats(kind).encode(), BEAT_S, partitions)
+            packed = set_beats(self._beats(kind).encode(), BEAT_S, partitions, texts or {})
             await self._write(packed, SET_REPLY * len(partitions))
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
+        """Read which partitions have a beat, in one round trip."""
+        return set(await self.beats(kind, partitions))
+
+    async def beats(self, kind: Kind, partitions: Sequence[int]) -> dict[int, bytes]:
         """Read beats in one round trip."""
         keys = [f"{self._beats(kind)}{partition}" for partition in partitions]
         with self._call("read_beats"):
             found = await within(self._redis.mget(keys), self._timeout_s) if keys else []
-        return {p for p, beat in zip(partitions, found, strict=True) if beat is not None}
+        return {p: beat for p, beat in zip(partitions, found, strict=True) if beat is not None}
 
     async def same_ids(self, sample: str) -> bool:
         """Return whether the ids in the store are hashed as those of this process.

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from headrace.streams.errors import RejectedError
+from headrace.streams.messages import state
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Label = Annotated[str, Meta(max_length=128)]
@@ -33,6 +34,9 @@ Scope = Literal["item", "creator"]
 
 #: Most slots of all lists of a page; most characters of its ``request_id``.
 MOST_OF_PAGE, LONGEST_OF_PAGE = 500, 62
+
+#: Which records an answer must have (``state.py``).
+StateToken = Annotated[str, Meta(max_length=state.LONGEST, pattern=state.PATTERN)]
 
 #: What a user did with a shown slot (``models/slot_labels.py``).
 SlotLabel = Literal["", "touched", "skipped", "passed", "unseen"]
@@ -139,6 +143,8 @@ class RecRequest(Struct):
     filters: Filters = msgspec.field(default_factory=Filters)
     candidates: Annotated[list[Id], Meta(max_length=500)] = []
     lists: Annotated[list[ListRequest], Meta(max_length=8)] = []
+    at_least: StateToken = ""
+    caller: Annotated[str, Meta(max_length=64)] = ""
 
 
 class RecItem(Struct, omit_defaults=True):
@@ -174,17 +180,19 @@ class RecList(Struct, omit_defaults=True):
 
 
 class ErrorInfo(Struct, omit_defaults=True):
-    """Why a reply has no list."""
+    """Why a reply has no list; ``retry_after_ms``: after which time to send the request again, if not 0."""
 
     code: str
     message: str
     field: str = ""
+    retry_after_ms: int = 0
 
 
 class RecReply(Struct, omit_defaults=True):
     """A reply: a list, the lists of a page, or an error that names the field.
 
     For a page, ``model`` is that of the first list, and ``degraded`` has what any of the lists lacks.
+    ``state`` is the token of what is behind the reply (``state.py``).
     """
 
     request_id: str
@@ -194,6 +202,7 @@ class RecReply(Struct, omit_defaults=True):
     took_ms: float = 0.0
     error: ErrorInfo | None = None
     lists: list[RecList] = []
+    state: str = ""
 
 
 class ShadowList(Struct):
@@ -315,7 +324,11 @@ def check_event(event: Event, record_ts: int, lateness_ms: int, future_ms: int) 
 
 
 def check_request(request: RecRequest) -> None:
-    """Raise ``RejectedError`` when a field that a surface needs is missing, or fields exclude each other."""
+    """Raise ``RejectedError`` when a field that a surface needs is missing, or fields exclude each other.
+
+    It is also raised when ``at_least`` is no token.
+    """
+    state.marks_of(request.at_least)
     if request.lists:
         _check_lists(request)
     elif request.surface == "related" and not request.item_id:

@@ -69,8 +69,10 @@ def test_every_field_of_a_request_has_an_option(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(command, "ask", ask)
     args = "--candidate a --candidate b --seen c --category tea --category !milk --tag hot --creator !me"
     more = "--language de --published-after 1790000000000 --list home --list related:5:x:y --list digest:3"
-    assert run_headrace(monkeypatch, "recommend", "u1", *args.split(), *more.split()) == 0
+    last = "--at-least 1.e3-17 --caller shop"
+    assert run_headrace(monkeypatch, "recommend", "u1", *args.split(), *more.split(), *last.split()) == 0
     (request,) = asked
+    assert (request.at_least, request.caller) == ("1.e3-17", "shop")
     assert (request.candidates, request.seen) == (["a", "b"], ["c"])
     assert request.filters == Filters(
         AnyNone(["tea"], ["milk"]), AnyNone([], ["me"]), AnyNone(["de"]), AnyNone(["hot"]), 1_790_000_000_000
@@ -78,6 +80,14 @@ def test_every_field_of_a_request_has_an_option(monkeypatch: pytest.MonkeyPatch)
     assert request.lists == [
         ListRequest("home"), ListRequest("related", 5, "x:y"), ListRequest("digest", 3)
     ]  # fmt: skip
+
+
+def test_a_refusal_says_when_to_ask_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ErrorInfo("rate_limited", "more than 5 lists in a second by this caller", retry_after_ms=140)
+    assert recommend(monkeypatch, RecReply("r1", error=error)) == 1
+    assert "again in 140 ms" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("text", ["house", "home:many", "home:-1", ":3"])

@@ -105,7 +105,7 @@ async def test_events_land_where_the_answer_says(here: Settings) -> None:
         assert json.loads(record.value) == sent
         assert record.key == sent["user_id"].encode()
         assert told["partition"] == partition_of(record.key, here.partitions)
-        assert told["state"] == f"events.{told['partition']}.{told['offset']}"
+        assert told["state"] == f"1.e{told['partition']}-{told['offset']}"
 
 
 BAD: dict[str, Any] = {

@@ -84,7 +84,8 @@ class Broker:
 def stage_on(broker: Broker, settings: Settings | None = None) -> ServeStage:
     """Return a stage with some items; its own recommender, with ``settings``."""
     sender: Any = broker
-    stage = ServeStage(Wiring(settings or Settings(), sender, sender, MemoryStore(), clock=ManualClock(NOW)))
+    clock = ManualClock(NOW)
+    stage = ServeStage(Wiring(settings or Settings(), sender, sender, MemoryStore(clock), clock=clock))
     if settings is not None:
         for n in range(30):
             stage.recommender.catalog.put(item(n))

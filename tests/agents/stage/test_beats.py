@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from stage_rows import Stage, rows_of
 
+from headrace.serving.store.applied import Applied, Reached, decode
 from headrace.serving.store.freshness import Freshness
 from headrace.serving.store.memory import MemoryStore
 from headrace.serving.store.protocol import BEAT_S
@@ -143,3 +144,59 @@ async def test_readers_know_which_partitions_are_stale(
     said = [(r.action, r.kind) for r in caplog.records if hasattr(r, "action")]
     stale, good = "store_stale", "store_fresh"
     assert said == [(stale, "u"), (stale, "n"), (good, "n"), (stale, "n"), (good, "u"), (good, "n")]
+
+
+async def said(stage: Stage) -> Applied | None:
+    text = (await stage.store.beats("u", [3])).get(3)
+    return None if text is None else decode(text)
+
+
+def upto(last: int) -> Applied:
+    return Applied(Reached(last))
+
+
+async def test_a_beat_says_what_the_rows_have_that_were_written(stage: Stage, clock: ManualClock) -> None:
+    await stage.feed.look()
+    assert await said(stage) is None
+    stage.change(rows_of([1], 1))
+    await stage.online()
+    await stage.feed.say({3: upto(7)})
+    assert await said(stage) is None, "with the next beat"
+    await stage.feed.look()
+    assert await said(stage) == upto(7)
+    await stage.feed.say({3: upto(9)}, [3])
+    assert await said(stage) == upto(9), "at once"
+    await clock.advance(BEAT_S)
+    assert await said(stage) is None
+
+
+async def test_a_beat_says_nothing_while_rows_are_missing(stage: Stage) -> None:
+    await stage.feed.look()
+    await stage.feed.say({3: upto(7)}, [3])
+    stage.store.lose()
+    stage.store.read_only = True
+    stage.change(rows_of([1], 1))
+    await stage.online()
+    stage.store.read_only = False
+    await stage.feed.say({3: upto(8)}, [3])
+    assert await said(stage) is None, "row 1 is not there"
+    await stage.feed.look()
+    await stage.feed.catch_up(3)
+    await stage.feed.look()
+    assert await said(stage) == upto(8)
+    assert stage.shown() == stage.truth()
+
+
+async def test_a_store_that_goes_away_before_a_beat_is_noticed(stage: Stage) -> None:
+    await stage.feed.look()
+    stage.store.away = True
+    await stage.feed.say({3: upto(7)}, [3])
+    assert not stage.feed.caught_up
+
+
+async def test_a_partition_that_is_taken_over_says_what_its_changelog_has(stage: Stage) -> None:
+    stage.feed.detach(3)
+    stage.feed.attach(3, stage.lookup, len(stage.log), upto(5))
+    await stage.feed.catch_up(3)
+    await stage.feed.look()
+    assert await said(stage) == upto(5)

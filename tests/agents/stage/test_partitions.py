@@ -37,7 +37,7 @@ class Tables:
 
 
 def store_of(table: Tables) -> Any:
-    return SimpleNamespace(state_store=table, attach=lambda state: None, copy=None)
+    return SimpleNamespace(state_store=table, attach=lambda state, applied: None, copy=None)
 
 
 def test_rows_in_memory_are_packed_and_others_are_none() -> None:

@@ -83,3 +83,13 @@ async def test_beats_are_kept_by_kind_and_partition(store: OnlineStore) -> None:
     assert await store.beating("u", [0, 1, 12]) == {0, 12}
     assert await store.beating("n", range(3)) == {1}
     assert await store.beating("u", []) == set()
+
+
+async def test_beats_say_what_they_were_given(store: OnlineStore) -> None:
+    assert await store.beats("u", [0, 1]) == {}
+    text = b'{"events": {"last": 7}}\r\n\x00'
+    await store.beat("u", [0, 1], {1: text, 2: b"not of these"})
+    assert await store.beats("u", [0, 1, 2]) == {0: b"1", 1: text}
+    await store.beat("u", [1])
+    assert await store.beats("u", [1]) == {1: b"1"}
+    assert await store.beats("n", [1]) == {}

@@ -47,7 +47,7 @@ WHOLE: dict[type[Any], dict[str, Any]] = {
     RecRequest: {
         "request_id": "r", "user_id": "u", "surface": "home", "n": 7, "item_id": "i",
         "context": {"country": "DE", "device": "tv", "ts": T0}, "exclude": ["j"], "deadline_ms": 99,
-        "explain": True, "seen": ["k"], "candidates": ["l"],
+        "explain": True, "seen": ["k"], "candidates": ["l"], "at_least": "1.e3-17", "caller": "shop",
         "lists": [
             {"surface": "related", "n": 3, "item_id": "i", "filters": {"tags": {"any": ["a"], "none": []}}}
         ],
@@ -77,7 +77,7 @@ def read(type_: type[Any], fields: dict[str, Any]) -> Any:
 
 def test_the_messages_here_have_every_field() -> None:
     assert all({f.name for f in msgspec.structs.fields(t)} == fields.keys() for t, fields in WHOLE.items())
-    assert len(OPTIONAL) == 33
+    assert len(OPTIONAL) == 35
 
 
 @pytest.mark.parametrize(("type_", "name"), OPTIONAL, ids=lambda v: getattr(v, "__name__", v))

@@ -25,7 +25,7 @@ EVENT = {"event_id": "e", "type": "click", "user_id": "u", "item_id": "i", "ts":
 REQUEST = {"request_id": "r", "user_id": "u", "surface": "home"}
 ITEM = {"item_id": "i", "published_ts": T0}
 WRONG = [0, 1, T0 // 1000, MIN_TS - 1, MAX_TS + 1, T0 * 1000]
-NEVER_IN_SECONDS = {"dwell_ms", "duration_ms", "deadline_ms", "took_ms"}  # lengths of time
+NEVER_IN_SECONDS = {"dwell_ms", "duration_ms", "deadline_ms", "took_ms", "retry_after_ms"}  # lengths of time
 
 
 def test_every_time_has_the_type_of_times() -> None:
