@@ -11,15 +11,15 @@ import org.springframework.kafka.core.ProducerFactory;
 public final class Main {
     public static void main(String[] args) throws Exception {
         Map<String, Object> brokers = Map.of("bootstrap.servers", args[0]);
-        var context = new AnnotationConfigApplicationContext();
-        // What Spring Boot makes of spring.kafka.bootstrap-servers.
-        context.registerBean(ProducerFactory.class, () -> new DefaultKafkaProducerFactory<>(
-                brokers, new StringSerializer(), new StringSerializer()));
-        context.registerBean(ConsumerFactory.class, () -> new DefaultKafkaConsumerFactory<>(
-                brokers, new StringDeserializer(), new StringDeserializer()));
-        context.register(Recommender.class);
-        context.refresh();
-        System.out.println(context.getBean(Recommender.Asker.class).ask(args[1], args[2]));
-        context.close();
+        try (var context = new AnnotationConfigApplicationContext()) {
+            // What Spring Boot makes of spring.kafka.bootstrap-servers.
+            context.registerBean(ProducerFactory.class, () -> new DefaultKafkaProducerFactory<>(
+                    brokers, new StringSerializer(), new StringSerializer()));
+            context.registerBean(ConsumerFactory.class, () -> new DefaultKafkaConsumerFactory<>(
+                    brokers, new StringDeserializer(), new StringDeserializer()));
+            context.register(Recommender.class);
+            context.refresh();
+            System.out.println(context.getBean(Recommender.Asker.class).ask(args[1], args[2]));
+        }
     }
 }
