@@ -9,6 +9,7 @@ import typer
 
 from headrace.console import (
     conformance,
+    dead_letters,
     demo,
     digest,
     evaluate,
@@ -72,6 +73,7 @@ for _command in (
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
 app.add_typer(experiment.app, name="experiment")
@@ -82,7 +84,7 @@ def _unwrapped(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-for _typer in (app, topics.app, evaluate.app, models.app, experiment.app):
+for _typer in (app, topics.app, dead_letters.app, evaluate.app, models.app, experiment.app):
     for _registered in _typer.registered_commands:
         if _registered.callback is not None and _registered.callback.__doc__:
             _registered.help = _unwrapped(_registered.callback.__doc__)

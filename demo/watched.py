@@ -8,7 +8,7 @@ from typing import Any
 from headrace.console.screen import AgentLag
 from headrace.models.learning import artefact, online, ranker
 from headrace.streams.errors import ArtefactError
-from headrace.streams.topics.dead_letters import read_dead_letter
+from headrace.streams.topics.dead_letters import is_letter, read_dead_letter
 
 
 @dataclass(slots=True)
@@ -53,8 +53,9 @@ class Watched:
 
     def on_dead_letters(self, batch: Any) -> None:
         """Count dead letters."""
-        self.dead_letters += len(batch)
-        for record in batch:
+        letters = [record for record in batch if is_letter(record)]
+        self.dead_letters += len(letters)
+        for record in letters:
             letter = read_dead_letter(record)
             self.first_letter = self.first_letter or (
                 f"{letter.agent} on {letter.topic}: {letter.reason} {letter.field} {letter.detail}"

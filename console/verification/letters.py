@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.oracle.records.places import FUTURE, At
 from headrace.streams.settings import Settings
-from headrace.streams.topics.dead_letters import read_dead_letter
+from headrace.streams.topics.dead_letters import is_letter, read_dead_letter
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader, read_to
 
@@ -46,6 +46,6 @@ async def read_letters(settings: Settings) -> Letters:
     out = Letters()
     async with open_reader(settings, [Topics(settings).dead_letters]) as reader:
         async for part in read_to(reader, *await reader.bounds()):
-            for record in part.records:
+            for record in filter(is_letter, part.records):
                 out.add(record, settings.future_ms)
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -11,6 +12,13 @@ ORIGINAL = "original."
 #: Largest size of the original headers, in all. Larger ones are left out: the letter would be too large.
 MAX_HEADER_BYTES = 32 * 1024
 MAX_DETAIL = 1000
+#: Header of a record that was redriven: the place of its letter, and how often it was redriven by then.
+REDRIVEN = "headrace-redriven"
+#: Header of a note of ``headrace dead-letters redrive`` in `dead-letters`: it is no letter.
+NOTE = "headrace-redrive"
+_REDRIVEN = re.compile(rb"([0-9]{1,9}-[0-9]{1,18})/([0-9]{1,4})")
+#: A header of each of these says that a part of the record is not in its letter.
+_DROPPED = ("origin-headers-dropped", "origin-body-dropped", "origin-key-dropped")
 #: key, value, timestamp (ms, None = now), headers: as `BatchSender` takes them.
 Letter: TypeAlias = tuple[bytes | None, bytes | None, int | None, Sequence[tuple[str, bytes]]]
 
@@ -21,6 +29,10 @@ class DeadLetter:
 
     ``topic``, ``partition``, ``offset``, ``timestamp`` (ms) and ``headers`` are those of the original record:
     to process it again, send ``(key, value, headers)`` to ``topic``.
+
+    ``redriven`` is how often the record was redriven before it was refused; ``origin_letter`` is the place
+    (``3-42``: partition and offset) of its letter before that, "" when there was none. ``complete`` says
+    whether key, value and headers are all there.
     """
 
     key: bytes | None
@@ -34,6 +46,9 @@ class DeadLetter:
     offset: int
     timestamp: int
     headers: tuple[tuple[str, bytes], ...]
+    origin_letter: str = ""
+    redriven: int = 0
+    complete: bool = True
 
 
 def dead_letter(
@@ -69,14 +84,29 @@ def dead_letter(
     ]
     if record.value is None:  # written as an empty value: a record needs a key or a value
         headers.append(("origin-null", b"1"))
+    if (before := redriven_from(record)) is not None:
+        headers += [("origin-letter", before[0].encode()), ("redriven", b"%d" % before[1])]
     headers += _kept(record.headers)
     return record.key, record.value if record.value is not None else b"", None, headers
 
 
 def _kept(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
-    kept = [(ORIGINAL + name, value or b"") for name, value in headers]
+    kept = [(ORIGINAL + name, value or b"") for name, value in headers if name != REDRIVEN]
     size = sum(len(name) + len(value) for name, value in kept)
     return kept if size <= MAX_HEADER_BYTES else [("origin-headers-dropped", b"%d" % size)]
+
+
+def redriven_from(record: Any) -> tuple[str, int] | None:
+    """Return the place of the letter that a record was redriven from, and how often it was; else None."""
+    for name, value in record.headers:
+        if name == REDRIVEN and (told := _REDRIVEN.fullmatch(value or b"")):
+            return told[1].decode(), int(told[2])
+    return None
+
+
+def is_letter(record: Any) -> bool:
+    """Return whether a record of the dead-letters topic is a letter, not a note of what was redriven."""
+    return all(name != NOTE for name, _ in record.headers)
 
 
 def read_dead_letter(record: Any) -> DeadLetter:
@@ -108,6 +138,9 @@ def read_dead_letter(record: Any) -> DeadLetter:
             for name, value in record.headers
             if name.startswith(ORIGINAL)
         ),
+        origin_letter=text("origin-letter"),
+        redriven=max(0, number("redriven")),
+        complete=not any(name in have for name in _DROPPED),
     )
 
 

@@ -63,12 +63,12 @@ class Reader:
         self.positions = Positions(lambda: self._consumer, self.seek, note)
         await self.positions.read_from(start)
 
-    async def bounds(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return the first offset and the end offset (next to be written) of every partition now."""
-        return (
-            await self._consumer.beginning_offsets(self.partitions),
-            await self._consumer.end_offsets(self.partitions),
-        )
+    async def bounds(
+        self, of: Collection[TopicPartition] | None = None
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return the first offset and the end offset (next to be written) of every partition, or of some."""
+        tps = self.partitions if of is None else of
+        return await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
 
     async def misfit(self, places: Mapping[TopicPartition, Place]) -> str:
         """Return why the records before some places are not those of the logs now; "" when they are.
@@ -181,6 +181,7 @@ async def open_reader(
     partitions: Iterable[int] | None = None,
     *,
     fetch_bytes: int = 1024 * 1024,
+    isolation: str = ISOLATION,
 ) -> AsyncIterator[Reader]:
     """Open a reader. It fetches nothing before ``Reader.start``.
 
@@ -192,6 +193,8 @@ async def open_reader(
         Numbers of the partitions to read of every topic; None: all.
     fetch_bytes
         Bytes fetched at once from each partition.
+    isolation
+        ``read_uncommitted`` also reads what is behind the beginning of a transaction that is still open.
 
     Raises
     ------
@@ -202,7 +205,7 @@ async def open_reader(
         bootstrap_servers=settings.brokers.split(","),
         client_id="headrace",
         auto_offset_reset="earliest",
-        isolation_level=ISOLATION,
+        isolation_level=isolation,
         fetch_min_bytes=1,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         max_partition_fetch_bytes=fetch_bytes,

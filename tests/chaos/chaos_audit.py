@@ -17,7 +17,7 @@ from headrace.models.learning.log_files import folder_of
 from headrace.serving.requests.address import PLAIN_ID
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
-from headrace.streams.topics.dead_letters import read_dead_letter
+from headrace.streams.topics.dead_letters import is_letter, read_dead_letter
 from headrace.streams.topics.names import Topics
 
 Offsets = Mapping[TopicPartition, int]
@@ -91,6 +91,8 @@ def _place(found: Found, origin: Origin, record: Any, headers: dict[str, bytes],
 async def _read_answers(settings: Settings, since: Offsets | None, found: Found) -> None:
     topics = Topics(settings)
     async for _, _, record in every_record(settings, [topics.dead_letters], since):
+        if not is_letter(record):
+            continue
         letter = read_dead_letter(record)
         found.letters += 1
         about = (letter.topic, letter.partition, letter.offset)

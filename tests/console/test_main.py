@@ -20,6 +20,7 @@ COMMANDS = (
     "digest",
     "lag",
     "producers",
+    "dead-letters",
     "sources",
     "train",
     "eval",
@@ -42,6 +43,7 @@ def test_help_is_worth_reading() -> None:
         *([c] for c in COMMANDS),
         ["topics", "create"],
         ["topics", "check"],
+        *(["dead-letters", c] for c in ("list", "show", "redrive")),
         *(["eval", c] for c in ("globo", "ebnerd", "mind", "movielens", "simulator")),
         *(["models", c] for c in ("list", "show", "promote", "rollback", "compare", "import")),
     ],
@@ -88,6 +90,8 @@ def test_help_imports_nothing_heavy() -> None:
         ["eval", "mind", "/nowhere"],
         ["eval", "movielens", "/nowhere"],
         ["worker", "serve", "--log-level", "LOUD"],
+        ["dead-letters", "show", "last"],
+        ["dead-letters", "list", "--since", "yesterday"],
     ],
 )
 def test_our_errors_are_one_line_and_exit_code_2(
@@ -103,7 +107,11 @@ def test_our_errors_are_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    "args", [["topics", "check"], ["lag"], ["producers"], ["recommend", "u"], ["topics", "create"]]
+    "args",
+    [
+        *(["topics", "check"], ["lag"], ["producers"], ["recommend", "u"], ["topics", "create"]),
+        *(["dead-letters", "list"], ["dead-letters", "show", "0-0"], ["dead-letters", "redrive"]),
+    ],
 )
 def test_no_broker_is_said(
     args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -32,7 +32,7 @@ from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.contract import json_schemas
 from headrace.streams.messages.nulls import nullable
 from headrace.streams.settings import Settings
-from headrace.streams.topics.dead_letters import dead_letter
+from headrace.streams.topics.dead_letters import REDRIVEN, dead_letter
 from headrace.streams.topics.names import Topics
 
 ASYNCAPI = DOCS / "asyncapi.yaml"
@@ -214,12 +214,14 @@ def test_headers_of_bytes_are_binary() -> None:
 
 def test_dead_letter_headers_are_those_of_the_code() -> None:
     class Refused:
-        key, value, offset, timestamp, headers = b"k", None, 3, 4, (("h", b"x" * 40_000),)
+        key, value, offset, timestamp = b"k", None, 3, 4
+        headers = (("h", b"x" * 40_000), (REDRIVEN, b"3-42/1"))
 
     written = {name for name, _ in dead_letter(Refused, "events", 0, agent="a", reason="r")[3]}
     headers = documented()["components"]["messages"]["deadLetter"]["headers"]
     assert set(headers["properties"]) == written
-    assert set(headers["required"]) == written - {"origin-null", "origin-headers-dropped"}
+    at_times = {"origin-null", "origin-headers-dropped", "origin-letter", "redriven"}
+    assert set(headers["required"]) == written - at_times
 
 
 def rewrite_schemas() -> None:

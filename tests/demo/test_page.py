@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from command_line import plain_console
@@ -11,6 +12,9 @@ from headrace.console import screen
 from headrace.console.screen import AgentLag
 from headrace.demo import page as demo_page
 from headrace.demo.page import DemoView
+from headrace.demo.watched import Watched
+from headrace.streams.topics.dead_letters import dead_letter
+from headrace.streams.topics.redrives import Note
 
 
 def test_sparkline() -> None:
@@ -84,3 +88,15 @@ def test_an_empty_page_renders() -> None:
     out.print(demo_page.render(DemoView()))
     assert "starting" in text.getvalue()
     assert "starting" in demo_page.line(DemoView())
+
+
+def test_notes_of_a_redrive_are_not_counted_as_dead_letters() -> None:
+    refused = SimpleNamespace(key=b"u", value=b"{", offset=3, timestamp=4, headers=())
+    written = [
+        Note("a", begin=True, letters=[]).record(),
+        dead_letter(refused, "events", 0, agent="track_users", reason="undecodable"),
+    ]
+    watched = Watched()
+    watched.on_dead_letters([SimpleNamespace(key=k, value=v, headers=h) for k, v, _, h in written])
+    assert watched.dead_letters == 1
+    assert watched.first_letter.startswith("track_users on events: undecodable")
