@@ -10,7 +10,7 @@ from aiokafka.admin import RecordsToDelete
 from command_line import plain_console
 from fresh_topics import admin_of, make_topics
 
-from headrace.console import screen
+from headrace.console import lag_page
 from headrace.console.lag import look
 from headrace.streams.settings import Settings
 from headrace.streams.topics.lag import LagRow, lag, rows
@@ -43,7 +43,7 @@ def test_the_table_has_a_column_for_them_when_there_are_any(partitions: bool):
     def shown(deleted: int) -> str:
         out, text = plain_console()
         made = [LagRow("headrace-log", "log", "examples", n, 5, 9, 4, 2.0, n * deleted) for n in (0, 1)]
-        out.print(screen.lag_table(made, partitions=partitions))
+        out.print(lag_page.lag_table(made, partitions=partitions))
         return text.getvalue()
 
     assert "deleted" not in shown(0)
