@@ -114,18 +114,17 @@ async def look(
     seen = LagWatch.of(settings)
     with _page(redraw=watch and not as_json) as show:
         async with LagReader(settings) as reader:
-            if not watch:
-                found = await _sampled(reader, seen, group, sample_s)
-                _print(found, show, settings, as_json, group, partitions)
-                return exit_code(found.rows, group, max_seconds)
-            found = await _look(reader, seen, group)
-            while True:
-                _print(found, show, settings, as_json, group, partitions)
+            found = await (_look(reader, seen, group) if watch else _sampled(reader, seen, group, sample_s))
+            _print(found, show, settings, as_json, group, partitions)
+            while watch:
                 await asyncio.sleep(WATCH_EVERY_S)
                 try:
                     found = await _look(reader, seen, group)
                 except UnavailableError as exc:
                     _print_error(exc, show, as_json)
+                else:
+                    _print(found, show, settings, as_json, group, partitions)
+            return exit_code(found.rows, group, max_seconds)
 
 
 async def _look(reader: LagReader, seen: LagWatch, group: str | None) -> Look:

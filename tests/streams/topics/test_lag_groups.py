@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from command_line import plain_console
 from fresh_topics import admin_of, make_topics
+from transport_worker import committed_by
 
 from headrace.console import lag_page
 from headrace.console.lag import look
-from headrace.streams.settings import Settings
 from headrace.streams.topics.lag import LagRow, lag, rows
 from headrace.streams.topics.names import Topics
 
@@ -49,18 +49,6 @@ def test_the_table_has_a_column_for_them_when_there_are_any(partitions: bool):
     assert "deleted" not in shown(0)
     assert "deleted unread" in shown(1200)
     assert re.search(r"log +examples +.* 2\.0 s +1,200", shown(1200))
-
-
-async def committed_by(settings: Settings, role: str, offsets: dict[TopicPartition, int]) -> None:
-    """Commit offsets as the group of a role."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.brokers,
-        group_id=settings.name(f"headrace-{role}"),
-        enable_auto_commit=False,
-    )
-    async with consumer:
-        consumer.assign(list(offsets))
-        await consumer.commit(offsets)
 
 
 @pytest.mark.broker
