@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ MEANING = {
 }
 STYLES = {Verdict.WARN: "yellow", Verdict.UNKNOWN: "dim"}
 NOT_KNOWN = "-"
+#: Most partitions that a note names.
+MOST_NUMBERS = 8
+#: A broker makes the id of a member of its client's name and a UUID.
+UUID = re.compile(r"^.*-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-([0-9a-f]{12})$")
 
 
 def lag_page(
@@ -75,9 +80,9 @@ def notes(rows: Sequence[LagRow], missing: Sequence[tuple[str, str]] = ()) -> li
     for a in by_agent(rows):
         part = [r for r in rows if (r.agent, r.topic) == (a.agent, a.topic)]
         for verdict, meaning in MEANING.items():
-            where = ", ".join(str(r.partition) for r in part if r.verdict is verdict)
+            where = [r.partition for r in part if r.verdict is verdict]
             if where:
-                text = f"{verdict.value}: {a.agent} on {a.topic}, partition {where}: {meaning}"
+                text = f"{verdict.value}: {a.agent} on {a.topic}, {_numbers(where, len(part))}: {meaning}"
                 out.append((text, STYLES.get(verdict, "red")))
         if a.deleted:
             text = f"{a.agent} on {a.topic}: {a.deleted:,} records were deleted before it read them"
@@ -87,6 +92,15 @@ def notes(rows: Sequence[LagRow], missing: Sequence[tuple[str, str]] = ()) -> li
         for role, topic in missing
     ]
     return out
+
+
+def _numbers(partitions: Sequence[int], of: int) -> str:
+    """Return partitions for people: all, their numbers, or the first ones and how many more."""
+    if len(partitions) == of:
+        return "all partitions"
+    told = ", ".join(map(str, partitions[:MOST_NUMBERS]))
+    more = f" and {len(partitions) - MOST_NUMBERS} more" if len(partitions) > MOST_NUMBERS else ""
+    return f"partition{'s' if len(partitions) > 1 else ''} {told}{more}"
 
 
 def trend_text(trend: float | None) -> str:
@@ -99,11 +113,8 @@ def trend_text(trend: float | None) -> str:
 
 
 def member_text(member: str | None) -> str:
-    """Return the id of a member, without the name of its program and all but the first digits of its UUID."""
-    if member is None:
-        return NOT_KNOWN
-    parts = member.rsplit("-", 5)
-    return parts[1] if len(parts) == 6 and len(parts[1]) == 8 else member
+    """Return the id of a member, without the name of its program and all but the end of its UUID."""
+    return NOT_KNOWN if member is None else UUID.sub(r"\1", member)
 
 
 def lag_object(rows: Sequence[LagRow], missing: Sequence[tuple[str, str]], at_s: float) -> dict[str, Any]:

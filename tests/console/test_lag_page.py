@@ -33,14 +33,14 @@ def shown(
 
 def test_a_row_per_agent_has_the_worst_verdict() -> None:
     text = shown(MIXED)
-    assert re.search(r"ingest +events +3 +1,209 +65\.0 s +0 +\+12/s +0f66e52b +STALL", text)
+    assert re.search(r"ingest +events +3 +1,209 +65\.0 s +0 +\+12/s +aca4af87bed9 +STALL", text)
     assert re.search(r"log +events +1 +40 +- +7 +- +- +STOP", text), "what is not known is no zero"
 
 
 def test_a_row_per_partition_has_its_own() -> None:
     text = shown(MIXED, partitions=True)
-    assert re.search(r"ingest +events +0 +0 +0\.0 s +0 +0/s +0f66e52b +OK", text)
-    assert re.search(r"ingest +events +1 +1,200 +65\.0 s +0 +\+12/s +0f66e52b +STALL", text)
+    assert re.search(r"ingest +events +0 +0 +0\.0 s +0 +0/s +aca4af87bed9 +OK", text)
+    assert re.search(r"ingest +events +1 +1,200 +65\.0 s +0 +\+12/s +aca4af87bed9 +STALL", text)
 
 
 def test_several_members_are_counted() -> None:
@@ -50,12 +50,15 @@ def test_several_members_are_counted() -> None:
 
 def test_notes_say_what_is_the_matter() -> None:
     assert [text for text, _ in notes(MIXED, [("learn", "examples")])] == [
-        "STALL: ingest on events, partition 1, 2: records wait; a worker has them, and commits nothing",
-        "STOP: log on events, partition 0: records wait, and no worker has them",
+        "STALL: ingest on events, partitions 1, 2: records wait; a worker has them, and commits nothing",
+        "STOP: log on events, all partitions: records wait, and no worker has them",
         "log on events: 7 records were deleted before it read them",
         "learn reads examples, which does not exist: headrace topics create",
     ]
     assert notes([row("a", 0, 0, 0.0, verdict=Verdict.OK)]) == []
+    many = [row("a", n, 9, 60.0, verdict=Verdict.STOP if n else Verdict.OK) for n in range(12)]
+    assert "a on events, partitions 1, 2, 3, 4, 5, 6, 7, 8 and 3 more: records wait" in notes(many)[0][0]
+    assert "a on events, partition 1: records wait" in notes(many[:2])[0][0]
     assert "it falls behind" in shown([row("a", 0, 9, 60.0, verdict=Verdict.WARN)])
     assert "went back" in shown([row("a", 0, 9, 60.0, verdict=Verdict.REWIND)])
 
@@ -72,8 +75,8 @@ def test_trend_text(trend: float | None, text: str) -> None:
     ("member", "text"),
     [
         (None, "-"),
-        (FAUST, "0f66e52b"),
-        ("w-1" + FAUST[12:], "0f66e52b"),
+        (FAUST, "aca4af87bed9"),
+        ("w-1" + FAUST[12:], "aca4af87bed9"),
         ("x", "x"),
     ],
 )

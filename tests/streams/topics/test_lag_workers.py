@@ -54,8 +54,9 @@ class Looks:
         return row
 
     async def held(self) -> bool:
-        """Look once more; return whether a member has the partition."""
-        return (await self.look()).held is True
+        """Return whether the group is there and a member has the partition."""
+        found = (await self._reader.look()).rows
+        return any(r.held and (r.agent, r.topic, r.partition) == (self._role, *self._tp) for r in found)
 
 
 async def test_a_worker_that_works_is_frozen_and_is_stopped(make_settings, tmp_path, eventually):
@@ -73,9 +74,9 @@ async def test_a_worker_that_works_is_frozen_and_is_stopped(make_settings, tmp_p
         worker_process(settings, "ingest", tmp_path / "worker.log") as worker,
     ):
         await send(tp, 5)
-        await eventually(lambda: read(5), 60)
         looks = Looks(reader, settings, "ingest", tp)
         await eventually(looks.held, 60)
+        await eventually(lambda: read(5), 60)
         row = await looks.look()
         assert (row.verdict, row.records) == (Verdict.OK, 0)
         assert row.member is not None
