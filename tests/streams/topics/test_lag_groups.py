@@ -13,6 +13,7 @@ from transport_worker import committed_by
 
 from headrace.console import lag_page
 from headrace.console.lag import look
+from headrace.streams.clock import now_ms
 from headrace.streams.topics.lag import LagRow, lag, rows
 from headrace.streams.topics.names import Topics
 
@@ -59,14 +60,13 @@ async def test_groups_of_a_prefix_that_begins_alike_are_not_ours(make_settings, 
     for settings in (ours, theirs):
         await make_topics(settings)
         tp = TopicPartition(Topics(settings).events, 0)
-        await sender.send_many(tp.topic, [(b"k", b"a", 1_000_000, ())] * 5, partition=0)
+        await sender.send_many(tp.topic, [(b"k", b"a", now_ms(), ())] * 5, partition=0)
         await committed_by(settings, "ingest", {tp: 5 if settings is ours else 1})
     found = await lag(ours)
     assert {(r.group, r.agent) for r in found} == {(ours.name("headrace-ingest"), "ingest")}
     assert sum(r.records for r in found) == 0
     assert await look(ours, False, True, None, False, max_seconds=5) == 0, "nothing of ours is behind"
-    found = await lag(theirs)
-    assert sum(r.records for r in found) == 4, [(r.topic, r.partition, r.committed, r.end) for r in found]
+    assert sum(r.records for r in await lag(theirs)) == 4
 
 
 @pytest.mark.broker
@@ -75,7 +75,7 @@ async def test_records_deleted_unread_are_shown(topics_made, sender, real_kafka)
         pytest.skip("the embedded broker does not delete records on request")
     settings = topics_made
     tp = TopicPartition(Topics(settings).events, 2)
-    await sender.send_many(tp.topic, [(b"k", b"a", 1_000_000, ())] * 50, partition=2)
+    await sender.send_many(tp.topic, [(b"k", b"a", now_ms(), ())] * 50, partition=2)
     await committed_by(settings, "ingest", {tp: 12})
     async with admin_of(settings.brokers) as admin:
         await admin.delete_records({tp: RecordsToDelete(before_offset=38)})
