@@ -7,7 +7,7 @@ codes.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +24,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from headrace.streams.topics.lag_verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from headrace.streams.messages.schemas import RecReply
@@ -86,7 +88,11 @@ def seconds_text(seconds: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AgentLag:
-    """Lag of one agent on one topic: all its partitions together, and the oldest record of any."""
+    """Lag of one agent on one topic: all its partitions together, and the oldest record of any.
+
+    ``trend`` is None when that of a partition is not known. ``members`` are the ids of those that have the
+    partitions. ``verdict`` is that of the worst partition.
+    """
 
     agent: str
     topic: str
@@ -94,6 +100,14 @@ class AgentLag:
     records: int
     seconds: float | None
     deleted: int = 0
+    trend: float | None = None
+    members: tuple[str, ...] = ()
+    verdict: Verdict = Verdict.UNKNOWN
+
+    @property
+    def member(self) -> str | None:
+        """The member that has the partitions, or how many there are; None without any."""
+        return f"{len(self.members)} members" if len(self.members) > 1 else next(iter(self.members), None)
 
 
 def by_agent(rows: Iterable[LagRow]) -> list[AgentLag]:
@@ -104,9 +118,13 @@ def by_agent(rows: Iterable[LagRow]) -> list[AgentLag]:
     out = []
     for (agent, topic), part in sorted(groups.items()):
         known = [r.seconds for r in part if r.seconds is not None]
-        worst = max(known) if len(known) == len(part) else None
+        oldest = max(known) if len(known) == len(part) else None
         records, deleted = sum(r.records for r in part), sum(r.deleted for r in part)
-        out.append(AgentLag(agent, topic, len(part), records, worst, deleted))
+        trends = [r.trend for r in part if r.trend is not None]
+        trend = sum(trends) if len(trends) == len(part) else None
+        members = tuple(sorted({r.member for r in part if r.member is not None}))
+        verdict = worst(r.verdict for r in part)
+        out.append(AgentLag(agent, topic, len(part), records, oldest, deleted, trend, members, verdict))
     return out
 
 
@@ -118,32 +136,11 @@ def together(lags: Iterable[AgentLag]) -> list[AgentLag]:
     out = []
     for agent, part in groups.items():
         known = [a.seconds for a in part if a.seconds is not None]
-        worst = max(known) if len(known) == len(part) else None
+        oldest = max(known) if len(known) == len(part) else None
         topics = ", ".join(a.topic for a in part)
         partitions, records = sum(a.partitions for a in part), sum(a.records for a in part)
-        out.append(AgentLag(agent, topics, partitions, records, worst, sum(a.deleted for a in part)))
+        out.append(AgentLag(agent, topics, partitions, records, oldest, sum(a.deleted for a in part)))
     return out
-
-
-def lag_table(rows: Sequence[LagRow], *, partitions: bool = False) -> RenderableType:
-    """Return lag as a table: a row per agent and topic, or per partition.
-
-    The last column is there only when the broker deleted records that a group had not read.
-    """
-    table = Table(box=SIMPLE, pad_edge=False)
-    lost = any(r.deleted for r in rows)
-    table.add_column("agent")
-    table.add_column("topic")
-    for name in ("partition" if partitions else "partitions", "records", "oldest"):
-        table.add_column(name, justify="right")
-    if lost:
-        table.add_column("deleted unread", justify="right")
-    for a in rows if partitions else by_agent(rows):
-        number = a.partitions if isinstance(a, AgentLag) else a.partition
-        cells = [a.agent, a.topic, str(number), f"{a.records:,}", seconds_text(a.seconds)]
-        cells += [f"{a.deleted:,}"] if lost else []
-        table.add_row(*cells, style="red" if a.deleted else tone(a.records, a.seconds))
-    return table
 
 
 def tone(records: int, seconds: float | None) -> str:

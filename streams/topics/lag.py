@@ -12,9 +12,12 @@ A topic ends at its last stable offset: what belongs to an open transaction is n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -24,11 +27,17 @@ from headrace.streams import clock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.flow import group_reads
+from headrace.streams.topics.lag_members import Members, members_of
+from headrace.streams.topics.lag_verdict import Verdict
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.fetching import ISOLATION, drain
 
 #: Longest time, in all, for reading the first uncommitted record of every partition.
 PEEK_S = 3.0
+#: Longest time for all the answers of one look.
+ANSWER_S = 15.0
+#: Longest time for closing the connections; a broker that hangs may take for ever.
+CLOSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,14 @@ class LagRow:
     deleted
         Number of offsets from ``committed`` to the first offset that exists: the broker deleted these records
         before the group read them. 0 when nothing was committed.
+    held
+        Whether a member of the group has the partition; None when the broker does not tell (a rebalance).
+    member, host
+        Id of that member, as in its log, and the address it comes from; None without one.
+    trend
+        By how many records a second the lag grows (below 0: shrinks); None after one look.
+    verdict
+        What is to be said of it; after one look, what that can tell.
     """
 
     group: str
@@ -64,6 +81,33 @@ class LagRow:
     records: int
     seconds: float | None
     deleted: int = 0
+    held: bool | None = None
+    member: str | None = None
+    host: str | None = None
+    trend: float | None = None
+    verdict: Verdict = Verdict.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the broker told at one time.
+
+    Attributes
+    ----------
+    at_s
+        When the answers were there, s since the epoch.
+    rows
+        The lag of every group, sorted by group, topic and partition.
+    written
+        (partition, offset) -> timestamp (ms) of the first record there, of those that were read in this look.
+    missing
+        (role, topic) that a group should read and that does not exist.
+    """
+
+    at_s: float
+    rows: list[LagRow]
+    written: Mapping[tuple[TopicPartition, int], int]
+    missing: list[tuple[str, str]]
 
 
 async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
@@ -81,36 +125,129 @@ async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
     UnavailableError
         When no broker answers.
     """
-    bootstrap = settings.brokers.split(",")
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        auto_offset_reset="earliest",
-        isolation_level=ISOLATION,
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=64 * 1024,
-        fetch_max_wait_ms=100,
-    )
-    try:
-        await admin.start()
-        await consumer.start()
-        committed = await _committed(admin, settings)
+    async with LagReader(settings) as reader:
+        return (await reader.look(now_ms=now_ms)).rows
+
+
+class LagReader:
+    """Looks at the lag, once or again and again, over the same connections.
+
+    Parameters
+    ----------
+    answer_s
+        Longest time, s, for connecting and for all the answers of a look.
+    """
+
+    def __init__(self, settings: Settings, *, answer_s: float = ANSWER_S) -> None:
+        self._settings = settings
+        self._answer_s = answer_s
+        self._connected: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Return the reader itself; it connects when it looks."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.close()
+
+    async def look(
+        self, *, now_ms: float | None = None, known: Container[tuple[TopicPartition, int]] = ()
+    ) -> Look:
+        """Look once.
+
+        Parameters
+        ----------
+        now_ms
+            Present time, ms since the epoch; by default the clock of this machine.
+        known
+            (partition, offset) whose timestamps are not to be read again; their seconds are None.
+
+        Raises
+        ------
+        UnavailableError
+            When no broker answers, or not in time. The next look connects again.
+        """
+        brokers = self._settings.brokers
+        try:
+            async with asyncio.timeout(self._answer_s):
+                return await self._look(*await self._connect(), now_ms, known)
+        except TimeoutError as exc:
+            await self.close()
+            raise UnavailableError(
+                f"the Kafka broker at {brokers} did not answer within {self._answer_s:g} s"
+            ) from exc
+        except KafkaError as exc:
+            await self.close()
+            raise UnavailableError(f"no Kafka broker answers at {brokers}: {exc}") from exc
+
+    async def close(self) -> None:
+        """Close the connections; a look opens them again."""
+        connected, self._connected = self._connected, None
+        if connected is None:
+            return
+        admin, consumer = connected
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await consumer.stop()
+                await admin.close()
+
+    async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
+        if self._connected is None:
+            bootstrap = self._settings.brokers.split(",")
+            self._connected = (
+                AIOKafkaAdminClient(bootstrap_servers=bootstrap),
+                AIOKafkaConsumer(
+                    bootstrap_servers=bootstrap,
+                    auto_offset_reset="earliest",
+                    isolation_level=ISOLATION,
+                    enable_auto_commit=False,
+                    max_partition_fetch_bytes=64 * 1024,
+                    fetch_max_wait_ms=100,
+                ),
+            )
+            for client in self._connected:
+                await client.start()
+        return self._connected
+
+    async def _look(
+        self,
+        admin: AIOKafkaAdminClient,
+        consumer: AIOKafkaConsumer,
+        now_ms: float | None,
+        known: Container[tuple[TopicPartition, int]],
+    ) -> Look:
+        settings, prefix = self._settings, self._settings.name("headrace-")
+        committed, missing = await _committed(admin, settings)
+        members = {group: await members_of(admin, group) for group in committed}
         tps = sorted({tp for offsets in committed.values() for tp in offsets})
         begins, ends = await _bounds(consumer, tps)
         waiting = {
             (tp, start)
             for offsets in committed.values()
             for tp, offset in offsets.items()
-            if tp in ends and (start := max(offset, begins[tp])) < ends[tp]
+            if tp in ends and (start := max(offset, begins[tp])) < ends[tp] and (tp, start) not in known
         }
         written = await _timestamps(consumer, waiting, ends)
-    except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
-    finally:
-        await consumer.stop()
-        await admin.close()
-    now = clock.now_ms() if now_ms is None else now_ms
-    return rows(committed, begins, ends, written, now, prefix=settings.name("headrace-"))
+        consumer.unsubscribe()  # between two looks nothing is fetched
+        now = clock.now_ms() if now_ms is None else now_ms
+        found = rows(committed, begins, ends, written, now, prefix=prefix)
+        return Look(
+            now / 1000,
+            [with_member(row, members[row.group]) for row in found],
+            {place: at for place, at in written.items() if at is not None},
+            sorted((group.removeprefix(prefix), topic) for group, topic in missing),
+        )
+
+
+def with_member(row: LagRow, members: Members) -> LagRow:
+    """Return the row with the member that has its partition. Pure."""
+    member = members.get(row.topic, row.partition)
+    if member is None:
+        return replace(row, held=False if members.known else None)
+    return replace(row, held=True, member=member.id, host=member.host)
 
 
 def rows(
@@ -169,7 +306,9 @@ def _unread(
     return (0, 0.0) if timestamp is None else (end - start, max(0.0, (now_ms - timestamp) / 1000))
 
 
-async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str, dict[TopicPartition, int]]:
+async def _committed(
+    admin: AIOKafkaAdminClient, settings: Settings
+) -> tuple[dict[str, dict[TopicPartition, int]], set[tuple[str, str]]]:
     # The assignment in the description of a group is not enough: it is empty while no worker runs, and its
     # format differs between brokers. So the declaration says what a group reads.
     topics = Topics(settings)
@@ -179,16 +318,18 @@ async def _committed(admin: AIOKafkaAdminClient, settings: Settings) -> dict[str
         topic["topic"]: [part["partition"] for part in topic["partitions"]]
         for topic in await admin.describe_topics()
     }
-    out = {}
+    out, missing = {}, set()
     for group in groups:
         offsets = await admin.list_consumer_group_offsets(group)
         reads = [getattr(topics, name) for name in declared[group]]
-        out[group] = every_partition(
-            {TopicPartition(tp.topic, tp.partition): int(found.offset) for tp, found in offsets.items()},
-            reads,
-            partitions,
-        )
-    return out
+        here = {
+            TopicPartition(tp.topic, tp.partition): int(found.offset)
+            for tp, found in offsets.items()
+            if tp.partition in partitions.get(tp.topic, ())
+        }
+        out[group] = every_partition(here, reads, partitions)
+        missing |= {(group, topic) for topic in reads if topic not in partitions}
+    return out, missing
 
 
 def every_partition(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,10 @@ import redis.asyncio as redis
 from fresh_topics import make_topics
 from installation import now_ms, producer, publish, until, worker
 from oracle_examples import event, impression
+from transport_worker import worker_process
 
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
-from headrace.demo.stack import environment
 from headrace.models.state import shown
 from headrace.models.state import users as user_state
 from headrace.models.state.shown import hidden, shown_lately
@@ -51,24 +48,6 @@ def lists(n: int, seed: int) -> list[tuple[str, Any]]:
         items = [f"item-{k}" for k in rng.integers(ITEMS, size=12)]
         out.append((user, impression(f"r{seed}-{i}", items, now_ms() - int(rng.integers(5000)), user=user)))
     return out
-
-
-@asynccontextmanager
-async def process(settings: Settings, log: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """Run an ingest worker in a process of its own; kill it at the end."""
-    with log.open("ab") as output:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "headrace", "worker", "ingest"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment(settings),
-        )
-    try:
-        yield started
-    finally:
-        started.kill()
-        await asyncio.to_thread(started.wait)
 
 
 async def row(settings: Settings, kind: Any, user: str, dtype: Any) -> Any:
@@ -121,7 +100,7 @@ async def test_rows_are_exact_after_kills(settings: Settings, tmp_path: Path, re
     await make_topics(settings)
     async with producer(settings) as sender:
         for n in range(2):
-            async with process(settings, tmp_path / "worker.log"):
+            async with worker_process(settings, "ingest", tmp_path / "worker.log"):
                 await send(settings, sender, n)
                 await forget(settings, sender, f"user-{2 + n}")
                 await publish(sender, Topics(settings).impressions, lists(100, 10 + n))

@@ -209,7 +209,7 @@ def test_a_client_checks_callers(ask: Command) -> None:
 async def test_a_client_looks_at_lag(ask: Command) -> None:
     settings = Settings(brokers=ask.keywords["HEADRACE_BROKERS"])
     await leave_a_record_behind(settings)
-    found = [row for row in json.loads(ask("lag", "--json").stdout) if row["records"]]
+    found = [row for row in json.loads(ask("lag", "--now", "--json").stdout)["partitions"] if row["records"]]
     assert [(row["agent"], row["topic"], row["records"]) for row in found] == [
         ("aggregate", Topics(settings).item_events, 1)
     ]

@@ -1,15 +1,20 @@
-"""Workers that only commit, and the offsets that they must have committed."""
+"""Workers in processes of their own, and the offsets that they must have committed."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from project import ROOT
 
+from headrace.demo.stack import environment
 from headrace.streams.settings import Settings
 
 
@@ -21,6 +26,18 @@ async def committed(settings: Settings, role: str, topic: str) -> dict[int, int]
         return {tp.partition: found.offset for tp, found in offsets.items() if tp.topic == topic}
     finally:
         await admin.close()
+
+
+async def committed_by(settings: Settings, role: str, offsets: dict[TopicPartition, int]) -> None:
+    """Commit offsets as the group of a role; it must have no members."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.brokers,
+        group_id=settings.name(f"headrace-{role}"),
+        enable_auto_commit=False,
+    )
+    async with consumer:
+        consumer.assign(list(offsets))
+        await consumer.commit(offsets)
 
 
 async def fill(sender, topic: str, per_partition: int, partitions: int = 4, chunk: int = 500) -> None:
@@ -91,3 +108,21 @@ def check_committed_is_processed(offsets: dict[int, int], processed: set[bytes])
     for partition, offset in offsets.items():
         missing = [i for i in range(max(offset, 0)) if b"%d-%d" % (partition, i) not in processed]
         assert not missing, f"partition {partition} is committed up to {offset} without {missing[:5]}"
+
+
+@asynccontextmanager
+async def worker_process(settings: Settings, role: str, log: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Run ``headrace worker`` in a process of its own; kill it at the end."""
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "headrace", "worker", role],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(settings),
+        )
+    try:
+        yield started
+    finally:
+        started.kill()
+        await asyncio.to_thread(started.wait)

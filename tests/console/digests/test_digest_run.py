@@ -161,7 +161,7 @@ async def crash(settings: Settings) -> None:
     """Run a worker until it ends by itself."""
     from headrace.agents.roles import run_worker
 
-    await run_worker(settings, ["serve"], within_s=60)
+    await run_worker(settings, ["serve"])
 
 
 async def test_a_worker_that_is_killed_midway_loses_no_request(

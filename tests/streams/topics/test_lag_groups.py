@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from command_line import plain_console
 from fresh_topics import admin_of, make_topics
+from transport_worker import committed_by
 
-from headrace.console import screen
+from headrace.console import lag_page
 from headrace.console.lag import look
-from headrace.streams.settings import Settings
+from headrace.streams.clock import now_ms
 from headrace.streams.topics.lag import LagRow, lag, rows
 from headrace.streams.topics.names import Topics
 
@@ -43,24 +44,12 @@ def test_the_table_has_a_column_for_them_when_there_are_any(partitions: bool):
     def shown(deleted: int) -> str:
         out, text = plain_console()
         made = [LagRow("headrace-log", "log", "examples", n, 5, 9, 4, 2.0, n * deleted) for n in (0, 1)]
-        out.print(screen.lag_table(made, partitions=partitions))
+        out.print(lag_page.lag_table(made, partitions=partitions))
         return text.getvalue()
 
     assert "deleted" not in shown(0)
     assert "deleted unread" in shown(1200)
     assert re.search(r"log +examples +.* 2\.0 s +1,200", shown(1200))
-
-
-async def committed_by(settings: Settings, role: str, offsets: dict[TopicPartition, int]) -> None:
-    """Commit offsets as the group of a role."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.brokers,
-        group_id=settings.name(f"headrace-{role}"),
-        enable_auto_commit=False,
-    )
-    async with consumer:
-        consumer.assign(list(offsets))
-        await consumer.commit(offsets)
 
 
 @pytest.mark.broker
@@ -71,7 +60,7 @@ async def test_groups_of_a_prefix_that_begins_alike_are_not_ours(make_settings, 
     for settings in (ours, theirs):
         await make_topics(settings)
         tp = TopicPartition(Topics(settings).events, 0)
-        await sender.send_many(tp.topic, [(b"k", b"a", 1_000_000, ())] * 5, partition=0)
+        await sender.send_many(tp.topic, [(b"k", b"a", now_ms(), ())] * 5, partition=0)
         await committed_by(settings, "ingest", {tp: 5 if settings is ours else 1})
     found = await lag(ours)
     assert {(r.group, r.agent) for r in found} == {(ours.name("headrace-ingest"), "ingest")}
@@ -86,7 +75,7 @@ async def test_records_deleted_unread_are_shown(topics_made, sender, real_kafka)
         pytest.skip("the embedded broker does not delete records on request")
     settings = topics_made
     tp = TopicPartition(Topics(settings).events, 2)
-    await sender.send_many(tp.topic, [(b"k", b"a", 1_000_000, ())] * 50, partition=2)
+    await sender.send_many(tp.topic, [(b"k", b"a", now_ms(), ())] * 50, partition=2)
     await committed_by(settings, "ingest", {tp: 12})
     async with admin_of(settings.brokers) as admin:
         await admin.delete_records({tp: RecordsToDelete(before_offset=38)})
