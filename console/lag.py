@@ -120,11 +120,15 @@ async def look(
         When no broker answers. A watch that has begun says so, and goes on.
     """
     import asyncio
+    import logging
 
     from headrace.streams.topics.lag import LagReader
     from headrace.streams.topics.lag_watch import LagWatch
     from headrace.streams.topics.names import Topics
 
+    if watch:
+        # Its errors are raised, too; a line of it would spoil the page.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     seen = LagWatch.of(settings)
     with _page(redraw=watch and not as_json) as show:
         async with LagReader(settings) as reader:
