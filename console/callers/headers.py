@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from headrace.console.callers.caller import Outcome
+from headrace.streams.transport.fetching import ISOLATION
 
 Headers = list[tuple[str, bytes]]
 
@@ -114,7 +115,9 @@ class HeaderCaller:
         self._replies = replies
         self._producer = AIOKafkaProducer(bootstrap_servers=self._brokers)
         await self._producer.start()
-        self._consumer = consumer = AIOKafkaConsumer(bootstrap_servers=self._brokers)
+        self._consumer = consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers, isolation_level=ISOLATION
+        )
         await consumer.start()
         places = [TopicPartition(replies, p) for p in await self._producer.partitions_for(replies)]
         consumer.assign(places)

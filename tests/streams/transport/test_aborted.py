@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import struct
+from inspect import signature
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -16,7 +17,7 @@ from project import ROOT
 from headrace.streams.app import make_app
 from headrace.streams.topics.lag import lag
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.reader import read_partition
+from headrace.streams.topics.reader import open_reader, read_partition
 from headrace.streams.transport.batches import batch_topic, durable
 from headrace.streams.transport.fetching import ISOLATION, take_records
 from headrace.streams.transport.gathering import RawRecords
@@ -100,14 +101,19 @@ async def test_the_answer_may_begin_within_an_aborted_transaction():
 
 def test_every_consumer_of_ours_reads_committed_records_only():
     rooms = ("streams", "models", "serving", "agents", "console", "demo", "bench", "tests/chaos")
-    found = {}
+    found, others = {}, set()
     for path in (path for room in rooms for path in (ROOT / room).rglob("*.py") if "peers" not in path.parts):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("AIOKafkaConsumer"):
                 level = next((ast.unparse(k.value) for k in node.keywords if k.arg == "isolation_level"), "")
                 found[f"{path.relative_to(ROOT)}:{node.lineno}"] = level
+            elif isinstance(node, ast.Call) and any(k.arg == "isolation" for k in node.keywords):
+                others.add(str(path.relative_to(ROOT)))
     assert len(found) >= 5
-    assert {where for where, level in found.items() if level not in ("ISOLATION", repr(ISOLATION))} == set()
+    wrong = {where for where, level in found.items() if level not in ("ISOLATION", repr(ISOLATION))}
+    assert {where.partition(":")[0] for where in wrong} == {"streams/topics/reader.py"}, "as it is told"
+    assert signature(open_reader).parameters["isolation"].default == ISOLATION
+    assert others == {"streams/topics/redrive.py"}, "it looks for newer records, behind open transactions too"
 
 
 @pytest.mark.broker
