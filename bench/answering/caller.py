@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import msgspec
@@ -124,37 +125,37 @@ class Caller:
 
     async def at_rate(self, rate: float, seconds: float, deadline_ms: int) -> Outcome:
         """Send at fixed times, whatever comes back; wait ``PATIENCE_S`` for the last replies."""
-        out, open_, began = Outcome(), dict[bytes, float](), time.perf_counter()
-        until = began + seconds
-        reading = asyncio.create_task(self._read(out, open_, began))
-        try:
-            while (now := time.perf_counter()) < until:
+        async with self._asking() as (out, open_, began):
+            while (now := time.perf_counter()) < began + seconds:
                 for _ in range(int((now - began) * rate) - out.sent):
-                    out.sent += 1
-                    sent = time.perf_counter()
-                    open_[await self._send(deadline_ms)] = sent
+                    await self._ask(out, open_, deadline_ms)
                 await asyncio.sleep(TURN_S)
-            await self._rest(open_)
-        finally:
-            reading.cancel()
         return out
 
     async def in_flight(self, waiting: int, seconds: float, deadline_ms: int = 60_000) -> Outcome:
         """Send a request for each reply, so that so many are always waiting."""
+        async with self._asking() as (out, open_, began):
+            while time.perf_counter() < began + seconds:
+                while len(open_) < waiting:
+                    await self._ask(out, open_, deadline_ms)
+                await asyncio.sleep(TURN_S)
+        return out
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[tuple[Outcome, dict[bytes, float], float]]:
+        """Give what replies come into, when which request was sent, and the begin; wait at the end."""
         out, open_, began = Outcome(), dict[bytes, float](), time.perf_counter()
-        until = began + seconds
         reading = asyncio.create_task(self._read(out, open_, began))
         try:
-            while time.perf_counter() < until:
-                while len(open_) < waiting:
-                    out.sent += 1
-                    sent = time.perf_counter()
-                    open_[await self._send(deadline_ms)] = sent
-                await asyncio.sleep(TURN_S)
+            yield out, open_, began
             await self._rest(open_)
         finally:
             reading.cancel()
-        return out
+
+    async def _ask(self, out: Outcome, open_: dict[bytes, float], deadline_ms: int) -> None:
+        out.sent += 1
+        sent = time.perf_counter()
+        open_[await self._send(deadline_ms)] = sent
 
     async def first(self, seconds: float, *, full: bool = True) -> float:
         """Ask again and again until a full list comes; return how long that took, s."""
