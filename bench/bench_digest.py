@@ -146,10 +146,10 @@ class Digest:
         return PART * len(list((self._folder / "lists.parquet.parts").glob("part-*.parquet")))
 
     async def stop(self, process: Process) -> None:
-        """Stop it as Ctrl-C does; it must not be over."""
+        """Stop it; it must not be over."""
         if process.ended():
             raise SystemExit(f"the digest is over, give it more --digest-users:\n{process.last_words()}")
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGTERM)  # SIGINT is ignored where a shell has put us into the background
         while not process.ended():
             await asyncio.sleep(0.05)
 
