@@ -187,14 +187,15 @@ async def test_after_a_clean_stop_no_bulk_request_is_answered_twice_and_none_is_
 async def test_requests_that_are_queued_are_answered_before_bulk_ones(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interactive requests come while one is being answered; bulk ones are there before all of them."""
+    """Interactive requests come while one is being answered; bulk ones are there before them."""
     await make_topics(settings)
     monkeypatch.setattr(turns, "QUIET_S", 0.5)  # a busy machine may hold the loop between two of them
-    go, order, stages = asyncio.Event(), [], []
+    go, begun, order, stages = asyncio.Event(), asyncio.Event(), [], []
     answer, bulk_answer, made = ServeStage.answer, BulkStage.answer, ServeStage.answers
 
     async def slow(self: ServeStage, batch: RecordBatch) -> Any:
         self.turns.begin(self.wiring.clock.monotonic())
+        begun.set()
         await go.wait()
         self.turns.end(self.wiring.clock.monotonic())
         return await answer(self, batch)
@@ -217,6 +218,7 @@ async def test_requests_that_are_queued_are_answered_before_bulk_ones(
         RecClient(settings, "now", timeout_s=60) as now,
     ):
         first = asyncio.create_task(now.recommend(request(0, "first")))
+        await asyncio.wait_for(begun.wait(), 60)
         many = asyncio.gather(*(bulk.recommend(request(n)) for n in range(20)))
         waiting = []
 
