@@ -126,11 +126,12 @@ class UserPartition(StagePartition):
         """Return which right events are retries, bool ``(m,)``; note the ids of all that count or came again.
 
         ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time,
-        except those of records in the wrong partition, sent on twice, or past the worker's clock.
+        except those of records in the wrong partition, or past the worker's clock. A record that was sent on
+        twice counts: delivered again after a crash, the first copy looks like a second one.
         """
         timestamps, offsets = timestamps_of(records), offsets_of(records)
         again = events.verdict == AGAIN
-        still = ~events.placed | (events.verdict == CLOCK) | again
+        still = ~events.placed | (events.verdict == CLOCK)
         if len(events.verdict) == len(records):
             stays = still
         else:

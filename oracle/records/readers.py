@@ -17,6 +17,7 @@ from headrace.oracle.records.documents import (
     struct,
 )
 from headrace.oracle.records.frames import EVENTS, ITEMS, group_of_age, key_of
+from headrace.oracle.records.places import AGAIN
 from headrace.oracle.times import DAY_MS, MAX_TS, MIN_TS
 
 _id, _label, _millis = string(1, 64), string(0, 128), number(MIN_TS, MAX_TS)
@@ -84,7 +85,7 @@ def read_events(raw: pl.DataFrame, *, max_bytes: int, lateness_ms: int, future_m
 
     # A record without a key is in no partition of its own, whether it is sent on or names nobody.
     keyed = raw["key"].bin.size().fill_null(0) > 0
-    return columns_of(raw, EVENTS, read).with_columns(moves_time=(raw["place"] == "") & keyed)
+    return columns_of(raw, EVENTS, read).with_columns(moves_time=raw["place"].is_in(["", AGAIN]) & keyed)
 
 
 def read_items(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
