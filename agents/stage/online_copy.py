@@ -10,6 +10,7 @@ which the store has all rows. After a failure the rows after the mark are read f
     the store lost its data             the mark is missing (checked every 1 s)         everything
     it restarted with older rows        the run id has changed, so the mark is void     everything
     the former owner crashed            the mark is behind the end of the changelog     from the mark
+    a former owner wrote too late       it notices afterwards, and moves the mark back  from the mark
 
 While the store has all rows of a partition, a beat says so to its readers once a second (see
 serving/store/protocol.py). Marks and a beat are written also when no row changes, so a store that has begun
@@ -26,6 +27,7 @@ from typing import Any
 
 from mode import Service
 
+from headrace.agents.stage.overwritten import Overwritten
 from headrace.agents.stage.refill import (
     HELD,
     LOOK_S,
@@ -106,6 +108,7 @@ class OnlineCopy(Service):
         self.parts: dict[int, CopiedPartition] = {}
         self.writing = asyncio.Lock()  # fair: a live write waits for one chunk of a refill at most
         self.marking = asyncio.Lock()
+        self.overwritten = Overwritten(self)
         self._wake = asyncio.Event()
         self._away = False
         self._answers_since: float | None = None
@@ -227,12 +230,22 @@ class OnlineCopy(Service):
             for n, part in parts.items():
                 part.owed |= n not in ours
             try:
-                yield ours
+                with self.overwritten.noticing(dict(ours)):
+                    yield ours
             except UnavailableError as exc:
                 for part in ours.values():
                     part.owed = True
                 ours.clear()
                 self.went_away(exc)
+        await self.give_back()
+
+    async def give_back(self) -> None:
+        """Let the owners of rows that were overwritten here, too late, write them again."""
+        if self.overwritten and not self._away:
+            try:
+                await self.overwritten.move_back()
+            except UnavailableError as exc:
+                self.went_away(exc)  # the next ``look`` tries it again
 
     def went_away(self, exc: UnavailableError) -> None:
         """Note that the store did not answer: nothing is written until it answers again for ``settle_s``."""
@@ -269,6 +282,7 @@ class OnlineCopy(Service):
                     await self._beat(parts)
         except UnavailableError as exc:
             self.went_away(exc)
+        await self.give_back()
         if not self._away and any(part.owed for part in parts.values()):
             self._wake.set()
 
@@ -325,7 +339,7 @@ class OnlineCopy(Service):
     @Service.task
     async def _watch(self) -> None:
         while not self.should_stop:
-            if self.parts:
+            if self.parts or self.overwritten:
                 await self.look()
             await self.sleep(PROBE_S if self._away else LOOK_S)
 
@@ -358,5 +372,5 @@ class OnlineCopy(Service):
 
     async def on_stop(self) -> None:
         """Move the marks a last time, so that the next owner has less to read."""
-        if self.parts and not self._away:
+        if (self.parts or self.overwritten) and not self._away:
             await self.look()

@@ -176,12 +176,12 @@ class Refill:
         log.info("the online store (%s) " + text, kind, self.partition, *values, extra=extra)
 
     async def begin(self) -> None:
-        """Read the mark; set it to 0 when it is missing, void or after the end of the changelog."""
+        """Read the mark; set it to 0 when it is missing, void, negative or after the end of the changelog."""
         copy, part, n = self._copy, self.part, self.partition
         with self._noticing():
             async with copy.marking:
                 found = (await copy.store.read_marks(copy.kind, [n]))[n]
-                self._mark = 0 if found is None or found > part.durable else found
+                self._mark = 0 if found is None or found > part.durable else max(0, found)
                 if not await copy.store.set_marks(copy.kind, {n: self._mark}, {n: found}):
                     raise MarkMoved
                 part.mark, self._mark_at = self._mark, self._copy.clock.monotonic()
@@ -225,7 +225,9 @@ class Refill:
             began = self._copy.clock.monotonic()
             async with self._copy.writing:
                 self._still_ours()
-                unknown |= await self._write_chunk(chunk)
+                with self._copy.overwritten.noticing({self.partition: self.part}):
+                    unknown |= await self._write_chunk(chunk)
+            await self._copy.give_back()
             due = began + len(chunk) / self._copy.rows_per_s
             await self._copy.clock.sleep(max(0.0, due - self._copy.clock.monotonic()))
         return unknown

@@ -15,9 +15,10 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
 A *kind* is one of the letters u, s, n, i: rows of users, of what they were shown, of neighbours, of items.
 
 A *mark* is "<run id> <position>", one for each partition of a kind: all records of the partition's changelog
-before ``position`` have been written here. When Redis loses its data, the marks are lost with the rows. A
-mark is void when its run id is not the server's present one (``INFO server``): a restart may have restored
-older rows. If a hosted Redis does not return a run id, it is empty, and only a missing mark shows a loss.
+before ``position`` have been written here (-1: perhaps none). When Redis loses its data, the marks are lost
+with the rows. A mark is void when its run id is not the server's present one (``INFO server``): a restart may
+have restored older rows. If a hosted Redis does not return a run id, it is empty, and only a missing mark
+shows a loss.
 
 A *beat* (``w:``) is written once a second, for each partition, by the worker that writes its rows, while the
 store has all of them. Readers need no clock: a beat that is missing says that rows may be missing or old. The
