@@ -124,7 +124,7 @@ class Verdict:
         figures["verified_events"] = found.get("events")
         if code == 1:
             self._log.problems.append(f"verify finds {found.get('differences')} differences")
-            figures["first"] = [text_of(difference) for difference in found.get("first", [])[:20]]
+            figures["first"] = some_of_each(found.get("first", []))
         elif code:
             why = f"exit code {code}" if code >= 0 else f"it did not end within {VERIFY_S:.0f} s"
             self._log.problems.append(f"verify could not verify ({why})")
@@ -177,6 +177,18 @@ def describe(rows: list[LagRow]) -> str:
     for row in rows:
         records[row.agent] += row.records
     return ", ".join(f"{agent} {count:,}" for agent, count in sorted(records.items())) or "unknown"
+
+
+def some_of_each(differences: list[dict[str, Any]]) -> list[str]:
+    """Return the first three differences of each of the first rows that differ, and how many each row has."""
+    rows: dict[str, list[str]] = {}
+    for difference in differences:
+        rows.setdefault(difference["row"], []).append(text_of(difference))
+    told = list(rows.items())
+    return [
+        *(text for _, texts in told[:8] for text in texts[:3]),
+        *(f"{row}: {len(texts)} differences" for row, texts in told[:30]),
+    ]
 
 
 def text_of(difference: dict[str, Any]) -> str:
