@@ -114,6 +114,9 @@ class StatePartition:
         self.from_file = False
         #: Whether this worker owns the partition, or was its last owner.
         self.owned = False
+        #: Whether records of another writer were read while this object was in use: objects built on it (of a
+        #: stage) may be out of date.
+        self.foreign = False
         self._merge_meta = merge_meta
         self._lasting = lasting
         self._dirty = RowSet()
@@ -395,4 +398,5 @@ class StatePartition:
         """Return a new partition object with the same state; this one must not be used any more."""
         part = StatePartition(self.number, self.rows)
         part.__dict__.update(self.__dict__)
+        part.foreign = False
         return part

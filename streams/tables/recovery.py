@@ -231,13 +231,13 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             log.warning("Rows could not be written again, the next write tries it: %r", exc)
 
     def _stayed(self, tp: TopicPartition, end: int) -> bool:
-        """Return whether this worker was the last one that wrote to the changelog of a partition.
+        """Return whether this worker alone has written to the changelog of a partition since it got it.
 
         A changelog that is shorter than what was written to it has lost records: nobody else is known to have
         written then.
         """
         part = self._held.get(tp)
-        return part is not None and part.owned and part.position >= end
+        return part is not None and part.owned and not part.foreign and part.position >= end
 
     def _keep(self, tp: TopicPartition, stayed: bool, end: int) -> bool:
         """Decide whether a partition in memory is kept, replaced by a successor, or dropped.

@@ -279,6 +279,7 @@ class StateStore(FaustCollection):
             log.warning("%s-%d could not be read again: %s", self.changelog, part.number, exc)
             return  # the next write finds the same gap and tries again
         part.own()
+        part.foreign = True
         log.warning(
             "%s-%d has records of another writer between offsets %d and %d",
             self.changelog,

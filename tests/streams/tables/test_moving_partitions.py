@@ -6,7 +6,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from counting_worker import ROW, Worker, produce
+from counting_worker import ROW, Worker, keys, produce
 
 from headrace.streams.errors import FencedError
 from headrace.streams.settings import Settings
@@ -63,26 +63,33 @@ async def test_partitions_move_and_those_that_stay_are_not_read_again(topics_mad
         await eventually(lambda: one.counts() == dict.fromkeys(ids, 4))
 
 
-async def test_a_partition_that_others_wrote_to_is_another_object(topics_made, sender, eventually):
+@pytest.mark.parametrize("noticed", [False, True], ids=["in the rebalance", "by a write before it"])
+async def test_a_partition_that_others_wrote_to_is_another_object(topics_made, sender, eventually, noticed):
     settings = topics_made
     await produce(sender, settings, range(1, 9))
     async with Worker(settings, "one") as one:
         await eventually(lambda: len(one.counts()) == 8)
         before = dict(one.table.active)
         foreign = np.zeros(1, ROW)
-        foreign["key"], foreign["offset"], foreign["count"] = 8, 99, 50
+        foreign["key"], foreign["offset"], foreign["count"] = 900, 99, 50
         foreign["layout"] = before[0].rows.layout
-        await sender.send_many(
-            Topics(settings).user_state,
-            [((8).to_bytes(8, "little"), foreign.tobytes(), None, ())],
-            partition=0,
-        )
+        row = ((900).to_bytes(8, "little"), foreign.tobytes(), None, ())
+        for n in before:
+            await sender.send_many(Topics(settings).user_state, [row], partition=n)
+
+        def read(n: int) -> bool:
+            return one.table.get(n, keys(900))["count"].tolist() == [50]
+
+        if noticed:  # as by a worker that was stopped for longer than its session, and goes on
+            await produce(sender, settings, range(1, 101))
+            await eventually(lambda: all(map(read, before)))
         two = Worker(settings, "two")
         async with two:
             await eventually(lambda: len(one.table.active) == 2 and len(two.table.active) == 2)
+            for n, part in one.table.active.items():
+                assert part is not before[n]
         await eventually(lambda: len(one.table.active) == 4)
-        assert one.table.active[0] is not before[0]
-        await eventually(lambda: one.counts().get(8) == 50)
+        assert all(map(read, before))
 
 
 @pytest.mark.parametrize("seed", range(2))
