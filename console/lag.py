@@ -147,9 +147,11 @@ async def look(
             return exit_code(found.rows, group, max_seconds, Topics(settings).bulk_requests)
 
 
-async def judged_look(reader: LagReader, seen: LagWatch, group: str | None) -> Look:
-    """Look once; return the rows of one group with their verdicts."""
-    found = await reader.look(known=seen.known())
+async def judged_look(
+    reader: LagReader, seen: LagWatch, group: str | None, now_ms: float | None = None
+) -> Look:
+    """Look once; return the rows of one group with their verdicts. ``now_ms``: see ``LagReader.look``."""
+    found = await reader.look(now_ms=now_ms, known=seen.known())
     found = replace(found, rows=chosen(found.rows, group))
     return replace(found, rows=seen.add(found))
 

@@ -7,8 +7,8 @@ cause             when
 ================= ========================================================================================
 broker            partitions have no leader
 dead dependency   what the agent writes to or reads from does not answer, or fails in the workers
-poison record     the offset does not move, and workers die again and again at it; or all the same worker
-                  moves in other partitions
+poison record     the offset does not move, and workers die again and again at it; or the same worker
+                  moves often in other partitions meanwhile
 rebalance         the broker does not tell who has the partitions; or tables are restored; or members come
                   and go
 too few workers   no worker has the partition
@@ -42,6 +42,8 @@ HOT_FACTOR = 4.0
 HOT_SHARE, ENOUGH_RECORDS = 0.25, 50
 #: So often a partition lost its worker in the window: workers die, one after the other.
 MANY_DEATHS = 2
+#: A worker takes its partitions in turns: one is left out when another one was committed so often meanwhile.
+MANY_MOVES = 3
 #: Members came and went so often.
 MANY_CHANGES = 3
 
@@ -177,6 +179,11 @@ class Track:
         return self.rows[0].committed != self.newest.committed
 
     @property
+    def moves(self) -> int:
+        """How often its offset moved."""
+        return sum(before.committed != after.committed for before, after in pairwise(self.rows))
+
+    @property
     def members(self) -> list[str | None]:
         """Who had it, one after the other; a rebalance is left out."""
         told = [row.member for row in self.rows if row.held is not None]
@@ -227,7 +234,9 @@ def causes(seen: Evidence) -> list[Finding]:
     stuck = [t for t in late if t.is_stuck and t.partition not in explained]
     found += _stuck(seen, tracks, stuck, explained=bool(found))
     if not any(finding.cause in (Cause.DEPENDENCY, Cause.REBALANCE) for finding in found):
-        found += _load(seen, tracks, [t for t in late if not t.is_stuck])
+        poisoned = {n for f in found if f.cause is Cause.POISON for n in f.partitions}
+        turns = [t for t in stuck if t.partition not in poisoned and _beside(t, tracks)]
+        found += _load(seen, tracks, [t for t in late if not t.is_stuck] + turns)
     order = list(Cause)
     found.sort(key=lambda finding: order.index(finding.cause))
     everywhere = [t.partition for t in late]
@@ -301,15 +310,14 @@ def _stuck(
         at = f"{place} for {track.seconds:.0f} s and more"
         first = seen.waiting.get(track.partition)
         record = f"the record there: {first.first}" if first else ""
-        member = track.newest.member
-        beside = [t for t in tracks if t.moved and member is not None and t.newest.member == member]
+        beside = [t for t in _beside(track, tracks) if t.moves >= MANY_MOVES]
         if _kills(track, seen.workers or ()):
             lost = f"it lost its worker {track.deaths} times meanwhile"
             out.append(_finding(Cause.POISON, [track.partition], at, lost, record))
         elif beside and not explained and track.deaths == 0:
             others = f"the same worker commits in {_numbers([t.partition for t in beside])}"
             out.append(_finding(Cause.POISON, [track.partition], at, others, record))
-        else:
+        elif not _beside(track, tracks):
             left.append(track)
     if explained or not left:
         return out
@@ -332,6 +340,12 @@ def _stuck(
             _finding(Cause.STUCK, [t.partition for t in held], line, *_silent(seen), _first(seen, held))
         )
     return out
+
+
+def _beside(track: Track, tracks: Sequence[Track]) -> list[Track]:
+    """Return the partitions in which the worker of a partition moves."""
+    member = track.newest.member
+    return [t for t in tracks if t.moved and member is not None and t.newest.member == member]
 
 
 def _silent(seen: Evidence) -> list[str]:

@@ -146,6 +146,13 @@ def test_a_record_at_which_one_partition_stands_while_its_worker_moves_in_others
     assert found[0].evidence[1] == "the same worker commits in partition 1"
 
 
+def test_partitions_that_a_slow_worker_takes_in_turns_are_no_poison() -> None:
+    once = [replace(row, committed=1000 if n < 5 else 1400) for n, row in enumerate(flows(1))]
+    assert named(rows(0), once) == [(Cause.TOO_FEW, (0, 1))]
+    waits = worker(batch_s=9.9, cpu_s=0.1)
+    assert named(rows(0), once, workers=[waits]) == [(Cause.SLOW_STAGE, (0, 1))]
+
+
 def test_a_rebalance_that_goes_on() -> None:
     assert named(rows(0, told=False), rows(1, told=False)) == [(Cause.REBALANCE, (0, 1))]
     restoring = worker(more='headrace_restore_records{table="user_state",partition="0"} 900.0\n')
