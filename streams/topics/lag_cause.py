@@ -6,7 +6,7 @@ In this order; what stands higher explains what stands lower, so the lower ones 
 cause             when
 ================= ========================================================================================
 broker            partitions have no leader
-dead dependency   what the agent writes to or reads from does not answer, or fails in the workers
+dead dependency   the agent stands still, and what it needs does not answer; or calls of it fail in workers
 poison record     the offset does not move, and workers die again and again at it; or the same worker
                   moves often in other partitions meanwhile
 rebalance         the broker does not tell who has the partitions; or tables are restored; or members come
@@ -259,7 +259,9 @@ def _outages(seen: Evidence, late: Sequence[Track]) -> list[Finding]:
     if lost := [t.partition for t in late if t.partition in seen.leaderless]:
         out.append(_finding(Cause.BROKER, lost, f"no broker leads {_numbers(lost)}"))
     every = [t.partition for t in late if t.partition not in seen.leaderless]
-    dead = [f"{d.name}: {d.wrong}" for d in seen.dependencies if d.wrong]
+    # Seen from this machine, which may have another network. An agent that moves has what it needs.
+    moves = any(t.moved for t in late)
+    dead = [f"{d.name}, from this machine: {d.wrong}" for d in seen.dependencies if d.wrong and not moves]
     dead += failures(seen.workers or ())
     if dead and every:
         out.append(_finding(Cause.DEPENDENCY, every, *dead))

@@ -205,7 +205,7 @@ async def test_redis_is_away_and_ingest_waits_for_it(make_settings, sender, tmp_
     finally:
         redis.stop()
     assert found.cause is Cause.DEPENDENCY
-    assert found.evidence[0].startswith("Redis: it does not answer")
+    assert found.evidence[0].startswith("Redis, from this machine: it does not answer")
 
 
 async def test_a_stage_that_waits_all_the_time(topics_made, topic, sender, running, eventually):

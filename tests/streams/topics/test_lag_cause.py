@@ -102,8 +102,10 @@ def test_a_dependency_that_does_not_answer() -> None:
         rows(0), rows(1), dependencies=[Dependency("Redis", "it does not answer"), Dependency("a disk")]
     )
     assert (found.cause, found.partitions) == (Cause.DEPENDENCY, (0, 1))
-    assert found.evidence == ("Redis: it does not answer",)
+    assert found.evidence == ("Redis, from this machine: it does not answer",)
     assert only(rows(0), dependencies=[Dependency("Redis")]).cause is Cause.STUCK
+    moves = only(flows(0), dependencies=[Dependency("Redis", "it does not answer")])
+    assert moves.cause is Cause.TOO_FEW, "it is away for this machine, not for the workers"
 
 
 def test_calls_of_redis_that_fail_in_workers_though_it_answers_here() -> None:
