@@ -124,8 +124,9 @@ async def explained_of(
     """Judge every agent and topic; records are read, and dependencies asked, only of those that are late."""
     from headrace.console.why_lag_page import Explained
     from headrace.streams.topics import lag_evidence
-    from headrace.streams.topics.lag_cause import Evidence, causes, drain_s
+    from headrace.streams.topics.lag_cause import Evidence, causes
     from headrace.streams.topics.lag_pace import pace
+    from headrace.streams.topics.lag_track import drain_s
 
     kinds = sorted({(row.agent, row.topic) for row in looks[-1].rows})
     judged = {kind: Evidence(kind[0], kind[1], _of(looks, *kind), pace(settings, *kind)) for kind in kinds}

@@ -184,14 +184,30 @@ async def redis_wrong(url: str) -> str:
                     await reader.readline()
                 writer.write(_command("PING"))
                 answer = (await reader.readline()).decode("utf-8", "replace").strip()
+                writer.write(_command("INFO"))
+                head = await reader.readline()
+                info = await reader.readexactly(int(head[1:])) if head.startswith(b"$") else b""
             finally:
                 writer.close()
     except TimeoutError:
         return f"it does not answer within {ANSWER_S:g} s"
-    except OSError as exc:
-        return f"it does not answer: {exc.strerror or exc}"
+    except (OSError, EOFError, ValueError) as exc:
+        return f"it does not answer: {getattr(exc, 'strerror', None) or exc}"
     # It lives, although it wants a password that this command was not given.
-    return "" if answer.startswith(("+", "-NOAUTH", "-NOPERM")) else f"it answers {answer or 'nothing'}"
+    if not answer.startswith(("+", "-NOAUTH", "-NOPERM")):
+        return f"it answers {answer or 'nothing'}"
+    return takes_no_writes(info.decode("utf-8", "replace"))
+
+
+def takes_no_writes(info: str) -> str:
+    """Return why a Redis that answers takes no writes, from its ``INFO``; empty when it does. Pure."""
+    told = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    if told.get("role") == "slave":
+        return "it is a replica: it takes no writes"
+    most = int(told.get("maxmemory", "0"))
+    if most and int(told.get("used_memory", "0")) >= most and told.get("maxmemory_policy") == "noeviction":
+        return f"it is full ({most:,} bytes, maxmemory_policy noeviction): it takes no writes"
+    return ""
 
 
 def _command(*words: str) -> bytes:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from headrace.streams.topics.lag import LagRow
-from headrace.streams.topics.lag_cause import Cause, Dependency, Evidence, Finding, Waiting, causes, drain_s
+from headrace.streams.topics.lag_cause import Cause, Dependency, Evidence, Finding, Waiting, causes
+from headrace.streams.topics.lag_track import drain_s
 from headrace.streams.topics.lag_verdict import Pace, Verdict
 from headrace.streams.topics.worker_metrics import Scrape, Worker, parse
 

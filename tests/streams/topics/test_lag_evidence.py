@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from aiokafka import TopicPartition
 from lag_causes import keys_of
 from lag_rows import row
 
-from headrace.demo.embedded import free_port
+from headrace.demo.embedded import EmbeddedRedis, free_port
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
 from headrace.streams.topics.lag_evidence import (
@@ -94,6 +95,27 @@ async def server(answer: bytes | None) -> AsyncIterator[str]:
 async def test_a_redis_that_answers_and_one_that_is_away(redis_url: str) -> None:
     assert await redis_wrong(redis_url) == ""
     assert (await redis_wrong(f"redis://127.0.0.1:{free_port()}")).startswith("it does not answer: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1000"), "it is full (1,000 bytes, maxmemory_policy noeviction)"),
+        (("REPLICAOF", "127.0.0.1", "1"), "it is a replica"),
+    ],
+)
+async def test_a_redis_that_takes_reads_and_no_writes(command: tuple[str, ...], said: str) -> None:
+    server = EmbeddedRedis().start()
+    try:
+        client = redis.Redis.from_url(server.url)
+        assert await redis_wrong(server.url) == ""
+        client.execute_command(*command)
+        assert (await redis_wrong(server.url)).startswith(said)
+        with pytest.raises(redis.RedisError):
+            client.set("a", "b")
+        client.close()
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(
