@@ -6,7 +6,8 @@ In this order; what stands higher explains what stands lower, so the lower ones 
 cause             when
 ================= ========================================================================================
 broker            partitions have no leader
-dead dependency   the agent stands still, and what it needs does not answer; or calls of it fail in workers
+dead dependency   the agent stands still, and what it needs does not answer; or calls of it fail in workers.
+                  Redis is named beside other causes: agents go on without it
 poison record     the offset does not move, and workers die again and again at it; or the same worker
                   moves often in other partitions meanwhile
 rebalance         the broker does not tell who has the partitions; or tables are restored; or members come
@@ -67,7 +68,7 @@ class Cause(StrEnum):
 #: What to do about it.
 ADVICE: Mapping[Cause, str] = {
     Cause.BROKER: "bring the brokers of these partitions back",
-    Cause.DEPENDENCY: "bring it back: workers go on by themselves",
+    Cause.DEPENDENCY: "bring it back: workers notice it by themselves",
     Cause.POISON: "look at this record, and at the log of the worker that reads it",
     Cause.REBALANCE: "wait until it is over; when it never is, look for members that come and go",
     Cause.STUCK: "look at its log; restart it: nothing is lost, its batches are read again",
@@ -105,10 +106,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """What an agent needs besides Kafka, and what is wrong with it; empty: it answers."""
+    """What an agent needs besides Kafka.
+
+    Attributes
+    ----------
+    name
+        What it is.
+    wrong
+        What is wrong with it; empty: it answers.
+    holds
+        Whether the agent stands still without it. Without Redis agents go on: it never explains a lag alone.
+    """
 
     name: str
     wrong: str = ""
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +175,12 @@ def causes(seen: Evidence) -> list[Finding]:
     if not late:
         return []
     found = _outages(seen, late)
-    explained = {n for finding in found for n in finding.partitions}
+    alone = not any(d.wrong and d.holds for d in seen.dependencies)
+    outages = [f for f in found if not (f.cause is Cause.DEPENDENCY and alone)]
+    explained = {n for finding in outages for n in finding.partitions}
     stuck = [t for t in late if t.is_stuck and t.partition not in explained]
-    found += _stuck(seen, tracks, stuck, explained=bool(found))
-    if not any(finding.cause in (Cause.DEPENDENCY, Cause.REBALANCE) for finding in found):
+    found += _stuck(seen, tracks, stuck, explained=bool(outages))
+    if not any(finding.cause in (Cause.DEPENDENCY, Cause.REBALANCE) for finding in outages):
         poisoned = {n for f in found if f.cause is Cause.POISON for n in f.partitions}
         turns = [t for t in stuck if t.partition not in poisoned and _beside(t, tracks)]
         found += _load(seen, tracks, [t for t in late if not t.is_stuck] + turns)

@@ -33,7 +33,7 @@ ANSWER_S = 2.0
 FULL_BYTES = 16 * 1024 * 1024
 #: Longest text of a key that is shown.
 KEY_CHARS = 64
-#: Roles whose agents wait while Redis takes no writes; `serve` reads it for every list.
+#: Roles whose agents write to Redis, or read it. They go on without it.
 WITH_REDIS = ("ingest", "aggregate", "serve")
 #: Roles whose agents wait while the Parquet log cannot be written.
 WITH_LOG = ("log",)
@@ -221,9 +221,9 @@ async def _log_place(settings: Settings) -> Dependency:
         endpoint = dict(parse_qsl(parts.query)).get("endpoint_override", "")
         place = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
         wrong = await _port_wrong(place.hostname, place.port or 443) if place.hostname else ""
-        return Dependency("the object store", wrong)
+        return Dependency("the object store", wrong, holds=True)
     folder = Path(unquote(parts.path)) if parts.scheme == "file" else settings.data_dir
-    return Dependency(f"the folder of the log, {folder}", folder_wrong(folder))
+    return Dependency(f"the folder of the log, {folder}", folder_wrong(folder), holds=True)
 
 
 async def _port_wrong(host: str, port: int) -> str:

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import run_headrace
 from fresh_topics import make_topics
-from lag_causes import AGE_MS, Member, keys_of, watching, write
+from lag_causes import Member, keys_of, watching, write
 from transport_probes import quick_app
-from transport_worker import committed, worker_process
+from transport_worker import committed
 
 from headrace.agents.roles import measuring
 from headrace.console.why_lag import explain
 from headrace.demo.embedded import EmbeddedRedis, free_port
 from headrace.streams.app_metrics import AppMetrics
-from headrace.streams.clock import now_ms
 from headrace.streams.errors import HeadraceError
 from headrace.streams.metrics import Metrics
 from headrace.streams.topics.lag_cause import Cause
 from headrace.streams.topics.lag_verdict import Verdict
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.partitioners import right_partition
 from headrace.streams.topics.worker_metrics import Worker, checked_url, scrape
 from headrace.streams.transport.batches import batch_topic, durable
 
@@ -172,40 +169,28 @@ async def test_too_few_workers_and_a_backlog(topics_made, topic, member, sender)
     assert shrinking.drain_s == pytest.approx((170 - 120) / 5.0), "20 records in 4 s"
 
 
-async def test_redis_is_away_and_ingest_waits_for_it(make_settings, sender, tmp_path: Path, eventually):
-    redis = EmbeddedRedis().start()
-    try:
-        settings = make_settings(redis_url=redis.url, durable_every_ms=200, data_dir=tmp_path / "data")
-        await make_topics(settings)
-        topic, home = Topics(settings).events, right_partition(b"u", settings.partitions)
-
-        async def send(event_id: str) -> None:
-            at_ms = now_ms() - AGE_MS
-            event = {"event_id": event_id, "type": "click", "user_id": "u", "item_id": "i", "ts": at_ms}
-            await sender.send_many(topic, [(b"u", json.dumps(event).encode(), at_ms, ())], partition=home)
-
-        async def committed_records() -> int:
-            return sum(max(0, at) for at in (await committed(settings, "ingest", topic)).values())
-
-        async with (
-            worker_process(settings, "ingest", tmp_path / "worker.log"),
-            watching(settings, "ingest") as why,
-        ):
-            await send("1")
-
-            async def one() -> bool:
-                return await committed_records() == 1
-
-            await eventually(one, 60)
-            redis.stop()
-            await send("2")
-            await why.look(4)
-            found = await why.finding()
-            assert await committed_records() == 1
-    finally:
-        redis.stop()
-    assert found.cause is Cause.DEPENDENCY
-    assert found.evidence[0].startswith("Redis, from this machine: it does not answer")
+@pytest.mark.parametrize("role", ["log", "ingest"])
+async def test_what_an_agent_needs_is_away(make_settings, sender, role, eventually):
+    store, redis = free_port(), EmbeddedRedis().start()
+    redis.stop()
+    away = f"s3://bucket/log?endpoint_override=http://127.0.0.1:{store}"
+    settings = make_settings(redis_url=redis.url, data_url=away)
+    await make_topics(settings)
+    topic = Topics(settings).examples if role == "log" else Topics(settings).users
+    async with Member(settings, role, topic) as found, watching(settings, role) as why:
+        await eventually(lambda: found.has(*ALL), 30)
+        await found.commit(dict.fromkeys(ALL, 0))
+        await write(sender, topic, 1, keys_of(1, 20))
+        await why.look(10)
+        seen = (await why.explained()).findings
+    dead = seen[0]
+    assert (dead.cause, dead.partitions) == (Cause.DEPENDENCY, (1,))
+    if role == "log":  # it waits for the store, so nothing else is to blame
+        assert dead.evidence[0].startswith("the object store, from this machine: nobody listens at 127.0.0.1")
+        assert len(seen) == 1
+    else:  # without Redis it would go on
+        assert dead.evidence[0].startswith("Redis, from this machine: it does not answer")
+        assert [f.cause for f in seen] == [Cause.DEPENDENCY, Cause.STUCK]
 
 
 async def test_a_stage_that_waits_all_the_time(topics_made, topic, sender, running, eventually):

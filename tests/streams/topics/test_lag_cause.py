@@ -98,28 +98,31 @@ def test_a_partition_without_a_leader_is_the_brokers_fault_and_no_other_is_blame
     assert named(rows(0), rows(1), leaderless=frozenset({0})) == [(Cause.BROKER, (0,))]
 
 
-def test_a_dependency_that_does_not_answer() -> None:
-    found = only(
-        rows(0), rows(1), dependencies=[Dependency("Redis", "it does not answer"), Dependency("a disk")]
-    )
+AWAY = Dependency("a store", "it does not answer", holds=True)
+REDIS = Dependency("Redis", "it does not answer")
+
+
+def test_a_dependency_without_which_the_agent_stands_still() -> None:
+    found = only(rows(0), rows(1), dependencies=[AWAY, Dependency("a disk", holds=True)])
     assert (found.cause, found.partitions) == (Cause.DEPENDENCY, (0, 1))
-    assert found.evidence == ("Redis, from this machine: it does not answer",)
-    assert only(rows(0), dependencies=[Dependency("Redis")]).cause is Cause.STUCK
-    moves = only(flows(0), dependencies=[Dependency("Redis", "it does not answer")])
+    assert found.evidence == ("a store, from this machine: it does not answer",)
+    assert only(rows(0), dependencies=[replace(AWAY, wrong="")]).cause is Cause.STUCK
+    moves = only(flows(0), dependencies=[AWAY, REDIS])
     assert moves.cause is Cause.TOO_FEW, "it is away for this machine, not for the workers"
 
 
+def test_redis_is_named_beside_the_other_causes() -> None:
+    assert named(rows(0), dependencies=[REDIS]) == [(Cause.DEPENDENCY, (0,)), (Cause.STUCK, (0,))]
+
+
 def test_calls_of_redis_that_fail_in_workers_though_it_answers_here() -> None:
-    fails = worker(more='headrace_redis_errors_total{call="write"} 40.0\n')
-    fails = replace(
-        fails,
-        last=Scrape(
-            SPAN_S, parse('headrace_redis_errors_total{call="write"} 41.0\nprocess_start_time_seconds 50')
-        ),
-    )
-    found = only(rows(0), dependencies=[Dependency("Redis")], workers=[fails])
-    assert found.cause is Cause.DEPENDENCY
-    assert found.evidence == ("http://w/metrics: 40 calls of Redis (write) failed in 10 s",)
+    after = 'process_start_time_seconds 50.0\nheadrace_redis_errors_total{call="write"} 41.0\n'
+    fails = replace(worker(), last=Scrape(SPAN_S, parse(after)))
+    found = causes(evidence(flows(0), dependencies=[Dependency("Redis")], workers=[fails]))
+    assert [f.cause for f in found] == [Cause.DEPENDENCY, Cause.TOO_FEW]
+    assert found[0].evidence == ("http://w/metrics: 40 calls of Redis (write) failed in 10 s",)
+    blip = replace(fails, last=Scrape(SPAN_S, parse(after.replace("41.0", "3.0"))))
+    assert only(flows(0), workers=[blip]).cause is Cause.TOO_FEW
 
 
 def test_workers_that_die_at_the_same_record() -> None:
