@@ -28,6 +28,7 @@ from headrace.streams.topics import flow
 from headrace.streams.topics.admin import inspect_topics
 from headrace.streams.topics.checks import Level
 from headrace.streams.topics.sender import BatchSender
+from headrace.streams.watchdog import Watchdog
 
 #: Role -> its agents that read topics in a consumer group. The trainer reads files, the index and the gateway
 #: read without a group: they have no app.
@@ -143,6 +144,7 @@ async def run_worker(
             services.extend(importlib.import_module(f"headrace.agents.{name}").attach(app, wiring))
         if settings.metrics_port:
             services.append(AppMetrics(app, role, wiring.metrics))
+        services.append(Watchdog(app, role, settings, wiring.metrics))
         apps.append(app)
     # Batches make many short-lived tuples. At its default rate the garbage collector takes a fifth of the
     # CPU.

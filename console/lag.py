@@ -132,12 +132,14 @@ async def look(
     seen = LagWatch.of(settings)
     with _page(redraw=watch and not as_json) as show:
         async with LagReader(settings) as reader:
-            found = await (_look(reader, seen, group) if watch else _sampled(reader, seen, group, sample_s))
+            found = await (
+                judged_look(reader, seen, group) if watch else _sampled(reader, seen, group, sample_s)
+            )
             _print(found, show, settings, as_json, group, partitions)
             while watch:
                 await asyncio.sleep(WATCH_EVERY_S)
                 try:
-                    found = await _look(reader, seen, group)
+                    found = await judged_look(reader, seen, group)
                 except UnavailableError as exc:
                     _print_error(exc, show, as_json)
                 else:
@@ -145,9 +147,11 @@ async def look(
             return exit_code(found.rows, group, max_seconds, Topics(settings).bulk_requests)
 
 
-async def _look(reader: LagReader, seen: LagWatch, group: str | None) -> Look:
-    """Look once; return the rows of one group with their verdicts."""
-    found = await reader.look(known=seen.known())
+async def judged_look(
+    reader: LagReader, seen: LagWatch, group: str | None, now_ms: float | None = None
+) -> Look:
+    """Look once; return the rows of one group with their verdicts. ``now_ms``: see ``LagReader.look``."""
+    found = await reader.look(now_ms=now_ms, known=seen.known())
     found = replace(found, rows=chosen(found.rows, group))
     return replace(found, rows=seen.add(found))
 
@@ -158,11 +162,11 @@ async def _sampled(reader: LagReader, seen: LagWatch, group: str | None, sample_
     import time
 
     until = time.monotonic() + sample_s
-    found = await _look(reader, seen, group)
+    found = await judged_look(reader, seen, group)
     settled = all(r.records == 0 for r in found.rows)
     while not settled and time.monotonic() + SAMPLE_EVERY_S <= until:
         await asyncio.sleep(SAMPLE_EVERY_S)
-        found = await _look(reader, seen, group)
+        found = await judged_look(reader, seen, group)
         settled = seen.is_settled()
     return found
 

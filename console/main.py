@@ -24,6 +24,7 @@ from headrace.console import (
     topics,
     train,
     verify,
+    why_lag,
     worker,
 )
 from headrace.streams.errors import HeadraceError
@@ -68,8 +69,8 @@ def _root(
 
 
 for _command in (
-    demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, producers.producers,
-    sources.sources, verify.verify, train.train, conformance.conformance,
+    demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
+    producers.producers, sources.sources, verify.verify, train.train, conformance.conformance,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

@@ -69,6 +69,12 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_commit_seconds", "histogram", "time to commit offsets", ("role",), _SLOW),
     Declared("headrace_commit_failures_total", "counted", "commits that were refused or failed", ("role",)),
     Declared(
+        "headrace_consumer_restarts_total",
+        "counted",
+        "restarts of the consumer, by a partition that was not read",
+        _PLACE[:1] + _PLACE[2:],
+    ),
+    Declared(
         "headrace_restore_records",
         "gauge",
         "changelog records left to read of this recovery",

@@ -52,6 +52,12 @@ class Settings(BaseSettings):
         "lz4", description="of rows: there zstd's fast levels are no smaller, and slower"
     )
     session_timeout_s: float = Field(10.0, gt=0)
+    watchdog_s: float = Field(
+        60.0, ge=0, description="a partition with records that is not read for so long: rejoin; 0 = never"
+    )
+    watchdog_batch_s: float = Field(
+        0.0, ge=0, description="a batch that takes longer ends the process, to be started again; 0 = never"
+    )
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")
     metrics_host: str = Field("127.0.0.1", description="where /metrics is served")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0 = off")

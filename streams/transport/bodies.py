@@ -19,19 +19,23 @@ class LoopBodies:
     """The loop bodies that are running."""
 
     def __init__(self) -> None:
-        self._running: set[object] = set()
+        self._running: dict[object, float] = {}
         self._changed = asyncio.Event()
 
     def started(self) -> object:
         """Note that a body has begun; pass the result to ``ended``."""
         body = object()
-        self._running.add(body)
+        self._running[body] = time.monotonic()
         return body
 
     def ended(self, body: object) -> None:
         """Note that a body has ended, with or without an error."""
-        self._running.discard(body)
+        self._running.pop(body, None)
         self._changed.set()
+
+    def longest_s(self) -> float:
+        """Return for how long the oldest body runs, s; 0 when none does."""
+        return time.monotonic() - min(self._running.values()) if self._running else 0.0
 
     async def wait(self, timeout: float) -> bool:
         """Wait until no body runs; return False when some still run after ``timeout`` seconds."""

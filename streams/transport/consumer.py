@@ -319,6 +319,10 @@ class BatchConsumer(driver.Consumer):
         """Note that a loop body has ended, with or without an error."""
         self._bodies.ended(body)
 
+    def longest_body_s(self) -> float:
+        """Return for how long the oldest running loop body works on its batch, s; 0 without one."""
+        return self._bodies.longest_s()
+
     async def wait_for_bodies(self, timeout: float | None = None) -> bool:
         """Wait until no loop body runs; return False when some still run after ``timeout`` seconds.
 

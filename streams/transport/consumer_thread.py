@@ -157,11 +157,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
         gather_from_now_on()
         await super().on_start()
-        consumer = self._ensure_consumer()
+        self.adopt(self._ensure_consumer())
+
+    def adopt(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
+        """Read with a consumer that was started; nothing of the one before is valid any more."""
         be_patient(consumer)
         if consumer._coordinator is not None and consumer._group_id is not None:
             self.lease.watch(consumer._coordinator)
             plan_fetches(consumer, lambda: self.consumer._active_partitions)
+        self._consumer = consumer
 
     def close(self) -> None:
         """Do nothing: stopping the app closes the connections.
@@ -238,6 +242,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         deadline = time.monotonic() + timeout
         with subscriptions.fetch_context():
             while True:
+                if consumer is not self._consumer:
+                    return []  # another one has taken its place
                 if consumer._closed or fetcher._closed:
                     raise ConsumerStoppedError
                 if subscriptions.reassignment_in_progress or not self.consumer.flow_active:

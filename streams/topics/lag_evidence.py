@@ -1,0 +1,253 @@
+"""Gathers what ``headrace why-lag`` judges: records that wait, leaders, dependencies. Writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from headrace.streams.clock import now_ms
+from headrace.streams.errors import UnavailableError
+from headrace.streams.settings import Settings
+from headrace.streams.topics.lag import LagRow
+from headrace.streams.topics.lag_cause import Dependency, Waiting
+from headrace.streams.topics.partitioners import right_partition
+from headrace.streams.transport.fetching import ISOLATION, drain
+
+#: Most records that are read of a partition, most partitions of a topic, longest time for reading them, s.
+SAMPLE_RECORDS, SAMPLE_PARTITIONS, SAMPLE_S = 500, 4, 4.0
+#: Longest wait for an answer of a dependency, s.
+ANSWER_S = 2.0
+#: A disk with less free space than this is full, bytes.
+FULL_BYTES = 16 * 1024 * 1024
+#: Longest text of a key that is shown.
+KEY_CHARS = 64
+#: Roles whose agents write to Redis, or read it. They go on without it.
+WITH_REDIS = ("ingest", "aggregate", "serve")
+#: Roles whose agents wait while the Parquet log cannot be written.
+WITH_LOG = ("log",)
+
+
+# -- Kafka
+
+
+async def leaderless(settings: Settings, topics: Iterable[str]) -> set[TopicPartition]:
+    """Return the partitions of topics that no broker leads.
+
+    Raises
+    ------
+    UnavailableError
+        When no broker answers.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers.split(","))
+    try:
+        await admin.start()
+        found = await admin.describe_topics(sorted(topics))
+    except KafkaError as exc:
+        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+    finally:
+        await admin.close()
+    return without_leader(found)
+
+
+def without_leader(topics: Iterable[Mapping[str, Any]]) -> set[TopicPartition]:
+    """Return the partitions that no broker leads, from the broker's description of topics. Pure."""
+    return {
+        TopicPartition(topic["topic"], part["partition"])
+        for topic in topics
+        for part in topic["partitions"]
+        if part["leader"] < 0
+    }
+
+
+def worst_partitions(rows: Sequence[LagRow]) -> list[LagRow]:
+    """Return the rows whose records are to be looked at: per group and topic those with most, a few. Pure."""
+    out: dict[tuple[str, str], list[LagRow]] = {}
+    for row in sorted(rows, key=lambda r: -r.records):
+        chosen = out.setdefault((row.group, row.topic), [])
+        if row.records and len(chosen) < SAMPLE_PARTITIONS:
+            chosen.append(row)
+    return [row for chosen in out.values() for row in chosen]
+
+
+async def sample(settings: Settings, rows: Sequence[LagRow]) -> dict[tuple[str, str, int], Waiting]:
+    """Read the first records that wait: (group, topic, partition) -> what they are.
+
+    Bounded in records, partitions and time; what could not be read is missing.
+
+    Raises
+    ------
+    UnavailableError
+        When no broker answers.
+    """
+    wanted = worst_partitions(rows)
+    if not wanted:
+        return {}
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.brokers.split(","), isolation_level=ISOLATION, enable_auto_commit=False,
+        auto_offset_reset="earliest", fetch_max_wait_ms=100, max_partition_fetch_bytes=1024 * 1024,
+    )  # fmt: skip
+    until, out = time.monotonic() + SAMPLE_S, {}
+    try:
+        await consumer.start()
+        for row in wanted:
+            if time.monotonic() < until:
+                read = await _read(consumer, row, until)
+                if read:
+                    count = len(consumer.partitions_for_topic(row.topic) or ())
+                    out[row.group, row.topic, row.partition] = waiting(read, row.partition, count)
+    except KafkaError as exc:
+        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+    finally:
+        await consumer.stop()
+    return out
+
+
+async def _read(consumer: AIOKafkaConsumer, row: LagRow, until: float) -> list[Any]:
+    tp = TopicPartition(row.topic, row.partition)
+    consumer.assign([tp])
+    consumer.seek(tp, row.end - row.records)
+    found: list[Any] = []
+    while len(found) < SAMPLE_RECORDS and time.monotonic() < until:
+        for part in drain(consumer._fetcher, {tp}, SAMPLE_RECORDS - len(found)):
+            found += part.records
+            if part.position >= row.end:
+                return found
+        await asyncio.sleep(0.005)
+    return found
+
+
+def waiting(records: Sequence[Any], partition: int, partitions: int) -> Waiting:
+    """Return what a sample of records is; ``partitions`` is 0 when it is not known. Pure."""
+    keys = Counter(record.key for record in records if record.key is not None)
+    top = keys.most_common(1)
+    right = {key for key in keys if not partitions or right_partition(key, partitions) == partition}
+    first = records[0]
+    age_s = max(0.0, (now_ms() - first.timestamp) / 1000)
+    size = len(first.value or b"")
+    key = "no key" if first.key is None else f"key {key_text(first.key)}"
+    return Waiting(
+        len(records),
+        key_text(top[0][0]) if top else None,
+        top[0][1] if top else 0,
+        sum(record.key not in right for record in records),
+        f"offset {first.offset}, {key}, {size:,} bytes, {age_s:,.0f} s old",
+    )
+
+
+def key_text(key: bytes) -> str:
+    """Return a key for people."""
+    text = bytes(key).decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= KEY_CHARS else f"{shown[:KEY_CHARS]}..."
+
+
+# -- dependencies
+
+
+async def dependencies(settings: Settings, role: str) -> list[Dependency]:
+    """Ask what the agents of a role need besides Kafka, from this machine."""
+    out = []
+    if role in WITH_REDIS:
+        out.append(Dependency("Redis", await redis_wrong(settings.redis_url)))
+    if role in WITH_LOG:
+        out.append(await _log_place(settings))
+    return out
+
+
+async def redis_wrong(url: str) -> str:
+    """Return what is wrong with Redis, empty when it answers; with no more than Python."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 6379
+    secure = ssl.create_default_context() if parts.scheme == "rediss" else None
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            if parts.scheme == "unix":
+                reader, writer = await asyncio.open_unix_connection(unquote(parts.path))
+            else:
+                reader, writer = await asyncio.open_connection(host, port, ssl=secure)
+            try:
+                words = [w for w in (parts.username, parts.password) if w]
+                if parts.password:
+                    writer.write(_command("AUTH", *map(unquote, words)))
+                    await reader.readline()
+                writer.write(_command("PING"))
+                answer = (await reader.readline()).decode("utf-8", "replace").strip()
+                writer.write(_command("INFO"))
+                head = await reader.readline()
+                info = await reader.readexactly(int(head[1:])) if head.startswith(b"$") else b""
+            finally:
+                writer.close()
+    except TimeoutError:
+        return f"it does not answer within {ANSWER_S:g} s"
+    except (OSError, EOFError, ValueError) as exc:
+        return f"it does not answer: {getattr(exc, 'strerror', None) or exc}"
+    # It lives, although it wants a password that this command was not given.
+    if not answer.startswith(("+", "-NOAUTH", "-NOPERM")):
+        return f"it answers {answer or 'nothing'}"
+    return takes_no_writes(info.decode("utf-8", "replace"))
+
+
+def takes_no_writes(info: str) -> str:
+    """Return why a Redis that answers takes no writes, from its ``INFO``; empty when it does. Pure."""
+    told = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    if told.get("role") == "slave":
+        return "it is a replica: it takes no writes"
+    most = int(told.get("maxmemory", "0"))
+    if most and int(told.get("used_memory", "0")) >= most and told.get("maxmemory_policy") == "noeviction":
+        return f"it is full ({most:,} bytes, maxmemory_policy noeviction): it takes no writes"
+    return ""
+
+
+def _command(*words: str) -> bytes:
+    parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+    return "".join([f"*{len(words)}\r\n", *parts]).encode()
+
+
+async def _log_place(settings: Settings) -> Dependency:
+    parts = urlsplit(settings.data_url)
+    if parts.scheme == "s3":
+        endpoint = dict(parse_qsl(parts.query)).get("endpoint_override", "")
+        place = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+        wrong = await _port_wrong(place.hostname, place.port or 443) if place.hostname else ""
+        return Dependency("the object store", wrong, holds=True)
+    folder = Path(unquote(parts.path)) if parts.scheme == "file" else settings.data_dir
+    return Dependency(f"the folder of the log, {folder}", folder_wrong(folder), holds=True)
+
+
+async def _port_wrong(host: str, port: int) -> str:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError) as exc:
+        return f"nobody listens at {host}:{port} ({type(exc).__name__})"
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return ""
+
+
+def folder_wrong(folder: Path) -> str:
+    """Return what is wrong with a folder of this machine; empty also when it is not here."""
+    if not folder.is_dir():
+        return ""  # on another machine it may be
+    try:
+        found = os.statvfs(folder)
+    except OSError as exc:
+        return f"it cannot be read: {exc.strerror}"
+    if found.f_bavail * found.f_frsize < FULL_BYTES:
+        return f"its disk is full ({found.f_bavail * found.f_frsize:,} bytes left)"
+    if found.f_flag & os.ST_RDONLY or not os.access(folder, os.W_OK):
+        return "it cannot be written"
+    return ""
