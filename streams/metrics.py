@@ -132,6 +132,32 @@ DECLARED: tuple[Declared, ...] = (
         "events, items, profiles refused before they were written",
         ("topic", "reason"),
     ),
+    # Canary
+    Declared(
+        "headrace_canary_seconds",
+        "histogram",
+        "time until a list shows what was written: event, publish, withdraw",
+        ("probe",),
+        _SLOW,
+    ),
+    Declared(
+        "headrace_canary_probes_total",
+        "counted",
+        "probes: within the limit, late, missed, unsent",
+        ("probe", "outcome"),
+    ),
+    Declared(
+        "headrace_canary_objective_ratio", "gauge", "share of the probes to be within the limit", ("probe",)
+    ),
+    Declared(
+        "headrace_canary_within_ratio", "gauge", "share of the probes of the window that were", ("probe",)
+    ),
+    Declared(
+        "headrace_canary_budget_left_ratio",
+        "gauge",
+        "share of the error budget of the window that is left; negative: overspent",
+        ("probe",),
+    ),
     # What is logged, computed again
     Declared("headrace_skew_checked_total", "counter", "logged slots that were computed again", ("what",)),
     Declared("headrace_skew_differs_total", "counter", "of them, those that are different then", ("what",)),
