@@ -178,6 +178,13 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_index_recall_samples_total", "counter", "searches compared with an exact one"),
     Declared("headrace_model_info", "gauge", "1 for the version in use", ("model", "version")),
     Declared("headrace_model_age_seconds", "gauge", "time since the model in use was published", ("model",)),
+    Declared("headrace_trainings_total", "counted", "trainings: candidate, refused, failed", ("outcome",)),
+    Declared(
+        "headrace_rollout_steps_total",
+        "counted",
+        "what a rollout decided: promote, roll back; from which stage",
+        ("kind", "step", "stage"),
+    ),
     Declared("headrace_mlflow_failures_total", "counted", "attempts to mirror rankers to MLflow that failed"),
     Declared("headrace_mirror_rows", "gauge", "rows of a mirror", ("mirror",)),
     Declared("headrace_mirror_bytes", "gauge", "memory of its rows and their index", ("mirror",)),
