@@ -1,4 +1,4 @@
-"""canary: reads its replies; writes `events`, `items`, `rec-requests`; keeps only the probes of the last while.
+"""canary: reads its replies; writes `events`, `items`, `rec-requests`; keeps the probes of the last while.
 
 It measures how fresh lists are, from end to end, as a producer and a caller, all the time: from an event of a
 user to the first reply that reflects it (``event``), from the publication of an item to the first list that
@@ -23,8 +23,8 @@ from mode import Service
 from headrace.agents.wiring import Wiring
 from headrace.serving.requests import canary
 from headrace.serving.requests.client import RecClient
-from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.error_budget import ErrorBudget
+from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.metrics import Sample
 from headrace.streams.topics import flow
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 Probe = Literal["event", "publish", "withdraw"]
 PROBES: Final[tuple[Probe, ...]] = ("event", "publish", "withdraw")
-#: How a probe ends: within its limit, later, not within ``WAIT_S``; or it could not begin, which says nothing.
+#: How a probe ends: within its limit, later, not within ``WAIT_S``; or it could not begin: that says nothing.
 Outcome = Literal["within", "late", "missed", "unsent"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("within", "late", "missed", "unsent")
 
@@ -179,6 +179,7 @@ class Canary(Service):
     def _ended(self, kind: Probe, seconds: float | None) -> Outcome:
         """Count a probe that took so long; None: it was missed."""
         metrics = self._wiring.metrics
+        self.note(kind, seconds)
         outcome: Outcome = "missed"
         if seconds is not None:
             metrics.observe("headrace_canary_seconds", seconds, kind)
@@ -188,6 +189,9 @@ class Canary(Service):
         if outcome != "within":
             log.warning("%s: %s", kind, outcome, extra={"action": "canary_bad", "seconds": seconds})
         return outcome
+
+    def note(self, kind: Probe, seconds: float | None) -> None:
+        """Do nothing; a subclass may keep how long each probe took."""
 
     async def _write(self, switch: Switch, *, wanted: bool) -> None:
         """Write what turns a switch; raise when the broker does not take it."""

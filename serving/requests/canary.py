@@ -78,8 +78,8 @@ def request(request_id: str, user_id: str, deadline_ms: int) -> RecRequest:
 def sees(reply: RecReply, item_id: str) -> bool | None:
     """Return whether an item is on the list of a reply; None when the reply does not tell.
 
-    It tells when the list has the witness, and, for the item that users hide, when it was made with the row of
-    the user.
+    It tells when the list has the witness, and, for the item that users hide, when it was made with the row
+    of the user.
     """
     there = {one.item_id for one in reply.items}
     if WITNESS not in there or (item_id == SHOWN and "user" in reply.degraded):
