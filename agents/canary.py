@@ -27,6 +27,7 @@ from headrace.streams.error_budget import ErrorBudget
 from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.metrics import Sample
 from headrace.streams.topics import flow
+from headrace.streams.topics.sender import partition_of
 
 FLOW = flow.agent("canary")
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Canary(Service):
         }  # fmt: skip
         self._budgets = {probe: ErrorBudget(s.canary_objective, s.canary_window_s) for probe in PROBES}
         self._tag, self._count = secrets.token_hex(6), count()
-        users = canary.users(s.partitions)
+        users = canary.users(s.partitions, partition_of)
         self._users = [Switch(user, canary.SHOWN, self._acting(user)) for user in users]
         self._guest = Switch(users[0], canary.GUEST, self._publishing)
         self._ready = asyncio.Event()

@@ -8,6 +8,7 @@ its user, but it makes no item event and no model learns from it. Their lists ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Final
 
@@ -21,7 +22,6 @@ from headrace.streams.messages.schemas import (
     RecReply,
     RecRequest,
 )
-from headrace.streams.topics.sender import partition_of
 
 #: Every id of a user, item, creator, category and country of the canary begins with this.
 RESERVED: Final = "headrace-canary"
@@ -43,8 +43,8 @@ def is_canary(user_id: str) -> bool:
     return user_id.startswith(RESERVED)
 
 
-def users(partitions: int) -> list[str]:
-    """Return a user for each partition."""
+def users(partitions: int, partition_of: Callable[[bytes, int], int]) -> list[str]:
+    """Return a user for each partition; ``partition_of`` says which one a key belongs to."""
     found: dict[int, str] = {}
     for n in count():
         name = f"{RESERVED}-user-{n}"

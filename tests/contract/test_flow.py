@@ -17,7 +17,7 @@ SETTINGS = Settings.model_construct()
 TOPICS = Topics(SETTINGS)
 NAMES = set(vars(TOPICS))
 #: Topics that an agent reads or writes by a name it is given, not through ``Topics``.
-BY_ADDRESS = {"recommend": {"replies"}}
+BY_ADDRESS = {"recommend": {"replies"}, "canary": {"requests"}}  # the canary: through its client
 
 
 def full(names: tuple[str, ...]) -> set[str]:

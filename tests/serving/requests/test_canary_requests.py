@@ -23,17 +23,17 @@ NOW = 1_700_000_000_000
 
 @pytest.mark.parametrize("partitions", [1, 2, 4, 17])
 def test_there_is_a_user_for_each_partition(partitions: int) -> None:
-    found = canary.users(partitions)
+    found = canary.users(partitions, partition_of)
     assert [partition_of(user.encode(), partitions) for user in found] == list(range(partitions))
     assert all(canary.is_canary(user) for user in found)
     assert not canary.is_canary("user-1")
 
 
 def test_every_message_is_accepted() -> None:
-    request = canary.request("r", canary.users(1)[0], 1000)
+    request = canary.request("r", canary.users(1, partition_of)[0], 1000)
     check_request(msgspec.json.decode(msgspec.json.encode(request), type=RecRequest))
     for wanted in (True, False):
-        event = canary.act("e", canary.users(1)[0], NOW, wanted=wanted)
+        event = canary.act("e", canary.users(1, partition_of)[0], NOW, wanted=wanted)
         check_event(msgspec.json.decode(msgspec.json.encode(event), type=Event), NOW, 0, 0)
     for name in (canary.CARRIER, canary.SHOWN, canary.WITNESS, canary.GUEST):
         item = msgspec.json.decode(msgspec.json.encode(canary.item(name)), type=Item)
