@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo: how long the loop runs, and where its figures go.
 SECONDS ?= 60
@@ -132,6 +132,9 @@ bench-serve: $(READY) ## Answering over a broker: latency, CPU of an answer, sat
 bench-digest: $(READY) ## Interactive requests without and with headrace digest, in turns (ITEMS=n, ROUNDS=n, JSON=path)
 	@$(BIN)/python bench/bench_digest.py $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(JSON),--json "$(JSON)")
+
+bench-canary: $(READY) ## From an event, a publication, a withdrawal to the reply that shows it, on an idle stack (BROKER=kafka|embedded, SECONDS=n, JSON=path)
+	@$(BIN)/python bench/bench_canary.py $(if $(BROKER),--broker $(BROKER)) --seconds $(SECONDS) $(if $(JSON),--json "$(JSON)")
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))

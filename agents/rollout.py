@@ -88,6 +88,9 @@ class Rollout(Service):
         self._rules = Rules.of(wiring.settings, kind)
         self._decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         self._unused: dict[str, float] = {}
+        for share in pointers.STAGES:
+            for step in ("promote", "roll back"):
+                self._count_step(step, share, by=0)
         super().__init__()
 
     @property
@@ -195,12 +198,16 @@ class Rollout(Service):
     async def _act(self, stage: Pointers, decision: Decision) -> None:
         """Write what was decided, if the stage is still the present one, and the candidate still there."""
         now, version = self.wiring.clock.now_ms(), decision.version or stage.candidate
+        done = False
 
         def change(p: Pointers) -> Pointers:
+            nonlocal done
+            done = False
             if (p.rollout, p.share, p.stage_ts) != (stage.rollout, stage.share, stage.stage_ts):
                 return p
             if version not in p.candidates():
                 return p
+            done = True
             step = pointers.promoted if decision.action == "promote" else pointers.rolled_back
             return step(p, now, "rollout", decision.reason, version)
 
@@ -208,6 +215,8 @@ class Rollout(Service):
             await asyncio.to_thread(self._note, version, f"taken back: {decision.reason}")
         s, topic = self.wiring.settings, self.wiring.topics.models
         found = await point(s, topic, self.wiring.sender, change, kind=self.kind)
+        if done:
+            self._count_step(decision.action, stage.share)
         log.info(
             "%s %s at %s: %s (%s); live is %s",
             self.kind.name,
@@ -219,6 +228,10 @@ class Rollout(Service):
             extra={"action": "rollout"},
         )
         await self._until_known(found)
+
+    def _count_step(self, step: str, share: int, by: int = 1) -> None:
+        stage = pointers.stage_name(share)
+        self.wiring.metrics.count("headrace_rollout_steps_total", self.kind.name, step, stage, by=by)
 
     def _note(self, version: str, why: str) -> None:
         """Note in the registry why a version went. Settings may have been registered elsewhere."""

@@ -25,6 +25,9 @@ from headrace.streams.errors import ArtefactError
 
 log = logging.getLogger(__name__)
 
+#: How a training ends: its ranker is a candidate, or the gate refuses it, or there is none.
+OUTCOMES = ("candidate", "refused", "failed")
+
 
 async def train_once(
     wiring: Wiring, params: RankerParams | None = None, dask: str = "", *, ablation: bool = False
@@ -99,6 +102,7 @@ async def _offer(wiring: Wiring, result: TrainResult) -> str:
     found = Registry(registry.folder_of(s))
     await asyncio.to_thread(found.add, value, "trained", refused)
     if refused:
+        wiring.metrics.count("headrace_trainings_total", "refused")
         log.warning("ranker %s is refused: %s", version, refused, extra={"action": "ranker_refused"})
         return version
     before: list[str] = []
@@ -109,6 +113,7 @@ async def _offer(wiring: Wiring, result: TrainResult) -> str:
         return pointers.offered(p, version, now, "trainer", at_once=at_once, most=most)
 
     done = await point(s, wiring.topics.models, wiring.sender, change, [(version, value)])
+    wiring.metrics.count("headrace_trainings_total", "candidate")
     for gone in set(before) - done.named():
         await asyncio.to_thread(found.note, gone, f"its place among the candidates went to {version}")
     await asyncio.to_thread(found.prune, s.models_keep, done.named())
@@ -146,6 +151,8 @@ class Trainer(Service):
         self._wiring = wiring
         self._newest: dict[int, tuple[int, int]] = {}
         self._training: asyncio.Task[tuple[TrainResult, str] | None] | None = None
+        for outcome in OUTCOMES:
+            wiring.metrics.count("headrace_trainings_total", outcome, by=0)
         super().__init__()
 
     @property
@@ -172,6 +179,7 @@ class Trainer(Service):
             except Exception:
                 # The present ranker stays in use, other roles of this process run on; the next file tries
                 # again.
+                self._wiring.metrics.count("headrace_trainings_total", "failed")
                 log.exception("training failed", extra={"action": "training_failed"})
                 continue
             if done is not None:

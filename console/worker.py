@@ -18,7 +18,8 @@ def worker(
     roles: Annotated[
         str,
         typer.Argument(
-            metavar="ROLE[,ROLE]", help="ingest, aggregate, learn, log, trainer, index, serve, gateway"
+            metavar="ROLE[,ROLE]",
+            help="ingest, aggregate, learn, log, trainer, index, serve, gateway, canary",
         ),
     ],
     brokers: options.Brokers = None,

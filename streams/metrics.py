@@ -138,6 +138,32 @@ DECLARED: tuple[Declared, ...] = (
         "events, items, profiles refused before they were written",
         ("topic", "reason"),
     ),
+    # Canary
+    Declared(
+        "headrace_canary_seconds",
+        "histogram",
+        "time until a list shows what was written: event, publish, withdraw",
+        ("probe",),
+        _SLOW,
+    ),
+    Declared(
+        "headrace_canary_probes_total",
+        "counted",
+        "probes: within the limit, late, missed, unsent",
+        ("probe", "outcome"),
+    ),
+    Declared(
+        "headrace_canary_objective_ratio", "gauge", "share of the probes to be within the limit", ("probe",)
+    ),
+    Declared(
+        "headrace_canary_within_ratio", "gauge", "share of the probes of the window that were", ("probe",)
+    ),
+    Declared(
+        "headrace_canary_budget_left_ratio",
+        "gauge",
+        "share of the error budget of the window that is left; negative: overspent",
+        ("probe",),
+    ),
     # What is logged, computed again
     Declared("headrace_skew_checked_total", "counter", "logged slots that were computed again", ("what",)),
     Declared("headrace_skew_differs_total", "counter", "of them, those that are different then", ("what",)),
@@ -158,6 +184,13 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_index_recall_samples_total", "counter", "searches compared with an exact one"),
     Declared("headrace_model_info", "gauge", "1 for the version in use", ("model", "version")),
     Declared("headrace_model_age_seconds", "gauge", "time since the model in use was published", ("model",)),
+    Declared("headrace_trainings_total", "counted", "trainings: candidate, refused, failed", ("outcome",)),
+    Declared(
+        "headrace_rollout_steps_total",
+        "counted",
+        "what a rollout decided: promote, roll back; from which stage",
+        ("kind", "step", "stage"),
+    ),
     Declared("headrace_mlflow_failures_total", "counted", "attempts to mirror rankers to MLflow that failed"),
     Declared("headrace_mirror_rows", "gauge", "rows of a mirror", ("mirror",)),
     Declared("headrace_mirror_bytes", "gauge", "memory of its rows and their index", ("mirror",)),

@@ -195,6 +195,22 @@ class Settings(BaseSettings):
         2000, ge=1, description="a reply is waited for so long past the request's deadline_ms"
     )
 
+    # Canary
+    canary_every_s: float = Field(5.0, gt=0, description="pause between two events of the role canary")
+    canary_publish_every_s: float = Field(
+        30.0, gt=0, description="pause between two publications or withdrawals of its item"
+    )
+    canary_event_ms: int = Field(1000, ge=1, description="a list must reflect an event within it")
+    canary_publish_ms: int = Field(
+        3000, ge=1, description="a list must have a published item within it, and not a withdrawn one"
+    )
+    canary_objective: float = Field(
+        0.99, gt=0, lt=1, description="share of the probes that must; the others are the error budget"
+    )
+    canary_window_s: float = Field(
+        24 * 3600.0, ge=60, description="window of headrace_canary_within_ratio and of the budget left"
+    )
+
     # Learning
     outcome_wait_ms: int = Field(
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"

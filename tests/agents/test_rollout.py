@@ -16,6 +16,8 @@ from installation import read_all, until
 from join_world import encode
 from logged_examples import example
 from msgspec import structs
+from prometheus_client import generate_latest
+from scraped import Scraped
 
 from headrace.agents import rollout
 from headrace.agents.rollout import Rollout
@@ -79,6 +81,12 @@ async def tried(wiring: Wiring, share: int = 0) -> Pointers:
 
     texts = [(v * 12, b"{}") for v in "ab"]
     return await point(wiring.settings, wiring.topics.models, wiring.sender, change, texts)
+
+
+def steps(wiring: Wiring) -> dict[tuple[str, ...], float]:
+    """Return the steps of the rollout of rankers that were counted, by stage and step."""
+    scraped = Scraped(generate_latest(wiring.metrics.registry).decode())
+    return {k: n for k, n in scraped.all("headrace_rollout_steps_total", kind="ranker").items() if n}
 
 
 async def pointed(wiring: Wiring) -> Pointers:
@@ -153,6 +161,7 @@ async def test_a_candidate_that_is_worse_goes_and_the_reason_is_kept(wiring: Wir
         assert (p.live, p.by) == ("a" * 12, "rollout")
         assert "worse in clicks" in p.reason
         assert "worse in clicks" in kept.about(version).refused
+    assert steps(wiring) == {("shadow", "promote"): 1, ("1 %", "roll back"): 1}
     findings = await verified(wiring)
     assert (findings.differences, findings.compared) == (0, (2 * 3 + 2 * 2 + 6) * 128)
 
@@ -166,6 +175,7 @@ async def test_a_candidate_that_is_better_arrives(wiring: Wiring) -> None:
         p = await until(lambda: pointed(wiring), lambda p: not p.candidate)
     assert (p.live, p.previous) == ("b" * 12, "a" * 12)
     assert "better in clicks" in p.reason
+    assert steps(wiring) == {(stage, "promote"): 1 for stage in ("shadow", "1 %", "10 %", "50 %")}
     assert (await verified(wiring)).differences == 0
 
 

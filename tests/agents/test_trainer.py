@@ -70,6 +70,11 @@ async def shelf_of(wiring: Wiring) -> Shelf:
     return await read_shelf(wiring.settings, wiring.topics.models)
 
 
+def trainings(wiring: Wiring) -> dict[str, float]:
+    scraped = Scraped(generate_latest(wiring.metrics.registry).decode())
+    return {outcome: n for (outcome,), n in scraped.all("headrace_trainings_total").items()}
+
+
 async def test_each_installation_trains_on_its_own_log(quick: Callable[..., Settings]) -> None:
     for rows in (300, 200):
         async with wired(quick()) as wiring:
@@ -244,6 +249,7 @@ async def test_a_ranker_that_is_clearly_worse_is_kept_and_never_published(
         about = Registry(registry.folder_of(wiring.settings)).about(bad[1])
         assert "clearly below" in about.refused
         assert [r.action for r in caplog.records if hasattr(r, "action")] == ["ranker_refused"]
+        assert trainings(wiring) == {"candidate": 1, "refused": 1}
 
 
 async def test_a_ranker_of_an_older_version_stays_live_and_gets_a_key_of_its_own(
@@ -340,6 +346,24 @@ async def test_a_training_begins_when_the_log_has_grown(
             await eventually(lambda: len(kept.versions()) == 2, 30)
         finally:
             await service.stop()
+
+
+async def test_a_training_that_fails_is_counted(
+    quick: Callable[..., Settings],
+    eventually: Callable[..., Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainer, "RankerParams", lambda: RankerParams(trees=-5))  # LightGBM refuses it
+    async with wired(quick()) as wiring:
+        fill(wiring)
+        service = Trainer(wiring)
+        assert trainings(wiring) == {"candidate": 0, "refused": 0, "failed": 0}
+        await service.start()
+        try:
+            await eventually(lambda: trainings(wiring)["failed"] == 1, 30)
+        finally:
+            await service.stop()
+        assert (await shelf_of(wiring)).texts == {}
 
 
 async def test_a_stop_ends_a_training_and_publishes_nothing(

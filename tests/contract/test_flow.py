@@ -17,7 +17,7 @@ SETTINGS = Settings.model_construct()
 TOPICS = Topics(SETTINGS)
 NAMES = set(vars(TOPICS))
 #: Topics that an agent reads or writes by a name it is given, not through ``Topics``.
-BY_ADDRESS = {"recommend": {"replies"}}
+BY_ADDRESS = {"recommend": {"replies"}, "canary": {"requests"}}  # the canary: through its client
 
 
 def full(names: tuple[str, ...]) -> set[str]:
@@ -80,6 +80,7 @@ def test_roles_follow() -> None:
         "index": (),
         "serve": ("recommend",),
         "gateway": (),
+        "canary": (),
     }
     assert {role: [flow.name for flow in flows] for role, flows in roles().items()}["serve"] == [
         "recommend",

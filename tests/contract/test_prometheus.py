@@ -24,6 +24,7 @@ ALERTS: list[dict[str, Any]] = [
     for group in yaml.safe_load((FOLDER / "alerts.yml").read_text("utf-8"))["groups"]
     for rule in group["rules"]
 ]
+TESTS = ("alerts_test.yml", "freshness_test.yml")
 UNITS = ("_seconds", "_bytes", "_records", "_rows", "_items", "_partitions", "_requests", "_ratio", "_info")
 
 
@@ -78,8 +79,33 @@ def test_an_alert_asks_for_metrics_and_labels_that_exist(alert: dict[str, Any]) 
     assert alert["labels"]["severity"] in {"page", "warn"}
 
 
+def anchor(alert: dict[str, Any]) -> str:
+    """Return the entry of an alert in the runbook; its heading is the name, its anchor in small letters."""
+    page, _, name = alert["annotations"]["runbook"].partition("#")
+    assert page == "docs/operator.md"
+    assert name == alert["alert"].lower()
+    runbook = re.search(r"^## Runbook$.*?(?=^## )", OPERATOR, re.MULTILINE | re.DOTALL)
+    assert runbook
+    found = re.search(rf"^### {alert['alert']}$(.*?)(?=^#)", runbook[0] + "#", re.MULTILINE | re.DOTALL)
+    assert found, f"the runbook has no entry {alert['alert']}"
+    return found[1]
+
+
 def test_every_alert_is_explained() -> None:
-    assert list(table("alert")) == [alert["alert"] for alert in ALERTS]
+    severity = {name: row[0] for name, row in table("alert").items()}
+    assert severity == {alert["alert"]: alert["labels"]["severity"] for alert in ALERTS}
+    assert list(severity) == [alert["alert"] for alert in ALERTS]
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
+def test_every_alert_has_an_entry_in_the_runbook(alert: dict[str, Any]) -> None:
+    entry = anchor(alert)
+    assert "- **Look at**: " in entry
+    assert "- **Do**: " in entry
+
+
+def test_the_runbook_has_no_entry_without_an_alert() -> None:
+    assert set(re.findall(r"^### (Headrace\w+)$", OPERATOR, re.MULTILINE)) == {a["alert"] for a in ALERTS}
 
 
 def test_prometheus_reads_every_role_where_it_serves() -> None:
@@ -106,16 +132,24 @@ def test_promtool_takes_the_configuration() -> None:
 
 
 def test_every_alert_fires_in_trouble_and_none_when_all_is_well() -> None:
-    done = promtool("test", "rules", "alerts_test.yml")
+    done = promtool("test", "rules", *TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
-    tested = (FOLDER / "alerts_test.yml").read_text("utf-8")
-    assert {alert["alert"] for alert in ALERTS} == set(re.findall(r'alertname="(\w+)"', tested))
+    tested = "".join((FOLDER / name).read_text("utf-8") for name in TESTS)
+    named = set(re.findall(r'alertname(?:="|: )(\w+)', tested))
+    assert {alert["alert"] for alert in ALERTS} == named
 
 
 def test_the_test_of_the_alerts_can_fail(tmp_path: Path) -> None:
     rules = (FOLDER / "alerts.yml").read_text("utf-8")
-    (tmp_path / "alerts_test.yml").write_text((FOLDER / "alerts_test.yml").read_text("utf-8"))
-    for change in (('bulk"}) > 60', 'bulk"}) > 1e9'), ("> 0.05", "> 0.001")):
+    for name in TESTS:
+        (tmp_path / name).write_text((FOLDER / name).read_text("utf-8"))
+    for change in (
+        ('bulk"}) > 60', 'bulk"}) > 1e9'),
+        ("> 0.05", "> 0.001"),
+        ("14.4 *", "100 *"),
+        ("(probe) 6 *", "(probe) 0.1 *"),
+        ("[6h]", "[60h]"),
+    ):
         assert change[0] in rules
         (tmp_path / "alerts.yml").write_text(rules.replace(*change))
-        assert promtool("test", "rules", "alerts_test.yml", folder=tmp_path).returncode != 0
+        assert promtool("test", "rules", *TESTS, folder=tmp_path).returncode != 0, change
