@@ -189,6 +189,10 @@ class Settings(BaseSettings):
         2000, ge=1, description="a reply is waited for so long past the request's deadline_ms"
     )
 
+    gateway_bulk_s: float = Field(
+        60.0, gt=0, le=600, description="replies to the requests of POST /bulk are waited for so long"
+    )
+
     # Learning
     outcome_wait_ms: int = Field(
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"

@@ -72,7 +72,7 @@ def split_lines(body: bytes) -> list[bytes]:
     lines = [line.strip(b" \t\r") for line in body.split(b"\n")]
     lines = [line for line in lines if line]
     if not lines:
-        raise RejectedError("empty", "", "the body has no event")
+        raise RejectedError("empty", "", "the body is empty")
     return lines
 
 

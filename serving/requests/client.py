@@ -58,7 +58,7 @@ class RecClient:
         self.reply_topic = settings.name(f"rec-replies-{name}")
         self._settings = settings
         topics = Topics(settings)
-        self._request_topic = topics.bulk_requests if bulk else topics.requests
+        self._topics, self._bulk = {False: topics.requests, True: topics.bulk_requests}, bulk
         self._timeout_s = timeout_s
         self._max_pending = max_pending
         self._tag = secrets.token_hex(6)
@@ -201,20 +201,28 @@ class RecClient:
             raise HeadraceError(f"the reply cannot be read: {exc}") from exc
 
     async def request(
-        self, value: bytes | None, key: bytes | None = None, *, timeout_s: float | None = None
+        self,
+        value: bytes | None,
+        key: bytes | None = None,
+        *,
+        timeout_s: float | None = None,
+        bulk: bool | None = None,
     ) -> bytes:
         """Send any body to the request topic and return the reply's body; empty for a reply without a value.
+
+        ``bulk`` says for this request what the parameter of the same name says for all.
 
         Raises as ``recommend``, but does not look at the reply.
         """
         link = self._ready()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        topic = self._topics[self._bulk if bulk is None else bulk]
         self._count += 1
         correlation_id = f"{self._tag}-{self._count}".encode()
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = waiting  # before the send: the reply may arrive before it returns
         headers = [(PLAIN_TOPIC, self.reply_topic.encode()), (PLAIN_ID, correlation_id)]
-        sending = asyncio.create_task(link.send(self._request_topic, value, key, headers))
+        sending = asyncio.create_task(link.send(topic, value, key, headers))
         sending.add_done_callback(_seen)
         taken = False
         try:

@@ -21,12 +21,14 @@ from headrace.streams.messages.schemas import RecRequest
 #: Name of the worker.
 GATEWAY = "gateway-0"
 CALLS_PER_S = 3.0
-#: Longest wait for an answer, s: a write waits for the broker 10 s, a list until its deadline, and 2 s.
-ANSWER_S = 30.0
+#: Longest wait for an answer, s: of a write for the broker 10 s, of a list until its deadline, and 2 s, in bulk
+#: 60 s.
+ANSWER_S = 90.0
 #: How often events that were not taken are sent again, and the pause before, s.
 AGAIN_TIMES, AGAIN_S = 20, 1.5
-#: Share of the calls that send events; events of one call; share of these calls with a bad one.
-EVENTS, AT_ONCE, BAD = 0.4, 5, 0.2
+#: Shares of the calls that send events, and that ask in bulk; events or requests of one call, at most; share
+#: of these calls with a bad one.
+EVENTS, BULK, AT_ONCE, BAD = 0.4, 0.1, 5, 0.2
 #: Statuses with a header that says when to try again.
 LATER = (429, 503)
 
@@ -42,7 +44,7 @@ class Http:
     Attributes
     ----------
     answers
-        Answers by what they are: ``list``, ``events``, or the code of an error.
+        Answers by what they are: ``list``, ``bulk``, ``events``, or the code of an error.
     cut
         Calls without an answer because the gateway was killed, or was not there.
     taken, refused
@@ -70,8 +72,9 @@ class Http:
         ):
             while True:
                 await asyncio.sleep(1 / CALLS_PER_S)
-                what = self._send_events if self._rng.random() < EVENTS else self._ask
-                calls.create_task(what(client))
+                dice = self._rng.random()
+                bulk = self._ask_in_bulk if dice < EVENTS + BULK else self._ask
+                calls.create_task((self._send_events if dice < EVENTS else bulk)(client))
 
     async def _ask(self, client: httpx.AsyncClient, user: int | None = None, at_least: str = "") -> None:
         """Ask for a list; now and then one that has the state of the last reply."""
@@ -103,6 +106,26 @@ class Http:
         ):
             self.problems.append(f"no list, and no error: {answer.text[:300]}")
         self._states.seen(user, reply.get("state", ""))
+
+    async def _ask_in_bulk(self, client: httpx.AsyncClient) -> None:
+        """Ask for lists that nobody waits for: every request has a reply, or an error."""
+        users = [self._load.world.users[self._load.user()] for _ in range(self._rng.randint(1, AT_ONCE))]
+        asked = [{"user_id": user, "surface": "digest", "n": 4} for user in users]
+        bad = self._rng.random() < BAD
+        if bad:
+            asked[0]["n"] = 100_000
+        answer = await self._call(client, "POST", "/bulk", json=asked)
+        if answer is None:
+            return
+        told = answer.json().get("replies")
+        if told is None:
+            self._stated(answer)
+            return
+        self.answers["bulk"] += 1
+        codes = [reply.get("error", {}).get("code", "") for reply in told]
+        wrong = [code for code in codes[bad:] if code not in ("", "no_reply", "unavailable")]
+        if len(told) != len(asked) or wrong or (bad and codes[0] != "invalid_field"):
+            self.problems.append(f"in bulk: {len(asked)} requests, {codes}")
 
     async def _send_events(self, client: httpx.AsyncClient) -> None:
         """Send events until the gateway says of each what became of it; then read one of them."""
