@@ -15,7 +15,7 @@ from headrace.streams.messages.schemas import ErrorInfo, RecReply
 
 #: Most requests in one body, and in one process at once: a gateway that stops leaves little behind.
 MOST, MOST_WAITING = 200, 2000
-#: Part of the requests of HTTP in flight that may be such ones: lists that somebody waits for need the others.
+#: Part of the requests of HTTP in flight that may be such ones: lists that somebody waits for need the rest.
 SHARE = 0.25
 
 #: Sends a request; returns the body of its reply.

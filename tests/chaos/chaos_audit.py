@@ -81,6 +81,7 @@ async def audit(settings: Settings, since: Offsets | None = None) -> Found:
                 found.demands.ask(headers[PLAIN_ID], record.value)
             if topic == topics.bulk_requests:
                 found.in_bulk.add(headers[PLAIN_ID])
+    found.rebase()
     await _read_answers(settings, since, found)
     await _read_slots(settings, since, found)
     return found

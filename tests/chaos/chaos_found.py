@@ -75,6 +75,27 @@ class Found:
     examples: set[tuple[int, int, str, int]] = field(default_factory=set)
     logged: set[tuple[int, int, str, int]] = field(default_factory=set)
 
+    def rebase(self) -> None:
+        """Let ``copies`` name offsets of the logs.
+
+        In a topic that was made again, a record that is sent on names another offset: it continues the
+        numbers of the log before. The distance is the same for all records of a partition.
+        """
+        named: dict[tuple[str, int], set[int]] = {}
+        there: dict[tuple[str, int], set[int]] = {}
+        for found, records in ((named, self.copies.values()), (there, self.misplaced)):
+            for topic, partition, offset in records:
+                found.setdefault((topic, partition), set()).add(offset)
+        by = {
+            log: min(offsets) - min(there[log])
+            for log, offsets in named.items()
+            if log in there and not offsets <= there[log]
+        }
+        self.copies = {
+            place: (topic, partition, offset - by.get((topic, partition), 0))
+            for place, (topic, partition, offset) in self.copies.items()
+        }
+
     def missing_letters(self) -> list[Origin]:
         """Return bad records without a dead letter."""
         return sorted(self.bad - self.buried.keys())

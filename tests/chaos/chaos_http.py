@@ -21,8 +21,7 @@ from headrace.streams.messages.schemas import RecRequest
 #: Name of the worker.
 GATEWAY = "gateway-0"
 CALLS_PER_S = 3.0
-#: Longest wait for an answer, s: of a write for the broker 10 s, of a list until its deadline, and 2 s, in bulk
-#: 60 s.
+#: Longest wait for an answer, s: a write waits for the broker 10 s, a list in bulk 60 s.
 ANSWER_S = 90.0
 #: How often events that were not taken are sent again, and the pause before, s.
 AGAIN_TIMES, AGAIN_S = 20, 1.5

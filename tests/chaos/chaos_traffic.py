@@ -36,7 +36,7 @@ REQUESTS_PER_S = 8.0
 BULK_EVERY = 4
 #: Names of callers that keep to their rate; one that does not, how many requests it sends at once, and when.
 CALLERS, GREEDY = 8, "greedy"
-AT_ONCE, AT_ONCE_EVERY_S = 30, 6.0
+AT_ONCE, AT_ONCE_EVERY_S = 20, 6.0
 TICK_S = 0.05
 #: Number of times that events are sent after a disturbance.
 AFTER_TICKS = 20
