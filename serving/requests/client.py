@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
 from headrace.serving.requests.link import Link
 from headrace.streams.errors import HeadraceError, UnavailableError
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -197,7 +198,7 @@ class RecClient:
         body = await self.request(msgspec.json.encode(request), request.user_id.encode(), timeout_s=timeout_s)
         try:
             return self._decoder.decode(body)
-        except msgspec.DecodeError as exc:
+        except UNDECODABLE as exc:
             raise HeadraceError(f"the reply cannot be read: {exc}") from exc
 
     async def request(
