@@ -187,11 +187,11 @@ class Installation:
     async def _ask_broker(self) -> str:
         try:
             async with asyncio.timeout(ASK_S):
-                topics = await self._wiring.sender.list_topics()
+                there = await self._wiring.sender.list_topics()
         except (KafkaError, TimeoutError, OSError) as exc:
             return f"the broker does not answer: {exc!r}"
-        ours = self._wiring.topics
-        missing = {*self._topics.values(), ours.requests, ours.bulk_requests} - topics.keys()
+        topics = self._wiring.topics
+        missing = {*self._topics.values(), topics.requests, topics.bulk_requests} - there.keys()
         return f"missing topics: {', '.join(sorted(missing))}" if missing else ""
 
 

@@ -235,7 +235,7 @@ def _read_header(
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         raise _MisfitError(f"its header cannot be read ({exc!r})") from exc
     if odd:
-        raise _MisfitError(f"its {odd[0]} is no whole number")
+        raise _MisfitError(f"its header cannot be read ({odd[0]} is no whole number)")
     whole = (
         HEADER_BYTES + header["rows"] * header["row_bytes"] + header["spilled_bytes"] + header["meta_bytes"]
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import tempfile
 from pathlib import Path
 
@@ -28,9 +27,6 @@ from headrace.streams.tables.rows import RowTable
 from headrace.streams.tables.snapshots import read_snapshot, snapshot_path, write_snapshot
 from headrace.streams.transport.places import Place
 
-logging.getLogger("headrace.streams.tables.snapshots").setLevel(
-    logging.CRITICAL
-)  # it warns of every bad file
 _FOLDER = tempfile.TemporaryDirectory(prefix="headrace-fuzz-")  # removed when the process ends
 _TOPIC, _PLACE = "user-state", Path(_FOLDER.name)
 _ROW = np.dtype([("key", "<u8"), ("offset", "<i8"), ("updated", "<i8"), ("layout", "<u4"), ("count", "<u4")])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -88,6 +89,7 @@ def main() -> int:
     with_atheris = not given.by_chance and importlib.util.find_spec("atheris") is not None
     given.found.mkdir(parents=True, exist_ok=True)
     if given.target:
+        logging.disable(logging.CRITICAL)  # bad files are warned of
         (by_coverage if with_atheris else by_chance)(given.target, given.seconds, given.found)
         return 0
     from fuzz_targets import TARGETS
