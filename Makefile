@@ -2,9 +2,9 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
-# make demo: how long the loop runs, and where its figures go.
+# make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
 JSON ?=
 # make chaos: seed of the plan; QUICK=1 for a shorter run; WITHOUT=clock,disk-full leaves out what it names.
@@ -75,6 +75,12 @@ test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (JDK 17+,
 chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, JSON=path, QUICK=1, WITHOUT=kinds)
 	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)") \
 	    $(if $(WITHOUT),--without "$(WITHOUT)")
+
+# Atheris has wheels for some versions of Python on Linux only; without it, inputs are made at random.
+fuzz: $(READY) ## Fuzz every decoder, led by coverage (SECONDS=60)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	    $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --only-binary :all: 'atheris>=3,<4' || true
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 bench-ingest: $(READY) $(if $(WITH_PEERS),$(PEERS)/.ready) ## Cost of an event, also of the Python peers; recovery, memory, freshness (EVENTS=n, RUNS=n, ONLY=names, JSON=path)
 	@$(BIN)/python bench/bench_ingest.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \

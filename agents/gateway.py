@@ -124,6 +124,10 @@ class Installation:
         """Send a request for a list to the topic `rec-requests`; return the reply's body."""
         return await self._client.request(body, user_id.encode(), timeout_s=timeout_s)
 
+    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+        """Send a request for a list to the topic `rec-requests-bulk`; return the reply's body."""
+        return await self._client.request(body, user_id.encode(), timeout_s=timeout_s, bulk=True)
+
     async def write(self, topic: Topic, records: Sequence[Fresh]) -> list[Landed | Exception]:
         """Write records."""
         return await self.outbox.put(self._topics[topic], records)
@@ -183,10 +187,11 @@ class Installation:
     async def _ask_broker(self) -> str:
         try:
             async with asyncio.timeout(ASK_S):
-                topics = await self._wiring.sender.list_topics()
+                there = await self._wiring.sender.list_topics()
         except (KafkaError, TimeoutError, OSError) as exc:
             return f"the broker does not answer: {exc!r}"
-        missing = {*self._topics.values(), self._wiring.topics.requests} - topics.keys()
+        topics = self._wiring.topics
+        missing = {*self._topics.values(), topics.requests, topics.bulk_requests} - there.keys()
         return f"missing topics: {', '.join(sorted(missing))}" if missing else ""
 
 

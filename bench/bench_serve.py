@@ -13,9 +13,11 @@ at the caller; ``with_events`` the same while other processes count ``--events-p
 time of the process for each, all its threads; ``cpu_ms_at_rate`` the same at ``--rate``, less what it uses
 when nobody asks. ``overload``: three times saturation, with the default deadline of 150 ms:
 ``in_deadline_at_caller`` is the share of replies that the caller had in time, ``out_in_200_ms`` of those that
-left the worker within 200 ms of the request; ``rungs``: lists by how much there was time for; ``timeline``:
-the same in each second. ``stages``: p50 and p99 of every stage at ``--rate``, read from the worker's metrics.
-``restart_s``: from the start of a new process to its first full list, after the old one was told to stop.
+left the worker within 200 ms of the request; ``refused``: replies that are an error instead of a list, by
+code, ``errors``: all of them; ``empty``: lists without items; ``rungs``: lists by how much there was time
+for; ``timeline``: the same in each second. ``stages``: p50 and p99 of every stage at ``--rate``, read from
+the worker's metrics. ``restart_s``: from the start of a new process to its first full list, after the old
+one was told to stop.
 """
 
 from __future__ import annotations
@@ -228,7 +230,7 @@ async def overload(world: World, caller: Caller, rate: float, seconds: float) ->
     after = await Scrape.of(world.metrics_port)
     return {
         "rate_per_s": round(rate), "sent": out.sent, "unanswered": out.sent - out.answered,
-        "errors": out.errors, "empty": out.empty,
+        "errors": out.errors, "refused": dict(sorted(out.refused.items())), "empty": out.empty,
         "in_deadline_at_caller": round(out.within(DEADLINE_MS / 1000) / max(out.answered, 1), 5),
         "out_in_200_ms": in_time(before, after, out.answered),
         "degraded": out.degraded,

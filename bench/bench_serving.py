@@ -11,6 +11,9 @@ is the time from its send to the reply: too long by up to the time between two r
 ``held_*_ms``: the CPU time of the loop's thread in between, which is its own doing. ``pieces``: what it does
 at one stretch: how often, the longest CPU time, and all of it, ms; ``gc``: passes of the garbage collector.
 ``stage_*_ms``: all sources, merge, filters and rests of one request; ``stage_cpu_*_ms`` the same in CPU time.
+``replies``, ``reply_*_ms``: lists. ``refused``: replies that are an error instead, by code, as
+``overloaded`` and ``rate_limited``; they count in no other figure. ``errors``: requests without any reply.
+``degraded``: lists that lack something.
 ``load_items_per_s``: items that a worker reads from the topic until it answers, and per CPU-second.
 """
 
@@ -23,6 +26,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,7 @@ from headrace.demo.stack import environment
 from headrace.serving.requests.client import RecClient
 from headrace.streams.clock import now_ms
 from headrace.streams.errors import HeadraceError
-from headrace.streams.messages.schemas import Item, RecRequest, UserProfile
+from headrace.streams.messages.schemas import Item, RecReply, RecRequest, UserProfile
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
@@ -77,6 +81,7 @@ class Load:
         self.found: list[float] = []
         self.replies: list[float] = []
         self.errors = self.degraded = 0
+        self.refused: Counter[str] = Counter()
         self._probe: tuple[int, str, float] | None = None
         self._made = 0
         self._asked = 0
@@ -150,7 +155,13 @@ class Load:
         except (HeadraceError, TimeoutError):
             self.errors += 1
             return
-        now = time.monotonic()
+        self.take(reply, began, time.monotonic(), probe)
+
+    def take(self, reply: RecReply, began: float, now: float, probe: tuple[int, str, float] | None) -> None:
+        """Note a reply that is here ``now`` to a request sent when it ``began``; an error is no list."""
+        if reply.error is not None:
+            self.refused[reply.error.code] += 1
+            return
         self.replies.append(now - began)
         self.degraded += bool(reply.degraded)
         if probe and probe is self._probe and any(i.item_id == probe[1] for i in reply.items):
@@ -219,7 +230,8 @@ def _report(
 ) -> dict[str, Any]:
     out: dict[str, Any] = {
         "items": args.items, "published_per_s": args.publish, "requests_per_s": args.requests,
-        "replies": len(load.replies), "errors": load.errors, "degraded": load.degraded,
+        "replies": len(load.replies), "refused": dict(sorted(load.refused.items())),
+        "errors": load.errors, "degraded": load.degraded,
         "probes": len(load.found),
         "candidates": round(inside["candidates"] or 0, 1),
     }  # fmt: skip

@@ -195,6 +195,10 @@ class Settings(BaseSettings):
         2000, ge=1, description="a reply is waited for so long past the request's deadline_ms"
     )
 
+    gateway_bulk_s: float = Field(
+        60.0, gt=0, le=600, description="replies to the requests of POST /bulk are waited for so long"
+    )
+
     # Canary
     canary_every_s: float = Field(5.0, gt=0, description="pause between two events of the role canary")
     canary_publish_every_s: float = Field(

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace.streams.messages.codec import UNDECODABLE
+
 log = logging.getLogger(__name__)
 
 #: Header of an example: its mark, as JSON.
@@ -80,7 +82,7 @@ def read_mark(headers: Iterable[tuple[str, bytes]]) -> Found | None:
         if name in (HEADER, EARLY):
             try:
                 return Found(_decoder.decode(value), name == EARLY)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNDECODABLE:
                 return None
     return None
 

@@ -17,6 +17,7 @@ from headrace.agents.stage.group import Member
 from headrace.agents.stage.join_reader import JoinReader
 from headrace.models.outcomes import examples_of, request_key, unshown_items
 from headrace.streams.errors import UnavailableError
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.schemas import Impression
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
@@ -167,7 +168,7 @@ class JoinWriter:
             return None
         try:
             found = self._decoder.decode(record.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             return None
         same = request_key(found.user_id, found.request_id) == closing.key
         slots = len(found.item_ids) + len(unshown_items(found))

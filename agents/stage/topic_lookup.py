@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.serving.gateway.kept import ItemNames, Names
 from headrace.streams.errors import UnavailableError
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.settings import Settings
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.reader import open_reader, read_to
@@ -102,7 +103,7 @@ class TopicLookup:
         for record in records:
             try:
                 items.append(self._decode(record.value or b""))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            except UNDECODABLE:
                 items.append(
                     ItemNames((record.key or b"").decode(errors="replace"))
                 )  # withdrawn, or a bad one

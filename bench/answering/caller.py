@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -27,12 +28,18 @@ REPLIES = "rec-replies-bench"
 _JSON = msgspec.json.Encoder()
 
 
+class Fault(msgspec.Struct):
+    """What is looked at of an error."""
+
+    code: str = ""
+
+
 class Seen(msgspec.Struct):
     """What is looked at of a reply."""
 
     items: list[msgspec.Raw] = []
     degraded: list[str] = []
-    error: msgspec.Raw | None = None
+    error: Fault | None = None
 
 
 class Outcome:
@@ -44,8 +51,8 @@ class Outcome:
         Requests; replies; replies with items from which nothing was left out.
     times
         From the send of each answered request to its reply, s; ``at``: when that was sent, since the begin.
-    degraded
-        What replies lacked, and how often.
+    degraded, refused
+        What replies lacked, and how often; codes of replies that are an error, and how often.
     seconds
         From the first request to the last reply.
     """
@@ -55,6 +62,7 @@ class Outcome:
         self.times: list[float] = []
         self.at: list[float] = []
         self.degraded: dict[str, int] = {}
+        self.refused: Counter[str] = Counter()
         self.seconds = 0.0
 
     def take(self, body: bytes, sent: float, began: float) -> None:
@@ -65,7 +73,10 @@ class Outcome:
         self.at.append(sent - began)
         self.seconds = now - began
         reply = _DECODER.decode(body)
-        self.errors += reply.error is not None
+        if reply.error is not None:
+            self.errors += 1
+            self.refused[reply.error.code] += 1
+            return
         self.empty += not reply.items
         self.full += bool(reply.items) and not reply.degraded
         for what in reply.degraded:

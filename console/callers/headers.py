@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from headrace.console.callers.caller import Outcome
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.transport.fetching import ISOLATION
 
 Headers = list[tuple[str, bytes]]
@@ -66,7 +67,7 @@ class _FaustReply(msgspec.Struct):
 def _faust_reply(record: Any) -> tuple[str, bytes]:
     try:
         reply = msgspec.json.decode(record.value or b"", type=_FaustReply)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return _text(record.key), b""  # without a value: its key is the correlation id
     return reply.correlation_id, bytes(reply.value)
 

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from headrace.models.learning.log_files import durable_file
 from headrace.streams.errors import ConfigError
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.schemas import RecReply, Surface
 
 #: Users of a part, by default.
@@ -215,5 +216,5 @@ def open_parts(out: Path, run: Run) -> Iterator[Parts]:
 def _read(path: Path) -> Run:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Run)
-    except (OSError, msgspec.MsgspecError) as exc:
+    except (OSError, *UNDECODABLE) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}") from exc

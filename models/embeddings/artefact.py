@@ -20,6 +20,7 @@ from headrace.models.embeddings.learner import Learner, Plan
 from headrace.models.embeddings.towers import MAX_ROWS, N_WEIGHTS, Towers
 from headrace.models.learning.artefact import MAX_BODY
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 FORMAT = 1
 _MAGIC = b"headrace towers\n"
@@ -220,7 +221,7 @@ def _head(body: bytes) -> tuple[_Head, int]:
         raise ArtefactError("not an artefact of the towers")
     try:
         head = msgspec.json.decode(body[start : start + size], type=_Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNDECODABLE as exc:
         raise ArtefactError(f"not an artefact of the towers: {exc}") from exc
     theirs, ours = (head.format, head.dim, head.kinds), (FORMAT, DIM, list(KINDS))
     if theirs != ours:

@@ -15,6 +15,7 @@ import msgspec
 
 from headrace.models.learning.artefact import MAX_BODY
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 NAME = "towers"
 #: Bytes of the artefact in one piece: a record with it stays below 512 kB.
@@ -135,7 +136,7 @@ def head_of(value: bytes) -> Head:
     """Return a head, or raise ``ArtefactError``."""
     try:
         head = msgspec.json.decode(value, type=Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNDECODABLE as exc:
         raise ArtefactError(f"not a head of the towers: {exc}") from exc
     right = 0 <= head.slot < SLOTS and 0 < head.bytes <= MAX_BODY and head.pieces == -(-head.bytes // PIECE)
     if not right or len(head.version) != _VERSION or not head.sha256.startswith(head.version):

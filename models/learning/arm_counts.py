@@ -21,6 +21,7 @@ from headrace.models.learning.pointers import Pointers
 from headrace.models.learning.sequential import CLUSTERS
 from headrace.models.learning.visits import RETURNS, Visits, cluster_of
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.ids import hash_many
 from headrace.streams.messages.schemas import Example, ShadowSlot
 
@@ -169,7 +170,7 @@ class ArmCounts:
                 {v: np.array(x, np.int64) for v, x in told.items()},
             )
             returns = np.array(body.returns or np.zeros((2, len(RETURNS), CLUSTERS)), np.int64)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as exc:
+        except (*UNDECODABLE, ValueError, OverflowError) as exc:
             raise ArtefactError(f"not a record of a rollout: {exc}") from exc
         shapes = (2, len(NAMES), CLUSTERS), (2, len(RETURNS), CLUSTERS)
         shape = (len(counterfactual.NAMES), CLUSTERS)

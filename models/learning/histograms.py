@@ -11,6 +11,7 @@ import numpy.typing as npt
 from headrace.models.features.spec import SPEC
 from headrace.models.learning.log_files import durable_file
 from headrace.models.learning.places import Place
+from headrace.streams.messages.codec import UNDECODABLE
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -123,5 +124,5 @@ def load(folder: Place) -> Histograms | None:
     """Return the distributions beside a ranker; None where there are none that can be read."""
     try:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Histograms)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *UNDECODABLE):
         return None

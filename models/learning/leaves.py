@@ -19,6 +19,7 @@ from headrace.models.learning.hashed import SLOTS, Ids
 from headrace.models.learning.objectives import CLICK, KIND_OF_OBJECTIVES, from_body
 from headrace.models.learning.trees import Trees, UnlikeError
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 if TYPE_CHECKING:
     from headrace.models.learning.ranker import Ranker  # LightGBM needs 50 MB, and no learner needs it
@@ -179,7 +180,7 @@ def decode(value: bytes) -> LeafDeltas:
     artefact.check_features(name, tuple(document["features"]), SPEC.names)
     try:
         body = msgspec.json.decode(document["body"], type=_Body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNDECODABLE as exc:
         raise ArtefactError(f"{name}: {exc}") from exc
     with np.errstate(over="ignore"):  # becomes infinite, and is refused for it
         deltas, squares = np.array(body.deltas, np.float32), np.array(body.squares, np.float32)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from headrace.models.learning.calibration import Calibration
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 Bool = npt.NDArray[np.bool_]
 I64 = npt.NDArray[np.int64]
@@ -89,7 +90,7 @@ def from_body(body: bytes) -> list[Objective]:
     """Return the objectives in the body of an artefact; raise ``ArtefactError`` when they do not fit."""
     try:
         found = msgspec.json.decode(body, type=_Body).objectives
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNDECODABLE as exc:
         raise ArtefactError(f"not the objectives of a ranker: {exc}") from exc
     names = [one.name for one in found]
     if not names or len(set(names)) < len(names) or not set(names) <= set(OBJECTIVES):

@@ -17,6 +17,7 @@ from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES
 from headrace.models.learning import artefact, hashed
 from headrace.models.learning.hashed import SLOTS, Ids
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 F32 = npt.NDArray[np.float32]
 
@@ -129,7 +130,7 @@ def decode(value: bytes) -> OnlineWeights:
     artefact.check_features(f"online {document['version']}", tuple(document["features"]), ONLINE_NAMES)
     try:
         body = msgspec.json.decode(document["body"], type=_Body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNDECODABLE as exc:
         raise ArtefactError(f"online {document['version']}: {exc}") from exc
     name, n = f"online {document['version']}", len(ONLINE_NAMES)
     arrays = {
@@ -160,9 +161,13 @@ def read_up_to(value: bytes) -> tuple[dict[str, dict[int, int]], int]:
     """Return what a published online model has learnt, and when it was published (ms).
 
     The offset after the last record by `impressions` and `events`, and partition; empty when it does not say.
+    Raises ``ArtefactError`` when it is none.
     """
     document = artefact.decode(value)
-    return msgspec.json.decode(document["body"], type=_Body).offsets, int(document["created_ts"])
+    try:
+        return msgspec.json.decode(document["body"], type=_Body).offsets, int(document["created_ts"])
+    except UNDECODABLE as exc:
+        raise ArtefactError(f"online {document['version']}: {exc}") from exc
 
 
 def learnt(value: bytes) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from headrace.models.learning.hashed import SLOTS
 from headrace.models.learning.leaf_learner import LeafPart
 from headrace.models.learning.online_learner import Moments, OnlinePart
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 F64 = npt.NDArray[np.float64]
 
@@ -126,7 +127,7 @@ def decode(value: bytes) -> Part:
             _unpacked(found.terms, SLOTS),
         )
         leaves = None if found.leaves is None else _unpacked_leaves(found.leaves)
-    except (msgspec.MsgspecError, ValueError, IndexError) as exc:
+    except (*UNDECODABLE, ValueError, IndexError) as exc:
         raise ArtefactError(f"no part of a model: {exc}") from exc
     if not online.sound() or not (leaves is None or leaves.sound()):
         raise ArtefactError("a part of a model must have finite numbers")

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from headrace.models.learning.kinds import RANKER
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 #: Key of the record of rankers.
 KEY: Final = RANKER.pointers
@@ -94,7 +95,7 @@ def decode(value: bytes) -> Pointers:
     """Return the pointers of a record; raise ``ArtefactError`` when there are none in it."""
     try:
         found = msgspec.json.decode(value, type=Pointers)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNDECODABLE as exc:
         raise ArtefactError(f"not a record of pointers: {exc}") from exc
     if found.share not in STAGES:
         raise ArtefactError(f"not a record of pointers: a share of {found.share} %")

@@ -26,6 +26,7 @@ from headrace.models.learning.kinds import RANKER, Kind
 from headrace.models.learning.log_files import durable_file
 from headrace.models.learning.places import Place, remove_all, root
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.settings import Settings
 
 _VERSION = re.compile(r"[0-9a-f]{12}")
@@ -130,7 +131,7 @@ class Registry:
         """Return what is known of a version; raise ``ArtefactError`` when there is no such version."""
         try:
             return msgspec.json.decode((self._path(version) / _ABOUT).read_bytes(), type=About)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        except (OSError, *UNDECODABLE) as exc:
             raise ArtefactError(f"{self.kind.name} {version} is not in {self.folder}: {exc}") from exc
 
     def folder_of_version(self, version: str) -> Place:

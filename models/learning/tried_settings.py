@@ -13,6 +13,7 @@ import msgspec
 from headrace.models.learning import artefact
 from headrace.models.learning.kinds import SETTINGS
 from headrace.streams.errors import ArtefactError
+from headrace.streams.messages.codec import UNDECODABLE
 
 #: Kind of the artefact.
 KIND = "changes"
@@ -39,7 +40,7 @@ def decode(value: bytes) -> dict[str, str]:
         raise ArtefactError(f"{document['name']} {document['version']} is no artefact of settings")
     try:
         return msgspec.json.decode(document["body"], type=dict[str, str])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNDECODABLE as exc:
         raise ArtefactError(f"settings {document['version']}: {exc}") from exc
 
 

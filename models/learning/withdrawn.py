@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import msgspec
 
 from headrace.models.learning.places import Place, Stored
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.settings import HOUR_MS
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def notes(listing: Sequence[Place]) -> Iterator[Note]:
             text = msgspec.json.decode(at.read_bytes(), type=_Text)
         except FileNotFoundError:
             continue
-        except msgspec.MsgspecError as exc:
+        except UNDECODABLE as exc:
             log.warning("%s is no note of withdrawn files: %s", at, exc)
             continue
         yield Note(at, tuple(text.files), not text.by or text.by in names)

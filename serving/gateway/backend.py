@@ -35,6 +35,9 @@ class Backend(Protocol):
             When too many requests wait already.
         """
 
+    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+        """Send a request that is answered while no other waits. Returns and raises as ``ask``."""
+
     async def write(self, topic: Topic, records: Sequence[Fresh]) -> list[Landed | Exception]:
         """Write records; return, for each, where it landed or why it was not written."""
 

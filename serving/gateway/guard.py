@@ -17,7 +17,7 @@ OPEN = frozenset({"/health", "/ready"})
 #: Largest head of a request, bytes: its path, its query and its headers.
 HEAD_BYTES = 16 * 1024
 _ROUTES = frozenset(
-    {"recommendations", "rank", "events", "items", "users", "health", "ready", "openapi.json"}
+    {"recommendations", "rank", "bulk", "events", "items", "users", "health", "ready", "openapi.json"}
 )
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 

@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.serving.gateway.records import Fresh, with_field
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoder, check_key, rejection
+from headrace.streams.messages.codec import UNDECODABLE, Decoder, check_key, rejection
 from headrace.streams.messages.schemas import Event, Item, UserProfile, check_event
 from headrace.streams.settings import Settings
 
@@ -72,7 +72,7 @@ def split_lines(body: bytes) -> list[bytes]:
     lines = [line.strip(b" \t\r") for line in body.split(b"\n")]
     lines = [line for line in lines if line]
     if not lines:
-        raise RejectedError("empty", "", "the body has no event")
+        raise RejectedError("empty", "", "the body is empty")
     return lines
 
 
@@ -85,7 +85,7 @@ def split_json(body: bytes) -> list[bytes]:
         return [body]
     try:
         return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNDECODABLE as exc:
         raise rejection(exc) from exc
 
 
@@ -93,7 +93,7 @@ def _event_id(body: bytes) -> str:
     """Return the id of an event that is refused, if it can be read."""
     try:
         return msgspec.json.decode(body, type=_EventId).event_id[:64]
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UNDECODABLE:
         return ""
 
 

@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from headrace.serving.gateway.answers import EventsAnswer, Written
+from headrace.serving.gateway.bulk import MOST, BulkAnswer
 from headrace.serving.gateway.faults import LATER, STATUS, Fault
 from headrace.serving.gateway.kept import KeptItem, KeptUser
 from headrace.serving.gateway.requests import PARAMETERS
@@ -16,7 +17,7 @@ from headrace.streams.messages.schemas import Context, Event, Item, RecReply, Re
 
 _REF = "#/components/schemas/{name}"
 _READ: tuple[type[msgspec.Struct], ...] = (Event, Item, UserProfile, RecRequest)
-_WRITTEN = (RecReply, EventsAnswer, Written, KeptUser, KeptItem, Fault)
+_WRITTEN = (RecReply, BulkAnswer, EventsAnswer, Written, KeptUser, KeptItem, Fault)
 #: Fields of bodies that may be left out: the path has them, or the gateway makes one.
 _GIVEN = {"Item": "item_id", "UserProfile": "user_id", "RecRequest": "request_id"}
 
@@ -24,7 +25,7 @@ _GIVEN = {"Item": "item_id", "UserProfile": "user_id", "RecRequest": "request_id
 _EVERYWHERE = (400, 401, 431, 500, 503)
 _TEXT = {
     200: "done",
-    207: "some events were taken; the body says which",
+    207: "some were taken, or answered; the body says which",
     400: "refused; `error.field` names the field",
     401: "the bearer token is missing or wrong",
     404: "nothing is kept of this id",
@@ -99,7 +100,17 @@ def _paths() -> dict[str, Any]:
                 body="RankBody",
             ),
         },
-        "/events": {"post": _events(body)},
+        "/bulk": {
+            "post": _many(
+                "recommendInBulk",
+                "Many lists, made while no other request waits",
+                ("RecRequestBody", "request"),
+                "BulkAnswer",
+                (*body, 504),
+                (400, 413, 500, 503, 504),
+            )
+        },
+        "/events": {"post": _many("takeEvents", "Events of users", ("Event", "event"), "EventsAnswer", body)},
         "/items/{item_id}": _rows("item_id", "Item", "an item of the catalogue", body),
         "/users/{user_id}": _rows("user_id", "UserProfile", "the profile of a user", body),
         "/health": {"get": _open("health", "The process lives", (200,))},
@@ -169,16 +180,38 @@ def _schema(type_: Any) -> dict[str, Any]:
     return dict(kinds[0])
 
 
-def _events(statuses: tuple[int, ...]) -> dict[str, Any]:
-    out = _operation("takeEvents", "Events of users", "EventsAnswer", statuses, body="Event")
-    one = _ref("Event")
+def _many(
+    name: str,
+    text: str,
+    message: tuple[str, str],
+    schema: str,
+    statuses: tuple[int, ...],
+    either: tuple[int, ...] = (400, 503),
+) -> dict[str, Any]:
+    """Return an operation on one message, an array of them, or one on each line.
+
+    Parameters
+    ----------
+    message
+        Its name, and what it is.
+    either
+        Statuses when all were refused, or the request as a whole.
+    """
+    body, what = message
+    out = _operation(name, text, schema, statuses, body=body)
+    one = _ref(body)
     content = out["requestBody"]["content"]
-    content["application/json"]["schema"] = {"anyOf": [one, {"type": "array", "items": one}]}
-    content["application/x-ndjson"] = {"schema": {"type": "string", "description": "one event on each line"}}
-    out["responses"]["207"] = _response(207, "EventsAnswer")
-    for status in ("400", "503"):  # all events were refused, or the request as a whole
-        either = {"anyOf": [_ref("EventsAnswer"), _ref("Fault")]}
-        out["responses"][status]["content"]["application/json"]["schema"] = either
+    many: dict[str, Any] = {"type": "array", "items": one}
+    if schema == "BulkAnswer":
+        many["maxItems"] = MOST
+    content["application/json"]["schema"] = {"anyOf": [one, many]}
+    content["application/x-ndjson"] = {
+        "schema": {"type": "string", "description": f"one {what} on each line"}
+    }
+    out["responses"]["207"] = _response(207, schema)
+    for status in map(str, either):
+        shape = {"anyOf": [_ref(schema), _ref("Fault")]}
+        out["responses"][status]["content"]["application/json"]["schema"] = shape
     return out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace.streams.messages.codec import rejection
+from headrace.streams.messages.codec import UNDECODABLE, rejection
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ def with_field(body: bytes, name: str, value: str) -> bytes:
     """
     try:
         found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNDECODABLE as exc:
         raise rejection(exc) from exc
     if name in found and bytes(found[name]) != b"null":
         return body

@@ -19,7 +19,7 @@ from headrace.serving.requests.read import RequestReader
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.codec import rejection
-from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import Settings
 
 _SINGLE = (inspect.StrType, inspect.IntType, inspect.FloatType, inspect.BoolType, inspect.LiteralType)
@@ -104,6 +104,10 @@ class RequestIn:
         """Return the request in a body; one without ``request_id`` gets one. Raises ``RejectedError``."""
         body = with_field(body, "request_id", new_request_id())
         return self._asked(body)
+
+    def refusal(self, body: bytes, error: RejectedError) -> RecReply:
+        """Return the reply to a request that is refused, with its id if it can be read."""
+        return self._reader.error_reply(Fresh(None, body), error)
 
     def from_query(self, query: Sequence[tuple[str, str]]) -> Asked:
         """Return the request in a query; the same ``context`` fields are beside the others.

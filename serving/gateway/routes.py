@@ -23,6 +23,7 @@ from headrace.serving.gateway.bodies import (
     query_of,
     read_body,
 )
+from headrace.serving.gateway.bulk import Room, bulk_answer, check_number, replies_to
 from headrace.serving.gateway.faults import (
     Fault,
     FaultError,
@@ -33,7 +34,7 @@ from headrace.serving.gateway.faults import (
     no_route,
     status_of,
 )
-from headrace.serving.gateway.intake import EventsIn, RowIn
+from headrace.serving.gateway.intake import EventsIn, RowIn, split_json, split_lines
 from headrace.serving.gateway.openapi import document
 from headrace.serving.gateway.records import Fresh
 from headrace.serving.gateway.requests import Asked, RequestIn
@@ -97,6 +98,7 @@ class Routes:
         self._clock = clock
         self._requests = RequestIn(settings, clock)
         self._events = EventsIn(settings)
+        self._bulk = Room(settings.gateway_in_flight)
         most = settings.max_event_bytes
         self._rows: dict[Topic, Any] = {
             "items": RowIn(Item, "item_id", most),
@@ -121,6 +123,7 @@ class Routes:
         return [
             Route("/recommendations", self._recommend, methods=["GET", "POST"]),
             Route("/rank", self._rank, methods=["POST"]),
+            Route("/bulk", self._recommend_in_bulk, methods=["POST"]),
             Route("/events", self._take_events, methods=["POST"]),
             Route("/items/{id:any}", self._row("items", self._item), methods=["GET", "PUT", "DELETE"]),
             Route("/users/{id:any}", self._row("users", self._user), methods=["GET", "PUT", "DELETE"]),
@@ -153,6 +156,19 @@ class Routes:
         if error is None:
             return answer(reply)
         return answer(reply, status_of(error.code), error.retry_after_ms)
+
+    async def _recommend_in_bulk(self, request: Request) -> Response:
+        lines = media_type(request, JSON_TYPES | LINES_TYPES) in LINES_TYPES
+        body = await self._body(request)
+        bodies = split_lines(body) if lines else split_json(body)
+        check_number(bodies)
+        with self._bulk.take(len(bodies)):
+            replies = await replies_to(bodies, self._requests, self._ask_in_bulk)
+        return answer(*bulk_answer(replies))
+
+    async def _ask_in_bulk(self, asked: Asked) -> bytes:
+        wait_s = self._settings.gateway_bulk_s
+        return await self._backend.ask_in_bulk(asked.body, asked.request.user_id, wait_s)
 
     def _wait_s(self, asked: Asked) -> float:
         return (asked.request.deadline_ms + self._settings.gateway_reply_ms) / 1000

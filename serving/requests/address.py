@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from headrace.streams.errors import RejectedError
+from headrace.streams.messages.codec import UNDECODABLE
 
 FAUST_TOPIC, FAUST_ID = "Faust-Ag-ReplyTo", "Faust-Ag-CorrelationId"
 SPRING_TOPIC, SPRING_ID = "kafka_replyTopic", "kafka_correlationId"
@@ -68,7 +69,7 @@ def _wrapped(value: bytes | None, max_bytes: int | None) -> _FaustRequest | None
         return None
     try:
         request = _faust_request.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UNDECODABLE:
         return None
     return request if request.tag.ns == "@ReqRepRequest" else None
 

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
 from headrace.serving.requests.link import Link
 from headrace.streams.errors import HeadraceError, UnavailableError
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -58,7 +59,7 @@ class RecClient:
         self.reply_topic = settings.name(f"rec-replies-{name}")
         self._settings = settings
         topics = Topics(settings)
-        self._request_topic = topics.bulk_requests if bulk else topics.requests
+        self._topics, self._bulk = {False: topics.requests, True: topics.bulk_requests}, bulk
         self._timeout_s = timeout_s
         self._max_pending = max_pending
         self._tag = secrets.token_hex(6)
@@ -197,24 +198,32 @@ class RecClient:
         body = await self.request(msgspec.json.encode(request), request.user_id.encode(), timeout_s=timeout_s)
         try:
             return self._decoder.decode(body)
-        except msgspec.DecodeError as exc:
+        except UNDECODABLE as exc:
             raise HeadraceError(f"the reply cannot be read: {exc}") from exc
 
     async def request(
-        self, value: bytes | None, key: bytes | None = None, *, timeout_s: float | None = None
+        self,
+        value: bytes | None,
+        key: bytes | None = None,
+        *,
+        timeout_s: float | None = None,
+        bulk: bool | None = None,
     ) -> bytes:
         """Send any body to the request topic and return the reply's body; empty for a reply without a value.
+
+        ``bulk`` says for this request what the parameter of the same name says for all.
 
         Raises as ``recommend``, but does not look at the reply.
         """
         link = self._ready()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        topic = self._topics[self._bulk if bulk is None else bulk]
         self._count += 1
         correlation_id = f"{self._tag}-{self._count}".encode()
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = waiting  # before the send: the reply may arrive before it returns
         headers = [(PLAIN_TOPIC, self.reply_topic.encode()), (PLAIN_ID, correlation_id)]
-        sending = asyncio.create_task(link.send(self._request_topic, value, key, headers))
+        sending = asyncio.create_task(link.send(topic, value, key, headers))
         sending.add_done_callback(_seen)
         taken = False
         try:

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.serving.requests.address import ReplyAddress, check_allowed, parse_reply_address, unwrap
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoder
+from headrace.streams.messages.codec import UNDECODABLE, Decoder
 from headrace.streams.messages.schemas import ErrorInfo, RecReply, RecRequest, check_request
 from headrace.streams.settings import DAY_MS, Settings
 
@@ -115,6 +115,6 @@ class RequestReader:
         if body is not None and error.reason != "too_large":
             try:
                 request_id = msgspec.json.decode(body, type=_RequestId).request_id[:64]
-            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            except UNDECODABLE:
                 request_id = ""
         return RecReply(request_id, error=ErrorInfo(error.reason, error.detail, error.field))

@@ -18,12 +18,14 @@ import xxhash
 
 from headrace.models.embeddings import DIM
 from headrace.serving.index.key_slots import SLOT
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.ids import hash64
 from headrace.streams.transport.places import Place
 
 FORMAT: Final = 4
 MANIFEST: Final = "manifest.json"
 _READ_BYTES = 16 * 1024 * 1024
+_MOST_KEY_BITS = 40
 
 #: One value an item, by name: type and the shape of a value.
 COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
@@ -184,7 +186,7 @@ def read_manifest(folder: Path) -> Manifest:
         if there.get("format") != FORMAT:
             raise SnapshotError(f"{folder}: format {there.get('format')}; this program reads format {FORMAT}")
         manifest = msgspec.convert(there, Manifest, strict=False)
-    except (OSError, ValueError, AttributeError, msgspec.ValidationError) as exc:
+    except (OSError, *UNDECODABLE, ValueError, AttributeError, OverflowError) as exc:
         raise SnapshotError(f"{folder}: the manifest cannot be read: {exc}") from exc
     if manifest.ids != ids_version():
         raise SnapshotError(f"{folder}: its ids are hashed under another HEADRACE_ID_KEY")
@@ -207,6 +209,8 @@ def _check_size(path: Path, wanted: int) -> None:
 
 def _check_lengths(folder: Path, manifest: Manifest) -> None:
     rows, lengths = manifest.rows, manifest.lengths
+    if not 0 <= manifest.key_bits <= _MOST_KEY_BITS:
+        raise SnapshotError(f"{folder}: {manifest.key_bits} bits of keys")
     newest = ["newest", "newest_category", "newest_creator"]
     wanted = dict.fromkeys([*COLUMNS, "slots", *newest], rows) | {"text_bounds": rows + 1}
     wanted |= {"key_table": (1 << manifest.key_bits) + 1, "list_starts": lengths["list_centroids"] + 1}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.state import Mark, Source
 
 #: The beat of rows that say nothing more.
@@ -55,7 +56,7 @@ def decode(beat: bytes) -> Applied | None:
     """Return what a beat says; None when it says nothing more (an older version may have written it)."""
     try:
         return _decoder.decode(beat)
-    except (msgspec.MsgspecError, UnicodeError):
+    except UNDECODABLE:
         return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ from headrace.streams.messages.nulls import NullTolerant
 from headrace.streams.messages.schemas import MAX_TS, MIN_TS
 
 T = TypeVar("T")
+
+#: What msgspec raises for bytes that it cannot decode; it gives up at deep nesting, too.
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class Record(Protocol):
@@ -116,7 +119,7 @@ class Decoder(Generic[T]):
                 return self._strict(body)
             except msgspec.ValidationError:
                 return self._tolerant(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except UNDECODABLE as exc:
             raise rejection(exc) from exc
 
     def batch(self, records: Sequence[Any]) -> Decoded[T]:
@@ -127,7 +130,7 @@ class Decoder(Generic[T]):
             if max(map(len, bodies), default=0) > limit:
                 return self._each(records)
             values = self._all(bodies)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+        except (*UNDECODABLE, TypeError):
             return self._each(records)
         if self._check is None:
             return Decoded(values, list(records), [])

@@ -220,17 +220,25 @@ def read_snapshot(
     return True
 
 
+#: Fields of the header that are whole numbers.
+_NUMBERS = ("rows", "row_bytes", "spilled_bytes", "meta_bytes", "position", "last_crc", "crc")
+
+
 def _read_header(
     file: BinaryIO, part: StatePartition, topic: str, begin: int, end: int, size: int
 ) -> dict[str, Any]:
     try:
         header = json.loads(file.read(HEADER_BYTES))
-        whole = HEADER_BYTES + header["rows"] * header["row_bytes"] + header["spilled_bytes"]
-        whole += header["meta_bytes"]
-        position, version = int(header["position"]), header["version"]
+        odd = [name for name in _NUMBERS if type(header[name]) is not int]
+        position, version = header["position"], header["version"]
         age = now_ms() / 1000 - int(header["written_s"])
-    except (ValueError, TypeError, KeyError) as exc:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         raise _MisfitError(f"its header cannot be read ({exc!r})") from exc
+    if odd:
+        raise _MisfitError(f"its header cannot be read ({odd[0]} is no whole number)")
+    whole = (
+        HEADER_BYTES + header["rows"] * header["row_bytes"] + header["spilled_bytes"] + header["meta_bytes"]
+    )
     wanted = {
         "version": VERSION,
         "topic": topic,

@@ -83,7 +83,10 @@ AGENTS: tuple[AgentFlow, ...] = (
     ),
     AgentFlow("follow_catalog", "serve", tails=("items",)),
     AgentFlow(
-        "gateway", "gateway", tails=("items", "users"), writes=("events", "items", "users", "requests")
+        "gateway",
+        "gateway",
+        tails=("items", "users"),
+        writes=("events", "items", "users", "requests", "bulk_requests"),
     ),
     AgentFlow("canary", "canary", writes=("events", "items", "requests")),
 )

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import NOTE, REDRIVEN, DeadLetter
 from headrace.streams.topics.names import FORWARDED, Topics
@@ -118,7 +119,7 @@ class Progress:
         """Take a note. What is no note of this version is left out."""
         try:
             note = _NOTE.decode(record.value or b"")
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return
         if note.begin:
             self.open = self.open or note

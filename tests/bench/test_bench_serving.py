@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from bench_serving import Load
 from project import ROOT
+
+from headrace.streams.messages.schemas import ErrorInfo, RecItem, RecReply
+from headrace.streams.settings import Settings
+
+
+def test_refusals_are_counted_apart_from_lists() -> None:
+    load = Load(Settings(), argparse.Namespace(requests=1))
+    load.take(RecReply("a", [RecItem("probe-0", 1.0, {}, [], False, 1.0)]), 5.0, 5.5, None)
+    load.take(RecReply("b", error=ErrorInfo("overloaded", "", retry_after_ms=9)), 5.0, 5.1, None)
+    load.take(
+        RecReply("c", error=ErrorInfo("rate_limited", "", retry_after_ms=9)), 5.0, 5.2, (0, "probe-0", 1.0)
+    )
+    load.take(RecReply("d", degraded=["online"]), 6.0, 6.25, None)
+    assert load.replies == [0.5, 0.25]
+    assert (load.degraded, load.errors, load.found) == (1, 0, [])
+    assert load.refused == {"overloaded": 1, "rate_limited": 1}
+
+
+def test_refusals_of_the_overload_are_neither_full_nor_empty_lists() -> None:
+    out = runpy.run_path(str(ROOT / "bench" / "answering" / "caller.py"))["Outcome"]()
+    out.take(b'{"request_id":"a","items":[{}]}', 0.0, 0.0)
+    out.take(b'{"request_id":"b","error":{"code":"overloaded","retry_after_ms":9}}', 0.0, 0.0)
+    out.take(b'{"request_id":"c"}', 0.0, 0.0)
+    assert (out.answered, out.full, out.empty, out.errors) == (3, 1, 1, 1)
+    assert out.refused == {"overloaded": 1}
 
 
 @pytest.mark.slow
@@ -29,6 +57,7 @@ def test_one_json_object_with_every_figure(
     assert result["replies"] > 0
     assert result["probes"] > 0
     assert result["candidates"] > 100
+    assert result["refused"] == {}, "far from its limit"
     for name in ("publish", "reply", "stall", "held", "stage", "stage_cpu"):
         assert 0 <= result[f"{name}_p50_ms"] < result[f"{name}_p99_ms"], name
     assert result["load_items_per_s"] > 0

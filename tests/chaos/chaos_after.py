@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from chaos_audit import Offsets, audit, ends_of
+from chaos_audit import Offsets, audit, ends_of, reply_topics
 from chaos_counts import added, differences, live_counts
 from chaos_log import Log
 from chaos_servers import Servers
@@ -57,7 +57,7 @@ class Afterwards:
         topics = Topics(settings)
         self._public = [
             topics.events, topics.users, topics.items, topics.requests, topics.bulk_requests,
-            topics.replies, topics.dead_letters, topics.impressions, topics.examples,
+            *reply_topics(settings), topics.dead_letters, topics.impressions, topics.examples,
         ]  # fmt: skip
 
     async def run(self, name: After) -> None:

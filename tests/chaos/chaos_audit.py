@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import pyarrow.dataset as ds
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from chaos_found import Found, Origin
 from chaos_load import ABORTED, AGAIN, BAD, MARK
+from chaos_states import Got, arrivals
 from chaos_strangers import expected_partition
 
 from headrace.models.learning.log_files import folder_of
@@ -24,6 +26,8 @@ Offsets = Mapping[TopicPartition, int]
 
 #: Header of a record that was sent on to the partition of its key: where it was first.
 SENT_ON = "headrace-from"
+#: Ids of events that are sent over HTTP begin so.
+HTTP_EVENT = "http-e-"
 #: Longest wait for a record while the end offset says that there are more.
 PATIENCE_S = 10.0
 
@@ -32,6 +36,10 @@ class _Sample(msgspec.Struct):
     """The candidates of a request that were not shown."""
 
     item_ids: list[str]
+
+
+class _EventId(msgspec.Struct):
+    event_id: str
 
 
 class _Slotted(msgspec.Struct):
@@ -63,14 +71,27 @@ async def audit(settings: Settings, since: Offsets | None = None) -> Found:
         if topic == topics.events:
             found.events += 1
             found.again += mark == AGAIN
+            _note_http(found, origin, record.value)
+        elif topic == topics.users and record.value is None:
+            found.forgotten.add(record.key)
         elif topic in asked and PLAIN_ID in headers:
             found.asked[headers[PLAIN_ID]] = record.timestamp
             found.asked_at[headers[PLAIN_ID]] = origin
+            if mark != BAD:
+                found.demands.ask(headers[PLAIN_ID], record.value)
             if topic == topics.bulk_requests:
                 found.in_bulk.add(headers[PLAIN_ID])
+    found.rebase()
     await _read_answers(settings, since, found)
     await _read_slots(settings, since, found)
     return found
+
+
+def _note_http(found: Found, origin: Origin, value: bytes | None) -> None:
+    """Note where an event is that was sent over HTTP."""
+    if value is not None and HTTP_EVENT.encode() in value:
+        event_id = msgspec.json.decode(value, type=_EventId).event_id
+        found.by_http.setdefault(event_id, []).append(origin)
 
 
 def _place(found: Found, origin: Origin, record: Any, headers: dict[str, bytes], partitions: int) -> bool:
@@ -99,9 +120,15 @@ async def _read_answers(settings: Settings, since: Offsets | None, found: Found)
         found.buried[found.copies.get(about, about)] = (
             f"{letter.agent}: {letter.reason} {letter.field} {letter.detail}"
         )
-    async for _, _, record in every_record(settings, [topics.replies], since):
+    decode, arrived = msgspec.json.Decoder(Got).decode, arrivals(found.copies)
+    async for _, _, record in every_record(settings, reply_topics(settings), since):
         found.replies += 1
-        found.answered.setdefault(dict(record.headers).get(PLAIN_ID, b""), record.timestamp)
+        name = dict(record.headers).get(PLAIN_ID, b"")
+        found.answered.setdefault(name, record.timestamp)
+        if name in found.asked_at:
+            got = decode(record.value)
+            found.verdicts.append((name, found.asked_at[name] in found.bad, got.error))
+            found.demands.answer(name, got, settings.partitions, arrived, topics.events)
 
 
 async def _read_slots(settings: Settings, since: Offsets | None, found: Found) -> None:
@@ -123,6 +150,26 @@ async def _read_slots(settings: Settings, since: Offsets | None, found: Found) -
             columns=["log_partition", "log_offset", "request_id", "position"]
         )
         found.logged.update(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+
+
+def reply_topics(settings: Settings) -> list[str]:
+    """Return the topics that the callers of a run read: their own, and that of the gateway."""
+    return [Topics(settings).replies, gateway_replies(settings)]
+
+
+def gateway_replies(settings: Settings) -> str:
+    """Return the topic with the replies to requests over HTTP."""
+    return settings.name(f"rec-replies-{settings.gateway_name}")
+
+
+async def create_topic(settings: Settings, name: str) -> None:
+    """Create a topic of callers with one partition."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers.split(","))
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 1, settings.replication)])
+    finally:
+        await admin.close()
 
 
 async def ends_of(settings: Settings, names: Iterable[str]) -> dict[TopicPartition, int]:

@@ -95,6 +95,12 @@ class Crew:
             await asyncio.sleep(0.1)
         return False
 
+    def process_of(self, name: str) -> int:
+        """Return the number of the process of a worker; 0 while none runs."""
+        member = self.members.get(name)
+        process = None if member is None else member.process
+        return process.pid if process is not None and process.poll() is None else 0
+
     def kill(self, name: str) -> None:
         """Kill -9; on return the process has ended."""
         member = self.members[name]

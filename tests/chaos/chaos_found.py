@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-#: topic, partition, offset
-Origin = tuple[str, int, int]
+from chaos_states import Demands, Origin, Stated, unstated
+
 #: user, request, time of an impression (ms): a request that is answered again shows another list
 Shown = tuple[str, str, int]
 #: the same, and the position in the list
@@ -34,6 +35,14 @@ class Found:
         Records of aborted transactions that a reader of committed records got nevertheless.
     asked, asked_at
         Correlation id -> time (ms) and origin of a request. Those ``in_bulk`` may wait for their replies.
+    demands
+        The states that requests demanded (``at_least``), and whether their replies have them.
+    forgotten
+        Users who were forgotten: afterwards nothing is behind their replies.
+    verdicts
+        Of every reply: correlation id, whether the request was bad, and the error.
+    by_http
+        Id of an event that was sent over HTTP -> where it is.
     shown
         Impressions and their numbers of slots; ``slots`` counts the examples of every slot.
     labels
@@ -56,11 +65,36 @@ class Found:
     in_bulk: set[bytes] = field(default_factory=set)
     answered: dict[bytes, int] = field(default_factory=dict)
     replies: int = 0
+    demands: Demands = field(default_factory=Demands)
+    forgotten: set[bytes] = field(default_factory=set)
+    verdicts: list[tuple[bytes, bool, Stated | None]] = field(default_factory=list)
+    by_http: dict[str, list[Origin]] = field(default_factory=dict)
     shown: dict[Shown, int] = field(default_factory=dict)
     slots: Counter[Slot] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     examples: set[tuple[int, int, str, int]] = field(default_factory=set)
     logged: set[tuple[int, int, str, int]] = field(default_factory=set)
+
+    def rebase(self) -> None:
+        """Let ``copies`` name offsets of the logs.
+
+        In a topic that was made again, a record that is sent on names another offset: it continues the
+        numbers of the log before. The distance is the same for all records of a partition.
+        """
+        named: dict[tuple[str, int], set[int]] = {}
+        there: dict[tuple[str, int], set[int]] = {}
+        for found, records in ((named, self.copies.values()), (there, self.misplaced)):
+            for topic, partition, offset in records:
+                found.setdefault((topic, partition), set()).add(offset)
+        by = {
+            log: min(offsets) - min(there[log])
+            for log, offsets in named.items()
+            if log in there and not offsets <= there[log]
+        }
+        self.copies = {
+            place: (topic, partition, offset - by.get((topic, partition), 0))
+            for place, (topic, partition, offset) in self.copies.items()
+        }
 
     def missing_letters(self) -> list[Origin]:
         """Return bad records without a dead letter."""
@@ -101,6 +135,15 @@ class Found:
         urgent = self.asked.keys() - self.in_bulk
         return sorted(max(0, at - self.asked[i]) for i, at in self.answered.items() if i in urgent)
 
+    def behind(self) -> list[tuple[bytes, str]]:
+        """Return replies that neither have the state demanded nor say so; not those to users who left."""
+        of = self.demands.of
+        return [(i, why) for i, why in self.demands.behind if of[i][0].encode() not in self.forgotten]
+
+    def errors(self) -> Counter[str]:
+        """Return how many replies have each error."""
+        return Counter(error.code for _, _, error in self.verdicts if error is not None)
+
     def _shown_slots(self) -> Iterable[Slot]:
         return ((*shown, position) for shown, n in self.shown.items() for position in range(n))
 
@@ -115,6 +158,8 @@ class Found:
                 ("records were sent on to a wrong partition", self.astray),
                 ("records of aborted transactions were read", self.aborted),
                 ("requests got no reply", self.unanswered()),
+                ("replies are not what their requests get", unstated(self.verdicts)),
+                ("replies are behind the state demanded, and do not say so", self.behind()),
                 ("slots were shown and never labelled", self.unlabelled()),
                 ("slots were labelled more than once", self.labelled_twice()),
                 ("examples are of slots that were never shown", self.never_shown()),
@@ -123,7 +168,7 @@ class Found:
             if which
         ]
 
-    def figures(self) -> dict[str, int | None]:
+    def figures(self) -> dict[str, Any]:
         """Return the numbers for the report."""
         waits = self.waits_ms()
         slots = set(self._shown_slots())
@@ -143,6 +188,12 @@ class Found:
             "bulk_answered": len(self.in_bulk & self.answered.keys()),
             "unanswered": len(self.unanswered()),
             "replies": self.replies,
+            "errors": dict(sorted(self.errors().items())),
+            "states_demanded": len(self.demands.of),
+            "states_reflected": self.demands.reflected,
+            "states_from_elsewhere": self.demands.elsewhere,
+            "states_not_yet": self.demands.not_yet,
+            "states_unnamed": self.demands.unnamed,
             "shown": len(slots),
             "labelled": len(self.slots.keys() & slots),
             "labelled_twice": len(self.labelled_twice()),

@@ -109,14 +109,23 @@ class Load:
 
     def plain(self, now: int, count: int) -> list[OutRecord]:
         """Return new events, all good, none of them sent again."""
-        out: list[OutRecord] = []
-        for _ in range(count):
-            self._number += 1
-            kind = self._rng.choices(TYPES, TYPE_WEIGHTS)[0]
-            event = self._event(kind, self.world.user(self._rng), self.world.item(self._rng), now)
-            event.event_id = f"plain-{self._number}"
-            out.append(self._record(self._good(event), now, again=False))
-        return out
+        return [self.good_record(self.event_of(self.user(), now), now) for _ in range(count)]
+
+    def good_record(self, event: Event, now: int) -> OutRecord:
+        """Return the record of a good event."""
+        return self._record(self._good(event), now, again=False)
+
+    def event_of(self, user: int, now: int, event_id: str = "") -> Event:
+        """Return a new event of a user, good, that is not sent again."""
+        self._number += 1
+        kind = self._rng.choices(TYPES, TYPE_WEIGHTS)[0]
+        event = self._event(kind, user, self.world.item(self._rng), now)
+        event.event_id = event_id or f"plain-{self._number}"
+        return event
+
+    def user(self) -> int:
+        """Pick a user."""
+        return self.world.user(self._rng)
 
     def recent_again(self, now: int, count: int = AFTER_RESTART) -> list[OutRecord]:
         """Return recent events again, as producers without an acknowledgement send them."""

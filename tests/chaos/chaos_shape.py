@@ -12,8 +12,9 @@ Kind = Literal[
     "redis-kill", "redis-flush", "redis-freeze", "redis-away", "redis-readonly",
     "disk-full", "group-back", "group-beyond", "catalogue",
 ]  # fmt: skip
-#: What part of the load does besides sending good and bad records with Kafka's own partitioner.
-Extra = Literal["strangers", "transactions"]
+#: What part of the load does besides sending good and bad records with Kafka's own partitioner. ``greedy``:
+#: a caller asks for more than it may. ``gateway``: callers and producers that speak HTTP.
+Extra = Literal["strangers", "transactions", "greedy", "gateway"]
 #: What happens after the run, each with traffic and checks of its own: a topic is deleted and made again, or
 #: the broker loses the last records of a topic, as after a power cut.
 After = Literal[
@@ -21,7 +22,7 @@ After = Literal[
     "events-tail", "impressions-tail", "user-state-tail",
 ]  # fmt: skip
 
-ROLES = ("ingest", "aggregate", "learn", "log", "serve", "trainer", "index")
+ROLES = ("ingest", "aggregate", "learn", "log", "serve", "trainer", "index", "gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ class Shape:
     session_s: float = 6.0
 
 
-WORKERS = {"ingest": 2, "aggregate": 2, "learn": 2, "log": 1, "serve": 2, "trainer": 1, "index": 1}
+WORKERS = {
+    "ingest": 2, "aggregate": 2, "learn": 2, "log": 1, "serve": 2, "trainer": 1, "index": 1, "gateway": 1
+}  # fmt: skip
 #: A clock that is wrong by this much, s, makes no record look as if it came from the future, even when the
 #: clock of another worker is wrong by as much in the other direction: half of ``future_ms``, and a margin.
 SMALL_STEP_S = 140
@@ -59,7 +62,9 @@ FULL = Shape(
     events=310_000,
     dedup_window_ms=60_000,
     workers=WORKERS,
-    kills={"ingest": 7, "aggregate": 7, "learn": 5, "log": 2, "serve": 3, "trainer": 2, "index": 3},
+    kills={
+        "ingest": 7, "aggregate": 7, "learn": 5, "log": 2, "serve": 3, "trainer": 2, "index": 3, "gateway": 3
+    },
     freezes=("ingest", "aggregate", "ingest"),
     joins=("ingest", "aggregate", "serve"),
     leaves=("ingest", "aggregate", "serve"),
@@ -85,7 +90,16 @@ QUICK = Shape(
     events=42_000,
     dedup_window_ms=15_000,
     workers=WORKERS,
-    kills={"ingest": 2, "aggregate": 2, "learn": 2, "log": 1, "serve": 1, "trainer": 1, "index": 1},
+    kills={
+        "ingest": 2,
+        "aggregate": 2,
+        "learn": 2,
+        "log": 1,
+        "serve": 1,
+        "trainer": 1,
+        "index": 1,
+        "gateway": 1,
+    },
     freezes=("ingest",),
     joins=("aggregate",),
     leaves=("ingest",),
@@ -118,6 +132,10 @@ def without(shape: Shape, names: Collection[str]) -> Shape:
     for name, (field, nothing) in _PLAIN.items():
         if name in names:
             changes[field] = nothing
+    if "gateway" in names:
+        for field in ("workers", "kills"):
+            there = changes.get(field, getattr(shape, field))
+            changes[field] = {role: n for role, n in there.items() if role != "gateway"}
     return replace(shape, **changes)
 
 

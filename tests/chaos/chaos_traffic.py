@@ -11,6 +11,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 from chaos_load import BAD, GOOD, MARK, Limits, Load
 from chaos_shape import Shape
+from chaos_states import States
 from chaos_strangers import SHARE, Strangers
 from chaos_transactions import Transactions
 from chaos_world import World
@@ -18,7 +19,8 @@ from chaos_world import World
 from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
 from headrace.streams.clock import now_ms
 from headrace.streams.errors import HeadraceError
-from headrace.streams.messages.schemas import RecReply
+from headrace.streams.messages.schemas import RecReply, RecRequest
+from headrace.streams.messages.state import Mark, token_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender, OutRecord
@@ -32,6 +34,9 @@ IN_TRANSACTION = 25
 REQUESTS_PER_S = 8.0
 #: Of so many requests, one is sent in bulk.
 BULK_EVERY = 4
+#: Names of callers that keep to their rate; one that does not, how many requests it sends at once, and when.
+CALLERS, GREEDY = 8, "greedy"
+AT_ONCE, AT_ONCE_EVERY_S = 20, 6.0
 TICK_S = 0.05
 #: Number of times that events are sent after a disturbance.
 AFTER_TICKS = 20
@@ -52,6 +57,8 @@ class Traffic:
         Producers with partitioners of their own; they send a share of all records.
     transactions
         The producer of transactions.
+    states
+        The tokens that callers have of users.
     profiles, farewells
         Profiles sent, and requests to forget a user.
     first_reply
@@ -65,7 +72,8 @@ class Traffic:
         self._settings = settings
         self._tell = tell
         self._topics = Topics(settings)
-        self._load = Load(seed, World(seed, USERS, ITEMS), Limits.of(settings))
+        self.load = Load(seed, World(seed, USERS, ITEMS), Limits.of(settings))
+        self.states = States(seed)
         self.strangers = Strangers(SHARE if "strangers" in shape.load else 0.0)
         self.transactions = Transactions(seed, settings, self._topics.events, self._for_transaction, tell)
         self._sender = BatchSender(settings)
@@ -91,36 +99,37 @@ class Traffic:
         while self.sent < self._shape.events or not over.is_set():
             due = min(BURST, int(rate * (time.monotonic() - began)) - self.sent)
             if due > 0:
-                await self.send_events(self._load.take(now_ms(), due))
+                await self.send_events(self.load.take(now_ms(), due))
             if time.monotonic() - others > 1.0:
                 others = time.monotonic()
                 now_and_then = int(others) % 5 == 0
                 await self._account(PROFILES_PER_S, FAREWELLS * now_and_then)
-                await self._send(self._topics.items, self._load.bad_items(now_and_then))
+                await self._send(self._topics.items, self.load.bad_items(now_and_then))
             await asyncio.sleep(TICK_S)
 
     async def _account(self, profiles: int, farewells: int) -> None:
         """Send what the account service says."""
         self.profiles += profiles
         self.farewells += farewells
-        records = self._load.profiles(profiles) + self._load.farewells(farewells)
+        records = self.load.profiles(profiles) + self.load.farewells(farewells)
         await self._send(self._topics.users, records)
 
     async def send_catalogue(self, *, again: bool = True) -> None:
         """Send the whole catalogue; when it is sent again, some items are withdrawn first."""
-        await self._send(self._topics.items, self._load.catalogue(now_ms(), again=again))
+        await self._send(self._topics.items, self.load.catalogue(now_ms(), again=again))
 
     def _for_transaction(self) -> list[OutRecord]:
         self.sent += IN_TRANSACTION
-        return self._load.take(now_ms(), IN_TRANSACTION)
+        return self.load.take(now_ms(), IN_TRANSACTION)
 
     async def after(self, events: int, seconds: float) -> None:
         """Send events that are all good and new, and requests, for some seconds."""
+        self.states.forget()
         asking = asyncio.create_task(self.ask_for_lists())
         try:
             for _ in range(AFTER_TICKS):
                 await self._until_sent(
-                    self._topics.events, None, self._load.plain(now_ms(), events // AFTER_TICKS)
+                    self._topics.events, None, self.load.plain(now_ms(), events // AFTER_TICKS)
                 )
                 await asyncio.sleep(seconds / AFTER_TICKS)
         finally:
@@ -133,7 +142,7 @@ class Traffic:
 
     async def send_recent_again(self) -> None:
         """Send recent events again, as producers without an acknowledgement do."""
-        await self.send_events(self._load.recent_again(now_ms()))
+        await self.send_events(self.load.recent_again(now_ms()))
 
     async def send_events(self, records: list[OutRecord]) -> None:
         """Send events until acknowledged."""
@@ -171,14 +180,55 @@ class Traffic:
         while True:
             await asyncio.sleep(1 / REQUESTS_PER_S)
             self._requests += 1
-            user, request, bad = self._load.request(self._requests)
-            correlation = f"c-{self._requests}".encode()
-            headers = [(PLAIN_TOPIC, self._topics.replies.encode()), (PLAIN_ID, correlation)]
-            headers.append((MARK, BAD if bad else GOOD))
-            self._asked[correlation] = user
-            record = (request.user_id.encode(), msgspec.json.encode(request), None, headers)
+            user, request, bad = self.load.request(self._requests)
+            request.caller = f"service-{self._requests % CALLERS}"
+            if not bad:
+                user = await self._demand(user, request)
             in_bulk = self._requests % BULK_EVERY == 0
-            await self._send(self._topics.bulk_requests if in_bulk else self._topics.requests, [record])
+            topic = self._topics.bulk_requests if in_bulk else self._topics.requests
+            await self._send(topic, [self._asked_for(f"c-{self._requests}", user, request, bad=bad)])
+
+    async def ask_too_often(self) -> None:
+        """Send many requests at once, again and again until cancelled: more than one caller may."""
+        while True:
+            await asyncio.sleep(AT_ONCE_EVERY_S)
+            records = []
+            for _ in range(AT_ONCE):
+                self._requests += 1
+                name, user = f"g-{self._requests}", self.load.user()
+                request = RecRequest(name, self.load.world.users[user], "home", n=4, caller=GREEDY)
+                records.append(self._asked_for(name, user, request))
+            await self._send(self._topics.requests, records)
+
+    def _asked_for(self, name: str, user: int, request: RecRequest, *, bad: bool = False) -> OutRecord:
+        """Return the record of a request; its reply is expected from now on."""
+        headers = [(PLAIN_TOPIC, self._topics.replies.encode()), (PLAIN_ID, name.encode())]
+        headers.append((MARK, BAD if bad else GOOD))
+        self._asked[name.encode()] = user
+        return request.user_id.encode(), msgspec.json.encode(request), None, headers
+
+    async def _demand(self, user: int, request: RecRequest) -> int:
+        """Let some requests demand a state, perhaps of another user; return the user."""
+        what = self.states.demand()
+        if what == "reply" and (known := self.states.one()):
+            user, request.at_least = known
+            request.user_id = self.load.world.users[user]
+        elif what == "event":
+            request.at_least = await self._write_one(user)
+        return user
+
+    async def _write_one(self, user: int) -> str:
+        """Write an event of a user as any producer does; return its token, empty when it is not known."""
+        key, value, at, headers = self.load.good_record(self.load.event_of(user, now_ms()), now_ms())
+        partition = self.states.partition(key or b"", self._settings.partitions)
+        self.sent += 1
+        try:
+            written = await self._sender.send_many(
+                self._topics.events, [(key, value, at, headers)], partition=partition
+            )
+        except KafkaError:
+            return ""  # it may be there, and may not: like a producer that gives up
+        return token_of([Mark("events", partition, written.first)])
 
     async def follow_replies(self) -> None:
         """Let users react to lists until cancelled; a reader that fails is replaced."""
@@ -200,7 +250,8 @@ class Traffic:
             if user is None:
                 continue
             reply = msgspec.json.decode(record.value or b"{}", type=RecReply)
+            self.states.seen(user, reply.state)
             for shown in (reply, *reply.lists):
                 if shown.items:
                     self.first_reply.set()
-                    self._load.react(user, shown.request_id, [i.item_id for i in shown.items], now_ms())
+                    self.load.react(user, shown.request_id, [i.item_id for i in shown.items], now_ms())

@@ -9,12 +9,13 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiokafka.errors import KafkaError
 from chaos_audit import audit
+from chaos_http import Http
 from chaos_log import Log
 
 from headrace.demo.stack import environment
@@ -152,10 +153,19 @@ class Verdict:
 
     # -- topics
 
-    async def audit(self) -> None:
-        """Compare the topics with each other: dead letters, replies, labels, the Parquet log."""
+    async def audit(self, load: Collection[str], http: Http) -> None:
+        """Compare the topics with each other, and with what callers over HTTP were told.
+
+        ``load`` says what the load had besides: of that, some must have been met.
+        """
         found = await audit(self.settings)
         self._log.problems.extend(found.problems())
+        self._log.problems.extend(found.demands.unmet())
+        if "greedy" in load and not found.errors()["rate_limited"]:
+            self._log.problems.append("no request was refused for its caller's rate")
+        if "gateway" in load:
+            self._log.problems.extend(http.compare(found))
+            self._log.figures |= http.figures()
         if missing := set(LABELS) - found.labels.keys():
             self._log.problems.append(f"no example has the label {', '.join(sorted(missing))}")
         self._log.figures |= found.figures()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -34,9 +35,11 @@ sys.path.insert(0, str(ROOT))  # for ops/kafka/run.py
 from aiokafka.errors import KafkaError  # noqa: E402
 from chaos_actions import Breaker  # noqa: E402
 from chaos_after import Afterwards  # noqa: E402
+from chaos_audit import create_topic, gateway_replies  # noqa: E402
 from chaos_clock import Clocks  # noqa: E402
 from chaos_crew import Crew, alive_with  # noqa: E402
 from chaos_disk import Disk, enter_own_mounts  # noqa: E402
+from chaos_http import GATEWAY, Http  # noqa: E402
 from chaos_log import Log  # noqa: E402
 from chaos_operator import Operator  # noqa: E402
 from chaos_output import rebalances, troubles  # noqa: E402
@@ -48,6 +51,7 @@ from chaos_traffic import Traffic  # noqa: E402
 from chaos_verdict import Verdict  # noqa: E402
 
 from headrace.console.screen import console  # noqa: E402
+from headrace.demo.embedded import free_port  # noqa: E402
 from headrace.demo.stack import environment  # noqa: E402
 from headrace.streams.errors import HeadraceError  # noqa: E402
 from headrace.streams.settings import HOUR_MS, Settings  # noqa: E402
@@ -80,6 +84,8 @@ PACE: dict[str, Any] = {
     "towers_every_s": 10.0,
     "catalog_every_s": 5.0,
     "memory_rows": 1000,  # less than there are: rows are evicted and restored
+    "caller_rate": 4.0,  # more than each caller asks for, but one
+    "caller_burst": 12,
 }
 
 
@@ -91,6 +97,7 @@ class Options:
     shape: Shape
     quick: bool
     keep: bool = False
+    with_gateway: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,15 +112,22 @@ class Chaos:
         self._folder, self._servers = folder, servers
         pace = PACE | {"dedup_window_ms": self.shape.dedup_window_ms} | options.settings
         self.settings = Settings(
-            brokers=servers.kafka.address, redis_url=servers.redis.url, data_dir=folder / "data", **pace
-        )
+            brokers=servers.kafka.address, redis_url=servers.redis.url, data_dir=folder / "data",
+            gateway_port=free_port(), **pace,
+        )  # fmt: skip
         tell = self.log.tell
         clocks = Clocks(folder, {action.target for action in self.plan if action.kind == "clock"})
         self.disk = Disk(folder / "data")
         self._leave_out("clock", clocks.missing)
         self._leave_out("disk-full", self.disk.missing)
+        if not options.with_gateway:
+            self.log.figures.setdefault("left_out", {})["gateway"] = "the extra gateway is not installed"
         self.crew = Crew(folder, environment(self.settings), lambda text: tell(text, style="yellow"), clocks)
         self._traffic = Traffic(options.seed, self.shape, self.settings, lambda text: tell(text, style="dim"))
+        traffic, url = self._traffic, f"http://127.0.0.1:{self.settings.gateway_port}"
+        self._http = Http(
+            options.seed, url, traffic.load, traffic.states, lambda: self.crew.process_of(GATEWAY)
+        )
         operator = Operator(self.settings, self.crew, self._traffic, self.disk, self.log)
         self._breaker = Breaker(self.crew, servers, self._traffic, operator, self.log)
         self._verdict = Verdict(self.settings, folder, self.log, {MARKER: os.environ[MARKER]})
@@ -131,6 +145,7 @@ class Chaos:
         self.log.tell("starting Kafka and Redis")
         await self._servers.start()
         await create_topics(self.settings)
+        await create_topic(self.settings, gateway_replies(self.settings))
         await self._traffic.start()
         for name in worker_names(self.shape.workers):
             self.crew.start(name)
@@ -139,7 +154,7 @@ class Chaos:
             await self._break_under_traffic(exits)
             await self._verdict.verify()
             self._verdict.evictions()
-            await self._verdict.audit()
+            await self._verdict.audit(self.shape.load, self._http)
             if self.log.problems:  # the topics show what happened; they are made again soon
                 kept = self._servers.kafka.data, self._folder / "kafka"
                 with contextlib.suppress(shutil.Error):  # the broker may delete a file meanwhile
@@ -155,7 +170,7 @@ class Chaos:
         """Follow the plan while events flow, then wait for every agent. Replies are read until the end."""
         traffic, log = self._traffic, self.log
         background(exits, traffic.follow_replies())
-        asking = background(exits, traffic.ask_for_lists())
+        asking = [background(exits, traffic.ask_for_lists())]
         await self._until_first_reply()
         topics = Topics(self.settings)
         await self._verdict.known_to("ingest", {topics.items, topics.users})
@@ -167,10 +182,16 @@ class Chaos:
         working = [producing]
         if "transactions" in self.shape.load:
             working.append(background(exits, traffic.transactions.run(self._planned_over)))
+        if "greedy" in self.shape.load:
+            asking.append(background(exits, traffic.ask_too_often()))
+        if "gateway" in self.shape.load:
+            asking.append(background(exits, self._http.run()))
         await self._breaker.follow(self.plan)
         self._planned_over.set()
         await asyncio.gather(*working)
-        asking.cancel()
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
         log.tell(f"{traffic.sent:,} events were sent; waiting for every agent")
         await self._verdict.catch_up()
         watching.cancel()
@@ -310,13 +331,14 @@ def main() -> int:
         parser.error(
             f"--without: {', '.join(sorted(unknown))} is none of {', '.join(sorted(names_of(FULL)))}"
         )
-    shape = without(shape, left_out)
+    with_gateway = all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn"))
+    shape = without(shape, left_out if with_gateway else left_out | {"gateway"})
     if given.plan:
         print_plan(out, make_plan(given.seed, shape), shape)
         return 0
     enter_own_mounts()
     overrides = dict(pair.split("=", 1) for pair in given.set)
-    options = Options(given.seed, shape, given.quick, given.keep, overrides)
+    options = Options(given.seed, shape, given.quick, given.keep, with_gateway, overrides)
     try:
         figures, problems, _ = run(options, lambda text: out.print(text, markup=False, soft_wrap=True))
     except (HeadraceError, KafkaError, OSError) as exc:

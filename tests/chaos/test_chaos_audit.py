@@ -77,5 +77,14 @@ def test_a_record_in_a_wrong_partition_is_sent_on_to_the_right_one() -> None:
     assert found.problems() == []
 
 
+def test_records_of_a_topic_that_was_made_again_are_sent_on_under_numbers_that_go_on() -> None:
+    first, second, other = ("events", 0, 3), ("events", 0, 9), ("events", 1, 4)
+    found = Found(misplaced={first, second, other})
+    found.copies = {("events", 2, 0): ("events", 0, 1003), ("events", 2, 1): ("events", 1, 4)}
+    found.rebase()
+    assert found.copies == {("events", 2, 0): first, ("events", 2, 1): other}
+    assert found.stuck() == [second]
+
+
 def test_processes_are_found_by_their_environment() -> None:
     assert alive_with("HEADRACE_TEST_NOBODY", str(os.getpid())) == []

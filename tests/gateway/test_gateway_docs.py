@@ -46,25 +46,27 @@ async def test_the_examples_run(settings: Settings) -> None:
     here = with_gateway(settings)
     await make_topics(here)
     scripts = blocks(PAGE, "bash")
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     async with gateway(here, ["ingest", "serve"]) as http:
         local = [
             script.replace("http://127.0.0.1:8080", url_of(here)).replace("curl -sS", "curl -sSf")
             for script in scripts
         ]
         (query,), (body,), (ranked,) = await run(local[0]), await run(local[1]), await run(local[2])
-        one, two = await run(local[3])
-        rows = await run(local[4])
+        (in_bulk,) = await run(local[3])
+        one, two = await run(local[4])
+        rows = await run(local[5])
 
         async def clicked() -> int:
             answer = await http.get("/users/user-42?names=false")
             return len(answer.json().get("recent_clicks", ()))
 
         await until(clicked, lambda count: count == 1)
-        user, plain, item = await run(local[5])
+        user, plain, item = await run(local[6])
     assert query["request_id"].startswith("http-")
     assert body["request_id"] == "home-0001"
     assert {item["item_id"] for item in ranked["items"]} == {"story-1", "story-2", "not-in-the-catalogue"}
+    assert [reply.get("error") for reply in in_bulk["replies"]] == [None, None]
     assert one["taken"] == 1
     (documented,) = blocks(PAGE, "json")
     assert [set(e) for e in two["events"]] == [set(e) for e in json.loads(documented)["events"]]

@@ -82,7 +82,7 @@ def _fuzz_one(strategy: Any, base_url: str, calls: dict[str, int]) -> None:
 @pytest.mark.broker
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")  # schemathesis does
 async def test_no_data_breaks_the_gateway_or_its_contract(settings: Settings) -> None:
-    here = with_gateway(settings, gateway_token=TOKEN)
+    here = with_gateway(settings, gateway_token=TOKEN, gateway_bulk_s=5.0)
     await make_topics(here)
     async with producer(here) as sender:
         await publish(sender, Topics(here).items, [(i.item_id, i) for i in ITEMS])

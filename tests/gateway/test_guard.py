@@ -3,71 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
+from gateway_app import application
 from gateways import TOKEN
 
 from headrace.agents.gateway import token_of
-from headrace.serving.gateway.backend import Landed, Topic
-from headrace.serving.gateway.guard import Guard, is_loopback, route_of
-from headrace.serving.gateway.records import Fresh
-from headrace.serving.gateway.routes import Routes
+from headrace.serving.gateway.guard import is_loopback, route_of
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.settings import Settings
-
-
-class Memory:
-    """A backend in memory: writes go to lists, requests wait until they are let go."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[Topic, Fresh]] = []
-        self.let_go = asyncio.Event()
-        self.let_go.set()
-        self.asked = asyncio.Semaphore(0)
-        self.broken = False
-        self.away: Exception | None = None
-
-    async def ask(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
-        self.asked.release()
-        await self.let_go.wait()
-        return b'{"request_id":"r"}'
-
-    async def write(self, topic: Topic, records: Sequence[Fresh]) -> list[Landed | Exception]:
-        if self.broken:
-            raise RuntimeError("a password")
-        self.written += [(topic, record) for record in records]
-        return [Landed(0, n) for n, _ in enumerate(records)]
-
-    async def user(self, user_id: str, names: bool) -> None:
-        if self.away is not None:
-            raise self.away
-
-    async def item(self, item_id: str) -> None:
-        return None
-
-    async def trouble(self) -> str:
-        return "no broker"
-
-
-@asynccontextmanager
-async def application(
-    token: str = "", most: int = 8, host: str = "127.0.0.1", **fields: Any
-) -> AsyncIterator[tuple[httpx.AsyncClient, Memory, list[tuple[str, int]]]]:
-    memory, measured = Memory(), list[tuple[str, int]]()
-    app = Guard(
-        Routes(Settings(**fields), memory).app(),
-        token,
-        most,
-        lambda route, status, _: measured.append((route, status)),
-    )
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8080") as http:
-        yield http, memory, measured
-
 
 LIST = "/recommendations?user_id=u&surface=home"
 

@@ -88,12 +88,17 @@ def aiokafka() -> list[str]:
     return [sys.executable, str(CLIENTS / "aiokafka" / "caller.py")]
 
 
+def faust() -> list[str]:
+    return [sys.executable, str(CLIENTS / "faust" / "caller.py")]
+
+
 CALLERS = {
     "spring": lambda: spring_caller("group"),
     "spring-partition": lambda: spring_caller("partition"),
     "franz-go": go_caller,
     "kcat": kcat,
     "aiokafka": aiokafka,
+    "faust": faust,
 }
 
 
