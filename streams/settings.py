@@ -202,6 +202,10 @@ class Settings(BaseSettings):
     unshown_share: float = Field(
         0.25, ge=0, le=1, description="share of the lists that are logged with candidates that were not shown"
     )
+    trace_share: float = Field(
+        0.001, ge=0, le=1, description="share of the requests that `headrace explain` can make again"
+    )
+    trace_hours: float = Field(24.0, gt=0, description="what it needs for that is kept for so long")
     unshown_next: int = Field(20, ge=0, le=250, description="of these, so many that would have come next")
     unshown_random: int = Field(20, ge=0, le=250, description="and so many of the others, by chance")
     publish_every_s: float = Field(3.0, gt=0, description="online model weights go out this often")
