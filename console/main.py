@@ -14,6 +14,7 @@ from headrace.console import (
     digest,
     evaluate,
     experiment,
+    explain,
     lag,
     models,
     options,
@@ -69,7 +70,7 @@ def _root(
 
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, producers.producers,
-    sources.sources, verify.verify, train.train, conformance.conformance,
+    sources.sources, explain.explain, verify.verify, train.train, conformance.conformance,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

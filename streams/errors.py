@@ -39,6 +39,10 @@ class TraceError(HeadraceError):
     """A trace cannot be read, or no list can be made from it."""
 
 
+class NoTraceError(TraceError):
+    """There is no trace of a request."""
+
+
 class UnavailableError(HeadraceError):
     """A dependency (broker, Redis) cannot be reached."""
 

@@ -150,8 +150,13 @@ def _online(used: Used, ids: Ids) -> OnlineTrace | None:
     model = used.online
     if model is None:
         return None
-    arrays = (packed(array) for array in (model.mean, model.scale, model.weights))
-    return OnlineTrace(*arrays, model.bias, packed(_of_ids(model.terms, ids.terms())))
+    return OnlineTrace(
+        packed(model.mean),
+        packed(model.scale),
+        packed(model.weights),
+        model.bias,
+        packed(_of_ids(model.terms, ids.terms())),
+    )
 
 
 def _moved(used: Used, ids: Ids) -> MovedTrace | None:

@@ -48,32 +48,8 @@ Mask = npt.NDArray[np.bool_]
 _SAME_TITLE = f"{SameTitle.kind}:{SameTitle.name}"
 
 
-@dataclass(slots=True)
-class Again:
-    """A list that was made again.
-
-    Attributes
-    ----------
-    reply
-        The list.
-    score, slate, features
-        Of a ranked list: scores of all candidates, the list as places among them, and their features.
-    differs
-        What does not follow from what was logged, one sentence each.
-    taken
-        What was taken from the log because it cannot be computed here, one sentence each.
-    """
-
-    reply: RecReply
-    score: F64 = field(default_factory=lambda: np.zeros(0))
-    slate: Slate = field(default_factory=lambda: Slate.empty(0))
-    features: F32 = field(default_factory=lambda: np.zeros((0, len(SPEC)), np.float32))
-    differs: list[str] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
-class _Scorer:
+class Ranking:
     """The ranker of a list, with its moved leaves."""
 
     ranker: Ranker
@@ -91,6 +67,33 @@ class _Scorer:
         if self.moved is None:
             return self.ranker.by_objective(x[places])
         return self.moved.by_objective(x[places], self.ids.of_items(places))
+
+
+@dataclass(slots=True)
+class Again:
+    """A list that was made again.
+
+    Attributes
+    ----------
+    reply
+        The list.
+    score, slate, features
+        Of a ranked list: scores of all candidates, the list as places among them, and their features.
+    differs
+        What does not follow from what was logged, one sentence each.
+    taken
+        What was taken from the log because it cannot be computed here, one sentence each.
+    by
+        The ranker whose scores they are, None when it is no ranker's.
+    """
+
+    reply: RecReply
+    score: F64 = field(default_factory=lambda: np.zeros(0))
+    slate: Slate = field(default_factory=lambda: Slate.empty(0))
+    features: F32 = field(default_factory=lambda: np.zeros((0, len(SPEC)), np.float32))
+    differs: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    by: Ranking | None = None
 
 
 def again(trace: Trace, ranker: Ranker | None, *, instead: bool = False) -> Again:
@@ -152,7 +155,8 @@ def _ranked(trace: Trace, t: RankedTrace, ranker: Ranker | None, *, instead: boo
         f"late:{name} is a part of its own, and is left out" for name in t.late if name != SameTitle.name
     ]
     out.slate = filled(asked, every, _rules(t.rules), _late(trace, t, keys))
-    objectives = scorer.objectives(x, out.slate.chosen) if scorer is not None and by == ByRanker.name else {}
+    out.by = scorer if by == ByRanker.name else None
+    objectives = out.by.objectives(x, out.slate.chosen) if out.by is not None else {}
     out.reply = msgspec.structs.replace(trace.reply, items=_items(trace, t, out, objectives))
     return out
 
@@ -161,9 +165,13 @@ def _check_online(out: Again, t: RankedTrace, x: F32, ids: Ids) -> None:
     """Compare the score of the online model with the logged one, which is a feature."""
     if t.online is None or not x[:, ONLINE].any():  # else it was not asked: what it gives is never 0
         return
-    table = _table(ids.terms(), unpacked(t.online.terms))
-    arrays = (unpacked(column) for column in (t.online.mean, t.online.scale, t.online.weights))
-    found = OnlineWeights(*arrays, t.online.bias, terms=table).predict(x, ids)
+    found = OnlineWeights(
+        unpacked(t.online.mean),
+        unpacked(t.online.scale),
+        unpacked(t.online.weights),
+        t.online.bias,
+        terms=_table(ids.terms(), unpacked(t.online.terms)),
+    ).predict(x, ids)
     if np.array_equal(found, x[:, ONLINE]):
         return
     # Another processor adds float32 numbers up in another order.
@@ -178,21 +186,21 @@ def _check_online(out: Again, t: RankedTrace, x: F32, ids: Ids) -> None:
 
 def _scorer_of(
     trace: Trace, t: RankedTrace, ranker: Ranker | None, ids: Ids, *, instead: bool
-) -> _Scorer | None:
+) -> Ranking | None:
     if ranker is None:
         return None
     own = trace.reply.model is not None and trace.reply.model.ranker == ranker.version
     if t.moved is None or not own or (instead and t.scorer != ByRanker.name):
-        return _Scorer(ranker, None, ids)
+        return Ranking(ranker, None, ids)
     deltas, trees = unpacked(t.moved.deltas), ranker.trees
     if trees is None or len(trees.leaves) != len(deltas):
         raise ValueError("the moved leaves are not those of the ranker")
     terms = _table(ids.pair(), unpacked(t.moved.terms))
     found = LeafDeltas(ranker.version, deltas, np.ones_like(deltas), used=True, terms=terms)
-    return _Scorer(ranker, MovedRanker(ranker, trees, found), ids)
+    return Ranking(ranker, MovedRanker(ranker, trees, found), ids)
 
 
-def _scores(out: Again, trace: Trace, by: str, x: F32, scorer: _Scorer | None, logged: F64) -> F64:
+def _scores(out: Again, trace: Trace, by: str, x: F32, scorer: Ranking | None, logged: F64) -> F64:
     if by == ByRanker.name and scorer is not None:
         return scorer.scores(x)
     if by == ByOnline.name:
@@ -262,8 +270,8 @@ def _popular(trace: Trace) -> Again:
     t = trace.popular
     if t is None:
         return Again(trace.reply, taken=["the list: it is empty"])
-    arrays = (unpacked(column) for column in (t.keys, t.mask, t.clicks, t.rank))
-    found = Popular(*arrays, t.wanted, tuple(t.names))
+    keys, mask, clicks, rank = map(unpacked, (t.keys, t.mask, t.clicks, t.rank))
+    found = Popular(keys, mask, clicks, rank, t.wanted, tuple(t.names))
     ids = dict(zip(found.keys.tolist(), t.ids, strict=True))
     explain = trace.request.explain
 
