@@ -15,6 +15,7 @@ from headrace.console import (
     evaluate,
     experiment,
     explain,
+    forget,
     lag,
     models,
     options,
@@ -70,7 +71,7 @@ def _root(
 
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, producers.producers,
-    sources.sources, explain.explain, verify.verify, train.train, conformance.conformance,
+    sources.sources, explain.explain, forget.forget, verify.verify, train.train, conformance.conformance,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")
