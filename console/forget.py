@@ -27,7 +27,7 @@ def forget(
     """Forget a user: write a null on `users`, and the training log again without its rows.
 
     Workers clear the user's rows, also in Redis, within seconds. With [bold]--verify[/] nothing is written:
-    it looks in the changelogs, Redis, the training log and all topics, and says what goes by itself, and when.
+    it looks in the changelogs, Redis, the training log and all topics, and says what goes by itself and when.
     Lists shown in the last HEADRACE_OUTCOME_WAIT_MS become examples later: forget the user again then.
 
     Exit codes of --verify: 0: nothing is left that must not be, 1: something is.

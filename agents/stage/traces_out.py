@@ -47,7 +47,7 @@ class TracesOut:
         try:
             digest = hashlib.sha256(msgspec.json.encode(reply)).digest()
             now = self._wiring.clock.now_ms()
-            return traces_of(pipeline, request, reply, digest, answers, now)
+            return traces_of(pipeline, request, reply, digest, answers, now, self._share)
         except Exception:
             log.exception("request %s has no trace", request.request_id, extra={"action": "no_trace"})
             self._count("failed")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Self
+
 from aiokafka.errors import KafkaError
 
 from headrace.agents.rollout import Follower
@@ -44,11 +47,11 @@ async def explain(settings: Settings, request_id: str, model: str = "") -> Figur
     use_key(settings.id_key)
     try:
         traces = await traces_of(settings, request_id)
-        texts = await _on_models(settings)
+        rankers = await Rankers.of(settings)
     except KafkaError as exc:
         raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
-    other = _ranker(settings, texts, model) if model else None
-    lists = [again(trace, _own(settings, texts, trace)) for trace in traces]
+    other = rankers.get(model) if model else None
+    lists = [again(trace, rankers.own(trace)) for trace in traces]
     body, same = whole(traces, lists)
     told = []
     for trace, found in zip(traces, lists, strict=True):
@@ -102,22 +105,37 @@ async def _read(settings: Settings, name: str) -> list[Trace]:
     return out
 
 
-async def _on_models(settings: Settings) -> dict[str, bytes]:
-    """Return the rankers on `models`, by version."""
-    known = Follower()
-    await read_partition(settings, Topics(settings).models, 0, known.take)
-    return dict(known.shelf.texts)
+class Rankers:
+    """The rankers that are kept: those on `models`, and in the registry.
 
+    Parameters
+    ----------
+    texts
+        Those on `models`, by version.
+    """
 
-def _ranker(settings: Settings, texts: dict[str, bytes], version: str) -> Ranker:
-    value = texts.get(version)
-    return ranker.decode(Registry(folder_of(settings)).record(version) if value is None else value)
+    def __init__(self, settings: Settings, texts: Mapping[str, bytes]) -> None:
+        self._registry, self._texts = Registry(folder_of(settings)), texts
+        self._known: dict[str, Ranker] = {}
 
+    @classmethod
+    async def of(cls, settings: Settings) -> Self:
+        """Read `models`."""
+        known = Follower()
+        await read_partition(settings, Topics(settings).models, 0, known.take)
+        return cls(settings, dict(known.shelf.texts))
 
-def _own(settings: Settings, texts: dict[str, bytes], trace: Trace) -> Ranker | None:
-    """Return the ranker that made a list; None when it is not kept any more."""
-    version = trace.reply.model.ranker if trace.reply.model is not None else ""
-    try:
-        return _ranker(settings, texts, version) if version else None
-    except ArtefactError:
-        return None
+    def get(self, version: str) -> Ranker:
+        """Return a ranker; raise ``ArtefactError`` when there is no such version, or it does not fit."""
+        if version not in self._known:
+            value = self._texts.get(version)
+            self._known[version] = ranker.decode(self._registry.record(version) if value is None else value)
+        return self._known[version]
+
+    def own(self, trace: Trace) -> Ranker | None:
+        """Return the ranker that made a list; None when it is not kept any more."""
+        version = trace.reply.model.ranker if trace.reply.model is not None else ""
+        try:
+            return self.get(version) if version else None
+        except ArtefactError:
+            return None

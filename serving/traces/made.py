@@ -50,6 +50,7 @@ def traces_of(
     digest: bytes,
     answers: Sequence[Answer],
     ts: int,
+    share: float,
 ) -> list[Trace]:
     """Return a trace for each list of a request.
 
@@ -61,6 +62,8 @@ def traces_of(
         The lists.
     ts
         Time of the reply, ms.
+    share
+        Share of the requests that are traced.
     """
     return [
         Trace(
@@ -69,6 +72,7 @@ def traces_of(
             part=number,
             parts=len(answers),
             ts=ts,
+            share=share,
             spec=SPEC.version,
             reply=answer.reply,
             took_ms=reply.took_ms,

@@ -125,6 +125,8 @@ class Trace(Struct):
         Number of this list, from 0 on, and of the lists of the request.
     ts
         When the reply was made, ms.
+    share
+        Share of the requests that the worker traced.
     spec
         Version of the features.
     reply
@@ -142,6 +144,7 @@ class Trace(Struct):
     part: int
     parts: int
     ts: int
+    share: float
     spec: str
     reply: RecReply
     took_ms: float

@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 from fresh_topics import make_topics
 from installation import ITEMS, now_ms, producer, publish, read_all, until, worker
+from oracle_examples import impression
 from rich.console import Console
 
 from headrace.agents.stage.pointing import point
 from headrace.console.explained import page
 from headrace.console.explained.job import explain, traces_of
+from headrace.console.verification.traces_topic import Traces, traces_again
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import pointers
 from headrace.models.learning.kinds import RANKER
 from headrace.models.learning.ranker import RankerParams, encode, train
 from headrace.models.learning.registry import Registry, folder_of
+from headrace.oracle.compare.findings import Findings
 from headrace.serving.requests.client import RecClient
 from headrace.serving.traces import record
 from headrace.serving.traces.record import packed, unpacked
@@ -167,7 +170,28 @@ async def test_every_reply_is_made_again_to_the_same_bytes(traced: Settings) -> 
             await explain(traced, "nobody")
         with pytest.raises(ArtefactError, match="000000000000"):
             await explain(traced, "home-u1", "000000000000")
+        sound = await traces_again(traced, margin_ms=0)
+        assert (sound.differ, sound.lacking, sound.unsure) == ([], [], 0)
+        assert sound.made == len(await read_all(traced, Topics(traced).traces))
+        assert sound.shown > 2 * (len(ASKED) - 2)
         await tampered(traced, sender)
+        await publish(
+            sender, Topics(traced).impressions, [("u1", impression("nobody", [], now_ms(), user="u1"))]
+        )
+        verified(await traces_again(traced, margin_ms=0))
+
+
+def verified(found: Traces) -> None:
+    """Look at what the verification says of the tampered trace, and of a list without a trace."""
+    assert found.lacking == ["nobody"]
+    assert [name for name, _ in found.differ] == ["home-u1"]
+    findings = Findings()
+    found.tell(findings)
+    assert findings.differences == 2
+    assert {(one["row"], one["feature"]) for one in findings.first_as_dicts()} == {
+        ("request home-u1", "list made again"),
+        ("request nobody", "trace"),
+    }
 
 
 def parts(name: str) -> int:

@@ -56,7 +56,9 @@ def sent(world: World, asked: RecRequest, answer: Answer) -> tuple[bytes, list[T
     reply = answer.reply
     reply.took_ms, reply.state = 3.5, "e0:5"
     body = msgspec.json.encode(reply)
-    made = traces_of(world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [answer], T0)
+    made = traces_of(
+        world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [answer], T0, 1.0
+    )
     return body, [decode(encode(trace)) for trace in made]
 
 
@@ -203,6 +205,6 @@ def test_an_empty_reply_has_nothing_to_make_again() -> None:
     body = msgspec.json.encode(reply)
     world = World()
     made = traces_of(
-        world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [Answer(reply)], T0
+        world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [Answer(reply)], T0, 1.0
     )
     assert whole(made, [again(made[0], None)]) == (body, True)
