@@ -1,4 +1,4 @@
-"""recommend: reads `rec-requests`, `rec-requests-bulk`; writes replies, `impressions`; mirrors items, models.
+"""recommend: reads `rec-requests`, `rec-requests-bulk`; writes replies, `impressions`, `traces`; mirrors.
 
 Every worker reads the mirrors (catalogue, item rows, models) from their topics. User rows and neighbour rows
 come from Redis, with one round trip each for ``CHUNK`` requests. When a dependency is missing, the list is
@@ -31,6 +31,7 @@ from headrace.agents.stage.online_rows import OnlineRows, stacked
 from headrace.agents.stage.replies_out import RepliesOut, Sent
 from headrace.agents.stage.state_waits import StateWaits
 from headrace.agents.stage.store_watch import StoreWatch
+from headrace.agents.stage.traces_out import TracesOut
 from headrace.agents.wiring import Wiring
 from headrace.serving import fallbacks
 from headrace.serving.answering import Answer
@@ -47,6 +48,7 @@ from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.turns import Turns
 from headrace.serving.store.freshness import Freshness
+from headrace.serving.traces.record import Trace
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
@@ -88,6 +90,7 @@ class ServeStage:
         self.behind: Callable[[RecordBatch], int] = lambda batch: 0
         self._ticked = 0
         self.out = RepliesOut(wiring, FLOW.name, wiring.topics.impressions)
+        self.traces = TracesOut(wiring, wiring.topics.traces)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
@@ -164,6 +167,7 @@ class ServeStage:
         sent: list[Sent] = []
         replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
+        traces: list[Trace] = []
         async for (request, record, address), reply, answers in self.answers(
             chunk, self._pace, _give_way, sent
         ):
@@ -174,10 +178,11 @@ class ServeStage:
                 replies.append((request, reply))
                 shown += [(sent[-1], address, answer) for answer in answers]
             await asyncio.sleep(0)  # lets the reply go out
+            traces += self.traces.of(self.recommender.pipeline, request, reply, answers)
             stages.begin()
         self.measured.replied(replies)
         self._admission.took([reply for _, reply in replies], since)
-        await self._log_shown(shown)
+        await self._log_shown(shown, traces)
         return sent
 
     def _time(self, reply: Sent) -> None:
@@ -186,8 +191,8 @@ class ServeStage:
         begun = stages.clock()
         reply.delivery.add_done_callback(lambda _: stages.waited("send", stages.clock() - begun))
 
-    async def _log_shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]]) -> None:
-        """Make and write the impressions of replies that are on their way, in slices."""
+    async def _log_shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]], traces: list[Trace]) -> None:
+        """Make and write the impressions of replies that are on their way, in slices; write traces."""
         stages = self.recommender.data.stages
         impressions: list[Impression] = []
         since = time.perf_counter()
@@ -207,6 +212,7 @@ class ServeStage:
         self.turns.end(self.wiring.clock.monotonic())  # nothing is computed while the broker writes
         try:
             await self.out.log(impressions)
+            await self.traces.write(traces)
         finally:
             self.turns.begin(self.wiring.clock.monotonic())
 

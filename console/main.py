@@ -14,6 +14,8 @@ from headrace.console import (
     digest,
     evaluate,
     experiment,
+    explain,
+    forget,
     lag,
     models,
     options,
@@ -70,7 +72,8 @@ def _root(
 
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
-    producers.producers, sources.sources, verify.verify, train.train, conformance.conformance,
+    producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
+    conformance.conformance,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

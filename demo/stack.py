@@ -37,6 +37,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "publish_every_s": 2.0,
     "rules": {"epsilon": "0.05"},
     "shown_rest_s": 30.0,  # users come back after seconds, not after a quarter of an hour
+    "trace_share": 0.05,  # of a hundred replies a second, `headrace explain` can make these again
     "redis_read_ms": 250,  # all processes share two cores, so Redis may be slow
 }
 #: Longest time for a worker to stop after the signal; then it is killed.

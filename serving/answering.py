@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,14 @@ from headrace.models.state import items as item_state
 from headrace.serving.explain import why
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
+from headrace.serving.popular import Popular
 from headrace.serving.ranking import Ranked
+from headrace.serving.rerank.slate import Slate
 from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecItem, RecReply, ShadowList, Unshown
+
+F64 = npt.NDArray[np.float64]
 
 
 class Answer:
@@ -29,6 +33,8 @@ class Answer:
         Makes the impression. None: nothing was shown, or the list is not for training.
     ranked
         What the list was made from.
+    popular
+        What a popular list was made from.
     """
 
     def __init__(
@@ -36,8 +42,9 @@ class Answer:
         reply: RecReply,
         shown: Callable[[], Impression] | None = None,
         ranked: Ranked | None = None,
+        popular: Popular | None = None,
     ) -> None:
-        self.reply, self.ranked = reply, ranked
+        self.reply, self.ranked, self.popular = reply, ranked, popular
         self._shown = shown
         self._impression: Impression | None = None
 
@@ -52,26 +59,54 @@ class Answer:
 def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     """Return the reply's items, in the order of the list."""
     explain, pool, slate = ranked.query.request.explain, ranked.pool, ranked.slate
-    out, id_of = [], ids_of(pipeline, ranked.query)
+
+    def told(place: int, reason: str) -> list[str] | None:
+        return why(pipeline, ranked.query, pool, place, reason) if explain else None
+
+    id_of = ids_of(pipeline, ranked.query)
+    ids = map(id_of, pool.candidates.items[slate.chosen].tolist())
+    return items_of(slate, ranked.score, ranked.objectives(), ids, pool.sources, told)
+
+
+def items_of(
+    slate: Slate,
+    score: F64,
+    objectives: Mapping[str, F64],
+    ids: Iterable[str],
+    sources: Callable[[int], list[str]],
+    told: Callable[[int, str], list[str] | None],
+) -> list[RecItem]:
+    """Return the slots of a list as a reply has them.
+
+    Parameters
+    ----------
+    slate
+        The list, ``(n,)``.
+    score
+        Of all candidates, ``(m,)``.
+    objectives
+        What each objective foresees of the slots, ``(n,)``; empty: the score is all there is.
+    ids
+        Of the slots.
+    sources, told
+        Return the sources of a candidate, and why it is in its slot, by its place and the slot's reason.
+    """
     places = slate.chosen.tolist()
-    scores = [round(score, 6) for score in ranked.score[slate.chosen].tolist()]
-    foreseen = {name: [round(p, 6) for p in each.tolist()] for name, each in ranked.objectives().items()}
-    keys, explored = pool.candidates.items[slate.chosen].tolist(), slate.explored.tolist()
-    propensities = [round(p, 9) for p in slate.propensity.tolist()]
-    for j, i in enumerate(places):
-        objectives = {name: each[j] for name, each in foreseen.items()} or {"click": scores[j]}
-        out.append(
-            RecItem(
-                item_id=id_of(keys[j]),
-                score=scores[j],
-                objectives=objectives,
-                sources=pool.sources(i),
-                explored=explored[j],
-                propensity=propensities[j],
-                why=why(pipeline, ranked.query, pool, i, slate.reasons[j]) if explain else None,
-            )
+    scores = [round(each, 6) for each in score[slate.chosen].tolist()]
+    foreseen = {name: [round(p, 6) for p in each.tolist()] for name, each in objectives.items()}
+    explored, propensities = slate.explored.tolist(), [round(p, 9) for p in slate.propensity.tolist()]
+    return [
+        RecItem(
+            item_id=item_id,
+            score=scores[j],
+            objectives={name: each[j] for name, each in foreseen.items()} or {"click": scores[j]},
+            sources=sources(i),
+            explored=explored[j],
+            propensity=propensities[j],
+            why=told(i, slate.reasons[j]),
         )
-    return out
+        for j, (i, item_id) in enumerate(zip(places, ids, strict=True))
+    ]
 
 
 def ids_of(pipeline: Pipeline, query: Query) -> Callable[[int], str]:
@@ -155,26 +190,25 @@ def _durations(ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
     return found if any(found) else []
 
 
-def popular_items(pipeline: Pipeline, query: Query, pool: Pool) -> list[RecItem]:
-    """Return a pool's items, those with the most clicks of the last hour first, then of all time.
+def popular_of(query: Query, pool: Pool) -> Popular:
+    """Return what the popular list of a pool is made from.
 
-    Items that the caller wants ranked keep the caller's order. Items that rest come last.
+    Those with the most clicks of the last hour come first, then those with the most of all time. Items that
+    the caller wants ranked keep the caller's order. Items that rest come last.
     """
-    id_of = ids_of(pipeline, query)
     stats = pool.candidates.stats
     clicks = item_state.WINDOWS.read_one(stats, query.now, "1h", "click")
     ever = item_state.COUNTS.totals(stats, "click").astype(np.int64)
     order = np.lexsort((-ever, -clicks)) if pool.places is None else np.argsort(pool.places)
     order = np.concatenate([order[~np.isin(order, pool.repeated)], pool.repeated])
-    return [
-        RecItem(
-            item_id=id_of(int(pool.candidates.items[i])),
-            score=float(clicks[i]),
-            objectives={},
-            sources=pool.sources(i),
-            explored=False,
-            propensity=1.0,
-            why=why(pipeline, query, pool, i) if query.request.explain else None,
-        )
-        for i in order.tolist()
-    ]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return Popular(pool.candidates.items, pool.mask, clicks, rank, len(order), pool.names)
+
+
+def popular_items(pipeline: Pipeline, query: Query, pool: Pool, found: Popular) -> list[RecItem]:
+    """Return the items of a popular list of a pool, with reasons if they are asked for."""
+    explain = query.request.explain
+    return found.items(
+        ids_of(pipeline, query), lambda place: why(pipeline, query, pool, place) if explain else None
+    )

@@ -18,7 +18,7 @@ from headrace.models.embeddings import DIM
 from headrace.models.features.inputs import RequestContext
 from headrace.models.state.items import COUNTS, WINDOWS
 from headrace.serving.pipeline.pairs import Anchors, Pairs
-from headrace.serving.pipeline.pipeline import Pipeline
+from headrace.serving.pipeline.pipeline import Pipeline, named
 from headrace.serving.pipeline.query import Query
 from headrace.serving.policy import Policy
 from headrace.streams.messages.schemas import RecItem, RecRequest
@@ -31,6 +31,55 @@ HOLD_S, MOST_HELD = 1.0, 256
 #: Most items that are held for each.
 _MOST = 1000
 _NOWHERE = np.zeros(DIM, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Popular:
+    """What a popular list is made from: items that may be shown, arrays ``(n,)``.
+
+    Attributes
+    ----------
+    keys, mask
+        The items, and the sources of each; ``names`` are the names of the sources.
+    clicks, rank
+        Clicks of the last hour, and where each is in the order by popularity; no two at one place.
+    wanted
+        Number of slots.
+    """
+
+    keys: U64
+    mask: npt.NDArray[np.uint32]
+    clicks: npt.NDArray[np.float32]
+    rank: I64
+    wanted: int
+    names: tuple[str, ...]
+
+    @property
+    def order(self) -> I64:
+        """Places of the items of the list, in its order."""
+        out: I64 = np.argsort(self.rank)[: self.wanted]
+        return out
+
+    def items(
+        self, id_of: Callable[[int], str], told: Callable[[int], list[str] | None] = lambda place: None
+    ) -> list[RecItem]:
+        """Return the items of the list; ``told`` says why an item is on it, by its place."""
+        at = self.order
+        columns = zip(
+            at.tolist(), self.keys[at].tolist(), self.clicks[at].tolist(), self.mask[at].tolist(), strict=True
+        )
+        return [
+            RecItem(
+                item_id=id_of(key),
+                score=float(clicks),
+                objectives={},
+                sources=named(mask, self.names),
+                explored=False,
+                propensity=1.0,
+                why=told(place),
+            )
+            for place, key, clicks, mask in columns
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +152,16 @@ class PopularLists:
         self._pipeline, self._clock = pipeline, clock
         self._held: dict[tuple[str, int, str], Held] = {}
 
-    def items(self, query: Query) -> list[RecItem] | None:
-        """Return the list of a request, most clicks of the last hour first; None when there are too few."""
+    def found(self, query: Query) -> Popular | None:
+        """Return what the list of a request is made from; None when there is too little."""
         held = self._of(query)
         query.left_out += held.left_out
         found = self._pipeline.showable(query, held.keys, held.mask)
         if len(found) < query.wanted:
             return None
         at = np.searchsorted(held.keys, found.keys)
-        at = at[np.argsort(held.rank[at])[: query.wanted]]
-        id_of, names_of = self._pipeline.data.catalog.id_of, self._pipeline.names_of
-        columns = zip(held.keys[at].tolist(), held.clicks[at].tolist(), held.mask[at].tolist(), strict=True)
-        return [
-            RecItem(id_of(key), clicks, {}, names_of(mask), explored=False, propensity=1.0)
-            for key, clicks, mask in columns
-        ]
+        names = self._pipeline.names
+        return Popular(found.keys, held.mask[at], held.clicks[at], held.rank[at], query.wanted, names)
 
     def _of(self, query: Query) -> Held:
         """Return what is held for the surface, the country and the settings of a request."""

@@ -59,6 +59,7 @@ class Ranked:
     scorer: Scorer | None = None  # whose scores they are
     ids: Ids | None = None
     used: Used | None = None
+    every: Choices | None = None  # what the list was made from
 
     def objectives(self) -> dict[str, F64]:
         """Return the probabilities that make up the scores of the list, by objective, float64 ``(n,)``."""

@@ -17,7 +17,7 @@ from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
 from headrace.serving import context
-from headrace.serving.answering import Answer, impression, popular_items, ranked_items
+from headrace.serving.answering import Answer, ids_of, impression, popular_items, popular_of, ranked_items
 from headrace.serving.catalog import Catalog
 from headrace.serving.context import ShownRow, UserRow
 from headrace.serving.index.hot import HotIndex
@@ -255,14 +255,17 @@ class Recommender:
         pool = self.pipeline.gather(query)
         scorers = self.pipeline.scorers if rung != "first" else first_of(self.pipeline.scorers)
         features, ids, (scores, scorer, missing) = self.scored(query, pool, scorers)
-        slate = slate_of(self.pipeline, query, pool, choices(self.data, query, pool, scores))
+        every = choices(self.data, query, pool, scores)
+        slate = slate_of(self.pipeline, query, pool, every)
         stages.done("rerank")
         repeated = ["repeated"] if len(pool.repeated) and np.isin(slate.chosen, pool.repeated).any() else []
         version = models.ranker.version if models.ranker and rung != "first" else ""
         left_out = [*missing, *repeated, *query.left_out]
         moved = models.moved if models.ranker is models.live else None
         used = Used(models.ranker, moved, models.online)
-        return Ranked(query, pool, features, scores, slate, left_out, version, variant, scorer, ids, used)
+        return Ranked(
+            query, pool, features, scores, slate, left_out, version, variant, scorer, ids, used, every
+        )
 
     def scored(
         self, query: Query, pool: Pool, scorers: Sequence[Guarded[Scorer]] | None = None
@@ -352,13 +355,15 @@ class Recommender:
             country, age = context.place_and_age(request, user)
             policy, settings = self._settings_of(request.user_id)
             plain = plain_query(request, now, country, age, policy, user, shown, settings)
-            found = self._popular.items(plain)
+            found = self._popular.found(plain)
             if found is not None:
-                return Answer(RecReply(request.request_id, found, ModelInfo(), [reason, *plain.left_out]))
+                items = found.items(ids_of(self.pipeline, plain))
+                reply = RecReply(request.request_id, items, ModelInfo(), [reason, *plain.left_out])
+                return Answer(reply, popular=found)
         query = replace(self.query(request, user, Anchors(), now, request.n, shown), interests=[])
         pool = self.pipeline.gather(query)
-        items = popular_items(self.pipeline, query, pool)
+        found = popular_of(query, pool)
+        items = popular_items(self.pipeline, query, pool, found)
         degraded = [reason, *(["repeated"] if len(pool.repeated) else []), *query.left_out]
-        return Answer(
-            RecReply(request.request_id, items, ModelInfo(), degraded if items else [*degraded, "candidates"])
-        )
+        degraded = degraded if items else [*degraded, "candidates"]
+        return Answer(RecReply(request.request_id, items, ModelInfo(), degraded), popular=found)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,14 +18,42 @@ from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.slate import Slate
 from headrace.streams.messages.ids import hash64
 
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+Late: TypeAlias = Callable[[U64], tuple[Mask, Mask]]
+
 #: A list is made again at most this often because a late filter removed items from it.
 _REFILLS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a list is made of, besides what the rules read of the candidates.
+
+    Attributes
+    ----------
+    request_id
+        The same request gets the same list.
+    n
+        Number of slots.
+    keys
+        The candidates, uint64 ``(m,)``.
+    repeated, places
+        As in ``Pool``.
+    """
+
+    request_id: str
+    n: int
+    keys: U64
+    repeated: I64
+    places: I64 | None
 
 
 def slate_of(
     pipeline: Pipeline, query: Query, pool: Pool, every: Choices, rules: Rules | None = None
 ) -> Slate:
-    """Return the list; the places of items that a late filter removes are filled again.
+    """Return the list of a request.
 
     Parameters
     ----------
@@ -29,32 +62,42 @@ def slate_of(
     rules
         The rules; None: those of the request's policy.
     """
-    n, out, rules = query.request.n, np.zeros(len(every), bool), rules or query.policy.rules
+    request = query.request
+    asked = Asked(request.request_id, request.n, pool.candidates.items, pool.repeated, pool.places)
+    return filled(asked, every, rules or query.policy.rules, partial(pipeline.late, query))
+
+
+def filled(asked: Asked, every: Choices, rules: Rules, late: Late) -> Slate:
+    """Return the list; the places of items that a late filter removes are filled again.
+
+    ``late`` says which items of a list must go, and which should; see ``Pipeline.late``.
+    """
+    n, out = asked.n, np.zeros(len(every), bool)
     for _ in range(_REFILLS):
-        slate = _list(query, pool, every, np.flatnonzero(~out), rules)
-        must, should = pipeline.late(query, pool.candidates.items[slate.chosen])
+        slate = _list(asked, every, np.flatnonzero(~out), rules)
+        must, should = late(asked.keys[slate.chosen])
         out[slate.chosen[~must]] = True
         spare = max(0, int(np.count_nonzero(~out)) - n)
         put_off = slate.chosen[must & ~should][:spare]  # only as many as can be replaced
         out[put_off] = True
         if must.all() and not len(put_off):
             return slate
-    slate = _list(query, pool, every, np.flatnonzero(~out), rules)
-    must, _ = pipeline.late(query, pool.candidates.items[slate.chosen])
+    slate = _list(asked, every, np.flatnonzero(~out), rules)
+    must, _ = late(asked.keys[slate.chosen])
     return slate.where(must)
 
 
-def _list(query: Query, pool: Pool, every: Choices, places: npt.NDArray[np.int64], rules: Rules) -> Slate:
+def _list(asked: Asked, every: Choices, places: I64, rules: Rules) -> Slate:
     """Return the list of the candidates at ``places``: the best first, then what rested.
 
     Of candidates with the same score, the one that the caller gave first comes first.
     """
-    last = pool.repeated[np.isin(pool.repeated, places)] if len(pool.repeated) else pool.repeated
+    last = asked.repeated[np.isin(asked.repeated, places)] if len(asked.repeated) else asked.repeated
     fresh = places if not len(last) else places[~np.isin(places, last)]
-    if pool.places is not None:
-        fresh = fresh[np.argsort(pool.places[fresh])]
+    if asked.places is not None:
+        fresh = fresh[np.argsort(asked.places[fresh])]
     # The same request gets the same list.
-    rng = np.random.default_rng(hash64(query.request.request_id))
-    whole = len(fresh) == len(every) and pool.places is None
-    slate = choose(every if whole else every.take(fresh), query.request.n, rules, rng)
-    return slate.followed_by(last[: query.request.n - len(slate.chosen)], fresh)
+    rng = np.random.default_rng(hash64(asked.request_id))
+    whole = len(fresh) == len(every) and asked.places is None
+    slate = choose(every if whole else every.take(fresh), asked.n, rules, rng)
+    return slate.followed_by(last[: asked.n - len(slate.chosen)], fresh)

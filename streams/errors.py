@@ -35,6 +35,14 @@ class ArtefactError(HeadraceError):
     """A model artefact does not fit this code; the message names both feature lists."""
 
 
+class TraceError(HeadraceError):
+    """A trace cannot be read, or no list can be made from it."""
+
+
+class NoTraceError(TraceError):
+    """There is no trace of a request."""
+
+
 class UnavailableError(HeadraceError):
     """A dependency (broker, Redis) cannot be reached."""
 

@@ -165,6 +165,12 @@ DECLARED: tuple[Declared, ...] = (
         ("probe",),
     ),
     # What is logged, computed again
+    Declared(
+        "headrace_traces_total",
+        "counted",
+        "traces of lists: written, too_large, failed",
+        ("outcome",),
+    ),
     Declared("headrace_skew_checked_total", "counter", "logged slots that were computed again", ("what",)),
     Declared("headrace_skew_differs_total", "counter", "of them, those that are different then", ("what",)),
     Declared(

@@ -194,7 +194,6 @@ class Settings(BaseSettings):
     gateway_reply_ms: int = Field(
         2000, ge=1, description="a reply is waited for so long past the request's deadline_ms"
     )
-
     gateway_bulk_s: float = Field(
         60.0, gt=0, le=600, description="replies to the requests of POST /bulk are waited for so long"
     )
@@ -228,6 +227,10 @@ class Settings(BaseSettings):
     unshown_share: float = Field(
         0.25, ge=0, le=1, description="share of the lists that are logged with candidates that were not shown"
     )
+    trace_share: float = Field(
+        0.001, ge=0, le=1, description="share of the requests that `headrace explain` can make again"
+    )
+    trace_hours: float = Field(24.0, gt=0, description="what it needs for that is kept for so long")
     unshown_next: int = Field(20, ge=0, le=250, description="of these, so many that would have come next")
     unshown_random: int = Field(20, ge=0, le=250, description="and so many of the others, by chance")
     publish_every_s: float = Field(3.0, gt=0, description="online model weights go out this often")

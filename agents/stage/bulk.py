@@ -80,10 +80,12 @@ class BulkStage:
     async def _chunk(self, jobs: list[Job]) -> list[Sent]:
         serve, stages = self._serve, self._serve.recommender.data.stages
         sent: list[Sent] = []
-        async for (request, record, address), reply, _ in serve.answers(jobs, None, self._turn):
+        async for (request, record, address), reply, answers in serve.answers(jobs, None, self._turn):
             sent.append(serve.out.send(record, address, reply))
+            traces = serve.traces.of(serve.recommender.pipeline, request, reply, answers)
             stages.done("encode")
             self._count(request.surface, outcome_of(reply))
+            await serve.traces.write(traces)
             if len(sent) < len(jobs):
                 await self._turn()
                 stages.begin()

@@ -17,6 +17,7 @@ from headrace.console.verification.logs import bases, known_from
 from headrace.console.verification.raw_topics import Raw
 from headrace.console.verification.redis_rows import Stored, compare_stored
 from headrace.console.verification.result import VerifyResult
+from headrace.console.verification.traces_topic import Traces
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import shown as shown_state
@@ -325,6 +326,10 @@ class Verification:
         named = named_versions(self._raw.shown, versions, whole=whole)
         compare_versions(self._findings, versions, named)
         compare_deltas(self._findings, deltas, whole=whole)
+
+    def traces(self, found: Traces) -> None:
+        """Take what was found on `traces`."""
+        found.tell(self._findings)
 
     def rollout(self, record: ArmRecord, outcomes: pl.DataFrame | None) -> None:
         """Compare the counts of a rollout; ``outcomes`` is None when not all of its examples are there."""

@@ -20,6 +20,7 @@ from headrace.console.verification.partitions import Verification
 from headrace.console.verification.raw_topics import read_raw
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.rollout_topic import counted_again, newest_counts
+from headrace.console.verification.traces_topic import traces_again
 from headrace.oracle.records.frames import use_secret
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
@@ -96,6 +97,7 @@ async def _verify(
             run.result.notes.append(why)
         versions, learnt, deltas, towers, whole = await published_models(settings)
         run.models(versions, learnt, deltas, towers, whole=whole)
+        run.traces(await traces_again(settings))
         for record in await newest_counts(settings):
             run.rollout(record, await counted_again(settings, record))
     finally:

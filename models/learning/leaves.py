@@ -72,13 +72,15 @@ class MovedRanker:
     ----------
     version
         Of the deltas.
+    deltas
+        What is added to the value of each leaf, float32 ``(n_leaves,)``.
     """
 
     def __init__(self, ranker: Ranker, trees: Trees, found: LeafDeltas) -> None:
         self._ranker, self._trees, self._terms = ranker, trees, found.terms
         self._values = trees.values.copy()
         self._values[trees.leaves] += found.deltas
-        self.version = found.version
+        self.version, self.deltas = found.version, found.deltas
 
     @property
     def leaf_values(self) -> F64:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,11 +22,21 @@ class SameTitle(LateFilter):
 
     def keep(self, query: Query, items: U64) -> npt.NDArray[np.bool_]:
         """Return which items have a title that none above them has, bool ``(n,)``."""
-        seen: set[str] = set()
-        out = np.ones(len(items), bool)
-        for i, key in enumerate(items.tolist()):
-            title = " ".join(self.data.catalog.title_of(key, "").lower().split())
-            if len(title) >= _SHORTEST:
-                out[i] = title not in seen
-                seen.add(title)
-        return out
+        return first_of_title([comparable(self.data.catalog.title_of(key, "")) for key in items.tolist()])
+
+
+def comparable(title: str) -> str:
+    """Return a title as it is compared with others; empty when it is too short for that."""
+    plain = " ".join(title.lower().split())
+    return plain if len(plain) >= _SHORTEST else ""
+
+
+def first_of_title(titles: Sequence[str | int]) -> npt.NDArray[np.bool_]:
+    """Return which items have a title that none above them has, bool ``(n,)``; "" and 0: no title."""
+    seen: set[str | int] = set()
+    out = np.ones(len(titles), bool)
+    for i, title in enumerate(titles):
+        if title:
+            out[i] = title not in seen
+            seen.add(title)
+    return out

@@ -52,6 +52,8 @@ class Pool:
         Names of the sources.
     places
         Their places in the order of the request, int64 ``(n,)``; None when sources proposed them.
+    filtered
+        By label of each filter, how many items it was given and kept.
     """
 
     candidates: Candidates
@@ -60,6 +62,7 @@ class Pool:
     repeated: I64
     names: tuple[str, ...]
     places: I64 | None = None
+    filtered: tuple[tuple[str, int, int], ...] = ()
 
     def sources(self, i: int) -> list[str]:
         """Return the names of the sources of candidate ``i``."""
@@ -144,6 +147,7 @@ class Pipeline:
             np.searchsorted(found.keys, again),
             self.names,
             None if query.given is None else query.given.places_of(found.keys),
+            tuple((one.label, given, kept) for one, given, kept in seen),
         )
         self.data.stages.done("candidates")
         return pool
@@ -196,6 +200,11 @@ class Pipeline:
             if late.part.required:
                 must &= keep
         return must, should
+
+    @property
+    def late_filters(self) -> tuple[str, ...]:
+        """Names of the late filters."""
+        return tuple(late.part.name for late in self._late)
 
     def shown(self, mask: U32) -> None:
         """Count the items that came onto a list, by source; ``mask`` is uint32 ``(n,)``, of the slots."""

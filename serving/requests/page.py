@@ -42,8 +42,11 @@ def beside(part: RecRequest, above: Sequence[Answer]) -> RecRequest:
 def reply_to(request: RecRequest, answers: Sequence[Answer]) -> RecReply:
     """Return the reply to a request, from the answers to its parts."""
     replies = [answer.reply for answer in answers]
-    if not request.lists:
-        return replies[0]
+    return page_of(request.request_id, replies) if request.lists else replies[0]
+
+
+def page_of(request_id: str, replies: Sequence[RecReply]) -> RecReply:
+    """Return the reply to the request for a page, from those to its lists."""
     degraded = dict.fromkeys(reason for reply in replies for reason in reply.degraded)
     lists = [RecList(reply.request_id, reply.items, reply.model, reply.degraded) for reply in replies]
-    return RecReply(request.request_id, [], replies[0].model, list(degraded), lists=lists)
+    return RecReply(request_id, [], replies[0].model, list(degraded), lists=lists)

@@ -12,7 +12,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 #: The weight of each feature. Clicks are the country's; where it has few, they are close to all clicks.
-_WEIGHTS = {
+WEIGHTS = {
     "next_share": 0.5,
     "country_smoothed_1h": 0.5,
     "vector_user": 0.05,
@@ -22,7 +22,7 @@ _WEIGHTS = {
     "item_clicks_24h": 0.002,
     "item_age_h": -1e-4,
 }
-_COLUMNS = np.array([SPEC.index(name) for name in _WEIGHTS])
+_COLUMNS = np.array([SPEC.index(name) for name in WEIGHTS])
 _TOGETHER = SPEC.index("together_score")
 
 
@@ -33,7 +33,7 @@ def blend(features: F32) -> F64:
     """
     together = features[:, _TOGETHER].astype(np.float64)
     total = float(together.sum()) or 1.0
-    out: F64 = features[:, _COLUMNS].astype(np.float64) @ np.array(list(_WEIGHTS.values()))
+    out: F64 = features[:, _COLUMNS].astype(np.float64) @ np.array(list(WEIGHTS.values()))
     out += 0.5 / total * together
     return out
 

@@ -79,7 +79,7 @@ AGENTS: tuple[AgentFlow, ...] = (
         "serve",
         reads=("requests", "bulk_requests"),
         tails=("item_features", "item_countries", "models"),
-        writes=("replies", "impressions", "dead_letters"),
+        writes=("replies", "impressions", "traces", "dead_letters"),
     ),
     AgentFlow("follow_catalog", "serve", tails=("items",)),
     AgentFlow(

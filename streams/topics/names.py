@@ -77,6 +77,7 @@ class Topics:
         self.replies = name("rec-replies")
         self.dead_letters = name("dead-letters")
         self.impressions = name("impressions")
+        self.traces = name("traces")
         self.item_events = name("item-events")
         self.item_features = name("item-features")
         self.item_countries = name("item-countries")
@@ -100,6 +101,13 @@ class Topics:
             # A dead letter is the original record and more: the largest record of another topic must fit.
             TopicSpec(self.dead_letters, n, retention_ms=30 * DAY_MS, room=LETTER_ROOM, broker_dated=True),
             TopicSpec(self.impressions, n, least_bytes=OWN_BYTES),
+            TopicSpec(
+                self.traces,
+                n,
+                retention_ms=int(settings.trace_hours * HOUR_MS),
+                least_bytes=OWN_BYTES,
+                broker_dated=True,
+            ),
             TopicSpec(self.item_events, n, retention_ms=DAY_MS, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.item_features, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.item_countries, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),

@@ -33,10 +33,10 @@ def listed(
     world: World, lists: PopularLists, user: str = "nobody", country: str = "", **changes: object
 ) -> list[str]:
     asked = request(user, n=4, **changes)
-    found = lists.items(
+    found = lists.found(
         plain_query(asked, T0, hash64(country), -1, world.recommender.policy, world.row(user))
     )
-    return [i.item_id for i in found or ()]
+    return [i.item_id for i in found.items(world.recommender.catalog.id_of)] if found else []
 
 
 def proposals(world: World) -> int:
@@ -78,7 +78,7 @@ def test_too_few_items_are_no_list_but_the_recommender_has_one() -> None:
     world = world_of_clicks(12)
     lists = PopularLists(world.recommender.pipeline)
     asked = request(n=10, exclude=[f"i{n}" for n in range(4)])
-    assert lists.items(plain_query(asked, T0, 0, -1, world.recommender.policy)) is None
+    assert lists.found(plain_query(asked, T0, 0, -1, world.recommender.policy)) is None
     answer = world.recommender.popular(asked, T0, "deadline").reply
     assert len(answer.items) == 8
     assert answer.degraded == ["deadline"]

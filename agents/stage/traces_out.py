@@ -1,0 +1,76 @@
+"""Writes what lists were made from, for a share of the requests, when their replies are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+
+import msgspec
+from aiokafka.errors import MessageSizeTooLargeError
+
+from headrace.agents.wiring import Wiring
+from headrace.serving.answering import Answer
+from headrace.serving.pipeline.pipeline import Pipeline
+from headrace.serving.traces.made import is_traced, traces_of
+from headrace.serving.traces.record import MOST_BYTES, Trace, encode
+from headrace.streams.messages.schemas import RecReply, RecRequest
+
+log = logging.getLogger(__name__)
+
+
+class TracesOut:
+    """Takes what the lists of traced requests were made from; writes it.
+
+    Parameters
+    ----------
+    wiring
+        The producers.
+    topic
+        Full name of the topic of traces.
+    """
+
+    def __init__(self, wiring: Wiring, topic: str) -> None:
+        self._wiring, self._topic = wiring, topic
+        self._share = wiring.settings.trace_share
+
+    def of(
+        self, pipeline: Pipeline, request: RecRequest, reply: RecReply, answers: Sequence[Answer]
+    ) -> list[Trace]:
+        """Return the traces of a request whose reply is on its way; none for most, and none after an error.
+
+        What they have is copied here: later, rows and catalogue are others.
+        """
+        if not is_traced(request.request_id, self._share):
+            return []
+        try:
+            digest = hashlib.sha256(msgspec.json.encode(reply)).digest()
+            now = self._wiring.clock.now_ms()
+            return traces_of(pipeline, request, reply, digest, answers, now, self._share)
+        except Exception:
+            log.exception("request %s has no trace", request.request_id, extra={"action": "no_trace"})
+            self._count("failed")
+            return []
+
+    async def write(self, traces: Sequence[Trace]) -> None:
+        """Write traces, by the id of the request; return when the broker has acknowledged them."""
+        for trace in traces:
+            value = await asyncio.to_thread(encode, trace)  # it takes milliseconds
+            if len(value) <= MOST_BYTES and await self._taken(trace, value):
+                self._count("written")
+            else:
+                name = trace.request.request_id
+                log.warning("the trace of request %s is too large", name, extra={"action": "no_trace"})
+                self._count("too_large")
+
+    async def _taken(self, trace: Trace, value: bytes) -> bool:
+        """Return whether the broker took a record; False: it is too large for the topic."""
+        try:
+            await self._wiring.sender.send_keyed(self._topic, [(trace.whole.encode(), value, None, ())])
+        except MessageSizeTooLargeError:
+            return False
+        return True
+
+    def _count(self, outcome: str) -> None:
+        self._wiring.metrics.count("headrace_traces_total", outcome)

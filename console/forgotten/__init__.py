@@ -1,0 +1,1 @@
+"""What ``headrace forget`` does: forgets a user, and looks in every place for what is left."""

@@ -1,0 +1,282 @@
+"""Makes a list again from its trace, by the code that made it; by another ranker, too.
+
+What follows from what: features and the numbers of the online model give its scores; features, ranker and
+moved leaves give the scores; scores, rules and the columns of the candidates give the list. It has the same
+draws, because the request id is their seed. Each step is compared with what was logged of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from headrace.models.features.spec import ONLINE, SPEC
+from headrace.models.learning.hashed import SLOTS, Ids
+from headrace.models.learning.leaves import LeafDeltas, MovedRanker
+from headrace.models.learning.objectives import CLICK
+from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.ranker import Ranker
+from headrace.serving.answering import items_of
+from headrace.serving.filters.same_title import SameTitle, first_of_title
+from headrace.serving.index.quantised import of_coarse
+from headrace.serving.pipeline.pipeline import named
+from headrace.serving.popular import Popular
+from headrace.serving.requests.page import page_of
+from headrace.serving.rerank.choices import Choices
+from headrace.serving.rerank.rules import Rules
+from headrace.serving.rerank.slate import Slate
+from headrace.serving.scorers.blend import ByBlend, blend
+from headrace.serving.scorers.online import ByOnline
+from headrace.serving.scorers.ranker import ByRanker
+from headrace.serving.slates import Asked, filled
+from headrace.serving.traces.made import CHOICES
+from headrace.serving.traces.record import RankedTrace, Trace, unpacked
+from headrace.streams.errors import TraceError
+from headrace.streams.messages.schemas import RecItem, RecReply
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+_SAME_TITLE = f"{SameTitle.kind}:{SameTitle.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The ranker of a list, with its moved leaves."""
+
+    ranker: Ranker
+    moved: MovedRanker | None
+    ids: Ids
+
+    def scores(self, x: F32) -> F64:
+        """Return the scores of all candidates, float64 ``(n,)``."""
+        return self.ranker.predict(x) if self.moved is None else self.moved.predict(x, self.ids)
+
+    def objectives(self, x: F32, places: npt.NDArray[np.int64]) -> dict[str, F64]:
+        """Return what each objective foresees of some candidates; empty where it is clicks only."""
+        if [one.name for one in self.ranker.objectives] == [CLICK]:
+            return {}
+        if self.moved is None:
+            return self.ranker.by_objective(x[places])
+        return self.moved.by_objective(x[places], self.ids.of_items(places))
+
+
+@dataclass(slots=True)
+class Again:
+    """A list that was made again.
+
+    Attributes
+    ----------
+    reply
+        The list.
+    score, slate, features
+        Of a ranked list: scores of all candidates, the list as places among them, and their features.
+    differs
+        What does not follow from what was logged, one sentence each.
+    taken
+        What was taken from the log because it cannot be computed here, one sentence each.
+    by
+        The ranker whose scores they are, None when it is no ranker's.
+    """
+
+    reply: RecReply
+    score: F64 = field(default_factory=lambda: np.zeros(0))
+    slate: Slate = field(default_factory=lambda: Slate.empty(0))
+    features: F32 = field(default_factory=lambda: np.zeros((0, len(SPEC)), np.float32))
+    differs: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    by: Ranking | None = None
+
+
+def again(trace: Trace, ranker: Ranker | None, *, instead: bool = False) -> Again:
+    """Return the list of a trace, made again.
+
+    Parameters
+    ----------
+    ranker
+        That of the list, None when there is none any more; or with ``instead``, another one to rank by.
+
+    Raises
+    ------
+    TraceError
+        The trace is of other features or rules than those of this code, or its columns do not fit together.
+    """
+    try:
+        if trace.ranked is not None:
+            return _ranked(trace, trace.ranked, ranker, instead=instead)
+        return _popular(trace)
+    except (ValueError, IndexError, KeyError) as exc:
+        raise TraceError(f"the parts of the trace of {trace.request.request_id} do not fit: {exc}") from exc
+
+
+def whole(traces: Sequence[Trace], lists: Sequence[Again]) -> tuple[bytes, bool]:
+    """Return the bytes of the reply to a request, from all its lists; and whether they are those sent."""
+    first, replies = traces[0], [one.reply for one in lists]
+    reply = page_of(first.whole, replies) if first.request.request_id != first.whole else replies[0]
+    body = msgspec.json.encode(msgspec.structs.replace(reply, took_ms=first.took_ms, state=first.state))
+    return body, all(hashlib.sha256(body).digest() == trace.digest for trace in traces)
+
+
+# -- a ranked list
+
+
+def _ranked(trace: Trace, t: RankedTrace, ranker: Ranker | None, *, instead: bool) -> Again:
+    if trace.spec != SPEC.version:
+        raise TraceError(
+            f"the trace has the features {trace.spec}, this version of Headrace has {SPEC.version}"
+        )
+    x, keys, logged = unpacked(t.features), unpacked(t.keys), unpacked(t.scores)
+    if not len(keys) == len(x) == len(logged) == len(t.ids) or x.shape[1:] != (len(SPEC),):
+        raise ValueError("the columns have different lengths")
+    told = trace.request.context
+    ids = Ids.of_request(trace.request.user_id, told.country, told.device, keys)
+    out = Again(trace.reply, features=x)
+    _check_online(out, t, x, ids)
+    scorer = _scorer_of(trace, t, ranker, ids, instead=instead)
+    by = ByRanker.name if instead else t.scorer
+    out.score = _scores(out, trace, by, x, scorer, logged)
+    if not instead and (n := int(np.count_nonzero(out.score != logged))):
+        out.differs.append(f"scores: those of {n} of {len(logged)} candidates are not the logged ones")
+    columns = {name: unpacked(t.choices[name]) for name in CHOICES}
+    if columns["vectors"].dtype == np.int8:
+        columns["vectors"] = of_coarse(columns["vectors"])
+    every = Choices(score=out.score, **columns)
+    places = None if t.places is None else unpacked(t.places)
+    asked = Asked(trace.request.request_id, trace.request.n, keys, unpacked(t.repeated), places)
+    out.taken += [
+        f"late:{name} is a part of its own, and is left out" for name in t.late if name != SameTitle.name
+    ]
+    out.slate = filled(asked, every, _rules(t.rules), _late(trace, t, keys))
+    out.by = scorer if by == ByRanker.name else None
+    objectives = out.by.objectives(x, out.slate.chosen) if out.by is not None else {}
+    out.reply = msgspec.structs.replace(trace.reply, items=_items(trace, t, out, objectives))
+    return out
+
+
+def _check_online(out: Again, t: RankedTrace, x: F32, ids: Ids) -> None:
+    """Compare the score of the online model with the logged one, which is a feature."""
+    if t.online is None or not x[:, ONLINE].any():  # else it was not asked: what it gives is never 0
+        return
+    found = OnlineWeights(
+        unpacked(t.online.mean),
+        unpacked(t.online.scale),
+        unpacked(t.online.weights),
+        t.online.bias,
+        terms=_table(ids.terms(), unpacked(t.online.terms)),
+    ).predict(x, ids)
+    if np.array_equal(found, x[:, ONLINE]):
+        return
+    # Another processor adds float32 numbers up in another order.
+    far = ~np.isclose(found, x[:, ONLINE], rtol=1e-5, atol=1e-7)
+    if far.any():
+        out.differs.append(
+            f"features or online model: {int(far.sum())} of {len(x)} candidates get another score from it"
+        )
+    else:
+        out.taken.append("scores of the online model: on this machine, they differ in their last bits")
+
+
+def _scorer_of(
+    trace: Trace, t: RankedTrace, ranker: Ranker | None, ids: Ids, *, instead: bool
+) -> Ranking | None:
+    if ranker is None:
+        return None
+    own = trace.reply.model is not None and trace.reply.model.ranker == ranker.version
+    if t.moved is None or not own or (instead and t.scorer != ByRanker.name):
+        return Ranking(ranker, None, ids)
+    deltas, trees = unpacked(t.moved.deltas), ranker.trees
+    if trees is None or len(trees.leaves) != len(deltas):
+        raise ValueError("the moved leaves are not those of the ranker")
+    terms = _table(ids.pair(), unpacked(t.moved.terms))
+    found = LeafDeltas(ranker.version, deltas, np.ones_like(deltas), used=True, terms=terms)
+    return Ranking(ranker, MovedRanker(ranker, trees, found), ids)
+
+
+def _scores(out: Again, trace: Trace, by: str, x: F32, scorer: Ranking | None, logged: F64) -> F64:
+    if by == ByRanker.name and scorer is not None:
+        return scorer.scores(x)
+    if by == ByOnline.name:
+        return x[:, ONLINE].astype(np.float64)
+    if by == ByBlend.name:
+        return blend(x)
+    if not by:
+        return np.zeros(len(x))
+    version = trace.reply.model.ranker if trace.reply.model is not None else ""
+    what = (
+        f"ranker {version} is not kept any more"
+        if by == ByRanker.name
+        else f"scorer:{by} is a part of its own"
+    )
+    out.taken.append(f"scores: {what}")
+    return logged
+
+
+def _table(slots: U32, weights: F32) -> F32:
+    """Return a table of hashed terms that has these weights at these slots."""
+    out = np.zeros(SLOTS, np.float32)
+    out[slots] = weights
+    return out
+
+
+def _rules(told: Mapping[str, object]) -> Rules:
+    try:
+        return Rules(**told)  # type: ignore[arg-type]
+    except TypeError as exc:
+        raise TraceError(f"the trace has other rules than this version of Headrace: {exc}") from exc
+
+
+def _late(trace: Trace, t: RankedTrace, keys: U64) -> _Late:
+    on = SameTitle.name in t.late and _SAME_TITLE not in trace.reply.degraded
+    return _Late(keys, unpacked(t.titles) if on else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """The late filter of titles, on the logged ones; None: it was left out."""
+
+    keys: U64
+    titles: U64 | None
+
+    def __call__(self, items: U64) -> tuple[Mask, Mask]:
+        must = np.ones(len(items), bool)
+        if self.titles is None:
+            return must, must
+        return must, first_of_title(self.titles[np.searchsorted(self.keys, items)].tolist())
+
+
+def _items(trace: Trace, t: RankedTrace, out: Again, objectives: Mapping[str, F64]) -> list[RecItem]:
+    mask, names, explain = unpacked(t.mask), tuple(t.names), trace.request.explain
+    chosen = out.slate.chosen.tolist()
+
+    def told(place: int, _: str) -> list[str] | None:
+        return trace.why.get(t.ids[place], []) if explain else None
+
+    ids = (t.ids[place] for place in chosen)
+    return items_of(out.slate, out.score, objectives, ids, lambda place: named(int(mask[place]), names), told)
+
+
+# -- a popular list
+
+
+def _popular(trace: Trace) -> Again:
+    t = trace.popular
+    if t is None:
+        return Again(trace.reply, taken=["the list: it is empty"])
+    keys, mask, clicks, rank = map(unpacked, (t.keys, t.mask, t.clicks, t.rank))
+    found = Popular(keys, mask, clicks, rank, t.wanted, tuple(t.names))
+    ids = dict(zip(found.keys.tolist(), t.ids, strict=True))
+    explain = trace.request.explain
+
+    def told(place: int) -> list[str] | None:
+        return trace.why.get(t.ids[place], []) if explain else None
+
+    items = found.items(ids.__getitem__, told)
+    return Again(msgspec.structs.replace(trace.reply, items=items))
