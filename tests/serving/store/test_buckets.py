@@ -6,6 +6,7 @@ import asyncio
 import math
 import secrets
 import time
+from fractions import Fraction
 
 import pytest
 import redis.asyncio as redis
@@ -29,16 +30,16 @@ REQUESTS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 5)), max_size=40
 
 
 class Textbook:
-    """A bucket of tokens that is filled as time goes by."""
+    """A bucket of tokens that is filled as time goes by, in exact numbers. Times are in microseconds."""
 
     def __init__(self, rate: float, burst: int) -> None:
-        self.rate, self.burst = rate, burst
-        self.tokens, self.at = float(burst), 0.0
+        self.per_us, self.burst = Fraction(rate) / 10**6, burst
+        self.tokens, self.at = Fraction(burst), 0
 
-    def take(self, tokens: int, now: float) -> bool:
-        self.tokens = min(self.burst, self.tokens + self.rate * (now - self.at))
+    def take(self, tokens: int, now: int) -> bool:
+        self.tokens = min(Fraction(self.burst), self.tokens + self.per_us * (now - self.at))
         self.at = now
-        if self.tokens < min(tokens, self.burst) - 1e-6:
+        if self.tokens < min(tokens, self.burst):
             return False
         self.tokens -= min(tokens, self.burst)
         return True
@@ -57,7 +58,7 @@ def test_it_lets_through_what_a_bucket_of_tokens_does(
     for pause, caller, tokens in story:
         now += pause
         (wait,) = buckets.take([caller], [tokens], rate, burst, now)
-        assert (wait == 0) == books[caller].take(tokens, now / 1e6)
+        assert (wait == 0) == books[caller].take(tokens, now)
         if wait:
             before, at = Buckets(), Buckets()
             before._full_at, at._full_at = dict(buckets._full_at), dict(buckets._full_at)
