@@ -29,8 +29,8 @@ from headrace.streams.topics.admin import inspect_topics
 from headrace.streams.topics.checks import Level
 from headrace.streams.topics.sender import BatchSender
 
-#: Role -> its agents that read topics in a consumer group. The trainer reads files, the index and the gateway
-#: read without a group: they have no app.
+#: Role -> its agents that read topics in a consumer group. The trainer reads files; the index, the gateway
+#: and the monitor read without a group: they have no app.
 ROLES: dict[str, tuple[str, ...]] = {
     role: tuple(agent.name for agent in agents if agent.reads) for role, agents in flow.roles().items()
 }
@@ -136,6 +136,11 @@ async def run_worker(
             from headrace.agents.gateway import Gateway
 
             services.append(Gateway(wiring))
+            continue
+        if role == "monitor":
+            from headrace.agents.monitor import Monitor
+
+            services.append(Monitor(wiring))
             continue
         app = make_app(settings, role)
         for name in ROLES[role]:

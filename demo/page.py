@@ -12,7 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from headrace.console.screen import PLAIN_EVERY_S, AgentLag, seconds_text, together, tone
+from headrace.console.screen import PLAIN_EVERY_S, seconds_text, together, tone
+from headrace.streams.topics.lag_groups import AgentLag
 
 BARS = "▁▂▃▄▅▆▇█"
 OURS, POPULAR = "green", "yellow"

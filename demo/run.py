@@ -15,7 +15,6 @@ import uvloop
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from headrace.console import screen
 from headrace.demo import page as demo_page
 from headrace.demo.figures import DemoState, figures_of, problem_of, view_of
 from headrace.demo.result import DemoOptions, DemoResult, Example
@@ -28,6 +27,7 @@ from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import RecRequest
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.lag import lag
+from headrace.streams.topics.lag_groups import by_agent
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.topics.tail import Tail
@@ -143,7 +143,7 @@ class Demo:
     async def _poll_lag(self, over: asyncio.Event) -> None:
         while not over.is_set():
             with contextlib.suppress(UnavailableError):  # no answer this time; the next poll follows
-                self._state.watched.on_lag(screen.by_agent(await lag(self._settings)))
+                self._state.watched.on_lag(by_agent(await lag(self._settings)))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), LAG_EVERY_S)
 

@@ -85,6 +85,7 @@ AGENTS: tuple[AgentFlow, ...] = (
     AgentFlow(
         "gateway", "gateway", tails=("items", "users"), writes=("events", "items", "users", "requests")
     ),
+    AgentFlow("monitor", "monitor", tails=("models", "items", "users"), writes=("bulk_requests",)),
 )
 
 
