@@ -116,7 +116,7 @@ export class Chart {
       cursor: { y: false, points: { size: 6 } },
       scales: { y: { range: (_, low, high) => [0, Math.max(floor, high * 1.08) || 1] } },
       axes: [
-        { ...axis, space: 70, values: [
+        { ...axis, space: 70, size: 24, values: [
           [86400, "{D} {MMM}", null, null, null, null, null, null, 1],
           [3600, "{HH}:{mm}", "\n{D} {MMM}", null, null, null, null, null, 1],
           [60, "{HH}:{mm}", null, null, null, null, null, null, 1],

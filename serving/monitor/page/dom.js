@@ -12,6 +12,9 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
+/** Show these children, and nothing else; those that are null are left out. */
+export const put = (element, ...children) => element.replaceChildren(...children.filter((child) => child !== null));
+
 /** Put rows of cells into the body of a table, changing only the cells that differ. */
 export function fill(body, rows) {
   while (body.rows.length > rows.length) body.deleteRow(-1);

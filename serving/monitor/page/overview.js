@@ -5,6 +5,7 @@ import { Chart } from "/page/charts.js";
 import { ago, bytes, count, fill, h, num, panel, percent, plain, seconds, table } from "/page/dom.js";
 
 const RANGES = { "15m": "15 min", "6h": "6 h", "24h": "24 h", "30d": "30 days" };
+const LEAST = 60; // buckets that are always shown
 const WORDS = {
   OK: "keeps up",
   "?": "not enough was seen yet",
@@ -93,7 +94,7 @@ export function overview(main) {
     try {
       const found = await get(`/history/${range}`, signal);
       step = found.step;
-      values = found.values;
+      values = known(found.values);
       const n = Object.values(values)[0]?.length ?? 0;
       times = Array.from({ length: n }, (_, i) => found.end - (n - 1 - i) * step);
       charts.forEach((chart) => chart.set(times, values));
@@ -102,6 +103,14 @@ export function overview(main) {
       console.info("no history:", error.message);
     }
     if (step > 2) timer = setTimeout(load, 60_000);
+  }
+
+  /** Leave out the time before anything was known, but for a minimum. */
+  function known(all) {
+    const rows = Object.values(all);
+    const first = Math.min(...rows.map((row) => row.findIndex((value) => value !== null)));
+    const from = Math.min(first, (rows[0]?.length ?? 0) - LEAST);
+    return from > 0 ? Object.fromEntries(Object.entries(all).map(([name, row]) => [name, row.slice(from)])) : all;
   }
 
   /** Put a new point behind the others; the server has the same buckets. */

@@ -1,7 +1,7 @@
 // The pages of a user and of an item: what is kept, what was shown, what would be shown now, and why.
 
 import { get } from "/page/api.js";
-import { ago, count, fill, h, num, panel, percent, plain, seconds, table, when } from "/page/dom.js";
+import { ago, count, fill, h, num, panel, percent, plain, put, seconds, table, when } from "/page/dom.js";
 
 const WINDOWS = { "1h": "last hour", "24h": "last day", "7d": "last week" };
 
@@ -55,6 +55,16 @@ function open(main, kind, id, path, show) {
   return { leave: () => leaving.abort() };
 }
 
+/** Why an item is on a list: the first reason, and the rest for whoever wants it. */
+function reasons(item, objectives) {
+  const [first, ...others] = item.why ?? [];
+  return h("details", {},
+    h("summary", {}, first ?? "–", others.length ? h("span", { class: "note" }, ` and ${others.length} more`) : null),
+    others.length ? h("ul", {}, others.map((text) => h("li", {}, text))) : null,
+    h("small", {}, `proposed by ${item.sources.join(", ")}`),
+    h("small", {}, [objectives, item.explored ? "tried on purpose" : ""].filter(Boolean).join(" · ")));
+}
+
 /** The list that a user would be shown now. */
 function listNow(id, signal) {
   const place = h("div", { "aria-live": "polite" });
@@ -74,7 +84,7 @@ function listNow(id, signal) {
           String(i + 1),
           { text: named({ id: item.item_id, title: titles[item.item_id] }, "item") },
           num(item.score.toFixed(3)),
-          { text: h("span", {}, (item.why ?? []).join("; "), h("small", {}, [item.sources.join(", "), objectives, item.explored ? "tried on purpose" : ""].filter(Boolean).join(" — "))) },
+          { text: reasons(item, objectives) },
         ];
       }));
       const model = reply.model ?? {};
@@ -99,7 +109,7 @@ export function userPage(main, id) {
     const shown = table("What was shown lately", ["item", "when", "times", ""], [1, 2]);
     fill(shown.body, user.shown.slice(0, 50).map((one) => [
       { text: named(one.item, "item") }, num(ago(one.ts)), num(count(one.times)), one.rests ? "rests" : ""]));
-    main.replaceChildren(
+    put(main,
       h("h1", {}, "User ", h("span", { class: "id" }, id)),
       facts([
         ["last seen", user.last_seen_ts ? ago(user.last_seen_ts) : "never"], ["country", user.country ? named(user.country) : ""],
@@ -107,15 +117,14 @@ export function userPage(main, id) {
         ["languages", (profile.languages ?? []).join(", ")], ["chosen", (profile.preferred_categories ?? []).join(", ")],
       ]),
       user.names_complete ? null : h("p", { class: "note" }, "Not all names could be looked up; what has none is shown by its hash."),
-      h("div", { class: "grid wide" },
-        listNow(id, signal),
-        panel("What was shown lately", user.shown.length ? `the newest ${Math.min(50, user.shown.length)} of ${user.shown.length}` : "nothing", shown.frame),
+      h("div", { class: "split" }, h("div", {}, listNow(id, signal)), h("div", {},
         panel("Likes", "categories and creators, with their weights now", h("div", { class: "two" }, bars(user.categories, "no category yet"), bars(user.creators, "no creator yet"))),
+        panel("What was shown lately", user.shown.length ? `the newest ${Math.min(50, user.shown.length)} of ${user.shown.length}` : "nothing", shown.frame),
         panel("Clicked lately", null, things(user.recent_clicks.slice(0, 20), "nothing yet", (one) => [named(one.item, "item"), h("small", { title: when(one.ts) }, ago(one.ts))])),
         panel("Counts", null, counts(user)),
         user.hidden_items.length || user.hidden_creators.length
           ? panel("Hidden", null, things([...user.hidden_items.map((one) => [one, "item"]), ...user.hidden_creators.map((one) => [one, "creator"])], "", ([one, kind]) => [named(one, kind), h("small", {}, kind)]))
-          : null),
+          : null)),
     );
   });
 }
@@ -124,7 +133,7 @@ export function itemPage(main, id) {
   return open(main, "Item", id, `/items/${encodeURIComponent(id)}`, (kept) => {
     const item = kept.item ?? {};
     const clicks = kept.totals.clicks ?? kept.totals.click;
-    main.replaceChildren(
+    put(main,
       h("h1", {}, item.title || "Item ", item.title ? null : h("span", { class: "id" }, id)),
       item.title ? h("p", { class: "id" }, id) : null,
       kept.item ? null : h("p", { class: "note" }, "It is not in the catalogue: withdrawn, or never published."),
