@@ -9,12 +9,14 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace.streams.scraping import Samples, by_label, quantile
-from headrace.streams.topics.lag import LagRow
 from headrace.streams.topics.lag_groups import by_agent
 from headrace.streams.topics.lag_verdict import worst
+
+if TYPE_CHECKING:
+    from headrace.streams.topics.lag import LagRow
 
 #: Metrics that are read.
 READ: Final = (

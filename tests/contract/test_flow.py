@@ -80,6 +80,7 @@ def test_roles_follow() -> None:
         "index": (),
         "serve": ("recommend",),
         "gateway": (),
+        "monitor": (),
     }
     assert {role: [flow.name for flow in flows] for role, flows in roles().items()}["serve"] == [
         "recommend",

@@ -134,7 +134,7 @@ async def test_it_fits_on_a_phone_in_both_themes() -> None:
         await tab.look(360, 740, phone=True)
         for hash_ in ("#/", "#/user/user-1", "#/item/item%2F1"):
             await tab.goto(f"{url}/{hash_}")
-            await tab.until("document.querySelector('main h2')")
+            await tab.until("document.querySelector('main h2') !== null")
             assert await tab.value("document.documentElement.scrollWidth") <= 360
         colours = []
         for dark in (False, True):

@@ -161,7 +161,7 @@ export function overview(main) {
     const known = found && !found.error;
     tell.state.value.textContent = bad ? "needs somebody" : out.length ? "look at it" : known ? "all is well" : "–";
     tell.state.card.className = `card ${bad ? "bad" : out.length ? "warn" : known ? "ok" : ""}`;
-    tell.state.note.textContent = out.length ? `${out.length} ${out.length > 1 ? "things" : "thing"}, see below` : known ? `${(figures.workers ?? []).length} workers, ${(found.rows ?? []).length} topics read` : "";
+    tell.state.note.textContent = out.length ? `${out.length} ${out.length > 1 ? "things" : "thing"}, see below` : known ? `workers: ${(figures.workers ?? []).length}, topics read: ${(found.rows ?? []).length}` : "";
   }
 
   function fillList(list, rows) {
