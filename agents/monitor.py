@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from headrace.agents.rollout import Follower
 from headrace.agents.stage.http_server import HttpServer
 from headrace.agents.stage.http_token import token_of
 from headrace.agents.stage.kept_lookup import KeptLookup
+from headrace.agents.stage.lag_figures import lag_point, lag_table
 from headrace.agents.stage.metrics_reading import MetricsReading
 from headrace.agents.wiring import Wiring
 from headrace.models.learning.kinds import KINDS
@@ -118,7 +118,7 @@ class Monitor(Service):
         self._tail = CompactedTail(settings, wiring.topics.models, self._on_models, name="models")
         self._looker = Looker(wiring)
         self._alphas = {kind: Rules.of(settings, kind).alpha for kind in KINDS}
-        self._lag_point: Mapping[str, float] = {}
+        self._lag_point: dict[str, float] = {}
         self._file = settings.data_dir / settings.name(FILE)
         routes = Routes(self._board, self._looker)
         guard = Guard(routes.app(), token_of(settings, "monitor"), IN_FLIGHT, lambda *_: None, is_open)
@@ -166,8 +166,8 @@ class Monitor(Service):
                 try:
                     found = await reader.look(known=seen.known())
                     rows = seen.add(found)
-                    self._lag_point = figures.lag_point(rows)
-                    table = figures.lag_table(rows, found.missing)
+                    self._lag_point = lag_point(rows)
+                    table = lag_table(rows, found.missing)
                     self._board.publish(
                         clock.now_ms(), lag={**table, "at": int(found.at_s * 1000), "error": ""}
                     )

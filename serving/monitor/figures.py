@@ -1,4 +1,4 @@
-"""From what the workers and the broker say to the figures of the dashboard. Pure.
+"""From what the workers say to the figures of the dashboard. Pure.
 
 ``READ`` names every metric that is looked at; what a worker does not have is absent, never 0.
 """
@@ -7,16 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from headrace.streams.scraping import Samples, by_label, quantile
-from headrace.streams.topics.lag_groups import by_agent
-from headrace.streams.topics.lag_verdict import worst
-
-if TYPE_CHECKING:
-    from headrace.streams.topics.lag import LagRow
 
 #: Metrics that are read.
 READ: Final = (
@@ -56,25 +50,6 @@ def rate_interval(clicks: float, shown: float) -> tuple[float, float, float] | N
     centre = (rate + z2 / (2 * shown)) / (1 + z2 / shown)
     half = _Z * math.sqrt(rate * (1 - rate) / shown + z2 / (4 * shown * shown)) / (1 + z2 / shown)
     return rate, max(0.0, centre - half), min(1.0, centre + half)
-
-
-def lag_point(rows: Sequence[LagRow]) -> dict[str, float]:
-    """Return the lag of every role: of its worst topic in seconds, of all of them in records."""
-    out: dict[str, float] = {}
-    for a in by_agent(rows):
-        out[f"lag_records:{a.agent}"] = out.get(f"lag_records:{a.agent}", 0.0) + a.records
-        if a.seconds is not None:
-            out[f"lag:{a.agent}"] = max(out.get(f"lag:{a.agent}", 0.0), a.seconds)
-    return out
-
-
-def lag_table(rows: Sequence[LagRow], missing: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the lag by agent and topic, and the worst verdict."""
-    return {
-        "verdict": worst(row.verdict for row in rows).value,
-        "rows": [{**asdict(a), "verdict": a.verdict.value, "member": a.member} for a in by_agent(rows)],
-        "missing": [f"{role} reads {topic}, which does not exist" for role, topic in missing],
-    }
 
 
 class Clicks:
