@@ -3,6 +3,7 @@
 import uPlot from "/page/uplot.js";
 import { h } from "/page/dom.js";
 
+const SHORT = 5; // buckets of a gap that is drawn over
 const MOST = 8; // lines of a chart; of more, those with the largest newest values
 
 const style = () => getComputedStyle(document.documentElement);
@@ -28,6 +29,12 @@ export function clear() {
   charts.clear();
   watcher.disconnect();
   sizes.disconnect();
+}
+
+/** Leave out the gaps of few buckets: a point that came late leaves one. */
+function longGaps(plot, _, from, to, gaps) {
+  const bucket = plot.bbox.width / Math.max(1, to - from);
+  return gaps.filter(([left, right]) => right - left > SHORT * bucket);
 }
 
 /** A chart of the series whose names begin with `prefix`. */
@@ -122,12 +129,12 @@ export class Chart {
           [60, "{HH}:{mm}", null, null, null, null, null, null, 1],
           [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1],
         ] },
-        { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map(format) },
+        { ...axis, size: 58, space: 26, values: (_, ticks) => ticks.map(format) },
       ],
       series: [{}, ...this.names.map((_, i) => ({
         stroke: css.getPropertyValue(`--c${i}`).trim(),
         width: 1.75,
-        spanGaps: false,
+        gaps: longGaps,
         points: { show: false },
       }))],
       hooks: { setCursor: [(plot) => this.point(plot.cursor.idx)] },

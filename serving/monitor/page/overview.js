@@ -174,7 +174,7 @@ export function overview(main) {
   function takePoint({ values: point }) {
     const sum = (prefix) => Object.entries(point).filter(([name]) => name.startsWith(prefix)).reduce((all, [, value]) => all + value, 0);
     tell.events.value.textContent = perSecond(point["records:track_users"] ?? sum("records:"));
-    tell.events.note.textContent = "read by track_users: events and the like";
+    tell.events.note.textContent = "read by track_users";
     tell.replies.value.textContent = perSecond(sum("replies:"));
     const full = sum("rungs:") > 0 ? (point["rungs:full"] ?? 0) / sum("rungs:") : null;
     tell.replies.note.textContent = full === null ? "" : `${percent(full, 0)} with all there is`;
