@@ -3,6 +3,7 @@
 import uPlot from "/page/uplot.js";
 import { h } from "/page/dom.js";
 
+const MOVED = 3; // pixels by which the lines move before they are drawn again
 const SHORT = 5; // buckets of a gap that is drawn over
 const MOST = 8; // lines of a chart; of more, those with the largest newest values
 
@@ -57,8 +58,8 @@ export class Chart {
     sizes.observe(this.place);
   }
 
-  /** Take times (s) and the values of all series. */
-  set(times, values) {
+  /** Take times (s) and the values of all series; drawn again at once, or when the lines have moved a little. */
+  set(times, values, atOnce = false) {
     const { prefix, order = [] } = this.about;
     const newest = (name) => values[name].findLast((value) => value !== null) ?? 0;
     let names = Object.keys(values).filter((name) => name.startsWith(prefix));
@@ -73,7 +74,8 @@ export class Chart {
     this.data = [times, ...names.map((name) => values[name])];
     if (changed) this.rebuild();
     else {
-      this.stale = true;
+      const moved = ((times.at(-1) - this.drawn) / Math.max(1, times.at(-1) - times[0])) * this.place.clientWidth;
+      this.stale ||= atOnce || !(moved < MOVED);
       this.draw();
     }
     this.words();
@@ -105,6 +107,7 @@ export class Chart {
   draw() {
     if (!this.seen || document.hidden || !this.stale || !this.data || !this.names.length) return;
     this.stale = false;
+    this.drawn = this.data[0].at(-1);
     if (this.plot) this.plot.setData(this.data);
     else this.plot = new uPlot(this.options(), this.data, this.place);
   }

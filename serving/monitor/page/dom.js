@@ -29,7 +29,9 @@ export function fill(body, rows) {
         if (c === 0) place.scope = "row";
         line.append(place);
       }
-      if (cell.text instanceof Node) place.replaceChildren(cell.text);
+      if (cell.text instanceof Node) {
+        if (!place.firstChild?.isEqualNode(cell.text)) place.replaceChildren(cell.text);
+      }
       else if (place.textContent !== String(cell.text ?? "") || place.firstElementChild) place.textContent = cell.text ?? "";
       if (place.className !== (cell.class ?? "")) place.className = cell.class ?? "";
       if (cell.title && place.title !== cell.title) place.title = cell.title;

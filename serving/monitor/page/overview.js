@@ -97,7 +97,7 @@ export function overview(main) {
       values = known(found.values);
       const n = Object.values(values)[0]?.length ?? 0;
       times = Array.from({ length: n }, (_, i) => found.end - (n - 1 - i) * step);
-      charts.forEach((chart) => chart.set(times, values));
+      charts.forEach((chart) => chart.set(times, values, true));
     } catch (error) {
       if (error.name === "AbortError") return;
       console.info("no history:", error.message);
