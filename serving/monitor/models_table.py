@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from headrace.models.learning import artefact
@@ -63,11 +64,17 @@ def _version(shelf: Shelf, version: str) -> dict[str, Any]:
     auc = created = None
     if shelf.kind is RANKER and version in shelf.texts:
         try:
-            document = artefact.decode(shelf.texts[version])
-            auc, created = document.get("metrics", {}).get("auc"), document.get("created_ts")
+            auc, created = _about(shelf.texts[version])
         except ArtefactError:
             use += ", cannot be read"
     return {"version": version, "use": use, "auc": auc, "created": created}
+
+
+@lru_cache(maxsize=32)
+def _about(text: bytes) -> tuple[float | None, int | None]:
+    """Return the AUC of a ranker, and when it was made. A text has megabytes, and stays the same."""
+    document = artefact.decode(text)
+    return document.get("metrics", {}).get("auc"), document.get("created_ts")
 
 
 def _arm(name: str, arm: Mapping[str, Any]) -> dict[str, Any]:
