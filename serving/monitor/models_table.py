@@ -70,7 +70,7 @@ def _version(shelf: Shelf, version: str) -> dict[str, Any]:
     return {"version": version, "use": use, "auc": auc, "created": created}
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)  # it keeps these texts in memory
 def _about(text: bytes) -> tuple[float | None, int | None]:
     """Return the AUC of a ranker, and when it was made. A text has megabytes, and stays the same."""
     document = artefact.decode(text)
