@@ -10,76 +10,31 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 from aiokafka.errors import KafkaError
 from mode import Service
 
 from headrace.agents.stage.http_server import HttpServer
+from headrace.agents.stage.http_token import token_of
+from headrace.agents.stage.kept_lookup import KeptLookup
 from headrace.agents.stage.outbox import Outbox
-from headrace.agents.stage.topic_lookup import TopicLookup
 from headrace.agents.wiring import Wiring
-from headrace.models.state import items as item_state
-from headrace.models.state import shown as shown_state
-from headrace.models.state import users as user_state
 from headrace.serving.gateway.backend import Landed, Topic
-from headrace.serving.gateway.guard import Guard, is_loopback
-from headrace.serving.gateway.kept import KeptItem, KeptUser, Names, hashes_of, kept_item, kept_user
+from headrace.serving.gateway.guard import Guard
+from headrace.serving.gateway.kept import KeptItem, KeptUser
 from headrace.serving.gateway.records import Fresh
 from headrace.serving.gateway.routes import Routes
 from headrace.serving.requests.client import RecClient
-from headrace.serving.store.protocol import Kind
-from headrace.streams.errors import ConfigError, RejectedError
-from headrace.streams.messages.codec import Decoder
-from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import Item, UserProfile
 from headrace.streams.metrics import Sample
-from headrace.streams.settings import Settings
-from headrace.streams.tables.rows import unpack
 from headrace.streams.topics import flow
 
 FLOW = flow.agent("gateway")
 log = logging.getLogger(__name__)
 
-#: Longest wait for the broker to take events, s; longest time to look something up in a topic, s.
-WRITE_S, LOOKUP_S = 10.0, 5.0
+#: Longest wait for the broker to take events, s.
+WRITE_S = 10.0
 #: Longest wait for the broker in a check of readiness, s; what it said counts for so long, s.
 ASK_S, SAID_S = 2.0, 1.0
-#: Fewest characters of a token: a shorter one is guessed.
-LEAST_TOKEN = 16
-
-
-def token_of(settings: Settings) -> str:
-    """Return the bearer token; empty when there is none.
-
-    Raises
-    ------
-    ConfigError
-        When there is none and the gateway is to listen on more than loopback, when it is short or not
-        printable ASCII, or when its file cannot be read.
-    """
-    token = settings.gateway_token
-    if settings.gateway_token_file:
-        if token:
-            raise ConfigError("set HEADRACE_GATEWAY_TOKEN or HEADRACE_GATEWAY_TOKEN_FILE, not both")
-        try:
-            token = Path(settings.gateway_token_file).read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"HEADRACE_GATEWAY_TOKEN_FILE cannot be read: {exc}") from exc
-        if not token:
-            raise ConfigError("HEADRACE_GATEWAY_TOKEN_FILE is empty")
-    if token and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
-        raise ConfigError(
-            f"the token of the gateway needs {LEAST_TOKEN} characters or more, ASCII, no spaces"
-        )
-    if not token and not is_loopback(settings.gateway_host):
-        raise ConfigError(
-            f"HEADRACE_GATEWAY_HOST={settings.gateway_host} is not loopback: "
-            "set HEADRACE_GATEWAY_TOKEN or HEADRACE_GATEWAY_TOKEN_FILE"
-        )
-    return token
 
 
 class Client(RecClient):
@@ -109,14 +64,12 @@ class Installation:
         self._client = client
         settings, topics = wiring.settings, wiring.topics
         self.outbox = Outbox(wiring.sender, settings.max_message_bytes, WRITE_S)
-        self._lookup = TopicLookup(settings, LOOKUP_S)
+        self._kept = KeptLookup(wiring, topics.users, topics.items)
         self._topics: dict[Topic, str] = {
             "events": topics.events,
             "items": topics.items,
             "users": topics.users,
         }
-        self._profiles = Decoder(UserProfile, settings.max_event_bytes)
-        self._items = Decoder(Item, settings.max_event_bytes)
         self._said: tuple[float, str] = (float("-inf"), "")
         self._asking = asyncio.Lock()
 
@@ -134,46 +87,11 @@ class Installation:
 
     async def user(self, user_id: str, names: bool) -> KeptUser | None:
         """Return what is kept of a user."""
-        key, settings = hash64(user_id), self._wiring.settings
-        user = await self._row("u", key, user_state.ROW)
-        shown = await self._row("s", key, shown_state.ROW)
-        profile = None
-        if user is None or user["has_profile"]:
-            profile = await self._message("users", user_id, self._profiles)
-        there = user is not None and bool(user_state.known([user.tobytes()])[0])
-        if not there and profile is None and (shown is None or not shown["count"]):
-            return None
-        wanted, complete = Names(hashes_of(user, shown)), False
-        if names:
-            complete = await self._lookup.find_names(self._wiring.topics.items, wanted)
-        return kept_user(
-            user_id, user, shown, profile, wanted,
-            complete=complete, now=self._wiring.clock.now_ms(),
-            rest_ms=int(1000 * settings.shown_rest_s), most_shown=settings.shown_most,
-        )  # fmt: skip
+        return await self._kept.user(user_id, names)
 
     async def item(self, item_id: str) -> KeptItem | None:
         """Return what is kept of an item."""
-        row = await self._row("i", hash64(item_id), item_state.ROW)
-        item = await self._message("items", item_id, self._items)
-        if row is None and item is None:
-            return None
-        return kept_item(item_id, item, row, self._wiring.clock.now_ms())
-
-    async def _row(self, kind: Kind, key: int, dtype: np.dtype[Any]) -> Any:
-        rows, sound = unpack(await self._wiring.store.get(kind, [key]), dtype)
-        return rows[0] if sound[0] else None
-
-    async def _message(self, topic: Topic, key: str, decoder: Decoder[Any]) -> Any:
-        name = self._topics[topic]
-        partitions = await self._wiring.sender.partitions_of(name)
-        value = await self._lookup.last_value(name, key, partitions)
-        if value is None:
-            return None
-        try:
-            return decoder.value(value)
-        except RejectedError:
-            return None  # the agents refuse it, too
+        return await self._kept.item(item_id)
 
     async def trouble(self) -> str:
         """Return why no list can be asked for now; the broker is asked once in ``SAID_S`` at most."""

@@ -21,6 +21,7 @@ from headrace.agents.stage.log_upkeep import LogUpkeep
 from headrace.agents.wiring import Wiring
 from headrace.models.learning import examples as example_log
 from headrace.models.learning import log_files
+from headrace.models.learning.outcome_counts import OutcomeCounts
 from headrace.streams.errors import FencedError, PutOffError
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.schemas import Example
@@ -45,6 +46,8 @@ class LogStage:
         self.decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         every_s = wiring.settings.log_flush_s
         self.flushes = Flushes(self._take, self._write, every_s, every_s, app.crash, wiring.clock)
+        self.outcomes = OutcomeCounts()
+        wiring.metrics.read(self.outcomes.read)
         self._app = app
         self._waiting: dict[int, list[pa.Table]] = {}
         self._assignment = 0  # grows with every rebalance
@@ -75,6 +78,7 @@ class LogStage:
 
     def _table(self, batch: RecordBatch) -> pa.Table:
         decoded = self.decoder.batch(batch.records)
+        self.outcomes.add(decoded.values)
         offsets = [record.offset for record in decoded.records]
         timestamps = [record.timestamp for record in decoded.records]
         return example_log.table_of(decoded.values, batch.partition, offsets, timestamps)

@@ -30,8 +30,8 @@ from headrace.streams.topics.checks import Level
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.watchdog import Watchdog
 
-#: Role -> its agents that read topics in a consumer group. The trainer reads files, the index, the
-#: gateway and the canary read without a group: they have no app.
+#: Role -> its agents that read topics in a consumer group. The trainer reads files; the index, the gateway,
+#: the monitor and the canary read without a group: they have no app.
 ROLES: dict[str, tuple[str, ...]] = {
     role: tuple(agent.name for agent in agents if agent.reads) for role, agents in flow.roles().items()
 }
@@ -142,6 +142,11 @@ async def run_worker(
             from headrace.agents.canary import Canary
 
             services.append(Canary(wiring))
+            continue
+        if role == "monitor":
+            from headrace.agents.monitor import Monitor
+
+            services.append(Monitor(wiring))
             continue
         app = make_app(settings, role)
         for name in ROLES[role]:

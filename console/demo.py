@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -9,6 +11,13 @@ import typer
 from headrace.console import options
 from headrace.console.extras import require
 from headrace.streams.errors import ConfigError
+
+
+def has_desktop() -> bool:
+    """Return whether a browser would open a window: elsewhere, one in this terminal would spoil the page."""
+    if sys.platform in ("darwin", "win32"):
+        return "SSH_CONNECTION" not in os.environ
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def demo(
@@ -23,6 +32,9 @@ def demo(
     ] = 40,
     seed: Annotated[int, typer.Option(help="The same seed makes the same audience and catalogue.")] = 7,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live page.")] = False,
+    browser: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open the dashboard; by default on a desktop.")
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the workers' output and the Parquet log.")
     ] = False,
@@ -30,8 +42,9 @@ def demo(
     """Run everything here for a minute: broker, store, workers, an audience.
 
     The audience is simulated and has hidden tastes; a control group sees the popular list, all others see the
-    replies of Headrace. Exit code 0 means that the loop worked: LightGBM was trained from the log and ranked
-    replies, and every request got its reply. No process keeps running afterwards.
+    replies of Headrace. It says where its dashboard is. Exit code 0 means that the loop worked: LightGBM was
+    trained from the log and ranked replies, and every request got its reply. No process keeps running
+    afterwards.
 
     Example: [bold]headrace demo --seconds 120 --rate 100 --json figures.json[/]
     """
@@ -46,7 +59,8 @@ def demo(
 
     world = WorldSpec(items=items, users=users, visits_per_s=rate, seed=seed)
     out = screen.console()
-    result = run_demo(DemoOptions(seconds, world, plain, keep), out)
+    opens = out.is_terminal and has_desktop() if browser is None else browser
+    result = run_demo(DemoOptions(seconds, world, plain, keep, opens), out)
     options.write_json(json_path, result.figures)
     if result.signal:
         raise typer.Exit(128 + result.signal)

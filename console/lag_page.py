@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from headrace.console.screen import AgentLag, by_agent, seconds_text, tone
+from headrace.console.screen import seconds_text, tone
+from headrace.streams.topics.lag_groups import AgentLag, by_agent
 from headrace.streams.topics.lag_verdict import Verdict, worst
 
 if TYPE_CHECKING:

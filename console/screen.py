@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rich.box import SIMPLE
@@ -25,11 +24,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from headrace.streams.topics.lag_verdict import Verdict, worst
+from headrace.streams.topics.lag_groups import AgentLag
 
 if TYPE_CHECKING:
     from headrace.streams.messages.schemas import RecReply
-    from headrace.streams.topics.lag import LagRow
 
 PLAIN_EVERY_S = 5.0
 
@@ -84,48 +82,6 @@ def seconds_text(seconds: float | None) -> str:
     if seconds < 6000:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.0f} d"
-
-
-@dataclass(frozen=True, slots=True)
-class AgentLag:
-    """Lag of one agent on one topic: all its partitions together, and the oldest record of any.
-
-    ``trend`` is None when that of a partition is not known. ``members`` are the ids of those that have the
-    partitions. ``verdict`` is that of the worst partition.
-    """
-
-    agent: str
-    topic: str
-    partitions: int
-    records: int
-    seconds: float | None
-    deleted: int = 0
-    trend: float | None = None
-    members: tuple[str, ...] = ()
-    verdict: Verdict = Verdict.UNKNOWN
-
-    @property
-    def member(self) -> str | None:
-        """The member that has the partitions, or how many there are; None without any."""
-        return f"{len(self.members)} members" if len(self.members) > 1 else next(iter(self.members), None)
-
-
-def by_agent(rows: Iterable[LagRow]) -> list[AgentLag]:
-    """Sum partitions up; unknown seconds of any partition make the sum unknown."""
-    groups: dict[tuple[str, str], list[LagRow]] = {}
-    for row in rows:
-        groups.setdefault((row.agent, row.topic), []).append(row)
-    out = []
-    for (agent, topic), part in sorted(groups.items()):
-        known = [r.seconds for r in part if r.seconds is not None]
-        oldest = max(known) if len(known) == len(part) else None
-        records, deleted = sum(r.records for r in part), sum(r.deleted for r in part)
-        trends = [r.trend for r in part if r.trend is not None]
-        trend = sum(trends) if len(trends) == len(part) else None
-        members = tuple(sorted({r.member for r in part if r.member is not None}))
-        verdict = worst(r.verdict for r in part)
-        out.append(AgentLag(agent, topic, len(part), records, oldest, deleted, trend, members, verdict))
-    return out
 
 
 def together(lags: Iterable[AgentLag]) -> list[AgentLag]:

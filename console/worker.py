@@ -19,7 +19,7 @@ def worker(
         str,
         typer.Argument(
             metavar="ROLE[,ROLE]",
-            help="ingest, aggregate, learn, log, trainer, index, serve, gateway, canary",
+            help="ingest, aggregate, learn, log, trainer, index, serve, gateway, canary, monitor",
         ),
     ],
     brokers: options.Brokers = None,
@@ -41,7 +41,7 @@ def worker(
     chosen = parse_roles(roles)
     if settings.mlflow_uri and "trainer" in chosen:
         require("mlflow")
-    if "gateway" in chosen:
+    if not {"gateway", "monitor"}.isdisjoint(chosen):
         require("gateway")
     _check_web_port(settings.web_port, [role for role in chosen if ROLES[role]])
     options.run(run_worker(settings, chosen))

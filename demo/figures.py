@@ -27,6 +27,8 @@ class DemoState:
         Time of the first reply: monotonic seconds, and ms since the epoch; 0 before it.
     end_ms
         Time of the end of the traffic, ms since the epoch; 0 before it.
+    dashboard
+        Where the dashboard is.
     traffic
         None before the servers answer.
     """
@@ -37,6 +39,7 @@ class DemoState:
     live_at: float = 0.0
     live_ms: int = 0
     end_ms: int = 0
+    dashboard: str = ""
     watched: Watched = field(default_factory=Watched)
     traffic: Traffic | None = None
 
@@ -54,6 +57,7 @@ def view_of(state: DemoState) -> DemoView:
     at, watched = time.monotonic(), state.watched
     view = DemoView(
         phase=state.phase,
+        dashboard=state.dashboard,
         elapsed_s=at - state.started,
         seconds=state.options.seconds,
         lag=watched.lag,

@@ -12,7 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from headrace.console.screen import PLAIN_EVERY_S, AgentLag, seconds_text, together, tone
+from headrace.console.screen import PLAIN_EVERY_S, seconds_text, together, tone
+from headrace.streams.topics.lag_groups import AgentLag
 
 BARS = "▁▂▃▄▅▆▇█"
 OURS, POPULAR = "green", "yellow"
@@ -51,6 +52,7 @@ class DemoView:
     dead_letters: int = 0
     users: int = 0
     items: int = 0
+    dashboard: str = ""
     pace: float = 1.0  # below 1: the audience was slowed down because this machine is too slow
 
 
@@ -120,6 +122,8 @@ def render(view: DemoView, width: int = 120) -> RenderableType:
     """Return the live page for a terminal of ``width`` columns; 80 columns and 24 lines are enough."""
     clock = f"{view.elapsed_s:4.0f} s of {view.seconds:.0f}"
     head = Text.assemble(("Headrace", "bold"), f"   {view.phase}   ", (clock, "dim"))
+    if view.dashboard:
+        head.append(f"   {view.dashboard}", style="cyan")
     if view.pace < 1:
         head.append(f"   busy machine: visits at {view.pace:.0%}", style="yellow")
     traffic = pairs_table(

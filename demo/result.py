@@ -20,6 +20,7 @@ class DemoOptions:
     world: WorldSpec = field(default_factory=WorldSpec)
     plain: bool = False  # lines instead of the live page
     keep: bool = False  # the temporary folder, with the workers' output and the Parquet log
+    browser: bool = False  # opens the dashboard
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import time
+import webbrowser
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,12 +16,11 @@ import uvloop
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from headrace.console import screen
 from headrace.demo import page as demo_page
 from headrace.demo.figures import DemoState, figures_of, problem_of, view_of
 from headrace.demo.result import DemoOptions, DemoResult, Example
 from headrace.demo.simulation.simulator import Simulator
-from headrace.demo.stack import DEMO_SETTINGS, WORKERS, Stack
+from headrace.demo.stack import DASHBOARD, DEMO_SETTINGS, WORKERS, Stack, with_dashboard
 from headrace.demo.traffic import Traffic
 from headrace.serving.requests.client import RecClient
 from headrace.streams.clock import now_ms
@@ -28,6 +28,7 @@ from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import RecRequest
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.lag import lag
+from headrace.streams.topics.lag_groups import by_agent
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.topics.tail import Tail
@@ -44,8 +45,10 @@ class Demo:
 
     def __init__(self, options: DemoOptions, stack: Stack, out: Console, started: float) -> None:
         self._stack, self._out = stack, out
-        self._settings = stack.settings(**DEMO_SETTINGS)
+        self._settings = with_dashboard(stack.settings(**DEMO_SETTINGS))
         self._state = DemoState(options, started)
+        host, port = self._settings.monitor_host, self._settings.monitor_port
+        self._state.dashboard = f"http://{host}:{port}/"
         self._example: Example | None = None
         self._signal = 0
         self._abort = asyncio.Event()
@@ -89,7 +92,7 @@ class Demo:
     async def _work(self) -> None:
         settings, topics, state = self._settings, Topics(self._settings), self._state
         await create_topics(settings)
-        for roles in WORKERS:
+        for roles in (*WORKERS, DASHBOARD):
             self._stack.start_worker(roles, settings)
         state.phase = "publishing the catalogue"
         simulator = Simulator(state.options.world, now_ms())
@@ -106,6 +109,7 @@ class Demo:
             await traffic.first_reply(FIRST_REPLY_TIMEOUT_S)
             state.live_at, state.live_ms = time.monotonic(), now_ms()
             state.phase = "running"
+            self._tell()
             await self._loop(traffic)
             example = await _example(traffic)
         self._example = example
@@ -131,6 +135,14 @@ class Demo:
             await asyncio.gather(visits, *beside, return_exceptions=True)
         await traffic.settle()
 
+    def _tell(self) -> None:
+        """Say where the dashboard is, and open it where somebody sees it."""
+        url = self._state.dashboard
+        if self._state.options.plain or not self._out.is_terminal:
+            self._out.print(f"dashboard: {url}", markup=False)
+        if self._state.options.browser:
+            webbrowser.open(url)
+
     async def _guard(self) -> None:
         """Raise ``HeadraceError`` when a worker ends."""
         while True:
@@ -143,7 +155,7 @@ class Demo:
     async def _poll_lag(self, over: asyncio.Event) -> None:
         while not over.is_set():
             with contextlib.suppress(UnavailableError):  # no answer this time; the next poll follows
-                self._state.watched.on_lag(screen.by_agent(await lag(self._settings)))
+                self._state.watched.on_lag(by_agent(await lag(self._settings)))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), LAG_EVERY_S)
 

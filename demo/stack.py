@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
+from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 
 #: The roles of each worker process. Serving is alone, so that a backlog of events never delays a reply.
 WORKERS = ("serve", "ingest,aggregate,learn,log,trainer,index")
+#: The role of the dashboard, in a process of its own.
+DASHBOARD = "monitor"
 #: Settings with short intervals: within seconds, an outcome is joined, logged, learnt and published.
 DEMO_SETTINGS: dict[str, Any] = {
     "partitions": 2,
@@ -50,6 +54,42 @@ def of_process(settings: Settings, number: int) -> Settings:
     """Return the settings of worker process ``number`` (from 0 on): its metrics have a port of their own."""
     port = settings.metrics_port
     return settings.model_copy(update={"metrics_port": port + number if port else 0})
+
+
+def with_dashboard(settings: Settings) -> Settings:
+    """Return settings by which all workers serve metrics, and a dashboard finds them.
+
+    The dashboard gets the port of the settings, or any free one when that is taken.
+    """
+    first = settings.metrics_port or free_ports(len(WORKERS) + 1)
+    taken = not _is_free(settings.monitor_port)
+    return settings.model_copy(
+        update={
+            "metrics_port": first,
+            "monitor_port": free_ports(1) if taken else settings.monitor_port,
+            "monitor_targets": tuple(f"127.0.0.1:{first + number}" for number in range(len(WORKERS))),
+        }
+    )
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many free ports in a row, which the system does not give out by itself."""
+    found = next(
+        (p for p in range(20_000, 32_000, count) if all(_is_free(p + i) for i in range(count))), None
+    )
+    if found is None:
+        raise UnavailableError(f"there are no {count} free ports in a row")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.console.screen import AgentLag
 from headrace.models.learning import artefact, online, ranker
 from headrace.streams.errors import ArtefactError
 from headrace.streams.topics.dead_letters import is_letter, read_dead_letter
+from headrace.streams.topics.lag_groups import AgentLag
 
 
 @dataclass(slots=True)

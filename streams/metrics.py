@@ -128,6 +128,12 @@ DECLARED: tuple[Declared, ...] = (
         "headrace_source_items_total", "counter", "items of a source: proposed, shown", ("source", "step")
     ),
     Declared("headrace_filter_items_total", "counter", "items of a filter: given, kept", ("filter", "step")),
+    Declared(
+        "headrace_outcomes_total",
+        "counter",
+        "shown slots with their outcome, of the newest rankers: shown, clicked",
+        ("ranker", "outcome"),
+    ),
     # HTTP gateway
     Declared("headrace_gateway_requests_total", "counted", "requests of HTTP", ("route", "status")),
     Declared("headrace_gateway_seconds", "histogram", "time to answer one", ("route",), _SLOW),

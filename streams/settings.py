@@ -214,6 +214,18 @@ class Settings(BaseSettings):
         24 * 3600.0, ge=60, description="window of headrace_canary_within_ratio and of the budget left"
     )
 
+    # Dashboard
+    monitor_host: str = Field(
+        "127.0.0.1", description="where the role monitor listens; another than loopback needs a token"
+    )
+    monitor_port: int = Field(8090, ge=1, le=65535, description="port of the dashboard")
+    monitor_token: str = Field("", description="bearer token of its readers; empty: none", repr=False)
+    monitor_token_file: str = Field("", description="file with this token, instead of it")
+    monitor_targets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="where workers serve /metrics, host:port; a name may have several addresses",
+    )
+
     # Learning
     outcome_wait_ms: int = Field(
         10 * MINUTE_MS, ge=100, description="how long a shown slot may wait for its click"
@@ -367,7 +379,7 @@ class Settings(BaseSettings):
             raise ValueError(f"write weights of {', '.join(sorted(names))}: none negative, not all 0")
         return value
 
-    @field_validator("reply_topics", "plugins", "blocked_flags", mode="before")
+    @field_validator("reply_topics", "plugins", "blocked_flags", "monitor_targets", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         """Parse a JSON list, or words separated by commas."""

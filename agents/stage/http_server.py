@@ -31,21 +31,21 @@ DRAIN_S = 5
 CONNECTIONS = 4096
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound; raise ``ConfigError`` when the address cannot be had."""
+def listen(host: str, port: int, role: str = "gateway") -> socket.socket:
+    """Return a socket that is bound; raise ``ConfigError`` when the address of the role cannot be had."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, proto)
     except OSError as exc:
-        raise ConfigError(f"HEADRACE_GATEWAY_HOST={host}: {exc.strerror or exc}") from exc
+        raise ConfigError(f"HEADRACE_{role.upper()}_HOST={host}: {exc.strerror or exc}") from exc
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as exc:
         bound.close()
-        raise ConfigError(f"HEADRACE_GATEWAY_PORT={port}: {exc.strerror or exc}") from exc
+        raise ConfigError(f"HEADRACE_{role.upper()}_PORT={port}: {exc.strerror or exc}") from exc
     bound.setblocking(False)
     return bound
 
@@ -123,10 +123,12 @@ class HttpServer:
         Where.
     head_s
         Longest time for the head of a request, s.
+    role
+        Whose settings have the address.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, head_s: float) -> None:
-        self._host, self._port = host, port
+    def __init__(self, app: ASGIApp, host: str, port: int, head_s: float, role: str = "gateway") -> None:
+        self._host, self._port, self._role = host, port, role
         config: dict[str, Any] = {
             "http": _protocol(head_s),
             "ws": "none",
@@ -147,7 +149,7 @@ class HttpServer:
         """Listen; on return, connections are answered. Raises ``ConfigError``."""
         # One line for each connection that comes or each odd request is for nobody.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
-        bound = listen(self._host, self._port)
+        bound = listen(self._host, self._port, self._role)
         self._running = asyncio.create_task(self._server.serve(sockets=[bound]))
         listening = asyncio.create_task(self._server.listening.wait())
         await asyncio.wait({self._running, listening}, return_when=asyncio.FIRST_COMPLETED)

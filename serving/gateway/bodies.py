@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 
 from headrace.serving.gateway.faults import FaultError
@@ -55,6 +56,23 @@ async def read_body(request: Request, most_bytes: int, most_s: float) -> bytes:
     except ClientDisconnect:
         raise FaultError("slow_body", "the connection ended before the body did") from None
     return b"".join(parts)
+
+
+class _AnyText(Convertor[str]):
+    """The rest of a path, with slashes and line breaks: an id may have them, encoded."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it."""
+        return value
+
+
+register_url_convertor("any", _AnyText())
 
 
 def id_in_path(request: Request, field: str) -> str:

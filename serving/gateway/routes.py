@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,23 +50,6 @@ class _Verdict(msgspec.Struct):
     """What is looked at of a reply; the rest is passed on as it is."""
 
     error: ErrorInfo | None = None
-
-
-class _AnyText(Convertor[str]):
-    """The rest of a path, with slashes and line breaks: an id may have them, encoded."""
-
-    regex = "(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        """Return it."""
-        return value
-
-    def to_string(self, value: str) -> str:
-        """Return it."""
-        return value
-
-
-register_url_convertor("any", _AnyText())
 
 
 class Routes:

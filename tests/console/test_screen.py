@@ -5,7 +5,7 @@ from command_line import plain_console
 from lag_rows import ROWS, row
 
 from headrace.console import screen
-from headrace.console.screen import AgentLag
+from headrace.streams.topics.lag_groups import AgentLag, by_agent
 
 
 def test_progress_off_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,8 +30,8 @@ def test_seconds_text(seconds: float | None, text: str) -> None:
 
 
 def test_lag_is_summed_over_partitions() -> None:
-    assert screen.by_agent(ROWS) == [
+    assert by_agent(ROWS) == [
         AgentLag("ingest", "events", 2, 12, 9.0),
         AgentLag("serve", "events", 1, 0, 0.0),
     ]
-    assert screen.by_agent([*ROWS, row("ingest", 2, 1, None)])[0].seconds is None
+    assert by_agent([*ROWS, row("ingest", 2, 1, None)])[0].seconds is None

@@ -49,7 +49,7 @@ def test_the_parser_refuses_what_does_not_exist(arguments: list[str]) -> None:
 def test_one_service_per_role_and_no_other() -> None:
     workers = {n: s["command"][2:] for n, s in OURS.items() if s["command"][:2] == ["headrace", "worker"]}
     assert workers == {role: [role] for role in ROLES}
-    assert set(SERVICES) == {"kafka", "redis", "prometheus"} | ONE_SHOT | set(ROLES)
+    assert set(SERVICES) == {"kafka", "redis", "prometheus", "grafana"} | ONE_SHOT | set(ROLES)
 
 
 def test_a_role_is_healthy_while_its_own_group_keeps_up() -> None:

@@ -81,6 +81,7 @@ def test_roles_follow() -> None:
         "serve": ("recommend",),
         "gateway": (),
         "canary": (),
+        "monitor": (),
     }
     assert {role: [flow.name for flow in flows] for role, flows in roles().items()}["serve"] == [
         "recommend",

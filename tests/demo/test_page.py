@@ -8,12 +8,11 @@ from command_line import plain_console
 from lag_rows import ROWS
 from rich.console import Console
 
-from headrace.console import screen
-from headrace.console.screen import AgentLag
 from headrace.demo import page as demo_page
 from headrace.demo.page import DemoView
 from headrace.demo.watched import Watched
 from headrace.streams.topics.dead_letters import dead_letter
+from headrace.streams.topics.lag_groups import AgentLag, by_agent
 from headrace.streams.topics.redrives import Note
 
 
@@ -24,7 +23,7 @@ def test_sparkline() -> None:
 
 def test_the_live_page_and_the_plain_line_show_the_figures() -> None:
     view = DemoView(
-        "running", 12, 60, 5000, 812, 900, 899, 51, 1, 23.4, 91.2, screen.by_agent(ROWS), 0.12, 0.07,
+        "running", 12, 60, 5000, 812, 900, 899, 51, 1, 23.4, 91.2, by_agent(ROWS), 0.12, 0.07,
         [0.1, 0.2], [0.05, 0.06], "abc123", 2, 0.97, 0.61, 4000, 0, 100, 200,
     )  # fmt: skip
     out, text = plain_console()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 
-from headrace.demo.stack import environment, of_process
+from headrace.demo.stack import WORKERS, environment, free_ports, of_process, with_dashboard
 from headrace.streams.settings import Settings
 
 
@@ -19,3 +21,17 @@ def test_every_worker_serves_its_metrics_on_its_own_port() -> None:
     served = Settings(metrics_port=9464)
     assert [of_process(served, n).metrics_port for n in range(3)] == [9464, 9465, 9466]
     assert of_process(Settings(), 2) == Settings()
+
+
+def test_the_dashboard_of_the_demo_finds_every_worker() -> None:
+    """Its port is that of the settings, or another one when that is taken."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = other.getsockname()[1]
+        other.listen()
+        found = with_dashboard(Settings(monitor_port=taken, metrics_port=9464))
+    assert found.monitor_port != taken
+    assert found.monitor_targets == tuple(f"127.0.0.1:{9464 + n}" for n in range(len(WORKERS)))
+    assert of_process(found, 1).metrics_port == 9465
+    free = free_ports(3)
+    assert with_dashboard(Settings(monitor_port=free)).monitor_port == free

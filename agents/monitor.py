@@ -1,0 +1,221 @@
+"""monitor: reads `models`, parts of `items`, `users` on demand; writes `rec-requests-bulk`; keeps points.
+
+The dashboard. Lag comes from the broker, models and rollouts from `models`, everything else from `/metrics`
+of the workers. The page and its routes: ``serving/monitor/``. Lists of the page of a user are bulk requests:
+they are not logged as shown, and nothing on them rests, so looking changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import Any, Final
+
+import msgspec
+from mode import Service
+
+from headrace.agents.rollout import Follower
+from headrace.agents.stage.http_server import HttpServer
+from headrace.agents.stage.http_token import token_of
+from headrace.agents.stage.kept_lookup import KeptLookup
+from headrace.agents.stage.lag_figures import lag_point, lag_table
+from headrace.agents.stage.metrics_reading import MetricsReading
+from headrace.agents.wiring import Wiring
+from headrace.models.learning.kinds import KINDS
+from headrace.models.learning.rollout import Rules
+from headrace.serving.gateway.guard import Guard
+from headrace.serving.gateway.kept import KeptItem, KeptUser
+from headrace.serving.monitor import figures
+from headrace.serving.monitor.board import Board
+from headrace.serving.monitor.models_table import models_table
+from headrace.serving.monitor.routes import Routes, is_open
+from headrace.serving.requests.client import RecClient
+from headrace.streams import series
+from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.scraping import targets_of
+from headrace.streams.topics import flow
+from headrace.streams.topics.lag import LagReader
+from headrace.streams.topics.lag_watch import LagWatch
+from headrace.streams.topics.tail import CompactedTail
+from headrace.streams.transport.batches import RecordBatch
+
+FLOW = flow.agent("monitor")
+log = logging.getLogger(__name__)
+
+#: Time between two looks at the lag, and between two points, s. Lag that is shown is younger than both.
+LAG_S, POINT_S = 1.0, 2.0
+#: The points go to their file this often, s, and at the end.
+SAVE_S = 60.0
+#: Longest time for one look at the lag, s.
+LOOK_S = 5.0
+#: Longest wait for a list, s; lists that may be waited for at once.
+LIST_S, LISTS = 8.0, 8
+#: Slots of the list on the page of a user.
+SLOTS = 20
+#: Requests in flight at once, with the streams of open pages.
+IN_FLIGHT = 128
+HEAD_S = 10.0
+FILE: Final = "monitor.points"
+
+
+class Looker:
+    """What is behind the pages of a user and of an item."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        topics = wiring.topics
+        self._kept = KeptLookup(wiring, topics.users, topics.items)
+        self._topic = topics.bulk_requests
+        self._client = RecClient(
+            wiring.settings, f"monitor-{secrets.token_hex(4)}", max_pending=LISTS, bulk=True
+        )
+        self._opening = asyncio.Lock()
+        self._open = False
+
+    async def user(self, user_id: str, names: bool) -> KeptUser | None:
+        """Return what is kept of a user."""
+        return await self._kept.user(user_id, names)
+
+    async def item(self, item_id: str) -> KeptItem | None:
+        """Return what is kept of an item."""
+        return await self._kept.item(item_id)
+
+    async def list_now(self, user_id: str, surface: str) -> dict[str, Any]:
+        """Return the list that a user would be shown now, with reasons and titles."""
+        async with self._opening:
+            if not self._open:  # at the first list: most monitors never ask for one
+                await self._client.start()
+                self._open = True
+        request = RecRequest(
+            f"monitor-{secrets.token_hex(8)}", user_id, surface,  # type: ignore[arg-type]
+            n=SLOTS, deadline_ms=int(1000 * LIST_S), explain=True,
+        )  # fmt: skip
+        try:
+            reply = await self._client.recommend(request, timeout_s=LIST_S)
+        except TimeoutError:
+            raise TimeoutError(
+                f"no list within {LIST_S:g} s: {self._topic} waits, or no worker serves"
+            ) from None
+        titles = await self._kept.titles([item.item_id for item in reply.items])
+        return {"reply": msgspec.to_builtins(reply), "titles": titles}
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._open:
+            await self._client.stop()
+
+
+class Monitor(Service):
+    """Gathers points and serves the dashboard."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        settings = wiring.settings
+        self._wiring = wiring
+        self._board, self._clicks = Board(), figures.Clicks()
+        self._reading = MetricsReading(targets_of(settings.monitor_targets), figures.READ)
+        self._follower = Follower()
+        self._tail = CompactedTail(settings, wiring.topics.models, self._on_models, name="models")
+        self._looker = Looker(wiring)
+        self._alphas = {kind: Rules.of(settings, kind).alpha for kind in KINDS}
+        self._lag_point: dict[str, float] = {}
+        self._file = settings.data_dir / settings.name(FILE)
+        routes = Routes(self._board, self._looker)
+        guard = Guard(routes.app(), token_of(settings, "monitor"), IN_FLIGHT, lambda *_: None, is_open)
+        self._server = HttpServer(guard, settings.monitor_host, settings.monitor_port, HEAD_S, "monitor")
+        super().__init__()
+        self.add_dependency(self._tail)
+
+    @property
+    def label(self) -> str:
+        """Name for logs."""
+        return "Monitor"
+
+    async def on_start(self) -> None:
+        """Take the points of the file, then listen."""
+        try:
+            await asyncio.to_thread(self._board.series.load, self._file)
+        except (ConfigError, OSError) as exc:
+            log.warning("%s is not used: %s", self._file, exc, extra={"action": "points_refused"})
+        self._board.publish(self._wiring.clock.now_ms(), lag=None, workers=[], models=[])
+        await self._server.start()
+        settings = self._wiring.settings
+        log.info(
+            "the dashboard is at http://%s:%d", settings.monitor_host, settings.monitor_port,
+            extra={"action": "monitor_up", "port": settings.monitor_port},
+        )  # fmt: skip
+
+    async def on_stop(self) -> None:
+        """Stop listening, disconnect, keep the points."""
+        self._board.close()
+        await self._server.stop()
+        await self._looker.close()
+        await self._reading.close()
+        await self._save()
+
+    @Service.task
+    async def _serve(self) -> None:
+        await self._server.wait()
+
+    @Service.task
+    async def _look_at_lag(self) -> None:
+        clock, seen = self._wiring.clock, LagWatch.of(self._wiring.settings)
+        async with LagReader(self._wiring.settings, answer_s=LOOK_S) as reader:
+            while not self.should_stop:
+                began = clock.monotonic()
+                try:
+                    found = await reader.look(known=seen.known())
+                    rows = seen.add(found)
+                    self._lag_point = lag_point(rows)
+                    table = lag_table(rows, found.missing)
+                    self._board.publish(
+                        clock.now_ms(), lag={**table, "at": int(found.at_s * 1000), "error": ""}
+                    )
+                except UnavailableError as exc:
+                    self._lag_point = {}
+                    self._board.publish(clock.now_ms(), lag={"error": str(exc)})
+                await clock.sleep(max(0.05, began + LAG_S - clock.monotonic()))
+
+    @Service.task
+    async def _gather(self) -> None:
+        clock = self._wiring.clock
+        last = saved = clock.monotonic()
+        while not self.should_stop:
+            await clock.sleep(max(0.05, last + POINT_S - clock.monotonic()))
+            now = clock.monotonic()
+            await self._reading.read()
+            self._take(now - last)
+            last = now
+            if now - saved >= SAVE_S:
+                saved = now
+                await self._save()
+
+    def _take(self, seconds: float) -> None:
+        """Make a point of what was read."""
+        reading, now_ms = self._reading, self._wiring.clock.now_ms()
+        more, total = reading.more(), reading.total()
+        point = figures.metric_point([w.samples for w in reading.workers.values()], more, seconds)
+        point |= self._clicks.add(more) | self._lag_point
+        workers = [
+            {"worker": name, "trouble": w.trouble, **figures.worker_row(w.samples, w.more, w.seconds)}
+            for name, w in reading.workers.items()
+        ]
+        self._board.publish(
+            now_ms,
+            point={"at": now_ms, "values": self._board.point(now_ms / 1000, point)},
+            workers=workers,
+            letters=figures.letters_table(total),
+            clicks=figures.clicks_table(total),
+            index=figures.index_table({name: w.samples for name, w in reading.workers.items()}),
+        )
+
+    def _on_models(self, batch: RecordBatch) -> None:
+        self._follower.take(batch)
+        table = models_table(self._follower.shelves, self._follower.counts, self._alphas)
+        self._board.publish(self._wiring.clock.now_ms(), models=table)
+
+    async def _save(self) -> None:
+        try:
+            await asyncio.to_thread(series.write, self._file, self._board.series.encode())
+        except OSError as exc:
+            log.warning("the points cannot be kept: %s", exc, extra={"action": "points_lost"})
