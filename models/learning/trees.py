@@ -201,6 +201,13 @@ def _tree(block: str, at: int) -> tuple[npt.NDArray[np.int64], F64, int]:
         np.array(fields[name].split(), np.int64)
         for name in ("split_feature", "decision_type", "left_child", "right_child")
     )
+    children, own = np.concatenate([left, right]), np.tile(np.arange(inner), 2)
+    if len(children) != 2 * inner or ((children >= 0) & (children <= own)).any():
+        raise UnlikeError("a node that is not after its parent")
+    if sorted(children.tolist()) != [*range(-inner - 1, 0), *range(1, inner)]:
+        raise UnlikeError("a node that is missing, or there twice")
+    if (column < 0).any():
+        raise UnlikeError("a column below 0")
     if (decision & (_CATEGORICAL | _MISSING)).any():
         raise UnlikeError("categorical splits, or missing values")
     out[:inner, 0] = column

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fuzz_files import MANIFEST_OF_NOTHING, TABLE
-from fuzz_models import MODELS
+from fuzz_models import MODELS, TREE
 from fuzz_targets import TARGETS
 
 NESTED = b"[" * 5000
@@ -24,6 +24,8 @@ FOUND = {
         "manifest",
         MANIFEST_OF_NOTHING.replace(b'"key_bits": 0', b'"key_bits": 99999999999'),
     ),
+    "a tree that is a circle": ("trees", TREE.replace(b"left_child=1 -1", b"left_child=1 0")),
+    "a node far outside": ("trees", TREE.replace(b"left_child=1 -1", b"left_child=1 -99999999")),
     "an endless position": ("table", TABLE.replace(b'"position": 24', b'"position": 1e999')),
     "a half row": ("table", TABLE.replace(b'"rows": 19', b'"rows": 19.0')),
     "a row without a checksum": ("table", TABLE.replace(b'"last_crc"', b'"lost_crc"')),
