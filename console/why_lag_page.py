@@ -10,9 +10,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from headrace.console.lag_page import overall, trend_text
-from headrace.console.screen import by_agent, seconds_text
+from headrace.console.screen import seconds_text
 from headrace.streams.topics.lag import LagRow
 from headrace.streams.topics.lag_cause import Cause, Finding
+from headrace.streams.topics.lag_groups import by_agent
 
 if TYPE_CHECKING:
     from headrace.streams.topics.lag import Look

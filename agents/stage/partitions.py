@@ -149,15 +149,16 @@ class StagePartitions(Generic[P]):
             raise FencedError(f"partition {part.number} was given away meanwhile, and came back")
 
     def place(self, topic: str, number: int) -> Place | None:
-        """Return the place up to which a partition has everything of a topic.
+        """Return the place up to which the changelog of a partition has everything of a topic.
 
-        ``NOTHING`` for an empty state; None when the state does not say it (an older version wrote it), or
+        What is only in memory counts as not read: read again, its batches lead to the flush that was missed
+        in a rebalance. ``NOTHING`` for an empty state; None when the state does not say it (an older version wrote it), or
         another worker owns it.
         """
         state = self._stores[0].state_store.active.get(number)
         if state is None:
             return None
-        packed = state.meta.get(place_key(topic))
+        packed = state.durable_meta.get(place_key(topic))
         if packed is not None:
             return Place.decode(packed)
         return None if len(state.rows) or state.evicted_count or state.meta else NOTHING

@@ -136,6 +136,25 @@ async def test_a_group_moved_by_an_operator(topics_made, eventually, caplog):
     assert (await committed(settings, "count", topic)) == dict.fromkeys(range(4), 40)
 
 
+async def test_what_was_not_durable_before_a_rebalance_is_durable_after_it(topics_made, eventually):
+    """An operator has moved the group beyond the end: nothing is delivered again from the committed offset."""
+    settings, topic = topics_made, Topics(topics_made).events
+    sent = await produce(settings, topic, [*KEYS, *KEYS])
+    async with CountWorker(settings) as worker:
+        await eventually(lambda: worker.counts() == sent)
+    sent += await produce(settings, topic, KEYS)
+    await move_group(settings, "count", topic, dict.fromkeys(range(4), 1000))
+    slow = settings.model_copy(update={"durable_every_ms": 4000})
+    async with CountWorker(slow) as one:
+        await eventually(lambda: one.counts() == sent)
+        async with CountWorker(slow) as two:
+            active = two.stage.store.state_store.active
+            await eventually(lambda: len(active) == 2, 20)
+            await eventually(lambda: one.durable() and one.counts() | two.counts() == sent, 20)
+            await eventually(two.durable, 20)
+    assert (await committed(settings, "count", topic)) == dict.fromkeys(range(4), 30)
+
+
 async def test_records_deleted_unread_are_said_and_counted(topics_made, eventually, caplog):
     settings, topic = topics_made, Topics(topics_made).events
     sent = await produce(settings, topic, KEYS)
