@@ -137,7 +137,7 @@ async def test_a_group_moved_by_an_operator(topics_made, eventually, caplog):
 
 
 async def test_what_was_not_durable_before_a_rebalance_is_durable_after_it(topics_made, eventually):
-    """An operator has moved the group beyond the end: nothing is delivered again from the committed offset."""
+    """An operator has moved the group beyond the end: nothing comes again from the committed offset."""
     settings, topic = topics_made, Topics(topics_made).events
     sent = await produce(settings, topic, [*KEYS, *KEYS])
     async with CountWorker(settings) as worker:
