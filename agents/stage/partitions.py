@@ -152,8 +152,8 @@ class StagePartitions(Generic[P]):
         """Return the place up to which the changelog of a partition has everything of a topic.
 
         What is only in memory counts as not read: read again, its batches lead to the flush that was missed
-        in a rebalance. ``NOTHING`` for an empty state; None when the state does not say it (an older version wrote it), or
-        another worker owns it.
+        in a rebalance. ``NOTHING`` for an empty state; None when the state does not say it (an older version
+        wrote it), or another worker owns it.
         """
         state = self._stores[0].state_store.active.get(number)
         if state is None:
