@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from headrace.console import options
-from headrace.console.extras import require
+from headrace.console.extras import has, require
 from headrace.streams.errors import ConfigError
 
 
@@ -60,7 +60,8 @@ def demo(
     world = WorldSpec(items=items, users=users, visits_per_s=rate, seed=seed)
     out = screen.console()
     opens = out.is_terminal and has_desktop() if browser is None else browser
-    result = run_demo(DemoOptions(seconds, world, plain, keep, opens), out)
+    wanted = DemoOptions(seconds, world, plain, keep, dashboard=has("gateway"), browser=opens)
+    result = run_demo(wanted, out)
     options.write_json(json_path, result.figures)
     if result.signal:
         raise typer.Exit(128 + result.signal)

@@ -50,6 +50,11 @@ def require(*extras: str) -> None:
         )
 
 
+def has(extra: str) -> bool:
+    """Return whether all modules of an extra are installed. Imports none of them."""
+    return all(map(_installed, EXTRAS[extra]))
+
+
 def compiled_modules() -> list[str]:
     """Return the modules that are compiled from ``*.pyx`` when Headrace is installed."""
     (root,) = headrace.__path__

@@ -20,7 +20,8 @@ class DemoOptions:
     world: WorldSpec = field(default_factory=WorldSpec)
     plain: bool = False  # lines instead of the live page
     keep: bool = False  # the temporary folder, with the workers' output and the Parquet log
-    browser: bool = False  # opens the dashboard
+    dashboard: bool = True  # runs the dashboard
+    browser: bool = False  # opens it
 
 
 @dataclass(slots=True)

@@ -47,8 +47,9 @@ class Demo:
         self._stack, self._out = stack, out
         self._settings = with_dashboard(stack.settings(**DEMO_SETTINGS))
         self._state = DemoState(options, started)
-        host, port = self._settings.monitor_host, self._settings.monitor_port
-        self._state.dashboard = f"http://{host}:{port}/"
+        if options.dashboard:
+            host, port = self._settings.monitor_host, self._settings.monitor_port
+            self._state.dashboard = f"http://{host}:{port}/"
         self._example: Example | None = None
         self._signal = 0
         self._abort = asyncio.Event()
@@ -92,7 +93,7 @@ class Demo:
     async def _work(self) -> None:
         settings, topics, state = self._settings, Topics(self._settings), self._state
         await create_topics(settings)
-        for roles in (*WORKERS, DASHBOARD):
+        for roles in (*WORKERS, *([DASHBOARD] if state.options.dashboard else [])):
             self._stack.start_worker(roles, settings)
         state.phase = "publishing the catalogue"
         simulator = Simulator(state.options.world, now_ms())
@@ -137,7 +138,9 @@ class Demo:
 
     def _tell(self) -> None:
         """Say where the dashboard is, and open it where somebody sees it."""
-        url = self._state.dashboard
+        if not (url := self._state.dashboard):
+            self._out.print("no dashboard: it needs pip install 'headrace[gateway]'", markup=False)
+            return
         if self._state.options.plain or not self._out.is_terminal:
             self._out.print(f"dashboard: {url}", markup=False)
         if self._state.options.browser:
