@@ -83,8 +83,8 @@ async def tried(wiring: Wiring, share: int = 0) -> Pointers:
     return await point(wiring.settings, wiring.topics.models, wiring.sender, change, texts)
 
 
-def steps(wiring: Wiring) -> dict[tuple[str, ...], float]:
-    """Return the steps of the rollout of rankers that were counted, by stage and step."""
+async def steps(wiring: Wiring) -> dict[tuple[str, ...], float]:
+    """Return the steps of the rollout of rankers that were counted, by stage and step: after they were made."""
     scraped = Scraped(generate_latest(wiring.metrics.registry).decode())
     return {k: n for k, n in scraped.all("headrace_rollout_steps_total", kind="ranker").items() if n}
 
@@ -161,7 +161,8 @@ async def test_a_candidate_that_is_worse_goes_and_the_reason_is_kept(wiring: Wir
         assert (p.live, p.by) == ("a" * 12, "rollout")
         assert "worse in clicks" in p.reason
         assert "worse in clicks" in kept.about(version).refused
-    assert steps(wiring) == {("shadow", "promote"): 1, ("1 %", "roll back"): 1}
+        wanted = {("shadow", "promote"): 1, ("1 %", "roll back"): 1}
+        await until(lambda: steps(wiring), lambda found: found == wanted)
     findings = await verified(wiring)
     assert (findings.differences, findings.compared) == (0, (2 * 3 + 2 * 2 + 6) * 128)
 
@@ -173,9 +174,10 @@ async def test_a_candidate_that_is_better_arrives(wiring: Wiring) -> None:
             p = await until(lambda: pointed(wiring), lambda p, s=share: p.share == s)
             await write(wiring, happened(p, seed, (0.1, 0.3), 12_000))
         p = await until(lambda: pointed(wiring), lambda p: not p.candidate)
-    assert (p.live, p.previous) == ("b" * 12, "a" * 12)
-    assert "better in clicks" in p.reason
-    assert steps(wiring) == {(stage, "promote"): 1 for stage in ("shadow", "1 %", "10 %", "50 %")}
+        assert (p.live, p.previous) == ("b" * 12, "a" * 12)
+        assert "better in clicks" in p.reason
+        wanted = {(stage, "promote"): 1 for stage in ("shadow", "1 %", "10 %", "50 %")}
+        await until(lambda: steps(wiring), lambda found: found == wanted)
     assert (await verified(wiring)).differences == 0
 
 

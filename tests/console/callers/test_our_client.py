@@ -29,7 +29,7 @@ class OurCaller:
 
     async def ask(self, topic: str, key: str, body: str, timeout_s: float) -> Outcome:
         assert self.client is not None
-        self.client._request_topic = topic
+        self.client._topics = {False: topic, True: topic}
         try:
             reply = await self.client.request(body.encode(), key.encode(), timeout_s=timeout_s)
         except TimeoutError:
