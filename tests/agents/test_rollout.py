@@ -84,7 +84,7 @@ async def tried(wiring: Wiring, share: int = 0) -> Pointers:
 
 
 async def steps(wiring: Wiring) -> dict[tuple[str, ...], float]:
-    """Return the steps of the rollout of rankers that were counted, by stage and step: after they were made."""
+    """Return the steps of the rollout of rankers that were counted, by stage and step."""
     scraped = Scraped(generate_latest(wiring.metrics.registry).decode())
     return {k: n for k, n in scraped.all("headrace_rollout_steps_total", kind="ranker").items() if n}
 
