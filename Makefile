@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -81,6 +81,9 @@ fuzz: $(READY) ## Fuzz every decoder, led by coverage (SECONDS=60)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
 	    $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --only-binary :all: 'atheris>=3,<4' || true
 	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+pictures: $(READY) ## Take the pictures of the dashboard in docs/, from a demo (needs chromium)
+	@$(BIN)/python tests/monitor/pictures.py
 
 bench-ingest: $(READY) $(if $(WITH_PEERS),$(PEERS)/.ready) ## Cost of an event, also of the Python peers; recovery, memory, freshness (EVENTS=n, RUNS=n, ONLY=names, JSON=path)
 	@$(BIN)/python bench/bench_ingest.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
