@@ -103,4 +103,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     stage = ItemStage(app, wiring)
     drive(app, wiring, FLOW, stage, partitions=stage.partitions)
     copies = [service for store in stage.stores for service in store.services()]
-    return [*copies, AssignmentKeeper(stage.partitions)]
+    return [*copies, AssignmentKeeper(stage.partitions, stage.flushes)]

@@ -294,4 +294,4 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     items = GatheringTail(wiring.settings, [wiring.topics.items], follow, name="items")
     drive(app, wiring, FLOW, stage, ready=items.caught_up.wait, partitions=stage.partitions)
     copies = [service for store in stage.stores for service in store.services()]
-    return [items, *copies, AssignmentKeeper(stage.partitions)]
+    return [items, *copies, AssignmentKeeper(stage.partitions, stage.flushes)]

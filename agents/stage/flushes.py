@@ -206,6 +206,17 @@ class Flushes(Generic[T]):
                 if self._failed is not None:
                     await self._failed(exc)
 
+    async def flush_left(self) -> None:
+        """Run a durable flush of changes that no held ack waits for. Errors are handled as in the timers."""
+        if self.held.error is not None:
+            return
+        try:
+            await self.flush()
+        except Exception as exc:
+            log.exception("flush failed")
+            if self._failed is not None:
+                await self._failed(exc)
+
     def _over(self) -> bool:
         return self.held.error is not None or (self._owner is not None and self._owner.done())
 

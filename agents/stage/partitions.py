@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from mode import Service
 
 from headrace.agents.stage.copied_store import CopiedStore
+from headrace.agents.stage.flushes import Flushes
 from headrace.serving.store.applied import Applied, Reached
 from headrace.streams.errors import FencedError
 from headrace.streams.tables.partition import StatePartition
@@ -149,16 +149,15 @@ class StagePartitions(Generic[P]):
             raise FencedError(f"partition {part.number} was given away meanwhile, and came back")
 
     def place(self, topic: str, number: int) -> Place | None:
-        """Return the place up to which the changelog of a partition has everything of a topic.
+        """Return the place up to which a partition has everything of a topic.
 
-        What is only in memory counts as not read: read again, its batches lead to the flush that was missed
-        in a rebalance. ``NOTHING`` for an empty state; None when the state does not say it (an older version
-        wrote it), or another worker owns it.
+        ``NOTHING`` for an empty state; None when the state does not say it (an older version wrote it), or
+        another worker owns it.
         """
         state = self._stores[0].state_store.active.get(number)
         if state is None:
             return None
-        packed = state.durable_meta.get(place_key(topic))
+        packed = state.meta.get(place_key(topic))
         if packed is not None:
             return Place.decode(packed)
         return None if len(state.rows) or state.evicted_count or state.meta else NOTHING
@@ -199,17 +198,33 @@ class StagePartitions(Generic[P]):
 
 
 class AssignmentKeeper(Service):
-    """Builds every assigned partition, also one without input, so that its rows are in the online store."""
+    """Builds every assigned partition, one without input too, so that its rows are in the online store.
+
+    It also flushes what a rebalance has left in memory alone. Mostly the batches are delivered again and lead
+    to a flush; but not when an operator has moved the group beyond the end.
+    """
 
     mundane_level = "debug"
 
-    def __init__(self, owned: StagePartitions[Any], **kwargs: Any) -> None:
-        self._owned = owned
+    def __init__(self, owned: StagePartitions[Any], flushes: Flushes[Any], **kwargs: Any) -> None:
+        self._owned, self._flushes = owned, flushes
+        self._left = False
         super().__init__(**kwargs)
 
     @Service.task
     async def _look(self) -> None:
         while not self.should_stop:
-            with contextlib.suppress(FencedError):  # during a rebalance: try again later
+            try:
                 self._owned.keep_up()
+            except FencedError:  # during a rebalance: try again later
+                self._left = False
+            else:
+                await self._flush_left()
             await self.sleep(KEEP_EVERY_S)
+
+    async def _flush_left(self) -> None:
+        """Flush when changes have waited for two looks without a batch whose ack waits for the flush."""
+        clean = all(state.clean for part in self._owned for state in part.states)
+        before, self._left = self._left, not (clean or len(self._flushes.held))
+        if before and self._left:
+            await self._flushes.flush_left()

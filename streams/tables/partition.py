@@ -28,7 +28,6 @@ from headrace.streams.tables.changes import (
     larger_mark,
     record_crc,
 )
-from headrace.streams.tables.durable_meta import DurableMeta
 from headrace.streams.tables.evicted import EvictedRows
 from headrace.streams.tables.late_writes import LateWrites
 from headrace.streams.tables.row_records import row_records
@@ -81,8 +80,6 @@ class StatePartition:
         The rows in memory.
     meta
         Meta records by key. Change them with ``set_meta``.
-    durable_meta
-        Those of them that the changelog has.
     position
         Changelog offset after the last record that ``rows`` and ``meta`` reflect. Own writes count.
     refused
@@ -125,7 +122,6 @@ class StatePartition:
         self._dirty = RowSet()
         self._deleted: set[int] = set()
         self._dirty_meta: set[bytes] = set()
-        self.durable_meta = DurableMeta(self.meta)
         self._takes = self._put_back = 0
         # Taken, not known to be in the changelog: the changes, and the numbers of their rows.
         self._in_flight: dict[int, tuple[Changes, RowSet]] = {}
@@ -187,7 +183,6 @@ class StatePartition:
         if len(key) == KEY_BYTES:
             raise ValueError(f"a meta key must not be {KEY_BYTES} bytes long: {key!r}")
         if self.meta.get(key) != value:
-            self.durable_meta.setting(key)
             self.meta[key] = value
             self._dirty_meta.add(key)
 
@@ -221,7 +216,6 @@ class StatePartition:
     def written(self, changes: Changes) -> None:
         """Note that the changelog has these changes."""
         self._in_flight.pop(changes.number, None)
-        self.durable_meta.written(changes.meta)
 
     def put_back(self, changes: Changes) -> None:
         """Undo a ``take`` that was not written: its keys are dirty again, with the values they have now."""
@@ -352,7 +346,6 @@ class StatePartition:
         self.rows.drop(self.rows.keys())
         self.away.clear()
         self.meta.clear()
-        self.durable_meta.clear()
         self._late.take()
         self.position, self.last_crc, self.from_file = 0, -1, False
 
@@ -384,7 +377,6 @@ class StatePartition:
             return
         kept = value if known is None else self._merge_meta(key, known, value)
         self.meta[key] = kept
-        self.durable_meta.written({key: value})
         self._late.compare_meta(key, value, kept)
 
     def _load(self, keys: U64, values: list[bytes]) -> None:

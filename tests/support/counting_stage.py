@@ -86,7 +86,7 @@ class CountWorker:
         wiring = Wiring(settings, self.sender, self.sender, MemoryStore())
         self.stage = CountStage(self.app, wiring)
         drive(self.app, wiring, FLOW, self.stage, partitions=self.stage.partitions)
-        self._keeper = AssignmentKeeper(self.stage.partitions)
+        self._keeper = AssignmentKeeper(self.stage.partitions, self.stage.flushes)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 

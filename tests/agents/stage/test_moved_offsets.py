@@ -152,7 +152,13 @@ async def test_what_was_not_durable_before_a_rebalance_is_durable_after_it(topic
             await eventually(lambda: len(active) == 2, 20)
             await eventually(lambda: one.durable() and one.counts() | two.counts() == sent, 20)
             await eventually(two.durable, 20)
-    assert (await committed(settings, "count", topic)) == dict.fromkeys(range(4), 30)
+            sent += await produce(settings, topic, KEYS)
+            await eventually(lambda: one.counts() | two.counts() == sent, 20)
+
+            async def acked() -> bool:
+                return (await committed(settings, "count", topic)) == dict.fromkeys(range(4), 40)
+
+            await eventually(acked, 20)
 
 
 async def test_records_deleted_unread_are_said_and_counted(topics_made, eventually, caplog):
