@@ -176,13 +176,14 @@ class Http:
     ) -> httpx.Response | None:
         """Return the answer; None when the gateway ended meanwhile, or is not there."""
         before = self._process()
+        listens = before in self._heard  # one that has just been started may not yet
         self.calls += 1
         try:
             answer = await client.request(method, path, **what)
         except httpx.TransportError as exc:
             self.cut += 1
             await asyncio.sleep(0.5)  # a process that has just ended is noticed
-            if before and before == self._process() and before in self._heard:
+            if listens and before == self._process():
                 self.problems.append(f"{method} {path} got no answer of a gateway that runs: {exc!r}")
             return None
         if before:

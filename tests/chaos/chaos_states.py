@@ -28,15 +28,21 @@ class States:
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(f"states-{seed}")
         self._of: dict[int, str] = {}
+        self._of_events = True
 
     def seen(self, user: int, token: str) -> None:
         """Note the state of a reply to a request for a user. Tokens that name no record are left out."""
         if token and marks_of(token):
             self._of[user] = token
 
-    def forget(self) -> None:
-        """Forget all tokens: those from before a topic was made again mean nothing."""
+    def made_again(self) -> None:
+        """Forget all tokens: those from before a topic was made again mean nothing.
+
+        From now on no state of a new event is demanded, either: for a second or two, a worker compares its
+        offset with the numbers of the log before.
+        """
         self._of.clear()
+        self._of_events = False
 
     def one(self) -> tuple[int, str] | None:
         """Return a user and the token of the last reply, None while there is none."""
@@ -45,7 +51,9 @@ class States:
     def demand(self) -> str:
         """Return what the next request demands: the state of a ``reply``, of an ``event``, or nothing."""
         dice = self._rng.random()
-        return "reply" if dice < OF_REPLY else "event" if dice < OF_REPLY + OF_EVENT else ""
+        if dice < OF_REPLY:
+            return "reply"
+        return "event" if self._of_events and dice < OF_REPLY + OF_EVENT else ""
 
     def partition(self, key: bytes, partitions: int) -> int:
         """Return the partition that an event is written to, now and then a wrong one."""

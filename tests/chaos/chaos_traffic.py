@@ -124,7 +124,7 @@ class Traffic:
 
     async def after(self, events: int, seconds: float) -> None:
         """Send events that are all good and new, and requests, for some seconds."""
-        self.states.forget()
+        self.states.made_again()
         asking = asyncio.create_task(self.ask_for_lists())
         try:
             for _ in range(AFTER_TICKS):

@@ -77,7 +77,7 @@ def test_callers_demand_states_of_replies_and_events_some_in_wrong_partitions() 
     partitions = Counter(states.partition(b"u", 4) for _ in range(1000))
     assert len(partitions) == 4
     assert partitions[OWN] > 500
-    states.forget()
+    states.made_again()
     assert states.one() is None
     assert marks_of("1.e0-5.mff")
 
@@ -92,3 +92,12 @@ def test_what_the_gateway_said_of_events_is_compared_with_the_topic() -> None:
     found.by_http["a"] = [("events", 0, 6)]
     found.by_http["c"] = [("events", 0, 7)]
     assert len(http.compare(found)) == 2
+
+
+def test_after_a_topic_was_made_again_no_state_of_an_event_is_demanded() -> None:
+    states = States(1)
+    assert {states.demand() for _ in range(200)} == {"", "reply", "event"}
+    states.seen(3, "1.e0-5")
+    states.made_again()
+    assert states.one() is None
+    assert {states.demand() for _ in range(200)} == {"", "reply"}
