@@ -16,6 +16,7 @@ from headrace.streams.clock import Clock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import RecReply, RecRequest
+from headrace.streams.messages.state import marks_of
 from headrace.streams.topics.sender import partition_of
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class StateWaits:
         if left and not away:
             with contextlib.suppress(UnavailableError, TimeoutError):
                 async with asyncio.timeout(ASK_S):
-                    beats = await self._freshness.ask({one.own for one in left})
+                    beats = await self._freshness.ask(set().union(*map(_partitions, left)))
         now = self._clock.monotonic()
         for one in looked:
             if not self._lacks(one, rows[id(one)], beats.get(one.own)):
@@ -122,6 +123,12 @@ class StateWaits:
 
     def _lacks(self, one: _Waiting, row: UserRow, beat: Applied | None = None) -> bool:
         return lacks_state(one.request, row, one.own, self._freshness.known, beat)
+
+
+def _partitions(one: _Waiting) -> set[int]:
+    """Return the partitions whose beats say whether a record is in the row: its own, and where records are."""
+    elsewhere = {mark.partition for mark in marks_of(one.request.at_least) if mark.source != "items"}
+    return {one.own, *elsewhere}
 
 
 def _end(one: _Waiting, *, reached: bool) -> None:

@@ -75,13 +75,13 @@ class Known:
     users: dict[int, Applied] = field(default_factory=dict)
     items: Callable[[int], int] = lambda partition: 0
 
-    def base(self, mark: Mark) -> int:
-        """Return the base of the log that a record is in."""
+    def base(self, mark: Mark) -> int | None:
+        """Return the base of the log that a record is in, None before the first beat of its partition."""
         there = self.users.get(mark.partition)
-        return 0 if there is None else there.of(mark.source).base
+        return None if there is None else there.of(mark.source).base
 
     def has(self, mark: Mark, own: int, in_row: int, beat: Applied | None = None) -> bool:
-        """Return whether an answer made now has a record.
+        """Return whether an answer made now has a record; not before it is known how its log is numbered.
 
         Parameters
         ----------
@@ -96,7 +96,10 @@ class Known:
         """
         if mark.source == "items":
             return self.items(mark.partition) > mark.offset
-        wanted = mark.offset + self.base(mark)
+        base = self.base(mark)
+        if base is None:
+            return False
+        wanted = mark.offset + base
         rows = Reached() if beat is None else beat.of(mark.source)
         if mark.partition == own:
             return max(in_row, rows.last) >= wanted

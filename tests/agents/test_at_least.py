@@ -25,7 +25,7 @@ OWN = partition_of(b"u", 4)
 
 
 class Serving:
-    """A serving stage, its clock, and the rows that `ingest` would write."""
+    """A serving stage, its clock, and the rows that `ingest` would write. Its ``ingest`` has beaten before."""
 
     def __init__(self) -> None:
         self.broker = Broker(rec_replies_p=1)
@@ -33,6 +33,7 @@ class Serving:
         self.stage: ServeStage = stage_on(self.broker)
         self.clock: Any = self.stage.wiring.clock
         self.store: Any = self.stage.wiring.store
+        self.stage.freshness.known.users[OWN] = Applied()
 
     async def apply(self, offset: int, *clicks: str) -> None:
         table = RowTable(user_state.ROW, user_state.BLANK[()])
@@ -134,6 +135,24 @@ async def test_a_retry_is_known_by_the_beat() -> None:
     await serving.clock.advance(state_waits.LOOK_S)
     await ending
     assert "state" not in serving.replies()["r"].degraded
+
+
+async def test_a_worker_that_knows_no_beat_asks_for_one_and_names_what_it_has() -> None:
+    """The topic was made again: a row's offset that is larger says nothing without the base."""
+    serving = Serving()
+    serving.stage.freshness.known.users.clear()
+    await serving.apply(1005)
+    ending = await serving.send(asked("r", 7))
+    assert serving.replies() == {}
+    await serving.beat(last=1005, base=1000)
+    await serving.clock.advance(state_waits.LOOK_S)
+    assert serving.replies() == {}
+    await serving.apply(1007)
+    await serving.clock.advance(state_waits.LOOK_S)
+    await ending
+    reply = serving.replies()["r"]
+    assert "state" not in reply.degraded
+    assert reply.state.startswith(f"1.e{OWN}-7.m")
 
 
 async def test_a_page_says_it_in_every_list() -> None:
