@@ -116,11 +116,11 @@ class ServeStage:
     # -- requests
 
     async def answer(self, batch: RecordBatch) -> list[Sent]:
-        """Answer every request of a batch; return when its impressions and dead letters are acknowledged.
+        """Answer every request of a batch; return when its dead letters are acknowledged.
 
         Returns
         -------
-        The replies that are being sent; pass them to ``finish``.
+        The replies and impressions that are being sent; pass them to ``finish``.
         """
         self.turns.begin(self.wiring.clock.monotonic())
         try:
@@ -182,7 +182,9 @@ class ServeStage:
             stages.begin()
         self.measured.replied(replies)
         self._admission.took([reply for _, reply in replies], since)
-        await self._log_shown(shown, traces)
+        impressions = await self._shown(shown)
+        if impressions or traces:
+            sent[-1].writing = await self.out.beside(self._written(impressions, traces))
         return sent
 
     def _time(self, reply: Sent) -> None:
@@ -191,8 +193,8 @@ class ServeStage:
         begun = stages.clock()
         reply.delivery.add_done_callback(lambda _: stages.waited("send", stages.clock() - begun))
 
-    async def _log_shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]], traces: list[Trace]) -> None:
-        """Make and write the impressions of replies that are on their way, in slices; write traces."""
+    async def _shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]]) -> list[Impression]:
+        """Make the impressions of replies that are on their way, in slices; return those to write now."""
         stages = self.recommender.data.stages
         impressions: list[Impression] = []
         since = time.perf_counter()
@@ -209,12 +211,12 @@ class ServeStage:
                 await asyncio.sleep(0)
                 stages.begin()
                 since = time.perf_counter()
-        self.turns.end(self.wiring.clock.monotonic())  # nothing is computed while the broker writes
-        try:
-            await self.out.log(impressions)
-            await self.traces.write(traces)
-        finally:
-            self.turns.begin(self.wiring.clock.monotonic())
+        return impressions
+
+    async def _written(self, impressions: list[Impression], traces: list[Trace]) -> None:
+        """Write impressions and traces; return when the broker has acknowledged them."""
+        await self.out.log(impressions)
+        await self.traces.write(traces)
 
     def refused(self, batch: RecordBatch) -> set[int]:
         """Count the requests in the wrong partition; return the offsets of those to refuse."""
@@ -315,6 +317,8 @@ class ServeStage:
             for one in sent:
                 await one.delivery
                 await self.out.log(one.impressions)
+                if one.writing is not None:
+                    await one.writing
         finally:
             self._pace.forget(job)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,9 @@ from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 
+#: Most writes of impressions at once: when the broker is slower than this, no further list is made.
+WRITES = 32
+
 
 @dataclass(slots=True)
 class Sent:
@@ -36,12 +39,15 @@ class Sent:
         Whether the request is already a dead letter.
     impressions
         Written to `impressions` when the reply is acknowledged; without those that were written before.
+    writing
+        Ends when the broker has acknowledged what is written beside: impressions of a whole chunk.
     """
 
     record: Any
     delivery: asyncio.Task[None]
     buried: bool = False
     impressions: list[Impression] = field(default_factory=list)
+    writing: asyncio.Task[None] | None = None
 
 
 class RepliesOut:
@@ -61,6 +67,7 @@ class RepliesOut:
         self._wiring, self._agent, self._impressions = wiring, agent, impressions
         self._json = msgspec.json.Encoder()
         self._replies = ReplySender(wiring.replier)
+        self._room = asyncio.Semaphore(WRITES)
 
     def send(self, record: Any, address: ReplyAddress, reply: RecReply) -> Sent:
         """Begin to send the reply to a request."""
@@ -90,12 +97,26 @@ class RepliesOut:
             out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
             await self._wiring.sender.send_keyed(self._impressions, out)
 
+    async def beside(self, writing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a write that only ``finish`` waits for; wait while there are ``WRITES`` of them."""
+        try:
+            await self._room.acquire()
+        except BaseException:
+            writing.close()
+            raise
+        task = asyncio.create_task(writing)
+        task.add_done_callback(lambda _: self._room.release())
+        return task
+
     async def bury(self, batch: RecordBatch, rejects: Sequence[Reject]) -> None:
         """Write refused records to `dead-letters`; return when the broker has acknowledged them."""
         await self._wiring.bury(self._agent, batch, [(record, error) for record, _, error in rejects])
 
     async def finish(self, batch: RecordBatch, sent: Sequence[Sent]) -> None:
-        """Wait until replies are acknowledged; a request whose reply was refused becomes a dead letter."""
+        """Wait until replies and impressions are acknowledged.
+
+        A request whose reply was refused becomes a dead letter.
+        """
         results = await asyncio.gather(*(s.delivery for s in sent), return_exceptions=True)
         lost: list[Reject] = []
         seen: list[Impression] = []
@@ -109,4 +130,7 @@ class RepliesOut:
             else:
                 seen += reply.impressions
         await self.log(seen)
+        for reply in sent:
+            if reply.writing is not None:
+                await reply.writing
         await self.bury(batch, lost)

@@ -126,7 +126,7 @@ class StateWaits:
 
 
 def _partitions(one: _Waiting) -> set[int]:
-    """Return the partitions whose beats say whether a record is in the row: its own, and where records are."""
+    """Return the partitions whose beats are needed: its own, and those that records are in."""
     elsewhere = {mark.partition for mark in marks_of(one.request.at_least) if mark.source != "items"}
     return {one.own, *elsewhere}
 

@@ -12,6 +12,9 @@ from serve_stage import Broker, Rec, batch, body, stage_on
 
 from headrace.agents import recommend
 from headrace.agents.recommend import CHUNK
+from headrace.agents.stage import replies_out
+from headrace.streams.clock import settle
+from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.schemas import RecReply
 
 
@@ -67,3 +70,53 @@ async def test_other_tasks_run_while_impressions_are_made(monkeypatch: pytest.Mo
     running.cancel()
     assert len(made) == len(set(made)) == 5
     assert len(broker.of("impressions")) == 5
+
+
+class SlowBroker(Broker):
+    """A broker that has acknowledged no impression before it is let."""
+
+    def __init__(self, **topics: int) -> None:
+        super().__init__(**topics)
+        self.let = asyncio.Event()
+        self.refuses = False
+
+    async def send_keyed(self, topic: str, records: Any) -> None:
+        await self.let.wait()
+        if self.refuses:
+            raise UnavailableError("no broker")
+        await super().send_keyed(topic, records)
+
+
+async def test_the_next_requests_do_not_wait_until_impressions_are_acknowledged() -> None:
+    broker = SlowBroker(rec_replies_p=1)
+    broker.known.add("rec-replies-p")
+    stage = stage_on(broker)
+    todo = [batch(Rec(body(request_id=f"r{n}"))) for n in range(replies_out.WRITES + 3)]
+    ends = []
+
+    async def answer_all() -> None:
+        for one in todo:
+            ends.append(asyncio.create_task(stage.finish(one, await stage.answer(one))))
+
+    answering = asyncio.create_task(answer_all())
+    while len(broker.of("rec-replies-p")) <= replies_out.WRITES:
+        await settle()
+    await settle()
+    assert len(broker.of("rec-replies-p")) == replies_out.WRITES + 1, "what waits for the broker is bounded"
+    assert not any(end.done() for end in ends), "no request is acknowledged before its impression"
+    broker.let.set()
+    await answering
+    await asyncio.gather(*ends)
+    assert len(broker.of("impressions")) == len(broker.of("rec-replies-p")) == len(todo)
+
+
+async def test_a_batch_whose_impressions_are_not_written_is_not_acknowledged() -> None:
+    broker = SlowBroker(rec_replies_p=1)
+    broker.known.add("rec-replies-p")
+    stage = stage_on(broker)
+    todo = batch(Rec(body()))
+    sent = await stage.answer(todo)
+    broker.refuses = True
+    broker.let.set()
+    with pytest.raises(UnavailableError):
+        await stage.finish(todo, sent)

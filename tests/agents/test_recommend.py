@@ -278,8 +278,8 @@ async def test_impressions_go_to_the_partition_of_their_user() -> None:
     """Also when the request, keyed by its user, was put elsewhere by another partitioner."""
     broker = Broker(rec_replies_p=1)
     broker.known.add("rec-replies-p")
-    todo = batch(Rec(body(), key=b"u"), partition=1)
-    await stage_on(broker).answer(todo)
+    todo, stage = batch(Rec(body(), key=b"u"), partition=1), stage_on(broker)
+    await stage.finish(todo, await stage.answer(todo))
     assert broker.keyed == ["impressions"]
 
 
