@@ -25,7 +25,7 @@ OWN = partition_of(b"u", 4)
 
 
 class Serving:
-    """A serving stage, its clock, and the rows that `ingest` would write. Its ``ingest`` has beaten before."""
+    """A serving stage, its clock, and the rows of `ingest`, of which it has heard a beat."""
 
     def __init__(self) -> None:
         self.broker = Broker(rec_replies_p=1)
