@@ -17,24 +17,84 @@ cdef enum:
 
 cdef extern from *:
     """
-    /* Compiled a second time for processors with AVX2: twice as fast there. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    __attribute__((target_clones("avx2", "default")))
+    #if defined(__x86_64__) && defined(__GNUC__)
+    #include <immintrin.h>
+    /* Eight rows at once: sums of products of neighbours, then of the eight parts of each row. */
+    __attribute__((target("avx2")))
+    static long headrace_products_avx2(const signed char *rows, const short *q, int *out, long n) {
+        const __m256i q0 = _mm256_loadu_si256((const __m256i *)q), q1 = _mm256_loadu_si256((const __m256i *)q + 1),
+                      q2 = _mm256_loadu_si256((const __m256i *)q + 2), q3 = _mm256_loadu_si256((const __m256i *)q + 3);
+        long i = 0;
+        for (; i + 8 <= n; i += 8) {
+            __m256i s[8];
+            for (int r = 0; r < 8; r++) {
+                const __m128i *p = (const __m128i *)(rows + (i + r) * 64);
+                __m256i a = _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(p)), q0);
+                __m256i b = _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(p + 1)), q1);
+                __m256i c = _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(p + 2)), q2);
+                __m256i d = _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(p + 3)), q3);
+                s[r] = _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d));
+            }
+            __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
+            __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(s[4], s[5]), _mm256_hadd_epi32(s[6], s[7]));
+            __m256i sums = _mm256_add_epi32(
+                _mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+            _mm256_storeu_si256((__m256i *)(out + i), sums);
+        }
+        return i;
+    }
+    /* Which of eight rows at a time have at least this product; the rest is left to the caller. */
+    __attribute__((target("avx2")))
+    static long headrace_reach_avx2(const int *products, const float *scale, float least, short *at, long n, long *done) {
+        const __m256 bound = _mm256_set1_ps(least);
+        long i = 0, found = 0;
+        for (; i + 8 <= n; i += 8) {
+            __m256 whole = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(products + i)));
+            __m256 here = _mm256_mul_ps(whole, _mm256_loadu_ps(scale + i));
+            int mask = _mm256_movemask_ps(_mm256_cmp_ps(here, bound, _CMP_GE_OQ));
+            for (; mask; mask &= mask - 1) at[found++] = (short)(i + __builtin_ctz(mask));
+        }
+        *done = i;
+        return found;
+    }
+    #define HEADRACE_AVX2 __builtin_cpu_supports("avx2")
+    #else
+    #define headrace_products_avx2(rows, q, out, n) 0
+    #define headrace_reach_avx2(products, scale, least, at, n, done) 0
+    #define HEADRACE_AVX2 0
     #endif
     static void headrace_products(const signed char *rows, const short *q, int *out, long n) {
-        for (long i = 0; i < n; i++) {
+        long i = HEADRACE_AVX2 ? headrace_products_avx2(rows, q, out, n) : 0;
+        for (; i < n; i++) {
             int total = 0;
             for (int j = 0; j < 64; j++) total += rows[i * 64 + j] * q[j];
             out[i] = total;
         }
     }
+    /* Write which of n rows have at least this product, in their order; return how many. */
+    static long headrace_reach(const int *products, const float *scale, float least, short *at, long n) {
+        long i = 0, found = 0;
+        if (HEADRACE_AVX2) found = headrace_reach_avx2(products, scale, least, at, n, &i);
+        for (; i < n; i++)
+            if ((float)products[i] * scale[i] >= least) at[found++] = (short)i;
+        return found;
+    }
     """
     void _products "headrace_products"(const int8_t *rows, const int16_t *q, int32_t *out, long n) noexcept nogil
+    long _reach "headrace_reach"(
+        const int32_t *products, const float *scale, float least, int16_t *at, long n
+    ) noexcept nogil
 
 
 cdef struct Found:
     float product
     int64_t row
+
+cdef struct Best:  # the best rows so far, up to twice as many as wanted; the worst of those that count
+    Found *rows
+    Py_ssize_t size
+    Py_ssize_t wide
+    Found least
 
 
 cdef class Rows:
@@ -58,17 +118,18 @@ cdef class Rows:
         cdef const int64_t[::1] begin = np.ascontiguousarray(begins, np.int64)
         cdef const int64_t[::1] end = np.ascontiguousarray(ends, np.int64)
         cdef int16_t coarse[DIM]
-        cdef Py_ssize_t i, size = 0
+        cdef Py_ssize_t i, size
         cdef int64_t seen = 0
-        cdef Found *heap
+        cdef Best best
         if q.shape[0] != DIM or begin.shape[0] != end.shape[0]:
             raise ValueError(f"a query of {q.shape[0]}, {begin.shape[0]} begins, {end.shape[0]} ends")
         for i in range(begin.shape[0]):
             if not 0 <= begin[i] <= end[i] <= self.n:
                 raise ValueError(f"rows {begin[i]} to {end[i]} of {self.n}")
-        wide = max(1, wide, k)
-        heap = <Found *> malloc(wide * sizeof(Found))
-        if heap == NULL:
+        best.size, best.wide = 0, max(1, wide, k)
+        best.least.product, best.least.row = -FLT_MAX, -1
+        best.rows = <Found *> malloc((2 * best.wide + BLOCK) * sizeof(Found))
+        if best.rows == NULL:
             raise MemoryError()
         try:
             with nogil:
@@ -76,41 +137,41 @@ cdef class Rows:
                 for i in range(begin.shape[0]):
                     if seen >= most:
                         break
-                    size = self._scan(coarse, begin[i], end[i], heap, size, wide)
+                    self._scan(coarse, begin[i], end[i], &best)
                     seen += end[i] - begin[i]
-                for i in range(size):
-                    heap[i].product = self._product(&q[0], heap[i].row)
-                _sort(heap, size)
-            size = max(0, min(size, k))
+                _cut(&best)
+                for i in range(best.size):
+                    best.rows[i].product = self._product(&q[0], best.rows[i].row)
+                _sort(best.rows, best.size)
+            size = max(0, min(best.size, k))
             rows, products = np.empty(size, np.int64), np.empty(size, np.float32)
-            _copy(heap, rows, products)
+            _copy(best.rows, rows, products)
         finally:
-            free(heap)
+            free(best.rows)
         return rows, products
 
-    cdef Py_ssize_t _scan(
-        self, const int16_t *q, int64_t begin, int64_t end, Found *heap, Py_ssize_t size, Py_ssize_t wide
-    ) noexcept nogil:
-        """Put the best of a range of rows into the heap, least product first; return its size."""
+    cdef void _scan(self, const int16_t *q, int64_t begin, int64_t end, Best *best) noexcept nogil:
+        """Add those of a range of rows that may be among the best."""
         cdef int32_t products[BLOCK]
-        cdef int64_t i, n, at = begin
+        cdef int16_t reaching[BLOCK]
+        cdef int64_t i, j, n, n_reaching, at = begin
         cdef float product
         while at < end:
             n = min(<int64_t>BLOCK, end - at)
             _products(&self.high[at, 0], q, products, n)
-            for i in range(n):
-                product = <float>products[i] * self.scale[at + i]
-                if size == wide and not _less(heap[0].product, heap[0].row, product, at + i):
+            n_reaching = _reach(products, &self.scale[at], best.least.product, reaching, n)
+            for j in range(n_reaching):
+                i = at + reaching[j]
+                product = <float>products[reaching[j]] * self.scale[i]
+                if self.scale[i] == 0 or self.dead[i >> 3] >> (i & 7) & 1:
                     continue
-                if self.scale[at + i] == 0 or self.dead[(at + i) >> 3] >> ((at + i) & 7) & 1:
+                if _less(product, i, best.least.product, best.least.row):
                     continue
-                if size < wide:
-                    size += 1
-                    _rise(heap, size - 1, product, at + i)
-                else:
-                    _sink(heap, 0, size, product, at + i)
+                best.rows[best.size].product, best.rows[best.size].row = product, i
+                best.size += 1
+            if best.size >= 2 * best.wide:
+                _cut(best)
             at += n
-        return size
 
     cdef float _product(self, const float *q, int64_t row) noexcept nogil:
         cdef const int8_t *high = &self.high[row, 0]
@@ -209,16 +270,37 @@ cdef inline bint _less(float product, int64_t row, float other, int64_t its_row)
     return product < other or (product == other and row < its_row)
 
 
-cdef void _rise(Found *heap, Py_ssize_t at, float product, int64_t row) noexcept nogil:
-    """Put an entry at the free place ``at``, the last one, or where it belongs above it."""
-    cdef Py_ssize_t parent
-    while at > 0:
-        parent = (at - 1) >> 1
-        if _less(heap[parent].product, heap[parent].row, product, row):
+cdef void _cut(Best *best) noexcept nogil:
+    """Leave the best ``wide`` rows, in no order, and note the worst of them (quickselect)."""
+    cdef Found *rows = best.rows
+    cdef Found pivot, other
+    cdef Py_ssize_t i, j, low = 0, high = best.size - 1
+    if best.size < best.wide:
+        return
+    while low < high:
+        pivot = rows[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:  # better ones to the left
+            while _less(pivot.product, pivot.row, rows[i].product, rows[i].row):
+                i += 1
+            while _less(rows[j].product, rows[j].row, pivot.product, pivot.row):
+                j -= 1
+            if i <= j:
+                other = rows[i]
+                rows[i] = rows[j]
+                rows[j] = other
+                i += 1
+                j -= 1
+        if best.wide - 1 <= j:
+            high = j
+        elif best.wide - 1 >= i:
+            low = i
+        else:
             break
-        heap[at] = heap[parent]
-        at = parent
-    heap[at].product, heap[at].row = product, row
+    best.size, best.least = best.wide, rows[0]
+    for i in range(1, best.size):
+        if _less(rows[i].product, rows[i].row, best.least.product, best.least.row):
+            best.least = rows[i]
 
 
 cdef void _sink(Found *heap, Py_ssize_t at, Py_ssize_t size, float product, int64_t row) noexcept nogil:
