@@ -242,7 +242,8 @@ class BatchConsumer(driver.Consumer):
         processed
             Offset after the last record that the agent has processed, None without any.
         """
-        if self._thread.read_position(tp) is None or self._thread.taken.get(tp) != self._delivered.get(tp):
+        taken = self._thread.taken.get(tp)
+        if self._thread.read_position(tp) is None or taken not in (None, self._delivered.get(tp)):
             return False
         delivered = self._read_offset[tp]
         if processed is None or delivered is None:
