@@ -36,8 +36,11 @@ def named_versions(shown: pl.DataFrame, versions: pl.DataFrame, *, whole: bool) 
     known = usable.select("version", least=pl.col("nth").cast(pl.Int64), from_=pl.col("timestamp") + KNOWN_MS)
     # Publications are in the order of their offsets, whatever their timestamps say.
     known = known.with_columns(pl.col("from_").cum_max())
+    logged = pl.col("timestamp").reverse().cum_min().reverse().over("partition")
     told = (
-        shown.filter((pl.col("verdict") == "") & pl.col("online").is_not_null())
+        shown.sort("partition", "offset")
+        .with_columns(timestamp=logged)
+        .filter((pl.col("verdict") == "") & pl.col("online").is_not_null())
         .select("user", "user_id", "ts", "online", made=pl.min_horizontal("ts", "timestamp"))
         .sort("made")
         .join_asof(known, left_on="made", right_on="from_", allow_exact_matches=False)
