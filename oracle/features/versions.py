@@ -14,7 +14,8 @@ def named_versions(shown: pl.DataFrame, versions: pl.DataFrame, *, whole: bool) 
     """Return the impressions that must name a version, with the oldest one they may name.
 
     An impression made and logged more than ``KNOWN_MS`` after a publication names that version or a newer
-    one. Both times count: the clock of a worker may step forward between them.
+    one. Both times count: the clock of a worker may step forward between them. And no list was
+    logged later than one that follows it in its partition says: a clock may be ahead for a while.
 
     Parameters
     ----------
