@@ -14,7 +14,8 @@ def named_versions(shown: pl.DataFrame, versions: pl.DataFrame, *, whole: bool) 
     """Return the impressions that must name a version, with the oldest one they may name.
 
     An impression made and logged more than ``KNOWN_MS`` after a publication names that version or a newer
-    one. Both times count: the clock of a worker may step forward between them.
+    one. Both times count: the clock of a worker may step forward between them. And no list was
+    logged later than one that follows it in its partition says: a clock may be ahead for a while.
 
     Parameters
     ----------
@@ -36,8 +37,11 @@ def named_versions(shown: pl.DataFrame, versions: pl.DataFrame, *, whole: bool) 
     known = usable.select("version", least=pl.col("nth").cast(pl.Int64), from_=pl.col("timestamp") + KNOWN_MS)
     # Publications are in the order of their offsets, whatever their timestamps say.
     known = known.with_columns(pl.col("from_").cum_max())
+    logged = pl.col("timestamp").reverse().cum_min().reverse().over("partition")
     told = (
-        shown.filter((pl.col("verdict") == "") & pl.col("online").is_not_null())
+        shown.sort("partition", "offset")
+        .with_columns(timestamp=logged)
+        .filter((pl.col("verdict") == "") & pl.col("online").is_not_null())
         .select("user", "user_id", "ts", "online", made=pl.min_horizontal("ts", "timestamp"))
         .sort("made")
         .join_asof(known, left_on="made", right_on="from_", allow_exact_matches=False)

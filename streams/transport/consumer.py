@@ -24,12 +24,7 @@ from faust.types import TP
 from faust.types.enums import ProcessingGuarantee
 
 from . import bodies
-from .batches import (
-    BatchMessage,
-    RecordBatch,
-    batch_topics,
-    most_records,
-)
+from .batches import BatchMessage, RecordBatch, batch_topics, most_records
 from .consumer_thread import BatchConsumerThread, RebalanceListener
 from .ledger import OffsetLedger
 from .places import Place, Source, known_places, place_after
@@ -144,6 +139,9 @@ class BatchConsumer(driver.Consumer):
             self.ledger.forget(self.ledger.partitions())
             if was_active:
                 self.resume_flow()
+        uncommitted = self._thread.positions.uncommitted
+        self.ledger.begin(uncommitted)
+        self._committed_offset.update(dict.fromkeys(uncommitted))
 
     def _known(self) -> dict[TP, Place]:
         """Return the places of the states of agents."""
@@ -242,7 +240,8 @@ class BatchConsumer(driver.Consumer):
         processed
             Offset after the last record that the agent has processed, None without any.
         """
-        if self._thread.read_position(tp) is None or self._thread.taken.get(tp) != self._delivered.get(tp):
+        taken = self._thread.taken.get(tp)
+        if self._thread.read_position(tp) is None or taken not in (None, self._delivered.get(tp)):
             return False
         delivered = self._read_offset[tp]
         if processed is None or delivered is None:

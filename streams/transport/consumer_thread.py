@@ -72,7 +72,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     lease
         When the group last confirmed this worker.
     taken
-        Position after the records taken last, per partition of this assignment.
+        Position after the records taken last, per partition of this assignment. A partition is missing when
+        none were taken since it was assigned, or since a seek.
     positions
         Compares the partitions that are read as batches with their logs.
     states
@@ -219,7 +220,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     # -- fetching
 
     def read_position(self, tp: TP) -> int | None:
-        """Return the next offset to be fetched; None while the broker has more, or when it is not known."""
+        """Return the next offset to be fetched; None while the broker has more, or when it is not known.
+
+        It is not known after a seek, until the broker has answered a fetch from there.
+        """
         assignment = self._assignment()
         state = assignment.state_value(tp) if assignment is not None and tp in assignment.tps else None
         if state is None or not state.has_valid_position or state.highwater is None:
@@ -301,8 +305,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.positions.moved(tp, offset)
 
     def _seek_now(self, tp: TP, offset: int) -> None:
-        self.taken.pop(tp, None)
         self._ensure_consumer().seek(tp, offset)
+        self._left(tp)
+
+    def _left(self, tp: TP) -> None:
+        """Forget where a partition ends: it is read from elsewhere, and the next answer says it."""
+        assignment = self._assignment()
+        if assignment is not None and (state := assignment.state_value(tp)) is not None:
+            state.highwater = None
+        self.taken.pop(ensure_TP(tp), None)
 
     def give_back(self, taken: Taken) -> None:
         """Give back records that could not be delivered: they are fetched again after ``resume``."""
@@ -354,7 +365,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 # aiokafka does not move these partitions: records that were fetched and dropped would be
                 # lost.
                 moved.append(tp)
-            self.taken.pop(ensure_TP(tp), None)
+            self._left(tp)
         if moved:
             reset = consumer._fetcher.request_offset_reset(moved, consumer._fetcher._default_reset_strategy)
             await asyncio.wait(

@@ -11,7 +11,7 @@ end of a partition.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .places import Place
 
@@ -132,6 +132,11 @@ class OffsetLedger:
         """Forget the partition and make ``offset`` committable: it is read from there on."""
         self.forget([partition])
         self._done[partition] = offset
+
+    def begin(self, places: Mapping[TopicPartition, Place]) -> None:
+        """Make the places committable at which partitions are read on: a state has everything before them."""
+        for partition, place in places.items():
+            self._done[partition], self._places[partition] = place.next, place
 
     def partitions(self) -> list[TopicPartition]:
         """Return the partitions with batches in flight or acked."""

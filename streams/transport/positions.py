@@ -80,6 +80,8 @@ class Positions:
     ----------
     unread
         Number of records that were deleted before they were read, by partition, since the worker started.
+    uncommitted
+        Where partitions start of which the group has committed nothing, though a state has something.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Positions:
         self._new: dict[TP, bytes] = {}  # topic ids of partitions that start where a new group does
         self._again = 0.0
         self.unread: dict[TP, int] = {}
+        self.uncommitted: dict[TP, Place] = {}
 
     def reset(self) -> None:
         """Forget all partitions: there is another assignment."""
@@ -164,6 +167,7 @@ class Positions:
             start = decide(views[tp], offset, state, pair)
             self._begin(tp, start, views[tp], [place for place, _ in filter(None, (state, pair))])
             out[tp] = start.offset
+        self.uncommitted = {tp: self._places[tp] for tp in known if tp not in committed and out[tp]}
         return out
 
     @staticmethod

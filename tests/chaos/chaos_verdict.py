@@ -41,6 +41,7 @@ COMPARED = (
     "users who hid creators",
     "items of the catalogue snapshot",
     "shown slots that the online model has learnt",
+    "traces made again",
 )
 
 

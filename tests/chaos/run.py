@@ -86,6 +86,7 @@ PACE: dict[str, Any] = {
     "memory_rows": 1000,  # less than there are: rows are evicted and restored
     "caller_rate": 4.0,  # more than each caller asks for, but one
     "caller_burst": 12,
+    "trace_share": 0.05,  # some hundred lists: verify makes them again
 }
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError
 from transport_worker import committed
 
 from headrace.streams.app import HeadraceApp, make_app
@@ -89,3 +90,34 @@ class Asked:
         """Forget the requests up to now."""
         self.partitions.clear()
         self._requests.clear()
+
+
+class Interruption:
+    """A fetch of a running app fails, as when the broker restarts; then the partitions are compared."""
+
+    def __init__(self, app: HeadraceApp) -> None:
+        self._compared: set[tuple[str, int]] = set()
+        self._thread = app.consumer._thread
+        positions = self._thread.positions
+        seek = positions._seek
+
+        def note(tp: tuple[str, int], offset: int) -> None:
+            seek(tp, offset)
+            self._compared.add(tuple(tp))
+
+        positions._seek = note
+
+    def begin(self) -> None:
+        """Let the next fetch fail."""
+        client = self._thread._consumer._fetcher._client
+        fetch = client._fetch
+
+        async def fail(*_: Any) -> Any:
+            client._fetch = fetch
+            raise KafkaConnectionError("the broker restarts")
+
+        client._fetch = fail
+
+    def over(self, *tps: tuple[str, int]) -> Callable[[], bool]:
+        """Return a condition: these partitions were compared with their logs, and are read on."""
+        return lambda: self._compared >= set(tps)

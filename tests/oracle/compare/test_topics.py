@@ -129,6 +129,21 @@ def test_a_list_is_judged_by_the_earlier_of_its_times() -> None:
     assert [differences(T0, at), differences(at, T0), differences(at, at)] == [0, 0, 1]
 
 
+def test_a_list_is_no_younger_than_the_next_one_of_its_partition() -> None:
+    """The clock of a worker was ahead when it made a list and logged it; then it was right again."""
+    (one, first), (two, second) = published(1.0), published(2.0)
+    read, ahead = versions(one, two), T0 + 10 * KNOWN_MS
+
+    def differences(*lists: tuple[str, int]) -> int:
+        findings = Findings()
+        compare_versions(findings, read, named_versions(seen(*lists), read, whole=True))
+        return findings.differences
+
+    assert differences((first, ahead), (second, T0 + 70_000)) == 0
+    assert differences((first, ahead), (second, ahead)) == 1
+    assert differences((second, T0 + 70_000), (first, ahead)) == 1
+
+
 def test_a_version_that_does_not_fit_this_code_need_not_be_in_use() -> None:
     (one, first), (two, _) = published(1.0), published(2.0)
     other = msgspec.json.encode(msgspec.json.decode(two) | {"features": ["age"]})

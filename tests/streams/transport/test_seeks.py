@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
-from transport_probes import Asked, collecting, committed_is, quick_app
+from transport_probes import Asked, Interruption, collecting, committed_is, quick_app
 from transport_worker import committed, fill
 
 from headrace.streams.settings import Settings
@@ -115,3 +115,25 @@ async def test_a_paused_partition_is_neither_delivered_nor_fetched(topics_made, 
         app.consumer.resume_partitions({TP(topic, 0)})
         await eventually(lambda: len(got) == 1000)
     assert [n for p, n in got if p == 0] == list(range(500)), "as if nothing had been"
+
+
+async def test_the_end_is_known_again_after_a_failed_fetch_and_after_a_seek(
+    topics_made, sender, running, eventually
+):
+    topic = Topics(topics_made).events
+    await fill(sender, topic, 10, partitions=1)
+    app, got, tp = quick_app(topics_made, "ends"), [], TP(topic, 0)
+    collecting(app, topic, got)
+    async with running(app):
+        await eventually(lambda: app.consumer.at_end(tp, 10))
+        interruption = Interruption(app)
+        interruption.begin()
+        await eventually(interruption.over(tp))
+        await eventually(lambda: app.consumer.at_end(tp, 10))
+        await app.consumer.seek(tp, 10)  # where it is
+        await eventually(lambda: app.consumer.at_end(tp, 10))
+        await app.consumer.seek(tp, 5)
+        assert not app.consumer.at_end(tp, 10)
+        await eventually(lambda: len(got) == 15)
+        await eventually(lambda: app.consumer.at_end(tp, 10))
+    assert [offset for _, offset in got] == [*range(10), *range(5, 10)]
