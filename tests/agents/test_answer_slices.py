@@ -92,11 +92,11 @@ async def test_the_next_requests_do_not_wait_until_impressions_are_acknowledged(
     broker.known.add("rec-replies-p")
     stage = stage_on(broker)
     todo = [batch(Rec(body(request_id=f"r{n}"))) for n in range(replies_out.WRITES + 3)]
-    ends = []
+    ends = set[asyncio.Task[None]]()
 
     async def answer_all() -> None:
         for one in todo:
-            ends.append(asyncio.create_task(stage.finish(one, await stage.answer(one))))
+            ends.add(asyncio.create_task(stage.finish(one, await stage.answer(one))))
 
     answering = asyncio.create_task(answer_all())
     while len(broker.of("rec-replies-p")) <= replies_out.WRITES:

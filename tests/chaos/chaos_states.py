@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,27 +21,31 @@ PATIENT = frozenset({"rate_limited", "overloaded"})
 OF_REPLY, OF_EVENT = 0.25, 0.2
 #: Share of these events that are written to a wrong partition.
 ELSEWHERE = 0.35
+#: So long, s, after the log of a topic was numbered anew, workers may name records by their old numbers.
+OLD_NUMBERS_S = 5.0
 
 
 class States:
     """The tokens that callers have of users: those of the last replies."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rng = random.Random(f"states-{seed}")
+        self._clock, self._from = clock, float("-inf")
         self._of: dict[int, str] = {}
         self._of_events = True
 
     def seen(self, user: int, token: str) -> None:
         """Note the state of a reply to a request for a user. Tokens that name no record are left out."""
-        if token and marks_of(token):
+        if token and self._clock() >= self._from and marks_of(token):
             self._of[user] = token
 
     def made_again(self) -> None:
-        """Forget all tokens: those from before a topic was made again mean nothing.
+        """Forget all tokens: those from before a topic was made again, or lost its end, mean nothing.
 
-        From now on no state of a new event is demanded, either: for a second or two, a worker compares its
-        offset with the numbers of the log before.
+        For some seconds, no new ones are noted, either: a worker that has not heard of it names records by
+        the numbers of the log before. From now on no state of a new event is demanded.
         """
+        self._from = self._clock() + OLD_NUMBERS_S
         self._of.clear()
         self._of_events = False
 

@@ -7,7 +7,7 @@ from collections import Counter
 from chaos_found import Found
 from chaos_http import Http
 from chaos_load import Limits, Load
-from chaos_states import Demands, Got, Stated, States, arrivals, unstated
+from chaos_states import OLD_NUMBERS_S, Demands, Got, Stated, States, arrivals, unstated
 from chaos_strangers import expected_partition
 from chaos_world import World
 
@@ -42,6 +42,22 @@ def test_a_record_in_a_wrong_partition_counts_where_it_first_arrived() -> None:
     fine = asked(token, Got(f"1.e{OWN}-30"), copies=copies)
     assert (fine.elsewhere, fine.behind, fine.unmet()) == (1, [], [])
     assert asked(token, Got(f"1.e{OWN}-29"), copies=copies).behind
+
+
+def test_no_token_is_demanded_that_may_have_the_numbers_of_the_log_before() -> None:
+    now = [100.0]
+    states = States(1, lambda: now[0])
+    states.seen(7, f"1.e{OWN}-17")
+    assert states.one() == (7, f"1.e{OWN}-17")
+    states.made_again()
+    assert states.one() is None
+    now[0] += OLD_NUMBERS_S - 0.1
+    states.seen(7, f"1.e{OWN}-18")
+    assert states.one() is None
+    now[0] += 0.1
+    states.seen(7, f"1.e{OWN}-3")
+    assert states.one() == (7, f"1.e{OWN}-3")
+    assert {states.demand() for _ in range(200)} == {"reply", ""}
 
 
 def test_users_who_were_forgotten_have_nothing_behind_their_replies() -> None:
