@@ -35,7 +35,7 @@ from headrace.streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Most spans that wait for the collector: 150 requests. Few are sent at once: encoding them holds the GIL.
+#: Most spans that wait for the collector: 100 requests. Few are sent at once: encoding them holds the GIL.
 MOST: Final = 2048
 BATCH: Final = 128
 #: Spans wait at most so long for others, s.
