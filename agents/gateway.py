@@ -73,13 +73,17 @@ class Installation:
         self._said: tuple[float, str] = (float("-inf"), "")
         self._asking = asyncio.Lock()
 
-    async def ask(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+    async def ask(self, body: bytes, user_id: str, timeout_s: float, traceparent: str = "") -> bytes:
         """Send a request for a list to the topic `rec-requests`; return the reply's body."""
-        return await self._client.request(body, user_id.encode(), timeout_s=timeout_s)
+        return await self._client.request(
+            body, user_id.encode(), timeout_s=timeout_s, traceparent=traceparent
+        )
 
-    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float, traceparent: str = "") -> bytes:
         """Send a request for a list to the topic `rec-requests-bulk`; return the reply's body."""
-        return await self._client.request(body, user_id.encode(), timeout_s=timeout_s, bulk=True)
+        return await self._client.request(
+            body, user_id.encode(), timeout_s=timeout_s, bulk=True, traceparent=traceparent
+        )
 
     async def write(self, topic: Topic, records: Sequence[Fresh]) -> list[Landed | Exception]:
         """Write records."""

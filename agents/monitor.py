@@ -1,4 +1,4 @@
-"""monitor: reads `models`, parts of `items`, `users` on demand; writes `rec-requests-bulk`; keeps points.
+"""monitor: reads `models`, parts of `items`, `users`, `traces`; writes `rec-requests-bulk`; keeps points.
 
 The dashboard. Lag comes from the broker, models and rollouts from `models`, everything else from `/metrics`
 of the workers. The page and its routes: ``serving/monitor/``. Lists of the page of a user are bulk requests:
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -24,17 +25,22 @@ from headrace.agents.stage.metrics_reading import MetricsReading
 from headrace.agents.wiring import Wiring
 from headrace.models.learning.kinds import KINDS
 from headrace.models.learning.rollout import Rules
+from headrace.models.learning.shelf import Shelf
+from headrace.serving.gateway.faults import FaultError
 from headrace.serving.gateway.guard import Guard
 from headrace.serving.gateway.kept import KeptItem, KeptUser
 from headrace.serving.monitor import figures
 from headrace.serving.monitor.board import Board
-from headrace.serving.monitor.models_table import models_table
+from headrace.serving.monitor.models_table import models_table, rankers_table
 from headrace.serving.monitor.routes import Routes, is_open
 from headrace.serving.requests.client import RecClient
+from headrace.serving.traces.made import is_traced
+from headrace.serving.traces.record import Trace
 from headrace.streams import series
-from headrace.streams.errors import ConfigError, UnavailableError
-from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.errors import ConfigError, NoTraceError, UnavailableError
+from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.scraping import targets_of
+from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
 from headrace.streams.topics.lag import LagReader
 from headrace.streams.topics.lag_watch import LagWatch
@@ -52,6 +58,8 @@ SAVE_S = 60.0
 LOOK_S = 5.0
 #: Longest wait for a list, s; lists that may be waited for at once.
 LIST_S, LISTS = 8.0, 8
+#: Longest wait for the trace of a list, after its reply, s. Ids that are tried until one is traced, at most.
+TRACE_S, MOST_IDS = 4.0, 100_000
 #: Slots of the list on the page of a user.
 SLOTS = 20
 #: Requests in flight at once, with the streams of open pages.
@@ -60,13 +68,48 @@ HEAD_S = 10.0
 FILE: Final = "monitor.points"
 
 
-class Looker:
-    """What is behind the pages of a user and of an item."""
+def new_id() -> str:
+    """Return an id for the request for a list."""
+    return f"monitor-{secrets.token_hex(8)}"
 
-    def __init__(self, wiring: Wiring) -> None:
+
+def traced_id(share: float) -> str:
+    """Return an id whose request is of the share that is traced; raise ``UnavailableError`` when none is."""
+    for _ in range(MOST_IDS if share > 0 else 0):
+        if is_traced(name := new_id(), share):
+            return name
+    raise UnavailableError(
+        f"a list under another ranker is made from its trace, and HEADRACE_TRACE_SHARE is {share:g}"
+    )
+
+
+def _under(settings: Settings, texts: Mapping[str, bytes], trace: Trace, model: str) -> dict[str, Any]:
+    """Return what another ranker would have made of a list; it takes some 10 ms."""
+    from headrace.agents.stage.trace_lookup import Rankers
+    from headrace.serving.traces.explained import instead
+    from headrace.serving.traces.replay import again
+
+    if trace.ranked is None:
+        return {"note": "no ranker made this list: it is a popular one"}
+    rankers = Rankers(settings, texts)
+    was, other = again(trace, rankers.own(trace)), again(trace, rankers.get(model), instead=True)
+    return {"instead": instead(trace, was, other, model)}
+
+
+class Looker:
+    """What is behind the pages of a user and of an item.
+
+    Parameters
+    ----------
+    shelf
+        Returns the rankers on `models`.
+    """
+
+    def __init__(self, wiring: Wiring, shelf: Callable[[], Shelf]) -> None:
         topics = wiring.topics
+        self._settings, self._shelf = wiring.settings, shelf
         self._kept = KeptLookup(wiring, topics.users, topics.items)
-        self._topic = topics.bulk_requests
+        self._topic, self._traces = topics.bulk_requests, topics.traces
         self._client = RecClient(
             wiring.settings, f"monitor-{secrets.token_hex(4)}", max_pending=LISTS, bulk=True
         )
@@ -81,24 +124,50 @@ class Looker:
         """Return what is kept of an item."""
         return await self._kept.item(item_id)
 
-    async def list_now(self, user_id: str, surface: str) -> dict[str, Any]:
-        """Return the list that a user would be shown now, with reasons and titles."""
+    async def list_now(self, user_id: str, surface: str, model: str = "") -> dict[str, Any]:
+        """Return the list that a user would be shown now, with reasons and titles; also under ``model``."""
+        shelf = self._shelf()
+        if model and model not in shelf.texts:
+            raise FaultError("unknown", "there is no such ranker on the topic of models", "model")
         async with self._opening:
             if not self._open:  # at the first list: most monitors never ask for one
                 await self._client.start()
                 self._open = True
+        name = traced_id(self._settings.trace_share) if model else new_id()
         request = RecRequest(
-            f"monitor-{secrets.token_hex(8)}", user_id, surface,  # type: ignore[arg-type]
+            name, user_id, surface,  # type: ignore[arg-type]
             n=SLOTS, deadline_ms=int(1000 * LIST_S), explain=True,
         )  # fmt: skip
+        other: dict[str, Any] = {}
+        if model:
+            from headrace.agents.stage.trace_lookup import traced  # only who compares needs it, and LightGBM
+
+            try:
+                reply, trace = await traced(
+                    self._settings, self._traces, name, lambda: self._ask(request), TRACE_S
+                )
+            except NoTraceError as exc:
+                raise UnavailableError(str(exc)) from exc
+            other = await asyncio.to_thread(_under, self._settings, dict(shelf.texts), trace, model)
+        else:
+            reply = await self._ask(request)
+        seen = [item.item_id for item in reply.items]
+        seen += [slot["item_id"] for slot in other.get("instead", {}).get("slots", ())]
+        titles = await self._kept.titles(list(dict.fromkeys(seen)))
+        return {
+            "reply": msgspec.to_builtins(reply),
+            "titles": titles,
+            "rankers": rankers_table(shelf),
+            **other,
+        }
+
+    async def _ask(self, request: RecRequest) -> RecReply:
         try:
-            reply = await self._client.recommend(request, timeout_s=LIST_S)
+            return await self._client.recommend(request, timeout_s=LIST_S)
         except TimeoutError:
             raise TimeoutError(
                 f"no list within {LIST_S:g} s: {self._topic} waits, or no worker serves"
             ) from None
-        titles = await self._kept.titles([item.item_id for item in reply.items])
-        return {"reply": msgspec.to_builtins(reply), "titles": titles}
 
     async def close(self) -> None:
         """Disconnect."""
@@ -116,7 +185,7 @@ class Monitor(Service):
         self._reading = MetricsReading(targets_of(settings.monitor_targets), figures.READ)
         self._follower = Follower()
         self._tail = CompactedTail(settings, wiring.topics.models, self._on_models, name="models")
-        self._looker = Looker(wiring)
+        self._looker = Looker(wiring, lambda: self._follower.shelf)
         self._alphas = {kind: Rules.of(settings, kind).alpha for kind in KINDS}
         self._lag_point: dict[str, float] = {}
         self._file = settings.data_dir / settings.name(FILE)

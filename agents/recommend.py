@@ -29,6 +29,7 @@ from headrace.agents.stage.background import Background
 from headrace.agents.stage.bulk import MOST, UNFINISHED, BulkStage
 from headrace.agents.stage.online_rows import OnlineRows, stacked
 from headrace.agents.stage.replies_out import RepliesOut, Sent
+from headrace.agents.stage.spans_out import SpansOut
 from headrace.agents.stage.state_waits import StateWaits
 from headrace.agents.stage.store_watch import StoreWatch
 from headrace.agents.stage.traces_out import TracesOut
@@ -91,6 +92,7 @@ class ServeStage:
         self._ticked = 0
         self.out = RepliesOut(wiring, FLOW.name, wiring.topics.impressions)
         self.traces = TracesOut(wiring, wiring.topics.traces)
+        self.spans = SpansOut(wiring, self.recommender.data.stages)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
@@ -168,12 +170,12 @@ class ServeStage:
         replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
         traces: list[Trace] = []
-        async for (request, record, address), reply, answers in self.answers(
-            chunk, self._pace, _give_way, sent
-        ):
+        self.spans.begin(chunk)
+        async for job, reply, answers in self.answers(chunk, self._pace, _give_way, sent):
+            request, record, address = job
             sent.append(self.out.send(record, address, reply))
             stages.done("encode")
-            self._time(sent[-1])
+            self.spans.follow(sent[-1], job, reply, answers)
             if not is_canary(request.user_id):  # its lists count nowhere
                 replies.append((request, reply))
                 shown += [(sent[-1], address, answer) for answer in answers]
@@ -186,12 +188,6 @@ class ServeStage:
         if impressions or traces:
             sent[-1].writing = await self.out.beside(self._written(impressions, traces))
         return sent
-
-    def _time(self, reply: Sent) -> None:
-        """Note how long it takes until the broker has a reply."""
-        stages = self.recommender.data.stages
-        begun = stages.clock()
-        reply.delivery.add_done_callback(lambda _: stages.waited("send", stages.clock() - begun))
 
     async def _shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]]) -> list[Impression]:
         """Make the impressions of replies that are on their way, in slices; return those to write now."""
@@ -346,9 +342,11 @@ class ServeStage:
         rung, began = pace.rung(job), self.wiring.clock.monotonic()
         self.wiring.metrics.count("headrace_rungs_total", rung)
         if rung == "popular":
-            return fallbacks.popular(self.recommender, part, user, seen, at, "deadline")
-        answer = fallbacks.answer(self.recommender, part, user, seen, anchors, at, rung)
-        pace.took(rung, began)
+            answer = fallbacks.popular(self.recommender, part, user, seen, at, "deadline")
+        else:
+            answer = fallbacks.answer(self.recommender, part, user, seen, anchors, at, rung)
+            pace.took(rung, began)
+        answer.rung = rung
         return answer
 
 

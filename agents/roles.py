@@ -115,6 +115,11 @@ async def run_worker(
     apps: list[faust.App] = []
     services: list[Service] = [*measuring(settings, wiring.metrics, roles), sender, replier]
     store.measure = partial(_redis_call, wiring.metrics)
+    if settings.otlp_endpoint and "serve" in roles:
+        from headrace.agents.stage.span_export import SpanExport
+
+        wiring.spans = export = SpanExport(settings, wiring.metrics)
+        services.append(export)
     for role in roles:
         if role == "trainer":
             from headrace.agents import rollout

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka.errors import MessageSizeTooLargeError
 
 from headrace.serving.store.protocol import OnlineStore
+from headrace.serving.traces.spans import SpanSink
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import RejectedError
 from headrace.streams.metrics import Metrics
@@ -35,6 +36,8 @@ class Wiring:
         Writes replies, uncompressed.
     metrics
         What is measured in this process.
+    spans
+        Takes spans of requests; None: nobody does.
     """
 
     settings: Settings
@@ -43,6 +46,7 @@ class Wiring:
     store: OnlineStore
     clock: Clock = SYSTEM
     metrics: Metrics = field(default_factory=Metrics)
+    spans: SpanSink | None = None
     topics: Topics = field(init=False)
 
     def __post_init__(self) -> None:

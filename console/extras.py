@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "verify": ("polars",),
     "dask": ("dask", "distributed", "pandas", "sklearn"),
     "mlflow": ("mlflow",),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "report": ("jinja2", "matplotlib"),
 }  # fmt: skip
 

@@ -41,6 +41,8 @@ def worker(
     chosen = parse_roles(roles)
     if settings.mlflow_uri and "trainer" in chosen:
         require("mlflow")
+    if settings.otlp_endpoint and "serve" in chosen:
+        require("otel")
     if not {"gateway", "monitor"}.isdisjoint(chosen):
         require("gateway")
     _check_web_port(settings.web_port, [role for role in chosen if ROLES[role]])

@@ -35,6 +35,11 @@ class Answer:
         What the list was made from.
     popular
         What a popular list was made from.
+
+    Attributes
+    ----------
+    rung
+        How much there was time for; empty: for everything, nobody asked.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class Answer:
         ranked: Ranked | None = None,
         popular: Popular | None = None,
     ) -> None:
-        self.reply, self.ranked, self.popular = reply, ranked, popular
+        self.reply, self.ranked, self.popular, self.rung = reply, ranked, popular, ""
         self._shown = shown
         self._impression: Impression | None = None
 

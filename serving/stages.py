@@ -57,11 +57,14 @@ class Stages:
     ----------
     times
         By stage or wait: since the start of the process.
+    told
+        Is told of every time, if there is one: the stage or wait, when it began and ended, s.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.times = {name: Times() for name in (*WAITS, *STAGES)}
+        self.told: Callable[[str, float, float], None] | None = None
         self._since = clock()
 
     def begin(self) -> None:
@@ -72,8 +75,14 @@ class Stages:
         """Count the time since the last call for this stage."""
         now = self.clock()
         self.times[stage].add(now - self._since)
+        if self.told is not None:
+            self.told(stage, self._since, now)
         self._since = now
 
     def waited(self, name: str, seconds: float) -> None:
         """Count a wait."""
-        self.times[name].add(max(0.0, seconds))
+        seconds = max(0.0, seconds)
+        self.times[name].add(seconds)
+        if self.told is not None:
+            now = self.clock()
+            self.told(name, now - seconds, now)

@@ -177,6 +177,7 @@ DECLARED: tuple[Declared, ...] = (
         "traces of lists: written, too_large, failed",
         ("outcome",),
     ),
+    Declared("headrace_spans_total", "counter", "spans of requests: written, lost", ("outcome",)),
     Declared("headrace_skew_checked_total", "counter", "logged slots that were computed again", ("what",)),
     Declared("headrace_skew_differs_total", "counter", "of them, those that are different then", ("what",)),
     Declared(

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     web_port: int = Field(0, ge=0, le=65535, description="Faust's web server; 0 = off")
     metrics_host: str = Field("127.0.0.1", description="where /metrics is served")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0 = off")
+    otlp_endpoint: str = Field(
+        "", pattern=r"^(https?://[^/@\s]+(/[^@\s]*)?)?$", description="collector of spans; empty: off"
+    )
+    otlp_share: float = Field(0.01, ge=0, le=1, description="share of the requests that have spans there")
 
     # What is accepted
     max_event_bytes: int = Field(

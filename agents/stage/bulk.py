@@ -80,10 +80,13 @@ class BulkStage:
     async def _chunk(self, jobs: list[Job]) -> list[Sent]:
         serve, stages = self._serve, self._serve.recommender.data.stages
         sent: list[Sent] = []
-        async for (request, record, address), reply, answers in serve.answers(jobs, None, self._turn):
+        serve.spans.begin(jobs)
+        async for job, reply, answers in serve.answers(jobs, None, self._turn):
+            request, record, address = job
             sent.append(serve.out.send(record, address, reply))
             traces = serve.traces.of(serve.recommender.pipeline, request, reply, answers)
             stages.done("encode")
+            serve.spans.follow(sent[-1], job, reply, answers)
             self._count(request.surface, outcome_of(reply))
             await serve.traces.write(traces)
             if len(sent) < len(jobs):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from headrace.console.explained.job import Rankers
+from headrace.agents.stage.trace_lookup import Rankers
 from headrace.oracle.compare.findings import Difference, Findings
 from headrace.oracle.records.frames import key_of
 from headrace.serving.traces.explained import differences

@@ -22,8 +22,10 @@ class Landed(NamedTuple):
 class Backend(Protocol):
     """The installation behind the gateway."""
 
-    async def ask(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+    async def ask(self, body: bytes, user_id: str, timeout_s: float, traceparent: str = "") -> bytes:
         """Send a request for a list; return the reply's body.
+
+        ``traceparent`` is the header of the HTTP request, empty without one.
 
         Raises
         ------
@@ -35,7 +37,7 @@ class Backend(Protocol):
             When too many requests wait already.
         """
 
-    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float, traceparent: str = "") -> bytes:
         """Send a request that is answered while no other waits. Returns and raises as ``ask``."""
 
     async def write(self, topic: Topic, records: Sequence[Fresh]) -> list[Landed | Exception]:

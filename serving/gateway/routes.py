@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -37,11 +38,14 @@ from headrace.serving.gateway.intake import EventsIn, RowIn, split_json, split_l
 from headrace.serving.gateway.openapi import document
 from headrace.serving.gateway.records import Fresh
 from headrace.serving.gateway.requests import Asked, RequestIn
+from headrace.serving.requests.address import TRACEPARENT
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import ErrorInfo, Item, UserProfile
 from headrace.streams.settings import Settings
 
+#: A longer ``traceparent`` is not passed on: it has 55 characters, of a later version perhaps some more.
+_LONGEST_PARENT: Final = 128
 #: Called with (topic, reason) of what is refused here and so never becomes a dead letter.
 Refused = Callable[[str, str], None]
 
@@ -120,18 +124,19 @@ class Routes:
             asked = self._requests.from_body(await self._body(request))
         else:
             asked = self._requests.from_query(query_of(request))
-        return await self._ask(asked)
+        return await self._ask(asked, request)
 
     async def _rank(self, request: Request) -> Response:
         media_type(request, JSON_TYPES)
         asked = self._requests.from_body(await self._body(request))
         if not asked.request.candidates:
             raise FaultError("missing_field", "the items that are to be ranked", "candidates")
-        return await self._ask(asked)
+        return await self._ask(asked, request)
 
-    async def _ask(self, asked: Asked) -> Response:
+    async def _ask(self, asked: Asked, request: Request) -> Response:
+        wait_s, parent = self._wait_s(asked), _parent(request)
         try:
-            reply = await self._backend.ask(asked.body, asked.request.user_id, self._wait_s(asked))
+            reply = await self._backend.ask(asked.body, asked.request.user_id, wait_s, parent)
         except (HeadraceError, TimeoutError) as exc:
             return fault_answer(fault_of(exc, asked.request.request_id))
         error = self._verdict.decode(reply).error
@@ -145,12 +150,13 @@ class Routes:
         bodies = split_lines(body) if lines else split_json(body)
         check_number(bodies)
         with self._bulk.take(len(bodies)):
-            replies = await replies_to(bodies, self._requests, self._ask_in_bulk)
+            ask = partial(self._ask_in_bulk, _parent(request))
+            replies = await replies_to(bodies, self._requests, ask)
         return answer(*bulk_answer(replies))
 
-    async def _ask_in_bulk(self, asked: Asked) -> bytes:
+    async def _ask_in_bulk(self, parent: str, asked: Asked) -> bytes:
         wait_s = self._settings.gateway_bulk_s
-        return await self._backend.ask_in_bulk(asked.body, asked.request.user_id, wait_s)
+        return await self._backend.ask_in_bulk(asked.body, asked.request.user_id, wait_s, parent)
 
     def _wait_s(self, asked: Asked) -> float:
         return (asked.request.deadline_ms + self._settings.gateway_reply_ms) / 1000
@@ -222,3 +228,9 @@ class Routes:
     async def _body(self, request: Request) -> bytes:
         settings = self._settings
         return await read_body(request, settings.gateway_body_bytes, settings.gateway_body_s)
+
+
+def _parent(request: Request) -> str:
+    """Return the ``traceparent`` of a request; empty without one. Workers look whether it is correct."""
+    value = request.headers.get(TRACEPARENT, "")
+    return value if len(value) <= _LONGEST_PARENT else ""

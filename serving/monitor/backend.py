@@ -16,5 +16,8 @@ class Backend(Protocol):
     async def item(self, item_id: str) -> KeptItem | None:
         """Return what is kept of an item, None when nothing is."""
 
-    async def list_now(self, user_id: str, surface: str) -> dict[str, Any]:
-        """Return the list that a user would be shown now, with reasons and titles. It leaves no trace."""
+    async def list_now(self, user_id: str, surface: str, model: str = "") -> dict[str, Any]:
+        """Return the list that a user would be shown now, with reasons and titles. It is not logged as shown.
+
+        With ``model``, another version of the ranker, also what that one would make of the same candidates.
+        """

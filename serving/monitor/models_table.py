@@ -56,11 +56,21 @@ def _order(p: Pointers) -> Any:
     return lambda version: order.get(version, len(order))
 
 
-def _version(shelf: Shelf, version: str) -> dict[str, Any]:
+def rankers_table(shelf: Shelf) -> list[dict[str, str]]:
+    """Return the versions that are named and on `models`, and what each is used for: the live one first."""
     p = shelf.pointers
-    use = {p.previous: "previous", p.waiting: "waiting", p.live: "live"}.get(version, "")
+    versions = [version for version in sorted(p.named(), key=_order(p)) if version in shelf.texts]
+    return [{"version": version, "use": _use(p, version)} for version in versions]
+
+
+def _use(p: Pointers, version: str) -> str:
     if version in p.candidates():
-        use = f"candidate, {stage_name(p.share if version == p.candidate else 0)}"
+        return f"candidate, {stage_name(p.share if version == p.candidate else 0)}"
+    return {p.previous: "previous", p.waiting: "waiting", p.live: "live"}.get(version, "")
+
+
+def _version(shelf: Shelf, version: str) -> dict[str, Any]:
+    use = _use(shelf.pointers, version)
     auc = created = None
     if shelf.kind is RANKER and version in shelf.texts:
         try:

@@ -52,6 +52,7 @@ HEADERS: Final = {
 }
 #: Surfaces of lists that need nothing but a user.
 SURFACES: Final = ("home", "digest")
+_LONGEST_MODEL: Final = 64
 _PAGE = resources.files(__package__) / "page"
 
 
@@ -143,4 +144,7 @@ class Routes:
         surface = request.query_params.get("surface", "home")
         if surface not in SURFACES:
             raise FaultError("invalid_field", f"a surface is one of {', '.join(SURFACES)}", "surface")
-        return await self._backend.list_now(user_id, surface)
+        model = request.query_params.get("model", "")
+        if len(model) > _LONGEST_MODEL:
+            raise FaultError("invalid_field", "no version is as long as that", "model")
+        return await self._backend.list_now(user_id, surface, model)

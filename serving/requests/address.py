@@ -26,6 +26,8 @@ FAUST_TOPIC, FAUST_ID = "Faust-Ag-ReplyTo", "Faust-Ag-CorrelationId"
 SPRING_TOPIC, SPRING_ID = "kafka_replyTopic", "kafka_correlationId"
 SPRING_PARTITION = "kafka_replyPartition"
 PLAIN_TOPIC, PLAIN_ID = "reply_to", "correlation_id"
+#: Header of a request that continues its caller's trace (https://www.w3.org/TR/trace-context/).
+TRACEPARENT = "traceparent"
 
 #: A longer correlation id is refused: it would be copied into every reply.
 MAX_CORRELATION_BYTES = 1024

@@ -12,7 +12,7 @@ from typing import Any, Self
 import msgspec
 from aiokafka.errors import KafkaError
 
-from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
+from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC, TRACEPARENT
 from headrace.serving.requests.link import Link
 from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.codec import UNDECODABLE
@@ -182,8 +182,12 @@ class RecClient:
     ) -> None:
         await self.stop()
 
-    async def recommend(self, request: RecRequest, timeout_s: float | None = None) -> RecReply:
+    async def recommend(
+        self, request: RecRequest, timeout_s: float | None = None, *, traceparent: str = ""
+    ) -> RecReply:
         """Ask for a list. A refused request gets a reply too: look at ``reply.error``.
+
+        With ``traceparent`` (W3C Trace Context), the worker's spans continue the caller's trace.
 
         Raises
         ------
@@ -195,7 +199,12 @@ class RecClient:
             When the client is not started or was stopped, too many requests are waiting already, or the reply
             cannot be read.
         """
-        body = await self.request(msgspec.json.encode(request), request.user_id.encode(), timeout_s=timeout_s)
+        body = await self.request(
+            msgspec.json.encode(request),
+            request.user_id.encode(),
+            timeout_s=timeout_s,
+            traceparent=traceparent,
+        )
         try:
             return self._decoder.decode(body)
         except UNDECODABLE as exc:
@@ -208,10 +217,12 @@ class RecClient:
         *,
         timeout_s: float | None = None,
         bulk: bool | None = None,
+        traceparent: str = "",
     ) -> bytes:
         """Send any body to the request topic and return the reply's body; empty for a reply without a value.
 
-        ``bulk`` says for this request what the parameter of the same name says for all.
+        ``bulk`` says for this request what the parameter of the same name says for all; ``traceparent`` is as
+        for ``recommend``.
 
         Raises as ``recommend``, but does not look at the reply.
         """
@@ -223,6 +234,8 @@ class RecClient:
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = waiting  # before the send: the reply may arrive before it returns
         headers = [(PLAIN_TOPIC, self.reply_topic.encode()), (PLAIN_ID, correlation_id)]
+        if traceparent:
+            headers.append((TRACEPARENT, traceparent.encode()))
         sending = asyncio.create_task(link.send(topic, value, key, headers))
         sending.add_done_callback(_seen)
         taken = False

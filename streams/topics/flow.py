@@ -89,7 +89,7 @@ AGENTS: tuple[AgentFlow, ...] = (
         writes=("events", "items", "users", "requests", "bulk_requests"),
     ),
     AgentFlow("canary", "canary", writes=("events", "items", "requests")),
-    AgentFlow("monitor", "monitor", tails=("models", "items", "users"), writes=("bulk_requests",)),
+    AgentFlow("monitor", "monitor", tails=("models", "items", "users", "traces"), writes=("bulk_requests",)),
 )
 
 

@@ -16,8 +16,9 @@ from oracle_examples import impression
 from rich.console import Console
 
 from headrace.agents.stage.pointing import point
+from headrace.agents.stage.trace_lookup import traces_of
 from headrace.console.explained import page
-from headrace.console.explained.job import explain, traces_of
+from headrace.console.explained.job import explain
 from headrace.console.verification.traces_topic import Traces, traces_again
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import pointers

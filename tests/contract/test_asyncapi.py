@@ -25,6 +25,7 @@ from headrace.serving.requests.address import (
     SPRING_ID,
     SPRING_PARTITION,
     SPRING_TOPIC,
+    TRACEPARENT,
 )
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages import schemas
@@ -207,7 +208,7 @@ def test_headers_of_bytes_are_binary() -> None:
     told = messages["recRequest"]["headers"]["properties"]
     binary = {name for name, header in told.items() if header.get("format") == "binary"}
     assert binary == {PLAIN_ID, SPRING_ID, FAUST_ID, SPRING_PARTITION}
-    assert set(told) == binary | {PLAIN_TOPIC, SPRING_TOPIC, FAUST_TOPIC}
+    assert set(told) == binary | {PLAIN_TOPIC, SPRING_TOPIC, FAUST_TOPIC, TRACEPARENT}
     assert all(told[name]["maxLength"] == MAX_CORRELATION_BYTES for name in binary - {SPRING_PARTITION})
     assert set(messages["recReply"]["headers"]["properties"]) == binary - {SPRING_PARTITION}
 

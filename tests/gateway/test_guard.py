@@ -284,3 +284,15 @@ def test_a_bad_token_is_refused_without_being_shown(token: str) -> None:
         token_of(Settings(gateway_token=token))
     assert token not in str(refused.value)
     assert token not in repr(Settings(gateway_token=token))
+
+
+async def test_the_trace_of_a_caller_is_passed_on() -> None:
+    ask = {"user_id": "u", "surface": "home"}
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with application() as (http, memory, _):
+        for header in (parent, "x" * 500, ""):
+            headers = {"traceparent": header} if header else {}
+            await http.get("/recommendations", params=ask, headers=headers)
+            await http.post("/rank", json=ask | {"candidates": ["a"]}, headers=headers)
+            await http.post("/bulk", json=[ask], headers=headers)
+    assert memory.parents == [parent] * 3 + [""] * 6

@@ -6,17 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fresh_topics import make_topics
 from gateways import TOKEN
 from installation import ITEMS, now_ms, producer, publish, read_all, until, worker
 
+from headrace.agents.monitor import traced_id
 from headrace.agents.stage.http_token import token_of
+from headrace.agents.stage.pointing import point
 from headrace.demo.embedded import free_port
-from headrace.streams.errors import ConfigError
+from headrace.models.features.spec import SPEC
+from headrace.models.learning import pointers
+from headrace.models.learning.kinds import RANKER
+from headrace.models.learning.ranker import RankerParams, encode, train
+from headrace.serving.traces.made import is_traced
+from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.sender import BatchSender
 
 
 @pytest.fixture
@@ -83,6 +92,70 @@ async def test_it_shows_a_running_installation_and_leaves_no_trace(here: Setting
     async with worker(here, ["monitor"], within_s=60), reader(here) as http:
         again = (await http.get("/history/15m")).json()
         assert any(value is not None for value in again["values"]["lag:ingest"])  # from the file
+
+
+async def on_models(settings: Settings, sender: BatchSender, sign: int) -> str:
+    """Put a ranker on `models` that likes items with clicks, or with -1 those without; it is live then."""
+    x = np.random.default_rng(0).normal(size=(2000, len(SPEC))).astype(np.float32)
+    y = (sign * (x[:, SPEC.index("item_clicks_24h")] - 0.5) > 0).astype(np.float32)
+    value, version = encode(train(x, y, RankerParams(trees=5, leaves=7)), now_ms(), {})
+    await point(
+        settings,
+        Topics(settings).models,
+        sender,
+        lambda p: pointers.made_live(p, version, now_ms(), "test", ""),
+        [(version, value)],
+        RANKER,
+    )
+    return version
+
+
+@pytest.mark.broker
+async def test_a_list_is_made_under_another_ranker_too(here: Settings) -> None:
+    topics = Topics(here)
+    traced = here.model_copy(update={"trace_share": 0.05})
+    async with producer(traced) as sender:
+        await publish(sender, topics.items, [(item.item_id, item) for item in ITEMS])
+        clicks = [Event(f"e{n}", "click", f"u{n}", f"item-{n % 7}", now_ms()) for n in range(40)]
+        await publish(sender, topics.events, [(one.user_id, one) for one in clicks])
+        other, live = await on_models(traced, sender, -1), await on_models(traced, sender, 1)
+    async with (
+        worker(traced, ["ingest", "aggregate", "serve", "monitor"], within_s=60),
+        reader(traced) as http,
+    ):
+
+        async def listed(**query: str) -> dict[str, Any]:
+            return dict((await http.get("/lists/u1", params=query)).json())
+
+        made = await until(
+            listed, lambda m: (m.get("reply", {}).get("model") or {}).get("ranker") == live, 90
+        )
+        assert made["rankers"] == [{"version": live, "use": "live"}, {"version": other, "use": "previous"}]
+        assert "instead" not in made
+
+        async def under() -> dict[str, Any]:
+            return await listed(model=other)
+
+        both = await until(under, lambda m: "instead" in m and m["instead"]["same_slots"] < 20, 60)
+        same = await until(lambda: listed(model=live), lambda m: "instead" in m, 60)
+        unknown = await http.get("/lists/u1", params={"model": "nothing"})
+    now_ids = [item["item_id"] for item in both["reply"]["items"]]
+    slots = both["instead"]["slots"]
+    assert both["instead"]["model"] == other
+    assert [slot["was"] for slot in slots] == [
+        now_ids.index(slot["item_id"]) + 1 if slot["item_id"] in now_ids else None for slot in slots
+    ]
+    assert set(both["instead"]["not_shown_any_more"]) == set(now_ids) - {slot["item_id"] for slot in slots}
+    assert {slot["item_id"] for slot in slots} | set(now_ids) <= both["titles"].keys()
+    assert same["instead"]["same_slots"] == len(same["reply"]["items"]) == 20
+    assert (unknown.status_code, unknown.json()["error"]["field"]) == (404, "model")
+    assert await read_all(here, topics.impressions) == []
+
+
+def test_without_traces_it_says_why_there_is_no_other_list() -> None:
+    assert is_traced(traced_id(0.01), 0.01)
+    with pytest.raises(UnavailableError, match="HEADRACE_TRACE_SHARE is 0"):
+        traced_id(0.0)
 
 
 @pytest.mark.broker

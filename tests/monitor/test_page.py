@@ -94,13 +94,13 @@ async def test_a_user_and_an_item_are_found_by_keyboard_and_text_stays_text() ->
         await tab.type("user-1")
         await tab.press("Enter")
         await tab.until("document.querySelector('h1')?.innerText === 'User user-1'")
-        await tab.until("document.querySelectorAll('main summary').length === 1")
+        await tab.until("document.querySelectorAll('main summary').length === 4")
         text = await tab.text()
         assert text.count(EVIL) >= 4  # clicked, shown, a category, the list with its reason
         assert "#00000000000000ff" in text
         assert "Not all names could be looked up" in text
         assert "null" not in text
-        assert people.listed == [("user-1", "home")]
+        assert people.listed == [("user-1", "home", "")]
         await tab.value("document.querySelector('main a').click()")
         await tab.until("document.querySelector('h1')?.innerText.startsWith('<img')")
         assert await tab.value("location.hash") == "#/item/item%2F1"
@@ -110,6 +110,45 @@ async def test_a_user_and_an_item_are_found_by_keyboard_and_text_stays_text() ->
         await tab.until("document.body.innerText.includes('nothing is kept of this id')")
         answered = [error for error in tab.errors if "404" not in error]
         assert answered == []
+
+
+CHOOSE = (
+    "document.getElementById('model').value = '{}';"
+    "document.getElementById('model').dispatchEvent(new Event('change'))"
+)
+
+
+async def test_the_list_of_another_ranker_is_beside_the_one_of_now_with_what_moved() -> None:
+    people = People()
+    async with dashboard(full_board(), people) as url, page() as tab:
+        await tab.look(1280, 900)
+        await tab.goto(f"{url}/#/user/user-1")
+        await tab.until("document.querySelectorAll('#model option').length === 3")
+        assert await tab.value("[...document.querySelectorAll('#model option')].map((o) => o.innerText)") == [
+            "no other ranker",
+            "aa11, live",
+            "bb22, candidate, 10 %",
+        ]
+        await tab.value(CHOOSE.format("bb22"))
+        await tab.until("document.body.innerText.includes('1 of 4 slots are the same')")
+        rows = await tab.value(
+            "[...document.querySelectorAll('[aria-label=\"The list now, and under bb22\"] tbody tr')]"
+            ".map((r) => [...r.cells].map((c) => (c.querySelector('a') ?? c).innerText)"
+            ".concat(r.querySelector('.verdict').innerText))"
+        )
+        assert rows == [
+            ["1", EVIL, "i3", "0.250 \u2192 0.500", "up 2"],
+            ["2", "two", "two", "0.250 \u2192 0.500", "same"],
+            ["3", "i3", EVIL, "0.250 \u2192 0.500", "down 2"],
+            ["4", "i4", "i9", "0.250 \u2192 0.500", "new"],
+        ]
+        assert "these are not on the other list:" in await tab.text()
+        assert await tab.value("document.getElementById('model').value") == "bb22"
+        assert await tab.value("window.broken === undefined && document.querySelector('main img') === null")
+        await tab.value(CHOOSE.format(""))
+        await tab.until("document.querySelectorAll('main summary').length === 4")
+        assert people.listed == [("user-1", "home", model) for model in ("", "bb22", "")]
+        assert tab.errors == []
 
 
 async def test_the_first_tab_goes_to_the_content_and_everything_has_a_name() -> None:
@@ -136,6 +175,11 @@ async def test_it_fits_on_a_phone_in_both_themes() -> None:
             await tab.goto(f"{url}/{hash_}")
             await tab.until("document.querySelector('main h2') !== null")
             assert await tab.value("document.documentElement.scrollWidth") <= 360
+        await tab.goto(f"{url}/#/user/user-1")
+        await tab.until("document.querySelectorAll('#model option').length === 3")
+        await tab.value(CHOOSE.format("bb22"))
+        await tab.until("document.body.innerText.includes('1 of 4 slots are the same')")
+        assert await tab.value("document.documentElement.scrollWidth") <= 360
         colours = []
         for dark in (False, True):
             await tab.look(360, 740, phone=True, dark=dark)

@@ -127,7 +127,11 @@ async def test_people_and_items() -> None:
         assert (await http.get("/items/item%2F1")).json()["item"]["title"] == EVIL
         listed = (await http.get("/lists/user-1", params={"surface": "digest"})).json()
         assert listed["reply"]["items"][0]["why"][0] == EVIL
-        assert people.listed == [("user-1", "digest")]
+        both = (await http.get("/lists/user-1", params={"model": "bb22"})).json()
+        assert both["instead"]["model"] == "bb22"
+        assert people.listed == [("user-1", "digest", ""), ("user-1", "home", "bb22")]
+        refused = await http.get("/lists/user-1", params={"model": "b" * 65})
+        assert (refused.status_code, refused.json()["error"]["field"]) == (400, "model")
         assert (await http.get("/users/nobody")).status_code == 404
         assert (await http.get("/items/nothing")).status_code == 404
         assert (await http.get("/lists/user-1?surface=related")).status_code == 400

@@ -24,7 +24,7 @@ class People:
     """What is kept of ``user-1`` and ``item/1``; what was asked for."""
 
     def __init__(self) -> None:
-        self.listed: list[tuple[str, str]] = []
+        self.listed: list[tuple[str, str, str]] = []
         self.trouble: Exception | None = None
 
     async def user(self, user_id: str, names: bool) -> KeptUser | None:
@@ -48,11 +48,31 @@ class People:
         item = Item(item_id=item_id, title=EVIL, category="sport", published_ts=AT)
         return KeptItem(item_id, item, AT, COUNTS, {"1h": COUNTS})
 
-    async def list_now(self, user_id: str, surface: str) -> dict[str, Any]:
-        self.listed.append((user_id, surface))
+    async def list_now(self, user_id: str, surface: str, model: str = "") -> dict[str, Any]:
+        self.listed.append((user_id, surface, model))
         slot = {"item_id": "item/1", "score": 0.25, "objectives": {"click": 0.4}, "sources": ["hot"]}
         slot["why"] = [EVIL, "new"]
-        return {"reply": {"request_id": "r", "items": [slot], "took_ms": 7.0}, "titles": {"item/1": EVIL}}
+        items = [slot, *({**slot, "item_id": f"i{n}", "why": ["popular"]} for n in (2, 3, 4))]
+        rankers = [{"version": "aa11", "use": "live"}, {"version": "bb22", "use": "candidate, 10 %"}]
+        reply = {"request_id": "r", "items": items, "took_ms": 7.0, "model": {"ranker": "aa11"}}
+        found: dict[str, Any] = {
+            "reply": reply,
+            "titles": {"item/1": EVIL, "i2": "two"},
+            "rankers": rankers,
+        }
+        if model:
+            order = [("i3", 3), ("i2", 2), ("item/1", 1), ("i9", None)]
+            slots = [
+                {"slot": n, "item_id": item, "was": was, "score": 0.5, "score_was": 0.25}
+                for n, (item, was) in enumerate(order, 1)
+            ]
+            found["instead"] = {
+                "model": model,
+                "same_slots": 1,
+                "slots": slots,
+                "not_shown_any_more": ["i4"],
+            }
+        return found
 
 
 def lag_row(agent: str = "ingest", **fields: Any) -> dict[str, Any]:

@@ -25,19 +25,21 @@ class Memory:
         self.let_go.set()
         self.asked = asyncio.Semaphore(0)
         self.in_bulk: list[bytes] = []
+        self.parents: list[str] = []
         self.broken = False
         self.away: Exception | None = None
 
-    async def ask(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+    async def ask(self, body: bytes, user_id: str, timeout_s: float, traceparent: str = "") -> bytes:
+        self.parents.append(traceparent)
         self.asked.release()
         await self.let_go.wait()
         return b'{"request_id":"r"}'
 
-    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float) -> bytes:
+    async def ask_in_bulk(self, body: bytes, user_id: str, timeout_s: float, traceparent: str = "") -> bytes:
         self.in_bulk.append(body)
         if self.away is not None:
             raise self.away
-        return await self.ask(body, user_id, timeout_s)
+        return await self.ask(body, user_id, timeout_s, traceparent)
 
     async def write(self, topic: Topic, records: Sequence[Fresh]) -> list[Landed | Exception]:
         if self.broken:

@@ -65,42 +65,78 @@ function reasons(item, objectives) {
     h("small", {}, [objectives, item.explored ? "tried on purpose" : ""].filter(Boolean).join(" · ")));
 }
 
-/** The list that a user would be shown now. */
+/** How far a slot moved: from where the item is now. */
+function moved(slot) {
+  if (slot.was === null) return h("span", { class: "verdict warn" }, "new");
+  const up = slot.was - slot.slot;
+  if (!up) return h("span", { class: "verdict" }, "same");
+  return h("span", { class: `verdict ${up > 0 ? "ok" : "bad"}`, title: `slot ${slot.was} now` }, up > 0 ? `up ${up}` : `down ${-up}`);
+}
+
+/** The list now and the one that another ranker would make of the same candidates, slot by slot. */
+function compared(items, instead, name) {
+  const list = table(`The list now, and under ${instead.model}`, ["#", "now", "under the other", "score"], [3]);
+  const slots = Math.max(items.length, instead.slots.length);
+  fill(list.body, Array.from({ length: slots }, (_, i) => {
+    const slot = instead.slots[i];
+    return [
+      String(i + 1),
+      { text: items[i] ? name(items[i].item_id) : "–" },
+      { text: slot ? h("div", {}, name(slot.item_id), " ", moved(slot)) : "–" },
+      num(slot ? `${slot.score_was.toFixed(3)} → ${slot.score.toFixed(3)}` : "–"),
+    ];
+  }));
+  const gone = instead.not_shown_any_more;
+  return h("div", {}, list.frame,
+    h("p", { class: "note" }, `${instead.same_slots} of ${slots} slots are the same`, gone.length ? "; these are not on the other list:" : "", "."),
+    gone.length ? things(gone, "", (id) => [name(id)]) : null);
+}
+
+/** The list that a user would be shown now; beside it the one of another ranker, if one is chosen. */
 function listNow(id, signal) {
   const place = h("div", { "aria-live": "polite" });
   const surface = h("select", { id: "surface" }, h("option", { value: "home" }, "home"), h("option", { value: "digest" }, "digest"));
+  const other = h("select", { id: "model" }, h("option", { value: "" }, "no other ranker"));
   const button = h("button", { type: "button" }, "Make it again");
   const list = table("What would be shown now", ["#", "item", "score", "why"], [2]);
 
+  /** Offer the rankers that there are now; the chosen one stays chosen. */
+  function offer(rankers) {
+    const chosen = other.value;
+    other.replaceChildren(h("option", { value: "" }, rankers.length ? "no other ranker" : "there is no ranker yet"),
+      ...rankers.map(({ version, use }) => h("option", { value: version }, [version, use].filter(Boolean).join(", "))));
+    other.value = rankers.some(({ version }) => version === chosen) ? chosen : "";
+  }
+
   async function load() {
-    button.disabled = true;
+    for (const control of [button, surface, other]) control.disabled = true;
     place.replaceChildren(h("p", { class: "note" }, "a worker makes the list"));
     try {
-      const { reply, titles } = await get(`/lists/${encodeURIComponent(id)}?surface=${surface.value}`, signal);
+      const query = new URLSearchParams({ surface: surface.value, model: other.value });
+      const { reply, titles, rankers, instead, note } = await get(`/lists/${encodeURIComponent(id)}?${query}`, signal);
       if (reply.error) throw new Error(reply.error.message);
-      fill(list.body, (reply.items ?? []).map((item, i) => {
-        const objectives = Object.entries(item.objectives ?? {}).map(([name, value]) => `${name.replace("_", " ")} ${percent(value)}`).join(" · ");
-        return [
-          String(i + 1),
-          { text: named({ id: item.item_id, title: titles[item.item_id] }, "item") },
-          num(item.score.toFixed(3)),
-          { text: reasons(item, objectives) },
-        ];
+      offer(rankers ?? []);
+      const items = reply.items ?? [];
+      const name = (item) => named({ id: item, title: titles[item] }, "item");
+      fill(list.body, items.map((item, i) => {
+        const objectives = Object.entries(item.objectives ?? {}).map(([key, value]) => `${key.replace("_", " ")} ${percent(value)}`).join(" · ");
+        return [String(i + 1), { text: name(item.item_id) }, num(item.score.toFixed(3)), { text: reasons(item, objectives) }];
       }));
       const model = reply.model ?? {};
-      const about = [model.ranker ? `ranker ${model.ranker}` : "no ranker", model.variant, model.online && `online model ${model.online}`, `${Math.round(reply.took_ms ?? 0)} ms`, reply.degraded?.length && `lacks ${reply.degraded.join(", ")}`];
-      place.replaceChildren(list.frame, h("p", { class: "note" }, about.filter(Boolean).join(" · ")));
+      const about = [model.ranker ? `ranker ${model.ranker}` : "no ranker", model.variant, model.online && `online model ${model.online}`, `${Math.round(reply.took_ms ?? 0)} ms`, reply.degraded?.length && `lacks ${reply.degraded.join(", ")}`, note];
+      place.replaceChildren(instead ? compared(items, instead, name) : list.frame, h("p", { class: "note" }, `now: ${about.filter(Boolean).join(" · ")}`));
     } catch (error) {
       if (error.name === "AbortError") return;
       place.replaceChildren(h("p", { class: "bad" }, error.message));
     }
-    button.disabled = false;
+    for (const control of [button, surface, other]) control.disabled = false;
   }
   button.addEventListener("click", load);
   surface.addEventListener("change", load);
+  other.addEventListener("change", load);
   load();
-  return panel("What would be shown now", "it leaves no trace: it is not logged as shown, and nothing on it rests",
-    h("p", { class: "choose" }, h("label", { for: "surface" }, "on "), surface, " ", button), place);
+  return panel("What would be shown now", "it is not logged as shown, and nothing on it rests",
+    h("p", { class: "choose" }, h("label", { for: "surface" }, "on "), surface, h("label", { for: "model" }, "and under "), other, button), place);
 }
 
 export function userPage(main, id) {
