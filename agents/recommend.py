@@ -29,6 +29,7 @@ from headrace.agents.stage.background import Background
 from headrace.agents.stage.bulk import MOST, UNFINISHED, BulkStage
 from headrace.agents.stage.online_rows import OnlineRows, stacked
 from headrace.agents.stage.replies_out import RepliesOut, Sent
+from headrace.agents.stage.shown_out import ShownOut
 from headrace.agents.stage.spans_out import SpansOut
 from headrace.agents.stage.state_waits import StateWaits
 from headrace.agents.stage.store_watch import StoreWatch
@@ -92,6 +93,7 @@ class ServeStage:
         self._ticked = 0
         self.out = RepliesOut(wiring, FLOW.name, wiring.topics.impressions)
         self.traces = TracesOut(wiring, wiring.topics.traces)
+        self._shown_out = ShownOut(self.out, self.traces)
         self.spans = SpansOut(wiring, self.recommender.data.stages)
         self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
@@ -185,15 +187,19 @@ class ServeStage:
         self.measured.replied(replies)
         self._admission.took([reply for _, reply in replies], since)
         impressions = await self._shown(shown)
-        if impressions or traces:
-            sent[-1].writing = await self.out.beside(self._written(impressions, traces))
+        self.turns.end(self.wiring.clock.monotonic())  # nothing is computed while the broker is too slow
+        try:
+            writing = await self._shown_out.add(impressions, traces)
+        finally:
+            self.turns.begin(self.wiring.clock.monotonic())
+        if writing is not None:
+            sent[-1].writing = writing
         return sent
 
     async def _shown(self, shown: list[tuple[Sent, ReplyAddress, Answer]]) -> list[Impression]:
         """Make the impressions of replies that are on their way, in slices; return those to write now."""
-        stages = self.recommender.data.stages
+        stages, since = self.recommender.data.stages, time.perf_counter()
         impressions: list[Impression] = []
-        since = time.perf_counter()
         for reply, address, answer in shown:
             impression = fallbacks.impression(answer)
             if impression is not None:
@@ -208,11 +214,6 @@ class ServeStage:
                 stages.begin()
                 since = time.perf_counter()
         return impressions
-
-    async def _written(self, impressions: list[Impression], traces: list[Trace]) -> None:
-        """Write impressions and traces; return when the broker has acknowledged them."""
-        await self.out.log(impressions)
-        await self.traces.write(traces)
 
     def refused(self, batch: RecordBatch) -> set[int]:
         """Count the requests in the wrong partition; return the offsets of those to refuse."""
@@ -311,10 +312,12 @@ class ServeStage:
             finally:
                 self.turns.end(self.wiring.clock.monotonic())
             for one in sent:
-                await one.delivery
-                await self.out.log(one.impressions)
-                if one.writing is not None:
-                    await one.writing
+                try:
+                    await one.delivery
+                    await self.out.log(one.impressions)
+                finally:  # a refused reply ends its request, but not before what is written of others
+                    if one.writing is not None:
+                        await one.writing
         finally:
             self._pace.forget(job)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,6 @@ from headrace.streams.topics.sender import OutRecord
 from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
-
-#: Most writes of impressions at once: when the broker is slower than this, no further list is made.
-WRITES = 32
 
 
 @dataclass(slots=True)
@@ -40,14 +37,14 @@ class Sent:
     impressions
         Written to `impressions` when the reply is acknowledged; without those that were written before.
     writing
-        Ends when the broker has acknowledged what is written beside: impressions of a whole chunk.
+        Ends when the broker has acknowledged what is written behind: impressions of a whole chunk.
     """
 
     record: Any
     delivery: asyncio.Task[None]
     buried: bool = False
     impressions: list[Impression] = field(default_factory=list)
-    writing: asyncio.Task[None] | None = None
+    writing: asyncio.Future[None] | None = None
 
 
 class RepliesOut:
@@ -67,7 +64,6 @@ class RepliesOut:
         self._wiring, self._agent, self._impressions = wiring, agent, impressions
         self._json = msgspec.json.Encoder()
         self._replies = ReplySender(wiring.replier)
-        self._room = asyncio.Semaphore(WRITES)
 
     def send(self, record: Any, address: ReplyAddress, reply: RecReply) -> Sent:
         """Begin to send the reply to a request."""
@@ -96,17 +92,6 @@ class RepliesOut:
         if impressions:
             out: list[OutRecord] = [(i.user_id.encode(), self._json.encode(i), None, ()) for i in impressions]
             await self._wiring.sender.send_keyed(self._impressions, out)
-
-    async def beside(self, writing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin a write that only ``finish`` waits for; wait while there are ``WRITES`` of them."""
-        try:
-            await self._room.acquire()
-        except BaseException:
-            writing.close()
-            raise
-        task = asyncio.create_task(writing)
-        task.add_done_callback(lambda _: self._room.release())
-        return task
 
     async def bury(self, batch: RecordBatch, rejects: Sequence[Reject]) -> None:
         """Write refused records to `dead-letters`; return when the broker has acknowledged them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 
 from headrace.agents.stage.replies_out import Sent
@@ -76,7 +76,8 @@ class SpansOut:
             except Exception:
                 log.exception("a request has no spans", extra={"action": "no_spans"})
 
-        sent.delivery.add_done_callback(there)
+        # In a context of its own: what is timed there is not of the request whose turn it is then.
+        sent.delivery.add_done_callback(there, context=Context())
 
     def _is_sampled(self, job: Job) -> bool:
         request, record, _ = job

@@ -112,7 +112,7 @@ class StateWaits:
         if left and not away:
             with contextlib.suppress(UnavailableError, TimeoutError):
                 async with asyncio.timeout(ASK_S):
-                    beats = await self._freshness.ask(set().union(*map(_partitions, left)))
+                    beats = await self._freshness.ask(set().union(*map(self._partitions, left)))
         now = self._clock.monotonic()
         for one in looked:
             if not self._lacks(one, rows[id(one)], beats.get(one.own)):
@@ -124,11 +124,10 @@ class StateWaits:
     def _lacks(self, one: _Waiting, row: UserRow, beat: Applied | None = None) -> bool:
         return lacks_state(one.request, row, one.own, self._freshness.known, beat)
 
-
-def _partitions(one: _Waiting) -> set[int]:
-    """Return the partitions whose beats are needed: its own, and those that records are in."""
-    elsewhere = {mark.partition for mark in marks_of(one.request.at_least) if mark.source != "items"}
-    return {one.own, *elsewhere}
+    def _partitions(self, one: _Waiting) -> set[int]:
+        """Return the partitions whose beats are needed: its own, and those that records are in."""
+        elsewhere = {mark.partition for mark in marks_of(one.request.at_least) if mark.source != "items"}
+        return {one.own} | (elsewhere & set(range(self._freshness.partitions["u"])))
 
 
 def _end(one: _Waiting, *, reached: bool) -> None:

@@ -240,9 +240,12 @@ class BatchConsumer(driver.Consumer):
         processed
             Offset after the last record that the agent has processed, None without any.
         """
+        position = self._thread.read_position(tp)
         taken = self._thread.taken.get(tp)
-        if self._thread.read_position(tp) is None or taken not in (None, self._delivered.get(tp)):
+        if position is None or taken not in (None, self._delivered.get(tp)):
             return False
+        if taken is None and self._thread.sought.get(tp, position) != position:
+            return False  # records are just being taken
         delivered = self._read_offset[tp]
         if processed is None or delivered is None:
             return not self.ledger.in_flight(tp)

@@ -48,6 +48,7 @@ class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Pause the partitions; called in the consumer's thread."""
         self._thread.taken.clear()
+        self._thread.sought.clear()
         self._thread.positions.reset()
         self._thread.pause_now(assigned)
         await super().on_partitions_assigned(assigned)
@@ -74,6 +75,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     taken
         Position after the records taken last, per partition of this assignment. A partition is missing when
         none were taken since it was assigned, or since a seek.
+    sought
+        Where a partition of this assignment was sought last. Missing: it starts where a new group does.
     positions
         Compares the partitions that are read as batches with their logs.
     states
@@ -92,6 +95,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._close_thread_loop_on_stop = True
         self.lease = Lease()
         self.taken: dict[TP, int] = {}
+        self.sought: dict[TP, int] = {}
         self.positions = Positions(self._ensure_consumer, self._seek_now)
         self.states: dict[TP, Place] = {}
         self.committing: dict[TP, str] = {}
@@ -306,14 +310,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _seek_now(self, tp: TP, offset: int) -> None:
         self._ensure_consumer().seek(tp, offset)
-        self._left(tp)
+        self._left(tp, offset)
 
-    def _left(self, tp: TP) -> None:
+    def _left(self, tp: TP, offset: int | None) -> None:
         """Forget where a partition ends: it is read from elsewhere, and the next answer says it."""
         assignment = self._assignment()
         if assignment is not None and (state := assignment.state_value(tp)) is not None:
             state.highwater = None
         self.taken.pop(ensure_TP(tp), None)
+        if offset is not None:
+            self.sought[ensure_TP(tp)] = offset
 
     def give_back(self, taken: Taken) -> None:
         """Give back records that could not be delivered: they are fetched again after ``resume``."""
@@ -359,13 +365,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             offsets[ensure_TP(tp)] = offset
             if not assignment.active:
                 raise IllegalStateError("The partitions were revoked meanwhile")
+            sought = None
             if offset or tp in starts:
                 consumer.seek(tp, offset)
+                sought = offset
             elif tp.topic not in changelogs and assignment.state_value(tp).has_valid_position:
                 # aiokafka does not move these partitions: records that were fetched and dropped would be
                 # lost.
                 moved.append(tp)
-            self._left(tp)
+            self._left(tp, sought)
         if moved:
             reset = consumer._fetcher.request_offset_reset(moved, consumer._fetcher._default_reset_strategy)
             await asyncio.wait(

@@ -102,7 +102,7 @@ class Positions:
 
     def reset(self) -> None:
         """Forget all partitions: there is another assignment."""
-        for known in (self._places, self._next, self._turns, self._turned, self._new):
+        for known in (self._places, self._next, self._turns, self._turned, self._new, self.uncommitted):
             known.clear()
         self._doubts().clear()
 

@@ -12,7 +12,7 @@ from serve_stage import Broker, Rec, batch, body, stage_on
 
 from headrace.agents import recommend
 from headrace.agents.recommend import CHUNK
-from headrace.agents.stage import replies_out
+from headrace.agents.stage.shown_out import WRITES
 from headrace.streams.clock import settle
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.schemas import RecReply
@@ -91,7 +91,7 @@ async def test_the_next_requests_do_not_wait_until_impressions_are_acknowledged(
     broker = SlowBroker(rec_replies_p=1)
     broker.known.add("rec-replies-p")
     stage = stage_on(broker)
-    todo = [batch(Rec(body(request_id=f"r{n}"))) for n in range(replies_out.WRITES + 3)]
+    todo = [batch(Rec(body(request_id=f"r{n}"))) for n in range(WRITES + 3)]
     ends = set[asyncio.Task[None]]()
 
     async def answer_all() -> None:
@@ -99,10 +99,10 @@ async def test_the_next_requests_do_not_wait_until_impressions_are_acknowledged(
             ends.add(asyncio.create_task(stage.finish(one, await stage.answer(one))))
 
     answering = asyncio.create_task(answer_all())
-    while len(broker.of("rec-replies-p")) <= replies_out.WRITES:
+    while len(broker.of("rec-replies-p")) <= WRITES:
         await settle()
     await settle()
-    assert len(broker.of("rec-replies-p")) == replies_out.WRITES + 1, "what waits for the broker is bounded"
+    assert len(broker.of("rec-replies-p")) == WRITES + 1, "what waits for the broker is bounded"
     assert not any(end.done() for end in ends), "no request is acknowledged before its impression"
     broker.let.set()
     await answering

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from prometheus_client import generate_latest
 from scraped import Scraped
 from serve_stage import NOW, Broker, Rec, batch, body, stage_on
@@ -234,6 +235,28 @@ async def test_the_token_of_a_reply_can_be_demanded() -> None:
     await ending
     assert "state" not in serving.replies()["s"].degraded
     assert serving.replies()["s"].state.startswith(f"1.e{OWN}-8.m")
+
+
+async def test_a_refused_reply_ends_its_request_only_when_what_was_shown_is_written() -> None:
+    serving, let = Serving(), asyncio.Event()
+    await serving.apply(6)
+    ending = await serving.send(asked("r", 7))
+    serving.broker.fails, write = KafkaTimeoutError(), serving.broker.send_keyed
+
+    async def slow(topic: str, records: Any) -> None:
+        if topic == "impressions":
+            await let.wait()
+        await write(topic, records)
+
+    serving.broker.send_keyed = slow  # type: ignore[method-assign]
+    await serving.apply(7)
+    await serving.clock.advance(state_waits.LOOK_S)
+    await settle()
+    assert not ending.done()
+    let.set()
+    await ending
+    assert len(serving.broker.of("impressions")) == 1
+    assert [reason for reason, _, _ in serving.broker.letters()] == ["reply_undeliverable"]
 
 
 async def test_a_bad_token_gets_an_error_that_names_it() -> None:

@@ -76,6 +76,16 @@ async def test_a_request_has_the_times_of_its_own_stages_and_of_those_it_shares(
         assert spent == pytest.approx(times[name].seconds, abs=1e-5), name
 
 
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_a_reply_that_is_taken_while_others_are_made_is_timed_for_its_own_request(bulk: bool) -> None:
+    stage, kept = followed(Broker(rec_replies_p=1))
+    answering: Any = BulkStage(stage, stopping=lambda: True) if bulk else stage
+    todo = batch(*(Rec(body(request_id=f"r{n}", user_id=f"u{n}")) for n in range(16)))
+    await answering.finish(todo, await answering.answer(todo))
+    await asyncio.sleep(0)
+    assert [[t.stage for t in each.stages].count("send") for each in kept.taken] == [1] * 16
+
+
 async def test_a_page_has_the_stages_of_all_its_lists() -> None:
     stage, kept = followed(Broker(rec_replies_p=1))
     lists = [{"surface": "home", "n": 3}, {"surface": "digest", "n": 4}]

@@ -72,6 +72,15 @@ def test_withdrawn_rows_never_come_out_and_take_nobodys_place() -> None:
     assert len(index.search(query, 10)[0]) == 0
 
 
+@pytest.mark.parametrize("n", [40, 300, 2000])
+def test_of_equal_rows_the_last_ones_are_found(n: int) -> None:
+    """They are the newest; also when many more reach the list than there is room for."""
+    index, vectors = indexed(np.repeat(unit_vectors(1, 5), n, axis=0))
+    rows, products = index.search(vectors[0], 30)
+    assert rows.tolist() == list(range(n - 1, n - 31, -1))
+    np.testing.assert_allclose(products, 1, atol=3e-5)
+
+
 def test_rows_without_a_vector_are_not_found() -> None:
     vectors = unit_vectors(20, 1)
     vectors[::2] = 0
