@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final
 
 import msgspec
@@ -60,6 +61,8 @@ LOOK_S = 5.0
 LIST_S, LISTS = 8.0, 8
 #: Longest wait for the trace of a list, after its reply, s. Ids that are tried until one is traced, at most.
 TRACE_S, MOST_IDS = 4.0, 100_000
+#: Only who compares needs it, and LightGBM with it.
+_LOOKUP: Final = "headrace.agents.stage.trace_lookup"
 #: Slots of the list on the page of a user.
 SLOTS = 20
 #: Requests in flight at once, with the streams of open pages.
@@ -114,6 +117,7 @@ class Looker:
             wiring.settings, f"monitor-{secrets.token_hex(4)}", max_pending=LISTS, bulk=True
         )
         self._opening = asyncio.Lock()
+        self._comparing = asyncio.Lock()  # each comparison has a consumer and a list of its own
         self._open = False
 
     async def user(self, user_id: str, names: bool) -> KeptUser | None:
@@ -140,15 +144,8 @@ class Looker:
         )  # fmt: skip
         other: dict[str, Any] = {}
         if model:
-            from headrace.agents.stage.trace_lookup import traced  # only who compares needs it, and LightGBM
-
-            try:
-                reply, trace = await traced(
-                    self._settings, self._traces, name, lambda: self._ask(request), TRACE_S
-                )
-            except NoTraceError as exc:
-                raise UnavailableError(str(exc)) from exc
-            other = await asyncio.to_thread(_under, self._settings, dict(shelf.texts), trace, model)
+            async with self._comparing:
+                reply, other = await self._compared(request, model, dict(shelf.texts))
         else:
             reply = await self._ask(request)
         seen = [item.item_id for item in reply.items]
@@ -160,6 +157,19 @@ class Looker:
             "rankers": rankers_table(shelf),
             **other,
         }
+
+    async def _compared(
+        self, request: RecRequest, model: str, texts: Mapping[str, bytes]
+    ) -> tuple[RecReply, dict[str, Any]]:
+        """Return the list of now, and what another ranker makes of the same inputs."""
+        lookup = await asyncio.to_thread(import_module, _LOOKUP)
+        try:
+            reply, trace = await lookup.traced(
+                self._settings, self._traces, request.request_id, lambda: self._ask(request), TRACE_S
+            )
+        except NoTraceError as exc:
+            raise UnavailableError(str(exc)) from exc
+        return reply, await asyncio.to_thread(_under, self._settings, texts, trace, model)
 
     async def _ask(self, request: RecRequest) -> RecReply:
         try:
