@@ -14,16 +14,12 @@ from fresh_topics import make_topics
 from installation import ITEMS, now_ms, producer, publish, read_all, until, worker
 from oracle_examples import impression
 from rich.console import Console
+from taught_rankers import make_live, taught
 
-from headrace.agents.stage.pointing import point
 from headrace.agents.stage.trace_lookup import traces_of
 from headrace.console.explained import page
 from headrace.console.explained.job import explain
 from headrace.console.verification.traces_topic import Traces, traces_again
-from headrace.models.features.spec import SPEC
-from headrace.models.learning import pointers
-from headrace.models.learning.kinds import RANKER
-from headrace.models.learning.ranker import RankerParams, encode, train
 from headrace.models.learning.registry import Registry, folder_of
 from headrace.oracle.compare.findings import Findings
 from headrace.serving.requests.client import RecClient
@@ -64,19 +60,10 @@ def traced(settings: Settings, tmp_path: Path) -> Settings:
 
 async def registered(settings: Settings, sender: BatchSender, sign: int) -> str:
     """Register a ranker that likes items with clicks, or with -1 those without; the first one is live."""
-    x = np.random.default_rng(0).normal(size=(4000, len(SPEC))).astype(np.float32)
-    y = (sign * (x[:, SPEC.index("item_clicks_24h")] - 0.5) > 0).astype(np.float32)
-    value, version = encode(train(x, y, RankerParams(trees=5, leaves=7)), now_ms(), {})
+    value, version = taught(sign, 4000)
     Registry(folder_of(settings)).add(value, "imported")
     if sign > 0:
-        await point(
-            settings,
-            Topics(settings).models,
-            sender,
-            lambda p: pointers.made_live(p, version, now_ms(), "test", ""),
-            [(version, value)],
-            RANKER,
-        )
+        await make_live(settings, sender, version, value)
     return version
 
 

@@ -6,20 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from fresh_topics import make_topics
 from gateways import TOKEN
 from installation import ITEMS, now_ms, producer, publish, read_all, until, worker
+from taught_rankers import make_live, taught
 
 from headrace.agents.monitor import traced_id
 from headrace.agents.stage.http_token import token_of
-from headrace.agents.stage.pointing import point
 from headrace.demo.embedded import free_port
-from headrace.models.features.spec import SPEC
-from headrace.models.learning import pointers
-from headrace.models.learning.kinds import RANKER
-from headrace.models.learning.ranker import RankerParams, encode, train
 from headrace.serving.traces.made import is_traced
 from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.messages.schemas import Event
@@ -96,17 +91,8 @@ async def test_it_shows_a_running_installation_and_leaves_no_trace(here: Setting
 
 async def on_models(settings: Settings, sender: BatchSender, sign: int) -> str:
     """Put a ranker on `models` that likes items with clicks, or with -1 those without; it is live then."""
-    x = np.random.default_rng(0).normal(size=(2000, len(SPEC))).astype(np.float32)
-    y = (sign * (x[:, SPEC.index("item_clicks_24h")] - 0.5) > 0).astype(np.float32)
-    value, version = encode(train(x, y, RankerParams(trees=5, leaves=7)), now_ms(), {})
-    await point(
-        settings,
-        Topics(settings).models,
-        sender,
-        lambda p: pointers.made_live(p, version, now_ms(), "test", ""),
-        [(version, value)],
-        RANKER,
-    )
+    value, version = taught(sign, 2000)
+    await make_live(settings, sender, version, value)
     return version
 
 
