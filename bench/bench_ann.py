@@ -27,6 +27,7 @@ from headrace.models.embeddings import DIM
 from headrace.serving.index import kmeans
 from headrace.serving.index.lists import Lists, laid_out, plan
 from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.signs import Signs
 
 K = 300
 #: A function that returns the numbers of the items nearest to a vector.
@@ -36,16 +37,18 @@ Build = Callable[[np.ndarray, Path], Callable[[], Search]]
 
 
 def ours(vectors: np.ndarray, path: Path) -> Callable[[], Search]:
-    """Build lists by direction; int8 is compared, the best again in 16 bits."""
+    """Build lists by direction; two bits a coordinate are compared, then int8, the best again in 16."""
     centroids = plan(vectors, len(vectors), 2)
     order, layout = laid_out(kmeans.assign(Quantised.of(vectors), centroids, 2), centroids)
-    columns = {**Quantised.of(vectors[order])._asdict(), "order": order, "starts": layout.starts}
+    rows = Quantised.of(vectors[order])
+    columns = {**rows._asdict(), **Signs.of(rows, layout)._asdict(), "order": order, "starts": layout.starts}
     for name, values in (columns | {"centroids": centroids}).items():
         np.save(path / f"{name}.npy", values)
 
     def opened() -> Search:
         maps = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in columns}
-        index = Lists(Quantised(maps["high"], maps["low"], maps["scale"]), layout)
+        signs = Signs(maps["blocks"], maps["sizes"])
+        index = Lists(Quantised(maps["high"], maps["low"], maps["scale"]), layout, signs=signs)
         return lambda query: maps["order"][index.search(query, K)[0]]
 
     return opened

@@ -3,19 +3,21 @@
 The rows of a catalogue lie in the order of its lists. So a list is a range of rows, and the index is nothing
 but the directions of the lists and where each begins: the vectors are those of the catalogue, in files that
 every process of a machine maps (``serving/snapshot/``). A search looks at a fixed number of rows, so it takes
-as long for every query. A small catalogue is one list: all rows are compared.
+as long for every query. Of most it reads a few bits (``signs.py``). A small catalogue is one list: all rows
+are compared.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.serving.index import kmeans
+from headrace.serving.index.layout import Layout
 from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.scan import Rows
+from headrace.serving.index.signed_scan import SignedRows
+from headrace.serving.index.signs import Signs, turned
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -27,22 +29,8 @@ _MOST_LISTS = 16_384
 _ROWS_A_LIST = 200
 #: A search looks at ``_EFFORT * n**_GROWTH`` of ``n`` rows: 105,000 of a million, 418,000 of ten million.
 _EFFORT, _GROWTH = 26.4, 0.6
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The lists of a catalogue.
-
-    Attributes
-    ----------
-    centroids
-        Their directions, float32 ``(lists, dim)``.
-    starts
-        First row of each, and the number of rows, int64 ``(lists + 1,)``.
-    """
-
-    centroids: F32
-    starts: I64
+#: A row is read when its estimate and this many sizes reach the worst of the best: about 1.5 standard errors.
+_MARGIN = 1.0
 
 
 def count_of_lists(n: int) -> int:
@@ -86,9 +74,13 @@ class Lists:
         The lists.
     most
         How many rows a search looks at; by default so many that about 96 of the 100 nearest are found.
+    signs
+        Those of the rows; by default they are made. A search that looks at all rows does not need them.
     """
 
-    def __init__(self, vectors: Quantised, layout: Layout, most: int | None = None) -> None:
+    def __init__(
+        self, vectors: Quantised, layout: Layout, most: int | None = None, signs: Signs | None = None
+    ) -> None:
         n = len(vectors.scale)
         if layout.starts[-1] != n or len(layout.starts) != len(layout.centroids) + 1:
             raise ValueError(f"{len(layout.centroids)} lists of {layout.starts[-1]} rows; there are {n} rows")
@@ -98,9 +90,12 @@ class Lists:
         self._starts = np.ascontiguousarray(layout.starts, np.int64)
         self.most = most_rows(n) if most is None else most
         self._directions: Rows | None = None
+        self._signed: SignedRows | None = None
         if len(layout.centroids) > 1:
             count = len(layout.centroids)
-            self._directions = Rows(*Quantised.of(layout.centroids), np.zeros(count // 8 + 1, np.uint8))
+            self._directions = Rows(*layout.directions, np.zeros(count // 8 + 1, np.uint8))
+            if self.most < n:
+                self._signed = SignedRows(self._rows, *(signs or Signs.of(vectors, layout)))
 
     def __len__(self) -> int:
         return self._n
@@ -131,19 +126,25 @@ class Lists:
         """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``."""
         if k <= 0 or self._n == 0 or not vector.any():
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        begins, ends = self._nearest_lists(vector)
-        return self._rows.nearest(vector, begins, ends, k, k + k // 4 + 32, self.most)
+        begins, ends, centres = self._nearest_lists(vector)
+        wide = k + k // 4 + 32
+        if self._signed is None:
+            return self._rows.nearest(vector, begins, ends, k, wide, self.most)
+        size = float(np.sqrt(vector @ vector))
+        return self._signed.nearest(
+            vector, turned(vector), begins, ends, centres, k, wide, self.most, _MARGIN * size
+        )
 
-    def _nearest_lists(self, vector: F32) -> tuple[I64, I64]:
-        """Return the ranges of rows to look at, the nearest direction first."""
+    def _nearest_lists(self, vector: F32) -> tuple[I64, I64, F32]:
+        """Return the ranges of rows to look at and the products of their directions, the nearest first."""
         if self._directions is None:
-            return self._starts[:1], self._starts[1:]
+            return self._starts[:1], self._starts[1:], np.zeros(1, np.float32)
         count = self._directions.n
         wanted = min(count, 16 + int(1.2 * self.most * count / self._n))
-        lists, _ = self._directions.nearest(
+        lists, products = self._directions.nearest(
             vector, np.zeros(1, np.int64), np.array([count]), wanted, wanted, count
         )
-        return self._starts[lists], self._starts[lists + 1]
+        return self._starts[lists], self._starts[lists + 1], products
 
 
 def most_rows(n: int) -> int:

@@ -9,10 +9,6 @@ from libc.stdlib cimport free, malloc
 import numpy as np
 
 cdef enum:
-    DIM = 64
-    BLOCK = 256  # rows whose products are computed before any is compared
-    REACH = 32_000  # largest value of a coordinate of the query: 64 * 127 * 32000 fits in 32 bits
-
     MOST_REGIONS = 1024
 
 cdef extern from *:
@@ -86,24 +82,8 @@ cdef extern from *:
     ) noexcept nogil
 
 
-cdef struct Found:
-    float product
-    int64_t row
-
-cdef struct Best:  # the best rows so far, up to twice as many as wanted; the worst of those that count
-    Found *rows
-    Py_ssize_t size
-    Py_ssize_t wide
-    Found least
-
-
 cdef class Rows:
     """Quantised rows: the high and low bytes of their vectors and what they are multiplied by."""
-
-    cdef const int8_t[:, ::1] high, low
-    cdef const float[::1] scale
-    cdef uint8_t[::1] dead
-    cdef readonly Py_ssize_t n
 
     def __init__(self, high, low, scale, dead):
         self.high, self.low, self.scale, self.dead, self.n = high, low, scale, dead, len(scale)
@@ -117,37 +97,47 @@ cdef class Rows:
         cdef const float[::1] q = np.ascontiguousarray(query, np.float32)
         cdef const int64_t[::1] begin = np.ascontiguousarray(begins, np.int64)
         cdef const int64_t[::1] end = np.ascontiguousarray(ends, np.int64)
-        cdef int16_t coarse[DIM]
-        cdef Py_ssize_t i, size
+        cdef int16_t whole[DIM]
+        cdef Py_ssize_t i
         cdef int64_t seen = 0
         cdef Best best
-        if q.shape[0] != DIM or begin.shape[0] != end.shape[0]:
-            raise ValueError(f"a query of {q.shape[0]}, {begin.shape[0]} begins, {end.shape[0]} ends")
-        for i in range(begin.shape[0]):
-            if not 0 <= begin[i] <= end[i] <= self.n:
-                raise ValueError(f"rows {begin[i]} to {end[i]} of {self.n}")
-        best.size, best.wide = 0, max(1, wide, k)
-        best.least.product, best.least.row = -FLT_MAX, -1
-        best.rows = <Found *> malloc((2 * best.wide + BLOCK) * sizeof(Found))
-        if best.rows == NULL:
-            raise MemoryError()
+        if q.shape[0] != DIM:
+            raise ValueError(f"a query of {q.shape[0]}")
+        self.check(begin, end)
+        begin_best(&best, max(wide, k))
         try:
             with nogil:
-                _coarse(&q[0], coarse)
+                coarse(&q[0], whole)
                 for i in range(begin.shape[0]):
                     if seen >= most:
                         break
-                    self._scan(coarse, begin[i], end[i], &best)
+                    self._scan(whole, begin[i], end[i], &best)
                     seen += end[i] - begin[i]
-                _cut(&best)
-                for i in range(best.size):
-                    best.rows[i].product = self._product(&q[0], best.rows[i].row)
-                _sort(best.rows, best.size)
-            size = max(0, min(best.size, k))
-            rows, products = np.empty(size, np.int64), np.empty(size, np.float32)
-            _copy(best.rows, rows, products)
+            return self.taken(&q[0], &best, k)
         finally:
             free(best.rows)
+
+    cdef int check(self, const int64_t[::1] begin, const int64_t[::1] end) except -1:
+        """Raise ``ValueError`` unless these are ranges of rows here."""
+        cdef Py_ssize_t i
+        if begin.shape[0] != end.shape[0]:
+            raise ValueError(f"{begin.shape[0]} begins, {end.shape[0]} ends")
+        for i in range(begin.shape[0]):
+            if not 0 <= begin[i] <= end[i] <= self.n:
+                raise ValueError(f"rows {begin[i]} to {end[i]} of {self.n}")
+        return 0
+
+    cdef tuple taken(self, const float *q, Best *best, Py_ssize_t k):
+        """Return the ``k`` best rows and their products in 16 bits, best first."""
+        cdef Py_ssize_t i, size
+        with nogil:
+            cut(best)
+            for i in range(best.size):
+                best.rows[i].product = self._product(q, best.rows[i].row)
+            _sort(best.rows, best.size)
+        size = max(0, min(best.size, k))
+        rows, products = np.empty(size, np.int64), np.empty(size, np.float32)
+        _copy(best.rows, rows, products)
         return rows, products
 
     cdef void _scan(self, const int16_t *q, int64_t begin, int64_t end, Best *best) noexcept nogil:
@@ -155,23 +145,25 @@ cdef class Rows:
         cdef int32_t products[BLOCK]
         cdef int16_t reaching[BLOCK]
         cdef int64_t i, j, n, n_reaching, at = begin
-        cdef float product
         while at < end:
             n = min(<int64_t>BLOCK, end - at)
             _products(&self.high[at, 0], q, products, n)
             n_reaching = _reach(products, &self.scale[at], best.least.product, reaching, n)
             for j in range(n_reaching):
                 i = at + reaching[j]
-                product = <float>products[reaching[j]] * self.scale[i]
-                if self.scale[i] == 0 or self.dead[i >> 3] >> (i & 7) & 1:
-                    continue
-                if _less(product, i, best.least.product, best.least.row):
-                    continue
-                best.rows[best.size].product, best.rows[best.size].row = product, i
-                best.size += 1
+                self.add(i, <float>products[reaching[j]] * self.scale[i], best)
             if best.size >= 2 * best.wide:
-                _cut(best)
+                cut(best)
             at += n
+
+    cdef void add(self, int64_t row, float product, Best *best) noexcept nogil:
+        """Add a row that can be found and may be among the best; at most ``BLOCK`` between two cuts."""
+        if self.scale[row] == 0 or self.dead[row >> 3] >> (row & 7) & 1:
+            return
+        if _less(product, row, best.least.product, best.least.row):
+            return
+        best.rows[best.size].product, best.rows[best.size].row = product, row
+        best.size += 1
 
     cdef float _product(self, const float *q, int64_t row) noexcept nogil:
         cdef const int8_t *high = &self.high[row, 0]
@@ -255,14 +247,28 @@ cdef class Directions:
             at += n
 
 
-cdef void _coarse(const float *q, int16_t *out) noexcept nogil:
-    """Round a query to 16 bits, its largest coordinate to ``REACH``. Only the order of products matters."""
+cdef int begin_best(Best *best, Py_ssize_t wide) except -1:
+    """Make room for the best ``wide`` rows; ``best.rows`` is to be freed."""
+    best.size, best.wide = 0, max(1, wide)
+    best.least.product, best.least.row = -FLT_MAX, -1
+    best.rows = <Found *> malloc((2 * best.wide + BLOCK) * sizeof(Found))
+    if best.rows == NULL:
+        raise MemoryError()
+    return 0
+
+
+cdef float coarse(const float *q, int16_t *out) noexcept nogil:
+    """Round a query to 16 bits, its largest coordinate to ``REACH``. Only the order of products matters.
+
+    Return what a product of high bytes with it is multiplied by to be that of the vectors.
+    """
     cdef float largest = 0
     cdef int j
     for j in range(DIM):
         largest = max(largest, fabsf(q[j]))
     for j in range(DIM):
         out[j] = <int16_t>lrintf(q[j] / largest * REACH) if largest > 0 else 0
+    return 256 * largest / REACH
 
 
 cdef inline bint _less(float product, int64_t row, float other, int64_t its_row) noexcept nogil:
@@ -270,7 +276,7 @@ cdef inline bint _less(float product, int64_t row, float other, int64_t its_row)
     return product < other or (product == other and row < its_row)
 
 
-cdef void _cut(Best *best) noexcept nogil:
+cdef void cut(Best *best) noexcept nogil:
     """Leave the best ``wide`` rows, in no order, and note the worst of them (quickselect)."""
     cdef Found *rows = best.rows
     cdef Found pivot, other

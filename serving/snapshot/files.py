@@ -18,11 +18,12 @@ import xxhash
 
 from headrace.models.embeddings import DIM
 from headrace.serving.index.key_slots import SLOT
+from headrace.serving.index.signs import TOGETHER
 from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.ids import hash64
 from headrace.streams.transport.places import Place
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 MANIFEST: Final = "manifest.json"
 _READ_BYTES = 16 * 1024 * 1024
 _MOST_KEY_BITS = 40
@@ -56,6 +57,9 @@ OTHERS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "key_table": (np.dtype("<u4"), ()),
     "list_starts": (np.dtype("<i8"), ()),
     "list_centroids": (np.dtype("<f4"), (DIM,)),
+    # Of blocks of 32 rows, and of the rows of whole blocks (``serving/index/signs.py``).
+    "signs": (np.dtype("u1"), (2, DIM // 8, TOGETHER)),
+    "sign_sizes": (np.dtype("<f4"), ()),
     # Rows, newest first: all, and those of each category and creator (of the number in the file of names).
     "newest": (np.dtype("<i4"), ()),
     "newest_category": (np.dtype("<i4"), ()),
@@ -215,6 +219,8 @@ def _check_lengths(folder: Path, manifest: Manifest) -> None:
     wanted = dict.fromkeys([*COLUMNS, "slots", *newest], rows) | {"text_bounds": rows + 1}
     wanted |= {"key_table": (1 << manifest.key_bits) + 1, "list_starts": lengths["list_centroids"] + 1}
     wanted["feature_kind"] = lengths["feature_key"]
+    blocks = -(-rows // TOGETHER)
+    wanted |= {"signs": blocks, "sign_sizes": blocks * TOGETHER}
     wanted |= dict.fromkeys(["name_bounds", "category_starts", "creator_starts"], lengths["name_key"] + 1)
     for name, length in wanted.items():
         if lengths[name] != length:

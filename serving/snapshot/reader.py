@@ -16,8 +16,10 @@ from headrace.models.embeddings.features import Features, ragged
 from headrace.models.embeddings.many import version_of
 from headrace.models.embeddings.towers import Towers
 from headrace.serving.index.key_table import KeyTable
-from headrace.serving.index.lists import Layout, Lists
+from headrace.serving.index.layout import Layout
+from headrace.serving.index.lists import Lists
 from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.signs import Signs
 from headrace.serving.snapshot.files import (
     MANIFEST,
     SnapshotError,
@@ -87,7 +89,8 @@ class CatalogSnapshot:
             self.version, self.written_ms = version_of(self.content, self.towers_version), manifest.written_ms
             self._keys = KeyTable(files["slots"], files["key_table"], manifest.key_bits)
             self.vectors = Quantised(files["high"], files["low"], files["scale"])
-            self.index = Lists(self.vectors, Layout(files["list_centroids"], files["list_starts"]))
+            layout = Layout(files["list_centroids"], files["list_starts"])
+            self.index = Lists(self.vectors, layout, signs=Signs(files["signs"], files["sign_sizes"]))
         except ValueError as exc:
             os.close(self._lock)
             raise SnapshotError(f"{folder}: {exc}") from exc

@@ -19,8 +19,10 @@ from headrace.models.embeddings import DIM, artefact
 from headrace.models.embeddings.features import Features
 from headrace.serving.index.key_slots import KeySlots
 from headrace.serving.index.kmeans import SAMPLE, assign
+from headrace.serving.index.layout import Layout
 from headrace.serving.index.lists import count_of_lists, laid_out, plan
 from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.signs import TOGETHER, signs_of
 from headrace.serving.snapshot.arrivals import Arrivals
 from headrace.serving.snapshot.dictionary import FeatureNumbers, Names, Sets
 from headrace.serving.snapshot.files import (
@@ -161,11 +163,12 @@ class Writer:
             The artefact of the towers that made the vectors; empty: version 0.
         """
         self._open.close()
-        order = self._lay_out()
+        layout, order = self._lay_out()
         for name in _COUNTED:
             self._counted_in_order(name, order)
         for name in COLUMNS:
             self._in_order(name, order)
+        self._write_signs(layout)
         self._text_in_order(order)
         bits = self._write_keys()
         hashes, words = self._names.columns(names)
@@ -193,8 +196,8 @@ class Writer:
         for start in range(0, self._rows, _BLOCK):
             yield start, min(start + _BLOCK, self._rows)
 
-    def _lay_out(self) -> I64:
-        """Write the lists; return which items that were added become the rows, in this order."""
+    def _lay_out(self) -> tuple[Layout, I64]:
+        """Write the lists; return them, and which items that were added become the rows, in this order."""
         vectors = Quantised(*(self._arrived(name) for name in ("high", "low", "scale")))
         counting = self.arrivals.counting()
         self._rows = n = len(counting)
@@ -204,7 +207,18 @@ class Writer:
         lists = assign(vectors, centroids, self._threads)[counting]
         order, layout = laid_out(lists, centroids)
         self._write(list_starts=layout.starts, list_centroids=layout.centroids)
-        return counting[order]
+        return layout, counting[order]
+
+    def _write_signs(self, layout: Layout) -> None:
+        """Write the signs of the rows, for the search."""
+        vectors = Quantised(*(map_file(self._folder, name, self._rows) for name in ("high", "low", "scale")))
+        blocks = 0
+        with (self._folder / "signs").open("wb") as signs, (self._folder / "sign_sizes").open("wb") as sizes:
+            for part in signs_of(vectors, layout):
+                part.blocks.tofile(signs)
+                part.sizes.astype(OTHERS["sign_sizes"][0]).tofile(sizes)
+                blocks += len(part.blocks)
+        self._lengths |= {"signs": blocks, "sign_sizes": blocks * TOGETHER}
 
     def _in_order(self, name: str, order: I64) -> None:
         arrived = self._arrived(name)

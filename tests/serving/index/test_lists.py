@@ -6,6 +6,7 @@ from strategies import unit_vectors
 
 from headrace.models.embeddings import DIM
 from headrace.serving.index import kmeans, lists
+from headrace.serving.index.layout import Layout
 from headrace.serving.index.lists import Lists, count_of_lists, laid_out, most_rows, plan
 from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.scan import Directions
@@ -143,7 +144,7 @@ def test_how_much_is_looked_at() -> None:
 
 def test_shapes_that_do_not_belong_together_are_refused() -> None:
     x = Quantised.of(unit_vectors(20))
-    layout = lists.Layout(np.zeros((1, DIM), np.float32), np.array([0, 19]))
+    layout = Layout(np.zeros((1, DIM), np.float32), np.array([0, 19]))
     with pytest.raises(ValueError, match="1 lists of 19 rows; there are 20 rows"):
         Lists(x, layout)
     with pytest.raises(ValueError, match="one row of 64 bytes"):
