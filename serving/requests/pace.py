@@ -7,6 +7,7 @@ from typing import Final
 
 from headrace.serving.ladder import Ladder, Rung
 from headrace.serving.requests.read import Job
+from headrace.serving.requests.standing import Standing
 from headrace.serving.requests.waiting import Waiting
 from headrace.streams.clock import Clock
 
@@ -14,6 +15,8 @@ from headrace.streams.clock import Clock
 #: into a process that is perhaps busy. Without it, when more is asked than can be answered, the queue grows
 #: until every full list goes out at the very end of its deadline, and is late at its caller.
 _WAY_BACK, _LONGEST_WAY_S = 0.25, 0.05
+#: The same, while requests wait for one another all the time: then the queue is kept short.
+_WAY_BACK_OF_MANY, _LONGEST_WAY_OF_MANY_S = 0.6, 0.2
 #: A list is believed to take at least so long (s) when a request may wait before it is made.
 LEAST_S: Final = 0.02
 
@@ -31,7 +34,7 @@ class Pace:
 
     def __init__(self, clock: Clock, *, drop: bool = False) -> None:
         self._clock, self._drop = clock, drop
-        self._ladder, self._waiting = Ladder(), Waiting()
+        self._ladder, self._waiting, self._standing = Ladder(), Waiting(), Standing()
         self._came = self._ended = clock.monotonic()
         self._partition: int | None = None
         self._kept: dict[int, float] = {}  # by record: when the time of a request is over that waits
@@ -87,8 +90,13 @@ class Pace:
         return self._drop and self.left(job) < 0
 
     def rung(self, job: Job) -> Rung:
-        """Return how much there is time for, before the reply must be on its way back."""
-        return self._ladder.choose(self._here(job), self._clock.monotonic())
+        """Return how much there is time for, before the reply must be on its way back; ask when it begins."""
+        now, here = self._clock.monotonic(), self._here(job)
+        if not self.kept(job):
+            seconds = job[0].deadline_ms / 1000
+            if self._standing.add(self.spent(job) / seconds, now):
+                here = self.left(job) - min(_WAY_BACK_OF_MANY * seconds, _LONGEST_WAY_OF_MANY_S)
+        return self._ladder.choose(here, now)
 
     def took(self, rung: Rung, since: float) -> None:
         """Note that a list of a rung was begun at ``since`` (monotonic seconds), and is made."""
