@@ -1,4 +1,4 @@
-"""A topic that keeps so many bytes at most: what is asked of the broker, and that the one of the demo does it."""
+"""A topic that keeps so many bytes at most: what is asked of the broker; the one of the demo does it."""
 
 from __future__ import annotations
 
