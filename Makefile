@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -64,7 +64,7 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo "                    for callers in other languages also a Java compiler, Go 1.19+ and kcat: golang-go kcat)"
 
 test-slow: $(READY) ## Run the demo and the ingest benchmark as a whole, small, on the embedded broker
-	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/bench/test_bench_run.py tests/bench/test_bench_digest.py $(TESTS)
+	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/demo/accelerated/test_alerts_hour.py tests/bench/test_bench_run.py tests/bench/test_bench_digest.py $(TESTS)
 
 test-wheel: $(READY) ## Install the package in fresh environments and test it there (needs the network)
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
@@ -144,6 +144,13 @@ bench-digest: $(READY) ## Interactive requests without and with headrace digest,
 
 bench-canary: $(READY) ## From an event, a publication, a withdrawal to the reply that shows it, on an idle stack (BROKER=kafka|embedded, SECONDS=n, JSON=path)
 	@$(BIN)/python bench/bench_canary.py $(if $(BROKER),--broker $(BROKER)) --seconds $(SECONDS) $(if $(JSON),--json "$(JSON)")
+
+bench-monitoring: $(READY) ## What metrics, monitor and canary cost ingest and serving, in turns with and without (BROKER=kafka|embedded, ROUNDS=n, JSON=path)
+	@$(BIN)/python bench/bench_monitoring.py $(if $(BROKER),--broker $(BROKER)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(JSON),--json "$(JSON)")
+
+bench-page: $(READY) ## What an open dashboard costs a browser, with 30 days of points (needs chromium; TIME=60)
+	@$(BIN)/python tests/monitor/cost.py $(if $(TIME),--seconds $(TIME))
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))

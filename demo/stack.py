@@ -41,7 +41,9 @@ DEMO_SETTINGS: dict[str, Any] = {
     "publish_every_s": 2.0,
     "rules": {"epsilon": "0.05"},
     "shown_rest_s": 30.0,  # users come back after seconds, not after a quarter of an hour
-    "trace_share": 0.05,  # of a hundred replies a second, `headrace explain` can make these again
+    "trace_share": 1.0,  # `headrace explain` can make every reply again,
+    "trace_candidates": 0,  # from those candidates that its making looked at closely,
+    "trace_mb": 128,  # of the last minutes: the embedded broker keeps everything in memory
     "redis_read_ms": 250,  # all processes share two cores, so Redis may be slow
 }
 #: Longest time for a worker to stop after the signal; then it is killed.

@@ -295,7 +295,7 @@ class Catalog:
         See ``ItemVectors.content_of``; no row may be -1.
         """
         keys = self.table.data["key"]
-        out: F32 = self._read(rows, lambda own: self.vectors.content_of(keys[own]), "vector", CONTENT_VERSION)
+        out: F32 = self._read(rows, lambda own: self.vectors.content_of(keys[own]), "alike", CONTENT_VERSION)
         return out
 
     def _read(self, rows: Rows, here: Callable[[Rows], Any], name: str, version: str) -> Any:

@@ -72,7 +72,7 @@ def filled(asked: Asked, every: Choices, rules: Rules, late: Late) -> Slate:
 
     ``late`` says which items of a list must go, and which should; see ``Pipeline.late``.
     """
-    n, out = asked.n, np.zeros(len(every), bool)
+    n, out, tried = asked.n, np.zeros(len(every), bool), np.zeros(len(every), bool)
     for _ in range(_REFILLS):
         slate = _list(asked, every, np.flatnonzero(~out), rules)
         must, should = late(asked.keys[slate.chosen])
@@ -81,10 +81,15 @@ def filled(asked: Asked, every: Choices, rules: Rules, late: Late) -> Slate:
         put_off = slate.chosen[must & ~should][:spare]  # only as many as can be replaced
         out[put_off] = True
         if must.all() and not len(put_off):
-            return slate
-    slate = _list(asked, every, np.flatnonzero(~out), rules)
-    must, _ = late(asked.keys[slate.chosen])
-    return slate.where(must)
+            break
+        tried[slate.chosen] = True
+    else:
+        slate = _list(asked, every, np.flatnonzero(~out), rules)
+        tried[slate.chosen] = True
+        must, _ = late(asked.keys[slate.chosen])
+        slate = slate.where(must)
+    slate.tried = np.flatnonzero(tried)
+    return slate
 
 
 def _list(asked: Asked, every: Choices, places: I64, rules: Rules) -> Slate:

@@ -246,7 +246,11 @@ class Settings(BaseSettings):
     trace_share: float = Field(
         0.001, ge=0, le=1, description="share of the requests that `headrace explain` can make again"
     )
+    trace_candidates: int = Field(
+        5000, ge=0, description="for that, the features of so many of the best candidates are kept"
+    )
     trace_hours: float = Field(24.0, gt=0, description="what it needs for that is kept for so long")
+    trace_mb: int = Field(0, ge=0, description="and at most so many MB of it; 0 = any number")
     unshown_next: int = Field(20, ge=0, le=250, description="of these, so many that would have come next")
     unshown_random: int = Field(20, ge=0, le=250, description="and so many of the others, by chance")
     publish_every_s: float = Field(3.0, gt=0, description="online model weights go out this often")

@@ -33,7 +33,7 @@ class TracesOut:
 
     def __init__(self, wiring: Wiring, topic: str) -> None:
         self._wiring, self._topic = wiring, topic
-        self._share = wiring.settings.trace_share
+        self._share, self._most = wiring.settings.trace_share, wiring.settings.trace_candidates
 
     def of(
         self, pipeline: Pipeline, request: RecRequest, reply: RecReply, answers: Sequence[Answer]
@@ -47,7 +47,7 @@ class TracesOut:
         try:
             digest = hashlib.sha256(msgspec.json.encode(reply)).digest()
             now = self._wiring.clock.now_ms()
-            return traces_of(pipeline, request, reply, digest, answers, now, self._share)
+            return traces_of(pipeline, request, reply, digest, answers, now, self._share, self._most)
         except Exception:
             log.exception("request %s has no trace", request.request_id, extra={"action": "no_trace"})
             self._count("failed")
@@ -55,9 +55,10 @@ class TracesOut:
 
     async def write(self, traces: Sequence[Trace]) -> None:
         """Write traces, by the id of the request; return when the broker has acknowledged them."""
-        for trace in traces:
-            value = await asyncio.to_thread(encode, trace)  # it takes milliseconds
-            if len(value) <= MOST_BYTES and await self._taken(trace, value):
+        values = await asyncio.to_thread(lambda: [encode(trace) for trace in traces])  # a millisecond each
+        sent = await asyncio.gather(*map(self._taken, traces, values))
+        for trace, taken in zip(traces, sent, strict=True):
+            if taken:
                 self._count("written")
             else:
                 name = trace.request.request_id
@@ -65,7 +66,9 @@ class TracesOut:
                 self._count("too_large")
 
     async def _taken(self, trace: Trace, value: bytes) -> bool:
-        """Return whether the broker took a record; False: it is too large for the topic."""
+        """Return whether the broker took a record; False: it is too large for the topic, or for us."""
+        if len(value) > MOST_BYTES:
+            return False
         try:
             await self._wiring.sender.send_keyed(self._topic, [(trace.whole.encode(), value, None, ())])
         except MessageSizeTooLargeError:

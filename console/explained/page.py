@@ -100,7 +100,9 @@ def _numbers(values: Mapping[str, float], sign: str = "") -> str:
 def _instead(other: Figures) -> RenderableType:
     slots = other["slots"]
     head = Text(
-        f"with ranker {other['model']}: {other['same_slots']} of {len(slots)} slots are the same", "bold"
+        f"with ranker {other['model']}, of the best {other['compared']} candidates: "
+        f"{other['same_slots']} of {len(slots)} slots are the same",
+        "bold",
     )
     table = Table(box=SIMPLE, pad_edge=False)
     for name in ("", "was", "item", "score", "score was", "by score", "by score was"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.serving.rerank.boosts import boosts
-from headrace.serving.rerank.choices import F32, F64, Choices, Mask
+from headrace.serving.rerank.choices import F32, F64, I64, Choices, Mask
 from headrace.serving.rerank.creator_decay import CreatorDecay
 from headrace.serving.rerank.dpp import Dpp
 from headrace.serving.rerank.exploration import Exploration, Lottery
@@ -62,13 +62,26 @@ def choose(choices: Choices, n: int, rules: Rules, rng: np.random.Generator) -> 
     n = max(0, min(n, len(choices)))
     if not n:
         return Slate.empty(0)
-    scores = choices.score
-    for rule in SCORE_RULES:
-        scores = rule(choices, scores, rules)
-    order = np.argsort(-scores, kind="stable")
+    scores, order = by_score(choices, rules)
     slate = _ListMaker(choices.take(order), scores[order], n, rules, rng).fill()
     slate.chosen = order[slate.chosen]
     return slate
+
+
+def compared(m: int, n: int) -> int:
+    """Return among how many of the best of ``m`` candidates decay and diversity choose, for ``n`` slots.
+
+    Only of these, and of what is put on the list, vectors are read.
+    """
+    return min(m, max(_PER_SLOT * n, _AT_LEAST))
+
+
+def by_score(choices: Choices, rules: Rules) -> tuple[F64, I64]:
+    """Return the scores by the rules, and the places of the candidates, the best first."""
+    scores = choices.score
+    for rule in SCORE_RULES:
+        scores = rule(choices, scores, rules)
+    return scores, np.argsort(-scores, kind="stable")
 
 
 class _ListMaker:
@@ -79,7 +92,7 @@ class _ListMaker:
         self._choices, self._n, self._rules = choices, n, rules
         self._open = np.ones(m, bool)
         self._limits: list[Limit] = [r for make in LIMITS if (r := make(choices, n, rules)) is not None]
-        width = self._width = min(m, max(_PER_SLOT * n, _AT_LEAST))
+        width = self._width = compared(m, n)
         self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, width, rules)) is not None]
         self._factors = np.ones(width)
         self._diversifier = _diversifier(choices.vectors[:width], n, rules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,15 @@ class Slate:
 
     ``propensity[j]`` is the probability, given the slots above, of the item in slot j. ``explored[j]`` is
     true when it is not the greedy choice. ``reasons[j]`` is why it is in slot j, when it would not be there
-    but for a rule or chance: "explored", "fresh", "long_tail", "welcome"; else empty.
+    but for a rule or chance: "explored", "fresh", "long_tail", "welcome"; else empty. ``tried`` are the
+    positions that were on the list once, before late filters removed something; empty: they did not.
     """
 
     chosen: I64
     propensity: npt.NDArray[np.float64]
     explored: npt.NDArray[np.bool_]
     reasons: list[str]
+    tried: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def empty(cls, n: int) -> Slate:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.embeddings import DIM
-from headrace.models.embeddings.many import CONTENT_VERSION
 from headrace.serving.index.quantised import of_coarse
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.messages.ids import hash_many
@@ -80,15 +79,15 @@ class Base:
     def column(self, name: str, rows: I64, version: str) -> npt.NDArray[Any]:
         """Return one field of ``catalog.ROW`` of some rows, ``(n, ...)``.
 
-        Vectors are zeros when they are not of this version. Content vectors are there beside learnt ones, to
-        two digits.
+        Vectors are zeros when they are not of this version. ``alike`` are the content vectors, to two digits:
+        they are there beside learnt ones.
         """
         column = self.snapshot.column
-        if name == "vector":
-            if self.snapshot.version == version:
-                return self.snapshot.vectors.vectors(rows)
-            if self.snapshot.content == version == CONTENT_VERSION:
-                return of_coarse(column["alike"][rows])
+        if name == "vector" and self.snapshot.version == version:
+            return self.snapshot.vectors.vectors(rows)
+        if name == "alike" and self.snapshot.content == version:
+            return of_coarse(column["alike"][rows])
+        if name in ("vector", "alike"):
             return np.zeros((len(rows), DIM), np.float32)
         if name in ("category", "creator", "language"):
             return self.snapshot.hashes(name, rows)

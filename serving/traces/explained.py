@@ -13,7 +13,7 @@ from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES, SPEC
 from headrace.models.learning.online import CLIP
 from headrace.serving.scorers.blend import WEIGHTS, ByBlend
 from headrace.serving.scorers.online import ByOnline
-from headrace.serving.traces.record import RankedTrace, Trace, unpacked
+from headrace.serving.traces.record import RankedTrace, Trace
 from headrace.serving.traces.replay import Again, Ranking
 from headrace.streams.messages.schemas import RecItem, RecReply
 
@@ -49,7 +49,9 @@ def explained(trace: Trace, found: Again) -> Figures:
         "model": None if reply.model is None else msgspec.to_builtins(reply.model),
         "degraded": reply.degraded,
         "scorer": t.scorer if t is not None else "",
-        "candidates": len(t.ids if t is not None else trace.popular.ids if trace.popular is not None else ()),
+        "candidates": t.scores.shape[0]
+        if t is not None
+        else len(trace.popular.ids if trace.popular is not None else ()),
         "filters": []
         if t is None
         else [dict(zip(("filter", "given", "kept"), f, strict=True)) for f in t.filtered],
@@ -94,11 +96,10 @@ def contributions(t: RankedTrace, found: Again) -> list[dict[str, float]]:
     if found.by is not None:
         names, values = (*SPEC.names, _MOVED), _of_ranker(found, found.by)
     elif t.scorer == ByOnline.name and t.online is not None:
-        mean, scale, weights, terms = map(
-            unpacked, (t.online.mean, t.online.scale, t.online.weights, t.online.terms)
-        )
-        scaled = np.clip((x[:, ONLINE_COLUMNS] - mean) / scale, -CLIP, CLIP) * weights
-        learnt = terms[found.slate.chosen].sum(1)
+        of = t.online
+        scaled = np.clip((x[:, ONLINE_COLUMNS] - of.mean) / of.scale, -CLIP, CLIP) * of.weights
+        places = found.slate.chosen if t.kept is None else np.searchsorted(t.kept, found.slate.chosen)
+        learnt = of.terms[places].sum(1)
         names, values = (*ONLINE_NAMES, "user, item, country, device"), np.column_stack([scaled, learnt])
     elif t.scorer == ByBlend.name:
         columns = [SPEC.index(name) for name in WEIGHTS]
@@ -143,4 +144,11 @@ def instead(trace: Trace, was: Again, other: Again, version: str) -> Figures:
         )
     gone = [item for item in before if item not in after]
     same = sum(slot["slot"] == slot["was"] for slot in slots)
-    return {"model": version, "same_slots": same, "slots": slots, "not_shown_any_more": gone}
+    compared = int(np.isfinite(other.score).sum())
+    return {
+        "model": version,
+        "compared": compared,
+        "same_slots": same,
+        "slots": slots,
+        "not_shown_any_more": gone,
+    }

@@ -1,8 +1,11 @@
-"""The traces of a request: what each of its lists was made from. Call it when the reply is on its way."""
+"""The traces of a request: what each of its lists was made from. Call it when the reply is on its way.
+
+Arrays are copied: those of models, rows and catalogue may be others when a trace is written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -16,22 +19,22 @@ from headrace.serving.explain import why
 from headrace.serving.filters.same_title import comparable
 from headrace.serving.index.quantised import coarse, of_coarse
 from headrace.serving.pipeline.pipeline import Pipeline
-from headrace.serving.ranking import Used
+from headrace.serving.ranking import Ranked, Used
 from headrace.serving.requests.page import parts_of
 from headrace.serving.rerank.choices import Choices
+from headrace.serving.rerank.choose import by_score, compared
 from headrace.serving.traces.record import (
-    Column,
+    Array,
     MovedTrace,
     OnlineTrace,
     PopularTrace,
     RankedTrace,
     Trace,
-    packed,
 )
-from headrace.streams.messages.ids import hash64
-from headrace.streams.messages.schemas import RecItem, RecReply, RecRequest
+from headrace.streams.messages.schemas import RecReply, RecRequest
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 
 #: Columns of ``Choices`` besides the scores.
 CHOICES = tuple(column.name for column in fields(Choices) if column.name != "score")
@@ -51,6 +54,7 @@ def traces_of(
     answers: Sequence[Answer],
     ts: int,
     share: float,
+    most: int,
 ) -> list[Trace]:
     """Return a trace for each list of a request.
 
@@ -64,6 +68,9 @@ def traces_of(
         Time of the reply, ms.
     share
         Share of the requests that are traced.
+    most
+        Of the candidates, features of so many of the best are kept; and of those that the making of the list
+        looked at closely.
     """
     return [
         Trace(
@@ -79,7 +86,7 @@ def traces_of(
             state=reply.state,
             digest=digest,
             why=_reasons(pipeline, answer),
-            ranked=_ranked(pipeline, answer),
+            ranked=_ranked(pipeline, answer, most),
             popular=_popular(pipeline, answer),
         )
         for number, (part, answer) in enumerate(zip(parts_of(request), answers, strict=True))
@@ -98,56 +105,85 @@ def _reasons(pipeline: Pipeline, answer: Answer) -> dict[str, list[str]]:
     }
 
 
-def _ids(
-    id_of: Callable[[int], str], keys: Iterable[int], places: I64, shown: Sequence[RecItem]
-) -> list[str]:
-    """Return the ids of the candidates; those ``shown`` are at these places."""
+def _ids(id_of: Callable[[int], str], keys: Iterable[int], shown: Mapping[int, str]) -> list[str]:
+    """Return the ids of candidates; those ``shown`` are known by key."""
     out = []
     for key in keys:
         try:
-            out.append(id_of(key))
+            out.append(shown.get(key) or id_of(key))
         except KeyError:  # withdrawn since the reply, or never in the catalogue
             out.append("")
-    for place, one in zip(places.tolist(), shown, strict=True):
-        out[place] = one.item_id
     return out
 
 
-def _ranked(pipeline: Pipeline, answer: Answer) -> RankedTrace | None:
+def _shown(keys: U64, answer: Answer) -> dict[int, str]:
+    """Return the ids of a list by key."""
+    return dict(zip(keys.tolist(), (one.item_id for one in answer.reply.items), strict=True))
+
+
+def _kept(ranked: Ranked, every: Choices, most: int) -> I64 | None:
+    """Return the places of the candidates that are kept, None for all.
+
+    Those that were compared for the list, and those that were on it, must be: whatever was left out meanwhile
+    (what repeats, what late filters removed), they are among so many more of the best. Of items that the
+    caller gave, whose order counts, all are.
+    """
+    if most >= len(every) or ranked.pool.places is not None:
+        return None
+    slate, repeated = ranked.slate, ranked.pool.repeated
+    _, order = by_score(every, ranked.query.policy.rules)
+    looked_at = compared(len(every), ranked.query.request.n) + len(repeated) + len(slate.tried)
+    return np.unique(np.concatenate([order[: max(most, looked_at)], slate.chosen, slate.tried]))
+
+
+def _numbered(values: U64) -> U64:
+    """Return a number for each value, the same for the same one; 0 stays 0."""
+    known, numbers = np.unique(values, return_inverse=True)
+    return (numbers + int(len(known) > 0 and known[0] != 0)).astype(np.uint64)
+
+
+def _ranked(pipeline: Pipeline, answer: Answer, most: int) -> RankedTrace | None:
     ranked = answer.ranked
     if ranked is None:
         return None
     if ranked.every is None or ranked.ids is None or ranked.used is None:
         raise ValueError("a ranked list without what it was made from")
     query, pool, catalog, every = ranked.query, ranked.pool, pipeline.data.catalog, ranked.every
-    keys = pool.candidates.items.tolist()
-    ids = _ids(ids_of(pipeline, query), keys, ranked.slate.chosen, answer.reply.items)
-    titles = [comparable(catalog.title_of(key, "")) for key in keys]
+    kept = _kept(ranked, every, most)
+    near: I64 | slice = slice(None) if kept is None else kept
+    keys = pool.candidates.items[near]
+    shown = _shown(pool.candidates.items[ranked.slate.chosen], answer)
+    titles = [comparable(catalog.title_of(key, "")) for key in keys.tolist()]
+    numbers = {"": 0} | {title: number for number, title in enumerate(titles, 1) if title}
+    columns = {name: getattr(every, name) for name in CHOICES}
+    columns |= {name: _numbered(columns[name]) for name in ("creator", "category")}
+    ids = ranked.ids if kept is None else ranked.ids.of_items(kept)
     return RankedTrace(
         now=query.now,
-        keys=packed(pool.candidates.items),
-        ids=ids,
-        mask=packed(pool.mask),
+        kept=None if kept is None else np.array(kept),
+        keys=np.array(keys),
+        ids=_ids(ids_of(pipeline, query), keys.tolist(), shown),
+        mask=np.array(pool.mask[near]),
         names=list(pool.names),
         filtered=list(pool.filtered),
-        repeated=packed(pool.repeated),
-        places=None if pool.places is None else packed(pool.places),
-        titles=packed(np.array([hash64(title) if title else 0 for title in titles], np.uint64)),
-        features=packed(ranked.features),
-        scores=packed(ranked.score),
+        repeated=np.array(pool.repeated),
+        places=None if pool.places is None else np.array(pool.places),
+        titles=np.array([numbers[title] for title in titles], np.uint64),
+        features=np.array(ranked.features[near]),
+        scores=np.array(ranked.score),
         scorer=ranked.scorer.name if ranked.scorer is not None else "",
-        choices={name: packed(getattr(every, name)) for name in CHOICES}
-        | {"vectors": _vectors(every.vectors)},
+        choices={name: np.array(column) for name, column in columns.items()}
+        | {"vectors": _vectors(every.vectors[near])},
         rules=asdict(query.policy.rules),
         late=list(pipeline.late_filters),
-        online=_online(ranked.used, ranked.ids),
-        moved=_moved(ranked.used, ranked.ids),
+        online=_online(ranked.used, ids),
+        moved=_moved(ranked.used, ids),
     )
 
 
-def _vectors(vectors: npt.NDArray[np.float32]) -> Column:
+def _vectors(vectors: npt.NDArray[np.float32]) -> Array:
     short = coarse(vectors)
-    return packed(short if np.array_equal(of_coarse(short), vectors) else vectors)
+    return np.array(short if np.array_equal(of_coarse(short), vectors) else vectors)
 
 
 def _online(used: Used, ids: Ids) -> OnlineTrace | None:
@@ -155,11 +191,11 @@ def _online(used: Used, ids: Ids) -> OnlineTrace | None:
     if model is None:
         return None
     return OnlineTrace(
-        packed(model.mean),
-        packed(model.scale),
-        packed(model.weights),
+        np.array(model.mean),
+        np.array(model.scale),
+        np.array(model.weights),
         model.bias,
-        packed(_of_ids(model.terms, ids.terms())),
+        np.array(_of_ids(model.terms, ids.terms())),
     )
 
 
@@ -167,7 +203,7 @@ def _moved(used: Used, ids: Ids) -> MovedTrace | None:
     moved = used.moved
     if moved is None:
         return None
-    return MovedTrace(packed(moved.deltas), packed(_of_ids(moved.terms, ids.pair())))
+    return MovedTrace(np.array(moved.deltas), np.array(_of_ids(moved.terms, ids.pair())))
 
 
 def _of_ids(table: npt.NDArray[np.float32], slots: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
@@ -181,11 +217,11 @@ def _popular(pipeline: Pipeline, answer: Answer) -> PopularTrace | None:
         return None
     keys = found.keys.tolist()
     return PopularTrace(
-        keys=packed(found.keys),
-        ids=_ids(pipeline.data.catalog.id_of, keys, found.order, answer.reply.items),
-        mask=packed(found.mask),
+        keys=np.array(found.keys),
+        ids=_ids(pipeline.data.catalog.id_of, keys, _shown(found.keys[found.order], answer)),
+        mask=np.array(found.mask),
         names=list(found.names),
-        clicks=packed(found.clicks),
-        rank=packed(found.rank),
+        clicks=np.array(found.clicks),
+        rank=np.array(found.rank),
         wanted=found.wanted,
     )

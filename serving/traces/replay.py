@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -35,12 +36,13 @@ from headrace.serving.scorers.online import ByOnline
 from headrace.serving.scorers.ranker import ByRanker
 from headrace.serving.slates import Asked, filled
 from headrace.serving.traces.made import CHOICES
-from headrace.serving.traces.record import RankedTrace, Trace, unpacked
+from headrace.serving.traces.record import RankedTrace, Trace
 from headrace.streams.errors import TraceError
 from headrace.streams.messages.schemas import RecItem, RecReply
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -78,7 +80,8 @@ class Again:
     reply
         The list.
     score, slate, features
-        Of a ranked list: scores of all candidates, the list as places among them, and their features.
+        Of a ranked list: scores of all candidates, the list as places among them, and their features. Those
+        that are not kept have the logged score, under another ranker -inf; and features of zeros.
     differs
         What does not follow from what was logged, one sentence each.
     taken
@@ -133,52 +136,83 @@ def _ranked(trace: Trace, t: RankedTrace, ranker: Ranker | None, *, instead: boo
         raise TraceError(
             f"the trace has the features {trace.spec}, this version of Headrace has {SPEC.version}"
         )
-    x, keys, logged = unpacked(t.features), unpacked(t.keys), unpacked(t.scores)
-    if not len(keys) == len(x) == len(logged) == len(t.ids) or x.shape[1:] != (len(SPEC),):
+    keys, logged = t.keys, t.scores
+    kept = np.arange(len(logged)) if t.kept is None else t.kept
+    x, all_keys = _of_all(kept, t.features, len(logged)), _of_all(kept, keys, len(logged))
+    if len(kept) != len(t.ids) or x.shape[1:] != (len(SPEC),):
         raise ValueError("the columns have different lengths")
     told = trace.request.context
-    ids = Ids.of_request(trace.request.user_id, told.country, told.device, keys)
+    ids = Ids.of_request(trace.request.user_id, told.country, told.device, all_keys)
     out = Again(trace.reply, features=x)
-    _check_online(out, t, x, ids)
-    scorer = _scorer_of(trace, t, ranker, ids, instead=instead)
+    _check_online(out, t, x, ids, kept)
+    scorer = _scorer_of(trace, t, ranker, ids.of_items(kept), instead=instead)
     by = ByRanker.name if instead else t.scorer
-    out.score = _scores(out, trace, by, x, scorer, logged)
-    if not instead and (n := int(np.count_nonzero(out.score != logged))):
-        out.differs.append(f"scores: those of {n} of {len(logged)} candidates are not the logged ones")
-    columns = {name: unpacked(t.choices[name]) for name in CHOICES}
-    if columns["vectors"].dtype == np.int8:
-        columns["vectors"] = of_coarse(columns["vectors"])
-    every = Choices(score=out.score, **columns)
-    places = None if t.places is None else unpacked(t.places)
-    asked = Asked(trace.request.request_id, trace.request.n, keys, unpacked(t.repeated), places)
+    found = _scores(out, trace, by, x[kept], scorer, logged[kept])
+    if not instead and (n := int(np.count_nonzero(found != logged[kept]))):
+        out.differs.append(f"scores: those of {n} of {len(kept)} candidates are not the logged ones")
+    out.score = np.full(len(logged), -np.inf) if instead else logged.copy()
+    out.score[kept] = found
+    out.slate = _slate(trace, t, out, kept if instead else np.arange(len(logged)), all_keys)
     out.taken += [
         f"late:{name} is a part of its own, and is left out" for name in t.late if name != SameTitle.name
     ]
-    out.slate = filled(asked, every, _rules(t.rules), _late(trace, t, keys))
-    out.by = scorer if by == ByRanker.name else None
+    if instead and len(kept) < len(logged):
+        out.taken.append(f"candidates: the trace has the features of {len(kept)} of {len(logged)}")
+    out.by = None if by != ByRanker.name or scorer is None else replace(scorer, ids=ids)
     objectives = out.by.objectives(x, out.slate.chosen) if out.by is not None else {}
-    out.reply = msgspec.structs.replace(trace.reply, items=_items(trace, t, out, objectives))
+    out.reply = msgspec.structs.replace(trace.reply, items=_items(trace, t, out, kept, objectives))
     return out
 
 
-def _check_online(out: Again, t: RankedTrace, x: F32, ids: Ids) -> None:
+def _of_all(kept: I64, column: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    """Return a column of those kept as one of all candidates, zeros elsewhere."""
+    if len(column) != len(kept):
+        raise ValueError("the columns have different lengths")
+    out = np.zeros((n, *column.shape[1:]), column.dtype)
+    out[kept] = column
+    return out
+
+
+def _slate(trace: Trace, t: RankedTrace, out: Again, among: I64, keys: U64) -> Slate:
+    """Return the list of the candidates at the places ``among``."""
+    kept = np.arange(len(keys)) if t.kept is None else t.kept
+    columns = {name: t.choices[name] for name in CHOICES}
+    if columns["vectors"].dtype == np.int8:
+        columns["vectors"] = of_coarse(columns["vectors"])
+    columns["vectors"] = _of_all(kept, columns["vectors"], len(keys))
+    every = Choices(score=out.score, **columns)
+    if any(len(column) != len(keys) for column in columns.values()):
+        raise ValueError("the columns have different lengths")
+    at = np.full(len(keys), -1)
+    at[among] = np.arange(len(among))
+    repeated = at[t.repeated]
+    places = None if t.places is None else t.places[among]
+    asked = Asked(trace.request.request_id, trace.request.n, keys[among], repeated[repeated >= 0], places)
+    late = _late(trace, t, t.keys)
+    slate = filled(asked, every.take(among), _rules(t.rules), late)
+    slate.chosen, slate.tried = among[slate.chosen], among[slate.tried]
+    return slate
+
+
+def _check_online(out: Again, t: RankedTrace, x: F32, ids: Ids, kept: I64) -> None:
     """Compare the score of the online model with the logged one, which is a feature."""
     if t.online is None or not x[:, ONLINE].any():  # else it was not asked: what it gives is never 0
         return
     found = OnlineWeights(
-        unpacked(t.online.mean),
-        unpacked(t.online.scale),
-        unpacked(t.online.weights),
+        t.online.mean,
+        t.online.scale,
+        t.online.weights,
         t.online.bias,
-        terms=_table(ids.terms(), unpacked(t.online.terms)),
-    ).predict(x, ids)
-    if np.array_equal(found, x[:, ONLINE]):
+        terms=_table(ids.of_items(kept).terms(), t.online.terms),
+    ).predict(x, ids)[kept]  # of all candidates: sums of float32 depend on how many rows there are
+    logged = x[kept, ONLINE]
+    if np.array_equal(found, logged):
         return
     # Another processor adds float32 numbers up in another order.
-    far = ~np.isclose(found, x[:, ONLINE], rtol=1e-5, atol=1e-7)
+    far = ~np.isclose(found, logged, rtol=1e-5, atol=1e-7)
     if far.any():
         out.differs.append(
-            f"features or online model: {int(far.sum())} of {len(x)} candidates get another score from it"
+            f"features or online model: {int(far.sum())} of {len(kept)} candidates get another score from it"
         )
     else:
         out.taken.append("scores of the online model: on this machine, they differ in their last bits")
@@ -192,10 +226,10 @@ def _scorer_of(
     own = trace.reply.model is not None and trace.reply.model.ranker == ranker.version
     if t.moved is None or not own or (instead and t.scorer != ByRanker.name):
         return Ranking(ranker, None, ids)
-    deltas, trees = unpacked(t.moved.deltas), ranker.trees
+    deltas, trees = t.moved.deltas, ranker.trees
     if trees is None or len(trees.leaves) != len(deltas):
         raise ValueError("the moved leaves are not those of the ranker")
-    terms = _table(ids.pair(), unpacked(t.moved.terms))
+    terms = _table(ids.pair(), t.moved.terms)
     found = LeafDeltas(ranker.version, deltas, np.ones_like(deltas), used=True, terms=terms)
     return Ranking(ranker, MovedRanker(ranker, trees, found), ids)
 
@@ -235,7 +269,7 @@ def _rules(told: Mapping[str, object]) -> Rules:
 
 def _late(trace: Trace, t: RankedTrace, keys: U64) -> _Late:
     on = SameTitle.name in t.late and _SAME_TITLE not in trace.reply.degraded
-    return _Late(keys, unpacked(t.titles) if on else None)
+    return _Late(keys, t.titles if on else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,15 +286,18 @@ class _Late:
         return must, first_of_title(self.titles[np.searchsorted(self.keys, items)].tolist())
 
 
-def _items(trace: Trace, t: RankedTrace, out: Again, objectives: Mapping[str, F64]) -> list[RecItem]:
-    mask, names, explain = unpacked(t.mask), tuple(t.names), trace.request.explain
-    chosen = out.slate.chosen.tolist()
+def _items(
+    trace: Trace, t: RankedTrace, out: Again, kept: I64, objectives: Mapping[str, F64]
+) -> list[RecItem]:
+    names, explain = tuple(t.names), trace.request.explain
+    ids = dict(zip(kept.tolist(), t.ids, strict=True))
+    mask = dict(zip(kept.tolist(), t.mask.tolist(), strict=True))
 
     def told(place: int, _: str) -> list[str] | None:
-        return trace.why.get(t.ids[place], []) if explain else None
+        return trace.why.get(ids[place], []) if explain else None
 
-    ids = (t.ids[place] for place in chosen)
-    return items_of(out.slate, out.score, objectives, ids, lambda place: named(int(mask[place]), names), told)
+    shown = (ids[place] for place in out.slate.chosen.tolist())
+    return items_of(out.slate, out.score, objectives, shown, lambda place: named(mask[place], names), told)
 
 
 # -- a popular list
@@ -270,8 +307,7 @@ def _popular(trace: Trace) -> Again:
     t = trace.popular
     if t is None:
         return Again(trace.reply, taken=["the list: it is empty"])
-    keys, mask, clicks, rank = map(unpacked, (t.keys, t.mask, t.clicks, t.rank))
-    found = Popular(keys, mask, clicks, rank, t.wanted, tuple(t.names))
+    found = Popular(t.keys, t.mask, t.clicks, t.rank, t.wanted, tuple(t.names))
     ids = dict(zip(found.keys.tolist(), t.ids, strict=True))
     explain = trace.request.explain
 

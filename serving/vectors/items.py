@@ -136,8 +136,6 @@ class ItemVectors:
         Those of version 0, whatever version is in use, to two digits. Learnt vectors are close when the same
         users click the items: a list that keeps those apart is a worse list, not a more diverse one.
         """
-        if not self.version:
-            return self.now.of(keys)
         rows = self._alike.find(keys)
         out = of_coarse(self._alike.data["vector"][rows])
         out[rows < 0] = 0

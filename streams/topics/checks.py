@@ -117,12 +117,17 @@ _RULES: Mapping[str, _Rule] = {
 def _wrong_settings(spec: TopicSpec, found: FoundTopic, settings: Settings) -> Iterator[Fault]:
     told = _with_older_names(found.config)
     for name, want in spec.config(settings).items():
-        have, rule = told.get(name), _RULES[name]
-        if have is None or (name == "retention.ms" and spec.compacted) or rule.fits(have, want):
+        have, rule = told.get(name), _RULES.get(name)
+        if (
+            rule is None
+            or have is None
+            or (name == "retention.ms" and spec.compacted)
+            or rule.fits(have, want)
+        ):
             continue
         text = f"{spec.name}: {name} is {have}, {rule.must_be} {want}: {rule.because}"
         yield Fault(spec.name, rule.level, f"{text} ({repair(spec.name, name, want, settings)})")
-    if not spec.compacted and int(told.get("retention.bytes", -1)) != -1:
+    if not spec.compacted and not spec.most_bytes and int(told.get("retention.bytes", -1)) != -1:
         text = f"{spec.name}: retention.bytes is {told['retention.bytes']}: "
         text += "a partition that grows larger loses records before their time"
         yield Fault(spec.name, Level.ADVICE, text)

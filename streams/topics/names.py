@@ -36,6 +36,8 @@ class TopicSpec:
     broker_dated
         Whether only workers write it, and nobody asks when by their clocks. The broker dates its records: a
         worker whose clock is hours ahead can write, too.
+    most_bytes
+        What a partition keeps at most, about; 0: everything.
     """
 
     name: str
@@ -45,6 +47,7 @@ class TopicSpec:
     room: int = 0
     least_bytes: int = 0
     broker_dated: bool = False
+    most_bytes: int = 0
 
     def config(self, settings: Settings) -> dict[str, str]:
         """Return the broker-side configuration: everything that correctness relies on."""
@@ -57,6 +60,11 @@ class TopicSpec:
             # A record dated years ahead is refused at once, by the broker's clock.
             "message.timestamp.after.max.ms": str(settings.future_ms),
         }
+        if self.most_bytes:
+            # Brokers delete whole segments, never the last one. A segment must take the largest record.
+            largest = int(config["max.message.bytes"])
+            config["retention.bytes"] = str(self.most_bytes)
+            config["segment.bytes"] = str(max(self.most_bytes // 8, largest + LETTER_ROOM))
         if self.compacted:
             # A tombstone must be there until everybody has read it: also a worker that was down, and one that
             # starts from a snapshot.
@@ -107,6 +115,7 @@ class Topics:
                 retention_ms=int(settings.trace_hours * HOUR_MS),
                 least_bytes=OWN_BYTES,
                 broker_dated=True,
+                most_bytes=settings.trace_mb * 1_000_000 // n,
             ),
             TopicSpec(self.item_events, n, retention_ms=DAY_MS, least_bytes=OWN_BYTES, broker_dated=True),
             TopicSpec(self.item_features, n, compacted=True, least_bytes=OWN_BYTES, broker_dated=True),

@@ -24,7 +24,6 @@ from headrace.models.learning.registry import Registry, folder_of
 from headrace.oracle.compare.findings import Findings
 from headrace.serving.requests.client import RecClient
 from headrace.serving.traces import record
-from headrace.serving.traces.record import packed, unpacked
 from headrace.streams.errors import ArtefactError, NoTraceError
 from headrace.streams.messages.schemas import Event, ListRequest, RecReply, RecRequest
 from headrace.streams.settings import Settings
@@ -196,8 +195,8 @@ async def tampered(settings: Settings, sender: BatchSender) -> None:
     """Write the trace of a request again, with other features: it is named."""
     (trace,) = await traces_of(settings, "home-u1")
     assert trace.ranked is not None
-    features = unpacked(trace.ranked.features)
-    trace.ranked.features = packed(np.where(features == 0, 3, features).astype(np.float32))
+    features = trace.ranked.features
+    trace.ranked.features = np.where(features == 0, 3, features).astype(np.float32)
     value = await asyncio.to_thread(record.encode, trace)
     await sender.send_keyed(Topics(settings).traces, [(b"home-u1", value, None, ())])
     figures = await explain(settings, "home-u1")

@@ -62,6 +62,9 @@ follow((figures) => {
   heard = performance.now();
   newest = figures;
   said();
-  page.take?.(figures);
+  if (!document.hidden) page.take?.(figures);
 }, said);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && newest) page.take?.(newest);
+});
 setInterval(said, 1000);

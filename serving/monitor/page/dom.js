@@ -15,6 +15,11 @@ export function h(name, attributes = {}, ...children) {
 /** Show these children, and nothing else; those that are null are left out. */
 export const put = (element, ...children) => element.replaceChildren(...children.filter((child) => child !== null));
 
+/** Put a text in; when it is there already, nothing is laid out or painted again. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Put rows of cells into the body of a table, changing only the cells that differ. */
 export function fill(body, rows) {
   while (body.rows.length > rows.length) body.deleteRow(-1);

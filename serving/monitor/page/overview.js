@@ -2,7 +2,7 @@
 
 import { get } from "/page/api.js";
 import { Chart } from "/page/charts.js";
-import { ago, bytes, count, fill, h, num, panel, percent, plain, seconds, table } from "/page/dom.js";
+import { ago, bytes, count, fill, h, num, panel, percent, plain, say, seconds, table } from "/page/dom.js";
 
 const RANGES = { "15m": "15 min", "6h": "6 h", "24h": "24 h", "30d": "30 days" };
 const LEAST = 60; // buckets that are always shown
@@ -141,9 +141,10 @@ export function overview(main) {
       { text: h("span", { class: `verdict ${BAD.has(row.verdict) ? "bad" : row.verdict === "WARN" ? "warn" : row.verdict === "OK" ? "ok" : ""}`, title: WORDS[row.verdict] }, row.verdict) },
     ]));
     const worst = rows.filter((row) => row.seconds !== null).sort((a, b) => b.seconds - a.seconds)[0];
-    tell.lag.value.textContent = worst ? seconds(worst.seconds) : "–";
-    tell.lag.note.textContent = worst?.seconds > 0 ? `${worst.agent} on ${worst.topic}` : worst ? "nothing waits" : "";
-    if (found?.at) tell.lag.card.title = `seen ${ago(found.at, at)}`;
+    say(tell.lag.value, worst ? seconds(worst.seconds) : "–");
+    say(tell.lag.note, worst?.seconds > 0 ? `${worst.agent} on ${worst.topic}` : worst ? "nothing waits" : "");
+    const seen = found?.at ? `seen ${ago(found.at, at)}` : "";
+    if (tell.lag.card.title !== seen) tell.lag.card.title = seen;
   }
 
   function takeTroubles(figures) {
@@ -159,9 +160,10 @@ export function overview(main) {
     fillList(problems, out);
     const bad = out.some(([kind]) => kind === "bad");
     const known = found && !found.error;
-    tell.state.value.textContent = bad ? "needs somebody" : out.length ? "look at it" : known ? "all is well" : "–";
-    tell.state.card.className = `card ${bad ? "bad" : out.length ? "warn" : known ? "ok" : ""}`;
-    tell.state.note.textContent = out.length ? `${out.length} ${out.length > 1 ? "things" : "thing"}, see below` : known ? `workers: ${(figures.workers ?? []).length}, topics read: ${(found.rows ?? []).length}` : "";
+    say(tell.state.value, bad ? "needs somebody" : out.length ? "look at it" : known ? "all is well" : "–");
+    const look = `card ${bad ? "bad" : out.length ? "warn" : known ? "ok" : ""}`;
+    if (tell.state.card.className !== look) tell.state.card.className = look;
+    say(tell.state.note, out.length ? `${out.length} ${out.length > 1 ? "things" : "thing"}, see below` : known ? `workers: ${(figures.workers ?? []).length}, topics read: ${(found.rows ?? []).length}` : "");
   }
 
   function fillList(list, rows) {
@@ -173,13 +175,13 @@ export function overview(main) {
 
   function takePoint({ values: point }) {
     const sum = (prefix) => Object.entries(point).filter(([name]) => name.startsWith(prefix)).reduce((all, [, value]) => all + value, 0);
-    tell.events.value.textContent = perSecond(point["records:track_users"] ?? sum("records:"));
-    tell.events.note.textContent = "read by track_users";
-    tell.replies.value.textContent = perSecond(sum("replies:"));
+    say(tell.events.value, perSecond(point["records:track_users"] ?? sum("records:")));
+    say(tell.events.note, "read by track_users");
+    say(tell.replies.value, perSecond(sum("replies:")));
     const full = sum("rungs:") > 0 ? (point["rungs:full"] ?? 0) / sum("rungs:") : null;
-    tell.replies.note.textContent = full === null ? "" : `${percent(full, 0)} with all there is`;
-    tell.reply.value.textContent = seconds(point["reply:slowest 1 %"] ?? null);
-    tell.reply.note.textContent = "reply:half" in point ? `half within ${seconds(point["reply:half"])}` : "";
+    say(tell.replies.note, full === null ? "" : `${percent(full, 0)} with all there is`);
+    say(tell.reply.value, seconds(point["reply:slowest 1 %"] ?? null));
+    say(tell.reply.note, "reply:half" in point ? `half within ${seconds(point["reply:half"])}` : "");
   }
 
   function rates(row) {
@@ -199,13 +201,14 @@ export function overview(main) {
     const tried = (figures.models ?? []).find((kind) => kind.stage);
     const told = Object.entries(tried?.differences ?? {}).filter(([, d]) => d.low !== null)
       .map(([name, d]) => `${{ clicks: "clicks", watch_ms: "watch time", returning: "users who return" }[name] ?? name} ${percent(d.value)}, surely ${percent(d.low)} to ${percent(d.high)}`);
-    rollout.textContent = tried ? `${tried.kind} at ${tried.stage}, since ${ago(tried.since, at)}. ${told.join("; ")}` : "No rollout runs.";
-    arms.frame.hidden = !tried?.arms.length;
+    say(rollout, tried ? `${tried.kind} at ${tried.stage}, since ${ago(tried.since, at)}. ${told.join("; ")}` : "No rollout runs.");
+    const none = !tried?.arms.length;
+    if (arms.frame.hidden !== none) arms.frame.hidden = none;
     fill(arms.body, (tried?.arms ?? []).map((arm) => [arm.arm, { text: arm.version.slice(0, 16), class: "id" }, ...rates(arm)]));
     fill(clicks.body, (figures.clicks ?? []).map((row) => [{ text: row.ranker.slice(0, 16), class: "id", title: row.ranker }, uses[row.ranker] ?? (row.ranker === "none" ? "without a ranker" : "before"), ...rates(row)]));
     const all = (figures.clicks ?? []).reduce((sum, row) => ({ shown: sum.shown + row.shown, clicked: sum.clicked + row.clicked }), { shown: 0, clicked: 0 });
-    tell.clicks.value.textContent = all.shown ? percent(all.clicked / all.shown, 2) : "–";
-    tell.clicks.note.textContent = all.shown ? `of ${plain(all.shown)} slots shown` : "";
+    say(tell.clicks.value, all.shown ? percent(all.clicked / all.shown, 2) : "–");
+    say(tell.clicks.note, all.shown ? `of ${plain(all.shown)} slots shown` : "");
     fill(index.body, (figures.index ?? []).map((row) => [row.worker, num(count(row.items)), num(count(row.tail)), num(row.merge_age === null ? "–" : `${seconds(row.merge_age)} ago`), num(percent(row.recall))]));
     fill(letters.body, figures.letters?.length ? figures.letters.map((row) => [row.reason, row.agent, num(count(row.letters))]) : [["none", "", num("0")]]);
     fill(workers.body, (figures.workers ?? []).map((one) => [

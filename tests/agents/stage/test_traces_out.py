@@ -62,7 +62,7 @@ async def test_only_a_share_is_traced_and_always_the_same_requests() -> None:
 
 
 async def test_what_is_too_large_for_the_topic_or_for_us_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    broker = Broker(rec_replies_p=1, takes=4000)
+    broker = Broker(rec_replies_p=1, takes=2000)
     stage = stage_on(broker, Settings(trace_share=1.0, unshown_share=0.0))
     await answered(stage, body(n=1))
     assert len(broker.of("rec-replies-p")) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -19,9 +21,10 @@ from headrace.models.learning.leaves import LeafDeltas
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.answering import Answer
 from headrace.serving.policy import Policy
-from headrace.serving.rerank.rules import Rules
+from headrace.serving.rerank.rules import OFF, Rules
+from headrace.serving.traces.explained import explained, instead
 from headrace.serving.traces.made import traces_of
-from headrace.serving.traces.record import Trace, decode, encode, packed, unpacked
+from headrace.serving.traces.record import Trace, decode, encode
 from headrace.serving.traces.replay import again, whole
 from headrace.streams.errors import TraceError
 from headrace.streams.messages.schemas import RecReply, RecRequest
@@ -35,9 +38,16 @@ def rankers() -> list[Ranker]:
     return [trained(), trained(9, "r2")]
 
 
-def world_of(ranker: Ranker | None = None, *, moving: bool = False, with_online: bool = True) -> World:
-    world = busy(Policy(rules=RULES))
-    for n in range(60, 66):
+def world_of(
+    ranker: Ranker | None = None,
+    *,
+    moving: bool = False,
+    with_online: bool = True,
+    items: int = 60,
+    rules: Rules = RULES,
+) -> World:
+    world = busy(Policy(rules=rules), items)
+    for n in range(items, items + 6):
         world.publish(item(n, title="The same long title for all of them", published_ts=T0 - HOUR_MS))
     world.recommender.online = online() if with_online else None
     world.recommender.ranker = ranker
@@ -51,18 +61,20 @@ def world_of(ranker: Ranker | None = None, *, moving: bool = False, with_online:
     return world
 
 
-def sent(world: World, asked: RecRequest, answer: Answer) -> tuple[bytes, list[Trace]]:
+def sent(world: World, asked: RecRequest, answer: Answer, most: int) -> tuple[bytes, list[Trace]]:
     """Return the bytes of a reply, and its traces as they are read."""
     reply = answer.reply
     reply.took_ms, reply.state = 3.5, "e0:5"
     body = msgspec.json.encode(reply)
     made = traces_of(
-        world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [answer], T0, 1.0
+        world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [answer], T0, 1.0, most
     )
     return body, [decode(encode(trace)) for trace in made]
 
 
-def answered(world: World, nth: int = 0, rung: Any = "full", **changes: Any) -> tuple[bytes, list[Trace]]:
+def answered(
+    world: World, nth: int = 0, rung: Any = "full", *, most: int = 500, **changes: Any
+) -> tuple[bytes, list[Trace]]:
     fields = {"request_id": f"r{nth}", "n": 12, "context": here("BR" if nth % 2 else "US"), **changes}
     asked = request(f"u{nth % 25}", **fields)
     world.recommender.tick(T0)
@@ -71,7 +83,7 @@ def answered(world: World, nth: int = 0, rung: Any = "full", **changes: Any) -> 
         answer = world.recommender.popular(asked, T0, "deadline", row)
     else:
         answer = world.recommender.answer(asked, row, world.anchors(asked), T0, None, rung)
-    return sent(world, asked, answer)
+    return sent(world, asked, answer, most)
 
 
 ASKED: list[dict[str, Any]] = [
@@ -104,6 +116,46 @@ def test_the_same_bytes(rankers: list[Ranker], rung: str, how: str, asked: int) 
         cheap = "blend" if how == "blend" else "online"
         by = {"first": cheap, "popular": ""}.get(rung, "ranker" if ranker else how)
         assert by == (trace.ranked.scorer if trace.ranked else "")
+
+
+@pytest.mark.parametrize("diversity", ["mmr", "dpp"])
+@pytest.mark.parametrize("how", ["moved", "online", "blend"])
+def test_what_was_looked_at_is_enough(rankers: list[Ranker], how: str, diversity: str) -> None:
+    rules = replace(RULES, diversity=diversity, strength=0.4, creator_decay=0.8)
+    ranker = rankers[0] if how == "moved" else None
+    world = world_of(ranker, moving=how == "moved", with_online=how != "blend", items=400, rules=rules)
+    for n in range(0, 400, 2):
+        world.publish(item(n, title=f"One of the {n % 60} titles that several items have"))
+    again_made = 0
+    for n in range(12):
+        body, (trace,) = answered(world, n, most=0)
+        _, (full,) = answered(world, n)
+        found = again(trace, ranker)
+        assert whole([trace], [found]) == (body, True)
+        assert found.differs + found.taken == []
+        assert trace.ranked is not None
+        assert trace.ranked.kept is not None
+        again_made += len(found.slate.tried) > 0
+        assert len(trace.ranked.ids) < 160 < len(trace.ranked.scores)
+        assert explained(trace, found) == explained(full, again(full, ranker))
+    assert again_made > 2, "some lists are made again for a late filter"
+
+
+def test_of_a_short_trace_another_ranker_is_given_the_best(rankers: list[Ranker]) -> None:
+    world = world_of(rankers[0], items=400, rules=OFF)
+    _, (trace,) = answered(world, 1, most=150)
+    assert trace.ranked is not None
+    assert trace.ranked.kept is not None
+    best = set(np.argsort(-trace.ranked.scores, kind="stable")[:150].tolist())
+    assert best <= set(trace.ranked.kept.tolist())
+    other = again(trace, rankers[1], instead=True)
+    assert other.taken == [
+        f"candidates: the trace has the features of {len(trace.ranked.kept)} of {len(trace.ranked.scores)}"
+    ]
+    assert np.isfinite(other.score).sum() == len(trace.ranked.kept)
+    assert len(other.reply.items) == 12
+    told = instead(trace, again(trace, rankers[0]), other, "r2")
+    assert told["compared"] == len(trace.ranked.kept)
 
 
 def test_an_empty_list_is_the_logged_one() -> None:
@@ -140,9 +192,9 @@ def test_without_its_ranker_the_logged_scores_are_taken(rankers: list[Ranker]) -
 
 
 def changed(trace: Trace, name: str, at: Any, value: Any) -> None:
-    array = unpacked(getattr(trace.ranked, name)).copy()
+    array = getattr(trace.ranked, name).copy()
     array[at] = value
-    setattr(trace.ranked, name, packed(array))
+    setattr(trace.ranked, name, array)
 
 
 TAMPERED: list[tuple[str, Callable[[Trace], None], str]] = [
@@ -183,6 +235,8 @@ def test_a_damaged_or_foreign_record_is_refused() -> None:
     for bad in (b"", value[1:], value[:-9], value[:50] + b"\x00\x00" + value[52:], b"\x01"):
         with pytest.raises(TraceError):
             decode(bad)
+    with pytest.raises(TraceError, match=r"another version of Headrace \(layout 01, not 02\)"):
+        decode(b"\x01" + zlib.compress(value))
     trace.spec = "other"
     with pytest.raises(TraceError, match=SPEC.version):
         again(trace, None)
@@ -195,7 +249,7 @@ def test_columns_that_do_not_fit_are_refused() -> None:
     with pytest.raises(TraceError, match="boost"):
         again(trace, None)
     trace.ranked.rules["unheard"] = 1
-    trace.ranked.choices["boost"] = packed(np.ones(len(trace.ranked.ids)))
+    trace.ranked.choices["boost"] = np.ones(len(trace.ranked.ids))
     with pytest.raises(TraceError, match="unheard"):
         again(trace, None)
 
@@ -205,6 +259,6 @@ def test_an_empty_reply_has_nothing_to_make_again() -> None:
     body = msgspec.json.encode(reply)
     world = World()
     made = traces_of(
-        world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [Answer(reply)], T0, 1.0
+        world.recommender.pipeline, asked, reply, hashlib.sha256(body).digest(), [Answer(reply)], T0, 1.0, 0
     )
     assert whole(made, [again(made[0], None)]) == (body, True)
