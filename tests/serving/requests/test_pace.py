@@ -131,3 +131,40 @@ def test_callers_cannot_fill_memory() -> None:
     for n in range(5000):
         waiting.came(0, [(f"p{n}", 5.0)], 1.0, float(n % 50))
     assert len(waiting._behind) <= 1001
+
+
+async def test_while_the_queue_stands_lists_are_begun_early_or_are_cheap() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    await come(pace, clock, job(clock.now_ms() + 1000))
+    pace.end()
+    rungs = []
+    for _ in range(60):  # each request comes 80 ms after it was sent: 70 ms of its 150 are left
+        await clock.advance(0.01)
+        one = job(clock.now_ms() - 80)
+        pace.begin(0)
+        pace.read([one])
+        rungs.append(pace.rung(one))
+        pace.end()
+    assert rungs[0] == "full", "33 ms are left before the way back"
+    assert rungs[-1] == "popular", "and now 60 ms of the 150 may be over"
+    assert rungs == ["full"] * rungs.index("popular") + ["popular"] * (60 - rungs.index("popular"))
+    fresh = job(clock.now_ms())
+    pace.read([fresh])
+    assert pace.rung(fresh) == "full"
+    assert pace.rung(job(clock.now_ms() - 80)) == "full", "a request that did not wait: the queue is short"
+
+
+async def test_a_request_that_waits_for_a_state_says_nothing_of_the_queue() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    kept = job(NOW - 100)
+    await come(pace, clock, kept)
+    pace.keep(kept)
+    for _ in range(60):
+        await clock.advance(0.01)
+        pace.rung(kept)
+    one = job(clock.now_ms() - 80)
+    pace.begin(0)
+    pace.read([one])
+    assert pace.rung(one) == "full"
