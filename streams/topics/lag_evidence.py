@@ -18,11 +18,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from headrace.streams.clock import now_ms
-from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.lag import LagRow
 from headrace.streams.topics.lag_cause import Dependency, Waiting
 from headrace.streams.topics.partitioners import right_partition
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION, drain
 
 #: Most records that are read of a partition, most partitions of a topic, longest time for reading them, s.
@@ -50,12 +51,12 @@ async def leaderless(settings: Settings, topics: Iterable[str]) -> set[TopicPart
     UnavailableError
         When no broker answers.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers.split(","))
+    admin = AIOKafkaAdminClient(**connection(settings))
     try:
         await admin.start()
         found = await admin.describe_topics(sorted(topics))
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await admin.close()
     return without_leader(found)
@@ -95,7 +96,7 @@ async def sample(settings: Settings, rows: Sequence[LagRow]) -> dict[tuple[str, 
     if not wanted:
         return {}
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.brokers.split(","), isolation_level=ISOLATION, enable_auto_commit=False,
+        **connection(settings), isolation_level=ISOLATION, enable_auto_commit=False,
         auto_offset_reset="earliest", fetch_max_wait_ms=100, max_partition_fetch_bytes=1024 * 1024,
     )  # fmt: skip
     until, out = time.monotonic() + SAMPLE_S, {}
@@ -108,7 +109,7 @@ async def sample(settings: Settings, rows: Sequence[LagRow]) -> dict[tuple[str, 
                     count = len(consumer.partitions_for_topic(row.topic) or ())
                     out[row.group, row.topic, row.partition] = waiting(read, row.partition, count)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await consumer.stop()
     return out

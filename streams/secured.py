@@ -1,0 +1,152 @@
+"""Settings of how connections to Kafka are secured. They are a part of ``Settings``, checked at the start."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headrace.streams.errors import ConfigError
+from headrace.streams.tls import tls_context
+
+#: Fields that have no meaning without TLS, and without SASL.
+_OF_TLS = ("ca_file", "cert_file", "key_file", "key_password", "key_password_file")
+_OF_SASL = ("user", "password", "password_file", "token_file")
+
+
+class SecuritySettings(BaseSettings):
+    """How to get into Kafka. A secret is in a variable, or in the file that its ``..._file`` names."""
+
+    # Of Settings as a whole; an error has no values in it, for one of them may be a secret.
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="as Kafka's security.protocol"
+    )
+    kafka_ca_file: str = Field("", description="PEM file of the CAs that are trusted; empty: the system's")
+    kafka_cert_file: str = Field("", description="PEM file of the client's certificate, and its chain")
+    kafka_key_file: str = Field("", description="PEM file of the key of this certificate")
+    kafka_key_password: str = Field("", description="password of this key", repr=False)
+    kafka_key_password_file: str = Field("", description="file with it, instead of it")
+    kafka_check_hostname: bool = Field(
+        True, description="the broker's certificate must have the name by which the broker is reached"
+    )
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "SCRAM-SHA-512", description="as Kafka's sasl.mechanism"
+    )
+    kafka_user: str = Field("", description="user of SASL")
+    kafka_password: str = Field("", description="its password", repr=False)
+    kafka_password_file: str = Field("", description="file with this password, instead of it")
+    kafka_token_file: str = Field(
+        "", description="file with the token of OAUTHBEARER, read again for every connection"
+    )
+
+    @field_validator("kafka_protocol", "kafka_mechanism", mode="before")
+    @classmethod
+    def _capitals(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    # Checks of several fields raise ConfigError, which pydantic passes on. Its own error would have all
+    # values in it, also the secrets.
+    @model_validator(mode="after")
+    def _get_in(self) -> Self:
+        """Refuse what cannot work, or would be ignored; read every file once."""
+        protocol, mechanism = self.kafka_protocol, self.kafka_mechanism
+        with_tls, with_sasl = "SSL" in protocol.split("_"), protocol.startswith("SASL")
+        for used, names, what in ((with_tls, _OF_TLS, "TLS"), (with_sasl, _OF_SASL, "SASL")):
+            if not used and (set_ := [name for name in names if getattr(self, f"kafka_{name}")]):
+                raise ConfigError(
+                    f"{_variable(set_[0])} is set, and HEADRACE_KAFKA_PROTOCOL={protocol} is without {what}"
+                )
+        if with_tls:
+            kafka_tls(self)
+        if with_sasl:
+            self._check_sasl(mechanism)
+        return self
+
+    def _check_sasl(self, mechanism: str) -> None:
+        by_token = mechanism == "OAUTHBEARER"
+        others = ("user", "password", "password_file") if by_token else ("token_file",)
+        if unused := [name for name in others if getattr(self, f"kafka_{name}")]:
+            raise ConfigError(f"{_variable(unused[0])} is not used by HEADRACE_KAFKA_MECHANISM={mechanism}")
+        needs = f"HEADRACE_KAFKA_MECHANISM={mechanism} needs HEADRACE_KAFKA_"
+        if by_token:
+            if not self.kafka_token_file:
+                raise ConfigError(f"{needs}TOKEN_FILE")
+            read_secret("HEADRACE_KAFKA_TOKEN_FILE", self.kafka_token_file)
+            return
+        if not self.kafka_user:
+            raise ConfigError(f"{needs}USER")
+        if not secret_of(self, "kafka_password"):
+            raise ConfigError(f"{needs}PASSWORD, or HEADRACE_KAFKA_PASSWORD_FILE")
+
+
+def _variable(name: str) -> str:
+    return f"HEADRACE_KAFKA_{name.upper()}"
+
+
+def kafka_tls(settings: SecuritySettings) -> ssl.SSLContext:
+    """Return the TLS context of connections to Kafka.
+
+    Raises
+    ------
+    ConfigError
+        When a certificate has no key, or a file is not what it should be.
+    """
+    s = settings
+    return tls_context(
+        "HEADRACE_KAFKA",
+        **pair("HEADRACE_KAFKA", s.kafka_cert_file, s.kafka_key_file),
+        ca=s.kafka_ca_file,
+        password=secret_of(s, "kafka_key_password"),
+        check_hostname=s.kafka_check_hostname,
+    )
+
+
+def pair(name: str, cert: str, key: str) -> dict[str, str]:
+    """Return a certificate and its key as arguments of ``tls_context``; raise ConfigError for one alone."""
+    if bool(cert) != bool(key):
+        has, lacks = ("CERT", "KEY") if cert else ("KEY", "CERT")
+        raise ConfigError(f"{name}_{has}_FILE needs {name}_{lacks}_FILE, too")
+    return {"cert": cert, "key": key}
+
+
+def secret_of(settings: BaseSettings, name: str) -> str:
+    """Return a secret: the setting ``name``, or what is in the file ``<name>_file``; empty without both.
+
+    Raises
+    ------
+    ConfigError
+        When both are set, or the file cannot be read or is empty. The message never has the secret.
+    """
+    value, file = str(getattr(settings, name)), str(getattr(settings, f"{name}_file"))
+    variable = f"HEADRACE_{name.upper()}"
+    if not file:
+        return value
+    if value:
+        raise ConfigError(f"set {variable} or {variable}_FILE, not both")
+    return read_secret(f"{variable}_FILE", file)
+
+
+def read_secret(variable: str, path: str) -> str:
+    """Return the text in a file, without the end of its last line.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be read or is empty; the message names the variable.
+    """
+    try:
+        text = Path(path).read_text("utf-8").rstrip("\r\n")
+    except OSError as exc:
+        raise ConfigError(f"{variable}={path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError:  # its message would quote the file
+        raise ConfigError(f"{variable}={path} cannot be read: it is not UTF-8") from None
+    if not text.strip():
+        raise ConfigError(f"{variable}={path} is empty")
+    return text
