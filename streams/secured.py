@@ -1,10 +1,11 @@
-"""Settings of how connections to Kafka are secured. They are a part of ``Settings``, checked at the start."""
+"""Settings of how connections to Kafka and Redis are secured: a part of ``Settings``, checked early."""
 
 from __future__ import annotations
 
 import ssl
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,7 +19,7 @@ _OF_SASL = ("user", "password", "password_file", "token_file")
 
 
 class SecuritySettings(BaseSettings):
-    """How to get into Kafka. A secret is in a variable, or in the file that its ``..._file`` names."""
+    """How to get into Kafka and Redis. A secret is in a variable, or in the file that ``..._file`` names."""
 
     # Of Settings as a whole; an error has no values in it, for one of them may be a secret.
     model_config = SettingsConfigDict(
@@ -46,6 +47,19 @@ class SecuritySettings(BaseSettings):
         "", description="file with the token of OAUTHBEARER, read again for every connection"
     )
 
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="online store: redis://host:port/db, rediss:// with TLS, or unix:///path?db=0",
+        repr=False,  # it may have a password
+    )
+    redis_user: str = Field("", description="ACL user of Redis; empty: the user default")
+    redis_password: str = Field("", description="its password", repr=False)
+    redis_password_file: str = Field("", description="file with this password, instead of it")
+    redis_ca_file: str = Field("", description="as for Kafka, with rediss://")
+    redis_cert_file: str = Field("", description="as for Kafka, with rediss://")
+    redis_key_file: str = Field("", description="as for Kafka, with rediss://")
+    redis_check_hostname: bool = Field(True, description="as for Kafka, with rediss://")
+
     @field_validator("kafka_protocol", "kafka_mechanism", mode="before")
     @classmethod
     def _capitals(cls, value: Any) -> Any:
@@ -67,6 +81,24 @@ class SecuritySettings(BaseSettings):
             kafka_tls(self)
         if with_sasl:
             self._check_sasl(mechanism)
+        return self
+
+    @model_validator(mode="after")
+    def _get_into_redis(self) -> Self:
+        """Refuse what cannot work, or would be ignored; read every file once."""
+        parts = urlsplit(self.redis_url)
+        if parts.scheme != "rediss":
+            for name in ("ca_file", "cert_file", "key_file"):
+                if getattr(self, f"redis_{name}"):
+                    raise ConfigError(
+                        f"HEADRACE_REDIS_{name.upper()} is set, and HEADRACE_REDIS_URL is not rediss://"
+                    )
+        redis_tls(self)
+        password = secret_of(self, "redis_password")
+        if self.redis_user and not password:
+            raise ConfigError("HEADRACE_REDIS_USER needs HEADRACE_REDIS_PASSWORD, or ..._PASSWORD_FILE")
+        if password and (parts.password or "password" in parse_qs(parts.query)):
+            raise ConfigError("HEADRACE_REDIS_URL has a password, and HEADRACE_REDIS_PASSWORD is set, too")
         return self
 
     def _check_sasl(self, mechanism: str) -> None:
@@ -106,6 +138,21 @@ def kafka_tls(settings: SecuritySettings) -> ssl.SSLContext:
         password=secret_of(s, "kafka_key_password"),
         check_hostname=s.kafka_check_hostname,
     )
+
+
+def redis_tls(settings: SecuritySettings) -> ssl.SSLContext | None:
+    """Return the TLS context of connections to Redis; None where the settings name none of its own.
+
+    Raises
+    ------
+    ConfigError
+        As ``kafka_tls``.
+    """
+    s = settings
+    if s.redis_check_hostname and not (s.redis_ca_file or s.redis_cert_file or s.redis_key_file):
+        return None
+    files = pair("HEADRACE_REDIS", s.redis_cert_file, s.redis_key_file)
+    return tls_context("HEADRACE_REDIS", **files, ca=s.redis_ca_file, check_hostname=s.redis_check_hostname)
 
 
 def pair(name: str, cert: str, key: str) -> dict[str, str]:

@@ -25,7 +25,6 @@ class Settings(SecuritySettings):
 
     # Where things are
     brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port, comma-separated")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="online store")
     data_dir: Path = Field(Path("var"), description="Parquet log, snapshots, evicted rows")
     data_url: str = Field(
         "", description="where the Parquet log and the rankers are, file:///... or s3://...; empty: data_dir"

@@ -15,11 +15,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from headrace.serving.store.buckets import TAKE, take_arguments
-from headrace.serving.store.connections import abort, within
+from headrace.serving.store.connections import TlsConnection, abort, within
 from headrace.serving.store.marks import SET_MARKS, position_in, set_marks_arguments
 from headrace.serving.store.protocol import BEAT_S, PROBE_S, Keys, Kind
 from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_beats, set_rows
 from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.secured import redis_tls, secret_of
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 
@@ -106,6 +107,8 @@ class RedisStore:
             # much as everything else here.
             connection._writer.write(packed)
             answer = await connection._reader.readexactly(answer_bytes)
+            if not answer.endswith(b"\r\n"):  # it ends within an error: the rest says what is wrong
+                answer += await connection._reader.readline()
             _check(answer)
         except BaseException:
             await abort(connection)
@@ -222,6 +225,8 @@ class RedisStore:
 
 
 def _client(settings: Settings, timeout_s: float) -> Any:
+    password, tls = secret_of(settings, "redis_password"), redis_tls(settings)
+    access = {"username": settings.redis_user or None, "password": password} if password else {}
     try:
         client: Any = redis.from_url(
             settings.redis_url,
@@ -230,11 +235,16 @@ def _client(settings: Settings, timeout_s: float) -> Any:
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
             protocol=2,  # protocol 3 mixes the server's own messages with the answers
+            **access,
         )
+        if tls is not None:
+            client.connection_pool.connection_class = TlsConnection
+            client.connection_pool.connection_kwargs["context"] = tls
         client.connection_pool.make_connection()  # does not connect, but refuses unknown options
     except (ValueError, TypeError) as exc:
         # Not the URL itself: it may hold a password.
-        raise ConfigError(f"HEADRACE_REDIS_URL is wrong, redis://host:port/db is expected: {exc}") from exc
+        expected = "redis://host:port/db, rediss:// or unix:///path is expected"
+        raise ConfigError(f"HEADRACE_REDIS_URL is wrong, {expected}: {exc}") from exc
     return client
 
 

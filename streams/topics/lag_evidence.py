@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from headrace.streams.clock import now_ms
+from headrace.streams.secured import redis_tls, secret_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.lag import LagRow
@@ -161,17 +162,22 @@ async def dependencies(settings: Settings, role: str) -> list[Dependency]:
     """Ask what the agents of a role need besides Kafka, from this machine."""
     out = []
     if role in WITH_REDIS:
-        out.append(Dependency("Redis", await redis_wrong(settings.redis_url)))
+        out.append(Dependency("Redis", await redis_wrong(settings)))
     if role in WITH_LOG:
         out.append(await _log_place(settings))
     return out
 
 
-async def redis_wrong(url: str) -> str:
+async def redis_wrong(settings: Settings) -> str:
     """Return what is wrong with Redis, empty when it answers; with no more than Python."""
-    parts = urlsplit(url)
+    parts = urlsplit(settings.redis_url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 6379
-    secure = ssl.create_default_context() if parts.scheme == "rediss" else None
+    secure = None
+    if parts.scheme == "rediss":
+        secure = redis_tls(settings) or ssl.create_default_context()
+    user, password = settings.redis_user, secret_of(settings, "redis_password")
+    if not password:
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
     try:
         async with asyncio.timeout(ANSWER_S):
             if parts.scheme == "unix":
@@ -179,10 +185,11 @@ async def redis_wrong(url: str) -> str:
             else:
                 reader, writer = await asyncio.open_connection(host, port, ssl=secure)
             try:
-                words = [w for w in (parts.username, parts.password) if w]
-                if parts.password:
-                    writer.write(_command("AUTH", *map(unquote, words)))
-                    await reader.readline()
+                if password:
+                    writer.write(_command("AUTH", *(word for word in (user, password) if word)))
+                    let_in = (await reader.readline()).decode("utf-8", "replace").strip()
+                    if let_in.startswith("-"):
+                        return f"it does not let us in: {let_in[1:]}"
                 writer.write(_command("PING"))
                 answer = (await reader.readline()).decode("utf-8", "replace").strip()
                 writer.write(_command("INFO"))

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from certificates import Authority
 from command_line import run_headrace
@@ -29,6 +31,7 @@ from secured_kafka import (
 )
 
 from headrace.demo.embedded import free_port
+from headrace.demo.stack import environment
 from headrace.models.state import users as user_state
 from headrace.serving.requests.client import RecClient
 from headrace.serving.store.redis import RedisStore
@@ -66,7 +69,7 @@ async def shop(
         brokers=kafka.plain, redis_url=redis_url, topic_prefix=f"t{secrets.token_hex(4)}-", partitions=2,
         data_dir=tmp_path, session_timeout_s=6, redis_read_ms=2000, standby_replicas=0, snapshot_every_s=0,
         outcome_wait_ms=700, log_flush_s=0.3, publish_every_s=0.3, gateway_port=free_port(),
-        monitor_port=free_port(), canary_every_s=1, catalog_every_s=1,
+        monitor_port=free_port(), metrics_port=free_port(), canary_every_s=1, catalog_every_s=1,
     )  # fmt: skip
     await make_topics(settings)
     told = [c for user in users() for c in commands(user, settings, f"User:{user_of(user)}")]
@@ -80,6 +83,19 @@ def of(shop: tuple[SecuredKafka, Settings], user: str, **more: Any) -> Settings:
     """Return the settings of the installation as a user has them."""
     kafka, settings = shop
     return Settings(**(settings.model_dump() | kafka.as_user(user_of(user)) | more))
+
+
+async def command(settings: Settings, *arguments: str) -> str:
+    """Run a command with the settings in its environment, and return what it says; it must end well."""
+    run = (sys.executable, "-c", "from headrace.console.main import main; main()", *arguments)
+    done = await asyncio.create_subprocess_exec(
+        *run, env=environment(settings), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    # What `ps` shows has no secrets.
+    assert SECRET not in Path(f"/proc/{done.pid}/cmdline").read_text()
+    said = (await done.communicate())[0].decode()
+    assert done.returncode == 0, f"{arguments}: {said}"
+    return said
 
 
 async def _logged(settings: Settings) -> list[Path]:
@@ -96,7 +112,8 @@ async def test_each_role_works_with_the_rights_that_are_printed_for_it(
         stack.push_async_callback(sender.stop)
         await publish(sender, topics.items, [(item.item_id, item) for item in ITEMS])
         for role in roles():
-            await stack.enter_async_context(worker(of(shop, role), [role], within_s=60))
+            measured = {"metrics_port": settings.metrics_port if role == "serve" else 0}
+            await stack.enter_async_context(worker(of(shop, role, **measured), [role], within_s=60))
         clicks = [Event(f"e{n}", "click", "user-1", f"item-{2 * n + 1}", now_ms()) for n in range(5)]
         await publish(sender, topics.events, [("user-1", click) for click in clicks])
         store = RedisStore(settings)
@@ -121,6 +138,25 @@ async def test_each_role_works_with_the_rights_that_are_printed_for_it(
             timeout=60,
         )
         await until(lambda: _logged(settings), bool, timeout=60)
+        said = await asyncio.gather(
+            command(of(shop, "lag"), "lag"),
+            command(of(shop, "lag"), "why-lag"),
+            command(of(shop, "caller"), "recommend", "user-1", "--timeout", "30"),
+            command(of(shop, "operator"), "conformance", "--check", "list", "--timeout", "30"),
+        )
+        said += await asyncio.gather(
+            command(of(shop, "operator"), "topics", "create"),
+            command(of(shop, "operator"), "topics", "check"),
+            command(of(shop, "operator"), "models", "list"),
+            command(of(shop, "operator"), "dead-letters", "list"),
+            command(of(shop, "operator"), "producers"),
+        )
+        async with httpx.AsyncClient(timeout=20) as http:
+            for port, path in ((settings.metrics_port, "/metrics"), (settings.monitor_port, "/")):
+                answer = await http.get(f"http://127.0.0.1:{port}{path}")
+                assert answer.status_code == 200
+                said.append(answer.text)
+        assert [text for text in said if SECRET in text] == []
     assert await dead_letters(settings) == []
     told = caplog.text
     assert SECRET not in told

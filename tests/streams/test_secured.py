@@ -80,7 +80,7 @@ def test_a_secret_comes_from_its_file(tmp_path: Path) -> None:
 
 
 def test_settings_do_not_show_secrets() -> None:
-    settings = Settings(**SCRAM, redis_url="redis://:hush@h/0")
+    settings = Settings(**SCRAM, redis_url=f"redis://:{SECRET}@h/0")
     assert SECRET not in repr(settings) + str(settings)
 
 
@@ -117,6 +117,25 @@ WRONG: list[tuple[dict[str, str], str]] = [
     (
         {"kafka_protocol": "SSL", "kafka_cert_file": "me-locked.crt", "kafka_key_file": "me-locked.key"},
         "or the password of the key is wrong",
+    ),
+    ({"redis_ca_file": "ca.pem"}, "HEADRACE_REDIS_CA_FILE is set, and HEADRACE_REDIS_URL is not rediss://"),
+    (
+        {"redis_url": "rediss://h", "redis_cert_file": "me.crt"},
+        "HEADRACE_REDIS_CERT_FILE needs HEADRACE_REDIS_KEY_FILE",
+    ),
+    ({"redis_url": "rediss://h", "redis_ca_file": "none"}, "HEADRACE_REDIS_CA_FILE=none cannot be read"),
+    ({"redis_user": "me"}, "HEADRACE_REDIS_USER needs HEADRACE_REDIS_PASSWORD"),
+    (
+        {"redis_password": SECRET, "redis_password_file": "me.crt"},
+        "set HEADRACE_REDIS_PASSWORD or .*not both",
+    ),
+    (
+        {"redis_url": f"redis://:{SECRET}@h", "redis_password": SECRET},
+        "HEADRACE_REDIS_URL has a password, and HEADRACE_REDIS_PASSWORD is set",
+    ),
+    (
+        {"redis_url": f"redis://h?password={SECRET}", "redis_password": SECRET},
+        "HEADRACE_REDIS_URL has a password",
     ),
 ]
 
