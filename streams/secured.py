@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +17,15 @@ from headrace.streams.tls import tls_context
 #: Fields that have no meaning without TLS, and without SASL.
 _OF_TLS = ("ca_file", "cert_file", "key_file", "key_password", "key_password_file")
 _OF_SASL = ("user", "password", "password_file", "token_file")
+#: A host name, an IPv4 address, or an IPv6 address in brackets; the port may be left out.
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+SENTINEL_PORT = 26379
+
+
+def addresses(text: str) -> list[str]:
+    """Return addresses that are separated by commas; an empty list when one is none."""
+    found = [address.strip() for address in text.split(",") if address.strip()]
+    return found if all(map(_ADDRESS.fullmatch, found)) else []
 
 
 class SecuritySettings(BaseSettings):
@@ -60,6 +70,19 @@ class SecuritySettings(BaseSettings):
     redis_key_file: str = Field("", description="as for Kafka, with rediss://")
     redis_check_hostname: bool = Field(True, description="as for Kafka, with rediss://")
 
+    redis_sentinels: str = Field(
+        "", description="addresses of Sentinel; the host in redis_url is then the name of its master"
+    )
+    redis_sentinel_password: str = Field("", description="password of Sentinel itself", repr=False)
+    redis_sentinel_password_file: str = Field("", description="file with it, instead of it")
+
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        if value.strip() and not addresses(value):
+            raise ValueError("write host:port, comma-separated")
+        return ",".join(addresses(value))
+
     @field_validator("kafka_protocol", "kafka_mechanism", mode="before")
     @classmethod
     def _capitals(cls, value: Any) -> Any:
@@ -94,6 +117,13 @@ class SecuritySettings(BaseSettings):
                         f"HEADRACE_REDIS_{name.upper()} is set, and HEADRACE_REDIS_URL is not rediss://"
                     )
         redis_tls(self)
+        if self.redis_sentinels and (parts.scheme not in ("redis", "rediss") or not master_of(self)):
+            raise ConfigError(
+                "with HEADRACE_REDIS_SENTINELS, HEADRACE_REDIS_URL must be redis://NAME/db, or rediss://, "
+                "with the name of the master, without a port"
+            )
+        if secret_of(self, "redis_sentinel_password") and not self.redis_sentinels:
+            raise ConfigError("HEADRACE_REDIS_SENTINEL_PASSWORD needs HEADRACE_REDIS_SENTINELS")
         password = secret_of(self, "redis_password")
         if self.redis_user and not password:
             raise ConfigError("HEADRACE_REDIS_USER needs HEADRACE_REDIS_PASSWORD, or ..._PASSWORD_FILE")
@@ -153,6 +183,21 @@ def redis_tls(settings: SecuritySettings) -> ssl.SSLContext | None:
         return None
     files = pair("HEADRACE_REDIS", s.redis_cert_file, s.redis_key_file)
     return tls_context("HEADRACE_REDIS", **files, ca=s.redis_ca_file, check_hostname=s.redis_check_hostname)
+
+
+def sentinels_of(settings: SecuritySettings) -> list[tuple[str, int]]:
+    """Return host and port of every Sentinel."""
+    out = []
+    for address in addresses(settings.redis_sentinels):
+        parts = urlsplit(f"//{address}")
+        out.append((parts.hostname or "", parts.port or SENTINEL_PORT))
+    return out
+
+
+def master_of(settings: SecuritySettings) -> str:
+    """Return the name of the master that Sentinel is asked for; empty for an address with a port."""
+    name = urlsplit(settings.redis_url).netloc.rpartition("@")[2]  # as it is written: capitals count
+    return "" if ":" in name else unquote(name)
 
 
 def pair(name: str, cert: str, key: str) -> dict[str, str]:

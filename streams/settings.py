@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -11,13 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from headrace.streams.secured import SecuritySettings
+from headrace.streams.secured import SecuritySettings, addresses
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
-#: A host name, an IPv4 address, or an IPv6 address in brackets; the port may be left out (9092).
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class Settings(SecuritySettings):
@@ -341,10 +338,9 @@ class Settings(SecuritySettings):
     @classmethod
     def _addresses(cls, value: str) -> str:
         """Take spaces away; refuse what is not host:port, comma-separated."""
-        addresses = [address.strip() for address in value.split(",") if address.strip()]
-        if not addresses or not all(map(_ADDRESS.fullmatch, addresses)):
+        if not (found := addresses(value)):
             raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
-        return ",".join(addresses)
+        return ",".join(found)
 
     @field_validator("data_url")
     @classmethod

@@ -5,32 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 import struct
-from collections.abc import Mapping
 from typing import Any
-
-from redis.asyncio import Connection
 
 #: A call that timed out gets this much more time, once: the event loop may have been busy.
 _GRACE_S = 0.005
-
-
-class TlsConnection(Connection):
-    """A connection over TLS with a context of ours. That of redis-py would trust the system's CAs, too.
-
-    Parameters
-    ----------
-    context
-        Of TLS.
-    """
-
-    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
-        self._context = context
-        super().__init__(**options)
-
-    def _connection_arguments(self) -> Mapping[str, Any]:
-        return {**super()._connection_arguments(), "ssl": self._context}
 
 
 async def within(call: Any, timeout_s: float) -> Any:

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from headrace.streams.clock import now_ms
-from headrace.streams.secured import redis_tls, secret_of
+from headrace.streams.secured import master_of, redis_tls, secret_of, sentinels_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.lag import LagRow
@@ -183,6 +183,8 @@ async def redis_wrong(settings: Settings) -> str:
             if parts.scheme == "unix":
                 reader, writer = await asyncio.open_unix_connection(unquote(parts.path))
             else:
+                if settings.redis_sentinels:
+                    host, port = await _master(settings, secure)
                 reader, writer = await asyncio.open_connection(host, port, ssl=secure)
             try:
                 if password:
@@ -205,6 +207,27 @@ async def redis_wrong(settings: Settings) -> str:
     if not answer.startswith(("+", "-NOAUTH", "-NOPERM")):
         return f"it answers {answer or 'nothing'}"
     return takes_no_writes(info.decode("utf-8", "replace"))
+
+
+async def _master(settings: Settings, secure: ssl.SSLContext | None) -> tuple[str, int]:
+    """Ask Sentinel where the master is; raise ``OSError`` when none of them says it."""
+    name, password = master_of(settings), secret_of(settings, "redis_sentinel_password")
+    for host, port in sentinels_of(settings):
+        try:
+            reader, writer = await asyncio.open_connection(host, port, ssl=secure)
+        except OSError:
+            continue
+        try:
+            if password:
+                writer.write(_command("AUTH", password))
+                await reader.readline()
+            writer.write(_command("SENTINEL", "get-master-addr-by-name", name))
+            if (await reader.readline()).strip() == b"*2":
+                _, found, _, number = [(await reader.readline()).decode().strip() for _ in range(4)]
+                return found, int(number)
+        finally:
+            writer.close()
+    raise OSError(f"no Sentinel of {settings.redis_sentinels} knows a master {name}")
 
 
 def takes_no_writes(info: str) -> str:

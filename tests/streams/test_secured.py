@@ -14,7 +14,7 @@ from command_line import run_headrace
 
 from headrace.console.options import read_settings
 from headrace.streams.errors import ConfigError
-from headrace.streams.secured import kafka_tls, secret_of
+from headrace.streams.secured import kafka_tls, master_of, secret_of, sentinels_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection, faust_credentials
 
@@ -137,6 +137,13 @@ WRONG: list[tuple[dict[str, str], str]] = [
         {"redis_url": f"redis://h?password={SECRET}", "redis_password": SECRET},
         "HEADRACE_REDIS_URL has a password",
     ),
+    ({"redis_sentinels": "s:1"}, "HEADRACE_REDIS_URL must be redis://NAME/db, or rediss://"),
+    ({"redis_sentinels": "s:1", "redis_url": "unix:///path"}, "HEADRACE_REDIS_URL must be redis://NAME/db"),
+    ({"redis_sentinels": "redis://s:1"}, "HEADRACE_REDIS_SENTINELS: write host:port, comma-separated"),
+    (
+        {"redis_sentinel_password": SECRET},
+        "HEADRACE_REDIS_SENTINEL_PASSWORD needs HEADRACE_REDIS_SENTINELS",
+    ),
 ]
 
 
@@ -201,3 +208,9 @@ def test_aiokafkas_log_does_not_show_what_is_sent_to_authenticate(caplog: pytest
 def test_both_ways_of_a_secret() -> None:
     assert secret_of(Settings(), "gateway_token") == ""
     assert secret_of(Settings(gateway_token=SECRET), "gateway_token") == SECRET
+
+
+def test_sentinel_is_asked_for_a_name_as_it_is_written() -> None:
+    settings = Settings(redis_url="rediss://me:pw@Shop/3", redis_sentinels="a, [::1]:5 ,b:7")
+    assert master_of(settings) == "Shop"
+    assert sentinels_of(settings) == [("a", 26379), ("::1", 5), ("b", 7)]
