@@ -92,7 +92,7 @@ def grants(user: str, settings: Settings) -> tuple[Grant, ...]:
         out.add("topic", named(written), "Write", "DescribeConfigs")
         if "replies" in flow.writes:
             for begins, prefixed in reply_topics(settings):
-                out.add("topic", [begins], "Write", prefixed=prefixed)
+                out.add("topic", [begins], "Write", "DescribeConfigs", prefixed=prefixed)
     if user in group_reads():
         out.add("group", [_group(settings, user)], "Read")
     if flows and not any("Write" in grant.operations for grant in out.all()):

@@ -109,7 +109,7 @@ async def inspect_topics(settings: Settings, needed: Container[str] | None = Non
             out += faults(spec, found.get(spec.name), settings)
         elif needed is None or spec.name in needed:
             text = f"{spec.name} is missing, or {who(settings)} may not see it "
-            text += "(make it: headrace topics create; what each role may do: headrace acls)"
+            text += "(headrace topics create, or headrace acls)"
             out.append(Fault(spec.name, Level.REFUSED, text))
     return out
 

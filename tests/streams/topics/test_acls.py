@@ -86,7 +86,16 @@ def test_a_command_names_what_has_the_same_rights() -> None:
     assert shlex.split(cluster) == [*to, "IdempotentWrite", "--cluster"]
     replies = [c for c in commands("serve", SETTINGS, "User:s") if "rec-replies" in c]
     assert [shlex.split(c)[8:] for c in replies] == [
-        ["--operation", "Write", "--topic", "a-rec-replies", "--resource-pattern-type", "prefixed"]
+        [
+            "--operation",
+            "Write",
+            "--operation",
+            "DescribeConfigs",
+            "--topic",
+            "a-rec-replies",
+            "--resource-pattern-type",
+            "prefixed",
+        ]
     ]
 
 
