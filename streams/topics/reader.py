@@ -15,7 +15,7 @@ from aiokafka.errors import ConsumerStoppedError
 from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
-from headrace.streams.topics.refusal import who
+from headrace.streams.topics.refusal import or_hidden
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import ISOLATION, REQUEST_TIMEOUT_S, Fetched, drain, poke
 from headrace.streams.transport.log_view import look
@@ -239,8 +239,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings
         if found:
             return sorted(found)
         if time.monotonic() > deadline:
-            hidden = "" if settings.kafka_protocol == "PLAINTEXT" else f", or {who(settings)} may not see it"
-            raise NoTopicError(f"topic {topic} does not exist at {settings.brokers}{hidden}")
+            raise NoTopicError(f"topic {topic} does not exist at {settings.brokers}{or_hidden(settings)}")
         await asyncio.sleep(0.05)
 
 

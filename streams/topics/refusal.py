@@ -35,6 +35,11 @@ def who(settings: Settings) -> str:
     return "this client"
 
 
+def or_hidden(settings: Settings) -> str:
+    """Return what to add to "there is no ..." where Kafka hides what a user may not see."""
+    return "" if settings.kafka_protocol == "PLAINTEXT" else f", or {who(settings)} may not see it"
+
+
 def refusal(settings: Settings, exc: BaseException) -> str:
     """Return what the user may not do, when that is what an error says; else an empty text. Pure."""
     for kind, what in _ON_WHAT.items():

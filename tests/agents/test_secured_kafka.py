@@ -30,12 +30,13 @@ from secured_kafka import (
     user_of,
 )
 
+from headrace.agents.roles import run_worker
 from headrace.demo.embedded import free_port
 from headrace.demo.stack import environment
 from headrace.models.state import users as user_state
 from headrace.serving.requests.client import RecClient
 from headrace.serving.store.redis import RedisStore
-from headrace.streams.errors import HeadraceError, UnavailableError
+from headrace.streams.errors import HeadraceError, NoTopicError, UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Event, RecRequest
 from headrace.streams.settings import Settings
@@ -168,6 +169,10 @@ async def test_a_role_with_the_user_of_another_role_is_refused(shop: tuple[Secur
         text = str(refused.value)
         assert f"the user {user_of(other)} may not see it" in text, text
         assert SECRET not in text
+    assert await lag(of(shop, "caller")) == []
+    with pytest.raises(NoTopicError, match=r"or the user headrace-caller may not see it"):
+        async with open_reader(of(shop, "caller"), [Topics(shop[1]).events]):
+            pass
 
 
 async def test_a_group_of_others_is_refused(shop: tuple[SecuredKafka, Settings]) -> None:
@@ -178,8 +183,7 @@ async def test_a_group_of_others_is_refused(shop: tuple[SecuredKafka, Settings])
     mine = Settings(**(settings.model_dump() | shop[0].as_user(IN_256, "SCRAM-SHA-256")))
     await until(lambda: inspect_topics(mine, {Topics(mine).examples}), lambda faults: not faults)
     with pytest.raises(HeadraceError) as refused:
-        async with worker(mine, ["log"], within_s=60):
-            await asyncio.sleep(60)  # it joins its group after the start
+        await asyncio.wait_for(run_worker(mine, ["log"]), 60)
     assert f"refuses the user {IN_256}: not allowed for group {settings.topic_prefix}headrace-log" in str(
         refused.value
     )

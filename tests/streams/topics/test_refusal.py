@@ -9,7 +9,7 @@ from aiokafka import errors as kafka
 
 from headrace.demo.embedded import free_port
 from headrace.streams.settings import Settings
-from headrace.streams.topics.refusal import refusal, unavailable, who
+from headrace.streams.topics.refusal import or_hidden, refusal, unavailable, who
 
 ME = Settings.model_construct(brokers="k:1", kafka_protocol="SASL_SSL", kafka_user="me")
 
@@ -43,6 +43,11 @@ def test_who() -> None:
         == "this client certificate"
     )
     assert who(Settings.model_construct()) == "this client"
+
+
+def test_what_may_be_hidden() -> None:
+    assert or_hidden(ME) == ", or the user me may not see it"
+    assert or_hidden(Settings.model_construct()) == ""
 
 
 async def test_a_broker_that_is_down() -> None:
