@@ -25,6 +25,7 @@ from headrace.streams.metrics_server import MetricsServer
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
+from headrace.streams.topics.acls import topics_of
 from headrace.streams.topics.admin import inspect_topics
 from headrace.streams.topics.checks import Level
 from headrace.streams.topics.sender import BatchSender
@@ -100,7 +101,7 @@ async def run_worker(
         delivered again.
     """
     use_key(settings.id_key)
-    found = await inspect_topics(settings)
+    found = await inspect_topics(settings, topics_of(roles, settings))
     if refused := [fault.text for fault in found if fault.level is Level.REFUSED]:
         raise UnavailableError("; ".join(refused))
     for fault in found:

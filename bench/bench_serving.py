@@ -43,6 +43,7 @@ from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import Item, RecReply, RecRequest, UserProfile
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import partition_of
 
@@ -89,7 +90,7 @@ class Load:
     async def run(self) -> None:
         """Run for the time asked for."""
         until = time.monotonic() + self.args.seconds
-        producer = AIOKafkaProducer(bootstrap_servers=self.settings.brokers, linger_ms=2)
+        producer = AIOKafkaProducer(**connection(self.settings), linger_ms=2)
         await producer.start()
         try:
             async with RecClient(self.settings, "bench", timeout_s=5) as client:

@@ -25,6 +25,7 @@ from headrace.demo.embedded import EmbeddedBroker
 from headrace.streams.app import make_app
 from headrace.streams.process import run, run_apps
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.transport.batches import batch_topic, durable
 from headrace.streams.transport.patience import QUIET_S
@@ -126,7 +127,10 @@ async def own(brokers: str, topic: str) -> dict[str, float]:
     """The broker's own delay: a bare aiokafka consumer that does nothing else."""
     delays = Delays()
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=brokers, fetch_max_wait_ms=250, isolation_level="read_committed"
+        topic,
+        **connection(Settings(brokers=brokers)),
+        fetch_max_wait_ms=250,
+        isolation_level="read_committed",
     )
     async with consumer:
 
@@ -174,7 +178,7 @@ async def lone(brokers: str, topic: str) -> dict[str, float]:
 
 
 async def fill(brokers: str) -> dict[str, float]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    admin = AIOKafkaAdminClient(**connection(Settings(brokers=brokers)))
     await admin.start()
     await admin.create_topics([NewTopic(name, 4, 1) for name in ("stock", "batch", "lone")])
     await admin.close()

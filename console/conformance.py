@@ -46,7 +46,7 @@ def conformance(
     callers: list[Caller] = (
         [ProgramCaller(command, settings.brokers)]
         if command
-        else [HeaderCaller(settings.brokers, convention) for convention in CONVENTIONS]
+        else [HeaderCaller(settings, convention) for convention in CONVENTIONS]
     )
     failed = options.run(_show(settings, callers, checks, timeout))
     raise typer.Exit(1 if failed else 0)

@@ -220,6 +220,9 @@ def _page(*, redraw: bool) -> Iterator[Callable[[RenderableType], None]]:
 
 def nothing(settings: Settings, group: str | None) -> str:
     """Return the message for an empty table."""
+    from headrace.streams.topics.refusal import or_hidden
+
+    hidden = or_hidden(settings)
     if group is None:
-        return f"no worker has run on {settings.brokers} yet"
-    return f"there is no group {group} on {settings.brokers}: no such worker has run yet"
+        return f"no worker has run on {settings.brokers} yet{hidden}"
+    return f"there is no group {group} on {settings.brokers}: no such worker has run yet{hidden}"

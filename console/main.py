@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from headrace.console import (
+    acls,
     conformance,
     dead_letters,
     demo,
@@ -73,7 +74,7 @@ def _root(
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
     producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
-    conformance.conformance,
+    conformance.conformance, acls.acls,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

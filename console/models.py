@@ -254,15 +254,15 @@ async def on_models(settings: Settings) -> Any:
     from aiokafka.errors import KafkaError
 
     from headrace.agents.rollout import Follower
-    from headrace.streams.errors import UnavailableError
     from headrace.streams.topics.names import Topics
     from headrace.streams.topics.reader import read_partition
+    from headrace.streams.topics.refusal import unavailable
 
     known = Follower()
     try:
         await read_partition(settings, Topics(settings).models, 0, known.take)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     return known
 
 
@@ -288,7 +288,7 @@ async def with_sender(settings: Settings, write: Callable[[BatchSender], Awaitab
     """Return what ``write`` returns, given a sender."""
     from aiokafka.errors import KafkaError
 
-    from headrace.streams.errors import UnavailableError
+    from headrace.streams.topics.refusal import unavailable
     from headrace.streams.topics.sender import BatchSender
 
     sender = BatchSender(settings)
@@ -296,6 +296,6 @@ async def with_sender(settings: Settings, write: Callable[[BatchSender], Awaitab
         await sender.start()
         return await write(sender)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await sender.stop()

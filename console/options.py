@@ -56,10 +56,14 @@ def read_settings(brokers: str | None = None, redis: str | None = None) -> Setti
 
 
 def _wrong_value(exc: ValidationError) -> str:
+    from headrace.streams.settings import Settings
+
     first = exc.errors()[0]
-    name = str(first["loc"][0]).upper() if first["loc"] else ""
+    field = str(first["loc"][0]) if first["loc"] else ""
     said = first["msg"].removeprefix("Value error, ")
-    return f"{PREFIX}{name}: {said} (given: {first.get('input')!r})"
+    # What is in a URL, or in a field that is not shown, may be a secret.
+    shown = field and not field.endswith("_url") and Settings.model_fields[field].repr
+    return f"{PREFIX}{field.upper()}: {said}" + (f" (given: {first.get('input')!r})" if shown else "")
 
 
 def _not_a_list(exc: SettingsError) -> str:
@@ -90,9 +94,12 @@ def unknown_variables(names: Iterable[str], fields: Iterable[str]) -> list[str]:
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in an event loop of its own and return what it returns."""
     import asyncio
+    import logging
 
     import uvloop
 
+    if not logging.getLogger().handlers:  # no log: what aiokafka would say is in the one line that we say
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 

@@ -10,7 +10,7 @@ import typer
 
 from headrace.console import options
 from headrace.console.extras import require
-from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.errors import ConfigError
 
 if TYPE_CHECKING:
     from headrace.streams.settings import Settings
@@ -73,6 +73,7 @@ async def train_and_publish(
     from headrace.models.learning import cluster, gate
     from headrace.models.learning.log_files import folder_of
     from headrace.serving.store.redis import RedisStore
+    from headrace.streams.topics.refusal import unavailable
     from headrace.streams.topics.sender import BatchSender
 
     if dask:
@@ -88,7 +89,7 @@ async def train_and_publish(
         if settings.mlflow_uri:
             await mirror_once(wiring)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await sender.stop()
         await store.close()

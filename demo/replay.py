@@ -23,6 +23,7 @@ from headrace.streams.messages.schemas import Event, Item
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import check_topics
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.refusal import refusal
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
 #: Events encoded and sent at a time; this bounds the memory.
@@ -207,7 +208,8 @@ async def replay(
             if progress is not None:
                 progress(sent, part[-1].ts)
     except KafkaError as exc:
-        raise UnavailableError(f"the broker at {settings.brokers} took {sent} events, then: {exc}") from exc
+        why = refusal(settings, exc) or str(exc)
+        raise UnavailableError(f"the broker at {settings.brokers} took {sent} events, then: {why}") from exc
     finally:
         await sender.stop()
     seconds = time.perf_counter() - started

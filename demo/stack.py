@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
 from headrace.streams.errors import UnavailableError
+from headrace.streams.secured import SecuritySettings
 from headrace.streams.settings import Settings
 
 #: The roles of each worker process. Serving is alone, so that a backlog of events never delays a reply.
@@ -149,13 +150,11 @@ class Stack:
 
     def settings(self, **overrides: Any) -> Settings:
         """Return settings that point at this stack."""
-        return Settings(
-            brokers=self.broker.bootstrap,
-            redis_url=self.redis.url,
-            data_dir=self.folder / "log",
-            topic_prefix="",
-            **overrides,
-        )
+        # These servers are without security, whatever the environment says of others.
+        values = {name: field.default for name, field in SecuritySettings.model_fields.items()}
+        values |= {"brokers": self.broker.bootstrap, "redis_url": self.redis.url}
+        values |= {"data_dir": self.folder / "log", "topic_prefix": ""}
+        return Settings(**(values | overrides))
 
     def start_worker(self, roles: str, settings: Settings) -> Worker:
         """Start a worker process in its own session: Ctrl-C reaches only this process, which stops it."""

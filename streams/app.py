@@ -9,6 +9,7 @@ from faust.types import TP
 
 from headrace.streams.settings import Settings
 from headrace.streams.tables.recovery import StateStoreManager
+from headrace.streams.topics.connection import faust_credentials
 from headrace.streams.transport.app import BatchApp
 
 
@@ -49,6 +50,7 @@ def make_app(settings: Settings, role: str, **overrides: Any) -> HeadraceApp:
     _quiet_logs()
     options: dict[str, Any] = {
         "broker": "kafka://" + ";".join(address.strip() for address in settings.brokers.split(",")),
+        "broker_credentials": faust_credentials(settings),
         "store": "memory://",
         "web_enabled": bool(settings.web_port),
         "web_port": settings.web_port or 6066,

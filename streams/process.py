@@ -15,6 +15,7 @@ from mode import Service
 
 from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.refusal import refusal, unavailable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ async def run_apps(
                     await starting
                 return
             starting.result()
-            watchers = {asyncio.create_task(_until_over(service)) for service in running}
+            watchers = {asyncio.create_task(_until_over(service, settings)) for service in running}
             if ready is not None:
                 ready.set()
             done, _ = await asyncio.wait({stopping, *watchers}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,22 +96,23 @@ async def _start(
         raise UnavailableError(f"cannot start: {exc}") from exc
     except Exception as exc:
         if type(exc).__name__ == "KafkaConnectionError":
-            raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+            raise await unavailable(settings, exc) from exc
         raise
     for service in running:
-        _raise_crash(service)
+        _raise_crash(service, settings)
 
 
-async def _until_over(service: Service) -> None:
+async def _until_over(service: Service, settings: Settings) -> None:
     await service.wait()  # until it is stopped or has crashed
-    _raise_crash(service)
+    _raise_crash(service, settings)
     raise HeadraceError(f"{service.label} ended")
 
 
-def _raise_crash(service: Service) -> None:
+def _raise_crash(service: Service, settings: Settings) -> None:
     if service.crashed:
         reason = service.crash_reason
-        raise HeadraceError(f"{service.label} crashed: {reason!r}") from reason
+        why = (refusal(settings, reason) if reason is not None else "") or repr(reason)
+        raise HeadraceError(f"{service.label} crashed: {why}") from reason
 
 
 async def _stop_all(running: Sequence[Service]) -> None:

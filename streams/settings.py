@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
+
+from headrace.streams.secured import SecuritySettings, addresses
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
-#: A host name, an IPv4 address, or an IPv6 address in brackets; the port may be left out (9092).
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
-class Settings(BaseSettings):
+class Settings(SecuritySettings):
     """All settings of an operator. ``HEADRACE_BROKERS=kafka:9092`` sets ``brokers``, and so on."""
-
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="forbid")
 
     # Where things are
     brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port, comma-separated")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="online store")
     data_dir: Path = Field(Path("var"), description="Parquet log, snapshots, evicted rows")
     data_url: str = Field(
         "", description="where the Parquet log and the rankers are, file:///... or s3://...; empty: data_dir"
@@ -346,10 +342,9 @@ class Settings(BaseSettings):
     @classmethod
     def _addresses(cls, value: str) -> str:
         """Take spaces away; refuse what is not host:port, comma-separated."""
-        addresses = [address.strip() for address in value.split(",") if address.strip()]
-        if not addresses or not all(map(_ADDRESS.fullmatch, addresses)):
+        if not (found := addresses(value)):
             raise ValueError("write host:port, comma-separated, without kafka:// or another scheme")
-        return ",".join(addresses)
+        return ",".join(found)
 
     @field_validator("data_url")
     @classmethod

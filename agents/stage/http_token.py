@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from headrace.serving.gateway.guard import is_loopback
 from headrace.streams.errors import ConfigError
+from headrace.streams.secured import secret_of
 from headrace.streams.settings import Settings
 
 #: Fewest characters of a token: a shorter one is guessed.
@@ -23,18 +23,8 @@ def token_of(settings: Settings, role: Literal["gateway", "monitor"] = "gateway"
         printable ASCII, or when its file cannot be read.
     """
     name = f"HEADRACE_{role.upper()}"
-    token: str = getattr(settings, f"{role}_token")
-    file: str = getattr(settings, f"{role}_token_file")
+    token = secret_of(settings, f"{role}_token").strip()
     host: str = getattr(settings, f"{role}_host")
-    if file:
-        if token:
-            raise ConfigError(f"set {name}_TOKEN or {name}_TOKEN_FILE, not both")
-        try:
-            token = Path(file).read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"{name}_TOKEN_FILE cannot be read: {exc}") from exc
-        if not token:
-            raise ConfigError(f"{name}_TOKEN_FILE is empty")
     if token and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
         raise ConfigError(f"the token of the {role} needs {LEAST_TOKEN} characters or more, ASCII, no spaces")
     if not token and not is_loopback(host):

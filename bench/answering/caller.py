@@ -17,6 +17,7 @@ from headrace.serving.requests.address import PLAIN_ID, PLAIN_TOPIC
 from headrace.serving.requests.link import Link
 from headrace.streams.messages.schemas import Context, RecRequest
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import partition_of
 
@@ -106,7 +107,7 @@ class Caller:
         self._settings, self._users, self._countries, self._size = settings, users, countries, size
         self._topic, self._replies = Topics(settings).requests, settings.name(REPLIES)
         self._link = Link(settings, self._replies)
-        self._producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=1 << 22)
+        self._producer = AIOKafkaProducer(**connection(settings), max_request_size=1 << 22)
         self._number = 0
 
     async def __aenter__(self) -> Self:

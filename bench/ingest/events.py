@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from headrace.demo.replay import FirstClicks, Timeline, encode_events, encode_items, source, span
 from headrace.streams.messages.schemas import Item
 from headrace.streams.settings import HOUR_MS, MINUTE_MS, Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.sender import partition_of
 
 #: Share of each event type.
@@ -202,7 +203,7 @@ async def fill(
         wrong = bool(misplaced and n % misplaced == 0)
         parts[(partition_of(record[0], partitions) + wrong) % partitions].append(record)
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.brokers.split(","),
+        **connection(settings),
         enable_idempotence=True,
         compression_type=None if settings.compression == "none" else settings.compression,
         max_batch_size=BATCH_BYTES,

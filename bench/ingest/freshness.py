@@ -31,6 +31,7 @@ from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import partition_of
 from ingest.events import Mix, mixed
@@ -68,7 +69,7 @@ async def load(settings: Settings, rate: int, seconds: float) -> dict[str, float
     """
     topic = Topics(settings).events
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.brokers.split(","),
+        **connection(settings),
         acks=1,
         compression_type="zstd",
         max_batch_size=64 * 1024,
@@ -197,7 +198,7 @@ async def freshness(bench: Bench, rate: int, seconds: float, warm_up_s: float) -
     prefix = f"{bench.fresh()}-"
     settings = await bench.topics(prefix, events=False)
     store = RedisStore(settings, read_timeout_s=2.0)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.brokers.split(","), acks=1, linger_ms=0)
+    producer = AIOKafkaProducer(**connection(settings), acks=1, linger_ms=0)
     probe = Probe(settings, store, producer)
     touch_memory(bench.touch_bytes)
     await producer.start()

@@ -25,6 +25,8 @@ from aiokafka.errors import KafkaError  # noqa: E402
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent  # noqa: E402
 from headrace.streams.errors import UnavailableError  # noqa: E402
+from headrace.streams.settings import Settings  # noqa: E402
+from headrace.streams.topics.connection import connection  # noqa: E402
 from ops.kafka.run import KafkaServer, RedisServer, java, kafka_jars  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -179,11 +181,9 @@ class Positions:
     """What groups have committed and where topics end. Use as an async context manager."""
 
     def __init__(self, brokers: str) -> None:
-        bootstrap = brokers.split(",")
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed"
-        )
+        how = connection(Settings(brokers=brokers))
+        self._admin = AIOKafkaAdminClient(**how)
+        self._consumer = AIOKafkaConsumer(**how, enable_auto_commit=False, isolation_level="read_committed")
 
     async def __aenter__(self) -> Self:
         await self._admin.start()

@@ -13,6 +13,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from headrace.console.callers.caller import Outcome
 from headrace.streams.messages.codec import UNDECODABLE
+from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.transport.fetching import ISOLATION
 
 Headers = list[tuple[str, bytes]]
@@ -95,16 +97,16 @@ class HeaderCaller:
 
     Parameters
     ----------
-    brokers
-        Addresses, comma-separated.
+    settings
+        Where the brokers are, and how to get in.
     convention
         How it names reply topic and correlation id.
     """
 
-    def __init__(self, brokers: str, convention: Convention) -> None:
+    def __init__(self, settings: Settings, convention: Convention) -> None:
         self.name = convention.name
         self._convention = convention
-        self._brokers = brokers.split(",")
+        self._settings = settings
         self._replies = ""
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
         self._consumer: AIOKafkaConsumer | None = None
@@ -114,11 +116,9 @@ class HeaderCaller:
     async def start(self, replies: str) -> None:
         """Connect, and read every partition of the reply topic from its end."""
         self._replies = replies
-        self._producer = AIOKafkaProducer(bootstrap_servers=self._brokers)
+        self._producer = AIOKafkaProducer(**connection(self._settings))
         await self._producer.start()
-        self._consumer = consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers, isolation_level=ISOLATION
-        )
+        self._consumer = consumer = AIOKafkaConsumer(**connection(self._settings), isolation_level=ISOLATION)
         await consumer.start()
         places = [TopicPartition(replies, p) for p in await self._producer.partitions_for(replies)]
         consumer.assign(places)

@@ -14,7 +14,9 @@ from aiokafka.errors import KafkaError, for_code
 from headrace.serving.requests.address import ReplyAddress, format_reply, parse_reply_address
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import HOUR_MS, Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION
 
 #: Partitions of the reply topic: more than one, because a caller has to read them all.
@@ -52,7 +54,6 @@ class Wire:
         self.partitions: dict[str, int] = {}
         self._settings = settings
         self._tag = tag.encode()
-        self._brokers = settings.brokers.split(",")
         self._records: dict[str, list[Any]] = {}
         self._admin: AIOKafkaAdminClient | None = None
         self._consumer: AIOKafkaConsumer | None = None
@@ -72,19 +73,19 @@ class Wire:
             await self._connect()
         except (KafkaError, OSError) as exc:
             await self.stop()
-            raise UnavailableError(f"no Kafka broker answers at {self._settings.brokers}: {exc!r}") from exc
+            raise await unavailable(self._settings, exc) from exc
         except BaseException:
             await self.stop()
             raise
         return self
 
     async def _connect(self) -> None:
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=self._brokers)
+        self._admin = AIOKafkaAdminClient(**connection(self._settings))
         await self._admin.start()
         await self._make_topics(self._admin)
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=self._brokers, isolation_level=ISOLATION)
+        self._consumer = AIOKafkaConsumer(**connection(self._settings), isolation_level=ISOLATION)
         await self._consumer.start()
-        self._producer = AIOKafkaProducer(bootstrap_servers=self._brokers)
+        self._producer = AIOKafkaProducer(**connection(self._settings))
         await self._producer.start()
         places = [TopicPartition(topic, p) for topic, n in self.partitions.items() for p in range(n)]
         self._consumer.assign(places)

@@ -7,9 +7,9 @@ from aiokafka.errors import KafkaError
 from headrace.agents.stage.trace_lookup import Rankers, traces_of
 from headrace.serving.traces.explained import Figures, explained, instead
 from headrace.serving.traces.replay import again, whole
-from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import use_key
 from headrace.streams.settings import Settings
+from headrace.streams.topics.refusal import unavailable
 
 
 async def explain(settings: Settings, request_id: str, model: str = "") -> Figures:
@@ -38,7 +38,7 @@ async def explain(settings: Settings, request_id: str, model: str = "") -> Figur
         traces = await traces_of(settings, request_id)
         rankers = await Rankers.of(settings)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     other = rankers.get(model) if model else None
     lists = [again(trace, rankers.own(trace)) for trace in traces]
     body, same = whole(traces, lists)

@@ -15,12 +15,13 @@ from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.serving.store.redis import RedisStore
 from headrace.serving.traces import record as trace_record
-from headrace.streams.errors import TraceError, UnavailableError
+from headrace.streams.errors import TraceError
 from headrace.streams.messages.ids import hash64, use_key
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics, TopicSpec
 from headrace.streams.topics.partitioners import right_partition
 from headrace.streams.topics.reader import open_reader, read_to
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.topics.sender import BatchSender
 
 #: Longest wait for an answer of the online store, s. No request waits for it.
@@ -67,7 +68,7 @@ async def forget(settings: Settings, user_id: str) -> int:
         await sender.start()
         await sender.send_keyed(Topics(settings).users, [(user_id.encode(), None, None, ())])
     except KafkaError as exc:
-        raise _no_broker(settings, exc) from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await sender.stop()
     return await asyncio.to_thread(purge.without, log_files.folder_of(settings), user_id)
@@ -87,7 +88,7 @@ async def look(settings: Settings, user_id: str) -> Left:
         await _look_at_rows(settings, left)
         await _look_at_topics(settings, left)
     except KafkaError as exc:
-        raise _no_broker(settings, exc) from exc
+        raise await unavailable(settings, exc) from exc
     store = RedisStore(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S)
     try:
         for kind in ("u", "s"):
@@ -98,10 +99,6 @@ async def look(settings: Settings, user_id: str) -> Left:
     found = await asyncio.to_thread(purge.rows_of, log_files.folder_of(settings), user_id)
     left.still_there["training log"] = sum(found.values())
     return left
-
-
-def _no_broker(settings: Settings, exc: KafkaError) -> UnavailableError:
-    return UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}")
 
 
 async def _look_at_rows(settings: Settings, left: Left) -> None:

@@ -23,12 +23,12 @@ from headrace.console.verification.rollout_topic import counted_again, newest_co
 from headrace.console.verification.traces_topic import traces_again
 from headrace.oracle.records.frames import use_secret
 from headrace.serving.store.redis import RedisStore
-from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import use_key
 from headrace.streams.settings import Settings
 from headrace.streams.topics.lag import lag
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader
+from headrace.streams.topics.refusal import unavailable
 
 #: Roles whose output is compared.
 COMPARED = ("ingest", "aggregate", "learn")
@@ -68,7 +68,7 @@ async def verify(
     try:
         result = await _verify(settings, at, first, redis, report)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     result.seconds = round(time.monotonic() - began, 3)
     return result
 

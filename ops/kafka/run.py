@@ -195,13 +195,23 @@ class KeptServer(EmbeddedServer):
 
 
 class KafkaServer(KeptServer):
-    """One Kafka node, broker and controller in one process, 512 MB of heap."""
+    """One Kafka node, broker and controller in one process, 512 MB of heap.
+
+    Parameters
+    ----------
+    properties
+        More lines of its configuration; they replace those with the same name. ``{port}``, ``{data}`` and
+        ``{controller_port}`` are replaced. It must go on to answer without TLS at its port.
+    format_options
+        More options of ``kafka-storage format``, such as ``--add-scram``.
+    """
 
     name = "kafka"
 
-    def __init__(self) -> None:
+    def __init__(self, properties: str = "", format_options: Sequence[str] = ()) -> None:
         super().__init__()
         self._controller_port = free_port()
+        self._properties, self._format_options = properties, format_options
 
     def command(self, port: int, folder: Path) -> list[str]:
         """Return the command line of the broker; formats its storage the first time."""
@@ -212,10 +222,11 @@ class KafkaServer(KeptServer):
         properties = folder / "server.properties"
         if not properties.exists():
             values = {"port": port, "controller_port": self._controller_port, "data": folder}
-            properties.write_text(PROPERTIES.format_map(values), "utf-8")
+            properties.write_text((PROPERTIES + self._properties).format_map(values), "utf-8")
             # An id that begins with "-" would be read as an option.
             cluster = "h" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
             tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+            tool += self._format_options
             done = subprocess.run([*run, *tool], capture_output=True, text=True, check=False)
             if done.returncode:
                 properties.unlink()

@@ -14,6 +14,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import HOUR_MS, Settings
+from headrace.streams.topics.connection import connection
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION
 from headrace.streams.transport.patience import be_patient, calm
 
@@ -46,7 +48,6 @@ class Link:
     def __init__(self, settings: Settings, topic: str) -> None:
         self._settings = settings
         self._topic = topic
-        self._bootstrap = settings.brokers.split(",")
         self._producer: AIOKafkaProducer | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -76,22 +77,20 @@ class Link:
         except BaseException as exc:
             await self.close()
             if isinstance(exc, KafkaError | OSError):
-                raise UnavailableError(
-                    f"no Kafka broker answers at {self._settings.brokers}: {exc or type(exc).__name__}"
-                ) from exc
+                raise await unavailable(self._settings, exc) from exc
             raise
 
     async def _connect(self, positions: Mapping[int, int] | None) -> None:
         if await self._make_topic() and positions is not None:
             positions = {}  # the old offsets mean nothing in the new topic
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **connection(self._settings),
             max_request_size=self._settings.max_message_bytes + 65_536,
         )
         await self._producer.start()
         calm(self._producer.client)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **connection(self._settings),
             fetch_max_wait_ms=self._settings.fetch_max_wait_ms,
             metadata_max_age_ms=METADATA_MS,
             isolation_level=ISOLATION,
@@ -105,7 +104,7 @@ class Link:
 
     async def _make_topic(self) -> bool:
         """Create the reply topic when it is missing; return whether it was."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        admin = AIOKafkaAdminClient(**connection(self._settings))
         try:
             await admin.start()
             if self._topic in await admin.list_topics():

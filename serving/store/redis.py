@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis.asyncio as redis
+from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
@@ -20,6 +23,7 @@ from headrace.serving.store.marks import SET_MARKS, position_in, set_marks_argum
 from headrace.serving.store.protocol import BEAT_S, PROBE_S, Keys, Kind
 from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_beats, set_rows
 from headrace.streams.errors import ConfigError, UnavailableError
+from headrace.streams.secured import master_of, redis_tls, secret_of, sentinels_of
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 
@@ -58,7 +62,7 @@ class RedisStore:
         self._ttl = {"u": of_users, "s": of_users, "n": of_items, "i": of_items}
         self._timeout_s = timeout_s
         self._read_timeout_s = settings.redis_read_ms / 1000 if read_timeout_s is None else read_timeout_s
-        self._redis = _client(settings, timeout_s)
+        self._redis = _open(settings, timeout_s)
         self._run_id: str | None = None
         self._probe: asyncio.Task[None] | None = None
         #: Called after every call with its name, how long it took (s), and whether it failed.
@@ -106,6 +110,8 @@ class RedisStore:
             # much as everything else here.
             connection._writer.write(packed)
             answer = await connection._reader.readexactly(answer_bytes)
+            if not answer.endswith(b"\r\n"):  # it ends within an error: the rest says what is wrong
+                answer += await connection._reader.readline()
             _check(answer)
         except BaseException:
             await abort(connection)
@@ -218,24 +224,103 @@ class RedisStore:
             self._probe.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._probe
-        await self._redis.aclose()
+        await _close(self._redis)
 
 
-def _client(settings: Settings, timeout_s: float) -> Any:
+class TlsConnection(Connection):
+    """A connection over TLS with a context of ours. That of redis-py would trust the system's CAs, too.
+
+    Parameters
+    ----------
+    context
+        Of TLS.
+    """
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
+        self._context = context
+        super().__init__(**options)
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "ssl": self._context}
+
+
+class SentinelTlsConnection(SentinelManagedConnection, TlsConnection):
+    """A connection over TLS to the master that Sentinel names."""
+
+
+def _open(settings: Settings, timeout_s: float) -> Any:
+    """Return a client; it connects with its first call.
+
+    Parameters
+    ----------
+    timeout_s
+        Longest time of connecting, and half of that of an answer.
+
+    Raises
+    ------
+    ConfigError
+        When the URL or an option in it is wrong.
+    """
+    password = secret_of(settings, "redis_password")
+    options: dict[str, Any] = {
+        "socket_timeout": 2 * timeout_s,  # later than the timeouts of the store
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    access: dict[str, Any] = {}
+    if password:
+        access = {"username": settings.redis_user or None, "password": password}
+    # Protocol 3 mixes the server's own messages with the answers.
+    access |= {"decode_responses": False, "protocol": 2}
     try:
-        client: Any = redis.from_url(
-            settings.redis_url,
-            socket_timeout=2 * timeout_s,  # later than the timeouts of this class
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=False,
-            protocol=2,  # protocol 3 mixes the server's own messages with the answers
+        client = (
+            _by_sentinel(settings, options, access)
+            if settings.redis_sentinels
+            else _of_one(settings, options | access)
         )
         client.connection_pool.make_connection()  # does not connect, but refuses unknown options
     except (ValueError, TypeError) as exc:
         # Not the URL itself: it may hold a password.
-        raise ConfigError(f"HEADRACE_REDIS_URL is wrong, redis://host:port/db is expected: {exc}") from exc
+        expected = "redis://host:port/db, rediss:// or unix:///path is expected"
+        raise ConfigError(f"HEADRACE_REDIS_URL is wrong, {expected}: {exc}") from exc
     return client
+
+
+def _of_one(settings: Settings, options: dict[str, Any]) -> Any:
+    client: Any = redis.from_url(settings.redis_url, **options)
+    if (tls := redis_tls(settings)) is not None:
+        _over_tls(client.connection_pool, tls)
+    return client
+
+
+def _by_sentinel(settings: Settings, options: dict[str, Any], access: dict[str, Any]) -> Any:
+    """Return a client of the master. Each new connection asks Sentinel which server that is."""
+    of_url: dict[str, Any] = dict(parse_url(settings.redis_url))
+    of_url.pop("host", None)
+    secure = of_url.pop("connection_class", None) is SSLConnection
+    password = secret_of(settings, "redis_sentinel_password") or None
+    asked_with = {**options, "password": password}
+    sentinel = Sentinel(sentinels_of(settings), sentinel_kwargs=asked_with)  # type: ignore[no-untyped-call]
+    kind: dict[str, Any] = {}
+    if secure:
+        tls = redis_tls(settings) or ssl.create_default_context()
+        kind = {"connection_class": SentinelTlsConnection, "context": tls}
+        for asked in sentinel.sentinels:
+            _over_tls(asked.connection_pool, tls)
+    return sentinel.master_for(master_of(settings), **{**options, **access, **of_url, **kind})
+
+
+def _over_tls(pool: Any, context: ssl.SSLContext) -> None:
+    pool.connection_class = TlsConnection
+    pool.connection_kwargs["context"] = context
+
+
+async def _close(client: Any) -> None:
+    """Close the connections of a client, also those to Sentinel."""
+    await client.aclose()
+    sentinel = getattr(client.connection_pool, "sentinel_manager", None)
+    if sentinel is not None:
+        await sentinel.aclose()
 
 
 def _check(answer: bytes) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.checks import Fault, FoundTopic, Level, faults
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.refusal import unavailable, who
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +27,12 @@ def _error_of(entry: object) -> tuple[str, int, str]:
 
 
 async def _admin(settings: Settings) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers.split(","))
+    admin = AIOKafkaAdminClient(**connection(settings))
     try:
         await admin.start()
     except KafkaError as exc:
         await admin.close()
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     return admin
 
 
@@ -61,13 +64,21 @@ async def create_topics(settings: Settings) -> list[str]:
                 created.append(topic)
             elif for_code(code) is not TopicAlreadyExistsError:
                 raise UnavailableError(f"topic {topic} was not created: {for_code(code).__name__} {message}")
+    except KafkaError as exc:
+        raise await unavailable(settings, exc) from exc
+    else:
         return created
     finally:
         await admin.close()
 
 
-async def inspect_topics(settings: Settings) -> list[Fault]:
+async def inspect_topics(settings: Settings, needed: Container[str] | None = None) -> list[Fault]:
     """Return what is wrong with the topics, in the order of their specifications; an empty list: nothing.
+
+    Parameters
+    ----------
+    needed
+        Topics that we must be allowed to see; others may be hidden from us. None: all.
 
     Raises
     ------
@@ -81,6 +92,9 @@ async def inspect_topics(settings: Settings) -> list[Fault]:
             t["topic"]: t["partitions"] for t in await admin.describe_topics() if not t["error_code"]
         }
         configs = await _configs(admin, [spec.name for spec in specs if spec.name in described])
+        hidden = await _hidden(admin, [spec.name for spec in specs if spec.name not in described])
+    except KafkaError as exc:
+        raise await unavailable(settings, exc) from exc
     finally:
         await admin.close()
     found = {
@@ -89,12 +103,34 @@ async def inspect_topics(settings: Settings) -> list[Fault]:
         )
         for name, partitions in described.items()
     }
-    return [fault for spec in specs for fault in faults(spec, found.get(spec.name), settings)]
+    out: list[Fault] = []
+    for spec in specs:
+        if spec.name not in hidden:
+            out += faults(spec, found.get(spec.name), settings)
+        elif needed is None or spec.name in needed:
+            text = f"{spec.name} is missing, or {who(settings)} may not see it "
+            text += "(headrace topics create, or headrace acls)"
+            out.append(Fault(spec.name, Level.REFUSED, text))
+    return out
 
 
 async def check_topics(settings: Settings) -> list[str]:
     """Return why no worker can run with these topics, one sentence each. Raises as ``inspect_topics``."""
     return [fault.text for fault in await inspect_topics(settings) if fault.level is Level.REFUSED]
+
+
+async def _hidden(admin: AIOKafkaAdminClient, missing: list[str]) -> set[str]:
+    """Return the topics of which the broker does not tell us whether they exist.
+
+    Asking for their settings makes no topic. Asking for themselves would, on some brokers.
+    """
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in missing]
+    try:
+        answers = await admin.describe_configs(resources) if resources else []
+    except KafkaError:
+        return set()
+    entries = (entry for answer in answers for entry in answer.resources)
+    return {topic for code, _, _, topic, *_ in entries if for_code(code) is TopicAuthorizationFailedError}
 
 
 async def _configs(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, dict[str, str]]:

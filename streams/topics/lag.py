@@ -26,10 +26,12 @@ from aiokafka.errors import KafkaError
 from headrace.streams import clock
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.flow import group_reads
 from headrace.streams.topics.lag_members import Members, members_of
 from headrace.streams.topics.lag_verdict import Verdict
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION, drain
 
 #: Longest time, in all, for reading the first uncommitted record of every partition.
@@ -181,7 +183,7 @@ class LagReader:
             ) from exc
         except KafkaError as exc:
             await self.close()
-            raise UnavailableError(f"no Kafka broker answers at {brokers}: {exc}") from exc
+            raise await unavailable(self._settings, exc) from exc
 
     async def close(self) -> None:
         """Close the connections; a look opens them again."""
@@ -196,11 +198,10 @@ class LagReader:
 
     async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
         if self._connected is None:
-            bootstrap = self._settings.brokers.split(",")
             self._connected = (
-                AIOKafkaAdminClient(bootstrap_servers=bootstrap),
+                AIOKafkaAdminClient(**connection(self._settings)),
                 AIOKafkaConsumer(
-                    bootstrap_servers=bootstrap,
+                    **connection(self._settings),
                     auto_offset_reset="earliest",
                     isolation_level=ISOLATION,
                     enable_auto_commit=False,

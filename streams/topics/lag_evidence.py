@@ -18,11 +18,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from headrace.streams.clock import now_ms
-from headrace.streams.errors import UnavailableError
+from headrace.streams.secured import master_of, redis_tls, secret_of, sentinels_of
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.lag import LagRow
 from headrace.streams.topics.lag_cause import Dependency, Waiting
 from headrace.streams.topics.partitioners import right_partition
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION, drain
 
 #: Most records that are read of a partition, most partitions of a topic, longest time for reading them, s.
@@ -50,12 +52,12 @@ async def leaderless(settings: Settings, topics: Iterable[str]) -> set[TopicPart
     UnavailableError
         When no broker answers.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers.split(","))
+    admin = AIOKafkaAdminClient(**connection(settings))
     try:
         await admin.start()
         found = await admin.describe_topics(sorted(topics))
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await admin.close()
     return without_leader(found)
@@ -95,7 +97,7 @@ async def sample(settings: Settings, rows: Sequence[LagRow]) -> dict[tuple[str, 
     if not wanted:
         return {}
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.brokers.split(","), isolation_level=ISOLATION, enable_auto_commit=False,
+        **connection(settings), isolation_level=ISOLATION, enable_auto_commit=False,
         auto_offset_reset="earliest", fetch_max_wait_ms=100, max_partition_fetch_bytes=1024 * 1024,
     )  # fmt: skip
     until, out = time.monotonic() + SAMPLE_S, {}
@@ -108,7 +110,7 @@ async def sample(settings: Settings, rows: Sequence[LagRow]) -> dict[tuple[str, 
                     count = len(consumer.partitions_for_topic(row.topic) or ())
                     out[row.group, row.topic, row.partition] = waiting(read, row.partition, count)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await consumer.stop()
     return out
@@ -160,28 +162,36 @@ async def dependencies(settings: Settings, role: str) -> list[Dependency]:
     """Ask what the agents of a role need besides Kafka, from this machine."""
     out = []
     if role in WITH_REDIS:
-        out.append(Dependency("Redis", await redis_wrong(settings.redis_url)))
+        out.append(Dependency("Redis", await redis_wrong(settings)))
     if role in WITH_LOG:
         out.append(await _log_place(settings))
     return out
 
 
-async def redis_wrong(url: str) -> str:
+async def redis_wrong(settings: Settings) -> str:
     """Return what is wrong with Redis, empty when it answers; with no more than Python."""
-    parts = urlsplit(url)
+    parts = urlsplit(settings.redis_url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 6379
-    secure = ssl.create_default_context() if parts.scheme == "rediss" else None
+    secure = None
+    if parts.scheme == "rediss":
+        secure = redis_tls(settings) or ssl.create_default_context()
+    user, password = settings.redis_user, secret_of(settings, "redis_password")
+    if not password:
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
     try:
         async with asyncio.timeout(ANSWER_S):
             if parts.scheme == "unix":
                 reader, writer = await asyncio.open_unix_connection(unquote(parts.path))
             else:
+                if settings.redis_sentinels:
+                    host, port = await _master(settings, secure)
                 reader, writer = await asyncio.open_connection(host, port, ssl=secure)
             try:
-                words = [w for w in (parts.username, parts.password) if w]
-                if parts.password:
-                    writer.write(_command("AUTH", *map(unquote, words)))
-                    await reader.readline()
+                if password:
+                    writer.write(_command("AUTH", *(word for word in (user, password) if word)))
+                    let_in = (await reader.readline()).decode("utf-8", "replace").strip()
+                    if let_in.startswith("-"):
+                        return f"it does not let us in: {let_in[1:]}"
                 writer.write(_command("PING"))
                 answer = (await reader.readline()).decode("utf-8", "replace").strip()
                 writer.write(_command("INFO"))
@@ -197,6 +207,27 @@ async def redis_wrong(url: str) -> str:
     if not answer.startswith(("+", "-NOAUTH", "-NOPERM")):
         return f"it answers {answer or 'nothing'}"
     return takes_no_writes(info.decode("utf-8", "replace"))
+
+
+async def _master(settings: Settings, secure: ssl.SSLContext | None) -> tuple[str, int]:
+    """Ask Sentinel where the master is; raise ``OSError`` when none of them says it."""
+    name, password = master_of(settings), secret_of(settings, "redis_sentinel_password")
+    for host, port in sentinels_of(settings):
+        try:
+            reader, writer = await asyncio.open_connection(host, port, ssl=secure)
+        except OSError:
+            continue
+        try:
+            if password:
+                writer.write(_command("AUTH", password))
+                await reader.readline()
+            writer.write(_command("SENTINEL", "get-master-addr-by-name", name))
+            if (await reader.readline()).strip() == b"*2":
+                _, found, _, number = [(await reader.readline()).decode().strip() for _ in range(4)]
+                return found, int(number)
+        finally:
+            writer.close()
+    raise OSError(f"no Sentinel of {settings.redis_sentinels} knows a master {name}")
 
 
 def takes_no_writes(info: str) -> str:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import DeadLetter, is_letter, read_dead_letter
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import Reader, open_reader, read_to
 from headrace.streams.topics.redrives import Progress, Wanted, source_of
+from headrace.streams.topics.refusal import unavailable
 
 
 class FoundLetter(NamedTuple):
@@ -113,4 +113,4 @@ async def open_letters(settings: Settings, since_ms: int | None = None) -> Async
         async with open_reader(settings, [Topics(settings).dead_letters]) as reader:
             yield await read_letters(reader, since_ms)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc

@@ -11,10 +11,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import FORWARDED, Topics
 from headrace.streams.topics.partitioners import Guess, guess_client, right_partition
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION
 
 
@@ -87,10 +88,9 @@ async def placements(settings: Settings, *, newest: int = 10_000, seconds: float
     """
     topics = Topics(settings)
     names = (topics.events, topics.items, topics.users, topics.requests)
-    bootstrap = settings.brokers.split(",")
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**connection(settings))
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **connection(settings),
         auto_offset_reset="earliest",
         isolation_level=ISOLATION,
         enable_auto_commit=False,
@@ -103,7 +103,7 @@ async def placements(settings: Settings, *, newest: int = 10_000, seconds: float
         found = {name: Placement(name, described[name]) for name in names if name in described}
         await _read(consumer, found, newest, seconds)
     except KafkaError as exc:
-        raise UnavailableError(f"no Kafka broker answers at {settings.brokers}: {exc}") from exc
+        raise await unavailable(settings, exc) from exc
     finally:
         await consumer.stop()
         await admin.close()

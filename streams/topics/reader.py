@@ -14,6 +14,8 @@ from aiokafka.errors import ConsumerStoppedError
 
 from headrace.streams.errors import NoTopicError, UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
+from headrace.streams.topics.refusal import or_hidden
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.fetching import ISOLATION, REQUEST_TIMEOUT_S, Fetched, drain, poke
 from headrace.streams.transport.log_view import look
@@ -202,7 +204,7 @@ async def open_reader(
         When a topic does not exist.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.brokers.split(","),
+        **connection(settings),
         client_id="headrace",
         auto_offset_reset="earliest",
         isolation_level=isolation,
@@ -237,7 +239,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings
         if found:
             return sorted(found)
         if time.monotonic() > deadline:
-            raise NoTopicError(f"topic {topic} does not exist at {settings.brokers}")
+            raise NoTopicError(f"topic {topic} does not exist at {settings.brokers}{or_hidden(settings)}")
         await asyncio.sleep(0.05)
 
 

@@ -35,6 +35,7 @@ from headrace.streams.topics.redrives import (
     source_of,
     written_over,
 )
+from headrace.streams.topics.refusal import refusal
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
 #: Largest group: letters, and bytes of their bodies.
@@ -365,5 +366,5 @@ async def redrive(
             return plan
     except KafkaError as exc:
         raise UnavailableError(
-            f"the broker at {settings.brokers} refuses, or does not answer: {exc}"
+            refusal(settings, exc) or f"the broker at {settings.brokers} refuses, or does not answer: {exc}"
         ) from exc

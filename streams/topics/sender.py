@@ -17,6 +17,7 @@ from mode import Service
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.framing import frame_records
 from headrace.streams.topics.names import LETTER_ROOM, OWN_BYTES
 from headrace.streams.topics.record_batch import FramedBatch
@@ -87,7 +88,7 @@ class BatchSender(Service):
 
     async def _connect(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.brokers.split(","),
+            **connection(self._settings),
             client_id="headrace",
             acks="all",
             enable_idempotence=True,

@@ -10,14 +10,15 @@ from aiokafka import TopicPartition
 
 from headrace.console.callers.caller import Outcome
 from headrace.console.callers.headers import CONVENTIONS, HeaderCaller
+from headrace.streams.settings import Settings
 from headrace.streams.topics.partitioners import right_partition
 
 
 class PlainCaller(HeaderCaller):
     """Has no fault; the others change one thing."""
 
-    def __init__(self, brokers: str) -> None:
-        super().__init__(brokers, CONVENTIONS[0])
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, CONVENTIONS[0])
 
 
 class Hasty(PlainCaller):
@@ -67,8 +68,8 @@ class Elsewhere(PlainCaller):
 class Mailbox(PlainCaller):
     """Takes the next record of the reply topic for its reply, whatever its correlation id."""
 
-    def __init__(self, brokers: str) -> None:
-        super().__init__(brokers)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._next: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def _read(self, consumer: Any) -> None:

@@ -35,7 +35,7 @@ async def verdict(settings: Settings, caller: Caller, check: str, timeout_s: flo
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=lambda c: c.name)
 async def test_a_good_caller_passes(convention, idle: Settings) -> None:
     checks = chosen([], serve=False)
-    found = await all_results(idle, HeaderCaller(idle.brokers, convention), checks, timeout_s=20)
+    found = await all_results(idle, HeaderCaller(idle, convention), checks, timeout_s=20)
     assert [r.check for r in found] == checks
     assert [(r.check.name, r.detail) for r in found if r.verdict != "ok"] == []
     async with admin_of(idle.brokers) as admin:
@@ -69,7 +69,7 @@ async def test_a_fault_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(suite, "GRACE_S", 0.5)
-    found = await verdict(idle, kind(idle.brokers), check, 5 if "timeout" in told else 20)
+    found = await verdict(idle, kind(idle), check, 5 if "timeout" in told else 20)
     assert found.verdict == "failed"
     assert re.search(told, found.detail), found.detail
 
@@ -80,12 +80,12 @@ async def test_a_fault_is_found(
 async def test_a_key_that_is_not_as_it_should_be_is_no_fault(
     kind: type[callers.PlainCaller], told: str, idle: Settings
 ) -> None:
-    found = await verdict(idle, kind(idle.brokers), "key", 20)
+    found = await verdict(idle, kind(idle), "key", 20)
     assert (found.verdict, told in found.detail) == ("advice", True), found.detail
 
 
 async def test_without_topics_or_a_broker(settings: Settings) -> None:
-    caller = callers.PlainCaller(settings.brokers)
+    caller = callers.PlainCaller(settings)
     with pytest.raises(UnavailableError, match="headrace topics create"):
         await all_results(settings, caller, chosen(["first"]))
     away = Settings(brokers="127.0.0.1:1")

@@ -26,7 +26,7 @@ PLAIN, SPRING, FAUST, ENVELOPE = CONVENTIONS
 async def test_the_workers_pass_with_every_convention(topics_made: Settings) -> None:
     async with worker(topics_made, ["serve"]):
         for convention in CONVENTIONS:
-            caller = HeaderCaller(topics_made.brokers, convention)
+            caller = HeaderCaller(topics_made, convention)
             found = await all_results(topics_made, caller, chosen([]), timeout_s=20)
             assert len(found) == len(chosen([]))
             assert [(r.caller, r.check.name, r.detail) for r in found if r.verdict != "ok"] == []
@@ -46,7 +46,7 @@ class OtherKey(HeaderCaller):
 
 async def test_a_request_with_another_key_or_none_is_answered(topics_made: Settings) -> None:
     async with worker(topics_made, ["serve"]):
-        caller = OtherKey(topics_made.brokers, PLAIN)
+        caller = OtherKey(topics_made, PLAIN)
         found = await all_results(topics_made, caller, chosen(["several", "correlation"]), timeout_s=20)
     assert [(r.check.name, r.verdict, r.detail) for r in found] == [
         ("correlation", "ok", ""),
@@ -115,7 +115,7 @@ async def test_a_fault_of_a_worker_is_found(
 ) -> None:
     for name in ("rec-requests", "dead-letters"):
         await make_topic(settings, settings.name(name), 2)
-    caller = HeaderCaller(settings.brokers, convention)
+    caller = HeaderCaller(settings, convention)
     waits = told in ("no reply but timeout", "no dead letter")
     async with answering(settings, answer):
         (found,) = await all_results(settings, caller, chosen([check]), timeout_s=5 if waits else 20)
@@ -128,7 +128,7 @@ async def test_replies_to_any_topic_are_worth_advice(settings: Settings) -> None
         await make_topic(settings, settings.name(name), 2)
     async with answering(settings, good):
         (found,) = await all_results(
-            settings, HeaderCaller(settings.brokers, PLAIN), chosen(["allowed"]), timeout_s=5
+            settings, HeaderCaller(settings, PLAIN), chosen(["allowed"]), timeout_s=5
         )
     assert found.verdict == "advice"
     assert "set HEADRACE_REPLY_TOPICS" in found.detail

@@ -93,8 +93,9 @@ async def server(answer: bytes | None) -> AsyncIterator[str]:
 
 
 async def test_a_redis_that_answers_and_one_that_is_away(redis_url: str) -> None:
-    assert await redis_wrong(redis_url) == ""
-    assert (await redis_wrong(f"redis://127.0.0.1:{free_port()}")).startswith("it does not answer: ")
+    assert await redis_wrong(Settings(redis_url=redis_url)) == ""
+    away = Settings(redis_url=f"redis://127.0.0.1:{free_port()}")
+    assert (await redis_wrong(away)).startswith("it does not answer: ")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +109,9 @@ async def test_a_redis_that_takes_reads_and_no_writes(command: tuple[str, ...], 
     server = EmbeddedRedis().start()
     try:
         client = redis.Redis.from_url(server.url)
-        assert await redis_wrong(server.url) == ""
+        assert await redis_wrong(Settings(redis_url=server.url)) == ""
         client.execute_command(*command)
-        assert (await redis_wrong(server.url)).startswith(said)
+        assert (await redis_wrong(Settings(redis_url=server.url))).startswith(said)
         with pytest.raises(redis.RedisError):
             client.set("a", "b")
         client.close()
@@ -132,7 +133,7 @@ async def test_what_redis_answers(answer: bytes | None, said: str, monkeypatch: 
     if answer is None:
         monkeypatch.setattr("headrace.streams.topics.lag_evidence.ANSWER_S", 0.2)
     async with server(answer) as url:
-        found = await redis_wrong(url)
+        found = await redis_wrong(Settings(redis_url=url))
     assert found.startswith(said)
     assert bool(found) == bool(said)
 
