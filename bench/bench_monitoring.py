@@ -42,6 +42,7 @@ from headrace.demo.stack import environment, free_ports
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import partition_of
 
@@ -163,7 +164,7 @@ async def installed(
     serve, ingest = start("serve", 0), start("ingest,aggregate", 1)
     await ready(settings, serve)
     watchers = [start("canary", 2), start("monitor", 3)] if watched else []
-    producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, linger_ms=5)
+    producer = AIOKafkaProducer(**connection(settings), linger_ms=5)
     await producer.start()
     return Installation(settings, folder, watched, ingest, serve, watchers, producer)
 
