@@ -102,6 +102,11 @@ SPEC = FeatureSpec(
         "category_lift",
         "category_lift_now",
         "taste_prior",
+        "category_clicked",
+        "category_passed",
+        "category_rate",
+        "category_weight",
+        "creator_weight",
         # the request
         "surface",
         "hour",
