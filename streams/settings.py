@@ -321,7 +321,10 @@ class Settings(SecuritySettings):
         description="weight of a slot that was never seen, against that of a seen one; 0 = left out",
     )
     train_unshown_weight: float = Field(
-        1.0, ge=0, description="weight of a candidate that was not shown, against that of a shown slot"
+        1.0,
+        ge=0,
+        description="weight of a candidate that was not shown, against that of a shown slot, times how often "
+        "users find such items; 0 = left out",
     )
     train_weight_clip: float = Field(
         1.0,

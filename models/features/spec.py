@@ -48,6 +48,10 @@ SPEC = FeatureSpec(
         "item_duration",
         "item_watched_24h",
         "category_watched_24h",
+        "item_ctr_lift_24h",
+        "item_seen_lift_24h",
+        "item_category_ctr_24h",
+        "item_category_seen_24h",
         # the item, among these candidates and in this country
         "item_click_share_5m",
         "item_click_share_15m",
@@ -98,6 +102,11 @@ SPEC = FeatureSpec(
         "category_lift",
         "category_lift_now",
         "taste_prior",
+        "category_clicked",
+        "category_passed",
+        "category_rate",
+        "category_weight",
+        "creator_weight",
         # the request
         "surface",
         "hour",

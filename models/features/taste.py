@@ -31,7 +31,13 @@ def fill_lifts(put: dict[str, F32], c: Candidates, ctx: RequestContext, *, names
     """
     odds = np.zeros((2, len(c)), np.float32)
     if ctx.history is not None:
-        odds = sums_among(c.category, ctx.history.category, ctx.history.evidence)
+        evidence = ctx.history.evidence
+        parts = np.concatenate([evidence, np.maximum(evidence[:1], 0)])
+        long, now, clicked = sums_among(c.category, ctx.history.category, parts)
+        passed = np.maximum(clicked - long, 0)
+        put["category_clicked"][:], put["category_passed"][:] = np.log1p(clicked), np.log1p(passed)
+        put["category_rate"][:] = put["category_clicked"] - put["category_passed"]
+        odds = np.stack([long, now])
     if names:
         odds[0] += np.where(put["category_preferred"] > 0, _NAMED, _NOT_NAMED) * (c.category != 0)
     lift = _lift(odds)

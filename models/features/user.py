@@ -37,20 +37,26 @@ def fill_user(put: dict[str, F32], user: npt.NDArray[Any], ctx: RequestContext) 
 def fill_taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates) -> None:
     """Fill how well each candidate matches the user's taste, profile and recent clicks."""
     row = user[0]
-    put["category_affinity"][:] = _affinity(row["cat"], row["cat_w"], c.category)
-    put["creator_affinity"][:] = _affinity(row["creator"], row["creator_w"], c.creator)
+    for name, short, keys in (("category", "cat", c.category), ("creator", "creator", c.creator)):
+        share, weight = _affinity(row[short], row[f"{short}_w"], keys)
+        put[f"{name}_affinity"][:], put[f"{name}_weight"][:] = share, weight
     put["category_preferred"][:] = _among(c.category, row["preferred"])
     put["creator_followed"][:] = _among(c.creator, row["followed"])
     put["seen_before"][:] = _among(c.items, row["recent"])
     put["creator_seen"][:] = _among(c.creator, row["creator"])
 
 
-def _affinity(slots: U64, weights: F32, keys: U64) -> F32:
-    """Return the weight of each key among a user's slots, float32 ``(n,)``, as a share of all weight."""
+def _affinity(slots: U64, weights: F32, keys: U64) -> tuple[F32, F32]:
+    """Return the weight of each key among a user's slots: as a share of all weight, and the log of it.
+
+    Both are float32 ``(n,)``. The second one tells a user with many clicks from one with few; less than
+    nothing counts as nothing there.
+    """
     if not weights.any():
-        return np.zeros(len(keys), np.float32)
-    total = float(np.abs(weights).sum()) or 1.0
-    return weights_among(keys, slots, weights) / np.float32(total)
+        nothing = np.zeros(len(keys), np.float32)
+        return nothing, nothing
+    found, total = weights_among(keys, slots, weights), np.abs(weights).sum()
+    return found / np.float32(total), np.log1p(np.maximum(found, 0))
 
 
 def _among(keys: U64, few: U64) -> npt.NDArray[np.bool_]:

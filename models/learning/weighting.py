@@ -83,7 +83,8 @@ class Weighting:
     Attributes
     ----------
     unshown
-        Weight of a candidate that was not shown, against that of a shown slot; 0: they are left out.
+        Weight of a candidate that was not shown, against that of a shown slot, where users find items without
+        lists as easily as on them; 0: they are left out.
     clip
         Largest weight for a small probability: 1 / probability, but not more than this.
     user_slots, user_clicks
@@ -101,7 +102,7 @@ class Weighting:
 
     def used(self, told: Told) -> Bool:
         """Return which examples are trained on, bool ``(n,)``."""
-        out = np.where(told.unshown, self.unshown > 0, True)
+        out = np.where(told.unshown, self.unshown * found_unshown(told) > 0, True)
         return out if self.unseen > 0 else out & ~told.unseen
 
     def of(self, told: Told, at: I64) -> F32:
@@ -114,7 +115,7 @@ class Weighting:
         unshown = told.unshown[at]
         rare = unshown | told.explored[at]
         out[rare] = np.minimum(1 / np.maximum(told.probability[at[rare]], 1e-9), self.clip)
-        out[unshown] *= self.unshown
+        out[unshown] *= self.unshown * found_unshown(told)
         out[told.unseen[at]] *= self.unseen
         return out
 
@@ -126,6 +127,22 @@ class Weighting:
             _with_more(told.user[shown & told.happened[:, 0]], self.user_clicks),
         )
         return ~among(told.user, programs)
+
+
+def found_unshown(told: Told) -> float:
+    """Return how often users find what was not shown to them: its click rate against that of shown slots.
+
+    At most 1; 0 where nothing of it was clicked. A candidate that was not shown and not clicked tells only so
+    much: where users find nothing without lists, it tells what the last ranker put on them, and a ranker that
+    learns this copies the last one. (It is a low estimate, as what was not shown is also liked less.)
+    """
+    clicked, unshown = told.happened[:, 0], told.unshown
+    rest = int(unshown.sum())
+    clicks = int((clicked & unshown).sum())
+    if not clicks:
+        return 0.0
+    slots, shown_clicks = len(told) - rest, int(clicked.sum()) - clicks
+    return min(1.0, clicks / rest * slots / shown_clicks) if shown_clicks else 1.0
 
 
 def among(keys: U64, few: U64) -> Bool:

@@ -25,11 +25,12 @@ def slots(n: int, kind: Literal["position", "order", "feature"], seed: int = 0) 
     feature is what the lists were ordered by; it says nothing else.
     """
     rng, out = np.random.default_rng(seed), list[Example]()
+    others = np.random.default_rng([seed, 1])  # apart: one feature more changes no position and no click
     column = SPEC.index(DECIDES)
     for i in range(n):
         at, free = i % SLOTS, bool(rng.random() < 0.15)
-        x = rng.normal(size=len(SPEC)).astype("<f4")
-        x[POSITION] = at
+        x = others.normal(size=len(SPEC)).astype("<f4")
+        x[POSITION], x[column] = at, rng.normal()
         if kind == "order" and not free:
             x[column] = -at + 0.3 * rng.normal()
         chance = (0.6 if x[column] > 0.5 else 0.05) if kind == "feature" else 0.6 / (1 + at)

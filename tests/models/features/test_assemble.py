@@ -170,6 +170,6 @@ def test_every_feature_of_the_list_is_filled(missing: str) -> None:
         last_creator=3,
         age=30,
         language=5,
-        history=History(np.array([1, 2], np.uint64), np.ones((2, 2), np.float32)),
+        history=History(np.array([1, 2], np.uint64), np.array([[1, -1], [1, -1]], np.float32)),
     )
     assert any(of(assemble(user, c, ctx), missing))

@@ -38,6 +38,15 @@ def test_the_evidence_of_a_category_adds_up() -> None:
     assert of(out, "taste_prior") == pytest.approx(sums.tolist(), rel=1e-5)
 
 
+def test_clicks_and_showings_of_a_category_are_told_apart() -> None:
+    ctx = context(history=past([2, 1, 2, 2, 0], [1.5, -1, 0.5, -0.75, 9], [9, 9, 9, 9, 9]))
+    out = assemble(None, candidates(4, category=CATEGORIES), ctx)
+    clicked, passed = np.log1p([0, 2, 0, 0]), np.log1p([1, 0.75, 0, 0])
+    assert of(out, "category_clicked") == pytest.approx(clicked.tolist())
+    assert of(out, "category_passed") == pytest.approx(passed.tolist(), abs=1e-6)
+    assert of(out, "category_rate") == pytest.approx((clicked - passed).tolist(), abs=1e-6)
+
+
 def test_without_a_past_nothing_is_lifted() -> None:
     out = assemble(None, candidates(4, category=CATEGORIES), context())
     for name in LIFTS:

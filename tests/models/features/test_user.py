@@ -24,9 +24,21 @@ def test_the_user_and_what_they_like() -> None:
     # candidates 1..4 have categories 1..4 and creators 1..4
     assert of(out, "category_affinity") == pytest.approx([0, 1 / 3, 0, 2 / 3], rel=1e-3)
     assert of(out, "creator_affinity") == pytest.approx([0, 0, 1, 0])
+    assert of(out, "category_weight") == pytest.approx(np.log1p([0, 1, 0, 2]).tolist(), rel=1e-3)
+    assert of(out, "creator_weight") == pytest.approx(np.log1p([0, 0, 3, 0]).tolist(), rel=1e-3)
     assert of(out, "category_preferred") == [1, 0, 0, 0]
     assert of(out, "creator_followed") == [0, 0, 1, 0]
     assert of(out, "seen_before") == [0, 1, 0, 0]
+
+
+def test_a_category_that_was_skipped_has_a_negative_share_and_no_weight() -> None:
+    user = user_of(
+        Act(1, 2, "click", T0, category=2, creator=2), Act(1, 3, "skip", T0, category=3, creator=3)
+    )
+    out = assemble(user, candidates(4), context())
+    for name in ("category", "creator"):
+        assert of(out, f"{name}_affinity") == pytest.approx([0, 1 / 1.2, -0.2 / 1.2, 0], rel=1e-3)
+        assert of(out, f"{name}_weight") == pytest.approx([0, np.log1p(1), 0, 0], rel=1e-3)
 
 
 def test_an_item_without_category_matches_nobodys_taste() -> None:

@@ -174,6 +174,28 @@ def test_what_was_not_shown_is_trained_on_and_neither_counted_nor_measured(tmp_p
     assert (result.rows, result.clicks) == (alone.count, alone.clicks)
 
 
+@pytest.mark.parametrize(("every", "weight"), [(1, 1.0), (10, 0.1), (0, None)])
+def test_what_was_not_shown_counts_as_much_as_users_find_it(
+    tmp_path: Path, every: int, weight: float | None
+) -> None:
+    slots = [msgspec.structs.replace(e, clicked=k % 5 == 0) for k, e in enumerate(some(1000))]
+    rest = [
+        msgspec.structs.replace(e, clicked=every > 0 and k % (5 * every) == 0)
+        for k, e in enumerate(unshown(slots, probability=1))
+    ]
+    write(tmp_path, slots)
+    write(tmp_path, rest, first=1000)
+    train = training_set.find(tmp_path, 10**6, 10**6, 0.2).train
+    assert len(train) == (1000 if weight is None else 2000), "where nothing is found, they tell nothing"
+    weights = np.ones(len(train)) if train.weight is None else train.weight
+    assert weights[:1000].tolist() == [1] * 1000
+    assert weights[1000:].tolist() == pytest.approx([weight] * (len(train) - 1000))
+    half = training_set.find(tmp_path, 10**6, 10**6, 0.2, Weighting(0.5)).train
+    assert len(half) == len(train)
+    if half.weight is not None:
+        assert half.weight[1000:].tolist() == pytest.approx([0.5 * w for w in weights[1000:]])
+
+
 def test_a_log_of_an_older_version_has_only_shown_slots(tmp_path: Path) -> None:
     path = write(tmp_path, some(500))
     table = pq.read_table(path)
