@@ -81,9 +81,11 @@ class Board:
         while not self._closed:
             changed, sent, quiet_s = self._changed, self.frame, 0.0
             yield b"data: " + sent + b"\n\n"
-            while not changed.is_set() and self.frame is sent:
+            while not changed.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), HELD_S)
+                if self.frame is not sent:
+                    break
                 quiet_s += HELD_S
                 if quiet_s >= ALIVE_S:
                     quiet_s = 0.0
