@@ -150,7 +150,7 @@ bench-monitoring: $(READY) ## What metrics, monitor and canary cost ingest and s
 	    $(if $(JSON),--json "$(JSON)")
 
 bench-page: $(READY) ## What an open dashboard costs a browser, with 30 days of points (needs chromium; TIME=60)
-	@$(BIN)/python tests/monitor/cost.py $(if $(TIME),--seconds $(TIME))
+	@$(BIN)/python bench/bench_page.py $(if $(TIME),--seconds $(TIME))
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))

@@ -1,6 +1,6 @@
 """What an open dashboard costs: ``make bench-page``. Prints JSON.
 
-    python tests/monitor/cost.py [--seconds N]
+    python bench/bench_page.py [--seconds N]
 
 A dashboard with 30 days of points of 40 series, in this process; it publishes as the role `monitor` does,
 lag and a point with all tables every 1.9 seconds, all numbers changing. A headless Chromium
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from chromium import Page, page  # noqa: E402
