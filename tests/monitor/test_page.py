@@ -158,6 +158,7 @@ async def test_the_list_of_another_ranker_is_beside_the_one_of_now_with_what_mov
             ["3", "i3", EVIL, "0.250 \u2192 0.500", "down 2"],
             ["4", "i4", "i9", "0.250 \u2192 0.500", "new"],
         ]
+        assert "slots are the same, of the best 103 candidates" in await tab.text()
         assert "these are not on the other list:" in await tab.text()
         assert await tab.value("document.getElementById('model').value") == "bb22"
         assert await tab.value("window.broken === undefined && document.querySelector('main img') === null")
