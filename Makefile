@@ -64,7 +64,7 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo "                    for callers in other languages also a Java compiler, Go 1.19+ and kcat: golang-go kcat)"
 
 test-slow: $(READY) ## Run the demo and the ingest benchmark as a whole, small, on the embedded broker
-	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/demo/accelerated/test_alerts_hour.py tests/bench/test_bench_run.py tests/bench/test_bench_digest.py $(TESTS)
+	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/demo/accelerated/test_alerts_hour.py tests/bench/test_bench_run.py tests/bench/test_bench_digest.py tests/bench/test_bench_monitoring.py $(TESTS)
 
 test-wheel: $(READY) ## Install the package in fresh environments and test it there (needs the network)
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)
@@ -150,7 +150,7 @@ bench-monitoring: $(READY) ## What metrics, monitor and canary cost ingest and s
 	    $(if $(JSON),--json "$(JSON)")
 
 bench-page: $(READY) ## What an open dashboard costs a browser, with 30 days of points (needs chromium; TIME=60)
-	@$(BIN)/python tests/monitor/cost.py $(if $(TIME),--seconds $(TIME))
+	@$(BIN)/python bench/bench_page.py $(if $(TIME),--seconds $(TIME))
 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))

@@ -51,8 +51,9 @@ from headrace.streams.transport.batches import RecordBatch
 FLOW = flow.agent("monitor")
 log = logging.getLogger(__name__)
 
-#: Time between two looks at the lag, and between two points, s. Lag that is shown is younger than both.
-LAG_S, POINT_S = 1.0, 2.0
+#: Time between two looks at the lag, and between two points, s. Every second look is shown, with all that
+#: came meanwhile: so lag on a page is at most two looks old, and a page is painted twice in four seconds.
+LAG_S, POINT_S, SHOWN = 0.95, 2.0, 2
 #: The points go to their file this often, s, and at the end.
 SAVE_S = 60.0
 #: Longest time for one look at the lag, s.
@@ -238,7 +239,7 @@ class Monitor(Service):
 
     @Service.task
     async def _look_at_lag(self) -> None:
-        clock, seen = self._wiring.clock, LagWatch.of(self._wiring.settings)
+        clock, seen, looks, verdict = self._wiring.clock, LagWatch.of(self._wiring.settings), 0, ""
         async with LagReader(self._wiring.settings, answer_s=LOOK_S) as reader:
             while not self.should_stop:
                 began = clock.monotonic()
@@ -247,9 +248,10 @@ class Monitor(Service):
                     rows = seen.add(found)
                     self._lag_point = lag_point(rows)
                     table = lag_table(rows, found.missing)
-                    self._board.publish(
-                        clock.now_ms(), lag={**table, "at": int(found.at_s * 1000), "error": ""}
-                    )
+                    is_shown = looks % SHOWN == 0 or table["verdict"] != verdict
+                    tell = self._board.publish if is_shown else self._board.hold
+                    tell(clock.now_ms(), lag={**table, "at": int(found.at_s * 1000), "error": ""})
+                    looks, verdict = looks + 1, table["verdict"]
                 except UnavailableError as exc:
                     self._lag_point = {}
                     self._board.publish(clock.now_ms(), lag={"error": str(exc)})
@@ -279,7 +281,7 @@ class Monitor(Service):
             {"worker": name, "trouble": w.trouble, **figures.worker_row(w.samples, w.more, w.seconds)}
             for name, w in reading.workers.items()
         ]
-        self._board.publish(
+        self._board.hold(
             now_ms,
             point={"at": now_ms, "values": self._board.point(now_ms / 1000, point)},
             workers=workers,
@@ -291,7 +293,7 @@ class Monitor(Service):
     def _on_models(self, batch: RecordBatch) -> None:
         self._follower.take(batch)
         table = models_table(self._follower.shelves, self._follower.counts, self._alphas)
-        self._board.publish(self._wiring.clock.now_ms(), models=table)
+        self._board.hold(self._wiring.clock.now_ms(), models=table)
 
     async def _save(self) -> None:
         try:

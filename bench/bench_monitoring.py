@@ -87,7 +87,6 @@ class Installation:
     """One of the two; ``watchers`` are the processes of monitor and canary."""
 
     settings: Settings
-    folder: Path
     watched: bool
     ingest: Process
     serve: Process
@@ -122,9 +121,9 @@ class Installation:
         topic, began, first = Topics(self.settings).events, time.monotonic(), self.sent
         while (passed := time.monotonic() - began) < seconds:
             due = min(first + int(passed * rate), len(events))
-            for key, value, _ in events[self.sent : due]:
+            for key, value, at in events[self.sent : due]:
                 partition = partition_of(key, self.settings.partitions)
-                await self.producer.send(topic, value, key, partition=partition)
+                await self.producer.send(topic, value, key, partition=partition, timestamp_ms=at)
             self.sent = due
             await asyncio.sleep(TURN_S)
         await self.producer.flush()
@@ -166,7 +165,7 @@ async def installed(
     watchers = [start("canary", 2), start("monitor", 3)] if watched else []
     producer = AIOKafkaProducer(**connection(settings), linger_ms=5)
     await producer.start()
-    return Installation(settings, folder, watched, ingest, serve, watchers, producer)
+    return Installation(settings, watched, ingest, serve, watchers, producer)
 
 
 async def bench(args: argparse.Namespace, ours: Servers, folder: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from headrace.streams.series import Rows, Series
 RANGES: Final = {"15m": (0, 450), "6h": (1, 360), "24h": (1, 1440), "30d": (2, 720)}
 #: Without anything new for so long, s, a comment goes out, so that a dead connection is noticed.
 ALIVE_S: Final = 10.0
+#: Figures that are held go out after so long, s, when nothing is published meanwhile.
+HELD_S: Final = 2.5
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,13 +42,21 @@ class Board:
 
     @property
     def frame(self) -> bytes:
-        """The newest figures as JSON."""
+        """The newest figures as JSON: the same object until there are others."""
+        self._frame = self._frame or _encode(self.now)
         return self._frame
+
+    def hold(self, at_ms: int, **changed: Any) -> None:
+        """Take figures that changed; who watches gets them with the next ones that are published.
+
+        A page is laid out and painted for every set of figures, however little is in it.
+        """
+        self.now = {**self.now, **changed, "at": at_ms}
+        self._frame = b""
 
     def publish(self, at_ms: int, **changed: Any) -> None:
         """Take figures that changed; tell everybody who watches."""
-        self.now = {**self.now, **changed, "at": at_ms}
-        self._frame = _encode(self.now)
+        self.hold(at_ms, **changed)
         changed_before, self._changed = self._changed, asyncio.Event()
         changed_before.set()
 
@@ -67,14 +77,18 @@ class Board:
         self._changed.set()
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the figures as server-sent events: those of now at once, then whenever they change."""
+        """Yield the figures as server-sent events: those of now at once, then whenever some are published."""
         while not self._closed:
-            changed = self._changed
-            yield b"data: " + self._frame + b"\n\n"
+            changed, sent, quiet_s = self._changed, self.frame, 0.0
+            yield b"data: " + sent + b"\n\n"
             while not changed.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), ALIVE_S)
-                if not changed.is_set():
+                    await asyncio.wait_for(changed.wait(), HELD_S)
+                if self.frame is not sent:
+                    break
+                quiet_s += HELD_S
+                if quiet_s >= ALIVE_S:
+                    quiet_s = 0.0
                     yield b": alive\n\n"
 
 

@@ -17,6 +17,9 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
+#: Columns that are shorter in the file, and what they are elsewhere.
+_WIDER = {"duration": np.int64, "min_age": np.int16}
+
 
 class Base:
     """The items of a snapshot that count, by row. A hidden item is not found.
@@ -98,4 +101,4 @@ class Base:
             blocked: npt.NDArray[np.bool_] = self._blocked[column["flags"][rows]]
             return blocked
         out: npt.NDArray[Any] = column[name][rows]
-        return out
+        return out.astype(_WIDER[name]) if name in _WIDER else out

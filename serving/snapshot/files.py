@@ -25,6 +25,8 @@ from headrace.streams.transport.places import Place
 
 FORMAT: Final = 5
 MANIFEST: Final = "manifest.json"
+#: A longer duration counts as this one: 49 days.
+LONGEST_MS: Final = 2**32 - 1
 _READ_BYTES = 16 * 1024 * 1024
 _MOST_KEY_BITS = 40
 
@@ -35,9 +37,9 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "creator": (np.dtype("<u4"), ()),
     "language": (np.dtype("<u4"), ()),
     "published": (np.dtype("<i8"), ()),
-    "min_age": (np.dtype("<i2"), ()),
+    "min_age": (np.dtype("u1"), ()),
     "boost": (np.dtype("<f4"), ()),
-    "duration": (np.dtype("<i8"), ()),
+    "duration": (np.dtype("<u4"), ()),  # ms, at most 49 days
     "flags": (np.dtype("<u4"), ()),  # number in the file of sets, as the next two
     "allowed": (np.dtype("<u4"), ()),
     "blocked": (np.dtype("<u4"), ()),

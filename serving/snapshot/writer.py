@@ -28,6 +28,7 @@ from headrace.serving.snapshot.dictionary import FeatureNumbers, Names, Sets
 from headrace.serving.snapshot.files import (
     COLUMNS,
     FORMAT,
+    LONGEST_MS,
     OTHERS,
     Manifest,
     checksum,
@@ -99,7 +100,8 @@ class Writer:
         given = items.vectors
         vectors = given if isinstance(given, Quantised) else Quantised.of(given)
         columns: dict[str, npt.NDArray[Any]] = {
-            **{name: getattr(items, name) for name in ("key", "published", "min_age", "boost", "duration")},
+            **{name: getattr(items, name) for name in ("key", "published", "min_age", "boost")},
+            "duration": np.minimum(items.duration, LONGEST_MS),
             **{n: self._names.numbers(getattr(items, n)) for n in ("category", "creator", "language")},
             **{n: self._sets.numbers(getattr(items, n)) for n in ("flags", "allowed", "blocked")},
             "id_bytes": np.diff(items.ids.bounds),

@@ -83,6 +83,22 @@ async def test_thirty_days_are_one_choice_away_and_new_points_are_drawn() -> Non
         assert tab.errors == []
 
 
+async def test_what_came_while_the_page_was_hidden_is_shown_when_it_is_seen_again() -> None:
+    board = full_board()
+    async with dashboard(board) as url, page() as tab:
+        await tab.look(1440, 1000)
+        await tab.goto(f"{url}/")
+        await tab.until("document.body.innerText.includes('all is well')")
+        await tab.call("Target.createTarget", url="about:blank")
+        await tab.until("document.hidden")
+        publish(board, now_ms(), ["lag:0"], lag={"error": "no broker answers"})
+        await tab.until("document.getElementById('live').innerText.startsWith('no answer for')")
+        assert "all is well" in await tab.text(), "nobody looks: nothing is drawn"
+        await tab.call("Page.bringToFront")
+        await tab.until("document.body.innerText.includes('no broker answers')")
+        assert tab.errors == []
+
+
 async def test_a_user_and_an_item_are_found_by_keyboard_and_text_stays_text() -> None:
     people = People()
     async with dashboard(full_board(), people) as url, page() as tab:
@@ -142,6 +158,7 @@ async def test_the_list_of_another_ranker_is_beside_the_one_of_now_with_what_mov
             ["3", "i3", EVIL, "0.250 \u2192 0.500", "down 2"],
             ["4", "i4", "i9", "0.250 \u2192 0.500", "new"],
         ]
+        assert "slots are the same, of the best 103 candidates" in await tab.text()
         assert "these are not on the other list:" in await tab.text()
         assert await tab.value("document.getElementById('model').value") == "bb22"
         assert await tab.value("window.broken === undefined && document.querySelector('main img') === null")

@@ -99,6 +99,27 @@ async def test_a_stream_has_the_figures_of_now_and_every_change() -> None:
         assert await asyncio.wait_for(events(one, 5), 30) == []
 
 
+@pytest.mark.parametrize("later", [False, True])
+async def test_figures_that_are_held_come_with_the_next_ones_or_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    monkeypatch.setattr("headrace.serving.monitor.board.HELD_S", 0.05 if later else 1000.0)
+    board = Board()
+    board.publish(1000, lag=None)
+    stream = board.stream()
+    assert json.loads((await anext(stream))[6:]) == {"lag": None, "at": 1000}
+    board.hold(2000, workers=["w"])
+    assert json.loads(board.frame) == {"lag": None, "workers": ["w"], "at": 2000}, "a new page has them"
+    found = asyncio.ensure_future(anext(stream))
+    if not later:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        board.publish(3000, lag={"error": ""})
+    told = json.loads((await asyncio.wait_for(found, 30))[6:])
+    assert told == {"lag": None if later else {"error": ""}, "workers": ["w"], "at": 2000 if later else 3000}
+    board.close()
+
+
 async def test_history_is_small_and_has_thirty_days() -> None:
     board = Board()
     at = now_ms()

@@ -68,6 +68,7 @@ class People:
             ]
             found["instead"] = {
                 "model": model,
+                "compared": 103,
                 "same_slots": 1,
                 "slots": slots,
                 "not_shown_any_more": ["i4"],

@@ -88,7 +88,7 @@ function compared(items, instead, name) {
   }));
   const gone = instead.not_shown_any_more;
   return h("div", {}, list.frame,
-    h("p", { class: "note" }, `${instead.same_slots} of ${slots} slots are the same`, gone.length ? "; these are not on the other list:" : "", "."),
+    h("p", { class: "note" }, `${instead.same_slots} of ${slots} slots are the same${instead.compared ? `, of the best ${instead.compared} candidates` : ""}`, gone.length ? "; these are not on the other list:" : "", "."),
     gone.length ? things(gone, "", (id) => [name(id)]) : null);
 }
 
