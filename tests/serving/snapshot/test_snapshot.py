@@ -12,6 +12,7 @@ import pytest
 from small_catalogs import DE, FR, NAMES, US, items
 
 from headrace.serving.index import lists
+from headrace.serving.snapshot.base import Base
 from headrace.serving.snapshot.files import MANIFEST, SnapshotError
 from headrace.serving.snapshot.folder import SnapshotFolder
 from headrace.serving.snapshot.reader import CatalogSnapshot
@@ -69,6 +70,23 @@ def test_every_item_comes_back_as_it_was_given(folder: SnapshotFolder) -> None:
             np.testing.assert_array_equal(got, getattr(given.content, name))
     assert [snapshot.name_of(key) for key in NAMES] == list(NAMES.values())
     assert {snapshot.name_of(key) for key in (0, 1, hash64("unheard of"), 2**64 - 1)} == {""}
+
+
+def test_durations_and_ages_have_room_in_the_file(folder: SnapshotFolder) -> None:
+    given = items(0, 3)
+    given.duration[:] = [0, 50 * 24 * 3_600_000, 2**31]
+    given.min_age[:] = [0, 18, 150]
+    with folder.writing() as path, Writer(path) as writer:
+        writer.add(given)
+        writer.finish(NAMES, {0: Place(5)}, "64-x", WRITTEN)
+    base = Base(opened(folder))
+    rows = base.find(given.key)
+    assert base.column("duration", rows, "").tolist() == [0, 2**32 - 1, 2**31], "49 days are the longest"
+    assert base.column("min_age", rows, "").tolist() == [0, 18, 150]
+    assert (base.column("duration", rows, "").dtype, base.column("min_age", rows, "").dtype) == (
+        np.int64,
+        np.int16,
+    )
 
 
 def test_unknown_keys_are_not_found(folder: SnapshotFolder) -> None:
