@@ -240,7 +240,7 @@ class ServeStage:
         awaited between two lists of a page. Requests that wait for a state are added to ``sent`` instead;
         without it none waits.
         """
-        keys = [hash64(r.user_id) for r, _, _ in chunk]
+        keys, asked = [hash64(r.user_id) for r, _, _ in chunk], self.wiring.clock.monotonic()
         (users, missing), (shown, missing_s) = await asyncio.gather(
             self._rows.read("u", keys), self._rows.read("s", keys)
         )
@@ -251,8 +251,7 @@ class ServeStage:
             chunk, users, shown = [chunk[i] for i in stay], [users[i] for i in stay], [shown[i] for i in stay]
             if not chunk:
                 return
-        now = self.wiring.clock.now_ms()
-        self._tick(min(now, max(record.timestamp for _, record, _ in chunk)))
+        self._tick(min(now := self.wiring.clock.now_ms(), max(record.timestamp for _, record, _ in chunk)))
         times = [r.context.ts if r.context.ts is not None else now for r, _, _ in chunk]
         parts = [
             [(part, fallbacks.anchors_for(self.recommender, part, user, at)) for part in parts_of(request)]
@@ -262,13 +261,14 @@ class ServeStage:
         stages.done("tick")
         rows, missing_n = await self._rows.read("n", distinct)
         stages.begin()
-        by_item = dict(zip(distinct, rows, strict=True))
+        by_item, read_s = dict(zip(distinct, rows, strict=True)), self.wiring.clock.monotonic() - asked
         for job, user, seen, each, at in zip(chunk, users, shown, parts, times, strict=True):
             request, record, _ = job
             if pace is not None and pace.dropped(job):
                 self.wiring.metrics.count("headrace_rungs_total", "dropped")
                 continue
             if pace is not None:
+                pace.turn(job, read_s)
                 stages.waited("queue", pace.spent(job))
             answers, own = list[Answer](), self._states.own(request)
             for part, items in each:

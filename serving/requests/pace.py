@@ -17,6 +17,8 @@ from headrace.streams.clock import Clock
 _WAY_BACK, _LONGEST_WAY_S = 0.25, 0.05
 #: The same, while requests wait for one another all the time: then the queue is kept short.
 _WAY_BACK_OF_MANY, _LONGEST_WAY_OF_MANY_S = 0.6, 0.2
+#: Waiting is judged by the deadline, of those with a long one as of a short one (s).
+_SHORT_S: Final = 0.15
 #: A list is believed to take at least so long (s) when a request may wait before it is made.
 LEAST_S: Final = 0.02
 
@@ -42,6 +44,7 @@ class Pace:
     def begin(self, partition: int) -> None:
         """Note that a batch of a partition has come."""
         self._came, self._partition = self._clock.monotonic(), partition
+        self._standing.waited(self._came - self._ended, self._came)
 
     def read(self, jobs: Sequence[Job]) -> None:
         """Compare clocks with the callers of the first requests of a batch."""
@@ -50,6 +53,12 @@ class Pace:
         ages = [(address.topic, self._age(record.timestamp)) for _, record, address in jobs]
         self._waiting.came(self._partition, ages, self._came - self._ended, self._came)
         self._partition = None
+
+    def turn(self, job: Job, own_s: float) -> None:
+        """Note that the turn of a request has come; ``own_s``: what its rows took to be read, s."""
+        if not self.kept(job):
+            share = (self.spent(job) - own_s) / min(job[0].deadline_ms / 1000, _SHORT_S)
+            self._standing.add(share, self._clock.monotonic())
 
     def end(self) -> None:
         """Note that the batch is answered."""
@@ -90,13 +99,11 @@ class Pace:
         return self._drop and self.left(job) < 0
 
     def rung(self, job: Job) -> Rung:
-        """Return how much there is time for, before the reply must be on its way back; ask when it begins."""
-        now, here = self._clock.monotonic(), self._here(job)
-        if not self.kept(job):
-            seconds = job[0].deadline_ms / 1000
-            if self._standing.add(self.spent(job) / seconds, now):
-                here = self.left(job) - min(_WAY_BACK_OF_MANY * seconds, _LONGEST_WAY_OF_MANY_S)
-        return self._ladder.choose(here, now)
+        """Return how much there is time for, before the reply must be on its way back."""
+        here = self._here(job)
+        if self._standing.stands and not self.kept(job):
+            here = self.left(job) - min(_WAY_BACK_OF_MANY * job[0].deadline_ms / 1000, _LONGEST_WAY_OF_MANY_S)
+        return self._ladder.choose(here, self._clock.monotonic())
 
     def took(self, rung: Rung, since: float) -> None:
         """Note that a list of a rung was begun at ``since`` (monotonic seconds), and is made."""

@@ -15,23 +15,35 @@ _WHILE_S: Final = 0.25
 #: The queue stands when even the shortest wait was longer than the first share of the deadline; it does so
 #: until one was shorter than the second.
 _STANDS, _EMPTY = 0.25, 0.05
+#: A worker that waited so long (s) for a request had answered all others: the queue was empty.
+IDLE_S: Final = 0.005
 
 
 class Standing:
-    """Watches what share of its deadline each request had waited when its turn came."""
+    """Watches what share of its deadline each request had waited when its turn came.
+
+    Attributes
+    ----------
+    stands
+        Whether the queue stands.
+    """
 
     def __init__(self) -> None:
         self._since = -math.inf
         self._least, self._before = math.inf, math.inf
-        self._stands = False
+        self.stands = False
 
-    def add(self, share: float, now: float) -> bool:
-        """Note the turn of a request at ``now`` (monotonic seconds); return whether the queue stands."""
+    def add(self, share: float, now: float) -> None:
+        """Note the turn of a request at ``now`` (monotonic seconds)."""
         if now - self._since >= _WHILE_S:
             # After a while without requests nothing is known of the time before.
             self._before = self._least if now - self._since < 2 * _WHILE_S else -math.inf
             self._since, self._least = now, math.inf
         self._least = min(self._least, share)
         shortest = min(self._least, self._before)
-        self._stands = shortest > (_EMPTY if self._stands else _STANDS) and not math.isinf(self._before)
-        return self._stands
+        self.stands = shortest > (_EMPTY if self.stands else _STANDS) and not math.isinf(self._before)
+
+    def waited(self, idle_s: float, now: float) -> None:
+        """Note that the worker had waited so long (s) when the next requests came."""
+        if idle_s >= IDLE_S:
+            self.add(0.0, now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from headrace.serving.requests.address import parse_reply_address
 from headrace.serving.requests.pace import Pace
 from headrace.serving.requests.waiting import Waiting
@@ -137,22 +139,72 @@ async def test_while_the_queue_stands_lists_are_begun_early_or_are_cheap() -> No
     clock = ManualClock(NOW)
     pace = Pace(clock)
     await come(pace, clock, job(clock.now_ms() + 1000))
-    pace.end()
     rungs = []
-    for _ in range(60):  # each request comes 80 ms after it was sent: 70 ms of its 150 are left
+    for _ in range(60):  # the turn of each request comes 80 ms after it was sent: 70 ms of its 150 are left
         await clock.advance(0.01)
         one = job(clock.now_ms() - 80)
-        pace.begin(0)
-        pace.read([one])
+        pace.turn(one, 0.001)
         rungs.append(pace.rung(one))
-        pace.end()
     assert rungs[0] == "full", "33 ms are left before the way back"
     assert rungs[-1] == "popular", "and now 60 ms of the 150 may be over"
     assert rungs == ["full"] * rungs.index("popular") + ["popular"] * (60 - rungs.index("popular"))
-    fresh = job(clock.now_ms())
-    pace.read([fresh])
-    assert pace.rung(fresh) == "full"
-    assert pace.rung(job(clock.now_ms() - 80)) == "full", "a request that did not wait: the queue is short"
+    assert pace.rung(job(clock.now_ms() - 80, deadline_ms=1000)) == "full", "of 1000 ms 800 may be over"
+    pace.end()
+    pace.begin(0)
+    assert pace.rung(job(clock.now_ms() - 80)) == "popular"
+    pace.end()
+    await clock.advance(0.01)
+    pace.begin(0)
+    assert pace.rung(job(clock.now_ms() - 80)) == "full", "the worker has waited for it"
+
+
+@pytest.mark.parametrize("every_ms", [20, 200, 400])
+async def test_slow_rows_are_no_queue(every_ms: int) -> None:
+    """One request at a time, and 60 of its 150 ms go by until its rows are read."""
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    for _ in range(60):
+        pace.begin(0)
+        one = job(clock.now_ms())
+        pace.read([one])
+        await clock.advance(0.06)
+        pace.turn(one, 0.06)
+        assert pace.rung(one) == "full"
+        pace.took("full", clock.monotonic() - 0.02)
+        pace.end()
+        await clock.advance(every_ms / 1000)
+
+
+async def test_after_overload_lists_are_full_again() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    for _ in range(60):
+        await clock.advance(0.01)
+        one = job(clock.now_ms() - 100)
+        pace.turn(one, 0.0)
+        rung = pace.rung(one)
+    assert rung == "popular"
+    pace.end()
+    for _ in range(10):  # 9 ms go by until the turn of each, and a list takes 50 ms
+        await clock.advance(0.1)
+        one = job(clock.now_ms())
+        pace.begin(0)
+        pace.read([one])
+        await clock.advance(0.009)
+        pace.turn(one, 0.0)
+        assert pace.rung(one) == "full"
+        pace.took("full", clock.monotonic() - 0.05)
+        pace.end()
+
+
+async def test_a_request_with_a_long_deadline_does_not_hide_a_queue() -> None:
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    for number in range(60):
+        await clock.advance(0.01)
+        one = job(clock.now_ms() - 80, deadline_ms=60_000 if number % 20 == 0 else 150)
+        pace.turn(one, 0.0)
+    assert pace.rung(job(clock.now_ms() - 80)) == "popular"
 
 
 async def test_a_request_that_waits_for_a_state_says_nothing_of_the_queue() -> None:
@@ -163,8 +215,7 @@ async def test_a_request_that_waits_for_a_state_says_nothing_of_the_queue() -> N
     pace.keep(kept)
     for _ in range(60):
         await clock.advance(0.01)
-        pace.rung(kept)
-    one = job(clock.now_ms() - 80)
+        pace.turn(kept, 0.0)
+    pace.end()
     pace.begin(0)
-    pace.read([one])
-    assert pace.rung(one) == "full"
+    assert pace.rung(job(clock.now_ms() - 80)) == "full"

@@ -8,7 +8,11 @@ from headrace.serving.requests.standing import Standing
 
 def told(standing: Standing, shares: list[float], begin: float = 0.0, every: float = 0.02) -> list[bool]:
     """Return what is said of requests one after the other."""
-    return [standing.add(share, begin + every * i) for i, share in enumerate(shares)]
+    out = []
+    for i, share in enumerate(shares):
+        standing.add(share, begin + every * i)
+        out.append(standing.stands)
+    return out
 
 
 def test_a_burst_does_not_stand() -> None:
@@ -33,7 +37,16 @@ def test_one_short_wait_in_a_while_is_enough() -> None:
 def test_nothing_is_known_after_a_pause() -> None:
     standing = Standing()
     assert told(standing, [0.9] * 40)[-1]
-    assert not standing.add(0.9, 60.0)
+    assert told(standing, [0.9], begin=60.0) == [False]
+
+
+def test_a_worker_that_waits_has_no_queue() -> None:
+    standing = Standing()
+    assert told(standing, [0.9] * 40)[-1]
+    standing.waited(0.004, 0.81)
+    assert standing.stands, "that long it waits between two batches, too"
+    standing.waited(0.005, 0.82)
+    assert not standing.stands
 
 
 @pytest.mark.parametrize("load", [0.7, 3.0])
@@ -55,7 +68,8 @@ def _simulated(load: float, *, keep_short: bool) -> tuple[int, list[float]]:
     for at in arrivals.tolist():
         now = max(now, at)
         waited = now - at
-        stands = standing.add(waited / 0.15, now) and keep_short
+        standing.add(waited / 0.15, now)
+        stands = standing.stands and keep_short
         fits = waited + 0.01 <= 0.15 * (0.4 if stands else 0.75)
         now += 0.01 if fits else 0.001
         full += fits
