@@ -76,7 +76,9 @@ class Candidates(Prequential):
         n = max(1, self.predictions)
         names, counts = self.recommender.pipeline.names, self.recommender.pipeline.counts()
         sources = {}
-        for bit, name in enumerate(names[:-1]):
+        for bit, name in enumerate(names):
+            if f"source:{name}" not in counts:  # what rests and came back, and what the caller gave
+                continue
             alone = sum(c for mask, c in self.masks.items() if mask >> bit & 1)
             only = sum(c for mask, c in self.masks.items() if mask == 1 << bit)
             made = counts[f"source:{name}"]
