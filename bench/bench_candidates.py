@@ -36,7 +36,8 @@ class Candidates(Prequential):
         self.seconds: list[float] = []
 
     def step(self, click: Click) -> None:
-        """Gather, look, learn."""
+        """Gather, look, learn. The towers are those that an installation would use by now."""
+        self.advance(click.ts)
         session = self._sessions.setdefault(click.session, [])
         if self._skip > 0:
             self._skip -= 1
