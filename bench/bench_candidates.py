@@ -2,7 +2,10 @@
 
 For every click that is not the first of its session: gather candidates from what came strictly before, look
 for the clicked item, then learn the click. ``alone`` is the share of predictions for which a source proposes
-the item; ``without`` the share that is left when the source is off (before the cut to the limit).
+the item; ``without`` the share that is left when the source is off (before the cut to the limit). ``lost``
+says why the others are no candidates, as shares of the predictions: ``no_item`` is the first click on an
+item, which the catalogue does not have before; ``rests`` may not be shown, for the user clicked it lately;
+``cut`` was proposed, but others were stronger; ``not_proposed`` is in no list of a source.
 """
 
 from __future__ import annotations
@@ -12,17 +15,24 @@ import json
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.learning.ranker import RankerParams
 from headrace.serving.pipeline.pairs import Anchors
+from headrace.serving.pipeline.query import Query
 from headrace.serving.prequential.loop import EvalSettings, Prequential
 from headrace.streams.messages.files import Click, read_globo
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, RecRequest
 from headrace.streams.settings import Settings
+
+#: More candidates than there are.
+_ALL = 1_000_000
+_REASONS = ("no_item", "rests", "cut", "not_proposed")
 
 
 class Candidates(Prequential):
@@ -33,10 +43,12 @@ class Candidates(Prequential):
         self.limit, self._skip = limit, skip
         self.predictions = self.found = self.candidates = 0
         self.masks: Counter[int] = Counter()
+        self.lost: Counter[str] = Counter()
         self.seconds: list[float] = []
 
     def step(self, click: Click) -> None:
-        """Gather, look, learn."""
+        """Gather, look, learn. The towers are those that an installation would use by now."""
+        self.advance(click.ts)
         session = self._sessions.setdefault(click.session, [])
         if self._skip > 0:
             self._skip -= 1
@@ -61,27 +73,43 @@ class Candidates(Prequential):
         items = rec.anchors_for(request, user, click.ts)
         anchors = Anchors(items, self._neighbour_rows(items))
         began = time.perf_counter()
-        pool = rec.pipeline.gather(rec.query(request, user, anchors, click.ts, self.limit))
+        query = rec.query(request, user, anchors, click.ts, self.limit)
+        pool = rec.pipeline.gather(query)
         self.seconds.append(time.perf_counter() - began)
-        keys = pool.candidates.items
-        at = np.searchsorted(keys, np.uint64(hash64(click.item)))
+        keys, clicked = pool.candidates.items, np.array([hash64(click.item)], np.uint64)
         self.predictions += 1
         self.candidates += len(keys)
-        if at < len(keys) and keys[at] == np.uint64(hash64(click.item)):
+        at = np.flatnonzero(keys == clicked)
+        if len(at):
             self.found += 1
-            self.masks[int(pool.mask[at])] += 1
+            self.masks[int(pool.mask[at[0]])] += 1
+        else:
+            self.lost[self._reason(query, clicked)] += 1
+
+    def _reason(self, query: Query, clicked: npt.NDArray[np.uint64]) -> str:
+        """Return why an item, uint64 ``(1,)``, is no candidate."""
+        pipeline = self.recommender.pipeline
+        if self.recommender.catalog.find(clicked)[0] < 0:
+            return "no_item"
+        if not len(pipeline.showable(query, clicked, np.zeros(1, np.uint32))):
+            return "rests"
+        proposed = pipeline.gather(replace(query, limit=_ALL)).candidates.items
+        return "cut" if clicked[0] in proposed else "not_proposed"
 
     def report(self) -> dict[str, object]:
         """Return the figures."""
         n = max(1, self.predictions)
         names, counts = self.recommender.pipeline.names, self.recommender.pipeline.counts()
+        gathered = max(1, self.predictions + self.lost["cut"] + self.lost["not_proposed"])
         sources = {}
-        for bit, name in enumerate(names[:-1]):
+        for bit, name in enumerate(names):
+            if f"source:{name}" not in counts:  # what rests and came back, and what the caller gave
+                continue
             alone = sum(c for mask, c in self.masks.items() if mask >> bit & 1)
             only = sum(c for mask, c in self.masks.items() if mask == 1 << bit)
             made = counts[f"source:{name}"]
             sources[name] = {
-                "proposed_per_request": round(made.kept / n, 1),
+                "proposed_per_request": round(made.kept / gathered, 1),
                 "alone": round(alone / n, 4),
                 "without": round((self.found - only) / n, 4),
                 "us": round(1e6 * made.seconds / max(1, made.calls), 1),
@@ -90,6 +118,7 @@ class Candidates(Prequential):
             "predictions": self.predictions,
             "candidate_recall": round(self.found / n, 4),
             "candidates": round(self.candidates / n, 1),
+            "lost": {reason: round(self.lost[reason] / n, 4) for reason in _REASONS},
             "gather_p50_ms": round(1000 * float(np.percentile(self.seconds, 50)), 3),
             "gather_p99_ms": round(1000 * float(np.percentile(self.seconds, 99)), 3),
             "sources": sources,
