@@ -109,13 +109,20 @@ class SecuritySettings(BaseSettings):
     @model_validator(mode="after")
     def _get_into_redis(self) -> Self:
         """Refuse what cannot work, or would be ignored; read every file once."""
-        parts = urlsplit(self.redis_url)
+        try:
+            parts = urlsplit(self.redis_url)
+            _ = parts.port
+        except ValueError:  # the text of the error may have a part of the password
+            raise ConfigError(
+                "HEADRACE_REDIS_URL is wrong: redis://host:port/db, rediss:// or unix:///path is expected; "
+                "special characters of a password are written %23 for #, %2F for /"
+            ) from None
         if parts.scheme != "rediss":
-            for name in ("ca_file", "cert_file", "key_file"):
-                if getattr(self, f"redis_{name}"):
-                    raise ConfigError(
-                        f"HEADRACE_REDIS_{name.upper()} is set, and HEADRACE_REDIS_URL is not rediss://"
-                    )
+            given = [name for name in ("ca_file", "cert_file", "key_file") if getattr(self, f"redis_{name}")]
+            given += [] if self.redis_check_hostname else ["check_hostname"]
+            if given:
+                variable = f"HEADRACE_REDIS_{given[0].upper()}"
+                raise ConfigError(f"{variable} is set, and HEADRACE_REDIS_URL is not rediss://")
         redis_tls(self)
         if self.redis_sentinels and (parts.scheme not in ("redis", "rediss") or not master_of(self)):
             raise ConfigError(
@@ -129,6 +136,8 @@ class SecuritySettings(BaseSettings):
             raise ConfigError("HEADRACE_REDIS_USER needs HEADRACE_REDIS_PASSWORD, or ..._PASSWORD_FILE")
         if password and (parts.password or "password" in parse_qs(parts.query)):
             raise ConfigError("HEADRACE_REDIS_URL has a password, and HEADRACE_REDIS_PASSWORD is set, too")
+        if self.redis_user and (parts.username or "username" in parse_qs(parts.query)):
+            raise ConfigError("HEADRACE_REDIS_URL has a user, and HEADRACE_REDIS_USER is set, too")
         return self
 
     def _check_sasl(self, mechanism: str) -> None:

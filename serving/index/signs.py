@@ -26,17 +26,22 @@ U8 = npt.NDArray[np.uint8]
 #: Rows whose signs lie together, byte by byte.
 TOGETHER = 32
 _BLOCK = 128 * TOGETHER
-#: Signs that the coordinates get before they are mixed: bits of the golden ratio.
-_MIXED = 0x9E3779B97F4A7C15
+#: Signs of the coordinates before they are mixed, three times: bits of the golden ratio, of pi and of e.
+_MIXED = (0x9E3779B97F4A7C15, 0x243F6A8885A308D3, 0xB7E151628AED2A6A)
 
 
 def _rotation() -> F32:
-    """Return a rotation, float32 ``(DIM, DIM)``: Hadamard's matrix, with some columns turned round."""
-    out = np.ones((1, 1), np.float32)
-    while len(out) < DIM:
-        out = np.block([[out, out], [out, -out]])
-    signs = np.array([1 - 2 * (_MIXED >> j & 1) for j in range(DIM)], np.float32)
-    turns: F32 = (out * signs / np.sqrt(DIM)).astype(np.float32)
+    """Return a rotation, float32 ``(DIM, DIM)``: signs and Hadamard's matrix, three times.
+
+    Once would leave vectors alone that are sums of few of its rows.
+    """
+    hadamard = np.ones((1, 1))
+    while len(hadamard) < DIM:
+        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+    out = np.eye(DIM)
+    for bits in _MIXED:  # exact: whole numbers, and powers of 2
+        out = hadamard @ (np.array([1 - 2 * (bits >> j & 1) for j in range(DIM)])[:, None] * out)
+    turns: F32 = (out / DIM**1.5).astype(np.float32)
     return turns
 
 

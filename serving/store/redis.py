@@ -279,10 +279,10 @@ def _open(settings: Settings, timeout_s: float) -> Any:
             else _of_one(settings, options | access)
         )
         client.connection_pool.make_connection()  # does not connect, but refuses unknown options
-    except (ValueError, TypeError) as exc:
-        # Not the URL itself: it may hold a password.
+    except (ValueError, TypeError):
+        # Neither the URL nor what is wrong with it: that may have a part of the password.
         expected = "redis://host:port/db, rediss:// or unix:///path is expected"
-        raise ConfigError(f"HEADRACE_REDIS_URL is wrong, {expected}: {exc}") from exc
+        raise ConfigError(f"HEADRACE_REDIS_URL is wrong, {expected}") from None
     return client
 
 

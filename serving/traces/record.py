@@ -226,6 +226,8 @@ def _plain(data: bytes, dtype: np.dtype[Any]) -> Array:
 def _of_few(column: Column, dtype: np.dtype[Any]) -> Array:
     """Return an array of which some columns have few different numbers."""
     rows, size, at = column.shape[0], dtype.itemsize, 0
+    if rows > len(column.data):  # a column has a byte for each row at least
+        raise ValueError(f"{rows} rows in {len(column.data)} bytes")
     out = np.empty((len(column.few), rows), dtype)
     for row, few in zip(out, column.few, strict=True):
         if few:

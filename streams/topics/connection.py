@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import OAuthAuthenticator
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 from aiokafka.protocol.admin import SaslAuthenticateRequest
 
 from headrace.streams.errors import ConfigError
@@ -89,6 +89,9 @@ async def _step(authenticator: Any, payload: bytes | None) -> tuple[bytes, bool]
     A broker that refuses a token says so in its answer, and then wants one more byte (RFC 7628, 3.2.3).
     """
     if authenticator._token_sent and payload:
+        if hasattr(authenticator, "_refused"):  # it should have hung up
+            raise AuthenticationFailedError("the broker refuses the token")
+        authenticator._refused = True
         return b"\x01", True
     step: tuple[bytes, bool] | None = await _aiokafkas_step(authenticator, payload)
     return step

@@ -24,7 +24,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from headrace.streams import clock
-from headrace.streams.errors import UnavailableError
+from headrace.streams.errors import ConfigError, UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.flow import group_reads
@@ -181,7 +181,7 @@ class LagReader:
             raise UnavailableError(
                 f"the Kafka broker at {brokers} did not answer within {self._answer_s:g} s"
             ) from exc
-        except KafkaError as exc:
+        except (KafkaError, ConfigError) as exc:
             await self.close()
             raise await unavailable(self._settings, exc) from exc
 

@@ -175,9 +175,8 @@ async def redis_wrong(settings: Settings) -> str:
     secure = None
     if parts.scheme == "rediss":
         secure = redis_tls(settings) or ssl.create_default_context()
-    user, password = settings.redis_user, secret_of(settings, "redis_password")
-    if not password:
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    user = settings.redis_user or unquote(parts.username or "")
+    password = secret_of(settings, "redis_password") or unquote(parts.password or "")
     try:
         async with asyncio.timeout(ANSWER_S):
             if parts.scheme == "unix":

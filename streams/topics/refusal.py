@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from typing import Any
 
 from aiokafka import errors as kafka
 from aiokafka.client import collect_hosts
@@ -59,6 +61,8 @@ async def unavailable(settings: Settings, exc: BaseException) -> UnavailableErro
 
     aiokafka only logs why it cannot connect. So this connects once more, for at most ``ASK_S`` seconds.
     """
+    if isinstance(exc, ConfigError):  # it was right at the start: a file is being written anew
+        return UnavailableError(str(exc))
     if text := refusal(settings, exc):
         return UnavailableError(text)
     if isinstance(exc, kafka.KafkaConnectionError) and (text := await _why(settings)):
@@ -68,19 +72,30 @@ async def unavailable(settings: Settings, exc: BaseException) -> UnavailableErro
 
 async def _why(settings: Settings) -> str:
     """Return why the first broker that can be reached is of no use; empty when none can be reached."""
-    how = connection(settings)
-    for host, port, _ in collect_hosts(how.pop("bootstrap_servers"), randomize=False):
+    try:
+        how = connection(settings)
+    except ConfigError as exc:  # a file is being written anew
+        return str(exc)
+    hosts = collect_hosts(how.pop("bootstrap_servers"), randomize=False)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ASK_S):
+            for host, port, _ in hosts:
+                if text := await _refuses(settings, host, port, how):
+                    return text
+    return ""
+
+
+async def _refuses(settings: Settings, host: str, port: int, how: dict[str, Any]) -> str:
+    """Return why a broker is of no use; empty when it is, or cannot be reached."""
+    try:
+        opened = await create_conn(host, port, **how)
         try:
-            async with asyncio.timeout(ASK_S):
-                opened = await create_conn(host, port, **how)
-                try:
-                    # The first request that a listener with SASL refuses to others.
-                    await opened.send(MetadataRequest([]))
-                finally:
-                    opened.close()
-        except (OSError, TimeoutError, EOFError, kafka.KafkaError, AssertionError, ValueError) as exc:
-            if text := reason(settings, f"{host}:{port}", exc):
-                return text
+            # The first request that a listener with SASL refuses to others.
+            await opened.send(MetadataRequest([]))
+        finally:
+            opened.close()
+    except (OSError, EOFError, kafka.KafkaError, AssertionError, ValueError) as exc:
+        return reason(settings, f"{host}:{port}", exc)
     return ""
 
 

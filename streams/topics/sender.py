@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from mode import Service
 
 from headrace.streams.clock import now_ms
+from headrace.streams.errors import ConfigError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.connection import connection
@@ -122,7 +123,11 @@ class BatchSender(Service):
         if self._refused:
             async with self._renewing:
                 if self._refused:
-                    old, self._producer, self._refused = self.producer, await self._connect(), False
+                    try:
+                        fresh = await self._connect()
+                    except ConfigError as exc:  # it was right at the start: a file is being written anew
+                        raise KafkaConnectionError(str(exc)) from exc
+                    old, self._producer, self._refused = self.producer, fresh, False
                     log.warning("The broker refused a write; a new producer is used from now on")
                     self.add_future(old.stop())
         return self.producer

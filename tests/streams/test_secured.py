@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import OAuthAuthenticator
+from aiokafka.errors import AuthenticationFailedError
 from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
 from certificates import Authority
 from command_line import run_headrace
@@ -214,3 +217,38 @@ def test_sentinel_is_asked_for_a_name_as_it_is_written() -> None:
     settings = Settings(redis_url="rediss://me:pw@Shop/3", redis_sentinels="a, [::1]:5 ,b:7")
     assert master_of(settings) == "Shop"
     assert sentinels_of(settings) == [("a", 26379), ("::1", 5), ("b", 7)]
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "unix:///run/redis.sock"])
+def test_a_host_name_is_checked_only_with_tls(url: str) -> None:
+    with pytest.raises(ConfigError, match="HEADRACE_REDIS_CHECK_HOSTNAME is set"):
+        Settings(redis_url=url, redis_check_hostname=False)
+    assert Settings(redis_url="rediss://127.0.0.1:6379/0", redis_check_hostname=False)
+
+
+@pytest.mark.parametrize(
+    "url", [f"redis://:{SECRET}/x@host", f"redis://:{SECRET}\uff031@host", "redis://[::1"]
+)
+def test_an_address_that_is_none_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="HEADRACE_REDIS_URL is wrong") as caught:
+        Settings(redis_url=url)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_a_user_is_named_once() -> None:
+    with pytest.raises(ConfigError, match="has a user, and HEADRACE_REDIS_USER is set"):
+        Settings(redis_url="redis://bob@host", redis_user="eve", redis_password=SECRET)
+
+
+async def test_a_broker_that_refuses_a_token_and_goes_on_is_given_up() -> None:
+    class Tokens(AbstractTokenProvider):  # type: ignore[misc]
+        async def token(self) -> str:
+            return SECRET
+
+    authenticator = OAuthAuthenticator(sasl_oauth_token_provider=Tokens())
+    sent = await authenticator.step(None)
+    assert sent is not None
+    assert await authenticator.step(b'{"status":"invalid_token"}') == (b"\x01", True)
+    with pytest.raises(AuthenticationFailedError):
+        await authenticator.step(b"and again")
