@@ -19,6 +19,8 @@ _WAY_BACK, _LONGEST_WAY_S = 0.25, 0.05
 _WAY_BACK_OF_MANY, _LONGEST_WAY_OF_MANY_S = 0.6, 0.2
 #: Waiting is judged by the deadline, of those with a long one as of a short one (s).
 _SHORT_S: Final = 0.15
+#: A request that is alone waits so long, s: in Kafka, to be read, until other tasks let it.
+_ALONE_S: Final = 0.01
 #: A list is believed to take at least so long (s) when a request may wait before it is made.
 LEAST_S: Final = 0.02
 
@@ -44,7 +46,6 @@ class Pace:
     def begin(self, partition: int) -> None:
         """Note that a batch of a partition has come."""
         self._came, self._partition = self._clock.monotonic(), partition
-        self._standing.waited(self._came - self._ended, self._came)
 
     def read(self, jobs: Sequence[Job]) -> None:
         """Compare clocks with the callers of the first requests of a batch."""
@@ -57,8 +58,8 @@ class Pace:
     def turn(self, job: Job, own_s: float) -> None:
         """Note that the turn of a request has come; ``own_s``: what its rows took to be read, s."""
         if not self.kept(job):
-            share = (self.spent(job) - own_s) / min(job[0].deadline_ms / 1000, _SHORT_S)
-            self._standing.add(share, self._clock.monotonic())
+            waited = max(0.0, self.spent(job) - own_s - _ALONE_S)
+            self._standing.add(waited / min(job[0].deadline_ms / 1000, _SHORT_S), self._clock.monotonic())
 
     def end(self) -> None:
         """Note that the batch is answered."""

@@ -12,11 +12,9 @@ from typing import Final
 
 #: The shortest wait is that of the last one to two times so long, s.
 _WHILE_S: Final = 0.25
-#: The queue stands when even the shortest wait was longer than the first share of the deadline; it does so
-#: until one was shorter than the second.
-_STANDS, _EMPTY = 0.25, 0.05
-#: A worker that waited so long (s) for a request had answered all others: the queue was empty.
-IDLE_S: Final = 0.005
+#: The queue stands when even the shortest wait was longer than this share of the deadline; it does so until a
+#: request did not wait.
+_STANDS: Final = 0.25
 
 
 class Standing:
@@ -41,9 +39,4 @@ class Standing:
             self._since, self._least = now, math.inf
         self._least = min(self._least, share)
         shortest = min(self._least, self._before)
-        self.stands = shortest > (_EMPTY if self.stands else _STANDS) and not math.isinf(self._before)
-
-    def waited(self, idle_s: float, now: float) -> None:
-        """Note that the worker had waited so long (s) when the next requests came."""
-        if idle_s >= IDLE_S:
-            self.add(0.0, now)
+        self.stands = shortest > (0 if self.stands else _STANDS) and not math.isinf(self._before)
