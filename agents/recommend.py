@@ -240,7 +240,7 @@ class ServeStage:
         awaited between two lists of a page. Requests that wait for a state are added to ``sent`` instead;
         without it none waits.
         """
-        keys, asked = [hash64(r.user_id) for r, _, _ in chunk], self.wiring.clock.monotonic()
+        keys = [hash64(r.user_id) for r, _, _ in chunk]
         (users, missing), (shown, missing_s) = await asyncio.gather(
             self._rows.read("u", keys), self._rows.read("s", keys)
         )
@@ -261,14 +261,14 @@ class ServeStage:
         stages.done("tick")
         rows, missing_n = await self._rows.read("n", distinct)
         stages.begin()
-        by_item, read_s = dict(zip(distinct, rows, strict=True)), self.wiring.clock.monotonic() - asked
+        by_item = dict(zip(distinct, rows, strict=True))
         for job, user, seen, each, at in zip(chunk, users, shown, parts, times, strict=True):
             request, record, _ = job
             if pace is not None and pace.dropped(job):
                 self.wiring.metrics.count("headrace_rungs_total", "dropped")
                 continue
             if pace is not None:
-                pace.turn(job, read_s)
+                pace.turn(job)
                 stages.waited("queue", pace.spent(job))
             answers, own = list[Answer](), self._states.own(request)
             for part, items in each:

@@ -8,7 +8,7 @@ from typing import Final
 from headrace.serving.ladder import Ladder, Rung
 from headrace.serving.requests.read import Job
 from headrace.serving.requests.standing import Standing
-from headrace.serving.requests.waiting import Waiting
+from headrace.serving.requests.waiting import IDLE_S, Waiting
 from headrace.streams.clock import Clock
 
 #: Part of its deadline, and at most so long (s), that a reply has for its way back: through the broker, and
@@ -19,8 +19,6 @@ _WAY_BACK, _LONGEST_WAY_S = 0.25, 0.05
 _WAY_BACK_OF_MANY, _LONGEST_WAY_OF_MANY_S = 0.6, 0.2
 #: Waiting is judged by the deadline, of those with a long one as of a short one (s).
 _SHORT_S: Final = 0.15
-#: A request that is alone waits so long, s: in Kafka, to be read, until other tasks let it.
-_ALONE_S: Final = 0.01
 #: A list is believed to take at least so long (s) when a request may wait before it is made.
 LEAST_S: Final = 0.02
 
@@ -51,15 +49,18 @@ class Pace:
         """Compare clocks with the callers of the first requests of a batch."""
         if self._partition is None or not jobs:
             return
+        idle_s = self._came - self._ended
+        if len(jobs) == 1 and idle_s >= IDLE_S:  # alone: however slow all else is, it waits for no other
+            self._standing.add(0.0, self._came)
         ages = [(address.topic, self._age(record.timestamp)) for _, record, address in jobs]
-        self._waiting.came(self._partition, ages, self._came - self._ended, self._came)
+        self._waiting.came(self._partition, ages, idle_s, self._came)
         self._partition = None
 
-    def turn(self, job: Job, own_s: float) -> None:
-        """Note that the turn of a request has come; ``own_s``: what its rows took to be read, s."""
+    def turn(self, job: Job) -> None:
+        """Note that the turn of a request has come."""
         if not self.kept(job):
-            waited = max(0.0, self.spent(job) - own_s - _ALONE_S)
-            self._standing.add(waited / min(job[0].deadline_ms / 1000, _SHORT_S), self._clock.monotonic())
+            share = self.spent(job) / min(job[0].deadline_ms / 1000, _SHORT_S)
+            self._standing.add(share, self._clock.monotonic())
 
     def end(self) -> None:
         """Note that the batch is answered."""

@@ -12,9 +12,9 @@ from typing import Final
 
 #: The shortest wait is that of the last one to two times so long, s.
 _WHILE_S: Final = 0.25
-#: The queue stands when even the shortest wait was longer than this share of the deadline; it does so until a
-#: request did not wait.
-_STANDS: Final = 0.25
+#: The queue stands when even the shortest wait was longer than the first share of the deadline; it does so
+#: until one was shorter than the second.
+_STANDS, _EMPTY = 0.25, 0.05
 
 
 class Standing:
@@ -39,4 +39,4 @@ class Standing:
             self._since, self._least = now, math.inf
         self._least = min(self._least, share)
         shortest = min(self._least, self._before)
-        self.stands = shortest > (0 if self.stands else _STANDS) and not math.isinf(self._before)
+        self.stands = shortest > (_EMPTY if self.stands else _STANDS) and not math.isinf(self._before)

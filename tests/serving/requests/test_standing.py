@@ -25,8 +25,8 @@ def test_a_queue_that_never_gets_short_stands_until_it_is_empty() -> None:
     said = told(standing, [0.5] * 40)
     assert said.index(True) * 0.02 == pytest.approx(0.26, abs=0.03), "after a while, not at once"
     assert all(said[said.index(True) :])
-    assert all(told(standing, [0.02] * 40, begin=0.8)), "shorter is not empty"
-    assert not any(told(standing, [0.0, 0.3, 0.3], begin=1.6))
+    assert all(told(standing, [0.1] * 40, begin=0.8)), "shorter is not empty"
+    assert not any(told(standing, [0.04, 0.3, 0.3], begin=1.6))
 
 
 def test_one_short_wait_in_a_while_is_enough() -> None:
