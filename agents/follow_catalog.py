@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -18,6 +16,7 @@ import faust
 import numpy as np
 
 from headrace.agents.stage.mapped_catalog import MappedCatalog
+from headrace.agents.stage.slices import Pace, in_slices
 from headrace.agents.wiring import Wiring
 from headrace.serving.attributes import ItemAttributes
 from headrace.serving.catalog import Catalog
@@ -35,8 +34,6 @@ from headrace.streams.transport.record_list import chosen, timestamps_of
 
 FLOW = flow.agent("follow_catalog")
 log = logging.getLogger(__name__)
-#: Time that a slice of records may take, s; while no list is answered, too.
-SLICE_S, LONG_S = 0.004, 0.05
 C = TypeVar("C", Catalog, ItemAttributes)
 
 
@@ -70,38 +67,6 @@ def last_of_each(records: Sequence[Any], decoder: Decoder[Item]) -> Last:
         [item for item, _ in items.values()],
         [offset for _, offset in items.values()],
     )
-
-
-class Pace:
-    """How many records are applied in a given time."""
-
-    def __init__(self) -> None:
-        self._record_s = 100e-6
-
-    def records(self, within_s: float) -> int:
-        """Return how many records take about so long, at least one."""
-        return max(1, int(within_s / self._record_s))
-
-    def took(self, records: int, spent_s: float) -> None:
-        """Note how long some records took."""
-        self._record_s += 0.3 * (max(1e-6, spent_s / records) - self._record_s)
-
-
-def cut(waiting: deque[RecordBatch], most: int) -> list[RecordBatch]:
-    """Take the first ``most`` records from batches, in order; what is left stays there."""
-    out = list[RecordBatch]()
-    while waiting and most > 0:
-        batch = waiting.popleft()
-        if len(batch) > most:
-            first, rest = (
-                RecordBatch(batch.topic, batch.partition, batch.records[part], batch.base)
-                for part in (slice(most), slice(most, None))
-            )
-            waiting.appendleft(rest)
-            batch = first
-        out.append(batch)
-        most -= len(batch)
-    return out
 
 
 class CatalogFollower(Generic[C]):
@@ -211,15 +176,10 @@ class CatalogFollower(Generic[C]):
         """
         if not self.partitions and batches:
             self.partitions = await wiring.sender.partitions_of(batches[0].topic)
-        waiting = deque(batches)
-        while waiting:
-            busy = answering()
-            part = cut(waiting, self._pace.records(SLICE_S if busy else LONG_S))
-            began = time.thread_time()
-            self._slice(part, wiring.clock.now_ms(), {} if applied is None else applied)
-            spent = time.thread_time() - began
-            self._pace.took(sum(map(len, part)), spent)
-            await asyncio.sleep(spent if busy else 0)  # the others get half of the time, at least
+        done = {} if applied is None else applied
+        await in_slices(
+            batches, lambda part: self._slice(part, wiring.clock.now_ms(), done), self._pace, answering
+        )
 
     def _slice(self, part: list[RecordBatch], now: int, applied: dict[int, int]) -> None:
         self.apply_all(part, now)

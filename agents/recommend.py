@@ -27,6 +27,7 @@ from headrace.agents.stage.admission import Admission
 from headrace.agents.stage.answering import answer_all
 from headrace.agents.stage.background import Background
 from headrace.agents.stage.bulk import MOST, UNFINISHED, BulkStage
+from headrace.agents.stage.mirrored_rows import row_tail
 from headrace.agents.stage.online_rows import OnlineRows, stacked
 from headrace.agents.stage.replies_out import RepliesOut, Sent
 from headrace.agents.stage.shown_out import ShownOut
@@ -56,7 +57,7 @@ from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
-from headrace.streams.topics.tail import CompactedTail, Tail
+from headrace.streams.topics.tail import CompactedTail
 from headrace.streams.transport.batches import RecordBatch, batch_topic
 from headrace.streams.transport.warm import warm_up
 
@@ -84,7 +85,7 @@ class ServeStage:
             Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS), hot_index=s.hot_index, settings=s
         )
         self.requests = RequestReader(s)
-        self._mirrors = Mirrors(self.recommender)
+        self.mirrors = Mirrors(self.recommender)
         self._pace = Pace(wiring.clock, drop=s.expired == "drop")
         self.turns = Turns(s.bulk_share)
         self._admission = Admission(wiring, self._pace)
@@ -105,17 +106,9 @@ class ServeStage:
 
     # -- mirrors
 
-    def on_rows(self, batch: RecordBatch) -> None:
-        """Apply rows of items, or of items by country, to the mirror."""
-        now = self.wiring.clock.now_ms()
-        if batch.topic == self.wiring.topics.item_countries:
-            self._mirrors.item_countries(batch.records, now)
-        else:
-            self._mirrors.item_features(batch.records, now)
-
     def on_models(self, batch: RecordBatch) -> None:
         """Use the newest model of each name that fits this code."""
-        self._mirrors.models(batch.records, self.wiring.clock.now_ms())
+        self.mirrors.models(batch.records, self.wiring.clock.now_ms())
 
     # -- requests
 
@@ -369,8 +362,8 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     stage.behind = lambda batch: max(0, ends.get(TP(batch.topic, batch.partition), 0) - batch.last_offset - 1)
     stage.freshness.known.items = lambda partition: mapped.applied.get(partition, 0)
     topics = wiring.topics
-    rows = Tail(wiring.settings, [topics.item_features, topics.item_countries], stage.on_rows, name="rows")
-    models = CompactedTail(wiring.settings, wiring.topics.models, stage.on_models, name="models")
+    rows = row_tail(wiring, topics.item_features, topics.item_countries, stage.mirrors)
+    models = CompactedTail(wiring.settings, topics.models, stage.on_models, name="models")
 
     # While other workers can answer, this one takes no partition of theirs: its lists would be worse.
     warm_up(app).extend(tail.caught_up.wait for tail in (items, rows, models))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from strategies import T0
 from worlds import item
 
-from headrace.agents.follow_catalog import CatalogFollower, Pace, cut
+from headrace.agents.follow_catalog import CatalogFollower
+from headrace.agents.stage.slices import Pace, cut
 from headrace.agents.wiring import Wiring
 from headrace.serving import catalog as catalog_module
 from headrace.serving.attributes import ItemAttributes

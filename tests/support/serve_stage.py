@@ -91,7 +91,7 @@ def stage_on(broker: Broker, settings: Settings | None = None) -> ServeStage:
             stage.recommender.catalog.put(item(n))
         return stage
     stage.recommender = World(30).recommender
-    stage._mirrors = Mirrors(stage.recommender)
+    stage.mirrors = Mirrors(stage.recommender)
     return stage
 
 
