@@ -48,7 +48,7 @@ class Policy:
         Parts of the installation's own, ``module:Class``.
     part_ms, candidates_ms
         Longest time, ms, of one part; of all sources together.
-    repeat_after_ms
+    clicked_rest_ms
         An item rests for this long after the user clicked it.
     shown_rest_ms, shown_most
         An item rests for this long after it was shown; shown so often without a click, it rests for longer.
@@ -65,7 +65,7 @@ class Policy:
     fresh_ms: int = DAY_MS
     fresh_shown: int = 100
     tail_clicks: int = 100
-    repeat_after_ms: int = DAY_MS
+    clicked_rest_ms: int = DAY_MS
     shown_rest_ms: int = 10 * 60_000
     shown_most: int = 10
     session_gap_ms: int = 30 * 60_000
@@ -89,6 +89,7 @@ class Policy:
             fresh_ms=int(HOUR_MS * s.fresh_hours),
             fresh_shown=s.fresh_shown,
             tail_clicks=s.tail_clicks,
+            clicked_rest_ms=int(1000 * s.clicked_rest_s),
             shown_rest_ms=int(1000 * s.shown_rest_s),
             shown_most=s.shown_most,
             session_gap_ms=s.session_gap_ms,

@@ -20,7 +20,9 @@ from headrace.streams.errors import ConfigError
 from headrace.streams.settings import Settings
 
 #: Settings that may differ, by their names in ``Settings``.
-NAMES: Final = ("candidates", "fresh_hours", "fresh_shown", "tail_clicks", "shown_rest_s", "shown_most")
+NAMES: Final = (
+    "candidates", "fresh_hours", "fresh_shown", "tail_clicks", "clicked_rest_s", "shown_rest_s", "shown_most"
+)  # fmt: skip
 #: Rules of the re-rank stage: all of them.
 RULES: Final = tuple(f.name for f in fields(Rules))
 #: Most items that a source may propose.

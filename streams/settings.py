@@ -166,6 +166,9 @@ class Settings(SecuritySettings):
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"
     )
+    clicked_rest_s: float = Field(
+        86_400.0, ge=0, description="an item rests for so long after the user clicked it"
+    )
     shown_rest_s: float = Field(600.0, ge=0, description="an item rests for so long after it was shown")
     shown_most: int = Field(
         10, ge=1, description="shown so often without a click, an item rests while the user's row has it"
