@@ -32,9 +32,9 @@ def start(
     """Make lists for some users by other settings, and compare what they do with all the others.
 
     What can be set: every number of HEADRACE_RULES, the size of a source, and candidates, fresh_hours,
-    fresh_shown, tail_clicks, clicked_rest_s, shown_rest_s, shown_most. Everything else stays, and so does what an
-    experiment before has made live. The process `trainer` takes the settings to more users, or back. See
-    `headrace models list`, `compare`, `promote` and `rollback`, with --settings.
+    fresh_shown, tail_clicks, clicked_rest_s, shown_rest_s, shown_most. Everything else stays, and so does
+    what an experiment before has made live. The process `trainer` takes the settings to more users, or
+    back. See `headrace models list`, `compare`, `promote` and `rollback`, with --settings.
     """
     settings = options.read_settings(brokers)
     require("worker")

@@ -12,7 +12,7 @@ from headrace.models.features.spec import SPEC
 from headrace.serving.policy import Policy
 from headrace.serving.sources.catalog import NewestOfAll
 from headrace.streams.messages.schemas import RecReply
-from headrace.streams.settings import DAY_MS, HOUR_MS
+from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 
 FILL = NewestOfAll.size
 EARLIER = T0 - HOUR_MS
@@ -82,6 +82,15 @@ def test_a_click_a_day_ago_is_no_repeat() -> None:
     world = World(3)
     world.click("me", 1, T0 - DAY_MS)
     world.click("me", 0, T0 - DAY_MS + 1)
+    for reply in both(world):
+        assert set(listed(reply)[:2]) == {"i1", "i2"}
+        assert listed(reply)[2:] == ["i0"]
+
+
+def test_how_long_a_clicked_item_rests_is_a_setting() -> None:
+    world = World(3, Policy.of(Settings(clicked_rest_s=3600)))
+    world.click("me", 1, T0 - HOUR_MS)
+    world.click("me", 0, T0 - HOUR_MS + 1)
     for reply in both(world):
         assert set(listed(reply)[:2]) == {"i1", "i2"}
         assert listed(reply)[2:] == ["i0"]

@@ -64,6 +64,7 @@ def test_each_setting_changes_its_number_and_no_other() -> None:
         "fresh_hours": "1",
         "fresh_shown": "3",
         "tail_clicks": "3",
+        "clicked_rest_s": "5",
         "shown_rest_s": "5",
     }.items():
         assert varied(OURS, {name: value}) != plain
