@@ -65,7 +65,7 @@ class Policy:
     fresh_ms: int = DAY_MS
     fresh_shown: int = 100
     tail_clicks: int = 100
-    clicked_rest_ms: int = DAY_MS
+    clicked_rest_ms: int = 3 * HOUR_MS
     shown_rest_ms: int = 10 * 60_000
     shown_most: int = 10
     session_gap_ms: int = 30 * 60_000

@@ -167,7 +167,7 @@ class Settings(SecuritySettings):
         (), description="items with one of these flags are not shown"
     )
     clicked_rest_s: float = Field(
-        86_400.0, ge=0, description="an item rests for so long after the user clicked it"
+        10_800.0, ge=0, description="an item rests for so long after the user clicked it"
     )
     shown_rest_s: float = Field(600.0, ge=0, description="an item rests for so long after it was shown")
     shown_most: int = Field(

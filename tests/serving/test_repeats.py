@@ -12,7 +12,7 @@ from headrace.models.features.spec import SPEC
 from headrace.serving.policy import Policy
 from headrace.serving.sources.catalog import NewestOfAll
 from headrace.streams.messages.schemas import RecReply
-from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
+from headrace.streams.settings import HOUR_MS, Settings
 
 FILL = NewestOfAll.size
 EARLIER = T0 - HOUR_MS
@@ -29,7 +29,7 @@ def both(world: World, user: str = "me", **changes: object) -> list[RecReply]:
     return [ranked, world.recommender.popular(asked, T0, "deadline", world.row(user)).reply]
 
 
-def test_everything_clicked_today_comes_again_the_longest_ago_clicked_first() -> None:
+def test_everything_clicked_lately_comes_again_the_longest_ago_clicked_first() -> None:
     world = World(6)
     world.session("me", [3, 1, 5, 0, 4, 2], EARLIER)
     for reply in both(world, n=20):
@@ -78,10 +78,10 @@ def test_excluded_open_and_forbidden_items_do_not_come_again() -> None:
         assert "repeated" not in reply.degraded
 
 
-def test_a_click_a_day_ago_is_no_repeat() -> None:
+def test_a_click_three_hours_ago_is_no_repeat() -> None:
     world = World(3)
-    world.click("me", 1, T0 - DAY_MS)
-    world.click("me", 0, T0 - DAY_MS + 1)
+    world.click("me", 1, T0 - 3 * HOUR_MS)
+    world.click("me", 0, T0 - 3 * HOUR_MS + 1)
     for reply in both(world):
         assert set(listed(reply)[:2]) == {"i1", "i2"}
         assert listed(reply)[2:] == ["i0"]
