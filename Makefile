@@ -20,6 +20,8 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 CLICKS ?=
 LIMIT ?=
 RUNS ?=
+# make bench-candidates: 1 counts the slots of lists instead.
+LISTS ?=
 # make bench-training: how many examples.
 ROWS ?=
 # make bench-diversity, bench-towers: a folder with MovieLens 100K in RecBole's format; CLICKS and LIMIT as above.
@@ -155,9 +157,9 @@ bench-page: $(READY) ## What an open dashboard costs a browser, with 30 days of 
 bench-lists: $(READY) ## Cost of the popular and newest lists, memory of item rows (ROWS="100000 1000000")
 	@$(BIN)/python bench/bench_lists.py $(if $(ROWS),--rows $(ROWS))
 
-bench-candidates: $(READY) ## How often the next click is among the candidates, by source (CLICKS=Globo file, LIMIT=n)
+bench-candidates: $(READY) ## How often the next click is among the candidates, by source (CLICKS=Globo file, LIMIT=n, LISTS=1 for their lists)
 	@[ -f "$(CLICKS)" ] || { echo "headrace: make bench-candidates CLICKS=Globo's click file" >&2; exit 2; }
-	@$(BIN)/python bench/bench_candidates.py "$(CLICKS)" $(if $(LIMIT),--clicks $(LIMIT))
+	@$(BIN)/python bench/bench_candidates.py "$(CLICKS)" $(if $(LIMIT),--clicks $(LIMIT)) $(if $(LISTS),--lists)
 
 bench-towers: $(READY) ## Recall of the two towers, cost of a click learnt and an item embedded (CLICKS=Globo file, MOVIES=folder, LIMIT=n)
 	@$(BIN)/python bench/bench_towers.py $(if $(CLICKS),--globo "$(CLICKS)") $(if $(MOVIES),--movies "$(MOVIES)") \

@@ -7,7 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 
 import pytest
-from bench_candidates import Candidates
+from bench_candidates import Candidates, Lists
 
 from headrace.streams.messages.files import Click
 from headrace.streams.settings import HOUR_MS
@@ -53,6 +53,21 @@ def test_what_is_weaker_than_the_limit_allows_is_cut(tmp_path: Path) -> None:
         loop.step(click)
     assert loop.lost["cut"] == before + 1
     assert loop.found + sum(loop.lost.values()) == loop.predictions
+
+
+def test_lists_count_what_each_source_shows_and_what_is_clicked_of_it(tmp_path: Path) -> None:
+    loop = Lists(tmp_path, {}, 500)
+    for click in chain(*(session(item, [item]) for item in "abcdef"), session("1", "ab"), session("2", "ab")):
+        loop.step(click)
+    assert loop.score.predictions == 2
+    assert loop.score.hits == 2
+    assert loop.shown["trending"] == 2 * 5, "five items are new to each user, and all are popular"
+    assert loop.shown["next"] == 1, "b came next after a once, when the second asked"
+    report = loop.report()
+    assert report["hr_at_20"] == 1.0
+    clicked = {name: counts["clicked"] for name, counts in report["sources"].items()}  # type: ignore[attr-defined]
+    assert max(clicked.values()) == 2
+    assert clicked == {name: loop.clicked[name] for name in loop.shown}
 
 
 def test_without_sources_nothing_is_proposed(tmp_path: Path) -> None:
