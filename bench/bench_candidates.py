@@ -6,6 +6,8 @@ the item; ``without`` the share that is left when the source is off (before the 
 says why the others are no candidates, as shares of the predictions: ``no_item`` is the first click on an
 item, which the catalogue does not have before; ``rests`` may not be shown, for the user clicked it lately;
 ``cut`` was proposed, but others were stronger; ``not_proposed`` is in no list of a source.
+``session_knn``: the share of the predictions that no source proposed, but session kNN (VSTAN) does, among its
+100 and its 20 best: what it could add at most, were it a source; ``us`` is its time.
 
 With ``--lists`` the lists are made instead, ranked by what is learnt on the way, as ``headrace eval globo``
 does: by source, slots ``shown`` of the items that it proposed, and those ``clicked`` next.
@@ -23,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from retrieval.session_knn import SessionKnn
 
 from headrace.models.learning.ranker import RankerParams
 from headrace.serving.answering import Answer
@@ -36,6 +39,8 @@ from headrace.streams.settings import Settings
 
 #: More candidates than there are.
 _ALL = 1_000_000
+#: Lengths of the lists of session kNN.
+_BEST = (20, 100)
 _REASONS = ("no_item", "rests", "cut", "not_proposed")
 
 
@@ -76,6 +81,8 @@ class Candidates(Prequential):
         self.masks: Counter[int] = Counter()
         self.lost: Counter[str] = Counter()
         self.seconds: list[float] = []
+        self.session_knn, self.knn_seconds = SessionKnn(), 0.0
+        self.knn_found: Counter[int] = Counter()
 
     def step(self, click: Click) -> None:
         """Gather, look, learn. The towers are those that an installation would use by now."""
@@ -86,6 +93,7 @@ class Candidates(Prequential):
         elif session and click.item not in session:
             self._gather(click, session)
         self._learn(click, None)
+        self.session_knn.learn(click.session, click.item, click.ts)
         session.append(click.item)
 
     def _gather(self, click: Click, session: list[str]) -> None:
@@ -110,12 +118,18 @@ class Candidates(Prequential):
         keys, clicked = pool.candidates.items, np.array([hash64(click.item)], np.uint64)
         self.predictions += 1
         self.candidates += len(keys)
+        began = time.perf_counter()
+        near = self.session_knn.best(click.session, session, click.ts, max(_BEST))
+        self.knn_seconds += time.perf_counter() - began
         at = np.flatnonzero(keys == clicked)
         if len(at):
             self.found += 1
             self.masks[int(pool.mask[at[0]])] += 1
         else:
-            self.lost[self._reason(query, clicked)] += 1
+            reason = self._reason(query, clicked)
+            self.lost[reason] += 1
+            if reason == "not_proposed" and click.item in near:
+                self.knn_found.update(most for most in _BEST if click.item in near[:most])
 
     def _reason(self, query: Query, clicked: npt.NDArray[np.uint64]) -> str:
         """Return why an item, uint64 ``(1,)``, is no candidate."""
@@ -150,6 +164,10 @@ class Candidates(Prequential):
             "candidate_recall": round(self.found / n, 4),
             "candidates": round(self.candidates / n, 1),
             "lost": {reason: round(self.lost[reason] / n, 4) for reason in _REASONS},
+            "session_knn": {
+                **{f"in_{most}": round(self.knn_found[most] / n, 4) for most in _BEST},
+                "us": round(1e6 * self.knn_seconds / n, 1),
+            },
             "gather_p50_ms": round(1000 * float(np.percentile(self.seconds, 50)), 3),
             "gather_p99_ms": round(1000 * float(np.percentile(self.seconds, 99)), 3),
             "sources": sources,

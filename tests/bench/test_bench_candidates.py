@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from bench_candidates import Candidates, Lists
+from retrieval.session_knn import SessionKnn
 
 from headrace.streams.messages.files import Click
 from headrace.streams.settings import HOUR_MS
@@ -53,6 +54,16 @@ def test_what_is_weaker_than_the_limit_allows_is_cut(tmp_path: Path) -> None:
         loop.step(click)
     assert loop.lost["cut"] == before + 1
     assert loop.found + sum(loop.lost.values()) == loop.predictions
+
+
+def test_session_knn_proposes_what_came_near_in_other_sessions() -> None:
+    knn = SessionKnn()
+    for click in chain(session("1", "abc"), session("2", "xbd"), session("3", "xy"), session("now", "ab")):
+        knn.learn(click.session, click.item, click.ts)
+    first, *others = knn.best("now", ["a", "b"], next(_TIMES), 9)
+    assert (first, sorted(others)) == ("c", ["d", "x"])
+    assert knn.best("now", ["a", "b"], next(_TIMES), 1) == ["c"]
+    assert knn.best("new", ["z"], next(_TIMES), 9) == []
 
 
 def test_lists_count_what_each_source_shows_and_what_is_clicked_of_it(tmp_path: Path) -> None:
