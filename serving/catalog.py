@@ -381,6 +381,4 @@ class Catalog:
         """Return the keys of up to ``k`` items of the snapshot nearest to a vector, nearest first."""
         if self.base is None:
             return np.zeros(0, np.uint64)
-        rows, _ = self.base.snapshot.index.search(vector, k)
-        keys: U64 = self.base.snapshot.column["key"][rows]
-        return keys
+        return self.base.search(vector, k)[0]

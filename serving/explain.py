@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
+from headrace.serving.pipeline.parts import Source
 from headrace.serving.pipeline.pipeline import Pipeline, Pool
 from headrace.serving.pipeline.query import Query
 from headrace.serving.rerank.slate import EXPLORED, FRESH, LONG_TAIL, WELCOME
+
+log = logging.getLogger(__name__)
 
 #: The user likes a category with more than this affinity.
 _LIKED = 0.5
@@ -32,7 +37,7 @@ def why(pipeline: Pipeline, query: Query, pool: Pool, i: int, reason: str = "") 
     sources = pipeline.sources_of(pool, i)
     names = {source.name for source in sources}
     told = [source for source in sources if not source.unsaid_beside & names]
-    out += [text for source in told if (text := source.reason(query, pool.candidates, i))]
+    out += [text for source in told if (text := _reason(source, query, pool, i))]
     category = int(pool.candidates.category[i])
     if category in liked(query) and (name := pipeline.data.catalog.name_of(category)):
         out.append(f"you like {name}")
@@ -40,3 +45,12 @@ def why(pipeline: Pipeline, query: Query, pool: Pool, i: int, reason: str = "") 
         opened = query.user is not None and pool.candidates.items[i] in query.user["recent"][0]
         out.append("you opened it before" if opened else "you have seen it before")
     return list(dict.fromkeys(out)) or ["part of today's selection"]
+
+
+def _reason(source: Source, query: Query, pool: Pool, i: int) -> str:
+    """Return what a source says; nothing when it fails: the list is worth more than a reason."""
+    try:
+        return source.reason(query, pool.candidates, i)
+    except Exception:
+        log.exception("source:%s gives no reason", source.name, extra={"action": "reason_failed"})
+        return ""

@@ -46,21 +46,25 @@ class Measured:
         self._metrics, self._recommender, self._freshness = metrics, recommender, freshness
         self._clock = clock
         self.recall = RecallProbe() if settings.metrics_port else None
+        self.catalogue_recall = RecallProbe() if settings.metrics_port else None
         self.skew = SkewProbe() if settings.metrics_port else None
         metrics.read(self.read)
 
     def close(self) -> None:
         """End the background threads."""
-        for probe in (self.recall, self.skew):
+        for probe in (self.recall, self.catalogue_recall, self.skew):
             if probe is not None:
                 probe.close()
 
     def replied(self, replies: Sequence[tuple[RecRequest, RecReply]]) -> None:
         """Count replies that are on their way; now and then, compare a search with an exact one."""
+        base = self._recommender.catalog.base
         for request, reply in replies:
             measure_reply(self._metrics, request.surface, reply)
             if self.recall is not None:
                 self.recall.replied(self._recommender.hot)
+            if self.catalogue_recall is not None and base is not None:
+                self.catalogue_recall.replied(base)
 
     def logged(self, answer: Answer, impression: Impression) -> None:
         """Now and then, compare what is logged of a list with what is computed again."""
@@ -73,6 +77,7 @@ class Measured:
         for stage, times in self._recommender.data.stages.times.items():
             yield Sample("headrace_stage_seconds", times.seconds, (stage,), tuple(times.counts))
         yield from self._index()
+        yield from self._catalogue()
         yield from self._models()
         yield from self._mirrors()
         yield from self._skew()
@@ -93,17 +98,21 @@ class Measured:
                 yield Sample("headrace_filter_items_total", counts.kept, (name, "kept"))
 
     def _index(self) -> Iterator[Sample]:
-        hot, recall = self._recommender.hot, self.recall
+        hot = self._recommender.hot
         yield Sample("headrace_index_items", len(hot))
         yield Sample("headrace_index_tail_items", hot.in_tail)
         if hot.merged_at is not None:
             yield Sample("headrace_index_merge_age_seconds", time.monotonic() - hot.merged_at)
-        if recall is None:
+        yield from _recall("headrace_index", self.recall)
+
+    def _catalogue(self) -> Iterator[Sample]:
+        base = self._recommender.catalog.base
+        if base is None:
             return
-        recall.settle(wait=False)
-        if recall.recall is not None:
-            yield Sample("headrace_index_recall_ratio", recall.recall)
-            yield Sample("headrace_index_recall_samples_total", recall.samples)
+        written_s = base.snapshot.written_ms / 1000
+        yield Sample("headrace_catalogue_items", base.count)
+        yield Sample("headrace_catalogue_age_seconds", max(0.0, self._clock.now_ms() / 1000 - written_s))
+        yield from _recall("headrace_catalogue", self.catalogue_recall)
 
     def _skew(self) -> Iterator[Sample]:
         if self.skew is not None:
@@ -133,6 +142,16 @@ class Measured:
         for name, table in tables.items():
             yield Sample("headrace_mirror_rows", len(table), (name,))
             yield Sample("headrace_mirror_bytes", table.nbytes, (name,))
+
+
+def _recall(name: str, probe: RecallProbe | None) -> Iterator[Sample]:
+    """Yield what a probe has measured, when it has."""
+    if probe is None:
+        return
+    probe.settle(wait=False)
+    if probe.recall is not None:
+        yield Sample(f"{name}_recall_ratio", probe.recall)
+        yield Sample(f"{name}_recall_samples_total", probe.samples)
 
 
 def outcome_of(reply: RecReply) -> str:

@@ -17,6 +17,7 @@ from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import COUNTS
 from headrace.models.state.key_sets import among
 from headrace.serving import newcomers
+from headrace.serving.pipeline import checked
 from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
@@ -104,7 +105,7 @@ def first_of(scorers: Sequence[Guarded[Scorer]]) -> list[Guarded[Scorer]]:
 
 
 def _score(features: F32, ids: Ids) -> Callable[[Scorer], F64]:
-    return lambda scorer: scorer.score_for(features, ids)
+    return lambda scorer: checked.scores(scorer.score_for(features, ids), len(features))
 
 
 def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices:

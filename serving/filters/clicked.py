@@ -22,5 +22,5 @@ class Clicked(Rest):
         for item, time in zip(*user_state.recent_items(query.user[0]), strict=True):
             last[item] = max(time, last.get(item, time))
         if query.request.surface != "digest":
-            last = {i: t for i, t in last.items() if query.now - t < self.data.policy.clicked_rest_ms}
+            last = {i: t for i, t in last.items() if query.now - t < query.policy.clicked_rest_ms}
         return sorted(last, key=last.__getitem__)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import logging
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ MERGE_MS = 300_000
 #: Merge when this share of the settled items is dead, if they are more than a few.
 _DEAD_SHARE = 0.3
 _FEW = 1000
-#: Items that are put into a new index at once.
+#: Items that are put into a new index, or read, at once.
 _BLOCK = 4096
 
 
@@ -48,6 +49,13 @@ class Contents:
     """The items at one moment: parts, and which of each are alive. Any thread may read it."""
 
     parts: list[tuple[Columns, Bool]]
+
+    def blocks(self) -> Iterator[tuple[U64, F32]]:
+        """Yield keys and vectors of the items that are alive, some thousand at once."""
+        for items, alive in self.parts:
+            for first in range(0, len(items.key), _BLOCK):
+                rows = first + np.flatnonzero(alive[first : first + _BLOCK])
+                yield items.key[rows], items.vectors.vectors(rows)
 
     def living(self) -> Columns:
         """Return the items that are alive, older ones first."""

@@ -1,20 +1,20 @@
-"""Compares some searches of the hot index with exact ones, all the time.
+"""Compares some searches of the hot index, and of the catalogue's snapshot, with exact ones, all the time.
 
 The search is repeated after a reply. A thread of its own compares what was found with all items that the
-index has at that moment. It takes at most 2 % of a core, however many items there are
-(`serving/sampled.py`).
+index has. It takes at most 2 % of a core, however many items there are (`serving/sampled.py`), and works a
+block at a time with long rests between: a comparison with ten million items does not slow answers down.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.serving.index.hot import Contents, HotIndex
 from headrace.serving.sampled import Sampled
 
 F32 = npt.NDArray[np.float32]
@@ -26,13 +26,38 @@ K = 100
 EVERY, PAUSE_S = 500, 1.0
 #: The gauge is the mean of so many comparisons.
 KEPT = 100
-_ROWS = 4096
+#: After a block, the thread rests so many times as long as the block took.
+_PAUSES = 9
 #: Rounding errors of two ways to compute an inner product of unit vectors differ by less.
 _EQUAL = np.float32(1e-5)
 
 
+class Compared(Protocol):
+    """All items of an index; another thread may read it."""
+
+    def blocks(self) -> Iterator[tuple[U64, F32]]:
+        """Yield keys of all items, ``(n,)``, and their vectors, ``(n, dim)``, some thousand at once."""
+        ...
+
+
+class Searched(Protocol):
+    """An index whose searches are compared: the hot one, or that of the catalogue's snapshot."""
+
+    asked: F32 | None  # vector of the last search
+
+    def __len__(self) -> int: ...
+
+    def search(self, vector: F32, k: int) -> tuple[U64, F32]:
+        """Return up to ``k`` nearest items and their inner products."""
+        ...
+
+    def contents(self) -> Compared:
+        """Return the items as they are now; it takes no time that grows with their number."""
+        ...
+
+
 class RecallProbe:
-    """Measures how many of the nearest items the hot index finds.
+    """Measures how many of the nearest items an index finds.
 
     One thread calls it, that of the index.
 
@@ -56,13 +81,13 @@ class RecallProbe:
         self._last: deque[float] = deque(maxlen=KEPT)
         self.samples = 0
 
-    def replied(self, hot: HotIndex) -> None:
-        """Compare the last search of ``hot`` if it is time. Call it when the replies are on their way."""
-        if not self._sampled.due() or hot.asked is None or not len(hot):
+    def replied(self, index: Searched) -> None:
+        """Compare the last search of ``index`` if it is time. Call it when the replies are on their way."""
+        if not self._sampled.due() or index.asked is None or not len(index):
             return
-        vector = hot.asked.copy()
-        keys, _ = hot.search(vector, K)
-        contents = hot.contents()
+        vector = index.asked.copy()
+        keys, _ = index.search(vector, K)
+        contents = index.contents()
         self._sampled.begin(lambda: recall_of(contents, vector, keys, K))
 
     def settle(self, *, wait: bool = True) -> None:
@@ -83,7 +108,7 @@ class RecallProbe:
         self._sampled.close()
 
 
-def recall_of(contents: Contents, vector: F32, found: U64, k: int) -> float:
+def recall_of(contents: Compared, vector: F32, found: U64, k: int) -> float:
     """Return the share of the ``k`` nearest items that were found, 1 when there is no item.
 
     An item as near as the ``k``-th counts: equal vectors have no order.
@@ -97,20 +122,17 @@ def recall_of(contents: Contents, vector: F32, found: U64, k: int) -> float:
     found
         Keys of the items that the index found, uint64 ``(m,)``.
     """
-    product, ours = _products(contents, vector, found)
-    k = min(k, len(product))
-    if not k:
+    best, ours, pause_s = np.zeros(0, np.float32), [np.zeros(0, np.float32)], 0.0
+    for keys, vectors in contents.blocks():
+        time.sleep(pause_s)
+        began = time.perf_counter()
+        products = vectors @ vector
+        ours.append(products[np.isin(keys, found)])
+        best = np.concatenate([best, products])
+        if len(best) > k:
+            best = np.partition(best, len(best) - k)[len(best) - k :]
+        pause_s = _PAUSES * (time.perf_counter() - began)
+    if not len(best):
         return 1.0
-    least = np.partition(product, len(product) - k)[len(product) - k]
-    return min(1.0, int(np.count_nonzero(product[ours] >= least - _EQUAL)) / k)
-
-
-def _products(contents: Contents, vector: F32, found: U64) -> tuple[F32, npt.NDArray[np.bool_]]:
-    """Return the inner product of every living item, and which of them were found; ``(n,)`` each."""
-    products, ours = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
-    for items, alive in contents.parts:
-        for first in range(0, len(items.key), _ROWS):
-            rows = first + np.flatnonzero(alive[first : first + _ROWS])
-            products.append(items.vectors.vectors(rows) @ vector)
-            ours.append(np.isin(items.key[rows], found))
-    return np.concatenate(products), np.concatenate(ours)
+    near = np.count_nonzero(np.concatenate(ours) >= best.min() - _EQUAL)
+    return min(1.0, int(near) / len(best))

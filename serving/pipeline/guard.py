@@ -55,7 +55,8 @@ class Guarded(Generic[P]):
         The part.
     limit_s
         Longest time of one call, s. A call is not interrupted: its result is used, and a part that needs
-        longer ``IN_A_ROW`` times is left out for a while.
+        longer ``IN_A_ROW`` times is left out for a while, unless it is ``required``: without a required
+        filter nothing is shown, so that it is asked every time.
     clock
         Monotonic seconds.
 
@@ -74,6 +75,7 @@ class Guarded(Generic[P]):
         self._limit_s = limit_s
         self._clock = clock
         self._bad = 0
+        self._required = bool(getattr(part, "required", False))
         self._rest_s = FIRST_REST_S
         self._until = float("-inf")
 
@@ -111,7 +113,7 @@ class Guarded(Generic[P]):
 
     def _went_wrong(self) -> None:
         self._bad += 1
-        if self._bad >= IN_A_ROW:
+        if self._bad >= IN_A_ROW and not self._required:
             self._until = self._clock() + self._rest_s
             log.warning(
                 "%s failed or took more than %g ms, %d times running: left out for %g s",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
 from headrace.models.state.key_sets import among
+from headrace.serving.pipeline import checked
 from headrace.serving.pipeline.build import PARTS, chosen, plugins
 from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.guard import Guarded, PartCounts
@@ -191,7 +192,7 @@ class Pipeline:
         """
         must, should = np.ones(len(items), bool), np.ones(len(items), bool)
         for late in self._late:
-            keep = late.run(lambda part: part.keep(query, items), query.left_out)
+            keep = late.run(lambda part: checked.mask(part.keep(query, items), len(items)), query.left_out)
             if keep is None:
                 keep = np.full(len(items), not late.part.required)
             late.counts.given += len(items)
@@ -233,19 +234,21 @@ class Pipeline:
             size = size if short else math.ceil(query.share * size)
             if not size:
                 continue
-            lists = source.run(lambda part: part.propose(query, size), query.left_out)  # noqa: B023
-            for keys in lists or ():
+            found = source.run(lambda part: checked.lists(part.propose(query, size)), query.left_out)  # noqa: B023
+            for keys in found or ():
                 source.counts.kept += len(keys)
                 proposals.add(number, keys)
         self.data.stages.done("sources")
 
     def _resting(self, query: Query) -> U64:
         """Return the keys of all items that rest, each once, the one that may come back first in front."""
-        lists = [rest.run(lambda part: part.resting(query), query.left_out) for rest in self._rests]
+        lists = [
+            rest.run(lambda part: checked.keys(part.resting(query)), query.left_out) for rest in self._rests
+        ]
         keys = dict[int, None]()
         for found in lists:
             if found is not None:
-                keys |= dict.fromkeys(found.tolist() if isinstance(found, np.ndarray) else map(int, found))
+                keys |= dict.fromkeys(found.tolist())
         out = np.fromiter(keys, np.uint64, len(keys))
         return out if query.given is None else out[among(out, query.given.keys)]
 
@@ -274,7 +277,7 @@ class Pipeline:
         found = found.where(there & ~among(found.keys, resting))
         seen = []
         for one in self._filters:
-            keep = one.run(lambda part: _kept(part, query, found), query.left_out)  # noqa: B023
+            keep = one.run(lambda part: checked.mask(_kept(part, query, found), len(found)), query.left_out)  # noqa: B023
             if keep is None:
                 if not one.part.required:
                     continue

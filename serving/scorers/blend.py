@@ -26,15 +26,31 @@ _COLUMNS = np.array([SPEC.index(name) for name in WEIGHTS])
 _TOGETHER = SPEC.index("together_score")
 
 
-def blend(features: F32) -> F64:
+def together_of(features: F32) -> float:
+    """Return the sum of how often all candidates were clicked together with the session's clicks."""
+    return float(features[:, _TOGETHER].astype(np.float64).sum())
+
+
+def blend(features: F32, total: float | None = None) -> F64:
     """Return the scores used without any model, float64 ``(n,)``.
 
-    They are a sum of pairs, popularity, content, the user's preferences, and freshness.
+    They are a sum of pairs, popularity, content, the user's preferences, and freshness. ``total`` is
+    ``together_of`` all candidates; None: these are all.
     """
-    together = features[:, _TOGETHER].astype(np.float64)
-    total = float(together.sum()) or 1.0
     out: F64 = features[:, _COLUMNS].astype(np.float64) @ np.array(list(WEIGHTS.values()))
-    out += 0.5 / total * together
+    out += _share(features, total)
+    return out
+
+
+def parts_of(features: F32, total: float | None = None) -> tuple[tuple[str, ...], F64]:
+    """Return the features of ``blend``, and what each adds to the scores, float64 ``(n, features)``."""
+    parts = features[:, _COLUMNS].astype(np.float64) * np.array(list(WEIGHTS.values()))
+    return (*WEIGHTS, SPEC.names[_TOGETHER]), np.column_stack([parts, _share(features, total)])
+
+
+def _share(features: F32, total: float | None) -> F64:
+    total = together_of(features) if total is None else total
+    out: F64 = 0.5 / (total or 1.0) * features[:, _TOGETHER].astype(np.float64)
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
+#: Items that are read at once.
+_BLOCK = 4096
 #: Columns that are shorter in the file, and what they are elsewhere.
 _WIDER = {"duration": np.int64, "min_age": np.int16}
 
@@ -37,11 +39,14 @@ class Base:
         The snapshot.
     hidden
         Number of hidden items.
+    asked
+        Vector of the last search, None before the first one.
     """
 
     def __init__(self, snapshot: CatalogSnapshot, blocked_flags: Collection[str] = ()) -> None:
         self.snapshot = snapshot
         self.hidden = 0
+        self.asked: F32 | None = None
         self._blocked = snapshot.sets_with(hash_many(sorted(blocked_flags)))
 
     def __len__(self) -> int:
@@ -78,6 +83,27 @@ class Base:
         rows = rows[self.snapshot.index.withdrawn(rows)]
         self.snapshot.index.restore(rows)
         self.hidden -= len(rows)
+
+    def search(self, vector: F32, k: int) -> tuple[U64, F32]:
+        """Return the keys of up to ``k`` nearest items and their inner products, nearest first."""
+        self.asked = vector
+        rows, products = self.snapshot.index.search(vector, k)
+        return self.snapshot.column["key"][rows], products
+
+    def contents(self) -> Base:
+        """Return all items, for ``blocks``."""
+        return self
+
+    def blocks(self) -> Iterator[tuple[U64, F32]]:
+        """Yield keys and vectors of the items that are not hidden, some thousand at once.
+
+        Any thread may read them. Those that are hidden meanwhile may be among them.
+        """
+        vectors, keys = self.snapshot.vectors, self.snapshot.column["key"]
+        for first in range(0, len(self), _BLOCK):
+            rows = np.arange(first, min(first + _BLOCK, len(self)))
+            rows = rows[~self.snapshot.index.withdrawn(rows) & (vectors.scale[rows] > 0)]
+            yield keys[rows], vectors.vectors(rows)
 
     def column(self, name: str, rows: I64, version: str) -> npt.NDArray[Any]:
         """Return one field of ``catalog.ROW`` of some rows, ``(n, ...)``.

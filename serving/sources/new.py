@@ -11,6 +11,7 @@ from headrace.models.features.inputs import Candidates
 from headrace.serving.pipeline.parts import Source
 from headrace.serving.pipeline.query import Query
 from headrace.serving.texts import age
+from headrace.streams.settings import DAY_MS
 
 U64 = npt.NDArray[np.uint64]
 
@@ -27,5 +28,6 @@ class New(Source):
         return [self.data.catalog.newest.newest(query.now, k)]
 
     def reason(self, query: Query, c: Candidates, i: int) -> str:
-        """Say when."""
-        return f"{self.why} ({age(query.now - int(c.published[i]))} ago)"
+        """Say when; nothing is just published that is older than a day."""
+        ago = query.now - int(c.published[i])
+        return f"{self.why if ago < DAY_MS else 'among the newest'} ({age(ago)} ago)"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES, SPEC
 from headrace.models.learning.online import CLIP
-from headrace.serving.scorers.blend import WEIGHTS, ByBlend
+from headrace.serving.scorers.blend import ByBlend, parts_of, together_of
 from headrace.serving.scorers.online import ByOnline
 from headrace.serving.traces.record import RankedTrace, Trace
 from headrace.serving.traces.replay import Again, Ranking
@@ -102,8 +102,8 @@ def contributions(t: RankedTrace, found: Again) -> list[dict[str, float]]:
         learnt = of.terms[places].sum(1)
         names, values = (*ONLINE_NAMES, "user, item, country, device"), np.column_stack([scaled, learnt])
     elif t.scorer == ByBlend.name:
-        columns = [SPEC.index(name) for name in WEIGHTS]
-        names, values = tuple(WEIGHTS), x[:, columns] * np.array(list(WEIGHTS.values()))
+        total = together_of(found.features) if t.together is None else t.together
+        names, values = parts_of(x, total)
     else:
         return [{} for _ in x]
     return [_largest(names, row) for row in values]

@@ -23,6 +23,7 @@ from headrace.serving.ranking import Ranked, Used
 from headrace.serving.requests.page import parts_of
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import by_score, compared
+from headrace.serving.scorers.blend import together_of
 from headrace.serving.traces.record import (
     Array,
     MovedTrace,
@@ -178,6 +179,7 @@ def _ranked(pipeline: Pipeline, answer: Answer, most: int) -> RankedTrace | None
         late=list(pipeline.late_filters),
         online=_online(ranked.used, ids),
         moved=_moved(ranked.used, ids),
+        together=together_of(ranked.features),
     )
 
 

@@ -104,6 +104,8 @@ class RankedTrace(Struct):
         Its numbers.
     late
         The late filters.
+    together
+        What ``blend.together_of`` says of all candidates; None where it is not logged.
     """
 
     now: int
@@ -124,6 +126,7 @@ class RankedTrace(Struct):
     late: list[str]
     online: OnlineTrace | None
     moved: MovedTrace | None
+    together: float | None = None
 
 
 class PopularTrace(Struct):

@@ -147,7 +147,7 @@ def _ranked(trace: Trace, t: RankedTrace, ranker: Ranker | None, *, instead: boo
     _check_online(out, t, x, ids, kept)
     scorer = _scorer_of(trace, t, ranker, ids.of_items(kept), instead=instead)
     by = ByRanker.name if instead else t.scorer
-    found = _scores(out, trace, by, x[kept], scorer, logged[kept])
+    found = _scores(out, trace, t, by, x[kept], scorer, logged[kept])
     if not instead and (n := int(np.count_nonzero(found != logged[kept]))):
         out.differs.append(f"scores: those of {n} of {len(kept)} candidates are not the logged ones")
     out.score = np.full(len(logged), -np.inf) if instead else logged.copy()
@@ -234,13 +234,15 @@ def _scorer_of(
     return Ranking(ranker, MovedRanker(ranker, trees, found), ids)
 
 
-def _scores(out: Again, trace: Trace, by: str, x: F32, scorer: Ranking | None, logged: F64) -> F64:
+def _scores(
+    out: Again, trace: Trace, t: RankedTrace, by: str, x: F32, scorer: Ranking | None, logged: F64
+) -> F64:
     if by == ByRanker.name and scorer is not None:
         return scorer.scores(x)
     if by == ByOnline.name:
         return x[:, ONLINE].astype(np.float64)
     if by == ByBlend.name:
-        return blend(x)
+        return blend(x, t.together)
     if not by:
         return np.zeros(len(x))
     version = trace.reply.model.ranker if trace.reply.model is not None else ""

@@ -118,3 +118,11 @@ def test_long_titles_are_cut_and_missing_ones_replaced() -> None:
 def test_who_does_not_ask_is_not_told() -> None:
     world = World(3)
     assert all(i.why is None for i in world.answer(request()).reply.items)
+
+
+def test_an_old_item_is_not_called_just_published() -> None:
+    world = World()
+    for n, age_h in enumerate((23, 50)):
+        world.publish(item(n, published_ts=T0 - age_h * HOUR_MS))
+    assert "just published (23 hours ago)" in said(world, "x", "i0")
+    assert "among the newest (2 days ago)" in said(world, "x", "i1")

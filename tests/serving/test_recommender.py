@@ -75,13 +75,13 @@ def test_what_must_not_be_shown_is_never_shown() -> None:
                 assert {"i0", "i1", "i2"} <= shown
 
 
-def test_clicked_lately_is_not_shown_again_until_it_is_a_day_old() -> None:
+def test_clicked_lately_is_not_shown_again_until_three_hours_later() -> None:
     world = busy()
     world.click("me", 5, T0)
-    for now in (T0, T0 + DAY_MS - 1):
+    for now in (T0, T0 + 3 * HOUR_MS - 1):
         shown = world.shown(request("me", n=59), now)
         assert (len(shown), "i5" in shown) == (59, False)
-    answer = world.answer(request("me", n=60), T0 + DAY_MS)
+    answer = world.answer(request("me", n=60), T0 + 3 * HOUR_MS)
     assert "i5" in [i.item_id for i in answer.reply.items]
     assert "repeated" not in answer.reply.degraded
 

@@ -1,4 +1,4 @@
-"""Too few items besides those the user clicked in the last day: the longest ago clicked come again."""
+"""Too few items besides those the user clicked lately: the longest ago clicked come again."""
 
 from __future__ import annotations
 

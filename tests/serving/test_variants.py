@@ -203,3 +203,18 @@ def test_settings_that_do_not_fit_here_are_logged_and_used_for_nobody(
     plain = World(5)
     Mirrors(plain.recommender).models([*records, pointed(1, base)])
     assert plain.answer(request("u", n=2)).reply.model.settings == ""  # type: ignore[union-attr]
+
+
+def test_how_long_clicked_items_rest_can_differ() -> None:
+    some, mirrors = world()
+    records, (base, tried) = texts(BASE, BASE | {"clicked_rest_s": "0"})
+    mirrors.models([*records, pointed(1, base, tried, 50)])
+    users = [f"u{n}" for n in range(40)]
+    for user in users:
+        some.click(user, 3)
+    again: dict[str, set[bool]] = {}
+    for user in users:
+        reply = some.answer(request(user, n=60)).reply
+        assert reply.model
+        again.setdefault(reply.model.settings, set()).add("repeated" in reply.degraded)
+    assert again == {base: {True}, tried: {False}}
