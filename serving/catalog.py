@@ -262,7 +262,7 @@ class Catalog:
         KeyError
             When the item is not there.
         """
-        if key in self._ids or self.base is None or (row := self.base.row(key)) < 0:
+        if self.base is None or key in self._ids or (row := self.base.row(key)) < 0:
             return self._ids[key]
         return self.base.snapshot.id_of(row)
 
@@ -313,7 +313,7 @@ class Catalog:
 
     def title_of(self, key: int, default: str | None = None) -> str:
         """Return an item's title; without one ``default``, or its id."""
-        row = -1 if key in self._ids or self.base is None else self.base.row(key)
+        row = -1 if self.base is None or key in self._ids else self.base.row(key)
         title = self._titles.get(key, "")
         if row >= 0 and self.base is not None:
             title = self.base.snapshot.title_of(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,27 @@ from headrace.serving.rerank.slate import Slate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-#: Scores ``(n,)``, whose they are, and the scorers that have no model.
-Scored: TypeAlias = tuple[F64, Scorer | None, list[str]]
+
+
+class Scored(NamedTuple):
+    """The scores of candidates.
+
+    Attributes
+    ----------
+    score
+        float64 ``(n,)``.
+    scorer
+        Whose they are, None: no scorer could.
+    missing
+        The names of the scorers that have no model.
+    foreseen
+        The probabilities behind the scores, by objective, float64 ``(n,)``; None: ask the scorer for them.
+    """
+
+    score: F64
+    scorer: Scorer | None
+    missing: list[str]
+    foreseen: dict[str, F64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +80,15 @@ class Ranked:
     ids: Ids | None = None
     used: Used | None = None
     every: Choices | None = None  # what the list was made from
+    foreseen: dict[str, F64] | None = None  # of all candidates, by objective, if it is known
 
     def objectives(self) -> dict[str, F64]:
         """Return the probabilities that make up the scores of the list, by objective, float64 ``(n,)``."""
         if self.scorer is None or self.ids is None:
             return {}
         chosen = self.slate.chosen
+        if self.foreseen is not None:
+            return {name: each[chosen] for name, each in self.foreseen.items()}
         return self.scorer.objectives(self.features[chosen], self.ids.of_items(chosen))
 
 
@@ -86,8 +108,7 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out:
 
     Returns
     -------
-    Scores, float64 ``(n,)``, zeros when no scorer can; whose they are; and the names of the scorers that have
-    no model.
+    The scores, zeros when no scorer can.
     """
     ready = [s for s in scorers if s.part.ready()]
     done = {s.label: s.run(_score(features, ids), left_out) for s in ready if s.part.fills_feature}
@@ -95,8 +116,8 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out:
     for scorer in ready:
         found = done[scorer.label] if scorer.label in done else scorer.run(_score(features, ids), left_out)
         if found is not None:
-            return found, scorer.part, missing
-    return np.zeros(len(features)), None, missing
+            return Scored(found[0], scorer.part, missing, found[1])
+    return Scored(np.zeros(len(features)), None, missing, None)
 
 
 def first_of(scorers: Sequence[Guarded[Scorer]]) -> list[Guarded[Scorer]]:
@@ -104,8 +125,10 @@ def first_of(scorers: Sequence[Guarded[Scorer]]) -> list[Guarded[Scorer]]:
     return [s for s in scorers if s.part.fills_feature or s is scorers[-1]]
 
 
-def _score(features: F32, ids: Ids) -> Callable[[Scorer], F64]:
-    return lambda scorer: checked.scores(scorer.score_for(features, ids), len(features))
+def _score(features: F32, ids: Ids) -> Callable[[Scorer], tuple[F64, dict[str, F64] | None]]:
+    return lambda scorer: (
+        checked.scores(scorer.score_for(features, ids), len(features)), scorer.foreseen(features)
+    )  # fmt: skip
 
 
 def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices:

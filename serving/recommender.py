@@ -254,7 +254,7 @@ class Recommender:
         models.ranker = models.rankers.candidate if variant == CANDIDATE else models.live
         pool = self.pipeline.gather(query)
         scorers = self.pipeline.scorers if rung != "first" else first_of(self.pipeline.scorers)
-        features, ids, (scores, scorer, missing) = self.scored(query, pool, scorers)
+        features, ids, (scores, scorer, missing, foreseen) = self.scored(query, pool, scorers)
         every = choices(self.data, query, pool, scores)
         slate = slate_of(self.pipeline, query, pool, every)
         stages.done("rerank")
@@ -264,7 +264,8 @@ class Recommender:
         moved = models.moved if models.ranker is models.live else None
         used = Used(models.ranker, moved, models.online)
         return Ranked(
-            query, pool, features, scores, slate, left_out, version, variant, scorer, ids, used, every
+            *(query, pool, features, scores, slate, left_out, version, variant, scorer, ids, used, every),
+            foreseen=foreseen,
         )
 
     def scored(

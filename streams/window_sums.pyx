@@ -8,7 +8,19 @@ from headrace.streams.tables.row_bytes cimport RowBytes
 
 import numpy as np
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define headrace_fetch_row(p) __builtin_prefetch(p)
+    #else
+    #define headrace_fetch_row(p)
+    #endif
+    """
+    void _fetch "headrace_fetch_row"(const void *p) noexcept nogil
+
 cdef enum:
+    AHEAD = 8  # rows that are fetched from memory while earlier ones are read
+    LINE = 64
     MAX_TIERS = 8
     MAX_METRICS = 64
 
@@ -84,6 +96,19 @@ cdef class WindowSums:
             slot = (slot if slot else tier.ring) - 1
             newest -= 1
 
+    cdef inline void _fetch_tier(self, const char *row, int t) noexcept:
+        """Begin to fetch what is read of a tier of a row somewhere in memory."""
+        cdef Tier *tier = &self.tiers[t]
+        cdef Py_ssize_t size = tier.ring * self.n_metrics, at = 0
+        _fetch(row + tier.head_at)
+        while at < 2 * size:
+            _fetch(row + tier.low_at + at)
+            at += LINE
+        at = 0
+        while at < tier.high_width * size:
+            _fetch(row + tier.high_at + at)
+            at += LINE
+
     def read(self, data, const int64_t[:, ::1] asked not None, int64_t now, rows=None):
         """Return the windows ``asked``, (tier, buckets) each, of every metric."""
         cdef RowBytes source = RowBytes(data, False)
@@ -126,6 +151,8 @@ cdef class WindowSums:
         cdef float[::1] o = out
         now_bucket = now // self.tiers[tier].bucket_ms if now >= 0 else -1
         for i in range(n):
+            if where is not None and i + AHEAD < n and where[i + AHEAD] >= 0:
+                self._fetch_tier(source.start + where[i + AHEAD] * source.step, tier)
             row = i if where is None else where[i]
             if row >= 0:
                 self._sum(source.start + row * source.step, tier, now_bucket, buckets, metric, 1, &low, &high)

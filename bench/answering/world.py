@@ -17,6 +17,9 @@ from headrace.models.learning.online import OnlineWeights
 from headrace.models.state import neighbours as neighbour_state
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
+from headrace.serving.index.hot import HotIndex
+from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.settled import Columns
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.clock import ManualClock
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventColumns
@@ -31,6 +34,8 @@ NOW = 1_790_000_000_000
 CATEGORIES, CREATORS, COUNTRIES = 200, 20_000, ("BR", "US", "DE", "FR", "IN")
 #: Items with events, clicks of each user.
 ACTIVE, CLICKS = 20_000, 30
+#: Items of the hot index that came since its last merge.
+TAIL = 5000
 _BLOCK = 1000
 _ADDRESS = [("reply_to", b"rec-replies-bench"), ("correlation_id", b"1")]
 _JSON = msgspec.json.Encoder()
@@ -109,7 +114,6 @@ async def world(items: int, users: int, trees: int = 120) -> tuple[ServeStage, T
     recommender.online = OnlineWeights(np.zeros(n, np.float32), np.ones(n, np.float32), weights, -1.0, "o1")
     while recommender.trending.behind:
         recommender.trending.refresh(NOW)
-    recommender.hot.settle()
     return stage, taker
 
 
@@ -118,10 +122,14 @@ def _name(i: int) -> str:
 
 
 def _catalogue(stage: ServeStage, n: int, rng: np.random.Generator) -> None:
-    """Put items that were published in the last 30 days, most of them old."""
-    catalog, hot = stage.recommender.catalog, stage.recommender.hot
+    """Put items that were published in the last 30 days, most of them old.
+
+    The hot index is settled in one merge, and has a tail: what it finds does not depend on when merges end.
+    """
+    catalog, hot_ms = stage.recommender.catalog, int(Settings().hot_hours * HOUR_MS)
     ages = (rng.random(n) ** 2 * 30 * 24 * HOUR_MS).astype(np.int64)
     category, creator = rng.integers(0, CATEGORIES, n), rng.integers(0, CREATORS, n)
+    hot = list[tuple[Any, Any, Any]]()
     for start in range(0, n, _BLOCK):
         made = [
             Item(
@@ -133,7 +141,15 @@ def _catalogue(stage: ServeStage, n: int, rng: np.random.Generator) -> None:
         ]  # fmt: skip
         keys = catalog.put_many(made)
         published = np.array([item.published_ts for item in made], np.int64)
-        hot.put_many(keys, catalog.vectors_of(keys), published, NOW)
+        young = published >= NOW - hot_ms
+        hot.append((keys[young], catalog.vectors_of(keys[young]), published[young]))
+    keys, vectors, published = map(np.concatenate, zip(*hot, strict=True))
+    settled = max(0, len(keys) - TAIL)
+    items = Columns(keys[:settled], Quantised.of(vectors[:settled]))
+    index = stage.recommender.hot
+    index.become(HotIndex.of(items, published[:settled], hot_ms, NOW))
+    index.settle()
+    index.put_many(keys[settled:], vectors[settled:], published[settled:], NOW)
 
 
 def _events(stage: ServeStage, keys: Any, shares: Any, rng: np.random.Generator) -> None:

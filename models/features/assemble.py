@@ -27,7 +27,7 @@ SURFACES = ("home", "related", "digest")
 
 
 def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) -> F32:
-    """Return the feature matrix, float32 ``(n_candidates, len(SPEC))``.
+    """Return the feature matrix, float32 ``(n_candidates, len(SPEC))``, column after column in memory.
 
     Parameters
     ----------
@@ -59,4 +59,4 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
     put["local_hour"][:], put["weekday"][:] = local_time(ctx.country, ctx.now)
     put["age_group"][:] = age_group(ctx.age) - 1
     put["device"][:] = hash64(ctx.device) % 64
-    return np.ascontiguousarray(columns.T)
+    return columns.T

@@ -5,18 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.features.places import ranks
+
+__all__ = ["SMOOTHING", "ranks", "share", "smoothed"]
+
 F32 = npt.NDArray[np.float32]
 
 #: Weight, in counts, of the average in smoothed shares.
 SMOOTHING = np.float32(20)
-
-
-def ranks(score: F32) -> F32:
-    """Return 1 for the highest, 2 for the next ..., 0 where the score is 0; float32 ``(n,)``."""
-    out = np.zeros(len(score), np.float32)
-    at = np.flatnonzero(score > 0)  # often few
-    out[at[np.argsort(-score[at], kind="stable")]] = np.arange(1, len(at) + 1)
-    return out
 
 
 def share(x: F32) -> F32:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.learning.hashed_sums import term_sums
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Example
@@ -74,6 +75,10 @@ class Ids:
             crossed ^ self.countries,
             crossed ^ (self.devices + _ODD[3]),
         )
+
+    def sums(self, table: F32) -> F32:
+        """Return the sums of the weights at ``terms()`` in a table ``(SLOTS,)``, float32 ``(n,)``."""
+        return term_sums(table, self.users, self.items, self.countries, self.devices, BITS)
 
     def pair(self) -> U32:
         """Return the slots of user and item: uint32 ``(n, 2)``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact
 from headrace.models.learning.objectives import CLICK, KIND_OF_OBJECTIVES, Objective, from_body, to_body
-from headrace.models.learning.trees import Trees, UnlikeError
+from headrace.models.learning.trees import Trees, UnlikeError, predictions
 from headrace.streams.errors import ArtefactError
 
 F32 = npt.NDArray[np.float32]
@@ -95,7 +95,11 @@ class Ranker:
         clicks
             What the booster of clicks gives for each row, ``(n,)``, where its leaves have moved.
         """
-        each = [one.weight * p for one, p in zip(self.objectives, self._each(x, clicks), strict=True)]
+        return self.together(self.by_objective(x, clicks))
+
+    def together(self, foreseen: Mapping[str, F64]) -> F64:
+        """Return the scores that ``by_objective`` makes up, float64 ``(n,)``."""
+        each = [one.weight * foreseen[one.name] for one in self.objectives]
         return each[0] if len(each) == 1 else np.sum(each, 0)
 
     def by_objective(self, x: F32, clicks: F64 | None = None) -> dict[str, F64]:
@@ -105,11 +109,23 @@ class Ranker:
     def _each(self, x: F32, given: F64 | None) -> list[F64]:
         if not len(x):
             return [np.zeros(0)] * len(self.boosters)  # LightGBM refuses empty input
-        out = []
-        for one, booster, trees in zip(self.objectives, self.boosters, self._trees, strict=True):
-            raw = given if given is not None and one.name == CLICK else _raw(x, booster, trees)
-            out.append(one.calibration.apply(raw))
-        return out
+        wanted = [i for i, one in enumerate(self.objectives) if given is None or one.name != CLICK]
+        found = dict(zip(wanted, self._raw(x, wanted), strict=True))
+        return [
+            one.calibration.apply(found[i] if i in found or given is None else given)
+            for i, one in enumerate(self.objectives)
+        ]
+
+    def _raw(self, x: F32, wanted: Sequence[int]) -> Iterator[F64]:
+        """Yield what some of the boosters give, by their places, float64 ``(n,)`` each."""
+        small = [trees for i in wanted if (trees := self._trees[i]) is not None]
+        found = iter(predictions(x, small))
+        for i in wanted:
+            booster = self.boosters[i]
+            if self._trees[i] is not None:
+                yield next(found)
+            else:
+                yield np.asarray(booster.predict(x, num_threads=1, validate_features=False))
 
     def names(self) -> tuple[str, ...]:
         """Return the features by the names that the booster itself has for them."""
@@ -131,13 +147,6 @@ def _trees(text: str) -> Trees | None:
         return Trees(text)
     except UnlikeError:  # LightGBM itself predicts; leaves do not move
         return None
-
-
-def _raw(x: F32, booster: lgb.Booster, trees: Trees | None) -> F64:
-    if trees is not None:
-        return trees.predict(x)
-    out: F64 = booster.predict(x, num_threads=1, validate_features=False)
-    return out
 
 
 def _booster(text: str, version: str) -> lgb.Booster:

@@ -18,7 +18,7 @@ def bit_sums(x: F32, columns: I32, thresholds: F32, masks: U32, bounds: I32, val
     Parameters
     ----------
     x
-        float32 ``(n, width)``, C-contiguous, no NaN.
+        float32 ``(n, width)``; NaN counts as 0.
     columns, thresholds, masks
         Of each inner node ``(m,)``: what it compares, and which leaves stay if ``x > threshold``.
     bounds
@@ -31,6 +31,9 @@ def bit_sums(x: F32, columns: I32, thresholds: F32, masks: U32, bounds: I32, val
     ValueError
         The shapes do not fit, or a node reads a column that does not exist.
     """
+
+def bit_sums_of_each(x: F32, each: list[tuple[I32, F32, U32, I32, F64]]) -> list[F64]:
+    """Return ``bit_sums`` for each of several models; the rows are laid out once for all of them."""
 
 def bit_leaves(x: F32, columns: I32, thresholds: F32, masks: U32, bounds: I32, nodes: I32) -> I32:
     """Return the number in ``nodes`` of the leaf that each row falls into, int32 ``(n, trees)``.

@@ -43,8 +43,29 @@ cdef extern from *:
                 bits[r] &= masks[k] | -(unsigned int)(turned[32 * (long)columns[k] + r] <= thresholds[k]);
     #endif
     }
+
+    /* Add the values of the leaves of some trees to the sums of rows, tree after tree. */
+    static void headrace_add(const double *values, const unsigned int *bits, long trees, long rows, double *total) {
+        if (trees == 4) {
+            for (long r = 0; r < rows; r++) {
+                double sum = total[r];
+                sum += values[headrace_lowest_bit(bits[r])];
+                sum += values[32 + headrace_lowest_bit(bits[32 + r])];
+                sum += values[64 + headrace_lowest_bit(bits[64 + r])];
+                sum += values[96 + headrace_lowest_bit(bits[96 + r])];
+                total[r] = sum;
+            }
+            return;
+        }
+        for (long t = 0; t < trees; t++)
+            for (long r = 0; r < rows; r++)
+                total[r] += values[32 * t + headrace_lowest_bit(bits[32 * t + r])];
+    }
     """
     int headrace_lowest_bit(uint32_t v) nogil
+    void _add "headrace_add"(
+        const double *values, const uint32_t *bits, long trees, long rows, double *total
+    ) noexcept nogil
     void _bits "headrace_reach"(
         const float *turned, const int32_t *columns, const float *thresholds, const uint32_t *masks,
         long first, long last, uint32_t *bits
@@ -53,10 +74,11 @@ cdef extern from *:
 cdef enum:
     BLOCK = 32  # rows whose bits are made side by side, by vector instructions
     LEAVES = 32
+    ADDED = 4  # trees whose values are added at once
 
 
 cdef void _check(
-    const float[:, ::1] x, const int32_t[::1] columns, const float[::1] thresholds, const uint32_t[::1] masks,
+    const float[:, :] x, const int32_t[::1] columns, const float[::1] thresholds, const uint32_t[::1] masks,
     const int32_t[::1] bounds, Py_ssize_t places
 ) except *:
     cdef Py_ssize_t i, m = columns.shape[0], trees = bounds.shape[0] - 1
@@ -74,44 +96,64 @@ cdef void _check(
             raise ValueError("the trees must be one after the other")
 
 
-cdef inline void _turn(const float *x, Py_ssize_t width, Py_ssize_t rows, float *turned) noexcept nogil:
-    """Write rows as columns of ``BLOCK``."""
-    cdef Py_ssize_t r, c
-    for r in range(rows):
-        for c in range(width):
-            turned[c * BLOCK + r] = x[r * width + c]
+cdef const float[:, :, ::1] _turned(const float[:, :] x):
+    """Return rows as columns of ``BLOCK``, ``(blocks, width, BLOCK)``; NaN counts as 0."""
+    cdef Py_ssize_t block, r, c, rows, n = x.shape[0], width = x.shape[1]
+    out = np.zeros(((n + BLOCK - 1) // BLOCK, width, BLOCK), np.float32)
+    cdef float[:, :, ::1] turned = out
+    cdef float v
+    with nogil:
+        for block in range(turned.shape[0]):
+            rows = min(<Py_ssize_t>BLOCK, n - block * BLOCK)
+            for c in range(width):
+                for r in range(rows):
+                    v = x[block * BLOCK + r, c]
+                    turned[block, c, r] = v if v == v else 0
+    return out
 
 
-def bit_sums(
-    const float[:, ::1] x not None,
+def bit_sums(x, columns, thresholds, masks, bounds, values):
+    return bit_sums_of_each(x, [(columns, thresholds, masks, bounds, values)])[0]
+
+
+def bit_sums_of_each(const float[:, :] x not None, list each not None):
+    cdef const float[:, :, ::1] turned = _turned(x)
+    return [_sums(x, turned, *one) for one in each]
+
+
+def _sums(
+    const float[:, :] x not None,
+    const float[:, :, ::1] turned not None,
     const int32_t[::1] columns not None,
     const float[::1] thresholds not None,
     const uint32_t[::1] masks not None,
     const int32_t[::1] bounds not None,
     const double[::1] values not None,
 ):
-    cdef Py_ssize_t n = x.shape[0], trees = bounds.shape[0] - 1, start, rows, t, r
-    cdef uint32_t bits[BLOCK]
+    cdef Py_ssize_t n = x.shape[0], trees = bounds.shape[0] - 1, start, rows, t, j, some
+    cdef uint32_t bits[ADDED * BLOCK]
     _check(x, columns, thresholds, masks, bounds, values.shape[0])
-    out, room = np.zeros(n), np.zeros(max(1, BLOCK * x.shape[1]), np.float32)
+    out = np.zeros(n)
     cdef double[::1] total = out
-    cdef float[::1] turned = room
     if not n or not columns.shape[0]:
         out += np.asarray(values)[::LEAVES].sum()
         return out
     with nogil:
         for start in range(0, n, 32):
             rows = min(<Py_ssize_t>BLOCK, n - start)
-            _turn(&x[start, 0], x.shape[1], rows, &turned[0])
-            for t in range(trees):
-                _bits(&turned[0], &columns[0], &thresholds[0], &masks[0], bounds[t], bounds[t + 1], bits)
-                for r in range(rows):
-                    total[start + r] += values[LEAVES * t + headrace_lowest_bit(bits[r])]
+            for t in range(0, trees, 4):
+                some = min(<Py_ssize_t>ADDED, trees - t)
+                for j in range(some):
+                    _bits(
+                        &turned[start // BLOCK, 0, 0], &columns[0], &thresholds[0], &masks[0], bounds[t + j],
+                        bounds[t + j + 1], bits + j * BLOCK
+                    )
+                _add(&values[LEAVES * t], bits, some, rows, &total[start])
     return out
 
 
 def bit_leaves(
-    const float[:, ::1] x not None,
+    const float[:, :] x not None,
     const int32_t[::1] columns not None,
     const float[::1] thresholds not None,
     const uint32_t[::1] masks not None,
@@ -121,18 +163,20 @@ def bit_leaves(
     cdef Py_ssize_t n = x.shape[0], trees = bounds.shape[0] - 1, start, rows, t, r
     cdef uint32_t bits[BLOCK]
     _check(x, columns, thresholds, masks, bounds, nodes.shape[0])
-    out, room = np.empty((n, trees), np.int32), np.zeros(max(1, BLOCK * x.shape[1]), np.float32)
+    out = np.empty((n, trees), np.int32)
     cdef int32_t[:, ::1] found = out
-    cdef float[::1] turned = room
+    cdef const float[:, :, ::1] turned = _turned(x)
     if not n or not columns.shape[0]:
         out[:] = np.asarray(nodes)[::LEAVES]
         return out
     with nogil:
         for start in range(0, n, 32):
             rows = min(<Py_ssize_t>BLOCK, n - start)
-            _turn(&x[start, 0], x.shape[1], rows, &turned[0])
             for t in range(trees):
-                _bits(&turned[0], &columns[0], &thresholds[0], &masks[0], bounds[t], bounds[t + 1], bits)
+                _bits(
+                    &turned[start // BLOCK, 0, 0], &columns[0], &thresholds[0], &masks[0], bounds[t],
+                    bounds[t + 1], bits
+                )
                 for r in range(rows):
                     found[start + r, t] = nodes[LEAVES * t + headrace_lowest_bit(bits[r])]
     return out

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.learning.leaf_steps import leaves_of, sums_of
-from headrace.models.learning.tree_bits import bit_leaves, bit_sums
+from headrace.models.learning.tree_bits import bit_leaves, bit_sums, bit_sums_of_each
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -49,6 +49,8 @@ class Trees:
         Number of trees.
     slope
         What the sum is multiplied by before the sigmoid; None: it is the score.
+    by_bits
+        The trees as trained, as ``bit_sums_of_each`` reads them; None when one is too large for that.
 
     Raises
     ------
@@ -82,17 +84,18 @@ class Trees:
         self.width = int(self._nodes[:, 0].max(initial=-1)) + 1
         self.leaves = np.flatnonzero(self._nodes[:, 2] == np.arange(at))
         self._bits = Bits.of(self._nodes, roots)
+        self.by_bits = None if self._bits is None else self._bits.with_values(self.values)
 
     def sums(self, x: F32, values: F64) -> F64:
         """Return the sums of leaf values, float64 ``(n,)``, for rows ``(n, width)``."""
         if self._bits is not None:
-            return self._bits.sums(_rows(x), values)
+            return self._bits.sums(np.asarray(x, np.float32), values)
         return sums_of(_rows(x), self._nodes, self._roots, self._depths, values)
 
     def find(self, x: F32) -> I32:
         """Return the node of the leaf of each tree that each row falls into, int32 ``(n, trees)``."""
         if self._bits is not None:
-            return self._bits.find(_rows(x))
+            return self._bits.find(np.asarray(x, np.float32))
         return leaves_of(_rows(x), self._nodes, self._roots, self._depths)
 
     def score(self, sums: F64) -> F64:
@@ -105,7 +108,15 @@ class Trees:
 
     def predict(self, x: F32) -> F64:
         """Return the scores as trained, float64 ``(n,)``."""
-        return self.score(self.sums(x, self.values))
+        return predictions(x, [self])[0]
+
+
+def predictions(x: F32, every: Sequence[Trees]) -> list[F64]:
+    """Return what ``predict`` of each of several models returns: rows are laid out once for all of them."""
+    small = [one.by_bits for one in every if one.by_bits is not None]
+    found = iter(bit_sums_of_each(np.asarray(x, np.float32), small) if small else [])
+    sums = [one.sums(x, one.values) if one.by_bits is None else next(found) for one in every]
+    return [one.score(total) for one, total in zip(every, sums, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +157,13 @@ class Bits:
         thresholds = np.ascontiguousarray(nodes[inner, 1]).view(np.float32)
         return cls(np.ascontiguousarray(nodes[inner, 0]), thresholds, masks[inner], bounds, found)
 
+    def with_values(self, values: F64) -> tuple[I32, F32, npt.NDArray[np.uint32], I32, F64]:
+        """Return the trees with values by node ``(m,)``, as ``bit_sums`` reads them."""
+        return self.columns, self.thresholds, self.masks, self.bounds, values[self.nodes]
+
     def sums(self, x: F32, values: F64) -> F64:
         """Return what ``Trees.sums`` returns."""
-        return bit_sums(x, self.columns, self.thresholds, self.masks, self.bounds, values[self.nodes])
+        return bit_sums(x, *self.with_values(values))
 
     def find(self, x: F32) -> I32:
         """Return what ``Trees.find`` returns."""

@@ -156,8 +156,7 @@ class ItemState:
         """
         found = self.table.find(keys)
         here = found >= 0
-        # ``take`` moves rows as they are; an index of rows costs several times as much.
-        rows: npt.NDArray[np.void] = self.table.data.take(found, mode="clip")
+        rows = self.table.copied(found)
         if here.all():
             return rows
         rows.view(np.uint8).reshape(len(rows), ROW.itemsize)[~here] = _BLANK_BYTES

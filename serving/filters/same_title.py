@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ class SameTitle(LateFilter):
         return first_of_title([comparable(self.data.catalog.title_of(key, "")) for key in items.tolist()])
 
 
+@lru_cache(maxsize=4096)
 def comparable(title: str) -> str:
     """Return a title as it is compared with others; empty when it is too short for that."""
     plain = " ".join(title.lower().split())

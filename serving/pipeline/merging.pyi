@@ -20,3 +20,23 @@ def merge_lists(
     ValueError
         A source, or the length of a list, is out of range.
     """
+
+def strongest_of(
+    group: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64], weight: npt.NDArray[np.float32], k: int
+) -> list[npt.NDArray[np.uint64]]:
+    """Return for every group up to the last its keys with a positive weight, at most ``k``.
+
+    The largest weight comes first; of equal ones, the one that is given first.
+
+    Parameters
+    ----------
+    group
+        Of each key, int64 ``(n,)``: from 0 on, ascending.
+    keys, weight
+        uint64 and float32 ``(n,)``.
+
+    Raises
+    ------
+    ValueError
+        The columns differ in length, or the groups do not ascend.
+    """

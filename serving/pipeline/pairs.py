@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+
+from headrace.serving.pipeline.merging import strongest_of
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -74,13 +75,7 @@ class Pairs:
 
         The largest weight comes first.
         """
-        if not len(self.anchor):
-            return []
-        order = np.lexsort((-weight, self.anchor))
-        order = order[weight[order] > 0]
-        other, anchors = self.other[order], np.arange(int(self.anchor[-1]) + 2)
-        cuts = np.searchsorted(self.anchor[order], anchors).tolist()
-        return [other[a : min(a + k, b)] for a, b in pairwise(cuts)]
+        return strongest_of(self.anchor, self.other, weight, k)
 
     def strongest_anchor(self, key: int, weight: F32) -> tuple[int, int]:
         """Return the anchor with the largest positive ``weight`` ``(n,)`` for an item, and that pair.

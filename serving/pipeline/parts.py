@@ -149,3 +149,11 @@ class Scorer(Part):
         """Return the probabilities behind the scores, by objective; empty: the score is that of a click."""
         del features, ids
         return {}
+
+    def foreseen(self, features: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]] | None:
+        """Return ``objectives`` of all rows, if the scores just returned for them were made of these.
+
+        None: ``objectives`` is asked, of the rows of the list only.
+        """
+        del features
+        return None

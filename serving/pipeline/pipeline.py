@@ -196,7 +196,7 @@ class Pipeline:
             if keep is None:
                 keep = np.full(len(items), not late.part.required)
             late.counts.given += len(items)
-            late.counts.kept += int(keep.sum())
+            late.counts.kept += int(np.count_nonzero(keep))
             should &= keep
             if late.part.required:
                 must &= keep
@@ -209,8 +209,9 @@ class Pipeline:
 
     def shown(self, mask: U32) -> None:
         """Count the items that came onto a list, by source; ``mask`` is uint32 ``(n,)``, of the slots."""
-        for bit, source in enumerate(self._sources):
-            source.counts.shown += int(np.count_nonzero(mask >> np.uint32(bit) & np.uint32(1)))
+        bits = np.unpackbits(mask.astype("<u4").view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
+        for source, count in zip(self._sources, bits.sum(0).tolist(), strict=False):  # 32 bits
+            source.counts.shown += count
 
     # -- steps
 
@@ -234,10 +235,8 @@ class Pipeline:
             size = size if short else math.ceil(query.share * size)
             if not size:
                 continue
-            found = source.run(lambda part: checked.lists(part.propose(query, size)), query.left_out)  # noqa: B023
-            for keys in found or ():
-                source.counts.kept += len(keys)
-                proposals.add(number, keys)
+            lists = source.run(lambda part: checked.lists(part.propose(query, size)), query.left_out)  # noqa: B023
+            source.counts.kept += proposals.add(number, *(lists or ()))
         self.data.stages.done("sources")
 
     def _resting(self, query: Query) -> U64:
@@ -282,8 +281,9 @@ class Pipeline:
                 if not one.part.required:
                     continue
                 keep = np.zeros(len(found), bool)
-            seen.append((one, len(found), int(keep.sum())))
-            if not keep.all():
+            kept = int(np.count_nonzero(keep))
+            seen.append((one, len(found), kept))
+            if kept < len(found):
                 found = found.where(keep)
         self.data.stages.done("filters")
         return found, seen

@@ -154,7 +154,7 @@ class GivenLists(World):
         order = np.argsort(keys)
         query = self.recommender.query(request, user, anchors, one.ts, len(keys))
         pool = self.recommender.pipeline.given(query, keys[order])
-        features, ids, (scores, scorer, missing) = self.recommender.scored(query, pool)
+        features, ids, (scores, scorer, missing, _) = self.recommender.scored(query, pool)
         place = np.argsort(order)  # of each item of the list among the candidates
         n = len(place)
         slate = Slate(place, np.ones(n), np.zeros(n, bool), [""] * n)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.models.state.key_sets import numbered
 from headrace.serving.rerank.choices import F64, I64, U64
 
 #: Clicks that are expected in a place before its own clicks of a category count as much as those.
@@ -39,19 +40,16 @@ def prior_rates(
     own_clicks, own_shown = clicks[places], shown[places]
     rate: F64 = (clicks.sum() - own_clicks + begin[0]) / (shown.sum() - own_shown + weight)
     for ids in (category, creator):
-        own = ids[places]
-        known, group = np.unique(own, return_inverse=True)
-        at = np.minimum(np.searchsorted(known, ids), max(0, len(known) - 1))
-        there = np.flatnonzero(known[at] == ids) if len(known) else at[:0]
-        others_clicks: F64 = np.bincount(at[there], clicks[there], len(known))[group] - own_clicks
-        others_shown: F64 = np.bincount(at[there], shown[there], len(known))[group] - own_shown
+        own, group = ids[places], numbered(ids)
+        others_clicks: F64 = np.bincount(group, clicks)[group[places]] - own_clicks
+        others_shown: F64 = np.bincount(group, shown)[group[places]] - own_shown
         rate = np.where(own != 0, (others_clicks + weight * rate) / (others_shown + weight), rate)
     return rate
 
 
 def _sums(ids: U64, counts: F64) -> F64:
     """Return for each item the sum of the counts of all items with its id, float64 ``(m,)``."""
-    _, group = np.unique(ids, return_inverse=True)
+    group = numbered(ids)
     out: F64 = np.bincount(group, counts).astype(np.float64)[group]
     return out
 

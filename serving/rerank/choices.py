@@ -67,7 +67,7 @@ class Choices:
 
     def take(self, places: I64) -> Choices:
         """Return the candidates at these places, in this order."""
-        return Choices(*(getattr(self, name)[places] for name in _COLUMNS))
+        return Choices(*(getattr(self, name).take(places, axis=0) for name in _COLUMNS))
 
     def check(self) -> None:
         """Raise ValueError when a column has another length, or a score is not a finite number."""

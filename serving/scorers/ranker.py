@@ -8,7 +8,12 @@ import numpy.typing as npt
 from headrace.models.learning.hashed import Ids
 from headrace.models.learning.leaves import MovedRanker
 from headrace.models.learning.objectives import CLICK
+from headrace.models.learning.ranker import Ranker
 from headrace.serving.pipeline.parts import Scorer
+from headrace.serving.pipeline.query import ServingData
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 
 class ByRanker(Scorer):
@@ -16,22 +21,39 @@ class ByRanker(Scorer):
 
     name = "ranker"
 
+    def __init__(self, data: ServingData) -> None:
+        super().__init__(data)
+        self._last: tuple[F32, dict[str, F64]] | None = None
+
     def ready(self) -> bool:
         """Return whether there is a ranker."""
         return self.data.models.ranker is not None
 
-    def score(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def score(self, features: F32) -> F64:
         """Return the scores, float64 ``(n,)``."""
         if (ranker := self.data.models.ranker) is None:
             raise ValueError("there is no ranker")
-        return ranker.predict(features)
+        return self._scored(ranker, features, ranker.by_objective(features))
 
-    def score_for(self, features: npt.NDArray[np.float32], ids: Ids) -> npt.NDArray[np.float64]:
+    def score_for(self, features: F32, ids: Ids) -> F64:
         """Return the scores; the leaf values of the live ranker are as they have moved since its training."""
-        moved = self._moved()
-        return self.score(features) if moved is None else moved.predict(features, ids)
+        ranker, moved = self.data.models.ranker, self._moved()
+        if ranker is None or moved is None:
+            return self.score(features)
+        return self._scored(ranker, features, moved.by_objective(features, ids))
 
-    def objectives(self, features: npt.NDArray[np.float32], ids: Ids) -> dict[str, npt.NDArray[np.float64]]:
+    def _scored(self, ranker: Ranker, features: F32, by: dict[str, F64]) -> F64:
+        self._last = features, by
+        return ranker.together(by)
+
+    def foreseen(self, features: F32) -> dict[str, F64] | None:
+        """Return what each booster foresees of the rows that were scored last; None for other rows."""
+        last, self._last = self._last, None
+        if last is None or last[0] is not features:
+            return None
+        return {} if [*last[1]] == [CLICK] else last[1]
+
+    def objectives(self, features: F32, ids: Ids) -> dict[str, F64]:
         """Return what each booster foresees; empty where there is only one, for clicks."""
         ranker = self.data.models.ranker
         if ranker is None or [one.name for one in ranker.objectives] == [CLICK]:

@@ -61,10 +61,7 @@ class Version:
 
     def of(self, keys: U64) -> F32:
         """Return the vectors of items, float32 ``(n, DIM)``, a copy; zeros where there is none."""
-        rows = self.table.find(keys)
-        out: F32 = self.table.data["vector"][rows]
-        out[rows < 0] = 0
-        return out
+        return self.table.column("vector", self.table.find(keys))
 
 
 class ItemVectors:
@@ -136,10 +133,7 @@ class ItemVectors:
         Those of version 0, whatever version is in use, to two digits. Learnt vectors are close when the same
         users click the items: a list that keeps those apart is a worse list, not a more diverse one.
         """
-        rows = self._alike.find(keys)
-        out = of_coarse(self._alike.data["vector"][rows])
-        out[rows < 0] = 0
-        return out
+        return of_coarse(self._alike.column("vector", self._alike.find(keys)))
 
     def vector(self, key: int) -> F32 | None:
         """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""

@@ -8,6 +8,20 @@ from headrace.streams.hashing cimport MIN_BITS, MIN_SLOTS, home_of
 
 import numpy as np
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define headrace_fetch_slot(p) __builtin_prefetch(p)
+    #else
+    #define headrace_fetch_slot(p)
+    #endif
+    """
+    void _fetch "headrace_fetch_slot"(const void *p) noexcept nogil
+
+cdef enum:
+    AHEAD = 16  # keys whose slots are fetched from memory while earlier ones are looked at
+
+
 cdef packed struct Slot:
     uint64_t key
     int32_t row  # + 1; 0 is an empty slot
@@ -87,6 +101,8 @@ cdef class KeyIndex:
         out = np.empty(n, np.int64)
         cdef int64_t[::1] rows = out
         for i in range(n):
+            if i + AHEAD < n:
+                _fetch(&self.slots[home_of(keys[i + AHEAD], self.shift)])
             rows[i] = self.slots[self._search(keys[i])].row - 1
         return out
 

@@ -25,6 +25,7 @@ import xxhash
 from headrace.streams.tables.key_index import KeyIndex
 from headrace.streams.tables.packed_rows import pack_rows, unpack_rows
 from headrace.streams.tables.placed_rows import GivenRows, blank_rows
+from headrace.streams.tables.taken_rows import bytes_of_rows
 
 Rows = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -184,6 +185,7 @@ class RowTable:
         self._blank = np.zeros(1, dtype)
         if blank is not None:
             self._blank[0] = blank
+        self._fields = fields
         self._key_at = fields["key"][1]
         self._layout_at = -1
         if "layout" in fields:
@@ -227,6 +229,16 @@ class RowTable:
     def row(self, key: int) -> int:
         """Return the row number of one key, -1 when there is none."""
         return self._index.get(key)
+
+    def copied(self, rows: Rows) -> npt.NDArray[Any]:
+        """Return copies of rows, ``(n,)``; zeros for row -1."""
+        return bytes_of_rows(self.data, rows, 0, self.row_bytes).view(self.dtype).reshape(len(rows))
+
+    def column(self, name: str, rows: Rows) -> npt.NDArray[Any]:
+        """Return one field of rows, a copy, ``(n, ...)``; zeros for row -1."""
+        kind, at = self._fields[name][:2]
+        taken = bytes_of_rows(self.data, rows, at, kind.itemsize)
+        return taken.view(kind.base).reshape(len(rows), *kind.shape)
 
     def take(self, keys: U64 | Sequence[int]) -> Rows:
         """Return the row number of each key, int64 ``(n,)``; add a blank row for every new key."""

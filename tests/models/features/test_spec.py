@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
+
 from headrace.models.features.spec import ONLINE, ONLINE_COLUMNS, ONLINE_NAMES, POSITION, SPEC, FeatureSpec
 
 
@@ -15,3 +17,4 @@ def test_the_list() -> None:
     assert SPEC.names[ONLINE] == "online_score"
     assert len(ONLINE_NAMES) == len(ONLINE_COLUMNS) == len(SPEC) - 2
     assert not {"position", "online_score"} & set(ONLINE_NAMES)
+    assert (np.diff(ONLINE_COLUMNS) == 1).all()  # the online model reads them in one piece

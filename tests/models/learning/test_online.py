@@ -144,5 +144,12 @@ def test_the_ids_of_a_request_are_those_of_its_examples() -> None:
     logged = dataclasses.replace(logged, items=keys)
     np.testing.assert_array_equal(asked.terms(), logged.terms())
     assert asked.terms().shape == (4, 4)
+    table = np.random.default_rng(1).standard_normal(SLOTS).astype(np.float32)
+    for ids in (asked, logged):
+        np.testing.assert_array_equal(ids.sums(table), table[ids.terms()].sum(1))
+    with pytest.raises(ValueError, match="2 ids for 4 items"):
+        Ids(asked.items[:2], asked.items, asked.countries, asked.devices).sums(table)
+    with pytest.raises(ValueError, match="a table of 8 slots"):
+        asked.sums(table[:8])
     assert len(np.unique(asked.terms()[:, 1:])) == 12
     np.testing.assert_array_equal(asked.pair(), asked.terms()[:, :2])

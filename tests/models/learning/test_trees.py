@@ -10,7 +10,7 @@ import pytest
 
 from headrace.models.learning.leaf_steps import sums_of
 from headrace.models.learning.tree_bits import bit_leaves, bit_sums
-from headrace.models.learning.trees import Trees, UnlikeError
+from headrace.models.learning.trees import Trees, UnlikeError, predictions
 
 
 def data(n: int, seed: int) -> Any:
@@ -54,6 +54,19 @@ def test_trees_of_any_size(leaves: int) -> None:
     for column in values.T:
         total += column
     np.testing.assert_array_equal(trees.sums(x, trees.values), total)
+
+
+def test_several_models_at_once_give_what_each_gives_alone() -> None:
+    """Also where one is too large for bits, and however the rows lie in memory; NaN counts as 0."""
+    x, _ = data(133, 2)
+    x[5, 0] = np.nan
+    sizes = ((15, 41), (80, 7), (4, 2))
+    every = [Trees(model(num_leaves=n, rounds=r, n=4000).model_to_string()) for n, r in sizes]
+    alone = [one.score(one.sums(np.nan_to_num(x), one.values)) for one in every]
+    for rows in (x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+        for found, expected in zip(predictions(rows, every), alone, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert predictions(x, []) == []
 
 
 @pytest.mark.parametrize("call", [bit_sums, bit_leaves])
