@@ -10,6 +10,7 @@ import numpy as np
 from headrace.agents.partitions.origins import Origins
 from headrace.agents.partitions.users import UserPartition
 from headrace.agents.stage.placing import sent_on_again
+from headrace.console.verification.foreign_records import ForeignRecords
 from headrace.models.state import shown, users
 from headrace.streams.clock import now_ms
 from headrace.streams.dedup import I64, U64, Bool, DedupWindow
@@ -43,12 +44,16 @@ class RebuiltWindow:
         self._part = UserPartition(states, settings)
         self._window = self._part.dedup = _Noted(settings.dedup_window_ms)
         limits = Limits(settings.partitions, settings.lateness_ms, settings.future_ms)
+        self._foreign = ForeignRecords(settings)
         self._reader = EventReader(settings.max_event_bytes, limits)
         self._origins = Origins({})
         self._topic = Topics(settings).events
 
-    def read(self, records: Sequence[Any]) -> None:
+    async def read(self, records: Sequence[Any]) -> None:
         """Note records of `events`, in their order."""
+        records = await self._foreign.read(records)
+        if not len(records):
+            return
         decoded, events = self._reader.read(records, self._part.number, now_ms())
         sent_on_again(self._topic, decoded.records, events, self._origins)
         self._part.duplicates(records, events)
@@ -77,8 +82,8 @@ async def rebuilt_window(settings: Settings, partition: int, newest: int, end: i
     """
     window = RebuiltWindow(settings, partition)
 
-    def remember(batch: RecordBatch) -> None:
-        window.read(batch.records)
+    async def remember(batch: RecordBatch) -> None:
+        await window.read(batch.records)
 
     since = max(0, newest - settings.dedup_window_ms)
     await read_since(settings, Topics(settings).events, partition, since, end, remember)

@@ -1,0 +1,106 @@
+"""Reads what was written with schemas of a registry; their readers are made once, and kept by id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from headrace.streams.errors import RejectedError, UnavailableError
+from headrace.streams.messages.codec import UNDECODABLE, rejection
+from headrace.streams.messages.formats import avro, protobuf
+from headrace.streams.messages.formats.registry import Registry, Schema, UnknownSchemaError
+from headrace.streams.messages.formats.wire import HEAD, MAGIC, schema_id
+
+Read: TypeAlias = Callable[[bytes], tuple[Any, bool]]
+
+#: So long a schema that the registry does not have is asked for: it may have been registered just now, s.
+PATIENCE_S: Final = 10.0
+#: So long it then counts as unknown, s; and most ids of this kind that are remembered.
+UNKNOWN_S: Final = 60.0
+MOST_UNKNOWN: Final = 1000
+
+_json = msgspec.json.Decoder().decode
+
+
+class Schemas:
+    """Readers by the id of the schema.
+
+    Parameters
+    ----------
+    registry
+        Where schemas come from.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._readers: dict[int, Read | RejectedError] = {}
+        self._asked: dict[int, float] = {}  # unknown to the registry -> since when it is asked for
+        self._unknown: dict[int, float] = {}  # given up -> until when
+
+    def missing(self, bodies: Iterable[bytes | None], now: float) -> set[int]:
+        """Return the ids of the schemas that ``load`` must get before ``bodies`` can be read.
+
+        Parameters
+        ----------
+        now
+            A clock that only goes forward, s.
+        """
+        ids = {
+            int.from_bytes(body[1:HEAD], "big")
+            for body in bodies
+            if body is not None and body[:1] == MAGIC and len(body) >= HEAD
+        }
+        return {number for number in ids if number not in self._readers and self._unknown.get(number, 0) <= now}
+
+    def load(self, number: int, now: float) -> None:
+        """Get a schema; it waits for the registry, so call it in a thread.
+
+        Raises
+        ------
+        UnavailableError
+            The registry does not answer, or does not have it yet: call it again.
+        """
+        try:
+            schema = self._registry.schema(number)
+        except UnknownSchemaError:
+            since = self._asked.setdefault(number, now)
+            if now - since < PATIENCE_S:
+                raise UnavailableError(f"the registry has no schema {number} yet") from None
+            if len(self._unknown) >= MOST_UNKNOWN:
+                self._unknown.clear()
+            self._unknown[number] = now + UNKNOWN_S
+            del self._asked[number]
+            return
+        self._asked.pop(number, None)
+        try:
+            self._readers[number] = _reader(schema)
+        except RejectedError as exc:
+            self._readers[number] = exc
+
+    def read(self, body: bytes) -> tuple[Any, bool]:
+        """As ``translator.Reads``; every schema must have been loaded."""
+        found = self._readers.get(schema_id(body))
+        if found is None:
+            raise RejectedError("unknown_schema", "", f"the registry has no schema {schema_id(body)}")
+        if isinstance(found, RejectedError):
+            raise found
+        return found(body)
+
+
+def _reader(schema: Schema) -> Read:
+    if schema.kind == "AVRO":
+        return avro.reader(schema.schema, [one.schema for one in schema.references])
+    if schema.kind == "PROTOBUF":
+        return protobuf.reader(schema.schema, {one.name: one.schema for one in schema.references})
+    if schema.kind == "JSON":
+        return _read_json
+    raise RejectedError("unusable_schema", "", f"schemas of the type {schema.kind} are not read")
+
+
+def _read_json(body: bytes) -> tuple[Any, bool]:
+    try:
+        return _json(body[HEAD:]), False
+    except UNDECODABLE as exc:
+        raise rejection(exc) from exc
