@@ -63,7 +63,7 @@ def _ours(body: bytes, ours: Any) -> dict[str, Any] | None:
     import msgspec
 
     from headrace.streams.messages.codec import UNDECODABLE, Decoder
-    from headrace.streams.messages.schemas import Event
+    from headrace.streams.messages.schemas import Event, check_event
 
     try:
         doc = msgspec.json.decode(body)
@@ -71,7 +71,8 @@ def _ours(body: bytes, ours: Any) -> dict[str, Any] | None:
         return None
     if not ours(doc):
         return None
-    Decoder(Event, len(body)).value(body)
+    event = Decoder(Event, len(body)).value(body)
+    check_event(event, event.ts, 0, 0)
     found: dict[str, Any] = doc
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from foreign_forms import KINDS, SEGMENT, Forms
@@ -16,7 +15,7 @@ from schema_registry import running
 
 from headrace.console.verification.run import verify
 from headrace.streams.clock import now_ms
-from headrace.streams.messages.schemas import Context, Event, Example, Impression, Item
+from headrace.streams.messages.schemas import Context, Event, Item
 from headrace.streams.settings import MINUTE_MS, Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.placement import origin_of
@@ -64,14 +63,20 @@ async def test_every_form_counts_once_in_every_role(settings: Settings, tmp_path
         bad = [
             (b"k-1", b'{"type": "track", "event": "Product Clicked", "messageId": "m"}', [("trace", b"1")]),
             (b"k-2", b"\0\0\0\0\x01no avro", []),
-            (b"k-3", b'{"specversion": "1.0", "id": "1"}', [("content-type", b"application/cloudevents+json")]),
+            (
+                b"k-3",
+                b'{"specversion": "1.0", "id": "1"}',
+                [("content-type", b"application/cloudevents+json")],
+            ),
             (b"k-4", b"{", []),
         ]
         pages = [(b"k", b'{"type": "page", "messageId": "p", "userId": "user-1"}', [])] * 9
         written = [forms.write(kind, event) for kind, event in told]
         again = [forms.write(kind, event) for kind, event in told[60:90]]
         async with producer(s) as sender:
-            await publish(sender, topics.items, [(f"item-{i}", Item(f"item-{i}", now_ms())) for i in range(8)])
+            await publish(
+                sender, topics.items, [(f"item-{i}", Item(f"item-{i}", now_ms())) for i in range(8)]
+            )
             for n, (key, value, headers) in enumerate([*written, *again, *bad, *pages]):
                 await sender.send_many(topics.events, [(key, value, None, headers)], partition=n % 2)
             async with worker(s, ["ingest", "aggregate", "learn"]):

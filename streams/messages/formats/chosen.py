@@ -44,7 +44,7 @@ def chosen(settings: Settings, *, plain: bool = True) -> Chosen | None:
     Parameters
     ----------
     plain
-        As of ``paths.getter``.
+        Whether plain paths and Avro are read by compiled code; False: by the libraries alone.
 
     Raises
     ------
@@ -54,9 +54,11 @@ def chosen(settings: Settings, *, plain: bool = True) -> Chosen | None:
     if settings.events_format == "json" and not settings.events_mapping:
         return None
     try:
-        mapping, schemas = _mapping(settings, plain), _schemas(settings)
+        mapping, schemas = _mapping(settings, plain), _schemas(settings, plain)
     except ImportError as exc:
-        raise ConfigError(f"HEADRACE_EVENTS_...: pip install 'headrace[formats]' (not here: {exc.name})") from exc
+        raise ConfigError(
+            f"HEADRACE_EVENTS_...: pip install 'headrace[formats]' (not here: {exc.name})"
+        ) from exc
     detect = settings.events_format == "detect"
     return Chosen(
         Translator(settings.max_event_bytes, detect=detect, mapping=mapping, schemas=schemas), schemas
@@ -74,10 +76,10 @@ def _mapping(settings: Settings, plain: bool) -> Mapping | None:
         raise ConfigError(f"HEADRACE_EVENTS_MAPPING: {exc}") from exc
 
 
-def _schemas(settings: Settings) -> Schemas | None:
+def _schemas(settings: Settings, plain: bool) -> Schemas | None:
     if not settings.registry_url:
         return None
     from headrace.streams.messages.formats.registry import Registry
     from headrace.streams.messages.formats.schemas import Schemas
 
-    return Schemas(Registry(settings, settings.data_dir / FOLDER))
+    return Schemas(Registry(settings, settings.data_dir / FOLDER), plain=plain)

@@ -1,8 +1,8 @@
 """A mapping file: it turns other people's events into ours. TOML; see docs/bring-your-own-events.md.
 
-``[only]`` and ``[ignore]`` say which events are meant, ``[event]`` where the value of each of our fields comes
-from, and every ``[[example]]`` has an event of theirs and what must become of it. A file whose examples do not
-come out is refused at the start.
+``[only]`` and ``[ignore]`` say which events are meant, ``[event]`` where the value of each of our fields
+comes from, and every ``[[example]]`` has an event of theirs and what must become of it. A file whose examples
+do not come out is refused at the start.
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ import msgspec
 
 from headrace.streams.errors import ConfigError, RejectedError
 from headrace.streams.messages.codec import UNDECODABLE, Decoder, rejection
-from headrace.streams.messages.formats.fields import (
-    RECORD_TIME,
-    FieldRule,
-    field_rule,
-    refused,
-)
-from headrace.streams.messages.formats.paths import Getter, getter
+from headrace.streams.messages.formats.fields import field_rule
+from headrace.streams.messages.formats.finds import Find, Rules
+from headrace.streams.messages.formats.paths import getter
 from headrace.streams.messages.formats.published import REQUIRED
 from headrace.streams.messages.formats.translated import IgnoredError
-from headrace.streams.messages.schemas import Event
+from headrace.streams.messages.schemas import Event, check_event
 
 #: Largest file and largest event of an example, bytes.
 MOST_BYTES: Final = 1024 * 1024
@@ -58,56 +54,20 @@ class Mapping:
     def __init__(self, table: Table[str, Any], *, plain: bool = True) -> None:
         if unknown := sorted(table.keys() - {"only", "ignore", "event", "example"}):
             raise ConfigError(f"there is no [{unknown[0]}]; there are [only], [ignore], [event], [[example]]")
-        self._only = [_condition("only", *one, plain) for one in _table(table, "only").items()]
-        self._ignore = [_condition("ignore", *one, plain) for one in _table(table, "ignore").items()]
-        rules = [field_rule(name, given, plain=plain) for name, given in _fields(table).items()]
-        if missing := [name for name in REQUIRED if name not in {rule.name for rule in rules}]:
+        only = [_condition("only", *one, plain) for one in _table(table, "only").items()]
+        ignore = [_condition("ignore", *one, plain) for one in _table(table, "ignore").items()]
+        rules = {name: field_rule(name, given, plain=plain) for name, given in _fields(table).items()}
+        if missing := [name for name in REQUIRED if name not in rules]:
             raise ConfigError(f"event.{missing[0]} is missing")
-        self._type = next(rule for rule in rules if rule.name == "type")
-        self._rules = [rule for rule in rules if rule is not self._type and not _of_context(rule)]
-        self._context = [rule for rule in rules if _of_context(rule)]
+        fields = [rules.pop("type"), *(rule for name, rule in rules.items() if not _of_context(name))]
+        context = [rule for name, rule in rules.items() if _of_context(name)]
+        #: ``Rules.event``: an event of ours from a document and the timestamp of its record.
+        self.event = Rules(only, ignore, fields, context).event
         examples = table.get("example")
         if type(examples) is not list or not examples:
             raise ConfigError("an [[example]] is needed: an event of theirs, and what it becomes")
         for number, example in enumerate(examples, 1):
             self._try(number, example)
-
-    def event(self, doc: Any, timestamp: int) -> dict[str, Any]:
-        """Return a document as an event of ours, with the fields that it has; values are not checked further.
-
-        Parameters
-        ----------
-        timestamp
-            The record's own, ms.
-
-        Raises
-        ------
-        IgnoredError
-            It is not meant to be an event of ours.
-        RejectedError
-            It is, and cannot become one: ``unmapped``, with the field.
-        """
-        for get, values in self._only:
-            if _name(get(doc)) not in values:
-                raise IgnoredError
-        for get, values in self._ignore:
-            if _name(get(doc)) in values:
-                raise IgnoredError
-        out: dict[str, Any] = {}
-        rule = self._type  # first: an event that is ignored needs no other field
-        try:
-            _put(out, rule, "type", doc, timestamp)
-            for rule in self._rules:
-                _put(out, rule, rule.name, doc, timestamp)
-            if self._context:
-                context: dict[str, Any] = {}
-                for rule in self._context:
-                    _put(context, rule, rule.name[len(_CONTEXT) :], doc, timestamp)
-                if context:
-                    out["context"] = context
-        except ValueError as exc:
-            raise refused(rule.name, exc) from exc
-        return out
 
     def of_json(self, body: bytes | str, timestamp: int = EXAMPLE_MS) -> dict[str, Any]:
         """Return a message as an event of ours that is valid; errors are those of ``event`` and of events."""
@@ -116,7 +76,8 @@ class Mapping:
         except UNDECODABLE as exc:
             raise rejection(exc) from exc
         out = self.event(doc, timestamp)
-        _check(msgspec.json.encode(out))
+        event = _check(msgspec.json.encode(out))
+        check_event(event, event.ts, 0, 0)
         return out
 
     def _try(self, number: int, example: Any) -> None:
@@ -126,7 +87,9 @@ class Mapping:
         event, expected = example.get("event"), example.get("becomes")
         timestamp = example.get("timestamp", EXAMPLE_MS)
         if type(event) is not str or expected is None or type(timestamp) is not int:
-            raise ConfigError(f"{where}: event is JSON in a text, becomes a table, {IGNORED!r} or {REFUSED!r}")
+            raise ConfigError(
+                f"{where}: event is JSON in a text, becomes a table, {IGNORED!r} or {REFUSED!r}"
+            )
         became: Any
         why = ""
         try:
@@ -144,26 +107,8 @@ def _shown(expected: Any) -> str:
     return expected if type(expected) is str else msgspec.json.encode(expected).decode()
 
 
-def _put(out: dict[str, Any], rule: FieldRule, name: str, doc: Any, timestamp: int) -> None:
-    value = rule.find(doc)
-    if value is None:
-        value = rule.default
-        if value is None:
-            if rule.name in REQUIRED:
-                raise refused(rule.name, "there is no value at its path")
-            return
-        if value is RECORD_TIME:
-            value = timestamp
-    out[name] = value
-
-
-def _of_context(rule: FieldRule) -> bool:
-    return rule.name.startswith(_CONTEXT)
-
-
-def _name(value: Any) -> Any:
-    """Return a value as it is written in the lists of ``[only]`` and ``[ignore]``; no list has objects."""
-    return value if type(value) in (str, int, bool) else None
+def _of_context(name: str) -> bool:
+    return name.startswith(_CONTEXT)
 
 
 def _table(table: Table[str, Any], name: str) -> dict[str, Any]:
@@ -182,7 +127,7 @@ def _fields(table: Table[str, Any]) -> dict[str, Any]:
     return event | {_CONTEXT + name: given for name, given in context.items()}
 
 
-def _condition(where: str, path: str, values: Any, plain: bool) -> tuple[Getter, frozenset[Any]]:
+def _condition(where: str, path: str, values: Any, plain: bool) -> tuple[Find, frozenset[Any]]:
     if type(values) is not list or not values or any(type(v) not in (str, int, bool) for v in values):
         raise ConfigError(f"[{where}] {path}: a list of texts, whole numbers, true or false is needed")
     if not path.startswith("$"):
@@ -202,9 +147,8 @@ def read_mapping(path: str | Path, *, plain: bool = True) -> Mapping:
         It cannot be read, is no TOML, makes no sense, or an example does not come out.
     """
     try:
-        body = Path(path).read_bytes()
-        if len(body) > MOST_BYTES:
-            raise ConfigError(f"{path} is larger than {MOST_BYTES} bytes")
+        with Path(path).open("rb") as file:
+            body = file.read(MOST_BYTES)
         return Mapping(tomllib.loads(body.decode()), plain=plain)
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc

@@ -24,7 +24,6 @@ _GOOGLE: Final = {
 _KINDS: Final = {
     "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
     "long": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
-    "int": descriptor_pb2.FieldDescriptorProto.TYPE_INT32,
     "Context": descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE,
 }
 #: What the library raises for a message that it cannot read, or cannot tell as JSON.

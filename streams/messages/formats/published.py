@@ -23,7 +23,7 @@ EVENT: Final[tuple[tuple[str, str, int], ...]] = (
     ("ts", "long", 5),
     ("dwell_ms", "long", 6),
     ("request_id", "string", 7),
-    ("position", "int", 8),
+    ("position", "long", 8),
     ("surface", "string", 9),
     ("context", "Context", 10),
     ("scope", "string", 11),
@@ -32,10 +32,10 @@ CONTEXT: Final[tuple[tuple[str, str, int], ...]] = (
     ("country", "string", 1),
     ("device", "string", 2),
     ("ts", "long", 3),
-    ("age", "int", 4),
+    ("age", "long", 4),
 )
 REQUIRED: Final = ("event_id", "type", "user_id", "item_id", "ts")
-_PROTO: Final = {"string": "string", "long": "int64", "int": "int32", "Context": "Context"}
+_PROTO: Final = {"string": "string", "long": "int64", "Context": "Context"}
 
 
 def avro() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import os
 import ssl
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
@@ -122,7 +122,9 @@ class Registry:
                 continue
             asked.add(place)
             if len(asked) > MOST_REFERENCES:
-                raise UnavailableError(f"a schema of {self._url} refers to more than {MOST_REFERENCES} others")
+                raise UnavailableError(
+                    f"a schema of {self._url} refers to more than {MOST_REFERENCES} others"
+                )
             subject = quote(reference.subject, safe="")
             other = self._get(f"/subjects/{subject}/versions/{reference.version}{form}")
             self._add_references(other, form, found, asked)
@@ -156,9 +158,8 @@ class Registry:
         """Return the header that lets us in; files are read again, for secrets change."""
         s = self._settings
         if s.registry_token_file:
-            return {
-                "Authorization": f"Bearer {read_secret('HEADRACE_REGISTRY_TOKEN_FILE', s.registry_token_file)}"
-            }
+            token = read_secret("HEADRACE_REGISTRY_TOKEN_FILE", s.registry_token_file)
+            return {"Authorization": f"Bearer {token}"}
         if s.registry_user:
             both = f"{s.registry_user}:{secret_of(s, 'registry_password')}".encode()
             return {"Authorization": f"Basic {base64.b64encode(both).decode()}"}

@@ -31,10 +31,12 @@ class Schemas:
     ----------
     registry
         Where schemas come from.
+    plain
+        As of ``avro.reader``.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, *, plain: bool = True) -> None:
+        self._registry, self._plain = registry, plain
         self._readers: dict[int, Read | RejectedError] = {}
         self._asked: dict[int, float] = {}  # unknown to the registry -> since when it is asked for
         self._unknown: dict[int, float] = {}  # given up -> until when
@@ -52,7 +54,9 @@ class Schemas:
             for body in bodies
             if body is not None and body[:1] == MAGIC and len(body) >= HEAD
         }
-        return {number for number in ids if number not in self._readers and self._unknown.get(number, 0) <= now}
+        return {
+            number for number in ids if number not in self._readers and self._unknown.get(number, 0) <= now
+        }
 
     def load(self, number: int, now: float) -> None:
         """Get a schema; it waits for the registry, so call it in a thread.
@@ -75,7 +79,7 @@ class Schemas:
             return
         self._asked.pop(number, None)
         try:
-            self._readers[number] = _reader(schema)
+            self._readers[number] = _reader(schema, self._plain)
         except RejectedError as exc:
             self._readers[number] = exc
 
@@ -89,9 +93,9 @@ class Schemas:
         return found(body)
 
 
-def _reader(schema: Schema) -> Read:
+def _reader(schema: Schema, plain: bool) -> Read:
     if schema.kind == "AVRO":
-        return avro.reader(schema.schema, [one.schema for one in schema.references])
+        return avro.reader(schema.schema, [one.schema for one in schema.references], plain=plain)
     if schema.kind == "PROTOBUF":
         return protobuf.reader(schema.schema, {one.name: one.schema for one in schema.references})
     if schema.kind == "JSON":

@@ -13,7 +13,6 @@ from headrace.streams.transport.record_fields import KEY_SIZE, VALUE, VALUE_SIZE
 from headrace.streams.transport.record_list import RecordList
 
 
-
 class IgnoredError(Exception):
     """An event is not one of ours, and is not meant to be."""
 

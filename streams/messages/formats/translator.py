@@ -55,7 +55,7 @@ class Reads(Protocol):
 
 
 def ours(doc: Any) -> bool:
-    """Return whether a document is an event of ours, right or wrong: it has every field that ours must have."""
+    """Return whether a document is an event of ours, right or wrong: it has all required fields."""
     return type(doc) is dict and all(name in doc for name in REQUIRED)
 
 

@@ -27,7 +27,9 @@ def schema_id(body: bytes) -> int:
         It is too short.
     """
     if len(body) < HEAD or body[0] != 0:
-        raise RejectedError("undecodable", "", "a zero byte and 4 bytes with the id of the schema are expected")
+        raise RejectedError(
+            "undecodable", "", "a zero byte and 4 bytes with the id of the schema are expected"
+        )
     return int.from_bytes(body[1:HEAD], "big")
 
 
