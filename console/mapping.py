@@ -42,6 +42,7 @@ def map_events(
     mapping, counts = read_mapping(file), {"events": 0, "ignored": 0, "dead letters": 0}
     told: list[dict[str, Any]] = []
     for number, body in enumerate(_bodies(sample), 1):
+        became: dict[str, Any]
         try:
             became = {"event": _ours(body, ours) or mapping.of_json(body, now_ms())}
             counts["events"] += 1

@@ -79,4 +79,4 @@ def registry_tls(settings: FormatSettings) -> ssl.SSLContext:
     """
     s = settings
     files = pair("HEADRACE_REGISTRY", s.registry_cert_file, s.registry_key_file)
-    return tls_context("HEADRACE_REGISTRY", **files, ca=s.registry_ca_file)
+    return tls_context("HEADRACE_REGISTRY", ca=s.registry_ca_file, cert=files["cert"], key=files["key"])

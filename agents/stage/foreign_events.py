@@ -60,8 +60,7 @@ class ForeignEvents:
         clock = self._wiring.clock.monotonic
         while missing := chosen.missing(records, clock()):
             try:
-                for number in sorted(missing):
-                    await asyncio.to_thread(chosen.schemas.load, number, clock())
+                await asyncio.to_thread(chosen.schemas.load, missing, clock())
             except UnavailableError as exc:
                 log.warning("events wait for a schema: %s", exc, extra={"action": "registry_away"})
                 await asyncio.sleep(pause)

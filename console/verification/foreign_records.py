@@ -36,6 +36,5 @@ class ForeignRecords:
         schemas = self._chosen.schemas
         if schemas is not None:
             while missing := self._chosen.missing(records, time.monotonic()):
-                for number in sorted(missing):
-                    await asyncio.to_thread(schemas.load, number, time.monotonic())
+                await asyncio.to_thread(schemas.load, missing, time.monotonic())
         return self._chosen.translator.read(records).records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,11 @@ class Chosen:
     translator: Translator
     schemas: Schemas | None
 
-    def missing(self, records: Iterable[Any], now: float) -> set[int]:
+    def missing(self, records: Sequence[Any], now: float) -> set[int]:
         """Return the ids of the schemas to be loaded before ``records`` are read; see ``Schemas.missing``."""
-        return set() if self.schemas is None else self.schemas.missing((r.value for r in records), now)
+        if self.schemas is None:
+            return set()
+        return self.schemas.missing(records, self.translator.max_bytes, now)
 
 
 def chosen(settings: Settings, *, plain: bool = True) -> Chosen | None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 #: The time of the record itself, as the default of a rule.
@@ -91,8 +91,8 @@ class Rules:
 
     def __init__(
         self,
-        only: list[tuple[Find, Collection[Any]]],
-        ignore: list[tuple[Find, Collection[Any]]],
+        only: list[tuple[Find, frozenset[Any]]],
+        ignore: list[tuple[Find, frozenset[Any]]],
         fields: list[Rule],
         context: list[Rule],
     ) -> None: ...

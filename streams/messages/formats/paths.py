@@ -67,9 +67,9 @@ def _steps(path: JSONPath) -> tuple[str | int | Pick, ...] | None:
 
 def _step(selector: Any) -> str | int | Pick | None:
     if isinstance(selector, NameSelector):
-        return selector.name
+        return str(selector.name)
     if isinstance(selector, IndexSelector):
-        return selector.index
+        return int(selector.index)
     test = getattr(selector.expression, "expression", None) if isinstance(selector, Filter) else None
     if not isinstance(test, InfixExpression) or test.operator != "==":
         return None

@@ -77,7 +77,7 @@ class Translator:
     def __init__(
         self, max_bytes: int, *, detect: bool, mapping: Maps | None = None, schemas: Reads | None = None
     ) -> None:
-        self._max_bytes, self._detect = max_bytes, detect
+        self.max_bytes, self._detect = max_bytes, detect
         self._mapping, self._schemas = mapping, schemas
 
     def read(self, records: Sequence[Any]) -> Translated:
@@ -110,7 +110,7 @@ class Translator:
             return np.arange(len(records))
         _, found = scan_events(
             *(records.payload, records.parts, records.offsets, records.timestamps, KIND),
-            max_bytes=self._max_bytes,
+            max_bytes=self.max_bytes,
             **rules_of(0, _ANY, 0),
         )
         return np.flatnonzero(~found)
@@ -118,7 +118,7 @@ class Translator:
     def _told(self, record: Any) -> Told | None:
         """Return what a record says as ours; None: it stays as it is."""
         body = record.value
-        if body is None or len(body) > self._max_bytes:
+        if body is None or len(body) > self.max_bytes:
             return None
         if self._detect:
             headers = record.headers
