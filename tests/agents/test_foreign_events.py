@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,14 @@ from project import ROOT
 from schema_registry import running
 
 from headrace.console.verification.run import verify
+from headrace.models.state import users as user_state
+from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
+from headrace.streams.errors import ConfigError
+from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Context, Event, Item
 from headrace.streams.settings import MINUTE_MS, Settings
+from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.placement import origin_of
 
@@ -83,6 +90,8 @@ async def test_every_form_counts_once_in_every_role(settings: Settings, tmp_path
                 result = await equal(s)
                 letters = await until(lambda: dead_letters(s), lambda found: len(found) >= len(KINDS) + 4)
     assert result.first == []
+    clicks = Counter(event.user_id for _, event in told[len(KINDS) :] if event.type == "click")
+    assert {user: await clicks_of(s, user) for user in clicks} == clicks
     assert (result.duplicates, result.users) == (len(again), USERS)
     by_reason = {letter.key: letter for letter in letters if letter.reason != "too_late"}
     assert {key: (by_reason[key].reason, by_reason[key].value) for key, _, _ in bad} == {
@@ -94,3 +103,55 @@ async def test_every_form_counts_once_in_every_role(settings: Settings, tmp_path
     assert by_reason[b"k-1"].headers == (("trace", b"1"),)
     assert len(letters) == len(by_reason) + len(KINDS)
     assert any(origin_of(record) for record in await read_all(s, topics.events))
+
+
+async def clicks_of(settings: Settings, user: str) -> int:
+    store = RedisStore(settings)
+    try:
+        (row,) = await store.get("u", [hash64(user)])
+    finally:
+        await store.close()
+    return 0 if row is None else int(unpack([row], user_state.ROW)[0][0]["n_clicks"])
+
+
+async def test_events_wait_for_the_registry_and_its_schemas_stay(settings: Settings, tmp_path: Path) -> None:
+    """It is away when the worker starts; later it is away for good, and a new worker needs it no more."""
+    user, count = "user-1", 5
+
+    def click(n: int) -> Event:
+        return Event(f"e-{n}", "click", user, "item-1", now_ms())
+
+    with running() as registry:
+        forms = Forms(registry)
+        s = settings.model_copy(
+            update={"data_dir": tmp_path, "events_format": "detect", "registry_url": registry.url}
+        )
+        registry.broken = 503
+        await make_topics(s)
+        topics = Topics(s)
+        async with producer(s) as sender:
+            for n in range(count):
+                key, value, headers = forms.write("protobuf" if n % 2 else "avro", click(n))
+                await sender.send_keyed(topics.events, [(key, value, None, headers)])
+            async with worker(s, ["ingest"]):
+                await until(lambda: asyncio.sleep(0, len(registry.asked)), lambda asked: asked > 2)
+                assert await clicks_of(s, user) == 0
+                registry.broken = 0
+                await until(lambda: clicks_of(s, user), lambda clicks: clicks == count)
+            registry.stop()
+            async with worker(s, ["ingest"]):
+                for n in range(count, 2 * count):
+                    await sender.send_keyed(topics.events, [(*forms.avro(click(n))[:2], None, [])])
+                await until(lambda: clicks_of(s, user), lambda clicks: clicks == 2 * count)
+        assert await dead_letters(s) == []
+
+
+async def test_a_wrong_mapping_file_stops_the_start(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    table = (ROOT / "docs" / "mappings" / "segment.toml").read_text()
+    file.write_text(table.replace('"$.properties.product_id"', '"$.properties.id"'))
+    s = settings.model_copy(update={"data_dir": tmp_path, "events_mapping": str(file)})
+    await make_topics(s)
+    with pytest.raises(ConfigError, match=r"HEADRACE_EVENTS_MAPPING: .*m\.toml: example 1"):
+        async with worker(s, ["ingest"]):
+            pass

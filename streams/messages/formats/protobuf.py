@@ -103,12 +103,16 @@ def _message(pool: Any, file: Any, indices: tuple[int, ...]) -> tuple[type[Any],
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(name)), False
 
 
+_NAMES: Final = {number: name for name, _, number in published.EVENT}
+_CONTEXT_NAMES: Final = {number: name for name, _, number in published.CONTEXT}
+
+
 def _fields(message: Any) -> dict[str, Any]:
     """Return the fields of a message of ours that are set."""
-    return {
-        found.name: _fields(value) if found.message_type is not None else value
-        for found, value in message.ListFields()
-    }
+    out = {_NAMES[field.number]: value for field, value in message.ListFields()}
+    if "context" in out:
+        out["context"] = {_CONTEXT_NAMES[field.number]: value for field, value in out["context"].ListFields()}
+    return out
 
 
 def _as_json(message: Any) -> Any:

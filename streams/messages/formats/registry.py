@@ -130,11 +130,27 @@ class Registry:
             self._add_references(other, form, found, asked)
             found[reference.name] = Text(reference.name, other.schema)
 
+    def wrong(self) -> str:
+        """Return why the registry cannot be asked, empty when it answers."""
+        try:
+            self._body("/subjects")
+        except (UnavailableError, UnknownSchemaError) as exc:
+            return str(exc)
+        return ""
+
     def _get(self, path: str) -> _Answer:
+        body = self._body(path)
+        try:
+            return msgspec.json.decode(body, type=_Answer)
+        except (msgspec.MsgspecError, UnicodeError) as exc:
+            raise UnavailableError(f"{self._url}{path} does not answer as a schema registry: {exc}") from None
+
+    def _body(self, path: str) -> bytes:
         request = Request(self._url + path, headers={"Accept": _TYPES, **self._credentials()})  # noqa: S310
         try:
             with self._opener().open(request, timeout=ANSWER_S) as response:
-                body = response.read(MOST_BYTES + 1)
+                body: bytes = response.read(MOST_BYTES + 1)
+                return body
         except HTTPError as exc:
             with exc:
                 if exc.code == http.client.NOT_FOUND and _is_fault(exc.read(MOST_BYTES)):
@@ -143,10 +159,6 @@ class Registry:
         except (OSError, URLError, http.client.HTTPException) as exc:
             why = getattr(exc, "reason", None) or exc
             raise UnavailableError(f"the registry {self._url} does not answer: {why}") from None
-        try:
-            return msgspec.json.decode(body, type=_Answer)
-        except (msgspec.MsgspecError, UnicodeError) as exc:
-            raise UnavailableError(f"{self._url}{path} does not answer as a schema registry: {exc}") from None
 
     def _opener(self) -> OpenerDirector:
         secure: ssl.SSLContext | None = None

@@ -20,9 +20,9 @@ Read: TypeAlias = Callable[[bytes], tuple[Any, bool]]
 
 #: So long a schema that the registry does not have is asked for: it may have been registered just now, s.
 PATIENCE_S: Final = 10.0
-#: So long it then counts as unknown, s, and another one is not waited for: garbage has any id. And most ids of
-#: this kind that are remembered.
+#: So long it then counts as unknown, s, and another one is not waited for: garbage has any id.
 UNKNOWN_S: Final = 60.0
+#: Most ids of this kind that are remembered.
 MOST_UNKNOWN: Final = 1000
 
 _json = msgspec.json.Decoder().decode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,15 +21,9 @@ class IgnoredError(Exception):
 NOTHING = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a record of theirs says, as ours.
-
-    ``user_id`` is None where it is refused. The key of theirs counts only when it is that of the user.
-    """
-
-    value: bytes
-    user_id: bytes | None
+#: What a record of theirs says as ours, and its user; None where it is refused. The key of theirs counts only
+#: when it is that of the user.
+Told: TypeAlias = tuple[bytes, bytes | None]
 
 
 @dataclass(slots=True)
@@ -72,46 +66,36 @@ class Record:
     headers: Sequence[tuple[str, bytes | None]]
 
 
-def key_of(record: Any, told: Told) -> bytes | None:
-    """Return the key that a translated record counts with: none, unless it is that of the user."""
-    key: bytes | None = record.key
-    return key if told.user_id is None or key == told.user_id else None
-
-
-def with_told(records: Sequence[Any], told: dict[int, Told], left_out: set[int]) -> Sequence[Any]:
-    """Return records with what ``told`` says of those at some places, without those at ``left_out``."""
+def with_told(
+    records: Sequence[Any], told: dict[int, bytes], keyless: set[int], left_out: set[int]
+) -> Sequence[Any]:
+    """Return records with other values, some without a key, and some left out; all by their places."""
     if isinstance(records, RecordList):
-        return _list_with(records, told, left_out)
+        return _list_with(records, told, keyless, left_out)
     out = []
     for place, record in enumerate(records):
         if place in left_out:
             continue
-        said = told.get(place)
-        out.append(record if said is None else _record(record, said))
+        if place in told:
+            kind = getattr(record, "timestamp_type", 0)
+            key = None if place in keyless else record.key
+            record = Record(key, told[place], record.offset, record.timestamp, kind, record.headers)
+        out.append(record)
     return out
 
 
-def _record(record: Any, said: Told) -> Record:
-    kind = getattr(record, "timestamp_type", 0)
-    return Record(key_of(record, said), said.value, record.offset, record.timestamp, kind, record.headers)
-
-
-def _list_with(records: RecordList, told: dict[int, Told], left_out: set[int]) -> RecordList:
+def _list_with(
+    records: RecordList, told: dict[int, bytes], keyless: set[int], left_out: set[int]
+) -> RecordList:
     """Put the new values behind the payload: nothing else of it moves."""
-    fields = records.fields.copy()
-    at, payload = len(records.payload), records.payload
+    fields, payload = records.fields.copy(), records.payload
     if told:
-        values = [said.value for said in told.values()]
         places = np.fromiter(told, np.int64, len(told))
-        sizes = np.fromiter(map(len, values), np.int64, len(values))
-        fields[VALUE, places] = at + np.cumsum(sizes) - sizes
+        sizes = np.fromiter(map(len, told.values()), np.int64, len(told))
+        fields[VALUE, places] = len(payload) + np.cumsum(sizes) - sizes
         fields[VALUE_SIZE, places] = sizes
-        payload = b"".join((records.payload, *values))
-        for place, said in told.items():
-            if said.user_id is not None:
-                start, size = int(fields[KEY_SIZE - 1, place]), int(fields[KEY_SIZE, place])
-                if size >= 0 and records.payload[start : start + size] != said.user_id:
-                    fields[KEY_SIZE, place] = -1
+        fields[KEY_SIZE, list(keyless)] = -1
+        payload = b"".join((payload, *told.values()))
     if left_out:
         stays = np.ones(fields.shape[1], np.bool_)
         stays[list(left_out)] = False

@@ -87,8 +87,8 @@ class Translator:
             return Translated(records)
         some = list(records.where(places)) if isinstance(records, RecordList) else records
         out = Translated(records)
-        told: dict[int, Told] = {}
-        left_out: set[int] = set()
+        told: dict[int, bytes] = {}
+        keyless, left_out = set[int](), set[int]()
         for place, record in zip(places.tolist(), some, strict=True):
             try:
                 said = self._told(record)
@@ -97,11 +97,14 @@ class Translator:
                 continue
             except RejectedError as exc:
                 out.refused[record.offset] = exc
-                said = Told(NOTHING, None)
+                said = NOTHING, None
             if said is not None:
-                told[place], out.sources[record.offset] = said, record
+                told[place], user = said
+                out.sources[record.offset] = record
+                if user is not None and record.key != user:
+                    keyless.add(place)
         if told or left_out:
-            out.records, out.ignored = with_told(records, told, left_out), len(left_out)
+            out.records, out.ignored = with_told(records, told, keyless, left_out), len(left_out)
         return out
 
     def doubtful(self, records: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -185,6 +188,6 @@ def _told(doc: Any) -> Told:
         raise RejectedError("invalid_field", "", "an event is an object")
     user = doc.get("user_id")
     try:
-        return Told(_encode(doc), user.encode() if type(user) is str else None)
+        return _encode(doc), user.encode() if type(user) is str else None
     except (*UNDECODABLE, TypeError, OverflowError, ValueError) as exc:
         raise RejectedError("invalid_field", "", f"it cannot be written as JSON: {exc}") from exc

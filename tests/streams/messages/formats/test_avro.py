@@ -1,4 +1,4 @@
-"""Avro: the compiled plan reads what fastavro reads; schemas evolve; what could take any memory is refused."""
+"""Avro: the plan reads what fastavro reads; schemas evolve; what could take any memory is refused."""
 
 from __future__ import annotations
 

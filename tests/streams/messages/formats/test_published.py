@@ -33,7 +33,7 @@ def test_the_schemas_have_the_fields_of_the_messages(type_: Any, fields: Any) ->
     assert [(name, kind) for name, kind, _ in fields] == [(f.name, kind_of(f.type)) for f in info.fields]
     assert [number for _, _, number in fields] == list(range(1, 1 + len(fields)))
     if type_ is Event:
-        assert published.REQUIRED == tuple(f.name for f in info.fields if f.required)
+        assert tuple(f.name for f in info.fields if f.required) == published.REQUIRED
 
 
 def test_the_files_are_what_the_code_prints() -> None:

@@ -142,7 +142,7 @@ def test_tls_with_a_ca_of_its_own(tmp_path: Path) -> None:
 def test_a_schema_that_is_not_there_yet_is_waited_for_and_then_given_up(
     server: SchemaRegistry, tmp_path: Path
 ) -> None:
-    """With a clock of the test: the registry may have heard of a new schema a moment after its record came."""
+    """With a clock of the test: the registry may hear of a new schema a moment after its record came."""
     schemas, forms = Schemas(of(server.url, tmp_path)), Forms(server)
     good = record(forms.avro(EVENT)[1])
     bad = [record(b"\0\0\0\0" + bytes([n]) + b"x") for n in (200, 201)]
