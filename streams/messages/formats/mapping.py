@@ -152,7 +152,7 @@ def read_mapping(path: str | Path, *, plain: bool = True) -> Mapping:
         return Mapping(tomllib.loads(body.decode()), plain=plain)
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ConfigError(f"{path} is no TOML: {exc}") from exc
     except ConfigError as exc:
         raise ConfigError(str(exc) if str(path) in str(exc) else f"{path}: {exc}") from exc

@@ -45,8 +45,8 @@ def reader(schema: str, references: Mapping[str, str]) -> Callable[[bytes], tupl
     """
     pool = descriptor_pool.DescriptorPool()
     file = _file(schema)
-    file.name = file.name or "schema.proto"
     try:
+        file.name = file.name or "schema.proto"
         for name in (*file.dependency, *(d for text in references.values() for d in _file(text).dependency)):
             _add_of_google(pool, name)
         for name, text in references.items():
