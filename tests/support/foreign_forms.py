@@ -83,7 +83,8 @@ class Forms:
         )
 
     def segment(self, event: Event) -> Form:
-        properties = {"product_id": event.item_id, "seconds": (event.dwell_ms or 0) / 1000}
+        properties: dict[str, Any] = {"product_id": event.item_id, "seconds": (event.dwell_ms or 0) / 1000}
+        properties["list_id"] = event.request_id
         context = {"location": {"country": event.context.country}}
         told = {
             "type": "track", "event": SEGMENT[event.type], "messageId": event.event_id,
