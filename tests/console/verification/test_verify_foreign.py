@@ -29,7 +29,7 @@ STEP = 60_000
 
 
 def history(began: int, forms: Forms) -> tuple[list[OutRecord], list[OutRecord], list[Event]]:
-    """Return lists of five items, and what users did with them, one form after the other; and these events."""
+    """Return lists of five items, what users did with them, one form after the other, and these events."""
     rng = np.random.default_rng(5)
     shown: list[OutRecord] = []
     did: list[OutRecord] = []
