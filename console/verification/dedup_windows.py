@@ -44,16 +44,12 @@ class RebuiltWindow:
         self._part = UserPartition(states, settings)
         self._window = self._part.dedup = _Noted(settings.dedup_window_ms)
         limits = Limits(settings.partitions, settings.lateness_ms, settings.future_ms)
-        self._foreign = ForeignRecords(settings)
         self._reader = EventReader(settings.max_event_bytes, limits)
         self._origins = Origins({})
         self._topic = Topics(settings).events
 
-    async def read(self, records: Sequence[Any]) -> None:
+    def read(self, records: Sequence[Any]) -> None:
         """Note records of `events`, in their order."""
-        records = await self._foreign.read(records)
-        if not len(records):
-            return
         decoded, events = self._reader.read(records, self._part.number, now_ms())
         sent_on_again(self._topic, decoded.records, events, self._origins)
         self._part.duplicates(records, events)
@@ -80,10 +76,12 @@ async def rebuilt_window(settings: Settings, partition: int, newest: int, end: i
     end
         Offset after its last record.
     """
-    window = RebuiltWindow(settings, partition)
+    window, foreign = RebuiltWindow(settings, partition), ForeignRecords(settings)
 
     async def remember(batch: RecordBatch) -> None:
-        await window.read(batch.records)
+        records = await foreign.read(batch.records)
+        if len(records):
+            window.read(records)
 
     since = max(0, newest - settings.dedup_window_ms)
     await read_since(settings, Topics(settings).events, partition, since, end, remember)
