@@ -27,7 +27,7 @@ def map_events(
     The file is checked first, with its own examples. Nothing is sent. Exit codes: 0: every event becomes one
     of ours or is ignored, 1: some would be dead letters, 2: the file is wrong.
 
-    Example: [bold]headrace map docs/mappings/segment.toml events.ndjson[/]
+    Example: [bold]headrace map ops/mappings/segment.toml events.ndjson[/]
     """
     from headrace.console.extras import require
 

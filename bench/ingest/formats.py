@@ -31,7 +31,7 @@ from headrace.streams.messages.formats.mapping import read_mapping
 from headrace.streams.messages.formats.translator import Translator
 from headrace.streams.transport.gathering import RawRecords
 
-MAPPINGS = Path(__file__).parents[2] / "docs" / "mappings"
+MAPPINGS = Path(__file__).parents[2] / "ops" / "mappings"
 NOW = 1_767_225_600_250
 BATCH, TIMES = 2000, 5
 MAX_BYTES = 65_536

@@ -62,7 +62,7 @@ async def test_every_form_counts_once_in_every_role(settings: Settings, tmp_path
             update={
                 "partitions": 2, "data_dir": tmp_path, "durable_every_ms": 100, "outcome_wait_ms": 500,
                 "events_format": "detect", "registry_url": registry.url,
-                "events_mapping": str(ROOT / "docs" / "mappings" / "segment.toml"),
+                "events_mapping": str(ROOT / "ops" / "mappings" / "segment.toml"),
             }
         )  # fmt: skip
         await make_topics(s)
@@ -148,7 +148,7 @@ async def test_events_wait_for_the_registry_and_its_schemas_stay(settings: Setti
 
 async def test_a_wrong_mapping_file_stops_the_start(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "m.toml"
-    table = (ROOT / "docs" / "mappings" / "segment.toml").read_text()
+    table = (ROOT / "ops" / "mappings" / "segment.toml").read_text()
     file.write_text(table.replace('"$.properties.product_id"', '"$.properties.id"'))
     s = settings.model_copy(update={"data_dir": tmp_path, "events_mapping": str(file)})
     await make_topics(s)

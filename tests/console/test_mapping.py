@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from headrace.console.main import app
 from headrace.streams.errors import ConfigError
 
-SEGMENT = ROOT / "docs" / "mappings" / "segment.toml"
+SEGMENT = ROOT / "ops" / "mappings" / "segment.toml"
 TRACK = {
     "type": "track", "event": "Product Clicked", "messageId": "m-1", "userId": "user-42",
     "timestamp": "2026-01-01T00:00:00Z", "properties": {"product_id": 9},

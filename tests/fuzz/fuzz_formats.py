@@ -23,7 +23,7 @@ from headrace.streams.messages.schemas import Event
 from headrace.streams.transport.gathering import RawRecords
 
 MAX_BYTES, NOW = 65_536, 1_800_000_000_000
-MAPPINGS = [ROOT / "docs" / "mappings" / f"{name}.toml" for name in ("segment", "snowplow", "ga4")]
+MAPPINGS = [ROOT / "ops" / "mappings" / f"{name}.toml" for name in ("segment", "snowplow", "ga4")]
 FIELDS = json.loads(EVENT)
 #: A schema with every type that may grow.
 NESTED = """{"type":"record","name":"x.N","fields":[

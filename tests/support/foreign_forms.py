@@ -18,7 +18,7 @@ from headrace.streams.messages.schemas import Event
 
 Form = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
-#: Our types -> the names of Segment that docs/mappings/segment.toml has for them.
+#: Our types -> the names of Segment that ops/mappings/segment.toml has for them.
 SEGMENT = {
     "click": "Product Clicked", "dwell": "Product Viewed", "save": "Product Added", "like": "Product Liked",
     "hide": "Product Hidden",

@@ -52,7 +52,7 @@ async def test_what_was_shown_is_labelled_by_events_in_every_form(settings: Sett
             update={
                 "partitions": 2, "data_dir": tmp_path, "durable_every_ms": 100, "publish_every_s": 0.2,
                 "seen_below": 0, "events_format": "detect", "registry_url": registry.url,
-                "events_mapping": str(ROOT / "docs" / "mappings" / "segment.toml"),
+                "events_mapping": str(ROOT / "ops" / "mappings" / "segment.toml"),
             }
         )  # fmt: skip
         began, topics = now_ms() - 2 * HOUR_MS, Topics(s)

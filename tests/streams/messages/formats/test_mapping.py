@@ -152,7 +152,7 @@ def test_a_wrong_file_is_refused_and_the_message_says_where(
 
 @pytest.mark.parametrize("name", ["segment", "snowplow", "ga4"])
 def test_the_files_in_the_documentation_make_their_examples(name: str, tmp_path: Path) -> None:
-    path = ROOT / "docs" / "mappings" / f"{name}.toml"
+    path = ROOT / "ops" / "mappings" / f"{name}.toml"
     read_mapping(path)
     read_mapping(path, plain=False)
     broken = tmp_path / "m.toml"

@@ -61,7 +61,7 @@ def reads(registry: SchemaRegistry, tmp_path: Path) -> Any:
 
 
 def segment() -> str:
-    return str(ROOT / "docs" / "mappings" / "segment.toml")
+    return str(ROOT / "ops" / "mappings" / "segment.toml")
 
 
 def fetched(records: list[Any]) -> RecordList:
