@@ -14,6 +14,7 @@ from headrace.serving.store.memory import MemoryStore
 from headrace.streams.metrics import Metrics
 from headrace.streams.scraping import read_samples
 from headrace.streams.settings import Settings
+from headrace.streams.topics.sender import BatchSender
 
 NAME = "headrace_ignored_events_total"
 
@@ -28,7 +29,7 @@ def page(metrics: Metrics) -> str:
 
 async def test_what_is_ignored_is_counted_by_one_agent() -> None:
     settings = Settings(events_mapping=str(ROOT / "ops" / "mappings" / "segment.toml"))
-    nobody: Any = None  # nothing is sent
+    nobody = BatchSender(settings)
     wiring = Wiring(settings, nobody, nobody, MemoryStore())
     foreign = ForeignEvents(wiring)
     records = [record(n, b'{"type":"page"}') for n in range(3)] + [record(3, b'{"type":"track"}')]
