@@ -19,6 +19,7 @@ from mode import Service
 from headrace.agents.partitions.outcomes import JoinPartition
 from headrace.agents.partitions.progress import SteadyClock
 from headrace.agents.stage.drive import forget_when_revoked
+from headrace.agents.stage.foreign_events import ForeignEvents
 from headrace.agents.stage.group import AppMember, Member
 from headrace.agents.stage.hold import AckHold, release
 from headrace.agents.stage.join_reader import JoinReader
@@ -31,6 +32,7 @@ from headrace.streams.messages.schemas import Event, Impression, check_event
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
 from headrace.streams.transport.batches import RecordBatch, batch_topic, manual
+from headrace.streams.transport.record_list import offsets_of
 
 FLOW = flow.agent("join_outcomes")
 
@@ -66,6 +68,7 @@ class JoinStage:
         self._writer = JoinWriter(self.partitions, reader, wiring.sender, wiring.topics.examples, member)
         s = wiring.settings
         self._slice_ms = max(1, s.outcome_wait_ms // SLICES)
+        self._foreign = ForeignEvents(wiring)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._impressions = Decoder(Impression, s.max_message_bytes, outcomes.check)
         self._clock = self._steady()
@@ -138,8 +141,13 @@ class JoinStage:
         One in the wrong partition is sent on by track_users and read there.
         """
         partitions = await self.wiring.sender.partitions_of(batch.topic)
-        here = credible & ~misplaced(batch.records, batch.partition, partitions)
-        records: Sequence[Any] = [r for r, ours in zip(batch, here.tolist(), strict=True) if ours]
+        translated = await self._foreign.read(batch.records)
+        if translated.ignored:
+            credible = credible[np.isin(offsets_of(batch.records), offsets_of(translated.records))]
+        here = credible & ~misplaced(translated.records, batch.partition, partitions)
+        records: Sequence[Any] = [
+            r for r, ours in zip(translated.records, here.tolist(), strict=True) if ours
+        ]
         decoded = self._events.batch(records)
         told = [(e, r.timestamp) for e, r in zip(decoded.values, decoded.records, strict=True)]
         return part.happen(told, now) > 0

@@ -23,6 +23,7 @@ from mode import Service
 from headrace.agents import learn_towers
 from headrace.agents.partitions.learning import Learning, Merged, Verdict
 from headrace.agents.stage.drive import forget_when_revoked
+from headrace.agents.stage.foreign_events import ForeignEvents
 from headrace.agents.stage.group import AppMember, Member
 from headrace.agents.wiring import Wiring
 from headrace.models import outcomes
@@ -77,6 +78,7 @@ class LearnStage:
         self.wiring = wiring
         self.decoder = Decoder(Example, wiring.settings.max_event_bytes, check_example)
         s, topics = wiring.settings, wiring.topics
+        self._foreign = ForeignEvents(wiring)
         self._events = Decoder(Event, s.max_event_bytes, self._check_event)
         self._impressions = Decoder(Impression, s.max_message_bytes, outcomes.check)
         self._kinds = {topics.impressions: "impressions", topics.events: "events"}
@@ -126,6 +128,8 @@ class LearnStage:
                 while self._learns and self._owned() == owned:
                     fetched = await reader.fetch(1.0)
                     for part in sorted(fetched, key=lambda p: p.tp.topic != topics.impressions):
+                        if part.tp.topic == topics.events:
+                            part = part._replace(records=(await self._foreign.read(part.records)).records)
                         if epoch == self._epoch and self._learns and self._take(part) is Verdict.CONTAINED:
                             await self.publish()  # at once: the others wait for nothing else
                         await asyncio.sleep(0)  # learning one part takes long enough

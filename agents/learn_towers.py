@@ -20,6 +20,7 @@ from mode import Service
 
 from headrace.agents.partitions.tower_clicks import ItemReader, TowerClicks
 from headrace.agents.stage.drive import forget_when_revoked
+from headrace.agents.stage.foreign_events import ForeignEvents
 from headrace.agents.stage.group import AppMember, Member
 from headrace.agents.stage.towers_out import Published, read_published, write
 from headrace.agents.wiring import Wiring
@@ -68,6 +69,7 @@ class TowersStage:
         self._member = member
         self._epoch = 0  # grows with every rebalance
         self._learns = False
+        self._foreign = ForeignEvents(wiring)
         self._busy = asyncio.Lock()  # what reads and what changes the learner take turns
         self._start_again()
 
@@ -142,6 +144,7 @@ class TowersStage:
                 return
             number = part.tp.partition
             self._lag[number] = max(0, part.highwater - part.position)
+            part = part._replace(records=(await self._foreign.read(part.records)).records)
             spent = await self._learn(part) if part.records else 0.0
             self.read[number] = max(self.read[number], part.position)
         await asyncio.sleep(spent * (1 / self.wiring.settings.towers_cpu - 1))

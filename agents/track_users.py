@@ -29,6 +29,7 @@ from headrace.agents.partitions.users import Shown, UserPartition
 from headrace.agents.stage.copied_store import CopiedStore, persist, write_last_first
 from headrace.agents.stage.drive import all_of, drive, make_durable
 from headrace.agents.stage.flushes import Durable, Flushes
+from headrace.agents.stage.foreign_events import ForeignEvents
 from headrace.agents.stage.forwarding import Forwarding, Taken
 from headrace.agents.stage.item_events_out import ItemEventsOut
 from headrace.agents.stage.partitions import AssignmentKeeper, StagePartitions
@@ -94,6 +95,7 @@ class UserStage:
         self._passing: asyncio.Task[None] | None = None
         intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
         self.flushes = Flushes(self._show, self._save, *intervals, app.crash, wiring.clock)
+        self._foreign = ForeignEvents(wiring)
         self._events = EventReader(s.max_event_bytes, Limits(s.partitions, s.lateness_ms, s.future_ms))
         self._users = Decoder(UserProfile, s.max_event_bytes)
         self._shown = Decoder(Shown, s.max_message_bytes)
@@ -120,7 +122,7 @@ class UserStage:
 
     async def _remember(self, part: UserPartition, batch: RecordBatch) -> None:
         """Read the event ids of the dedup window before ``batch``."""
-        _, events = self._decode(batch, batch.records)
+        _, events = self._decode(batch, (await self._foreign.read(batch.records)).records)
         if not events.right.any():
             return  # nothing that could be a retry: the next batch is looked at
         # No right event of the batch has an earlier stream time than the timestamp of the first one.
@@ -128,10 +130,12 @@ class UserStage:
         since = max(0, first - self._settings.dedup_window_ms)
         origins = Origins({})  # of the window alone
 
-        def remember(earlier: RecordBatch) -> None:
-            decoded, events = self._decode(earlier, earlier.records)
-            sent_on_again(batch.topic, decoded.records, events, origins)
-            part.duplicates(earlier.records, events)
+        async def remember(earlier: RecordBatch) -> None:
+            records = (await self._foreign.read(earlier.records)).records
+            if len(records):
+                decoded, events = self._decode(earlier, records)
+                sent_on_again(batch.topic, decoded.records, events, origins)
+                part.duplicates(records, events)
 
         def read() -> Awaitable[int]:
             self.store.state_store.partition(
@@ -186,12 +190,16 @@ class UserStage:
     async def _apply_events(
         self, part: UserPartition, batch: RecordBatch, records: Sequence[Any]
     ) -> list[Reject]:
-        decoded, events = self._decode(batch, records)
+        told = await self._foreign.read(records, count=True)
+        if not len(told.records):
+            self.partitions.check(part)
+            return []
+        decoded, events = self._decode(batch, told.records)
         await self.store.restore(part.state, lambda: events.columns.user)
         self.partitions.check(part)  # from here on nothing is awaited: a batch is applied as a whole or not
         rejects = self._placing.events(batch, decoded, events, part.origins)
-        part.events(records, events, self.catalog.catalog, batch.base)
-        return rejects
+        part.events(told.records, events, self.catalog.catalog, batch.base)
+        return told.letters(rejects)
 
     async def _apply_profiles(
         self, part: UserPartition, batch: RecordBatch, records: Sequence[Any]

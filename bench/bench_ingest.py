@@ -18,6 +18,7 @@ not installed is null, with the reason in ``details``.
 whole row; ``..._with_index``: bytes that a filled table has allocated per row.
 ``freshness_p50_ms``, ``freshness_p99_ms``: time from the send of an event to its count in Redis, medians of
 the rounds, at half of the pipeline's events per second in the same round; see bench/ingest/freshness.py.
+``format_us``: CPU time of reading an event in each format, us; see bench/ingest/formats.py.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ from headrace.streams.process import run as run_async
 ROOT = Path(__file__).parents[1]
 
 SYSTEMS = (*OURS, *THEIRS)
-PARTS = (*SYSTEMS, "recovery", "memory", "freshness")
+PARTS = (*SYSTEMS, "recovery", "memory", "freshness", "formats")
 #: Keys of the result; null for figures that were not measured.
 KEYS = (
     *SYSTEMS, "recovery_rows_per_s", "user_row_bytes", "item_row_bytes",
-    "freshness_p50_ms", "freshness_p99_ms",
+    "freshness_p50_ms", "freshness_p99_ms", "format_us",
 )  # fmt: skip
 _MEMORY = "import sys, json; from ingest.memory import row_bytes; "
 _MEMORY += "print(json.dumps(row_bytes(int(sys.argv[1]), int(sys.argv[2]))))"
@@ -85,6 +86,16 @@ def rates(runs: list[Run], idle: list[Run], events: int) -> tuple[int | None, di
 def idle_cpu_s(idle: list[Run], wall_s: float) -> float:
     """Return the CPU time of an idle run of this length, the median of the idle runs, s."""
     return statistics.median(r.cpu_s + r.cpu_per_s * (wall_s - r.wall_s) for r in idle)
+
+
+def formats(runs: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the cost of an event in each format, and what is behind it."""
+    from ingest.formats import costs
+
+    medians, details = costs(runs)
+    for name, us in medians.items():
+        note(f"{name}: {us} us")
+    return medians, details
 
 
 class Report:
@@ -198,6 +209,8 @@ async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dic
     report, here = Report(), machine()
     if "memory" in args.only:
         memory(report, args.rows, max(1, args.rows // 5))
+    if "formats" in args.only:
+        report.figures["format_us"], report.details["formats"] = formats(args.runs)
     versions, missing = peer_versions()
     for name, why in missing.items():
         if name in args.only:
@@ -241,6 +254,14 @@ async def measure(args: argparse.Namespace, where: Servers, folder: Path) -> dic
     }
 
 
+def tell(result: dict[str, Any], path: Path | None) -> int:
+    """Print the result, and write it to a file."""
+    print(json.dumps(result))
+    if path:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -271,11 +292,13 @@ def main() -> int:
     if unknown := set(args.only) - set(PARTS):
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # logs every retry at a new topic
+    if args.only == ["formats"]:  # needs no server
+        here = machine()
+        medians, details = formats(args.runs)
+        return tell({"format_us": medians, "details": {"machine": here, **details}}, args.json)
     with scratch() as folder, servers(args.broker) as where:
         result = run_async(measure(args, where, Path(folder)))
-    print(json.dumps(result))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, args.json)
     return 1 if set(result["details"]["not_measured"]) - set(THEIRS) else 0
 
 

@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "dask": ("dask", "distributed", "pandas", "sklearn"),
     "mlflow": ("mlflow",),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
+    "formats": ("fastavro", "google.protobuf", "jsonpath"),
     "report": ("jinja2", "matplotlib"),
 }  # fmt: skip
 

@@ -18,11 +18,13 @@ from headrace.console import (
     explain,
     forget,
     lag,
+    mapping,
     models,
     options,
     producers,
     recommend,
     replay,
+    schema,
     sources,
     topics,
     train,
@@ -71,12 +73,15 @@ def _root(
     """Define the options of the program itself."""
 
 
+#: Commands whose name in Python is another one.
+_NAMES = {"map_events": "map"}
+
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
     producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
-    conformance.conformance, acls.acls,
+    conformance.conformance, acls.acls, mapping.map_events, schema.schema,
 ):  # fmt: skip
-    app.command()(_command)
+    app.command(_NAMES.get(_command.__name__))(_command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(evaluate.app, name="eval")

@@ -81,6 +81,7 @@ DECLARED: tuple[Declared, ...] = (
         ("table", "partition"),
     ),
     Declared("headrace_dead_letters_total", "counted", "records refused", ("agent", "reason")),
+    Declared("headrace_ignored_events_total", "counted", "events that the mapping file leaves out"),
     Declared("headrace_late_touches_total", "counted", "touches of slots that had closed early", ("agent",)),
     # Answering
     Declared(

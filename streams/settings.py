@@ -10,14 +10,15 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from headrace.streams.secured import SecuritySettings, addresses
+from headrace.streams.format_settings import FormatSettings
+from headrace.streams.secured import addresses
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 
-class Settings(SecuritySettings):
+class Settings(FormatSettings):
     """All settings of an operator. ``HEADRACE_BROKERS=kafka:9092`` sets ``brokers``, and so on."""
 
     # Where things are
@@ -63,9 +64,6 @@ class Settings(SecuritySettings):
     otlp_share: float = Field(0.01, ge=0, le=1, description="share of the requests that have spans there")
 
     # What is accepted
-    max_event_bytes: int = Field(
-        65_536, ge=256, description="larger events, items, requests are dead letters"
-    )
     lateness_ms: int = Field(
         HOUR_MS, ge=0, description="record timestamp past the event's ts by more: too late"
     )

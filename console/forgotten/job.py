@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 from aiokafka.errors import KafkaError
 
+from headrace.console.verification.foreign_records import ForeignRecords
 from headrace.console.verification.live_rows import latest_rows
 from headrace.models.learning import log_files, purge
 from headrace.models.state import shown as shown_state
@@ -26,6 +28,12 @@ from headrace.streams.topics.sender import BatchSender
 
 #: Longest wait for an answer of the online store, s. No request waits for it.
 STORE_TIMEOUT_S = 10.0
+
+
+class _User(msgspec.Struct):
+    """Whose an event is."""
+
+    user_id: str
 
 
 @dataclass
@@ -118,7 +126,7 @@ async def _look_at_rows(settings: Settings, left: Left) -> None:
 async def _look_at_topics(settings: Settings, left: Left) -> None:
     """Count the records of the user in the topics; the newest one of `users` must be a tombstone."""
     topics, key = Topics(settings), left.user_id.encode()
-    by_key = (topics.events, topics.impressions, topics.examples, topics.requests, topics.bulk_requests)
+    by_key = (topics.impressions, topics.examples, topics.requests, topics.bulk_requests)
     specs = {spec.name: spec for spec in topics.specs(settings)}
     newest: list[Any] = []
 
@@ -128,21 +136,41 @@ async def _look_at_topics(settings: Settings, left: Left) -> None:
 
     await _count(settings, specs[topics.users], left, lambda r: r.key == key and take(r))
     left.still_there["users"] = sum(record.value is not None for record in newest)
+    foreign = ForeignRecords(settings)
+    await _count(
+        settings, specs[topics.events], left, lambda r: r.key == key or _names(r, left.user_id), foreign
+    )
     for name in by_key:
         await _count(settings, specs[name], left, lambda r: r.key == key)
     await _count(settings, specs[topics.traces], left, lambda r: _is_of(r.value, left.user_id))
 
 
-async def _count(settings: Settings, spec: TopicSpec, left: Left, mine: Callable[[Any], bool]) -> None:
+async def _count(
+    settings: Settings,
+    spec: TopicSpec,
+    left: Left,
+    mine: Callable[[Any], bool],
+    foreign: ForeignRecords | None = None,
+) -> None:
     count = last = 0
     async with open_reader(settings, [spec.name]) as reader:
         begins, ends = await reader.bounds()
         async for part in read_to(reader, begins, ends):
-            for record in part.records:
+            for record in part.records if foreign is None else await foreign.read(part.records):
                 if mine(record):
                     count, last = count + 1, max(last, record.timestamp)
     if count:
         left.until[spec.name] = {"records": count, "gone_ts": last + spec.retention_ms}
+
+
+def _names(record: Any, user_id: str) -> bool:
+    """Return whether an event without a key is of a user. One that nobody can read is nobody's."""
+    if record.key or not record.value:
+        return False
+    try:
+        return msgspec.json.decode(record.value, type=_User).user_id == user_id
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
 
 
 def _is_of(value: bytes | None, user_id: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from headrace.agents.partitions.origins import Origins
 from headrace.agents.partitions.users import UserPartition
 from headrace.agents.stage.placing import sent_on_again
+from headrace.console.verification.foreign_records import ForeignRecords
 from headrace.models.state import shown, users
 from headrace.streams.clock import now_ms
 from headrace.streams.dedup import I64, U64, Bool, DedupWindow
@@ -75,10 +76,12 @@ async def rebuilt_window(settings: Settings, partition: int, newest: int, end: i
     end
         Offset after its last record.
     """
-    window = RebuiltWindow(settings, partition)
+    window, foreign = RebuiltWindow(settings, partition), ForeignRecords(settings)
 
-    def remember(batch: RecordBatch) -> None:
-        window.read(batch.records)
+    async def remember(batch: RecordBatch) -> None:
+        records = await foreign.read(batch.records)
+        if len(records):
+            window.read(records)
 
     since = max(0, newest - settings.dedup_window_ms)
     await read_since(settings, Topics(settings).events, partition, since, end, remember)

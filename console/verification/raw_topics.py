@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import polars as pl
 from aiokafka import TopicPartition
 
 from headrace.console.screen import Reporter
+from headrace.console.verification.foreign_records import ForeignRecords
 from headrace.console.verification.letters import Letters, read_letters
 from headrace.models.features.spec import SPEC
 from headrace.oracle.records.frames import RAW, raw_records
@@ -101,11 +102,14 @@ async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[Topi
     held: dict[TopicPartition, list[Any]] = {}
     counts, absent = Counter[TopicPartition](), Counter[TopicPartition]()
     letters = await read_letters(settings)
+    foreign, of_events = ForeignRecords(settings), Topics(settings).events
     async with open_reader(settings, reads) as reader:
         places = _places(settings, reader, letters)
 
-        def decode(tp: TopicPartition) -> None:
-            raw = raw_records(tp.topic, tp.partition, held.pop(tp, ()))
+        async def decode(tp: TopicPartition) -> None:
+            records: Sequence[Any] = held.pop(tp, ())
+            records = await foreign.read(records) if tp.topic == of_events else records
+            raw = raw_records(tp.topic, tp.partition, records)
             chunks[tp.topic].append(reads[tp.topic](places.judge(raw)))
 
         begins, ends = await reader.bounds()
@@ -115,7 +119,7 @@ async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[Topi
             absent[part.tp] += part.absent + (begins[part.tp] if part.tp not in absent else 0)
             held.setdefault(part.tp, []).extend(new)
             if part.position >= ends[part.tp] or len(held[part.tp]) >= CHUNK:
-                decode(part.tp)
+                await decode(part.tp)
             report(counts.total(), "records read")
     frames = {topic: pl.concat(parts) for topic, parts in chunks.items()}
     absent.update({tp: begin for tp, begin in begins.items() if tp not in absent})

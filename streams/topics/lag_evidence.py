@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from headrace.streams.clock import now_ms
+from headrace.streams.messages.formats.registry import Registry
 from headrace.streams.secured import master_of, redis_tls, secret_of, sentinels_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
@@ -39,6 +40,8 @@ KEY_CHARS = 64
 WITH_REDIS = ("ingest", "aggregate", "serve")
 #: Roles whose agents wait while the Parquet log cannot be written.
 WITH_LOG = ("log",)
+#: Roles whose agents wait while the registry does not answer, and an event has a schema that is not on disk.
+WITH_EVENTS = ("ingest", "learn")
 
 
 # -- Kafka
@@ -165,6 +168,9 @@ async def dependencies(settings: Settings, role: str) -> list[Dependency]:
         out.append(Dependency("Redis", await redis_wrong(settings)))
     if role in WITH_LOG:
         out.append(await _log_place(settings))
+    if role in WITH_EVENTS and settings.registry_url:
+        registry = Registry(settings, settings.data_dir)
+        out.append(Dependency("the schema registry", await asyncio.to_thread(registry.wrong), holds=True))
     return out
 
 

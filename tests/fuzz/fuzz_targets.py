@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from fuzz_files import MANIFEST_ERRORS, MANIFEST_OF_NOTHING, TABLE, manifest, snapshot_of_table
+from fuzz_formats import FORMATS
 from fuzz_models import MODELS
 from fuzz_seeds import EVENT, HEADERS, IMPRESSION, ITEM, PROFILE, REQUEST
 
@@ -236,4 +237,5 @@ TARGETS: dict[str, Target] = {
     "table": Target(snapshot_of_table, (TABLE,), ()),
     "manifest": Target(manifest, (MANIFEST_OF_NOTHING,), MANIFEST_ERRORS),
     **{name: Target(*parts) for name, parts in MODELS.items()},
+    **{name: Target(*parts) for name, parts in FORMATS.items()},
 }

@@ -1,0 +1,138 @@
+"""Reads what was written with schemas of a registry; their readers are made once, and kept by id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+
+from headrace.streams.errors import RejectedError, UnavailableError
+from headrace.streams.messages.codec import UNDECODABLE, rejection
+from headrace.streams.messages.formats import avro, protobuf
+from headrace.streams.messages.formats.registry import Registry, Schema, UnknownSchemaError
+from headrace.streams.messages.formats.wire import HEAD, MAGIC, schema_id
+from headrace.streams.transport.record_fields import VALUE, VALUE_SIZE
+from headrace.streams.transport.record_list import RecordList
+
+Read: TypeAlias = Callable[[bytes], tuple[Any, bool]]
+
+#: So long a schema that the registry does not have is asked for: it may have been registered just now, s.
+PATIENCE_S: Final = 10.0
+#: So long it then counts as unknown, s, and another one is not waited for: garbage has any id.
+UNKNOWN_S: Final = 60.0
+#: Most ids of this kind that are remembered.
+MOST_UNKNOWN: Final = 1000
+
+_json = msgspec.json.Decoder().decode
+
+
+class Schemas:
+    """Readers by the id of the schema.
+
+    Parameters
+    ----------
+    registry
+        Where schemas come from.
+    plain
+        As of ``avro.reader``.
+    """
+
+    def __init__(self, registry: Registry, *, plain: bool = True) -> None:
+        self._registry, self._plain = registry, plain
+        self._readers: dict[int, Read | RejectedError] = {}
+        self._asked: dict[int, float] = {}  # unknown to the registry -> since when it is asked for
+        self._unknown: dict[int, float] = {}  # given up -> until when
+        self._patient_from = 0.0
+
+    def missing(self, records: Sequence[Any], most_bytes: int, now: float) -> set[int]:
+        """Return the ids of the schemas that ``load`` must get before records can be read.
+
+        Parameters
+        ----------
+        most_bytes
+            Larger values are not read.
+        now
+            A clock that only goes forward, s.
+        """
+        ids = _ids(records, most_bytes)
+        return {
+            number for number in ids if number not in self._readers and self._unknown.get(number, 0) <= now
+        }
+
+    def load(self, numbers: Collection[int], now: float) -> None:
+        """Get schemas; it waits for the registry, so call it in a thread.
+
+        Raises
+        ------
+        UnavailableError
+            The registry does not answer, or does not have one of them yet: call it again.
+        """
+        not_yet = [number for number in sorted(numbers) if not self._get(number, now)]
+        if not_yet:
+            raise UnavailableError(f"the registry has no schema {not_yet[0]} yet")
+
+    def _get(self, number: int, now: float) -> bool:
+        """Get a schema; return whether it is clear what becomes of records written with it."""
+        try:
+            schema = self._registry.schema(number)
+        except UnknownSchemaError:
+            since = self._asked.setdefault(number, now)
+            if now >= self._patient_from and now - since < PATIENCE_S:
+                return False
+            if len(self._unknown) >= MOST_UNKNOWN:
+                self._unknown.clear()
+            self._unknown[number] = self._patient_from = now + UNKNOWN_S
+            del self._asked[number]
+            return True
+        self._asked.pop(number, None)
+        try:
+            self._readers[number] = _reader(schema, self._plain)
+        except RejectedError as exc:
+            self._readers[number] = exc
+        return True
+
+    def read(self, body: bytes) -> tuple[Any, bool]:
+        """As ``translator.Reads``; every schema must have been loaded."""
+        found = self._readers.get(schema_id(body))
+        if found is None:
+            raise RejectedError("unknown_schema", "", f"the registry has no schema {schema_id(body)}")
+        if isinstance(found, RejectedError):
+            raise found
+        return found(body)
+
+
+def _ids(records: Sequence[Any], most_bytes: int) -> set[int]:
+    """Return the ids of the schemas of records: of those that begin with the magic byte."""
+    if isinstance(records, RecordList):
+        at, sizes = records.fields[VALUE], records.fields[VALUE_SIZE]
+        written = (sizes >= HEAD) & (sizes <= most_bytes)
+        payload = np.frombuffer(records.payload, np.uint8)
+        at = at[written]
+        at = at[payload[at] == MAGIC[0]]
+        numbers = payload[at[:, None] + np.arange(1, HEAD)].astype(np.int64) @ (256 ** np.arange(3, -1, -1))
+        return set(numbers.tolist())
+    bodies = [r.value for r in records]
+    return {
+        schema_id(body)
+        for body in bodies
+        if body is not None and body[:1] == MAGIC and HEAD <= len(body) <= most_bytes
+    }
+
+
+def _reader(schema: Schema, plain: bool) -> Read:
+    if schema.kind == "AVRO":
+        return avro.reader(schema.schema, [one.schema for one in schema.references], plain=plain)
+    if schema.kind == "PROTOBUF":
+        return protobuf.reader(schema.schema, {one.name: one.schema for one in schema.references})
+    if schema.kind == "JSON":
+        return _read_json
+    raise RejectedError("unusable_schema", "", f"schemas of the type {schema.kind} are not read")
+
+
+def _read_json(body: bytes) -> tuple[Any, bool]:
+    try:
+        return _json(body[HEAD:]), False
+    except UNDECODABLE as exc:
+        raise rejection(exc) from exc
