@@ -170,8 +170,7 @@ class ServeStage:
         stages, since = self.recommender.data.stages, self.wiring.clock.monotonic()
         sent: list[Sent] = []
         replies: list[tuple[RecRequest, RecReply]] = []
-        shown: list[tuple[Sent, ReplyAddress, Answer]] = []
-        traces: list[Trace] = []
+        shown, traces = list[tuple[Sent, ReplyAddress, Answer]](), list[Trace]()
         self.spans.begin(chunk)
         async for job, reply, answers in self.answers(chunk, self._pace, _give_way, sent):
             request, record, address = job
@@ -180,6 +179,7 @@ class ServeStage:
             self.spans.follow(sent[-1], job, reply, answers)
             if not is_canary(request.user_id):  # its lists count nowhere
                 replies.append((request, reply))
+                self.measured.answered(reply, answers)
                 shown += [(sent[-1], address, answer) for answer in answers]
             await asyncio.sleep(0)  # lets the reply go out
             traces += self.traces.of(self.recommender.pipeline, request, reply, answers)

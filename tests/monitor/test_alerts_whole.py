@@ -1,0 +1,185 @@
+"""All alerts are silent while a whole installation is well, and the right ones speak when something breaks.
+
+A real installation runs under a moderate load (``watched_installation.py``). Its metrics are read every
+five seconds for some minutes, and laid out again and again until they are an hour: counters go on growing.
+promtool evaluates the rules of ops/ over it, with their own durations. Then one thing after the other breaks.
+``make test-alerts``, six minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from alert_hours import EVERY_S, Round, alerts, asked, promtool_is_there, repeated
+from watched_installation import Installation, machine_cpu_s, watched_installation
+
+from headrace.streams.clock import now_ms
+from headrace.streams.messages.schemas import RecRequest
+
+#: How long the healthy installation is watched, and how long what was seen is made to last, s.
+WATCHED_S, HOUR_S = 180.0, 3600.0
+#: Alerts about time. Where others take so much of the machine, in cores, they are right to speak.
+TIMED = {
+    "HeadraceRepliesSlow", "HeadraceRepliesDegraded", "HeadracePartLeftOut", "HeadraceOverloaded",
+    "HeadraceLoopHeld", "HeadraceFreshnessBurnsFast", "HeadraceFreshnessBurns",
+    "HeadraceFreshnessBurnsSlowly",
+}  # fmt: skip
+OTHERS = 0.15
+#: Metrics that are there only when something failed, or is being tried on users.
+ONLY_IN_TROUBLE = {
+    "headrace_commit_failures_total", "headrace_consumer_restarts_total", "headrace_dead_letters_total",
+    "headrace_refused_requests_total", "headrace_redis_errors_total", "headrace_rollout_steps_total",
+    "headrace_mlflow_failures_total", "headrace_skew_differs_total",
+}  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not promtool_is_there(), reason="promtool is not installed (Debian: apt-get install prometheus)"
+    ),
+]
+
+
+def lasting(rounds: Sequence[Round], folder: Path, seconds: float = HOUR_S) -> dict[str, str]:
+    """Return the alerts when what was seen goes on for so long."""
+    return alerts(repeated(rounds, 1 + int(seconds / EVERY_S / len(rounds))), folder)
+
+
+def said(found: dict[str, str]) -> set[str]:
+    return {name for name, state in found.items() if state == "firing"}
+
+
+async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Path) -> None:
+    async with watched_installation() as it:
+        await well(it)
+        it.rounds.clear()
+        machine, own, began = machine_cpu_s(), it.own_cpu_s(), time.monotonic()
+        healthy = await it.watch(WATCHED_S)
+        seconds = time.monotonic() - began
+        ours = (it.own_cpu_s() - own) / seconds
+        others = (machine_cpu_s() - machine) / seconds - ours
+        print(f"{len(healthy)} rounds; we took {ours:.2f} cores, others {others:.2f}")
+        told = lasting(healthy, tmp_path)
+        print(f"well: {told}")
+        there = {name for one in healthy[-1].values() for name, _ in one or {}} | {"up"}
+        assert set().union(*asked().values()) - there <= ONLY_IN_TROUBLE
+        busy = TIMED & told.keys() if others > OTHERS else set()
+        if busy:
+            warnings.warn(f"others took {others:.2f} cores, so {sorted(busy)} spoke", stacklevel=1)
+        assert told.keys() <= busy
+
+        for trouble, expected in (
+            (poisoned_records, {"HeadraceDeadLetters"}),
+            (a_held_loop, {"HeadraceLoopHeld"}),
+            (trainings_killed, {"HeadraceTrainingFails"}),
+            (redis_frozen, {"HeadraceRedisFails", "HeadraceRepliesDegraded", "HeadraceRepliesSlow"}),
+            (too_many_requests, {"HeadraceOverloaded", "HeadraceBulkStalled"}),
+            (ingest_frozen, {"HeadraceWorkerDown", "HeadraceRoleMissing", "HeadraceFreshnessBurnsFast",
+                             "HeadraceFreshnessBurns", "HeadraceFreshnessBurnsSlowly"}),
+            (serve_frozen, {"HeadraceGatewayFails"}),
+            (broker_frozen, {"HeadraceCanarySilent", "HeadraceCommitsFail"}),
+        ):  # fmt: skip
+            it.rounds.clear()
+            rounds = await trouble(it)
+            told = lasting(rounds, tmp_path, 1.5 * HOUR_S)
+            print(f"{trouble.__name__}: {said(told)}")
+            assert expected <= said(told), trouble.__name__
+
+
+async def well(it: Installation) -> None:
+    """Wait until everything has begun: a ranker answers, the canary probes, HTTP and bulk have replies."""
+    await it.until("headrace_model_info", model="ranker")
+    for probe in ("event", "publish"):
+        await it.until("headrace_canary_probes_total", 3, probe=probe, outcome="within")
+    await it.until("headrace_gateway_requests_total", status="200")
+    await it.until("headrace_bulk_replies_total")
+    await it.until("headrace_drift_ratio", 0.0, model="")
+
+
+async def poisoned_records(it: Installation) -> list[Round]:
+    await it.look()
+    poison = [(b"user-00001", b"{not json", now_ms(), ()) for _ in range(20)]
+    await it.sender.send_keyed(it.topics.events, poison)
+    await it.until("headrace_dead_letters_total", 20, agent="track_users")
+    return it.rounds
+
+
+async def a_held_loop(it: Installation) -> list[Round]:
+    """A worker that does not run for a moment, again and again: a machine that swaps."""
+    pid = it.worker("gateway").process.pid
+    await it.look()
+    for _ in range(10):
+        with it.held(pid):
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
+    return await it.watch(0)
+
+
+async def trainings_killed(it: Installation) -> list[Round]:
+    """Trainings need more memory than there is."""
+    await it.look()
+    watching = asyncio.create_task(it.until("headrace_trainings_total", 2, outcome="failed"))
+    while not watching.done():
+        for pid in children(it.worker("trainer").process.pid):
+            if "train_process" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.05)
+    await watching
+    return it.rounds
+
+
+def children(pid: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def redis_frozen(it: Installation) -> list[Round]:
+    pid = it.stack.redis.pid
+    assert pid is not None
+    with it.held(pid):
+        return await it.watch(20)
+
+
+async def too_many_requests(it: Installation) -> list[Round]:
+    over = asyncio.Event()
+
+    async def flood(caller: int) -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            user = f"user-{number % 600:05d}"
+            request = RecRequest(f"flood-{caller}-{number}-{now_ms()}", user, "home", n=20, deadline_ms=150)
+            try:
+                await it.client.recommend(request, 5.0)
+            except TimeoutError:
+                continue
+
+    floods = [asyncio.create_task(flood(n)) for n in range(2500)]
+    rounds = await it.watch(20)
+    over.set()
+    await asyncio.gather(*floods)
+    return rounds
+
+
+async def ingest_frozen(it: Installation) -> list[Round]:
+    with it.held(it.worker("ingest").process.pid):
+        await asyncio.sleep(1.0)
+        return await it.watch(20)
+
+
+async def serve_frozen(it: Installation) -> list[Round]:
+    with it.held(it.worker("serve").process.pid):
+        return await it.watch(20)
+
+
+async def broker_frozen(it: Installation) -> list[Round]:
+    pid = it.stack.broker.pid
+    assert pid is not None
+    with it.held(pid):
+        return await it.watch(30)
