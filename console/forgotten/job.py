@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 from aiokafka.errors import KafkaError
 
 from headrace.console.verification.live_rows import latest_rows
@@ -18,6 +19,7 @@ from headrace.serving.traces import record as trace_record
 from headrace.streams.errors import TraceError
 from headrace.streams.messages.ids import hash64, use_key
 from headrace.streams.settings import Settings
+from headrace.streams.topics.dead_letters import is_letter
 from headrace.streams.topics.names import Topics, TopicSpec
 from headrace.streams.topics.partitioners import right_partition
 from headrace.streams.topics.reader import open_reader, read_to
@@ -131,6 +133,11 @@ async def _look_at_topics(settings: Settings, left: Left) -> None:
     for name in by_key:
         await _count(settings, specs[name], left, lambda r: r.key == key)
     await _count(settings, specs[topics.traces], left, lambda r: _is_of(r.value, left.user_id))
+    name = msgspec.json.encode(left.user_id)
+    await _count(
+        settings, specs[topics.dead_letters], left,
+        lambda r: is_letter(r) and (r.key == key or name in bytes(r.value or b"")),
+    )  # fmt: skip
 
 
 async def _count(settings: Settings, spec: TopicSpec, left: Left, mine: Callable[[Any], bool]) -> None:

@@ -66,16 +66,20 @@ def repeated(rounds: Sequence[Round], times: int) -> list[Round]:
     return out
 
 
-def alerts(rounds: Sequence[Round], folder: Path) -> dict[str, str]:
-    """Return the alerts that were ever pending or firing, and the farthest that each came."""
+def alerts(rounds: Sequence[Round], folder: Path, begin_s: float = 0.0) -> dict[str, str]:
+    """Return the alerts that were ever pending or firing, and the farthest that each came.
+
+    What they say in the first ``begin_s`` seconds is left out: a rate needs two readings.
+    """
     tool = shutil.which("promtool")
     assert tool is not None, "promtool is not installed (Debian: apt-get install prometheus)"
     length = f"{EVERY_S * (len(rounds) - 1)}s"
+    looked_at = f"{EVERY_S * (len(rounds) - 1) - int(begin_s)}s"
     test = {
         "interval": f"{EVERY_S}s",
         "input_series": _series(rounds),
         "promql_expr_test": [
-            {"expr": f"count_over_time(ALERTS[{length}])", "eval_time": length, "exp_samples": []}
+            {"expr": f"count_over_time(ALERTS[{looked_at}])", "eval_time": length, "exp_samples": []}
         ],
     }
     shutil.copy(RULES, folder / RULES.name)
