@@ -3,7 +3,7 @@
 import uPlot from "/page/uplot.js";
 import { h } from "/page/dom.js";
 
-const MOVED = 3; // pixels by which the lines move before they are drawn again
+const MOVED = 4; // pixels by which the lines move before they are drawn again
 const SHORT = 5; // buckets of a gap that is drawn over
 const MOST = 8; // lines of a chart; of more, those with the largest newest values
 

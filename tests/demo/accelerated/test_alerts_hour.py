@@ -99,7 +99,8 @@ class Watched(Accelerated):
                 self.look()
 
     def look(self) -> None:
-        """Read the metrics."""
+        """Read the metrics; bring the index up to date before, as a worker does with every request."""
+        self.installation.recommender.hot.expire(self.clock.now)
         models = self.installation.recommender.data.models
         for name, model in ((b"ranker", models.ranker), (b"online", models.online)):
             if model is not None and self._versions.get(name) != model.version:
