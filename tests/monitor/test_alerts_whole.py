@@ -33,6 +33,27 @@ TIMED = {
     "HeadraceFreshnessBurnsSlowly",
 }  # fmt: skip
 OTHERS = 0.15
+#: What a worker has while it works, by one of its roles; of other workers only those named beside.
+WORKS = {
+    "serve": {
+        "reply_seconds_count", "rung_seconds_count", "rungs_total", "replies_total", "stage_seconds_count",
+        "part_calls_total", "source_items_total", "filter_items_total", "index_items", "index_tail_items",
+        "index_recall_ratio", "model_info", "model_age_seconds", "model_auc_ratio", "skew_checked_total",
+        "stale_partitions", "mirror_rows", "mirror_bytes", "bulk_replies_total", "traces_total",
+    },
+    "ingest": {"table_rows", "table_bytes"},
+    "trainer": {"trainings_total", "drift_ratio", "drift_most_ratio", "drift_rows", "outcomes_total"},
+    "gateway": {"gateway_requests_total", "gateway_seconds_count", "gateway_open_requests"},
+    "canary": {
+        "canary_probes_total", "canary_seconds_count", "canary_objective_ratio", "canary_within_ratio",
+        "canary_budget_left_ratio",
+    },
+}  # fmt: skip
+READS = {
+    "lag_records", "lag_seconds", "records_total", "batch_records_count", "batch_seconds_count",
+    "commit_seconds_count",
+}  # fmt: skip
+READERS = {"serve", "ingest", "trainer"}  # each stands for its process; that of `trainer` has `log`, too
 #: Metrics that are there only when something failed, or is being tried on users; or five minutes after the
 #: start: an index that was merged.
 ABSENT = {
@@ -73,6 +94,7 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
         print(f"well: {told}")
         there = {name for one in healthy[-1].values() for name, _ in one or {}} | {"up"}
         assert set().union(*asked().values()) - there <= ABSENT
+        check_names(await it.names())
         busy = TIMED & told.keys() if others > OTHERS else set()
         if busy:
             warnings.warn(f"others took {others:.2f} cores, so {sorted(busy)} spoke", stacklevel=1)
@@ -94,6 +116,18 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
             told = lasting(rounds, tmp_path, BEGIN_S)
             print(f"{trouble.__name__}: {said(told)}")
             assert expected <= said(told), trouble.__name__
+
+
+def check_names(found: dict[str, set[str]]) -> None:
+    """Every worker has the metrics of its roles, and none of those of others: they are not known there."""
+    for roles, names in found.items():
+        here = {role for role in WORKS if role in roles.split(",")}
+        wanted = set().union(*(WORKS[role] for role in here), READS if here & READERS else set())
+        wanted |= {"role_info", "loop_late_seconds_count"}
+        lacks = {name for name in wanted if f"headrace_{name}" not in names}
+        foreign = set().union(*WORKS.values(), READS) - wanted
+        extra = {name for name in foreign if f"headrace_{name}" in names}
+        assert (lacks, extra) == (set(), set()), roles
 
 
 async def well(it: Installation) -> None:

@@ -94,6 +94,14 @@ class Installation:
             assert time.monotonic() < until, f"{name} {labels} is {found:g}, not {least:g}"
             await asyncio.sleep(1.0)
 
+    async def names(self) -> dict[str, set[str]]:
+        """Return by the roles of a worker the names of all its samples of ours."""
+        reading = MetricsReading(targets_of(self.targets), ("headrace_",))
+        await reading.read()
+        await reading.close()
+        found = [{name for name, _ in reading.workers[target].samples} for target in self.targets]
+        return dict(zip(PROCESSES, found, strict=True))
+
     @contextmanager
     def held(self, *pids: int) -> Iterator[None]:
         """Stop processes for a while, as if their machine had hung."""

@@ -392,10 +392,8 @@ def test_many_at_once_are_as_one_after_the_other(steps: list[tuple[str, list[tup
 
 
 def test_an_index_that_takes_the_place_of_another_was_settled_when_it_was_built() -> None:
-    index, vectors = filled(30)
-    assert index.merged_at is None
+    (index, vectors), began = filled(30), time.monotonic()
     columns = Columns(np.arange(1, 31, dtype=np.uint64), Quantised.of(vectors))
-    began = time.monotonic()
     index.become(index.another(columns, np.full(30, NOW)))
     assert index.merged_at is not None
     assert began <= index.merged_at <= time.monotonic()
