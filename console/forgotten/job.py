@@ -133,10 +133,10 @@ async def _look_at_topics(settings: Settings, left: Left) -> None:
     for name in by_key:
         await _count(settings, specs[name], left, lambda r: r.key == key)
     await _count(settings, specs[topics.traces], left, lambda r: _is_of(r.value, left.user_id))
-    name = msgspec.json.encode(left.user_id)
+    written = msgspec.json.encode(left.user_id)
     await _count(
         settings, specs[topics.dead_letters], left,
-        lambda r: is_letter(r) and (r.key == key or name in bytes(r.value or b"")),
+        lambda r: is_letter(r) and (r.key == key or written in bytes(r.value or b"")),
     )  # fmt: skip
 
 
