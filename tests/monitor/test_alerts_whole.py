@@ -26,11 +26,12 @@ from headrace.streams.messages.schemas import RecRequest
 #: How long the healthy installation is watched, how long what was seen is made to last, and how long before
 #: that it begins, s.
 WATCHED_S, HOUR_S, BEGIN_S = 180.0, 3600.0, 900.0
-#: Alerts about time. Where others take so much of the machine, in cores, they are right to speak.
+#: Alerts about time, and about what lists are like when there was none. Where others take so much of the
+#: machine, in cores, they are right to speak.
 TIMED = {
     "HeadraceRepliesSlow", "HeadraceRepliesDegraded", "HeadracePartLeftOut", "HeadraceOverloaded",
     "HeadraceLoopHeld", "HeadraceFreshnessBurnsFast", "HeadraceFreshnessBurns",
-    "HeadraceFreshnessBurnsSlowly",
+    "HeadraceFreshnessBurnsSlowly", "HeadraceFeaturesMoved",
 }  # fmt: skip
 OTHERS = 0.15
 #: What a worker has while it works, by one of its roles; of other workers only those named beside.
@@ -76,6 +77,17 @@ def lasting(rounds: Sequence[Round], folder: Path, begin_s: float) -> dict[str, 
     return alerts(repeated(rounds, times), folder, begin_s)
 
 
+def moved(rounds: Sequence[Round]) -> dict[str, float]:
+    """Return the features that have moved far, and how far at most."""
+    out: dict[str, float] = {}
+    for samples in (one for each in rounds for one in each.values() if one):
+        for (name, labels), value in samples.items():
+            if name == "headrace_drift_ratio" and value > 0.5:
+                feature = dict(labels)["feature"]
+                out[feature] = max(out.get(feature, 0.0), value)
+    return out
+
+
 def said(found: dict[str, str]) -> set[str]:
     return {name for name, state in found.items() if state == "firing"}
 
@@ -91,7 +103,7 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
         others = (machine_cpu_s() - machine) / seconds - ours
         print(f"{len(healthy)} rounds; we took {ours:.2f} cores, others {others:.2f}")
         told = lasting(healthy, tmp_path, BEGIN_S)
-        print(f"well: {told}")
+        print(f"well: {told}; moved: {moved(healthy)}")
         there = {name for one in healthy[-1].values() for name, _ in one or {}} | {"up"}
         assert set().union(*asked().values()) - there <= ABSENT
         check_names(await it.names())
