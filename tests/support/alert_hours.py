@@ -1,7 +1,8 @@
 """Asks promtool what the alerts of ops/ say to metrics that were read from real code.
 
 A round is what all workers said at one moment: by worker, its samples; None for a worker that did not answer.
-The rules are evaluated at every round's time over all rounds, by promtool: nothing here knows what they mean.
+The rules are evaluated over all rounds, as often as Prometheus does it, by promtool: nothing here knows what
+they mean.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ Round: TypeAlias = "Mapping[str, Samples | None]"
 RULES = Path(__file__).parents[2] / "ops" / "prometheus" / "alerts.yml"
 #: Between two readings, s, as ops/prometheus/prometheus.yml says.
 EVERY_S = 5
+#: Between two evaluations of the rules, s, as it says, too.
+EVALUATE_S = 15
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")
 _FOUND = re.compile(r'alertname="(\w+)", alertstate="(\w+)"')
 
@@ -83,7 +86,7 @@ def alerts(rounds: Sequence[Round], folder: Path, begin_s: float = 0.0) -> dict[
         ],
     }
     shutil.copy(RULES, folder / RULES.name)
-    whole = {"rule_files": [RULES.name], "evaluation_interval": f"{EVERY_S}s", "tests": [test]}
+    whole = {"rule_files": [RULES.name], "evaluation_interval": f"{EVALUATE_S}s", "tests": [test]}
     (folder / "hour.yml").write_text(json.dumps(whole))  # JSON is YAML
     done = subprocess.run(
         [tool, "test", "rules", "hour.yml"], cwd=folder, capture_output=True, text=True, check=False
