@@ -176,7 +176,8 @@ async def a_held_loop(it: Installation) -> list[Round]:
         with it.held(pid):
             await asyncio.sleep(0.3)
         await asyncio.sleep(0.2)
-    return await it.watch(0)
+    await it.look()
+    return it.rounds
 
 
 async def trainings_killed(it: Installation) -> list[Round]:
