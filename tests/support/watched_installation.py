@@ -36,8 +36,10 @@ from headrace.streams.topics.sender import BatchSender
 
 PROCESSES = ("serve", "ingest,aggregate,learn", "log,trainer,index", "gateway", "canary", "monitor")
 WORLD = WorldSpec(users=600, items=1500, creators=150, visits_per_s=8.0, new_items_per_s=0.2)
-#: Lists of the audience are asked for with the deadline of the public interface.
-CHANGED = {"train_every_s": 20.0, "trace_share": 0.05, "canary_every_s": 1.0, "canary_publish_every_s": 5.0}
+CHANGED = {
+    "train_every_s": 20.0, "trace_share": 0.05, "canary_every_s": 1.0, "canary_publish_every_s": 5.0,
+    "overload_s": 0.2,  # a thousand callers are enough for that
+}  # fmt: skip
 #: Pauses of the caller of HTTP and of the job in bulk, s.
 ASK_S, BULK_S = 0.5, 2.0
 HZ = os.sysconf("SC_CLK_TCK")
