@@ -14,7 +14,7 @@ The rungs, from the dearest to the cheapest:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -37,7 +37,8 @@ _SENDING_S = 0.005
 
 def least(rungs: Iterable[str]) -> str:
     """Return the cheapest rung of the lists of a request; empty when none has one, as in bulk."""
-    return max((rung for rung in rungs if rung), key=list(RUNGS).index, default="")
+    dearest_first: Sequence[str] = RUNGS
+    return max((rung for rung in rungs if rung), key=dearest_first.index, default="")
 
 
 class Quantile:
