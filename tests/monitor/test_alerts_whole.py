@@ -28,8 +28,8 @@ from headrace.streams.messages.schemas import RecRequest
 #: How long the healthy installation is watched, how long what was seen is made to last, and how long before
 #: that it begins, s.
 WATCHED_S, HOUR_S, BEGIN_S = 180.0, 3600.0, 900.0
-#: What breaks stays broken for so long, s; bulk requests may wait for an hour.
-BROKEN_S, BULK_BROKEN_S = 1500.0, 4500.0
+#: What breaks stays broken for so long, s.
+BROKEN_S = 1500.0
 #: Alerts about time. Where others take so much of the machine, in cores, they are right to speak, and others
 #: may be pending: a worker that does not run does not answer.
 TIMED = {
@@ -127,7 +127,7 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
             (a_held_loop, {"HeadraceLoopHeld"}),
             (trainings_killed, {"HeadraceTrainingFails"}),
             (redis_frozen, {"HeadraceRedisFails", "HeadraceRepliesDegraded", "HeadraceRepliesSlow"}),
-            (too_many_requests, {"HeadraceOverloaded", "HeadraceBulkStalled"}),
+            (too_many_requests, {"HeadraceOverloaded"}),
             (ingest_frozen, {"HeadraceWorkerDown", "HeadraceRoleMissing", "HeadraceFreshnessBurnsFast",
                              "HeadraceFreshnessBurns", "HeadraceFreshnessBurnsSlowly"}),
             (serve_frozen, {"HeadraceGatewayFails"}),
@@ -135,7 +135,7 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
         ):  # fmt: skip
             it.rounds.clear()
             rounds = await trouble(it)
-            told = lasting(rounds, tmp_path, BULK_BROKEN_S if trouble is too_many_requests else BROKEN_S)
+            told = lasting(rounds, tmp_path, BROKEN_S)
             print(f"{trouble.__name__}: {said(told)}")
             assert expected <= said(told), trouble.__name__
 
