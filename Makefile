@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-alerts test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -61,12 +61,16 @@ test: $(READY) ## Run the tests on the embedded broker and store (TESTS="..." to
 	@echo
 	@echo "That was everything that runs on the embedded broker and store. More:"
 	@echo "  make test-slow    the demo and the ingest benchmark as a whole, small"
+	@echo "  make test-alerts  all alerts, while a whole installation is well and while it breaks"
 	@echo "  make test-kafka   the broker tests again, on a real Apache Kafka and a real Redis"
 	@echo "                    (needs Java 17+, Maven and redis-server; Debian: openjdk-17-jdk-headless maven redis-server;"
 	@echo "                    for callers in other languages also a Java compiler, Go 1.19+ and kcat: golang-go kcat)"
 
 test-slow: $(READY) ## Run the demo and the ingest benchmark as a whole, small, on the embedded broker
 	@$(BIN)/python -m pytest -m slow -n 0 tests/demo/test_demo_run.py tests/demo/accelerated/test_learning_off_run.py tests/demo/accelerated/test_alerts_hour.py tests/bench/test_bench_run.py tests/bench/test_bench_digest.py tests/bench/test_bench_monitoring.py $(TESTS)
+
+test-alerts: $(READY) ## Read all alerts while a whole installation is well, and while it breaks, 7 minutes (needs promtool)
+	@$(BIN)/python -m pytest -m slow -n 0 -s tests/monitor/test_alerts_whole.py $(TESTS)
 
 test-wheel: $(READY) ## Install the package in fresh environments and test it there (needs the network)
 	@$(BIN)/python -m pytest -m wheel -n 0 tests/contract/test_wheel.py $(TESTS)

@@ -51,7 +51,6 @@ from headrace.serving.requests.page import beside, parts_of, reply_to
 from headrace.serving.requests.read import Job, Reject, RequestReader
 from headrace.serving.requests.turns import Turns
 from headrace.serving.store.freshness import Freshness
-from headrace.serving.traces.record import Trace
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
@@ -158,13 +157,12 @@ class ServeStage:
     async def _chunk(self, chunk: list[Job]) -> list[Sent]:
         """Answer requests together; every reply is on its way before the next list is made.
 
-        What no caller waits for, the impressions, is made and written after the last reply.
+        What no caller waits for, impressions and traces, is made and written after the last reply.
         """
         stages, since = self.recommender.data.stages, self.wiring.clock.monotonic()
         sent: list[Sent] = []
-        replies: list[tuple[RecRequest, RecReply]] = []
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
-        traces: list[Trace] = []
+        replied: list[tuple[RecRequest, RecReply, list[Answer]]] = []
         self.spans.begin(chunk)
         async for job, reply, answers in self.answers(chunk, self._pace, _give_way, sent):
             request, record, address = job
@@ -172,14 +170,16 @@ class ServeStage:
             stages.done("encode")
             self.spans.follow(sent[-1], job, reply, answers)
             if not is_canary(request.user_id):  # its lists count nowhere
-                replies.append((request, reply))
+                self.measured.answered(reply, answers)
                 shown += [(sent[-1], address, answer) for answer in answers]
+            replied.append((request, reply, answers))
             await asyncio.sleep(0)  # lets the reply go out
-            traces += self.traces.of(self.recommender.pipeline, request, reply, answers)
             stages.begin()
+        replies = [(r, reply) for r, reply, _ in replied if not is_canary(r.user_id)]
         self.measured.replied(replies)
         self._admission.took([reply for _, reply in replies], since)
         impressions = await self._shown(shown)
+        traces = await self.traces.after(self.recommender.pipeline, replied)
         self.turns.end(self.wiring.clock.monotonic())  # nothing is computed while the broker is too slow
         try:
             writing = await self._shown_out.add(impressions, traces)

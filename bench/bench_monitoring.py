@@ -14,6 +14,7 @@ the serving process for each reply. The events and requests of the canary are no
 spells one after the other); ``together`` is the CPU time of both processes. ``of_a_core_percent``: the
 difference as a share of a core; ``watchers``: CPU of the processes of monitor and canary themselves, as a
 share of a core. Smaller loads make the same work a larger share: name the load beside the figure.
+``lag_age_s``: how old the lag on an open dashboard is when the next one takes its place.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from bench_digest import models
 from bench_serving import ROOT, ready
 from ingest import events as ev
 from ingest.measure import Process, Servers, servers
+from lag_age import LagAge
 
 from headrace.demo.stack import environment, free_ports
 from headrace.streams.clock import now_ms
@@ -174,6 +176,9 @@ async def bench(args: argparse.Namespace, ours: Servers, folder: Path) -> dict[s
     events = ev.mixed(each, MIX, now_ms())
     with ExitStack() as stack:
         both = [await installed(stack, ours, folder, events, watched=w) for w in (False, True)]
+        (watched,) = (one for one in both if one.watched)
+        age = LagAge(f"http://127.0.0.1:{watched.settings.monitor_port}/stream")
+        reading = asyncio.create_task(age.run())
         try:
             note("both are up")
             for turn in range(args.rounds + 1):
@@ -185,9 +190,11 @@ async def bench(args: argparse.Namespace, ours: Servers, folder: Path) -> dict[s
                         f"{last.event_us:.1f} us an event, {last.answer_ms:.2f} ms an answer"
                     )
         finally:
+            reading.cancel()
             for one in both:
                 await one.producer.stop()
-    return report(args, ours, *(one.spells[1:] for one in both))  # the first ones are warm-up
+    found = report(args, ours, *(one.spells[1:] for one in both))  # the first ones are warm-up
+    return found | {"lag_age_s": age.figures()}
 
 
 def report(

@@ -14,6 +14,7 @@ The rungs, from the dearest to the cheapest:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -32,6 +33,12 @@ _HALVES_S = 5.0
 _BOUNDS = 1e-4 * 2.0 ** (np.arange(81) / 4)
 #: Left for sending the reply, s.
 _SENDING_S = 0.005
+
+
+def least(rungs: Iterable[str]) -> str:
+    """Return the cheapest rung of the lists of a request; empty when none has one, as in bulk."""
+    dearest_first: Sequence[str] = RUNGS
+    return max((rung for rung in rungs if rung), key=dearest_first.index, default="")
 
 
 class Quantile:

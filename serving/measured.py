@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from headrace.models.learning import online, ranker
 from headrace.serving.answering import Answer
 from headrace.serving.index.recall import RecallProbe
+from headrace.serving.ladder import least
 from headrace.serving.recommender import Recommender
 from headrace.serving.skew import SkewProbe
 from headrace.serving.store.freshness import Freshness
@@ -65,6 +66,11 @@ class Measured:
                 self.recall.replied(self._recommender.hot)
             if self.catalogue_recall is not None and base is not None:
                 self.catalogue_recall.replied(base)
+
+    def answered(self, reply: RecReply, answers: Sequence[Answer]) -> None:
+        """Measure how old a request is whose reply is on its way, by the least rung of its lists."""
+        if rung := least([answer.rung for answer in answers]):
+            self._metrics.observe("headrace_rung_seconds", reply.took_ms / 1000, rung)
 
     def logged(self, answer: Answer, impression: Impression) -> None:
         """Now and then, compare what is logged of a list with what is computed again."""
@@ -127,6 +133,8 @@ class Measured:
             if model is None:
                 continue
             yield Sample("headrace_model_info", 1, (name, model.version))
+            if model.auc is not None:
+                yield Sample("headrace_model_auc_ratio", model.auc, (name,))
             published = models.published.get(name.encode())
             if published is not None:
                 yield Sample("headrace_model_age_seconds", max(0, now_ms - published) / 1000, (name,))

@@ -15,6 +15,7 @@ from mode import Service
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.metrics import Metrics, Sample
 from headrace.streams.own_lag import OwnLag
+from headrace.streams.restore_pace import RestorePace
 from headrace.streams.tables.store import StateStore
 from headrace.streams.topics import flow
 from headrace.streams.topics.names import Topics
@@ -54,6 +55,7 @@ class AppMetrics(Service, Watcher):  # type: ignore[misc]
         agents = {t: a.name for a in flow.roles()[role] for t in a.input_topics(topics)}
         self._labels = {topic: (role, agent, topic) for topic, agent in agents.items()}
         self._lags: dict[TP, OwnLag] = {}
+        self._restores = RestorePace[TP]()
         self._epoch = -1
         self._looked_s = float("-inf")
         app.watcher = self
@@ -92,6 +94,7 @@ class AppMetrics(Service, Watcher):  # type: ignore[misc]
     @Service.task  # type: ignore[untyped-decorator]
     async def _watch(self) -> None:
         while not self.should_stop:
+            self.pace()
             try:
                 async with asyncio.timeout(ANSWER_S):
                     await self.look()
@@ -103,6 +106,10 @@ class AppMetrics(Service, Watcher):  # type: ignore[misc]
             ) as exc:  # also of a thread that stops
                 log.debug("where the partitions of %s end is not known: %r", self._role, exc)
             await self.sleep(LOOK_S)
+
+    def pace(self) -> None:
+        """Note how much of a recovery is left now."""
+        self._restores.take(self._left(), self._clock.monotonic())
 
     async def look(self) -> None:
         """Ask where the partitions that are read end, and where those begin that have no offset committed.
@@ -162,13 +169,22 @@ class AppMetrics(Service, Watcher):  # type: ignore[misc]
     def _stores(self) -> Iterable[StateStore]:
         return [table for table in self._app.tables.values() if isinstance(table, StateStore)]
 
+    def _left(self) -> dict[TP, int]:
+        """Return by partition how many changelog records are left to read."""
+        if not self._stores():
+            return {}
+        return {
+            copy.tp: max(0, copy.end - max(copy.begin, copy.part.position))
+            for copy in self._app.tables.recovery.copies
+        }
+
     def _restore(self) -> Iterator[Sample]:
         names = {store.changelog: store.name for store in self._stores()}
-        if not names:
-            return
-        for copy in self._app.tables.recovery.copies:
-            left = max(0, copy.end - max(copy.begin, copy.part.position))
-            yield Sample("headrace_restore_records", left, (names[copy.tp.topic], str(copy.tp.partition)))
+        for tp, left in self._left().items():
+            labels = names[tp.topic], str(tp.partition)
+            yield Sample("headrace_restore_records", left, labels)
+            if (seconds := self._restores.seconds(tp) if left else 0.0) is not None:
+                yield Sample("headrace_restore_seconds", seconds, labels)
 
     def _tables(self) -> Iterator[Sample]:
         for store in self._stores():

@@ -80,6 +80,12 @@ DECLARED: tuple[Declared, ...] = (
         "changelog records left to read of this recovery",
         ("table", "partition"),
     ),
+    Declared(
+        "headrace_restore_seconds",
+        "gauge",
+        "time until they are read, at the pace of the last 20 s",
+        ("table", "partition"),
+    ),
     Declared("headrace_dead_letters_total", "counted", "records refused", ("agent", "reason")),
     Declared("headrace_ignored_events_total", "counted", "events that the mapping file leaves out"),
     Declared("headrace_late_touches_total", "counted", "touches of slots that had closed early", ("agent",)),
@@ -95,6 +101,13 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared("headrace_degraded_total", "counted", "replies that lacked something, by what", ("reason",)),
     Declared("headrace_rungs_total", "counted", "lists by how much there was time for", ("rung",)),
+    Declared(
+        "headrace_rung_seconds",
+        "histogram",
+        "age of a request when it is answered, by the least rung of its lists",
+        ("rung",),
+        _SLOW,
+    ),
     Declared(
         "headrace_bulk_replies_total",
         "counted",
@@ -206,6 +219,12 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_catalogue_recall_samples_total", "counter", "its searches compared with an exact one"),
     Declared("headrace_model_info", "gauge", "1 for the version in use", ("model", "version")),
     Declared("headrace_model_age_seconds", "gauge", "time since the model in use was published", ("model",)),
+    Declared(
+        "headrace_model_auc_ratio",
+        "gauge",
+        "AUC of the model in use, as published with it",
+        ("model",),
+    ),
     Declared("headrace_trainings_total", "counted", "trainings: candidate, refused, failed", ("outcome",)),
     Declared(
         "headrace_rollout_steps_total",

@@ -33,7 +33,16 @@ STOCK_SESSION_MS = 6000
 ONLY_WHEN_NAMED = {
     "test_wheel.py": "wheel",
     **dict.fromkeys(
-        ("test_bench_run.py", "test_bench_digest.py", "test_demo_run.py", "test_learning_off_run.py"), "slow"
+        (
+            "test_bench_run.py",
+            "test_bench_digest.py",
+            "test_bench_monitoring.py",
+            "test_demo_run.py",
+            "test_learning_off_run.py",
+            "test_alerts_hour.py",
+            "test_alerts_whole.py",
+        ),
+        "slow",
     ),
 }
 

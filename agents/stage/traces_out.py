@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -18,6 +19,9 @@ from headrace.serving.traces.record import MOST_BYTES, Trace, encode
 from headrace.streams.messages.schemas import RecReply, RecRequest
 
 log = logging.getLogger(__name__)
+
+#: Traces are made for so long, s, at one stretch.
+SLICE_S = 0.004
 
 
 class TracesOut:
@@ -34,6 +38,21 @@ class TracesOut:
     def __init__(self, wiring: Wiring, topic: str) -> None:
         self._wiring, self._topic = wiring, topic
         self._share, self._most = wiring.settings.trace_share, wiring.settings.trace_candidates
+
+    async def after(
+        self, pipeline: Pipeline, replied: Sequence[tuple[RecRequest, RecReply, Sequence[Answer]]]
+    ) -> list[Trace]:
+        """Return the traces of requests whose replies are on their way. Gives way between slices of time.
+
+        One costs about a third of a list: made before the next reply, it would hold that one up.
+        """
+        traces, since = list[Trace](), time.perf_counter()
+        for request, reply, answers in replied:
+            if time.perf_counter() - since > SLICE_S:
+                await asyncio.sleep(0)
+                since = time.perf_counter()
+            traces += self.of(pipeline, request, reply, answers)
+        return traces
 
     def of(
         self, pipeline: Pipeline, request: RecRequest, reply: RecReply, answers: Sequence[Answer]

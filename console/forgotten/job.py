@@ -20,6 +20,7 @@ from headrace.serving.traces import record as trace_record
 from headrace.streams.errors import TraceError
 from headrace.streams.messages.ids import hash64, use_key
 from headrace.streams.settings import Settings
+from headrace.streams.topics.dead_letters import is_letter
 from headrace.streams.topics.names import Topics, TopicSpec
 from headrace.streams.topics.partitioners import right_partition
 from headrace.streams.topics.reader import open_reader, read_to
@@ -143,6 +144,11 @@ async def _look_at_topics(settings: Settings, left: Left) -> None:
     for name in by_key:
         await _count(settings, specs[name], left, lambda r: r.key == key)
     await _count(settings, specs[topics.traces], left, lambda r: _is_of(r.value, left.user_id))
+    written = msgspec.json.encode(left.user_id)
+    await _count(
+        settings, specs[topics.dead_letters], left,
+        lambda r: is_letter(r) and (r.key == key or written in bytes(r.value or b"")),
+    )  # fmt: skip
 
 
 async def _count(

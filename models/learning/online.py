@@ -53,6 +53,8 @@ class OnlineWeights:
     squares
         Sums of squared gradients of ``weights`` and ``bias``, float32 ``(len(ONLINE_NAMES) + 1,)``: only a
         learner that goes on reads them.
+    auc
+        As it was published; None: not known.
     """
 
     mean: F32
@@ -62,6 +64,7 @@ class OnlineWeights:
     version: str = ""
     terms: F32 = field(default_factory=_no_terms)
     squares: F32 = field(default_factory=_ones)
+    auc: float | None = None
 
     def predict(self, x: F32, ids: Ids | None = None) -> F32:
         """Return click probabilities, float32 ``(n,)``, from full feature rows ``(n, len(SPEC))``.
@@ -145,7 +148,8 @@ def decode(value: bytes) -> OnlineWeights:
         if not (arrays[positive] > 0).all():
             raise ArtefactError(f"{name}: {positive} must be positive")
     terms = hashed.unpack(body.terms, name)
-    return OnlineWeights(bias=body.bias, version=document["version"], terms=terms, **arrays)
+    auc = document["metrics"].get("auc") or None
+    return OnlineWeights(bias=body.bias, version=document["version"], terms=terms, auc=auc, **arrays)
 
 
 def _numbers(name: str, which: str, values: list[float], n: int) -> F32:

@@ -60,6 +60,8 @@ class Ranker:
     ----------
     objectives, boosters
         What the ranker foresees, and the booster of each.
+    auc
+        As it was published; None: not known.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Ranker:
         self.objectives = tuple(given)
         self.boosters = tuple(_booster(one.text, version) for one in given)
         self.version = version
+        self.auc: float | None = None
         self._trees = tuple(_trees(one.text) for one in given)
 
     @property
@@ -262,7 +265,9 @@ def decode(value: bytes) -> Ranker:
     Records of older versions have the text of one booster.
     """
     document = artefact.decode(value)
-    return of_body(document["body"], document["kind"], document["features"], document["version"])
+    found = of_body(document["body"], document["kind"], document["features"], document["version"])
+    found.auc = document["metrics"].get("auc")
+    return found
 
 
 def of_body(body: bytes, kind: str, features: tuple[str, ...], version: str) -> Ranker:

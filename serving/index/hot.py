@@ -96,7 +96,8 @@ class HotIndex:
     asked
         Vector of the last search, None before the first one.
     merged_at
-        When the last merge was taken, s of ``time.monotonic``; None before the first one.
+        When items were settled last, s of ``time.monotonic``: a merge was taken, or this index was built
+        of settled ones. None before that.
     """
 
     def __init__(self, max_age_ms: int, engine: Engine = "lists") -> None:
@@ -304,13 +305,14 @@ class HotIndex:
             time.sleep(0)
         if len(order):
             out._settled = Settled(items, self._engine)
+            out.merged_at = time.monotonic()
         return out
 
     def become(self, other: HotIndex) -> None:
         """Take over all that is in another index, which must not be used any more."""
         self._alive, self._by_age = other._alive, other._by_age
         self._settled, self._tail = other._settled, other._tail
-        self._merge, self._merged_ms = other._merge, other._merged_ms
+        self._merge, self._merged_ms, self.merged_at = other._merge, other._merged_ms, other.merged_at
         self._thread, other._thread = other._thread, self._thread
         other._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,7 @@ from headrace.serving.ranking import Ranked, Used
 from headrace.serving.requests.page import parts_of
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import by_score, compared
+from headrace.serving.rerank.rules import Rules
 from headrace.serving.scorers.blend import together_of
 from headrace.serving.traces.record import (
     Array,
@@ -175,12 +178,18 @@ def _ranked(pipeline: Pipeline, answer: Answer, most: int) -> RankedTrace | None
         scorer=ranked.scorer.name if ranked.scorer is not None else "",
         choices={name: np.array(column) for name, column in columns.items()}
         | {"vectors": _vectors(every.vectors[near])},
-        rules=asdict(query.policy.rules),
+        rules=dict(_told(query.policy.rules)),
         late=list(pipeline.late_filters),
         online=_online(ranked.used, ids),
         moved=_moved(ranked.used, ids),
         together=together_of(ranked.features),
     )
+
+
+@lru_cache(maxsize=64)
+def _told(rules: Rules) -> dict[str, Any]:
+    """Return the numbers of the re-rank stage: they are the same for most lists, and copied one by one."""
+    return asdict(rules)
 
 
 def _vectors(vectors: npt.NDArray[np.float32]) -> Array:

@@ -195,9 +195,15 @@ def _packed(array: Any) -> Column:
         return Column(dtype.str, array.shape, _shuffled(columns.ravel()))
     bits = columns.reshape(-1, rows).view(f"<u{dtype.itemsize}")
     most = min(rows // 2, _MOST_FEW)
-    found = [np.unique(column, return_inverse=True) for column in bits]
-    few = [len(values) if len(values) <= most else 0 for values, _ in found]
-    parts = [_shuffled(v) + at.astype(np.uint8).tobytes() for v, at in found if len(v) <= most]
+    ordered, first = np.sort(bits, axis=1), np.ones(bits.shape, bool)  # all columns at once
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=first[:, 1:])
+    counts = first.sum(axis=1)
+    few: list[int] = np.where(counts <= most, counts, 0).tolist()
+    parts = []
+    for at in np.flatnonzero(few).tolist():
+        values = ordered[at][first[at]]
+        places = np.searchsorted(values, bits[at]).astype(np.uint8)
+        parts.append(_shuffled(values) + places.tobytes())
     rest = _shuffled(bits[np.array(few) == 0].ravel())
     return Column(dtype.str, array.shape, b"".join(parts) + rest, tuple(few) if parts else ())
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from headrace.serving.answering import Answer
-from headrace.serving.ladder import RUNGS
+from headrace.serving.ladder import least
 from headrace.serving.requests.address import TRACEPARENT
 from headrace.serving.traces.made import is_traced
 from headrace.streams.messages.schemas import RecReply, RecRequest
@@ -104,7 +104,6 @@ def attributes_of(
         That of its user.
     """
     items = [item for answer in answers for item in answer.reply.items]
-    rungs = [answer.rung for answer in answers if answer.rung]
     out: dict[str, Value] = {
         "headrace.request_id": request.request_id,
         "headrace.surface": request.surface,
@@ -116,8 +115,8 @@ def attributes_of(
     }
     if request.lists:
         out["headrace.surfaces"] = [one.surface for one in request.lists]
-    if rungs:
-        out["headrace.rung"] = max(rungs, key=RUNGS.index)
+    if rung := least([answer.rung for answer in answers]):
+        out["headrace.rung"] = rung
     if reply.model is not None:
         out |= {"headrace.ranker": reply.model.ranker, "headrace.online": reply.model.online}
     return out

@@ -108,6 +108,7 @@ async def test_what_a_serving_worker_does_is_measured(measured: Settings) -> Non
     replies = sum(seen.all("headrace_replies_total", surface="home").values())
     assert replies >= 1
     assert seen.one("headrace_reply_seconds_count", surface="home") == replies
+    assert sum(seen.all("headrace_rung_seconds_count").values()) == replies
     assert seen.one("headrace_part_calls_total", kind="source", part="hot") == replies
     assert seen.one("headrace_part_seconds_total", kind="source", part="hot") > 0
     assert seen.one("headrace_source_items_total", source="hot", step="proposed") > 0

@@ -33,3 +33,6 @@ def test_one_json_object_with_every_figure(
         assert result[kind]["answer_ms"] > 0
     assert result["watchers"] > 0
     assert set(result["more_percent"]) == {"event", "answer", "together"}
+    age = result["lag_age_s"]
+    assert 0 < age["half"] <= age["p99"] <= age["most"]
+    assert age["seen"] > 2

@@ -23,6 +23,7 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import RecRequest, UserProfile
 from headrace.streams.settings import HOUR_MS, Settings
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.dead_letters import NOTE
 from headrace.streams.topics.names import Topics
 
 pytestmark = pytest.mark.broker
@@ -129,3 +130,20 @@ async def test_traces_of_a_user_are_counted(settings: Settings, tmp_path: Path) 
         left = await until(lambda: look(s, "gone"), lambda left: Topics(s).traces in left.until)
     assert (await look(s, "gone")).until[Topics(s).traces]["records"] == 2
     assert left.until[Topics(s).traces]["gone_ts"] < now_ms() + 25 * HOUR_MS
+
+
+async def test_dead_letters_of_a_user_are_counted_by_key_and_by_what_they_have(settings: Settings) -> None:
+    """They go with the retention of their topic: a record that was refused has the user's id, too."""
+    s = settings.model_copy(update={"partitions": 2})
+    await make_topics(s)
+    refused = [(b"gone", b"{not json"), (b"other", b'{"user_id": "gone", "type": "?"}'), (b"stays", b"{bad")]
+    letters = [
+        (key, value, None, [("reason", b"not_json"), ("agent", b"track_users")]) for key, value in refused
+    ]
+    note = [(b"gone", b"1", None, [(NOTE, b"1")])]
+    async with producer(s) as sender:
+        await sender.send_keyed(Topics(s).dead_letters, letters + note)
+    left = await look(s, "gone")
+    assert left.until[Topics(s).dead_letters]["records"] == 2
+    assert left.until[Topics(s).dead_letters]["gone_ts"] > now_ms() + 29 * 24 * HOUR_MS
+    assert left.forgotten, "a log cannot lose single records"

@@ -110,7 +110,7 @@ async def test_a_model_has_a_version_and_an_age_a_refused_one_has_none() -> None
     worker = Worker(0)
     n = len(online.ONLINE_NAMES)
     weights = OnlineWeights(np.zeros(n, np.float32), np.ones(n, np.float32), np.zeros(n, np.float32), -1.0)
-    value, version = online.encode(weights, T0, {})
+    value, version = online.encode(weights, T0, {"auc": 0.64})
     mirrors = Mirrors(worker.world.recommender)
     records = [
         SimpleNamespace(key=b"online", value=value, timestamp=T0 - 5000),
@@ -121,6 +121,7 @@ async def test_a_model_has_a_version_and_an_age_a_refused_one_has_none() -> None
     seen = worker.read()
     assert seen.all("headrace_model_info") == {("online", version): 1}
     assert seen.all("headrace_model_age_seconds") == {("online",): 5}
+    assert seen.all("headrace_model_auc_ratio") == {("online",): 0.64}
     await worker.clock.advance(60)
     assert worker.read().all("headrace_model_age_seconds") == {("online",): 65}
     worker.measured.close()

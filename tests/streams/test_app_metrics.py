@@ -16,6 +16,7 @@ from scraped import Scraped
 from transport_probes import quick_app
 
 from headrace.streams.app_metrics import AppMetrics
+from headrace.streams.clock import ManualClock
 from headrace.streams.loop_probe import EVERY_S, LoopProbe
 from headrace.streams.metrics import Metrics, Sample
 from headrace.streams.settings import Settings
@@ -101,7 +102,8 @@ async def test_what_a_recovery_has_left_to_read_is_seen(settings: Settings) -> N
     app, metrics = quick_app(settings, "log"), Metrics()
     sender = BatchSender(settings)
     store = StateStore(app, "clicks", changelog="clicks-state", dtype=ROW, sender=sender)
-    AppMetrics(app, "log", metrics)
+    clock = ManualClock()
+    measured = AppMetrics(app, "log", metrics, clock)
     assert read(metrics).all("headrace_restore_records") == {}
     assert read(metrics).all("headrace_table_rows") == {}
     copies = [ChangelogCopy(TopicPartition("clicks-state", n), store.new_partition(n), 5, 25) for n in (0, 1)]
@@ -109,10 +111,17 @@ async def test_what_a_recovery_has_left_to_read_is_seen(settings: Settings) -> N
     copies[1].part.position = 23
     left = read(metrics).all("headrace_restore_records", table="clicks")
     assert left == {("0",): 20, ("1",): 2}
+    measured.pace()
+    assert read(metrics).all("headrace_restore_seconds") == {}, "not known yet"
+    await clock.advance(2.0)
+    copies[0].part.position = 10
+    measured.pace()
+    assert read(metrics).all("headrace_restore_seconds", table="clicks") == {("0",): 2.0 * 15 / 5}
     copies[1].part.position = 40  # it was read, and written to since
     store.active[1] = copies[1].part
     copies[1].part.rows.take([1, 2, 3])
     seen = read(metrics)
     assert seen.one("headrace_restore_records", table="clicks", partition="1") == 0
+    assert seen.one("headrace_restore_seconds", table="clicks", partition="1") == 0
     assert seen.one("headrace_table_rows", table="clicks", place="memory") == 3
     assert seen.one("headrace_table_bytes", table="clicks") == copies[1].part.nbytes

@@ -1,7 +1,8 @@
 """Asks promtool what the alerts of ops/ say to metrics that were read from real code.
 
 A round is what all workers said at one moment: by worker, its samples; None for a worker that did not answer.
-The rules are evaluated at every round's time over all rounds, by promtool: nothing here knows what they mean.
+The rules are evaluated over all rounds, as often as Prometheus does it, by promtool: nothing here knows what
+they mean.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ Round: TypeAlias = "Mapping[str, Samples | None]"
 RULES = Path(__file__).parents[2] / "ops" / "prometheus" / "alerts.yml"
 #: Between two readings, s, as ops/prometheus/prometheus.yml says.
 EVERY_S = 5
+#: Between two evaluations of the rules, s, as it says, too.
+EVALUATE_S = 15
 _COUNTERS = ("_total", "_bucket", "_count", "_sum")
 _FOUND = re.compile(r'alertname="(\w+)", alertstate="(\w+)"')
 
@@ -66,20 +69,24 @@ def repeated(rounds: Sequence[Round], times: int) -> list[Round]:
     return out
 
 
-def alerts(rounds: Sequence[Round], folder: Path) -> dict[str, str]:
-    """Return the alerts that were ever pending or firing, and the farthest that each came."""
+def alerts(rounds: Sequence[Round], folder: Path, begin_s: float = 0.0) -> dict[str, str]:
+    """Return the alerts that were ever pending or firing, and the farthest that each came.
+
+    What they say in the first ``begin_s`` seconds is left out: a rate needs two readings.
+    """
     tool = shutil.which("promtool")
     assert tool is not None, "promtool is not installed (Debian: apt-get install prometheus)"
     length = f"{EVERY_S * (len(rounds) - 1)}s"
+    looked_at = f"{EVERY_S * (len(rounds) - 1) - int(begin_s)}s"
     test = {
         "interval": f"{EVERY_S}s",
         "input_series": _series(rounds),
         "promql_expr_test": [
-            {"expr": f"count_over_time(ALERTS[{length}])", "eval_time": length, "exp_samples": []}
+            {"expr": f"count_over_time(ALERTS[{looked_at}])", "eval_time": length, "exp_samples": []}
         ],
     }
     shutil.copy(RULES, folder / RULES.name)
-    whole = {"rule_files": [RULES.name], "evaluation_interval": f"{EVERY_S}s", "tests": [test]}
+    whole = {"rule_files": [RULES.name], "evaluation_interval": f"{EVALUATE_S}s", "tests": [test]}
     (folder / "hour.yml").write_text(json.dumps(whole))  # JSON is YAML
     done = subprocess.run(
         [tool, "test", "rules", "hour.yml"], cwd=folder, capture_output=True, text=True, check=False

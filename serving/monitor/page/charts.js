@@ -3,7 +3,7 @@
 import uPlot from "/page/uplot.js";
 import { h } from "/page/dom.js";
 
-const MOVED = 3; // pixels by which the lines move before they are drawn again
+const MOVED = 4; // pixels by which the lines move before they are drawn again
 const SHORT = 5; // buckets of a gap that is drawn over
 const MOST = 8; // lines of a chart; of more, those with the largest newest values
 
@@ -15,6 +15,7 @@ const watcher = new IntersectionObserver((entries) => {
     const chart = [...charts].find((one) => one.place === entry.target);
     if (chart) {
       chart.seen = entry.isIntersecting;
+      chart.stale = true;
       chart.draw();
     }
   }
@@ -73,14 +74,15 @@ export class Chart {
     this.names = names;
     this.data = [times, ...names.map((name) => values[name])];
     if (changed) this.rebuild();
-    else {
+    else if (this.seen || atOnce) {
       const moved = ((times.at(-1) - this.drawn) / Math.max(1, times.at(-1) - times[0])) * this.place.clientWidth;
       this.stale ||= atOnce || !(moved < MOVED);
       this.draw();
     }
-    this.words();
+    this.place.dataset.empty = this.names.length ? "" : "nothing is known yet";
   }
 
+  /** Write the newest values: those at the ends of the lines, as they are drawn. */
   words() {
     const last = this.names.map((name, i) => this.data[i + 1].findLast((value) => value !== null));
     if (this.list.children.length !== this.names.length || this.listed !== this.names.join()) {
@@ -94,7 +96,6 @@ export class Chart {
       const text = last[i] === undefined ? "–" : this.about.format(last[i]);
       if (line.lastChild.textContent !== text) line.lastChild.textContent = text;
     });
-    this.place.dataset.empty = this.names.length ? "" : "nothing is known yet";
   }
 
   rebuild() {
@@ -110,6 +111,7 @@ export class Chart {
     this.drawn = this.data[0].at(-1);
     if (this.plot) this.plot.setData(this.data);
     else this.plot = new uPlot(this.options(), this.data, this.place);
+    this.words();
   }
 
   options() {

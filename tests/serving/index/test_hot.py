@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from headrace.models.embeddings import DIM
 from headrace.serving.index import hot as hot_index
 from headrace.serving.index import lists, tail
 from headrace.serving.index.hot import MERGE_MS, HotIndex
+from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.settled import Columns, Engine, Settled
 
 HOUR = 3_600_000
@@ -387,3 +389,12 @@ def test_many_at_once_are_as_one_after_the_other(steps: list[tuple[str, list[tup
             for found, expected in zip(together.search(kind, 20), alone.search(kind, 20), strict=True):
                 np.testing.assert_array_equal(found, expected)
         assert sorted(zip(*together.ages(), strict=True)) == sorted(zip(*alone.ages(), strict=True))
+
+
+def test_an_index_that_takes_the_place_of_another_was_settled_when_it_was_built() -> None:
+    (index, vectors), began = filled(30), time.monotonic()
+    columns = Columns(np.arange(1, 31, dtype=np.uint64), Quantised.of(vectors))
+    index.become(index.another(columns, np.full(30, NOW)))
+    assert index.merged_at is not None
+    assert began <= index.merged_at <= time.monotonic()
+    assert index.search(vectors[3], 1)[0].tolist() == [4]
