@@ -26,6 +26,7 @@ from headrace.console import (
     sources,
     topics,
     train,
+    upgrade,
     verify,
     why_lag,
     worker,
@@ -74,7 +75,7 @@ def _root(
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
     producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
-    conformance.conformance, acls.acls,
+    conformance.conformance, acls.acls, upgrade.upgrade,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")

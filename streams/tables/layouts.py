@@ -89,17 +89,17 @@ class Layouts:
     dtype: np.dtype[Any]
     earlier: tuple[Earlier, ...] = ()
 
-    def migrated(self, packed: Sequence[bytes | None]) -> tuple[dict[int, bytes], set[int]]:
+    def migrated(self, packed: Sequence[bytes | None]) -> tuple[dict[int, bytes], dict[int, int]]:
         """Return rows of earlier layouts as packed rows of the newest one.
 
         Returns
         -------
         rows, unreadable
-            Packed rows by their place in ``packed``; rows of no earlier layout are not in it. And the numbers
-            of layouts that were found and have no migration.
+            Packed rows by their place in ``packed``; rows of no earlier layout are not in it. And how many
+            rows have a layout without a migration, by its number.
         """
         found: dict[int, bytes] = {}
-        unreadable: set[int] = set()
+        unreadable: dict[int, int] = {}
         left = [at for at, row in enumerate(packed) if row is not None]
         for at_layout, layout in enumerate(self.earlier):
             rows = np.zeros(len(left), layout.dtype)
@@ -113,7 +113,7 @@ class Layouts:
             steps = [step.migrate for step in reversed(self.earlier[: at_layout + 1])]
             for step in steps:
                 if step is None:
-                    unreadable.add(layout.number)
+                    unreadable[layout.number] = len(places)
                     break
                 rows = step(rows)
             else:

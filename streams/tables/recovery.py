@@ -203,7 +203,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
                 self.copies = [copies[tp] for tp in active]
                 self.last_read = await read_to_end(reader, self.copies)
-        for tp, table in every.items():
+        for tp, table in active.items():  # copies may be of rows that only the next version can read
             check_layouts(self._held[tp], table.changelog)
         if epoch != self._epoch:
             return  # the next recovery starts from what was read

@@ -300,7 +300,7 @@ class RowTable:
         for at, row in migrated.items():
             rows[places[at]] = row
         self.migrated += len(migrated)
-        self.unreadable |= unreadable
+        self.unreadable |= unreadable.keys()
         return rows
 
     def _given(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> GivenRows:

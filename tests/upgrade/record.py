@@ -3,8 +3,8 @@
 Version 0.1.0 is commit 424b90a. It has to run in an environment of its own::
 
     git worktree add /tmp/headrace-0.1.0 424b90a
-    cd /tmp/headrace-0.1.0 && python -m venv .venv && .venv/bin/pip install '.[embedded]'
-    .venv/bin/python .../tests/upgrade/record.py .../tests/upgrade/installation-0.1.0.xz
+    python -m venv /tmp/env-0.1.0 && /tmp/env-0.1.0/bin/pip install '/tmp/headrace-0.1.0[embedded]'
+    cd /tmp && /tmp/env-0.1.0/bin/python .../tests/upgrade/record.py .../installation-0.1.0.xz
 
 A small audience clicks, skips, dwells, likes, hides and follows, has profiles, asks for lists and is shown
 them; some events come twice, late or broken, and one user is forgotten. The workers are then stopped cleanly.
@@ -41,7 +41,9 @@ async def load(settings: Any) -> None:
 
     rng, now = random.Random(1), int(time.time() * 1000)
     send = AIOKafkaProducer(bootstrap_servers=settings.brokers)
-    replies = AIOKafkaConsumer("rec-replies", bootstrap_servers=settings.brokers, auto_offset_reset="earliest")
+    replies = AIOKafkaConsumer(
+        "rec-replies", bootstrap_servers=settings.brokers, auto_offset_reset="earliest"
+    )
     async with send, replies:
 
         async def put(topic: str, key: str, value: Any, **more: Any) -> None:
@@ -95,7 +97,7 @@ async def caught_up(settings: Any) -> None:
     """Wait until the groups of rows have committed everything."""
     lag = importlib.import_module("streams.lag").lag
     for _ in range(300):
-        behind = [r for r in await lag(settings) if r.agent in ("track_users", "aggregate_items") and r.records]
+        behind = [r for r in await lag(settings) if r.agent in ("ingest", "aggregate") and r.records]
         if not behind:
             return
         await asyncio.sleep(0.5)
@@ -113,7 +115,11 @@ async def dump(settings: Any) -> list[dict[str, Any]]:
     await admin.start()
     async with reader:
         known = sorted(vars(importlib.import_module("streams.topics").Topics(settings)).values())
-        tps = [TopicPartition(t["topic"], p["partition"]) for t in await admin.describe_topics(known) for p in t["partitions"]]
+        tps = [
+            TopicPartition(t["topic"], p["partition"])
+            for t in await admin.describe_topics(known)
+            for p in t["partitions"]
+        ]
         for tp in sorted(tps):
             reader.assign([tp])
             await reader.seek_to_beginning(tp)
@@ -122,7 +128,15 @@ async def dump(settings: Any) -> list[dict[str, Any]]:
             while await reader.position(tp) < end:
                 for r in (await reader.getmany(tp, timeout_ms=2000)).get(tp, []):
                     headers = [[name, b64(value)] for name, value in r.headers]
-                    out.append({"at": r.offset, "ts": r.timestamp, "key": b64(r.key), "value": b64(r.value), "headers": headers})
+                    out.append(
+                        {
+                            "at": r.offset,
+                            "ts": r.timestamp,
+                            "key": b64(r.key),
+                            "value": b64(r.value),
+                            "headers": headers,
+                        }
+                    )
         for role in ROLES:
             group = f"headrace-{role}"
             committed = await admin.list_consumer_group_offsets(group)
@@ -139,7 +153,11 @@ def main(path: str) -> None:
     stack_of = importlib.import_module("agents.stack").Stack
     with stack_of() as stack:
         settings = stack.settings(
-            partitions=PARTITIONS, outcome_wait_ms=2000, snapshot_every_s=10, log_flush_s=2, durable_every_ms=500
+            partitions=PARTITIONS,
+            outcome_wait_ms=2000,
+            snapshot_every_s=10,
+            log_flush_s=2,
+            durable_every_ms=500,
         )
         asyncio.run(importlib.import_module("streams.topics").create_topics(settings))
         workers = [stack.start_worker(role, settings) for role in ROLES]
@@ -151,9 +169,14 @@ def main(path: str) -> None:
             worker.process.terminate()
         for worker in workers:
             worker.process.wait(20)
-        lines = [{"settings": {"partitions": PARTITIONS, "outcome_wait_ms": 2000}}, *asyncio.run(dump(settings))]
+        lines = [
+            {"settings": {"partitions": PARTITIONS, "outcome_wait_ms": 2000}},
+            *asyncio.run(dump(settings)),
+        ]
         for file in sorted(p for p in settings.data_dir.rglob("*") if p.is_file()):
-            lines.append({"file": str(file.relative_to(settings.data_dir)), "content": b64(file.read_bytes())})
+            lines.append(
+                {"file": str(file.relative_to(settings.data_dir)), "content": b64(file.read_bytes())}
+            )
     with lzma.open(path, "wt", preset=9 | lzma.PRESET_EXTREME) as out:
         out.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     print(f"{len(lines)} lines, {Path(path).stat().st_size} bytes")
