@@ -230,7 +230,7 @@ class UserPartition(StagePartition):
     def _unplaced(self, rows: I64) -> bool:
         return bool((self.state.rows.data["place"][rows] == 0).any())
 
-    def _place(self, users: U64, names: Callable[[I64], list[bytes]]) -> None:
+    def _place(self, users: U64, names: Callable[[I64], list[bytes | None]]) -> None:
         """Note in rows without it the hash that decides the partition of their user.
 
         ``names`` returns the ids of the users at some places of ``users``.

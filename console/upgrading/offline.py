@@ -14,6 +14,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.row_records import row_records
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.reader import read_partition
+from headrace.streams.transport.batches import RecordBatch
 
 #: States of a group without members.
 _EMPTY = ("Empty", "Dead")
@@ -50,8 +51,8 @@ async def check_stopped(settings: Settings, roles: Collection[str]) -> None:
                 running.append(role)
     if running:
         raise StillRunningError(
-            f"workers of {', '.join(running)} still run, or were killed a moment ago: stop them, and try again "
-            f"after HEADRACE_SESSION_TIMEOUT_S"
+            f"workers of {', '.join(running)} still run, or were killed a moment ago: stop them, and try "
+            f"again after HEADRACE_SESSION_TIMEOUT_S"
         )
 
 
@@ -82,18 +83,18 @@ async def kept(settings: Settings, topic: str, partition: int) -> tuple[dict[int
     rows: dict[int, bytes] = {}
     meta: dict[bytes, bytes] = {}
 
-    def apply(batch: object) -> None:
-        split = row_records(batch.records)  # type: ignore[attr-defined]
+    def apply(batch: RecordBatch) -> None:
+        split = row_records(batch.records)
         for key, value in split.meta:
             if value is None:
                 meta.pop(key, None)
             else:
                 meta[key] = value
-        for key, row in split.latest().items():
+        for number, row in split.latest().items():
             if row is None:
-                rows.pop(key, None)
+                rows.pop(number, None)
             else:
-                rows[key] = row
+                rows[number] = row
 
     await read_partition(settings, topic, partition, apply)
     return rows, meta

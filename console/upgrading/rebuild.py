@@ -1,8 +1,8 @@
 """From version 0.1.0: the rows are made again from the topics.
 
-Version 0.1.0 hashed ids without a key. Its rows have only the hashes, so they cannot be put under the new ones.
-`users` and `items` have everything, `events` and `impressions` what their retention keeps. So the groups go
-back to the beginning, and the changelogs become empty::
+Version 0.1.0 hashed ids without a key. Its rows have only the hashes, so they cannot be put under the new
+ones. `users` and `items` have everything, `events` and `impressions` what their retention keeps. So the
+groups go back to the beginning, and the changelogs become empty::
 
     item-events: passed over     they have the old ids
     events, users, impressions   from the beginning

@@ -1,7 +1,7 @@
 """Layouts of rows: each has a number, which every row carries; rows of earlier layouts are migrated. Pure.
 
-A table whose rows are kept declares its layouts once, next to its dtype (``declare``). The field ``layout`` of
-a row holds the number of its layout; before there were numbers it held the fingerprint of the dtype::
+A table whose rows are kept declares its layouts once, next to its dtype (``declare``). The field ``layout``
+of a row holds the number of its layout; before there were numbers it held the fingerprint of the dtype::
 
     declare("user-state", 2, ROW, [Earlier(1, OLD_ROW, migrate), Earlier(0, FIRST_ROW)])
 
@@ -25,7 +25,7 @@ import xxhash
 from headrace.streams.tables.packed_rows import pack_rows, unpack_rows
 
 Rows = npt.NDArray[Any]
-#: Makes rows of the next layout of rows of an earlier one, ``(n,)``. Their field ``layout`` is set afterwards.
+#: Makes rows of the next layout of rows of an earlier one, ``(n,)``. Their ``layout`` is set afterwards.
 Migration = Callable[[Rows], Rows]
 
 #: Key of the meta record of a changelog with the number of the layout that is written there, 8 bytes. A
@@ -153,7 +153,7 @@ def layouts_of(dtype: np.dtype[Any]) -> Layouts | None:
 
 
 def mark_of(dtype: np.dtype[Any]) -> int:
-    """Return the value of the field ``layout`` of rows: the number, without one the fingerprint of the dtype."""
+    """Return the value of the field ``layout``: the number, without one the fingerprint of the dtype."""
     layouts = layouts_of(dtype)
     return fingerprint(dtype) if layouts is None else layouts.number
 

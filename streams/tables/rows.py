@@ -290,7 +290,7 @@ class RowTable:
         return given.put(self.data, rows, new, self._order_at)
 
     def current(self, packed: Sequence[bytes]) -> list[bytes]:
-        """Return packed rows, those of earlier layouts migrated and counted (``migrated``, ``unreadable``)."""
+        """Return packed rows, those of earlier layouts migrated; ``migrated`` and ``unreadable`` tell."""
         rows = list(packed)
         if self.layouts is None or not self.layouts.earlier:
             return rows

@@ -10,14 +10,14 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import CodeType, ModuleType
 
 CHANGED = "headrace.models.state.users"
 #: What is in the source -> what the next version has there.
 CHANGES = {
     "ROW = np.dtype(": "ROW_2 = np.dtype(",
     "BLANK = np.zeros((), ROW)\n": (
-        'ROW = np.dtype([*ROW_2.descr, ("since_3", "<i8")])\nBLANK = np.zeros((), ROW)\nBLANK["since_3"] = 33\n'
+        'ROW = np.dtype([*ROW_2.descr, ("of_3", "<i8")])\nBLANK = np.zeros((), ROW)\nBLANK["of_3"] = 33\n'
     ),
     '    "user-state",\n    2,\n    ROW,\n    [Earlier(1': (
         '    "user-state",\n    3,\n    ROW,\n    [Earlier(2, ROW_2, _with_place), Earlier(1'
@@ -34,7 +34,7 @@ class _Changed(importlib.machinery.SourceFileLoader):
             text = text.replace(old, new)
         return text.encode()
 
-    def get_code(self, fullname: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)  # never what is compiled and cached
 

@@ -30,6 +30,11 @@ ROLES = ("ingest", "aggregate", "learn", "log", "serve")
 KINDS = ("click", "click", "click", "skip", "dwell", "like", "save", "hide", "follow")
 
 
+def old(module: str) -> Any:
+    """Return a module of version 0.1.0: its folders were packages of their own."""
+    return importlib.import_module(module)
+
+
 def b64(value: bytes | None) -> str | None:
     """Return bytes as text."""
     return None if value is None else base64.b64encode(value).decode()
@@ -95,7 +100,7 @@ async def ask(put: Any, user: str, n: int) -> None:
 
 async def caught_up(settings: Any) -> None:
     """Wait until the groups of rows have committed everything."""
-    lag = importlib.import_module("streams.lag").lag
+    lag = old("streams.lag").lag
     for _ in range(300):
         behind = [r for r in await lag(settings) if r.agent in ("ingest", "aggregate") and r.records]
         if not behind:
@@ -114,7 +119,7 @@ async def dump(settings: Any) -> list[dict[str, Any]]:
     reader = AIOKafkaConsumer(bootstrap_servers=settings.brokers, auto_offset_reset="earliest")
     await admin.start()
     async with reader:
-        known = sorted(vars(importlib.import_module("streams.topics").Topics(settings)).values())
+        known = sorted(vars(old("streams.topics").Topics(settings)).values())
         tps = [
             TopicPartition(t["topic"], p["partition"])
             for t in await admin.describe_topics(known)
@@ -150,7 +155,7 @@ async def dump(settings: Any) -> list[dict[str, Any]]:
 
 def main(path: str) -> None:
     """Run the installation and write the file."""
-    stack_of = importlib.import_module("agents.stack").Stack
+    stack_of = old("agents.stack").Stack
     with stack_of() as stack:
         settings = stack.settings(
             partitions=PARTITIONS,
@@ -159,7 +164,7 @@ def main(path: str) -> None:
             log_flush_s=2,
             durable_every_ms=500,
         )
-        asyncio.run(importlib.import_module("streams.topics").create_topics(settings))
+        asyncio.run(old("streams.topics").create_topics(settings))
         workers = [stack.start_worker(role, settings) for role in ROLES]
         time.sleep(8)
         asyncio.run(load(settings))
@@ -173,10 +178,10 @@ def main(path: str) -> None:
             {"settings": {"partitions": PARTITIONS, "outcome_wait_ms": 2000}},
             *asyncio.run(dump(settings)),
         ]
-        for file in sorted(p for p in settings.data_dir.rglob("*") if p.is_file()):
-            lines.append(
-                {"file": str(file.relative_to(settings.data_dir)), "content": b64(file.read_bytes())}
-            )
+        files = sorted(p for p in settings.data_dir.rglob("*") if p.is_file())
+        lines += [
+            {"file": str(p.relative_to(settings.data_dir)), "content": b64(p.read_bytes())} for p in files
+        ]
     with lzma.open(path, "wt", preset=9 | lzma.PRESET_EXTREME) as out:
         out.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     print(f"{len(lines)} lines, {Path(path).stat().st_size} bytes")
