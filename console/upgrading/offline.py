@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupIdNotFound, NoError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from headrace.streams.errors import HeadraceError
@@ -47,7 +48,9 @@ async def check_stopped(settings: Settings, roles: Collection[str]) -> None:
         for role in roles:
             (answer,) = await admin.describe_consumer_groups([group_of(settings, role)])
             error, _, state, *_ = answer.groups[0]
-            if not error and state not in _EMPTY:
+            if for_code(error) not in (NoError, GroupIdNotFound):
+                raise for_code(error)(f"group {group_of(settings, role)}")
+            if state not in _EMPTY and not error:
                 running.append(role)
     if running:
         raise StillRunningError(

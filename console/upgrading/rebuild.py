@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from headrace.agents.stage.partitions import place_key
 from headrace.console.upgrading.offline import check_stopped, commit, kept
@@ -32,6 +33,7 @@ from headrace.streams.topics import flow
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader
+from headrace.streams.topics.refusal import unavailable
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.transport.places import Place
 
@@ -77,6 +79,13 @@ async def rebuild(settings: Settings, say: Callable[[str], None]) -> Rebuilt:
     UnavailableError
         The broker does not answer.
     """
+    try:
+        return await _rebuild(settings, say)
+    except KafkaError as exc:
+        raise await unavailable(settings, exc) from exc
+
+
+async def _rebuild(settings: Settings, say: Callable[[str], None]) -> Rebuilt:
     out = Rebuilt()
     topics = Topics(settings)
     await check_stopped(settings, list(flow.group_reads()))

@@ -117,11 +117,10 @@ def unpack(packed: Sequence[bytes | None], dtype: np.dtype[Any]) -> tuple[npt.ND
     rows, sound = _unpacked(packed, dtype)
     layouts = layouts_of(dtype)
     if layouts is not None and layouts.earlier and not sound.all():
-        places = np.flatnonzero(~sound)
-        migrated, _ = layouts.migrated([packed[at] for at in places.tolist()])
-        if migrated:
-            at = places[list(migrated)]
-            rows[at], sound[at] = _unpacked(list(migrated.values()), dtype)
+        others = [at for at in np.flatnonzero(~sound).tolist() if packed[at] is not None]
+        migrated = layouts.migrated([packed[at] for at in others])[0] if others else {}
+        for at, row in migrated.items():
+            (rows[others[at]],), sound[others[at]] = _unpacked([row], dtype)[0], True
     return rows, sound
 
 

@@ -11,11 +11,15 @@ import pytest
 from headrace.models.state import users
 from headrace.models.state.earlier_rows import USERS_0, USERS_1
 from headrace.streams.errors import LayoutError
+from headrace.streams.settings import Settings
 from headrace.streams.tables.layouts import LAYOUT_KEY, Earlier, carried, declare, fingerprint, layouts_of
 from headrace.streams.tables.packed_rows import pack_rows
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.rows import RowTable, unpack
-from headrace.streams.tables.written_layout import check_layouts
+from headrace.streams.tables.written_layout import check_layouts, say_layout
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.reader import read_partition
+from headrace.streams.topics.sender import BatchSender
 
 _HEAD: list[tuple[str, str]] = [("key", "<u8"), ("offset", "<i8"), ("updated", "<i8"), ("layout", "<u4")]
 FIRST = np.dtype([*_HEAD, ("clicks", "<u4")])
@@ -66,6 +70,11 @@ def test_rows_of_every_layout_are_read_as_rows_of_the_newest() -> None:
     assert rows["clicks"].tolist() == [5, 0, 9, 7, 6]
     assert rows["likes"].tolist() == [7, 0, 1, 8, 7]
     assert set(rows["layout"][sound].tolist()) == {3}
+
+
+def test_what_is_missing_is_no_row_of_any_layout() -> None:
+    rows, sound = unpack([None, _mixed()[0], None], THIRD)
+    assert (sound.tolist(), rows["key"].tolist()) == ([False, True, False], [0, 1, 0])
 
 
 def test_a_table_migrates_what_it_loads_and_counts_it() -> None:
@@ -155,3 +164,34 @@ def test_layouts_are_declared_in_order_and_once() -> None:
     with pytest.raises(ValueError, match="declared as toys"):
         declare("others", 1, THIRD)
     assert layouts_of(FOURTH) is None
+
+
+@pytest.mark.broker
+async def test_the_layout_is_said_once_and_again_when_the_changelog_is_lost(
+    topics_made: Settings, sender: BatchSender
+) -> None:
+    topic = Topics(topics_made).user_state
+    part = StatePartition(1, RowTable(THIRD))
+
+    async def said() -> StatePartition:
+        read = StatePartition(1, RowTable(THIRD))
+        end = await read_partition(topics_made, topic, 1, lambda batch: read.apply(batch.records, 0))
+        read.apply([], end)
+        return read
+
+    await say_layout(part, sender, topic)
+    await say_layout(part, sender, topic)
+    assert (part.position, part.written_layout) == (1, 3), "one record"
+    read = await said()
+    assert (read.position, read.written_layout, read.meta) == (1, 3, {})
+    part.reset()
+    await say_layout(part, sender, topic)
+    assert (await said()).position == 2
+    assert part.position == 0, "others have written before: the next write reads that"
+
+
+@pytest.mark.broker
+async def test_rows_without_numbered_layouts_say_nothing(topics_made: Settings, sender: BatchSender) -> None:
+    part = StatePartition(0, RowTable(FOURTH))
+    await say_layout(part, sender, Topics(topics_made).user_state)
+    assert part.position == 0
