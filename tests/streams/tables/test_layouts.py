@@ -84,6 +84,14 @@ def test_a_table_migrates_what_it_loads_and_counts_it() -> None:
     assert table.data["clicks"][table.find([1, 2, 3, 4])].tolist() == [5, 6, 7, 9]
 
 
+def test_a_row_of_a_later_layout_is_none() -> None:
+    later = _packed(FOURTH, 4, key=[7], offset=[1], hides=[3])
+    rows, sound = unpack([*later, _mixed()[0]], THIRD)
+    assert (sound.tolist(), rows["key"].tolist()) == ([False, True], [0, 1])
+    table = RowTable(THIRD)
+    assert (table.load(later), table.refused, len(table)) == (0, 1, 0)
+
+
 def test_a_migrated_row_is_no_newer_than_it_was() -> None:
     table = RowTable(THIRD)
     table.load(_packed(THIRD, 3, key=[1], offset=[11], clicks=[50]))
