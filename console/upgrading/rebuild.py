@@ -99,7 +99,7 @@ async def _rebuild(settings: Settings, say: Callable[[str], None]) -> Rebuilt:
     for topic, dtype in tables:
         for number in range(settings.partitions):
             rows, meta = await kept(settings, topic, number)
-            contents[topic, number] = rows, meta
+            contents[topic, number] = np.fromiter(rows, np.uint64, len(rows)), list(meta)
             if old := old_rows(rows, dtype):
                 out.found[topic] = out.found.get(topic, 0) + old
     if not out.found:
@@ -111,8 +111,8 @@ async def _rebuild(settings: Settings, say: Callable[[str], None]) -> Rebuilt:
     await sender.start()
     try:
         for metas in (True, False):  # rows last: they say that it has not ended
-            for (topic, number), (rows, meta) in contents.items():
-                keys = list(meta) if metas else key_bytes(np.fromiter(rows, np.uint64, len(rows)))
+            for (topic, number), (numbers, marks) in contents.items():
+                keys = marks if metas else key_bytes(numbers)
                 for at in range(0, len(keys), STEP):
                     records = [(key, None, None, ()) for key in keys[at : at + STEP]]
                     await sender.send_many(topic, records, partition=number)
