@@ -386,10 +386,7 @@ class StatePartition:
             self._late.outdated(keys, values, self.rows)
 
     def own(self) -> None:
-        """Become the owner; mark as dirty what is newer in memory than its last changelog record.
-
-        A former owner wrote those records too late, or in an earlier layout.
-        """
+        """Become the owner; mark as dirty what the changelog has last in an older state, or an older layout."""
         keys, meta = self._late.take()
         rows = self.rows.find(keys)
         self.touch(rows[rows >= 0])
