@@ -386,7 +386,7 @@ class StatePartition:
             self._late.outdated(keys, values, self.rows)
 
     def own(self) -> None:
-        """Become the owner; mark as dirty what the changelog has last in an older state, or an older layout."""
+        """Become the owner; mark as dirty what the changelog has last as an older state or layout."""
         keys, meta = self._late.take()
         rows = self.rows.find(keys)
         self.touch(rows[rows >= 0])
