@@ -28,6 +28,7 @@ from headrace.console import (
     sources,
     topics,
     train,
+    upgrade,
     verify,
     why_lag,
     worker,
@@ -79,7 +80,7 @@ _NAMES = {"map_events": "map"}
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
     producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
-    conformance.conformance, acls.acls, mapping.map_events, schema.schema,
+    conformance.conformance, acls.acls, upgrade.upgrade, mapping.map_events, schema.schema,
 ):  # fmt: skip
     app.command(_NAMES.get(_command.__name__))(_command)
 app.add_typer(topics.app, name="topics")

@@ -55,5 +55,9 @@ class FencedError(HeadraceError):
     """This worker may not write the state of a partition: another worker owns it, or may own it."""
 
 
+class LayoutError(HeadraceError):
+    """Kept rows have a layout that this version cannot read; the message says what to do."""
+
+
 class PutOffError(HeadraceError):
     """A flush cannot write now. Nothing of it is acknowledged, and it is tried again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from headrace.agents.partitions.origins import Origins
 from headrace.agents.partitions.shown_lists import ShownLists
 from headrace.agents.stage.partitions import StagePartition
-from headrace.models.state.users import UserState, item_events, known
+from headrace.models.state.users import PLACED, UserState, item_events, known
 from headrace.serving.attributes import KnowsAttributes
 from headrace.serving.store.applied import Applied
 from headrace.streams.dedup import DedupWindow, stream_times
@@ -25,6 +25,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.changes import rows_once
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.placement import misplaced
 from headrace.streams.transport.record_list import chosen, offsets_of, timestamps_of
@@ -165,6 +166,9 @@ class UserPartition(StagePartition):
         columns.category, columns.creator = catalog.attributes(columns.item)
         columns.offset = columns.offset + base
         applied = self.users.apply(columns)
+        if self._unplaced(applied.rows):
+            at = np.searchsorted(offsets_of(records), columns.offset - base)
+            self._place(columns.user, lambda new: [r.key for r in chosen(records, at[new])])
         self._touch(applied.rows)
         self._put_out(item_events(applied, self.number), "events", int(columns.offset[0]))
 
@@ -177,6 +181,8 @@ class UserPartition(StagePartition):
         slots = np.array([len(i.item_ids) for i in impressions], np.int64)
         ts = np.array([i.ts for i in impressions], np.int64)
         rows, fresh = self.users.shown(users, slots, ts, offsets)
+        if self._unplaced(rows):
+            self._place(users, lambda new: [impressions[i].user_id.encode() for i in new.tolist()])
         self._touch(rows)
         items = hash_many([item for i in impressions for item in i.item_ids])
         self.lists.add(users, slots, items, ts, offsets)
@@ -212,10 +218,26 @@ class UserPartition(StagePartition):
         else:
             row = self.users.profile(profile, offset, record.timestamp)
         if row >= 0:
+            if self._unplaced(np.array([row])):
+                self._place(np.array([key], np.uint64), lambda new: [user_id.encode()])
             self._touch(np.array([row], np.int64))
             (self._forgotten.add if profile is None else self._forgotten.discard)(key)
             self.parted |= profile is None
             self.aside |= profile is None
+
+    # -- places
+
+    def _unplaced(self, rows: I64) -> bool:
+        return bool((self.state.rows.data["place"][rows] == 0).any())
+
+    def _place(self, users: U64, names: Callable[[I64], list[bytes | None]]) -> None:
+        """Note in rows without it the hash that decides the partition of their user.
+
+        ``names`` returns the ids of the users at some places of ``users``.
+        """
+        rows, places = self.state.rows.find(users), self.state.rows.data["place"]
+        new = np.flatnonzero((rows >= 0) & (places[rows] == 0))
+        places[rows[new]] = partitions_of_keys(names(new), PLACED) | PLACED
 
     # -- what goes out
 

@@ -75,7 +75,10 @@ class LiveUsers(LiveCounts):
             "language",
         )
         told = {name: self._rows[name] for name in (*names, "home", "country")}
-        return pl.DataFrame({"user": self._rows["key"], **told, "age": self._rows["age"].astype(np.int64)})
+        place = self._rows["place"].astype(np.int64)
+        told["age"] = self._rows["age"].astype(np.int64)
+        told["place"] = np.where(place == 0, -1, place & (user_state.PLACED - 1))
+        return pl.DataFrame({"user": self._rows["key"], **told})
 
     def labels(self, what: str) -> U64:
         """Return the keys of a profile's "preferred" categories or "followed" creators, uint64 ``(n, k)``."""

@@ -10,6 +10,7 @@ from headrace.models.state.idle_items import IdleItems
 from headrace.models.state.item_events import choose_item_events
 from headrace.models.state.item_updates import ItemUpdates
 from headrace.streams.messages.columns import KINDS
+from headrace.streams.tables.layouts import Earlier, declare, fingerprint
 from headrace.streams.tables.rows import RowTable
 
 Bool = npt.NDArray[np.bool_]
@@ -46,6 +47,8 @@ ROW = np.dtype(
 )
 BLANK = np.zeros((), ROW)
 BLANK["offset"] = -1
+# Version 0.1.0 has written rows of the same fields, under other ids.
+declare("item-features", 1, ROW, [Earlier(0, ROW, None, fingerprint(ROW))])
 _BLANK_BYTES = np.frombuffer(BLANK.tobytes(), np.uint8)
 
 #: What each kind of event counts as.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.state.earlier_rows import NEIGHBOURS_0
 from headrace.models.state.item_events import choose_item_events
 from headrace.models.state.neighbour_updates import NeighbourUpdates
 from headrace.streams.messages.columns import KINDS
 from headrace.streams.settings import DAY_MS, MINUTE_MS
+from headrace.streams.tables.layouts import Earlier, declare, fingerprint
 from headrace.streams.tables.rows import RowTable
 
 Bool = npt.NDArray[np.bool_]
@@ -43,6 +45,13 @@ ROW = np.dtype(
 )
 BLANK = np.zeros((), ROW)
 BLANK["offset"] = -1
+
+declare(
+    "item-neighbours",
+    2,
+    ROW,
+    [Earlier(1, ROW, np.copy, fingerprint(ROW)), Earlier(0, NEIGHBOURS_0, None, fingerprint(NEIGHBOURS_0))],
+)
 
 _PAIRS = [kind == "pair" for kind in KINDS]
 _UPDATES = NeighbourUpdates(

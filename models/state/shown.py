@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from headrace.models.state.shown_updates import ShownUpdates
 from headrace.streams.settings import MINUTE_MS
+from headrace.streams.tables.layouts import Earlier, declare, fingerprint
 from headrace.streams.tables.rows import RowTable, unpack
 
 I64 = npt.NDArray[np.int64]
@@ -45,6 +46,8 @@ for _name in ("offset", "since", "forgotten"):
     BLANK[_name] = -1
 #: The fields that only grow: of two states of a row, the one with the larger values is newer.
 ORDER = ("offset", "forgotten")
+
+declare("shown-state", 2, ROW, [Earlier(1, ROW, np.copy, fingerprint(ROW))])
 
 _UPDATES = ShownUpdates(ROW, items=SHOWN)
 

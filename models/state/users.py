@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.state.counts import HALF_LIFE_MS, Counts
+from headrace.models.state.earlier_rows import USERS_0, USERS_1
 from headrace.models.state.hidden_updates import HiddenUpdates
 from headrace.models.state.item_events import item_events as compiled_item_events
 from headrace.models.state.row_access import distinct
@@ -16,6 +17,7 @@ from headrace.models.state.user_updates import UserUpdates
 from headrace.streams.messages.columns import KINDS, EventColumns
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import UserProfile
+from headrace.streams.tables.layouts import Earlier, carried, declare, fingerprint
 from headrace.streams.tables.rows import RowTable, unpack
 
 I64 = npt.NDArray[np.int64]
@@ -74,6 +76,8 @@ ROW = np.dtype(
         ("shown_since", "<i8"),  # the same for impressions
         ("hidden", "<u8", (HIDDEN,)),  # in the order of their events, the oldest first; then zeros
         ("hidden_creators", "<u8", (HIDDEN_CREATORS,)),
+        ("place", "<u4"),  # ``PLACED`` and the hash that decides the user's partition; 0: not known yet
+        ("pad_2", "u1", (4,)),
         *COUNTS.cells(),
     ]
 )
@@ -83,6 +87,10 @@ for _name in ("offset", "shown_offset", "profile_offset", "profile_ts", "since",
     BLANK[_name] = -1
 #: The fields that only grow: of two states of a row, the one with the larger values is newer.
 ORDER = ("offset", "shown_offset", "profile_offset")
+
+#: Set in ``place`` of a row whose place is known. The other bits are the hash of the user id by which Kafka's
+#: default partitioner chooses a partition: the remainder, divided by the number of partitions.
+PLACED = 1 << 31
 
 #: How much one event adds to the affinity for its category and its creator (dwell: 1 for each
 #: 30 s, at most 2).
@@ -101,6 +109,20 @@ _GUARD = (
     "profile_ts",
     "since",
     "shown_since",
+    "place",
+)
+
+
+def _with_place(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return rows of layout 1 with the field ``place``: it is noted at the user's next record."""
+    return carried(rows, BLANK[()], ROW)
+
+
+declare(
+    "user-state",
+    2,
+    ROW,
+    [Earlier(1, USERS_1, _with_place, fingerprint(USERS_1)), Earlier(0, USERS_0, None, fingerprint(USERS_0))],
 )
 
 _COUNTER = COUNTS.counter(ROW)

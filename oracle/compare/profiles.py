@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from aiokafka.partitioner import murmur2
 
 from headrace.oracle.compare.aligned import Aligned, check, check_keys
 from headrace.oracle.compare.findings import Difference, Findings
@@ -22,6 +23,7 @@ U64 = npt.NDArray[np.uint64]
 #: Names of the kinds in ``Findings.by_kind``.
 PROFILES: Final = "profiles"
 COUNTRIES: Final = "countries of users"
+PLACES: Final = "places of users"
 GUARDS: Final = "guard rows of forgotten users"
 EXPIRED: Final = "users whose row expired"
 
@@ -95,6 +97,20 @@ def compare_marks(
         )
     if not covered_from:
         _check_since(findings, stories, marks)
+    _check_places(findings, rows, rows.found(marks["place"].to_numpy(), -1))
+
+
+def _check_places(findings: Findings, rows: Aligned, found: npt.NDArray[np.int64]) -> None:
+    """Check the hashes that decide partitions.
+
+    A row of an earlier layout has none until the next record of its user (-1): that is its default, and such
+    rows are left out.
+    """
+    names = [name or "" for name in rows.names]
+    expected = np.array([murmur2(name.encode()) & 0x7FFFFFFF for name in names], np.int64)
+    known = (found >= 0) & np.array([name != "" for name in names], np.bool_)
+    check(findings, rows, _named("place"), expected, found, where=known)
+    findings.count(PLACES, int(known.sum()), int((~known).sum()))
 
 
 def _check_since(findings: Findings, stories: Stories, marks: pl.DataFrame) -> None:

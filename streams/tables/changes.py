@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,14 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 MergeMeta: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
 
 KEY_BYTES = 8
+
+
+class ChangelogRecord(Protocol):
+    """A changelog record, as aiokafka's C parser makes it."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
 
 
 def larger_mark(key: bytes, known: bytes, new: bytes) -> bytes:

@@ -48,6 +48,11 @@ class LateWrites:
         self._rows.difference_update(written["key"][~older].tolist())
         self._rows.update(written["key"][older].tolist())
 
+    def outdated(self, keys: U64, values: Sequence[bytes], rows: RowTable) -> None:
+        """Note the keys of packed rows of an earlier layout: they are to be written again, too."""
+        if rows.layouts is not None:
+            self._rows.update(keys[list(rows.layouts.migrated(values)[0])].tolist())
+
     def compare_meta(self, key: bytes, record: bytes, kept: bytes) -> None:
         """Compare a meta record with the value that is kept."""
         (self._meta.discard if kept == record else self._meta.add)(key)

@@ -12,7 +12,6 @@ only its key, its offset, its time and its place there are in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from headrace.streams.tables.changes import (
     KEY_BYTES,
     U64,
     Bool,
+    ChangelogRecord,
     Changes,
     MergeMeta,
     Rows,
@@ -30,6 +30,7 @@ from headrace.streams.tables.changes import (
 )
 from headrace.streams.tables.evicted import EvictedRows
 from headrace.streams.tables.late_writes import LateWrites
+from headrace.streams.tables.layouts import LAYOUT_KEY, number_in
 from headrace.streams.tables.row_records import row_records
 from headrace.streams.tables.rows import WHOLE, PackedRows, RowTable, unpack
 from headrace.streams.tables.second_chance import SecondChance
@@ -41,14 +42,6 @@ __all__ = ["U64", "Changes", "Rows", "StatePartition", "key_bytes", "larger_mark
 #: batch waits for it.
 EVICT_TO, EVICT_ROWS = 0.99, 4096
 _NO_KEYS: U64 = np.zeros(0, np.uint64)
-
-
-class ChangelogRecord(Protocol):
-    """A changelog record, as aiokafka's C parser makes it."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
 
 
 class StatePartition:
@@ -114,6 +107,8 @@ class StatePartition:
         self.from_file = False
         #: Whether this worker owns the partition, or was its last owner.
         self.owned = False
+        #: Number of the newest layout that the changelog says it has, see ``LAYOUT_KEY``.
+        self.written_layout = 0
         #: Whether records of another writer were read while this object was in use: objects built on it (of a
         #: stage) may be out of date.
         self.foreign = False
@@ -300,7 +295,7 @@ class StatePartition:
 
         A row is skipped when its bytes are not those of the evicted row: it is an older state of it.
         """
-        keys = unpack(packed, self.rows.dtype)[0]["key"]
+        keys = unpack(packed := self.rows.current(packed), self.rows.dtype)[0]["key"]
         same = self.away.same(keys, packed)
         self.rows.load([packed[i] for i in np.flatnonzero(same).tolist()])
         before = len(self.away)
@@ -347,7 +342,7 @@ class StatePartition:
         self.away.clear()
         self.meta.clear()
         self._late.take()
-        self.position, self.last_crc, self.from_file = 0, -1, False
+        self.position, self.last_crc, self.from_file, self.written_layout = 0, -1, False, 0
 
     def apply(self, records: Sequence[ChangelogRecord], position: int) -> None:
         """Apply changelog records, in offset order; ``position`` is the changelog offset after them.
@@ -371,6 +366,9 @@ class StatePartition:
         self.position = position
 
     def _read_meta(self, key: bytes, value: bytes | None) -> None:
+        if key == LAYOUT_KEY:
+            self.written_layout = max(self.written_layout, number_in(value))
+            return
         known = self.meta.get(key)
         if value is None:
             self.meta.pop(key, None)
@@ -380,15 +378,15 @@ class StatePartition:
         self._late.compare_meta(key, value, kept)
 
     def _load(self, keys: U64, values: list[bytes]) -> None:
+        before = self.rows.migrated
         taken = self.rows.load(values)
         if self.away.settle(self.rows, keys) or taken < len(values) or self._late:
             self._late.compare(values, self.rows)
+        if self.rows.migrated > before:
+            self._late.outdated(keys, values, self.rows)
 
     def own(self) -> None:
-        """Become the owner; mark as dirty what is newer in memory than its last changelog record.
-
-        A former owner wrote those records too late.
-        """
+        """Become the owner; mark as dirty what the changelog has last as an older state or layout."""
         keys, meta = self._late.take()
         rows = self.rows.find(keys)
         self.touch(rows[rows >= 0])

@@ -32,6 +32,7 @@ from headrace.streams.tables.changelog import RETRY_S, ChangelogCopy, follow, op
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.snapshots import read_snapshot
 from headrace.streams.tables.store import StateStore
+from headrace.streams.tables.written_layout import check_layouts
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +203,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
                     copies[tp] = await self._copy(tp, table, begins[tp], ends[tp])
                 self.copies = [copies[tp] for tp in active]
                 self.last_read = await read_to_end(reader, self.copies)
+        for tp, table in active.items():  # copies may be of rows that only the next version can read
+            check_layouts(self._held[tp], table.changelog)
         if epoch != self._epoch:
             return  # the next recovery starts from what was read
         for table in tables:

@@ -14,6 +14,7 @@ import numpy as np
 from headrace.streams.tables.changes import U64, key_bytes, record_crc
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.tables.written_layout import say_layout
 
 if TYPE_CHECKING:
     from headrace.streams.tables.store import StateStore
@@ -70,6 +71,9 @@ async def _write_all(store: StateStore, sender: BatchSender, part: StatePartitio
         "the changelog %s-%d has lost records: all rows are written again", store.changelog, part.number,
         extra={"action": "changelog_lost", "topic": store.changelog, "partition": part.number},
     )  # fmt: skip
+    part.written_layout = 0
+    store.check_lease()
+    await say_layout(part, sender, store.changelog)
     for keys in _steps(part.rows.keys()):
         await _write(store, sender, part, keys)
     for keys in _steps(part.evicted()):

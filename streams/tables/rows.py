@@ -6,23 +6,22 @@ so every reader computes values from the same bytes with the same code. Every fi
 (with pad bytes): updates of scattered rows are four times as fast then.
 
 Fields with a meaning here: ``key`` (uint64; 0 means no key) and, where a dtype has them, ``layout`` (uint32,
-the fingerprint of the dtype), ``updated`` (int64, ms) and the fields that say which of two states of a row is
-newer (``offset``).
+the number of the layout, see ``layouts.py``), ``updated`` (int64, ms) and the fields that say which of two
+states of a row is newer (``offset``).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from headrace.streams.tables.key_index import KeyIndex
+from headrace.streams.tables.layouts import layouts_of, mark_of
 from headrace.streams.tables.packed_rows import pack_rows, unpack_rows
 from headrace.streams.tables.placed_rows import GivenRows, blank_rows
 from headrace.streams.tables.taken_rows import bytes_of_rows
@@ -36,16 +35,6 @@ WHOLE = (0.0, 1.0)
 _FIRST_CAPACITY = 64
 #: Most bytes by which an array grows at once.
 _STEP_BYTES = 16 * 1024 * 1024
-
-
-@cache
-def fingerprint(dtype: np.dtype[Any]) -> int:
-    """Return a 32-bit hash of the names, types, shapes and byte positions of the fields."""
-    lines = []
-    for name in dtype.names or ():
-        field, at = dtype.fields[name][:2]  # type: ignore[index]
-        lines.append(f"{name} {field.base.str} {field.shape} {at}")
-    return int(xxhash.xxh32_intdigest("\n".join([str(dtype.itemsize), *lines]).encode()))
 
 
 class PackedRows(Sequence[bytes]):
@@ -122,14 +111,27 @@ def unpack(packed: Sequence[bytes | None], dtype: np.dtype[Any]) -> tuple[npt.ND
     Returns
     -------
     rows, sound
-        Rows of ``dtype``, ``(n,)``, and which of ``packed`` were such rows, bool ``(n,)``. None, a row of
-        another size or layout, and a row of key 0 are not; ``rows`` is zero there.
+        Rows of ``dtype``, ``(n,)``, and which of ``packed`` were such rows, bool ``(n,)``. Rows of an earlier
+        layout are migrated. None, a row of another size or layout, and a row of key 0 are not such rows;
+        ``rows`` is zero there.
     """
+    rows, sound = _unpacked(packed, dtype)
+    layouts = layouts_of(dtype)
+    if layouts is not None and layouts.earlier and not sound.all():
+        others = [at for at in np.flatnonzero(~sound).tolist() if packed[at] is not None]
+        migrated = layouts.migrated([packed[at] for at in others])[0] if others else {}
+        for at, row in migrated.items():
+            (rows[others[at]],), sound[others[at]] = _unpacked([row], dtype)[0], True
+    return rows, sound
+
+
+def _unpacked(packed: Sequence[bytes | None], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bool]:
+    """Unpack rows of the newest layout."""
     rows = np.zeros(len(packed), dtype)
     sound = unpack_rows(packed, rows)
     sound &= rows["key"] != 0
     if "layout" in (dtype.names or ()):
-        sound &= rows["layout"] == fingerprint(dtype)
+        sound &= rows["layout"] == mark_of(dtype)
     rows[~sound] = np.zeros((), dtype)
     return rows, sound
 
@@ -153,9 +155,13 @@ class RowTable:
         The rows and spare ones, a structured array. ``take`` and ``load`` may replace it: read the attribute
         again after calling them.
     layout
-        Fingerprint of the dtype.
+        Value of the field ``layout``: the number of the layout, without one the fingerprint of the dtype.
     refused
         Number of rows that ``load`` skipped because of their size, layout or key.
+    migrated
+        Number of rows of earlier layouts that ``load`` has migrated.
+    unreadable
+        Numbers of earlier layouts that ``load`` found in rows and that cannot be migrated.
 
     Raises
     ------
@@ -179,8 +185,10 @@ class RowTable:
                 raise TypeError(f"field {name!r} is {fields[name][0]}, not {np.dtype(wanted)}")
         self.dtype = dtype
         self.row_bytes = dtype.itemsize
-        self.layout = fingerprint(dtype)
-        self.refused = 0
+        self.layouts = layouts_of(dtype)
+        self.layout = mark_of(dtype)
+        self.refused = self.migrated = 0
+        self.unreadable: set[int] = set()
         self.data: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
         self._blank = np.zeros(1, dtype)
         if blank is not None:
@@ -281,14 +289,33 @@ class RowTable:
         """Store rows, packed ones or an array of the dtype; return how many were stored.
 
         A row never becomes older: a row here that is newer by the ``order`` fields stays. When both are
-        equal, the given row is stored. Rows of another size or layout (another version of the code wrote
-        them) and rows of key 0 are skipped and counted in ``refused``.
+        equal, the given row is stored. Rows of an earlier layout are migrated. Rows of another size or layout
+        and rows of key 0 are skipped and counted in ``refused``.
         """
-        given = GivenRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)
+        given = self._given(packed)
+        if given.refused and self.layouts is not None and not isinstance(packed, np.ndarray):
+            given = self._given(self.current(packed))
         self.refused += given.refused
         rows, new = self._index.take(given.keys)
         self._grow()
         return given.put(self.data, rows, new, self._order_at)
+
+    def current(self, packed: Sequence[bytes]) -> list[bytes]:
+        """Return packed rows, those of earlier layouts migrated; ``migrated`` and ``unreadable`` tell."""
+        rows = list(packed)
+        if self.layouts is None or not self.layouts.earlier:
+            return rows
+        _, sound = _unpacked(rows, self.dtype)
+        places = np.flatnonzero(~sound).tolist()
+        migrated, unreadable = self.layouts.migrated([rows[at] for at in places])
+        for at, row in migrated.items():
+            rows[places[at]] = row
+        self.migrated += len(migrated)
+        self.unreadable |= unreadable.keys()
+        return rows
+
+    def _given(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> GivenRows:
+        return GivenRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)
 
     def reserve(self, rows: int) -> None:
         """Allocate room for rows in an empty table. Unused room costs address space, not memory."""

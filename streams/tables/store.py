@@ -65,6 +65,7 @@ from headrace.streams.tables.rewrite import LostChangelogs
 from headrace.streams.tables.rows import RowTable
 from headrace.streams.tables.snapshots import write_snapshot
 from headrace.streams.tables.spill import SpillFolder
+from headrace.streams.tables.written_layout import say_layout
 from headrace.streams.topics.reader import read_partition
 from headrace.streams.topics.sender import BatchSender, Written
 from headrace.streams.unfinished import remove_left
@@ -250,6 +251,7 @@ class StateStore(FaustCollection):
         if not changes:
             return
         try:
+            await say_layout(part, self._sender, self.changelog)
             written = await self._send(changes)
         except BaseException:
             part.put_back(changes)
@@ -282,12 +284,9 @@ class StateStore(FaustCollection):
         part.foreign = True
         log.warning(
             "%s-%d has records of another writer between offsets %d and %d",
-            self.changelog,
-            part.number,
-            before,
-            part.position,
+            self.changelog, part.number, before, part.position,
             extra={"action": "foreign_writes"},
-        )
+        )  # fmt: skip
 
     async def _read(self, part: StatePartition, from_offset: int) -> None:
         def apply(batch: Any) -> None:

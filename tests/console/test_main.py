@@ -22,6 +22,7 @@ COMMANDS = (
     "producers",
     "dead-letters",
     "sources",
+    "upgrade",
     "train",
     "eval",
     "models",

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
-from headrace.streams.topics.names import Topics
+from headrace.streams.topics.names import Topics, TopicSpec
 
 #: A broker knows a new topic only some time after its answer: a busy broker, after a second or more.
 KNOWN_WITHIN_S = 10.0
@@ -32,6 +32,15 @@ async def make_topics(settings: Settings) -> None:
     await create_topics(settings)
     async with admin_of(settings.brokers) as admin:
         await _known(admin, [spec.name for spec in Topics(settings).specs(settings)])
+
+
+async def make_topics_of(settings: Settings, specs: Collection[TopicSpec]) -> None:
+    """Create some of the topics and wait until the broker knows them."""
+    async with admin_of(settings.brokers) as admin:
+        await admin.create_topics(
+            [NewTopic(s.name, s.partitions, 1, topic_configs=s.config(settings)) for s in specs]
+        )
+        await _known(admin, [s.name for s in specs])
 
 
 async def make_topic(settings: Settings, name: str, partitions: int = 4, **config: str) -> None:

@@ -48,6 +48,7 @@ def test_profiles_and_guard_rows_are_what_the_topics_say() -> None:
         ("user-0", "offset", 9, [("offset", 14, 9)]),
         ("user-2", "offset", 10, [("offset", 11, 10)]),
         ("user-0", "shown_offset", 3, [("shown_offset", -1, 3)]),
+        ("user-0", "place", 1 << 31 | 7, [("place", None, 7)]),
     ],
 )
 def test_a_changed_value_is_found(user: str, field: str, value: Any, expected: list[Any]) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import pieces
 
-from headrace.streams.tables.rows import RowTable, fingerprint, unpack
+from headrace.streams.tables.layouts import fingerprint
+from headrace.streams.tables.rows import RowTable, unpack
 
 DTYPE = np.dtype([("key", "<u8"), ("n", "<i8"), ("w", "<f4", (3,))])
 BLANK = np.zeros((), DTYPE)

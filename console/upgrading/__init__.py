@@ -1,0 +1,1 @@
+"""Steps of an installation while its workers are stopped: a new version, more partitions."""
