@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
+from certificates import Authority
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
 from headrace.demo.embedded import EmbeddedRedis, free_port
@@ -23,11 +24,28 @@ READY_S = 60.0
 
 
 class ClusterNode(RedisServer):
-    """One node; ``valkey`` is Valkey."""
+    """One node; ``valkey`` is Valkey. With ``tls``, it also listens with TLS, and the nodes speak so, too."""
 
-    def __init__(self, more: Sequence[str] = (), *, valkey: bool = False) -> None:
+    def __init__(
+        self, more: Sequence[str] = (), *, tls: Authority | None = None, valkey: bool = False
+    ) -> None:
         super().__init__()
-        self._bus_port, self._more, self._valkey = free_port(), more, valkey
+        self._bus_port, self._more, self._valkey = free_port(), list(more), valkey
+        self.tls_port = 0
+        if tls is not None:
+            self.tls_port = free_port()
+            cert, key = tls.sign("redis", host="localhost")
+            files = ("cert", cert), ("key", key), ("ca-cert", tls.ca)
+            self._more += [word for name, file in files for word in (f"--tls-{name}-file", str(file))]
+            self._more += ["--tls-port", str(self.tls_port), "--tls-auth-clients", "no"]
+            self._more += ["--tls-cluster", "yes", "--tls-replication", "yes"]
+            self._more += ["--cluster-announce-hostname", "localhost"]
+            self._more += ["--cluster-preferred-endpoint-type", "hostname"]
+
+    @property
+    def peer_port(self) -> int:
+        """The port at which the other nodes reach it."""
+        return self.tls_port or self.port
 
     def command(self, port: int, folder: Path) -> list[str]:
         """Return the command line."""
@@ -57,18 +75,31 @@ class RedisCluster:
         More options of every node.
     password
         Of the user ``default``.
+    tls
+        Signs the certificate of the nodes, which is for ``localhost``; None: there is no TLS.
     """
 
-    def __init__(self, options: Sequence[str] = (), *, valkey: bool = False, password: str = "") -> None:
-        self._password = password
+    def __init__(
+        self,
+        options: Sequence[str] = (),
+        *,
+        valkey: bool = False,
+        password: str = "",
+        tls: Authority | None = None,
+    ) -> None:
+        self._password, self._tls = password, tls
         more = ["--requirepass", password, "--masterauth", password] if password else []
-        self.nodes = [ClusterNode([*options, *more], valkey=valkey) for _ in range(2 * MASTERS)]
+        self.nodes = [ClusterNode([*options, *more], tls=tls, valkey=valkey) for _ in range(2 * MASTERS)]
 
     @property
     def access(self) -> dict[str, Any]:
         """Settings of a client: two of the nodes are named."""
-        named = ",".join(node.address for node in self.nodes[:: MASTERS + 1])
-        return {"redis_url": "redis://", "redis_cluster": named, "redis_password": self._password}
+        named = self.nodes[:: MASTERS + 1]
+        given: dict[str, Any] = {"redis_password": self._password}
+        if self._tls is None:
+            return {**given, "redis_url": "redis://", "redis_cluster": ",".join(n.address for n in named)}
+        given |= {"redis_url": "rediss://", "redis_ca_file": str(self._tls.ca)}
+        return {**given, "redis_cluster": ",".join(f"localhost:{n.tls_port}" for n in named)}
 
     def client(self, node: ClusterNode) -> Any:
         """Return a client of one node."""
@@ -105,7 +136,7 @@ class RedisCluster:
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in self.nodes[1:]:
             with self.client(node) as client:
-                client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first._bus_port)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.peer_port, first._bus_port)
         _until(lambda: all(len(self._seen_by(node)) == len(self.nodes) for node in self.nodes))
         for master, replica in zip(self.nodes[:MASTERS], self.nodes[MASTERS:], strict=True):
             with self.client(replica) as client:
@@ -160,7 +191,7 @@ class RedisCluster:
         """Return a replica of a master."""
         for node in self.nodes:
             with contextlib.suppress(redis.RedisError), self.client(node) as client:
-                if client.info("replication").get("master_port") == master.port:
+                if client.info("replication").get("master_port") == master.peer_port:
                     return node
         raise UnavailableError(f"{master.address} has no replica")
 
@@ -176,12 +207,20 @@ class RedisCluster:
 
     def repair(self) -> None:
         """Start what is down, and wait until all is well."""
+        self.revive()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all is well."""
+        _until(self.whole)
+
+    def revive(self) -> None:
+        """Start what is down. Linux kills a process with the thread that started it: use one that stays."""
         for node in self.nodes:
             if node.pid is None or node._process is None:
                 node.start()
             with self.client(node) as client:
                 client.config_set("masterauth", self._password)
-        _until(self.whole)
 
     def move(self, slots: Iterable[int], to: ClusterNode) -> None:
         """Move slots to a master, as ``redis-cli --cluster reshard`` does."""
@@ -201,7 +240,9 @@ class RedisCluster:
         with self.client(source) as client:
             access = ["AUTH", self._password] if self._password else []
             while keys := client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, min(most, 50)):
-                client.execute_command("MIGRATE", "127.0.0.1", to.port, "", 0, 10_000, *access, "KEYS", *keys)
+                client.execute_command(
+                    "MIGRATE", "127.0.0.1", to.peer_port, "", 0, 10_000, *access, "KEYS", *keys
+                )
                 most -= len(keys)
 
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 from certificates import Authority
 from installation import ITEMS, now_ms, producer, publish, until, worker
-from pages import OPERATOR
+from pages import redis_rights
 
 from headrace.demo.embedded import free_port
 from headrace.models.state import users as user_state
@@ -52,17 +52,12 @@ class SecuredRedis(RedisServer):
         return [*super().command(port, folder), *more]
 
 
-def documented_rights() -> list[str]:
-    (line,) = re.findall(r"^user headrace on >password resetkeys ~<prefix>\* (.*)$", OPERATOR, re.MULTILINE)
-    return str(line).split()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredRedis]:
     try:
         with SecuredRedis(tmp_path_factory.mktemp("certificates")) as server:
             with redis.from_url(server.url) as admin:
-                for user, rights in (("headrace", documented_rights()), ("reader", ["+mget", "+ping"])):
+                for user, rights in (("headrace", redis_rights()), ("reader", ["+mget", "+ping"])):
                     admin.acl_setuser(
                         user, enabled=True, passwords=[f"+{SECRET}"], keys=[f"{PREFIX}*"], commands=rights,
                     )  # fmt: skip
