@@ -31,6 +31,9 @@ class Store(Protocol):
     def close(self) -> None:
         """Remove its data."""
 
+    def figures(self) -> dict[str, Any]:
+        """Return what the report says of it."""
+
     def lose(self, action: Action) -> str:
         """Kill it, or a part of it, with the data; return what was killed."""
 
@@ -69,6 +72,10 @@ class OneRedis:
     def close(self) -> None:
         """Remove its data."""
         self._server.close()
+
+    def figures(self) -> dict[str, Any]:
+        """Return nothing: what happens to it is in the plan."""
+        return {}
 
     def lose(self, action: Action) -> str:
         """Kill it; it comes back empty."""

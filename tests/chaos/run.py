@@ -223,6 +223,7 @@ class Chaos:
         generations, traffic = rebalances(logs), self._traffic
         self.log.figures |= {
             "broken": broken(self._breaker, traffic),
+            **self._servers.redis.figures(),
             "kills": sum(self._breaker.kills.values()),
             "kills_by_role": dict(sorted(self._breaker.kills.items())),
             "rebalances": sum(generations.values()),

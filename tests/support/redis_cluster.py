@@ -205,6 +205,13 @@ class RedisCluster:
         _until(lambda: not self.whole())
         return replica
 
+    def takes_over(self, replica: ClusterNode) -> bool:
+        """Wait until a replica is a master; return whether it became one."""
+        with contextlib.suppress(UnavailableError):
+            _until(lambda: self.is_master(replica))
+            return True
+        return False
+
     def repair(self) -> None:
         """Start what is down, and wait until all is well."""
         self.revive()
