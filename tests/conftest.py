@@ -91,6 +91,15 @@ def cluster() -> Iterator[RedisCluster]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[RedisCluster]:
+    """A cluster of Valkey; each test leaves it whole."""
+    made = RedisCluster(valkey=True, password=secrets.token_hex(8))
+    _start(made)
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def real_kafka() -> bool:
     """Whether the suite runs against an external (real) Kafka."""

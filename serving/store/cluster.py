@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import hiredis
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from headrace.serving.store.clients import open_node
 from headrace.serving.store.connections import abort
+from headrace.serving.store.groups import HASH_SLOTS
+from headrace.serving.store.resp import command
 from headrace.streams.errors import ConfigError
 from headrace.streams.secured import cluster_of
 from headrace.streams.settings import Settings
@@ -171,7 +172,7 @@ class Cluster:
         await self._all(self._send_singly(node, some) for node, some in wanted.items())
 
     async def _send_singly(self, node: Address, some: Sequence[tuple[Batch, int, bool]]) -> None:
-        asking = hiredis.pack_command(("ASKING",))
+        asking = command("ASKING")
         words = [asking * ask + commands(batch.packed)[k] for batch, k, ask in some]
         replies = await self._exchange(node, b"".join(words), len(some) + sum(ask for *_, ask in some))
         at = 0
@@ -232,7 +233,7 @@ class Cluster:
 
     async def _ask(self, node: Address) -> tuple[list[Address | None], set[Address]]:
         async with asyncio.timeout(self._timeout_s):
-            (told,) = await self._exchange(node, hiredis.pack_command(("CLUSTER", "SLOTS")), 1)
+            (told,) = await self._exchange(node, command("CLUSTER", "SLOTS"), 1)
         if isinstance(told, ResponseError):
             raise told
         owners, nodes = read_slots(told, node)
@@ -250,7 +251,8 @@ class Cluster:
 
 
 async def _replies(reader: asyncio.StreamReader, count: int) -> list[Any]:
-    parser, replies = hiredis.Reader(replyError=ResponseError), []
+    parser = hiredis.Reader(replyError=ResponseError)
+    replies: list[Any] = []
     while len(replies) < count:
         reply = parser.gets()
         if reply is False:  # not complete
@@ -268,7 +270,7 @@ def read_slots(told: Any, asked: Address) -> tuple[list[Address | None], set[Add
 
     A node that does not know its own name is called as it was asked.
     """
-    owners: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+    owners: list[Address | None] = [None] * HASH_SLOTS
     nodes: set[Address] = set()
     for first, last, *here in told:
         found = [((host or b"").decode() or asked[0], int(port)) for host, port, *_ in here]

@@ -12,9 +12,8 @@ because a replica gets all writes of its master in order. A partition counts whe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-import hiredis
 import numpy as np
 from redis.exceptions import ResponseError
 
@@ -24,11 +23,14 @@ from headrace.serving.store.calls import CHUNK_BYTES, CHUNK_KEYS, RedisCalls
 from headrace.serving.store.cluster import Address, Batch, Cluster
 from headrace.serving.store.connections import within
 from headrace.serving.store.groups import GROUPS, SLOTS, TAGS, by_group, lowest, slot_of
-from headrace.serving.store.marks import SET_MARKS, position_in, set_marks_arguments
+from headrace.serving.store.marks import SET_MARKS, position_in, run_of, set_marks_arguments
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
-from headrace.serving.store.resp import delete_rows, set_beats, set_rows
+from headrace.serving.store.resp import command, delete_rows, set_beats, set_rows
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
+
+#: The run of each node that is a master.
+Runs: TypeAlias = dict[Address | None, str]
 
 
 class ClusterStore(RedisCalls):
@@ -50,7 +52,7 @@ class ClusterStore(RedisCalls):
     ) -> None:
         super().__init__(settings, timeout_s, read_timeout_s, self._read_everywhere)
         self._cluster = Cluster(settings, timeout_s)
-        #: By kind: the replication id of the master of each group at the last ``read_marks``; and by
+        #: By kind: the run of the master of each group at the last ``read_marks``; and by
         #: partition, the position of each group then, or the one it was given since.
         self._runs: dict[Kind, list[str | None]] = {}
         self._positions: dict[Kind, dict[int, list[int | None]]] = {}
@@ -96,7 +98,7 @@ class ClusterStore(RedisCalls):
         for group, at in places:
             start = self._start(kind, group)
             # One command for each row: those for several keys are refused while their slot moves.
-            words = [hiredis.pack_command(("GET", f"{start}{keys[i]:016x}")) for i in at.tolist()]
+            words = [command("GET", f"{start}{keys[i]:016x}") for i in at.tolist()]
             batches.append(Batch(SLOTS[group], b"".join(words), len(words)))
 
         async def read() -> None:
@@ -118,8 +120,7 @@ class ClusterStore(RedisCalls):
 
     async def _read_everywhere(self) -> None:
         batches = [
-            Batch(SLOTS[group], hiredis.pack_command(("GET", self._start("u", group))))
-            for group in await self._each()
+            Batch(SLOTS[group], command("GET", self._start("u", group))) for group in await self._each()
         ]
         await self._cluster.run(batches)
         _raise_first(batches)
@@ -132,7 +133,7 @@ class ClusterStore(RedisCalls):
             return []
         buckets, args = take_arguments(callers, tokens, rate, burst)
         keys = [f"{self.prefix}l:{{callers}}:{bucket:016x}" for bucket in buckets]
-        batch = Batch(slot_of("callers"), hiredis.pack_command(("EVAL", TAKE, len(keys), *keys, *args)))
+        batch = Batch(slot_of("callers"), command("EVAL", TAKE, len(keys), *keys, *args))
 
         async def take() -> None:
             await self._cluster.run([batch])
@@ -158,19 +159,17 @@ class ClusterStore(RedisCalls):
         positions.update({p: [of[i] for of in found] for i, p in enumerate(partitions)})
         return {p: lowest(positions[p]) for p in partitions}
 
-    async def _read_marks(self, kind: Kind, names: list[str]) -> tuple[list[Batch], dict[Address, str]]:
-        """Read the marks of all groups, and the replication id of each master."""
+    async def _read_marks(self, kind: Kind, names: list[str]) -> tuple[list[Batch], Runs]:
+        """Read the marks of all groups, and the run of each master."""
         owners = await self._cluster.owners(SLOTS)
-        info = hiredis.pack_command(("INFO", "replication"))
-        masters = [Batch(SLOTS[owners.index(node)], info, node=node) for node in dict.fromkeys(owners)]
+        masters = _masters(owners)
         marks = [
-            Batch(SLOTS[g], hiredis.pack_command(("HMGET", self._marks(kind, g), *names)), node=owners[g])
+            Batch(SLOTS[g], command("HMGET", self._marks(kind, g), *names), node=owners[g])
             for g in range(GROUPS)
         ]
         await self._cluster.run([*masters, *marks])
         _raise_first(marks)
-        told = {batch.node: replication_id(batch.replies[0]) for batch in masters if batch.node is not None}
-        return marks, {node: run for node, run in told.items() if run is not None}
+        return marks, _runs_of(masters)
 
     async def set_marks(
         self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
@@ -189,12 +188,23 @@ class ClusterStore(RedisCalls):
             expected = None if seen is None else {p: of[p][group] for p in wanted}
             args = set_marks_arguments(run or "", {p: marks[p] for p in wanted}, expected)
             words = ("EVAL", SET_MARKS, 1, self._marks(kind, group), *args)
-            batches.append(Batch(SLOTS[group], hiredis.pack_command(words)))
-        await self._run("set_marks", batches)
-        done = [{int(p) for p in batch.replies[0]} for batch in batches]
+            batches.append(Batch(SLOTS[group], command(*words)))
+        with self.call("set_marks"):
+            told = await within(self._set_marks(batches), self.timeout_s)
+        done = [
+            {int(p) for p in batch.replies[0]} if told.get(batch.node) == run else set()
+            for batch, run in zip(batches, runs, strict=True)
+        ]
         for p in wanted:
             known[p] = [marks[p] if p in done[g] else of[p][g] for g in range(GROUPS)]
         return set.intersection(*done)
+
+    async def _set_marks(self, batches: Sequence[Batch]) -> Runs:
+        """Write marks; return the run of each master afterwards."""
+        masters = _masters(await self._cluster.owners(SLOTS))
+        await self._cluster.run([*batches, *masters])
+        _raise_first(batches)
+        return _runs_of(masters)
 
     # -- beats
 
@@ -237,7 +247,7 @@ class ClusterStore(RedisCalls):
         batches = []
         for group in await self._each():
             start = self._start(f"w:{kind}", group)
-            words = [hiredis.pack_command(("GET", f"{start}{partition}")) for partition in partitions]
+            words = [command("GET", f"{start}{partition}") for partition in partitions]
             batches.append(Batch(SLOTS[group], b"".join(words), len(words)))
         await self._cluster.run(batches)
         _raise_first(batches)
@@ -246,7 +256,7 @@ class ClusterStore(RedisCalls):
     async def same_ids(self, sample: str) -> bool:
         """Return whether the ids in the store are hashed as those of this process; see ``RedisStore``."""
         key = f"{self.prefix}ids"
-        packed = hiredis.pack_command(("SET", key, sample, "NX")) + hiredis.pack_command(("GET", key))
+        packed = command("SET", key, sample, "NX") + command("GET", key)
         batch = Batch(slot_of(key), packed, 2)
         await self._run("same_ids", [batch])
         found = batch.replies[1]
@@ -258,15 +268,33 @@ class ClusterStore(RedisCalls):
         await self._cluster.close()
 
 
-def replication_id(info: Any) -> str | None:
-    """Return the replication id of a master from ``INFO replication``.
+def _masters(owners: Sequence[Address]) -> list[Batch]:
+    """Return what is asked of each master, to know its run."""
+    info = command("INFO", "replication") + command("INFO", "stats")
+    return [Batch(SLOTS[owners.index(node)], info, 2, node=node) for node in dict.fromkeys(owners)]
 
-    None when it is no master; empty when ``INFO`` is refused: then only a missing mark shows a loss.
-    """
+
+def _runs_of(masters: Sequence[Batch]) -> Runs:
+    """Return the run of each node that is a master."""
+    runs = {batch.node: replication_of(*map(_told, batch.replies)) for batch in masters}
+    return {node: run for node, run in runs.items() if run is not None}
+
+
+def _told(info: Any) -> dict[str, str]:
+    """Return what ``INFO`` tells: nothing when it is refused."""
     if isinstance(info, ResponseError):
-        return ""
-    told = dict(line.split(":", 1) for line in bytes(info).decode().splitlines() if ":" in line)
-    return told.get("master_replid", "") if told.get("role") == "master" else None
+        return {}
+    return dict(line.split(":", 1) for line in bytes(info).decode().splitlines() if ":" in line)
+
+
+def replication_of(replication: Mapping[str, str], stats: Mapping[str, str]) -> str | None:
+    """Return the run of a master by its replication id; None when it is no master.
+
+    Empty when ``INFO`` is refused: then only a missing mark shows a loss.
+    """
+    if replication.get("role", "master") != "master":
+        return None
+    return run_of(replication.get("master_replid", ""), stats)
 
 
 def _reach(beat: bytes) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from headrace.serving.store.buckets import TAKE, take_arguments
 from headrace.serving.store.calls import CHUNK_BYTES, CHUNK_KEYS, RedisCalls
 from headrace.serving.store.clients import close_client, open_client
 from headrace.serving.store.connections import abort, within
-from headrace.serving.store.marks import SET_MARKS, position_in, set_marks_arguments
+from headrace.serving.store.marks import SET_MARKS, position_in, run_of, set_marks_arguments
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
 from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_beats, set_rows
 from headrace.streams.settings import Settings
@@ -42,6 +42,7 @@ class RedisStore(RedisCalls):
     ) -> None:
         super().__init__(settings, timeout_s, read_timeout_s, self._read_one)
         self._redis = open_client(settings, timeout_s)
+        self._server = ""
         self._run_id: str | None = None
 
     def _start(self, kind: Kind) -> str:
@@ -110,13 +111,14 @@ class RedisStore(RedisCalls):
         """Return the marks in one round trip."""
         pipe: Any = self._redis.pipeline(transaction=False)
         pipe.info("server")
+        pipe.info("stats")
         pipe.hmget(self._marks(kind), [str(p) for p in partitions] or ["none"])
         with self.call("read_marks"):
-            info, found = await within(pipe.execute(raise_on_error=False), self.timeout_s)
+            *told, found = await within(pipe.execute(raise_on_error=False), self.timeout_s)
             _raise(found)
-            if not isinstance(info, ResponseError):  # INFO may be forbidden or unknown at a hosted Redis
-                _raise(info)
-        self._run_id = str(info.get("run_id", "")) if isinstance(info, dict) else ""
+            server, stats = map(_told, told)
+        self._server = str(server.get("run_id", ""))
+        self._run_id = run_of(self._server, stats)
         return {p: position_in(mark, self._run_id) for p, mark in zip(partitions, found, strict=False)}
 
     async def set_marks(
@@ -126,10 +128,14 @@ class RedisStore(RedisCalls):
         if self._run_id is None:
             await self.read_marks(kind, [])
         args = set_marks_arguments(self._run_id or "", marks, seen)
+        pipe: Any = self._redis.pipeline(transaction=False)
+        pipe.eval(SET_MARKS, 1, self._marks(kind), *args)
+        pipe.info("stats")
         with self.call("set_marks"):
-            call = self._redis.eval(SET_MARKS, 1, self._marks(kind), *args)
-            done = await within(call, self.timeout_s)
-        return {int(partition) for partition in done}
+            done, stats = await within(pipe.execute(raise_on_error=False), self.timeout_s)
+            _raise(done)
+            evicted = run_of(self._server, _told(stats)) != self._run_id
+        return set() if evicted else {int(partition) for partition in done}
 
     def _beats(self, kind: Kind) -> str:
         return f"{self.prefix}w:{kind}:"
@@ -175,6 +181,14 @@ def _check(answer: bytes) -> None:
     _, error, text = answer.partition(b"-")
     if error:
         raise ResponseError(text.partition(b"\r\n")[0].decode(errors="replace"))
+
+
+def _told(info: Any) -> Mapping[str, object]:
+    """Return what ``INFO`` tells: nothing where it is forbidden or unknown, as at a hosted Redis."""
+    if isinstance(info, ResponseError):
+        return {}
+    _raise(info)
+    return info if isinstance(info, dict) else {}
 
 
 def _raise(answer: Any) -> None:

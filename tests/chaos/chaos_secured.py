@@ -8,6 +8,7 @@ replica, and a third of the rows is gone.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ class Shards(RedisCluster):
 
     def lose(self, action: Action) -> str:
         """Kill a master; in a long outage with its replica. They keep their places in the cluster."""
+        with contextlib.suppress(UnavailableError):
+            self.settle()  # on a busy machine it may be failing over already
         master = self._master(action)
         self._heir = None if action.kind == "redis-away" else self.replica_of(master)
         if self._heir is None:

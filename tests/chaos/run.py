@@ -48,7 +48,7 @@ from chaos_plan import make_plan, worker_names  # noqa: E402
 from chaos_report import broken, print_plan, print_summary  # noqa: E402
 from chaos_secured import SecuredServers  # noqa: E402
 from chaos_servers import Servers  # noqa: E402
-from chaos_shape import FULL, QUICK, Shape, names_of, without  # noqa: E402
+from chaos_shape import FULL, QUICK, Shape, names_of, with_shards, without  # noqa: E402
 from chaos_traffic import Traffic  # noqa: E402
 from chaos_verdict import Verdict  # noqa: E402
 
@@ -336,6 +336,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting")
     given = parser.parse_args()
     shape = QUICK if given.quick else FULL
+    shape = with_shards(shape) if given.secure else shape
     out = console()
     left_out = {name for name in given.without.split(",") if name}
     if unknown := left_out - names_of(FULL):

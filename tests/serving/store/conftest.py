@@ -44,9 +44,25 @@ async def in_cluster(cluster_settings: Settings) -> AsyncIterator[ClusterStore]:
     await store.close()
 
 
-@pytest.fixture(params=["memory", *(pytest.param(k, marks=pytest.mark.broker) for k in ("redis", "cluster"))])
+@pytest.fixture
+async def in_valkey_cluster(
+    redis_settings: Settings, valkey_cluster: RedisCluster
+) -> AsyncIterator[ClusterStore]:
+    settings = Settings(**(redis_settings.model_dump() | valkey_cluster.access))
+    store = ClusterStore(settings, timeout_s=5.0, read_timeout_s=5.0)
+    yield store
+    await store.close()
+
+
+#: Where the store may be, besides in memory.
+SERVERS = [
+    pytest.param(name, marks=pytest.mark.broker) for name in ("in_redis", "in_cluster", "in_valkey_cluster")
+]
+
+
+@pytest.fixture(params=["memory", *SERVERS])
 def store(request: pytest.FixtureRequest) -> OnlineStore:
     if request.param == "memory":
         return MemoryStore()
-    made: OnlineStore = request.getfixturevalue(f"in_{request.param}")
+    made: OnlineStore = request.getfixturevalue(request.param)
     return made
