@@ -210,6 +210,8 @@ class Cluster:
     async def _find(self) -> None:
         if self._finding is None or self._finding.done():
             self._finding = asyncio.create_task(self._ask_all())
+            # Who asked may have waited long enough before it fails.
+            self._finding.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._finding)
 
     async def _ask_all(self) -> None:

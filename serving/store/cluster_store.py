@@ -1,9 +1,10 @@
 """The online store in a Redis Cluster. The layout of its keys: ``protocol.py``; its groups: ``groups.py``.
 
 Each master can lose its data, or its last writes, by itself: a replica that takes over may lack writes that
-its master has acknowledged. So there is a mark for each group of rows, in the slot of the rows. It has the
-replication id of the master that wrote it: a replica that takes over, and a server that starts again, have
-another one, and their marks are void. A mark of a partition is as good as the worst one of its groups.
+its master has acknowledged. So there is a mark for each group of rows, in the slot of the rows, and the run
+in it is that of all masters: it changes when one of them fails over, starts again, comes or goes. A slot that
+moves between masters that stay takes its marks along. A mark of a partition is as good as the worst one of
+its groups.
 
 A beat is written to every master, after the rows: what has a beat there has the rows, also after a failover,
 because a replica gets all writes of its master in order. A partition counts when all masters have its beat.
@@ -11,8 +12,9 @@ because a replica gets all writes of its master in order. A partition counts whe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from redis.exceptions import ResponseError
@@ -28,9 +30,6 @@ from headrace.serving.store.protocol import BEAT_S, Keys, Kind
 from headrace.serving.store.resp import command, delete_rows, set_beats, set_rows
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
-
-#: The run of each node that is a master.
-Runs: TypeAlias = dict[Address | None, str]
 
 
 class ClusterStore(RedisCalls):
@@ -52,9 +51,9 @@ class ClusterStore(RedisCalls):
     ) -> None:
         super().__init__(settings, timeout_s, read_timeout_s, self._read_everywhere)
         self._cluster = Cluster(settings, timeout_s)
-        #: By kind: the run of the master of each group at the last ``read_marks``; and by
+        #: By kind: the run of the cluster at the last ``read_marks``, None when it was changing; and by
         #: partition, the position of each group then, or the one it was given since.
-        self._runs: dict[Kind, list[str | None]] = {}
+        self._runs: dict[Kind, str | None] = {}
         self._positions: dict[Kind, dict[int, list[int | None]]] = {}
 
     def _start(self, kind: str, group: int) -> str:
@@ -119,6 +118,10 @@ class ClusterStore(RedisCalls):
         return list(first.values())
 
     async def _read_everywhere(self) -> None:
+        """Read a row from every master, for the probe; a node that hangs must not keep it."""
+        await within(self._read_each(), self.timeout_s)
+
+    async def _read_each(self) -> None:
         batches = [
             Batch(SLOTS[group], command("GET", self._start("u", group))) for group in await self._each()
         ]
@@ -148,19 +151,17 @@ class ClusterStore(RedisCalls):
         """Return the lowest position of the groups of every partition; None where one is missing or void."""
         names = [str(p) for p in partitions] or ["none"]
         with self.call("read_marks"):
-            marks, told = await within(self._read_marks(kind, names), self.timeout_s)
-        runs = [told.get(batch.node) for batch in marks]
+            marks, run = await within(self._read_marks(kind, names), self.timeout_s)
         found = [
-            [None if run is None else position_in(mark, run) for mark in batch.replies[0]]
-            for run, batch in zip(runs, marks, strict=True)
+            [None if run is None else position_in(mark, run) for mark in batch.replies[0]] for batch in marks
         ]
-        self._runs[kind] = runs
+        self._runs[kind] = run
         positions = self._positions.setdefault(kind, {})
         positions.update({p: [of[i] for of in found] for i, p in enumerate(partitions)})
         return {p: lowest(positions[p]) for p in partitions}
 
-    async def _read_marks(self, kind: Kind, names: list[str]) -> tuple[list[Batch], Runs]:
-        """Read the marks of all groups, and the run of each master."""
+    async def _read_marks(self, kind: Kind, names: list[str]) -> tuple[list[Batch], str | None]:
+        """Read the marks of all groups, and the run of the cluster."""
         owners = await self._cluster.owners(SLOTS)
         masters = _masters(owners)
         marks = [
@@ -169,7 +170,9 @@ class ClusterStore(RedisCalls):
         ]
         await self._cluster.run([*masters, *marks])
         _raise_first(marks)
-        return marks, _runs_of(masters)
+        there = {batch.node for batch in masters}
+        elsewhere = any(batch.node not in there for batch in marks)  # at one that has just taken over
+        return marks, None if elsewhere else run_of_all(masters)
 
     async def set_marks(
         self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
@@ -177,34 +180,32 @@ class ClusterStore(RedisCalls):
         """Write marks to all groups; those of a partition are written when all of them are."""
         if kind not in self._runs:
             await self.read_marks(kind, [])
-        runs, known = self._runs[kind], self._positions.setdefault(kind, {})
+        run, known = self._runs[kind], self._positions.setdefault(kind, {})
         of = {p: known.get(p) or [None if seen is None else seen[p]] * GROUPS for p in marks}
         # What was seen is the lowest position; a group may have another one.
         wanted = [p for p in marks if seen is None or lowest(of[p]) == seen[p]]
-        if not wanted or None in runs:
+        if not wanted or run is None:
             return set()
         batches = []
-        for group, run in enumerate(runs):
+        for group in range(GROUPS):
             expected = None if seen is None else {p: of[p][group] for p in wanted}
-            args = set_marks_arguments(run or "", {p: marks[p] for p in wanted}, expected)
-            words = ("EVAL", SET_MARKS, 1, self._marks(kind, group), *args)
-            batches.append(Batch(SLOTS[group], command(*words)))
+            args = set_marks_arguments(run, {p: marks[p] for p in wanted}, expected)
+            packed = command("EVAL", SET_MARKS, 1, self._marks(kind, group), *args)
+            batches.append(Batch(SLOTS[group], packed))
         with self.call("set_marks"):
-            told = await within(self._set_marks(batches), self.timeout_s)
-        done = [
-            {int(p) for p in batch.replies[0]} if told.get(batch.node) == run else set()
-            for batch, run in zip(batches, runs, strict=True)
-        ]
+            unchanged = await within(self._set_marks(batches), self.timeout_s) == run
+        done = [{int(p) for p in batch.replies[0]} for batch in batches]
         for p in wanted:
             known[p] = [marks[p] if p in done[g] else of[p][g] for g in range(GROUPS)]
-        return set.intersection(*done)
+        return set.intersection(*done) if unchanged else set()
 
-    async def _set_marks(self, batches: Sequence[Batch]) -> Runs:
-        """Write marks; return the run of each master afterwards."""
+    async def _set_marks(self, batches: Sequence[Batch]) -> str | None:
+        """Write marks; return the run of the cluster afterwards."""
         masters = _masters(await self._cluster.owners(SLOTS))
-        await self._cluster.run([*batches, *masters])
+        await self._cluster.run(batches)
         _raise_first(batches)
-        return _runs_of(masters)
+        await self._cluster.run(masters)
+        return run_of_all(masters)
 
     # -- beats
 
@@ -274,10 +275,13 @@ def _masters(owners: Sequence[Address]) -> list[Batch]:
     return [Batch(SLOTS[owners.index(node)], info, 2, node=node) for node in dict.fromkeys(owners)]
 
 
-def _runs_of(masters: Sequence[Batch]) -> Runs:
-    """Return the run of each node that is a master."""
-    runs = {batch.node: replication_of(*map(_told, batch.replies)) for batch in masters}
-    return {node: run for node, run in runs.items() if run is not None}
+def run_of_all(masters: Sequence[Batch]) -> str | None:
+    """Return the run of the cluster from those of its masters; None when one is not a master any more."""
+    runs = [replication_of(*map(_told, batch.replies)) for batch in masters]
+    known = sorted(run for run in runs if run is not None)
+    if len(known) < len(runs):
+        return None
+    return hashlib.blake2b(" ".join(known).encode(), digest_size=10).hexdigest()
 
 
 def _told(info: Any) -> dict[str, str]:

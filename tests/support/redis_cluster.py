@@ -19,7 +19,7 @@ from ops.kafka.run import RedisServer
 
 MASTERS = 3
 #: A node that does not answer for so long has failed.
-NODE_TIMEOUT_MS = 3000
+NODE_TIMEOUT_MS = 5000
 READY_S = 60.0
 
 

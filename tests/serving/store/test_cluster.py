@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from redis_cluster import ClusterNode, RedisCluster
 
+from headrace.serving.store.applied import Applied, Reached, encode
 from headrace.serving.store.cluster_store import ClusterStore
 from headrace.serving.store.groups import GROUPS, SLOTS
 from headrace.streams.errors import UnavailableError
@@ -94,9 +97,9 @@ async def test_rows_of_a_slot_that_is_being_moved(
     late = ClusterStore(cluster_settings, 5.0, 5.0)  # asks for the slots itself
     assert await has(late, 2)
     await late.close()
-    assert await store.read_marks("u", [0, 1]) == {0: None, 1: None}, "its marks are those of another master"
-    assert await store.set_marks("u", {0: 0, 1: 0}, {0: None, 1: None}) == {0, 1}
-    assert await store.read_marks("u", [0, 1]) == {0: 0, 1: 0}
+    assert await store.read_marks("u", [0, 1]) == {0: 5, 1: 7}, "nothing was lost"
+    assert await store.set_marks("u", {0: 6, 1: 8}, {0: 5, 1: 7}) == {0, 1}
+    assert await store.read_marks("u", [0, 1]) == {0: 6, 1: 8}
     await asyncio.to_thread(cluster.move, [slot], source)
 
 
@@ -126,7 +129,6 @@ async def test_a_replica_that_takes_over_without_the_last_writes_is_noticed(
     await eventually(answered, 60)
     assert await store.read_marks("u", [0, 1]) == {0: None, 1: None}
     assert await store.get("u", [0]) == [b"0 v0"], "the acknowledged write is gone"
-    # Who has not looked since writes no marks that count.
     assert await store.set_marks("u", {0: 0, 1: 0}, {0: None, 1: None}) == {0, 1}
     late = ClusterStore(cluster_settings, 5.0, 5.0)
     assert await late.read_marks("u", [0, 1]) == {0: 0, 1: 0}
@@ -155,6 +157,32 @@ async def test_a_cluster_without_a_master_is_named(
         await store.put("u", rows_of(1))
 
 
+async def test_a_master_that_hangs_for_good(
+    cluster_settings: Settings, cluster: RedisCluster, eventually: Eventually
+) -> None:
+    """Its connections stay open: nothing may wait for them."""
+    store = ClusterStore(cluster_settings, timeout_s=2.0, read_timeout_s=0.2)
+    hung = cluster.master_of(SLOTS[0])
+    heir = cluster.replica_of(hung)
+    try:
+        await store.put("u", rows_of(0))
+        assert hung.pid is not None
+        os.kill(hung.pid, signal.SIGSTOP)
+        with pytest.raises(UnavailableError):
+            await store.get("u", [0])
+        await eventually(lambda: cluster.is_master(heir), 60)
+
+        async def right() -> bool:
+            return await has(store, 0)
+
+        await eventually(right, 30)
+        await store.put("u", rows_of(1))
+        assert await has(store, 1)
+    finally:
+        hung.kill()  # also one that is stopped
+        await store.close()
+
+
 async def test_marks_of_two_workers(store: ClusterStore, cluster_settings: Settings) -> None:
     other = ClusterStore(cluster_settings, 5.0, 5.0)
     try:
@@ -180,6 +208,22 @@ async def test_a_mark_is_as_good_as_that_of_its_worst_group(
     assert await store.read_marks("u", [0]) == {0: 6}
     with cluster.client(node) as client:
         assert client.hget(key, "0").decode() == f"{run} 6"
+
+
+async def test_of_the_beats_at_all_masters_the_one_that_says_least_counts(
+    store: ClusterStore, cluster: RedisCluster
+) -> None:
+    said = {0: encode(Applied(events=Reached(9), users=Reached(4)))}
+    await store.beat("u", [0, 1], said)
+    assert await store.beats("u", [0, 1, 2]) == {**said, 1: b"1"}
+    less = encode(Applied(events=Reached(8), users=Reached(4)))
+    group = (await store._each())[1]
+    with cluster.client(cluster.master_of(SLOTS[group])) as client:  # as one that has just taken over
+        client.set(f"{store._start('w:u', group)}0", less)
+    assert await store.beats("u", [0, 1]) == {0: less, 1: b"1"}
+    with cluster.client(cluster.master_of(SLOTS[group])) as client:
+        client.delete(f"{store._start('w:u', group)}1")
+    assert await store.beating("u", [0, 1]) == {0}
 
 
 async def test_nodes_are_found_when_the_named_ones_are_down(
