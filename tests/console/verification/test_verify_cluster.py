@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,8 +13,10 @@ from redis_cluster import RedisCluster
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
 from headrace.serving.store.groups import GROUPS, SLOTS
+from headrace.serving.store.opened import open_store
 from headrace.streams.clock import now_ms
 from headrace.streams.errors import UnavailableError
+from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
@@ -40,10 +42,10 @@ class Flow:
         self._topic, self._sender = Topics(settings).events, sender
         self.sent = 0
 
-    async def send(self) -> None:
-        """Send a click of every user."""
+    async def send(self, users: Sequence[str] = USERS) -> None:
+        """Send a click of each user."""
         clicks: list[tuple[str, Event]] = []
-        for user in USERS:
+        for user in users:
             self.sent += 1
             click = Event(f"e{self.sent}", "click", user, f"item-{self.sent % 31}", now_ms())
             clicks.append((user, click))
@@ -73,6 +75,15 @@ async def verified(settings: Settings) -> VerifyResult | None:
         return None
 
 
+async def in_redis(settings: Settings, users: Sequence[str]) -> list[bool]:
+    """Return whether the rows of users are in Redis."""
+    store = open_store(settings, 5.0, 5.0)
+    try:
+        return [row is not None for row in await store.get("u", [hash64(user) for user in users])]
+    finally:
+        await store.close()
+
+
 async def nothing_is_wrong(settings: Settings, sent: int) -> VerifyResult:
     """Wait until the workers have repaired everything; fail when they do not."""
     result = await until(
@@ -94,8 +105,10 @@ async def test_masters_that_die_while_events_flow(
             for group in (0, GROUPS // 2):
                 lost = cluster.master_of(SLOTS[group])
                 heir = await asyncio.to_thread(cluster.cut_off, lost)
-                before = flow.sent
-                await eventually(lambda at=before: flow.sent > at + 3 * len(USERS))
+                # Nobody will hear of these users again: who loses their rows must write them again.
+                once = [f"once-{group}-{n}" for n in range(100)]
+                await flow.send(once)
+                await until(lambda some=once: in_redis(in_cluster, some), all, 30)
                 lost.kill()
                 await eventually(lambda heir=heir: cluster.is_master(heir), 60)
                 cluster.revive()
