@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
+from certificates import Authority
 from redis_cluster import ClusterNode, RedisCluster
 
 from headrace.serving.store.applied import Applied, Reached, encode
@@ -181,6 +183,21 @@ async def test_a_master_that_hangs_for_good(
     finally:
         hung.kill()  # also one that is stopped
         await store.close()
+
+
+async def test_over_tls_nodes_have_the_names_of_their_certificates(tmp_path: Path) -> None:
+    with RedisCluster(tls=Authority(tmp_path), password="open-sesame") as made:
+        settings = Settings(**made.access, topic_prefix="t-")
+        store = ClusterStore(settings, timeout_s=5.0, read_timeout_s=5.0)
+        try:
+            await store.put("u", rows_of(0))
+            to = made.master_of(SLOTS[-1])
+            await asyncio.to_thread(made.move, SLOTS[:2], to)
+            await store.put("u", rows_of(1))
+            assert await has(store, 1)
+        finally:
+            await store.close()
+        assert await redis_wrong(settings) == ""
 
 
 async def test_marks_of_two_workers(store: ClusterStore, cluster_settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pages import redis_rights
 from headrace.demo.embedded import free_port
 from headrace.models.state import users as user_state
 from headrace.serving.requests.client import RecClient
+from headrace.serving.store.connections import abort
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
@@ -150,6 +152,18 @@ async def test_what_is_wrong_is_said_without_secrets(
     for text in (str(failed.value), await redis_wrong(settings)):
         assert re.search(says, text), text
         assert SECRET not in text
+
+
+@pytest.mark.parametrize("way", ["TLS", "user", "socket"])
+async def test_a_connection_that_is_lost_can_be_aborted(way: str, ways: dict[str, dict[str, Any]]) -> None:
+    store = RedisStore(settings_of(ways[way]), timeout_s=5.0)
+    connection = await store._redis.connection_pool.get_connection()
+    connection._writer.transport.abort()
+    for _ in range(10):  # turns of the event loop, in which it is closed
+        await asyncio.sleep(0)
+    await abort(connection)
+    assert not connection.is_connected
+    await store.close()
 
 
 async def test_a_server_that_wants_certificates_takes_no_others(
