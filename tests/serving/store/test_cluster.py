@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -186,7 +187,7 @@ async def test_a_master_that_hangs_for_good(
 
 
 async def test_over_tls_nodes_have_the_names_of_their_certificates(tmp_path: Path) -> None:
-    with RedisCluster(tls=Authority(tmp_path), password="open-sesame") as made:
+    with RedisCluster(tls=Authority(tmp_path), password=secrets.token_hex(8)) as made:
         settings = Settings(**made.access, topic_prefix="t-")
         store = ClusterStore(settings, timeout_s=5.0, read_timeout_s=5.0)
         try:
