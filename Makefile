@@ -11,6 +11,8 @@ JSON ?=
 SEED ?= 1
 QUICK ?=
 WITHOUT ?=
+# make chaos: SECURE=1 for TLS, SCRAM, ACLs and a Redis Cluster.
+SECURE ?=
 # More arguments for pytest, for example TESTS="tests/models -x". JOBS is the number of processes; 0 shows what a test
 # prints (TESTS="tests/streams/test_dedup.py -s" JOBS=0).
 TESTS ?=
@@ -78,9 +80,9 @@ test-wheel: $(READY) ## Install the package in fresh environments and test it th
 test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (JDK 17+, Maven, redis-server, Go 1.19+, kcat)
 	@$(BIN)/python ops/kafka/run.py -- $(PYTEST) -m broker $(TESTS)
 
-chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, JSON=path, QUICK=1, WITHOUT=kinds)
+chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, JSON=path, QUICK=1, SECURE=1, WITHOUT=kinds)
 	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)") \
-	    $(if $(WITHOUT),--without "$(WITHOUT)")
+	    $(if $(filter-out 0,$(SECURE)),--secure) $(if $(WITHOUT),--without "$(WITHOUT)")
 
 # Atheris has wheels for some versions of Python on Linux only; without it, inputs are made at random.
 fuzz: $(READY) ## Fuzz every decoder, led by coverage (SECONDS=60)

@@ -13,7 +13,7 @@ import faust
 from mode import Service
 
 from headrace.agents.wiring import Wiring
-from headrace.serving.store.redis import RedisStore
+from headrace.serving.store.opened import Opened, open_store
 from headrace.streams import garbage
 from headrace.streams.app import make_app
 from headrace.streams.app_metrics import AppMetrics
@@ -49,7 +49,7 @@ def parse_roles(text: str) -> list[str]:
     return roles
 
 
-async def _check_ids(store: RedisStore) -> None:
+async def _check_ids(store: Opened) -> None:
     """Raise ``ConfigError`` when the rows in the store have ids under another key."""
     try:
         same = await store.same_ids(f"{hash64('headrace'):016x}")
@@ -110,7 +110,7 @@ async def run_worker(
     sender = BatchSender(settings)
     # Replies are not compressed: every caller can read them, whatever codecs its client has.
     replier = BatchSender(settings.model_copy(update={"compression": "none"}))
-    store = RedisStore(settings)
+    store = open_store(settings)
     await _check_ids(store)
     wiring = Wiring(settings, sender, replier, store)
     apps: list[faust.App] = []

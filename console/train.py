@@ -72,7 +72,7 @@ async def train_and_publish(
     from headrace.agents.wiring import Wiring
     from headrace.models.learning import cluster, gate
     from headrace.models.learning.log_files import folder_of
-    from headrace.serving.store.redis import RedisStore
+    from headrace.serving.store.opened import open_store
     from headrace.streams.topics.refusal import unavailable
     from headrace.streams.topics.sender import BatchSender
 
@@ -80,7 +80,7 @@ async def train_and_publish(
         with cluster.connected(dask):
             pass  # what is not there is told at once, in one line
     sender = BatchSender(settings)
-    store = RedisStore(settings)
+    store = open_store(settings)
     began = time.perf_counter()
     try:
         await sender.start()

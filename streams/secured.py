@@ -6,7 +6,7 @@ import re
 import ssl
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,7 +19,7 @@ _OF_TLS = ("ca_file", "cert_file", "key_file", "key_password", "key_password_fil
 _OF_SASL = ("user", "password", "password_file", "token_file")
 #: A host name, an IPv4 address, or an IPv6 address in brackets; the port may be left out.
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
-SENTINEL_PORT = 26379
+SENTINEL_PORT, REDIS_PORT = 26379, 6379
 
 
 def addresses(text: str) -> list[str]:
@@ -75,8 +75,11 @@ class SecuritySettings(BaseSettings):
     )
     redis_sentinel_password: str = Field("", description="password of Sentinel itself", repr=False)
     redis_sentinel_password_file: str = Field("", description="file with it, instead of it")
+    redis_cluster: str = Field(
+        "", description="addresses of some nodes of a Redis Cluster; redis_url is then redis:// or rediss://"
+    )
 
-    @field_validator("redis_sentinels")
+    @field_validator("redis_sentinels", "redis_cluster")
     @classmethod
     def _are_addresses(cls, value: str) -> str:
         if value.strip() and not addresses(value):
@@ -129,6 +132,8 @@ class SecuritySettings(BaseSettings):
                 "with HEADRACE_REDIS_SENTINELS, HEADRACE_REDIS_URL must be redis://NAME/db, or rediss://, "
                 "with the name of the master, without a port"
             )
+        if self.redis_cluster:
+            self._check_cluster(parts)
         if secret_of(self, "redis_sentinel_password") and not self.redis_sentinels:
             raise ConfigError("HEADRACE_REDIS_SENTINEL_PASSWORD needs HEADRACE_REDIS_SENTINELS")
         password = secret_of(self, "redis_password")
@@ -139,6 +144,17 @@ class SecuritySettings(BaseSettings):
         if self.redis_user and (parts.username or "username" in parse_qs(parts.query)):
             raise ConfigError("HEADRACE_REDIS_URL has a user, and HEADRACE_REDIS_USER is set, too")
         return self
+
+    def _check_cluster(self, parts: SplitResult) -> None:
+        if self.redis_sentinels:
+            raise ConfigError("set HEADRACE_REDIS_SENTINELS or HEADRACE_REDIS_CLUSTER, not both")
+        given = self.redis_url != type(self).model_fields["redis_url"].default
+        named = parts.netloc.rpartition("@")[2] or parts.path.strip("/")
+        if parts.scheme not in ("redis", "rediss") or (given and named):
+            raise ConfigError(
+                "with HEADRACE_REDIS_CLUSTER, HEADRACE_REDIS_URL must be redis:// or rediss://, without host "
+                "and database"
+            )
 
     def _check_sasl(self, mechanism: str) -> None:
         by_token = mechanism == "OAUTHBEARER"
@@ -196,11 +212,17 @@ def redis_tls(settings: SecuritySettings) -> ssl.SSLContext | None:
 
 def sentinels_of(settings: SecuritySettings) -> list[tuple[str, int]]:
     """Return host and port of every Sentinel."""
-    out = []
-    for address in addresses(settings.redis_sentinels):
-        parts = urlsplit(f"//{address}")
-        out.append((parts.hostname or "", parts.port or SENTINEL_PORT))
-    return out
+    return _hosts_and_ports(settings.redis_sentinels, SENTINEL_PORT)
+
+
+def cluster_of(settings: SecuritySettings) -> list[tuple[str, int]]:
+    """Return host and port of the nodes of a Redis Cluster that the settings name."""
+    return _hosts_and_ports(settings.redis_cluster, REDIS_PORT)
+
+
+def _hosts_and_ports(text: str, port: int) -> list[tuple[str, int]]:
+    parts = [urlsplit(f"//{address}") for address in addresses(text)]
+    return [(part.hostname or "", part.port or port) for part in parts]
 
 
 def master_of(settings: SecuritySettings) -> str:

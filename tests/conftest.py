@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from fresh_topics import admin_of, delete_topics, make_topics
+from redis_cluster import RedisCluster
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
 from headrace.streams.errors import UnavailableError
@@ -53,7 +54,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if marker is not None and marker not in config.getoption("markexpr") else None
 
 
-def _start(server: EmbeddedServer) -> None:
+def _start(server: EmbeddedServer | RedisCluster) -> None:
     try:
         server.start()
     except UnavailableError as exc:
@@ -88,6 +89,24 @@ def redis_url() -> Iterator[str]:
     _start(server)
     yield server.url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster with a password; each test leaves it whole."""
+    made = RedisCluster(password=secrets.token_hex(8))
+    _start(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[RedisCluster]:
+    """A cluster of Valkey; each test leaves it whole."""
+    made = RedisCluster(valkey=True, password=secrets.token_hex(8))
+    _start(made)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from headrace.console.verification.live_rows import latest_rows
 from headrace.models.learning import log_files, purge
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
-from headrace.serving.store.redis import RedisStore
+from headrace.serving.store.opened import open_store
 from headrace.serving.traces import record as trace_record
 from headrace.streams.errors import TraceError
 from headrace.streams.messages.ids import hash64, use_key
@@ -98,7 +98,7 @@ async def look(settings: Settings, user_id: str) -> Left:
         await _look_at_topics(settings, left)
     except KafkaError as exc:
         raise await unavailable(settings, exc) from exc
-    store = RedisStore(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S)
+    store = open_store(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S)
     try:
         for kind in ("u", "s"):
             (row,) = await store.get(kind, [hash64(user_id)])

@@ -56,7 +56,7 @@ from headrace.oracle.features.windows import AHEAD_MS
 from headrace.oracle.records.models import Learnt
 from headrace.oracle.records.towers import PublishedTowers
 from headrace.serving.snapshot.reader import CatalogSnapshot
-from headrace.serving.store.redis import RedisStore
+from headrace.serving.store.protocol import OnlineStore
 from headrace.streams.clock import now_ms
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS, Settings
 from headrace.streams.topics.names import Topics
@@ -96,7 +96,7 @@ class Verification:
     """
 
     def __init__(
-        self, settings: Settings, raw: Raw, at: Sequence[int], first: int, store: RedisStore | None
+        self, settings: Settings, raw: Raw, at: Sequence[int], first: int, store: OnlineStore | None
     ) -> None:
         self._settings = settings
         self._topics = Topics(settings)

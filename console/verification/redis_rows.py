@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.oracle.compare.findings import Difference, Findings
-from headrace.serving.store.protocol import Kind
-from headrace.serving.store.redis import RedisStore
+from headrace.serving.store.protocol import Kind, OnlineStore
 from headrace.streams.clock import now_ms
 from headrace.streams.tables.rows import unpack
 
@@ -59,7 +58,7 @@ class Stored:
 
 
 async def compare_stored(
-    findings: Findings, store: RedisStore, stored: Stored, packed: Mapping[int, bytes | None]
+    findings: Findings, store: OnlineStore, stored: Stored, packed: Mapping[int, bytes | None]
 ) -> int:
     """Compare the rows of one kind in Redis with what must be there; return how many.
 

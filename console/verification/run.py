@@ -22,7 +22,7 @@ from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.rollout_topic import counted_again, newest_counts
 from headrace.console.verification.traces_topic import traces_again
 from headrace.oracle.records.frames import use_secret
-from headrace.serving.store.redis import RedisStore
+from headrace.serving.store.opened import open_store
 from headrace.streams.messages.ids import use_key
 from headrace.streams.settings import Settings
 from headrace.streams.topics.lag import lag
@@ -78,7 +78,7 @@ async def _verify(
 ) -> VerifyResult:
     snapshot, why = await snapshot_here(settings)  # first: then `items` has all that it has
     raw, ends = await read_raw(settings, report)
-    store = RedisStore(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S) if redis else None
+    store = open_store(settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S) if redis else None
     try:
         run = Verification(settings, raw, at, first, store)
         events = {tp.partition: end for tp, end in ends.items() if tp.topic == Topics(settings).events}

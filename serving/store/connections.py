@@ -35,6 +35,7 @@ async def abort(connection: Any) -> None:
     if writer is not None:
         with contextlib.suppress(OSError, ValueError):  # the socket is closed already
             sock = writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if sock is not None:  # a closed connection over TLS has none
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
     await connection.disconnect(nowait=True)

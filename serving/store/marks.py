@@ -31,6 +31,20 @@ def set_marks_arguments(
     return args
 
 
+def run_of(server: str, stats: Mapping[str, object]) -> str:
+    """Return the run of a server: another one after it has evicted keys, for rows may be among them.
+
+    Parameters
+    ----------
+    server
+        What tells this server from others, and from itself before a restart.
+    stats
+        Its ``INFO stats``; empty when it does not tell them.
+    """
+    evicted = int(str(stats.get("evicted_keys", 0)))
+    return f"{server}-{evicted}" if evicted else server
+
+
 def position_in(mark: bytes | None, run_id: str) -> int | None:
     """Return the position in a mark, None when there is no mark or it is void."""
     run, _, position = (mark or b"").decode().rpartition(" ")

@@ -14,18 +14,20 @@ Layout in Redis (all of it can be deleted: it is rebuilt from Kafka):
 
 A *kind* is one of the letters u, s, n, i: rows of users, of what they were shown, of neighbours, of items.
 
-A *mark* is "<run id> <position>", one for each partition of a kind: all records of the partition's changelog
+A *mark* is "<run> <position>", one for each partition of a kind: all records of the partition's changelog
 before ``position`` have been written here (-1: perhaps none). When Redis loses its data, the marks are lost
-with the rows. A mark is void when its run id is not the server's present one (``INFO server``): a restart may
-have restored older rows. If a hosted Redis does not return a run id, it is empty, and only a missing mark
-shows a loss.
+with the rows. A mark is void when its run is not the server's present one: the run id (``INFO server``), for
+a restart may have restored older rows, and the number of keys that were evicted, if any. If a hosted Redis
+does not return a run id, it is empty, and only a missing mark shows a loss.
 
 A *beat* (``w:``) is written once a second, for each partition, by the worker that writes its rows, while the
 store has all of them. Readers need no clock: a beat that is missing says that rows may be missing or old. The
 worker may be down, the store may take no writes or have lost data, or a refill is not done yet.
 
-Each row is written with one ``SET``, so any cluster node, proxy or Redis without scripts takes it. The marks
-of a kind are one key: several nodes that lose their data one by one would need one key each.
+Each row is written with one ``SET``. In a Redis Cluster the rows are in groups, each in a hash slot of its
+own, with marks of its own (``groups.py``, ``cluster_store.py``). The keys have the group's hash tag before
+their last part: ``<prefix>u:{<tag>}:<16 hex digits>``, ``<prefix>w:<kind>:{<tag>}:<number>``; marks are in
+``<prefix>m:<kind>:{<tag>}``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ key, so that the keys may live on different servers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import hiredis
 import numpy as np
 
 from headrace.serving.store.applied import PLAIN
@@ -31,6 +33,12 @@ def set_beats(start: bytes, ttl_s: int, partitions: Sequence[int], texts: Mappin
     command = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%d\r\n"
     said = [(b"%b%d" % (start, partition), texts.get(partition, PLAIN)) for partition in partitions]
     return b"".join(command % (len(key), key, len(text), text, len(str(ttl_s)), ttl_s) for key, text in said)
+
+
+def command(*words: str | int | bytes) -> bytes:
+    """Return any one command."""
+    pack: Any = hiredis.pack_command  # its type allows one word only
+    return bytes(pack(words))
 
 
 def delete_rows(start: bytes, keys: Keys) -> bytes:

@@ -8,7 +8,7 @@ import os
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.streams.clock import now_ms
 from headrace.streams.messages.formats.registry import Registry
-from headrace.streams.secured import master_of, redis_tls, secret_of, sentinels_of
+from headrace.streams.secured import cluster_of, master_of, redis_tls, secret_of, sentinels_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.lag import LagRow
@@ -177,41 +177,80 @@ async def dependencies(settings: Settings, role: str) -> list[Dependency]:
 async def redis_wrong(settings: Settings) -> str:
     """Return what is wrong with Redis, empty when it answers; with no more than Python."""
     parts = urlsplit(settings.redis_url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 6379
     secure = None
     if parts.scheme == "rediss":
         secure = redis_tls(settings) or ssl.create_default_context()
-    user = settings.redis_user or unquote(parts.username or "")
-    password = secret_of(settings, "redis_password") or unquote(parts.password or "")
+    if settings.redis_cluster:
+        return await _cluster_wrong(settings, secure)
     try:
         async with asyncio.timeout(ANSWER_S):
             if parts.scheme == "unix":
-                reader, writer = await asyncio.open_unix_connection(unquote(parts.path))
+                path = unquote(parts.path)
+                told = await _tell(settings, asyncio.open_unix_connection(path), "INFO")
             else:
+                host, port = parts.hostname or "127.0.0.1", parts.port or 6379
                 if settings.redis_sentinels:
                     host, port = await _master(settings, secure)
-                reader, writer = await asyncio.open_connection(host, port, ssl=secure)
-            try:
-                if password:
-                    writer.write(_command("AUTH", *(word for word in (user, password) if word)))
-                    let_in = (await reader.readline()).decode("utf-8", "replace").strip()
-                    if let_in.startswith("-"):
-                        return f"it does not let us in: {let_in[1:]}"
-                writer.write(_command("PING"))
-                answer = (await reader.readline()).decode("utf-8", "replace").strip()
-                writer.write(_command("INFO"))
-                head = await reader.readline()
-                info = await reader.readexactly(int(head[1:])) if head.startswith(b"$") else b""
-            finally:
-                writer.close()
-    except TimeoutError:
+                told = await _tell(settings, asyncio.open_connection(host, port, ssl=secure), "INFO")
+    except (OSError, EOFError, ValueError, TimeoutError) as exc:
+        return _silent(exc)
+    return told if isinstance(told, str) else takes_no_writes(told[0])
+
+
+async def _cluster_wrong(settings: Settings, secure: ssl.SSLContext | None) -> str:
+    """Return what is wrong with a Redis Cluster: what the first of its nodes says that answers."""
+    wrong = ""
+    for host, port in cluster_of(settings):
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                opened = asyncio.open_connection(host, port, ssl=secure)
+                told = await _tell(settings, opened, "INFO", "CLUSTER INFO")
+        except (OSError, EOFError, ValueError, TimeoutError) as exc:
+            wrong = wrong or _silent(exc)
+            continue
+        if isinstance(told, str):
+            return told
+        info, state = told
+        if state and "cluster_state:ok" not in state:
+            return "the cluster is down: a part of its slots has no master that answers"
+        return "" if "role:slave" in info else takes_no_writes(info)
+    return wrong
+
+
+def _silent(exc: Exception) -> str:
+    if isinstance(exc, TimeoutError):
         return f"it does not answer within {ANSWER_S:g} s"
-    except (OSError, EOFError, ValueError) as exc:
-        return f"it does not answer: {getattr(exc, 'strerror', None) or exc}"
+    return f"it does not answer: {getattr(exc, 'strerror', None) or exc}"
+
+
+async def _tell(
+    settings: Settings,
+    opened: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
+    *questions: str,
+) -> str | list[str]:
+    """Return the answers of a server to ``INFO`` and the like, or what is wrong with it."""
+    parts = urlsplit(settings.redis_url)
+    user = settings.redis_user or unquote(parts.username or "")
+    password = secret_of(settings, "redis_password") or unquote(parts.password or "")
+    reader, writer = await opened
+    try:
+        if password:
+            writer.write(_command("AUTH", *(word for word in (user, password) if word)))
+            let_in = (await reader.readline()).decode("utf-8", "replace").strip()
+            if let_in.startswith("-"):
+                return f"it does not let us in: {let_in[1:]}"
+        writer.write(_command("PING"))
+        answer = (await reader.readline()).decode("utf-8", "replace").strip()
+        told = []
+        for question in questions:
+            writer.write(_command(*question.split()))
+            head = await reader.readline()
+            text = await reader.readexactly(int(head[1:]) + 2) if head.startswith(b"$") else b""
+            told.append(text.decode("utf-8", "replace"))
+    finally:
+        writer.close()
     # It lives, although it wants a password that this command was not given.
-    if not answer.startswith(("+", "-NOAUTH", "-NOPERM")):
-        return f"it answers {answer or 'nothing'}"
-    return takes_no_writes(info.decode("utf-8", "replace"))
+    return told if answer.startswith(("+", "-NOAUTH", "-NOPERM")) else f"it answers {answer or 'nothing'}"
 
 
 async def _master(settings: Settings, secure: ssl.SSLContext | None) -> tuple[str, int]:

@@ -119,27 +119,23 @@ class Breaker:
 
     async def _freeze_server(self, action: Action) -> None:
         self._log.tell(f"freeze     {action.target} for {action.for_s:.1f} s", style="bold red")
-        await self._servers.freeze(action.target, action.for_s)
+        await self._servers.freeze(action)
         self._log.tell(f"{action.target} goes on", style="bold green")
 
     async def _redis_away(self, action: Action) -> None:
-        self._log.tell(f"kill -9    redis, its data is lost, for {action.for_s:.1f} s", style="bold red")
-        await self._servers.call(self._servers.redis, "kill")
-        self._servers.redis.wipe()
+        what = await self._servers.call(self._servers.redis, "lose", action)
+        self._log.tell(f"kill -9    {what}, for {action.for_s:.1f} s", style="bold red")
         await asyncio.sleep(action.for_s)
-        await self._servers.call(self._servers.redis, "start")
-        self._log.tell("redis is back, empty", style="bold green")
+        back = await self._servers.call(self._servers.redis, "bring_back")
+        self._log.tell(back, style="bold green")
 
     async def _redis_readonly(self, action: Action) -> None:
         self._log.tell(f"read-only  redis, for {action.for_s:.1f} s", style="bold red")
-        if not await self._servers.redis_takes_writes(False):
-            self._log.problems.append("Redis did not become read-only")
-        await asyncio.sleep(action.for_s)
-        if not await self._servers.redis_takes_writes(True):
-            self._log.problems.append("Redis did not become writable again")
+        if not await self._servers.pause_writes(action):
+            self._log.problems.append("Redis did not become read-only, or writable again")
         self._log.tell("redis takes writes again", style="bold green")
 
     async def _flush_redis(self, action: Action) -> None:
         self._log.tell("flush      redis loses its data", style="bold red")
-        if not await self._servers.flush_redis():
+        if not await self._servers.flush_redis(action):
             self._log.problems.append("Redis did not take FLUSHALL")

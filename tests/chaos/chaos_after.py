@@ -26,6 +26,7 @@ from chaos_verdict import Verdict
 from headrace.streams.errors import HeadraceError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.admin import create_topics
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
 
 #: Number of events after a disturbance, and the time in which they are sent.
@@ -93,7 +94,7 @@ class Afterwards:
 
     async def _make_again(self, topic: str) -> None:
         self._log.tell(f"delete     topic {topic}, and make it again", style="bold red")
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.brokers.split(","))
+        admin = AIOKafkaAdminClient(**connection(self._settings))
         await admin.start()
         try:
             await admin.delete_topics([topic])

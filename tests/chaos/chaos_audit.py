@@ -19,6 +19,7 @@ from headrace.models.learning.log_files import folder_of
 from headrace.serving.requests.address import PLAIN_ID
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.dead_letters import is_letter, read_dead_letter
 from headrace.streams.topics.names import Topics
 
@@ -164,7 +165,7 @@ def gateway_replies(settings: Settings) -> str:
 
 async def create_topic(settings: Settings, name: str) -> None:
     """Create a topic of callers with one partition."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers.split(","))
+    admin = AIOKafkaAdminClient(**connection(settings))
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, 1, settings.replication)])
@@ -176,7 +177,7 @@ async def ends_of(settings: Settings, names: Iterable[str]) -> dict[TopicPartiti
     """Return the end offset of every partition of some topics."""
     consumer = AIOKafkaConsumer(
         *names,
-        bootstrap_servers=settings.brokers.split(","),
+        **connection(settings),
         group_id=None,
         isolation_level="read_committed",  # as the workers read
     )
@@ -196,7 +197,7 @@ async def every_record(
     """
     consumer = AIOKafkaConsumer(
         *names,
-        bootstrap_servers=settings.brokers.split(","),
+        **connection(settings),
         group_id=None,
         auto_offset_reset="earliest",
         isolation_level="read_committed",  # as the workers read

@@ -53,11 +53,12 @@ class Member:
 class Crew:
     """All workers. Processes are started from the thread that owns this (the kernel kills them with it).
 
-    ``tell`` is called with a sentence about every event that is not in the plan.
+    ``env_of`` returns the environment of the workers of a role. ``tell`` is called with a sentence about
+    every event that is not in the plan.
     """
 
     folder: Path
-    env: Mapping[str, str]
+    env_of: Callable[[str], Mapping[str, str]]
     tell: Callable[[str], None]
     clocks: Clocks
     members: dict[str, Member] = field(default_factory=dict)
@@ -78,7 +79,7 @@ class Crew:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env=dict(self.env) | self.clocks.environment(name),
+                env=dict(self.env_of(role_of(name))) | self.clocks.environment(name),
                 start_new_session=True,
                 preexec_fn=_backstage,
             )

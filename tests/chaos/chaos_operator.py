@@ -17,6 +17,7 @@ from chaos_plan import Action
 from chaos_traffic import Traffic
 
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.flow import group_reads
 from headrace.streams.topics.names import Topics
 
@@ -102,7 +103,7 @@ class Operator:
 
     async def _commit(self, action: Action) -> int:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.brokers.split(","),
+            **connection(self._settings),
             group_id=self._settings.name(f"headrace-{action.target}"),
             enable_auto_commit=False,
             isolation_level="read_committed",

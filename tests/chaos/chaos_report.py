@@ -24,6 +24,7 @@ LINES = (
     ("rebalances", "rebalances"),
     ("rebalances_by_role", ""),
     ("broker_away_s", "the broker was away for, s"),
+    ("redis_failovers", "masters of the Redis Cluster that a replica replaced"),
     ("refused_starts", "starts in vain while the broker was down"),
     ("max_lag_s", "longest lag seen, s"),
     ("catch_up_s", "caught up after, s"),

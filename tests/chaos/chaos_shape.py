@@ -56,6 +56,8 @@ WORKERS = {
 SMALL_STEP_S = 140
 #: A clock that is far ahead.
 AHEAD_S = 7200
+#: Time between two things that happen to a Redis Cluster, on average, s: it must be whole again.
+APART_S = 30.0
 
 FULL = Shape(
     seconds=440,
@@ -137,6 +139,15 @@ def without(shape: Shape, names: Collection[str]) -> Shape:
             there = changes.get(field, getattr(shape, field))
             changes[field] = {role: n for role, n in there.items() if role != "gateway"}
     return replace(shape, **changes)
+
+
+def with_shards(shape: Shape) -> Shape:
+    """Return the shape for a Redis Cluster: its masters die more often, in a longer run."""
+    actions = (*shape.redis, "redis-kill", "redis-kill")
+    seconds = max(shape.seconds, APART_S * len(actions))
+    return replace(
+        shape, redis=actions, seconds=seconds, events=round(shape.events * seconds / shape.seconds)
+    )
 
 
 #: Kind of action -> the field with the number of them, and its value for none.

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from chaos_load import ABORTED, MARK
 
 from headrace.streams.settings import Settings
+from headrace.streams.topics.connection import connection
 from headrace.streams.topics.sender import OutRecord
 
 #: Share of the transactions that are aborted first, and time between two transactions.
@@ -91,7 +92,7 @@ class Transactions:
         """Return a producer. A new one with the same id ends what the one before has left open."""
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._settings.brokers.split(","),
+                **connection(self._settings),
                 client_id="chaos-transactions",
                 transactional_id="chaos",
                 transaction_timeout_ms=OPEN_MS,

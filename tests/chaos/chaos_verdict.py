@@ -46,10 +46,15 @@ COMPARED = (
 
 
 class Verdict:
-    """Watches the lag during the run; checks everything afterwards."""
+    """Watches the lag during the run; checks everything afterwards.
 
-    def __init__(self, settings: Settings, folder: Path, log: Log, marks: Mapping[str, str]) -> None:
-        self.settings = settings
+    ``operator`` is the settings of who runs commands.
+    """
+
+    def __init__(
+        self, settings: Settings, operator: Settings, folder: Path, log: Log, marks: Mapping[str, str]
+    ) -> None:
+        self.settings, self._operator = settings, operator
         self.max_lag_s: dict[str, float] = {}
         self._folder, self._log, self._marks = folder, log, marks
 
@@ -66,7 +71,7 @@ class Verdict:
 
     async def _lag(self) -> list[LagRow] | None:
         with contextlib.suppress(UnavailableError, KafkaError, OSError, TimeoutError):
-            return await asyncio.wait_for(lag(self.settings), 10.0)
+            return await asyncio.wait_for(lag(self._operator), 10.0)
         return None
 
     async def catch_up(self) -> None:
@@ -142,7 +147,7 @@ class Verdict:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "headrace", *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-                env=environment(self.settings) | dict(self._marks), start_new_session=True,
+                env=environment(self._operator) | dict(self._marks), start_new_session=True,
             )  # fmt: skip
         try:
             return await asyncio.wait_for(process.wait(), VERIFY_S)

@@ -26,11 +26,12 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # for ops/kafka/run.py
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]  # for ops/kafka/run.py; for secured servers
 
 from aiokafka.errors import KafkaError  # noqa: E402
 from chaos_actions import Breaker  # noqa: E402
@@ -45,8 +46,9 @@ from chaos_operator import Operator  # noqa: E402
 from chaos_output import rebalances, troubles  # noqa: E402
 from chaos_plan import make_plan, worker_names  # noqa: E402
 from chaos_report import broken, print_plan, print_summary  # noqa: E402
+from chaos_secured import SecuredServers  # noqa: E402
 from chaos_servers import Servers  # noqa: E402
-from chaos_shape import FULL, QUICK, Shape, names_of, without  # noqa: E402
+from chaos_shape import FULL, QUICK, Shape, names_of, with_shards, without  # noqa: E402
 from chaos_traffic import Traffic  # noqa: E402
 from chaos_verdict import Verdict  # noqa: E402
 
@@ -98,6 +100,7 @@ class Options:
     shape: Shape
     quick: bool
     keep: bool = False
+    secure: bool = False
     with_gateway: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -113,8 +116,7 @@ class Chaos:
         self._folder, self._servers = folder, servers
         pace = PACE | {"dedup_window_ms": self.shape.dedup_window_ms} | options.settings
         self.settings = Settings(
-            brokers=servers.kafka.address, redis_url=servers.redis.url, data_dir=folder / "data",
-            gateway_port=free_port(), **pace,
+            **servers.access, data_dir=folder / "data", gateway_port=free_port(), **pace
         )  # fmt: skip
         tell = self.log.tell
         clocks = Clocks(folder, {action.target for action in self.plan if action.kind == "clock"})
@@ -123,7 +125,8 @@ class Chaos:
         self._leave_out("disk-full", self.disk.missing)
         if not options.with_gateway:
             self.log.figures.setdefault("left_out", {})["gateway"] = "the extra gateway is not installed"
-        self.crew = Crew(folder, environment(self.settings), lambda text: tell(text, style="yellow"), clocks)
+        env_of = cache(lambda role: environment(servers.of_user(self.settings, role)))
+        self.crew = Crew(folder, env_of, lambda text: tell(text, style="yellow"), clocks)
         self._traffic = Traffic(options.seed, self.shape, self.settings, lambda text: tell(text, style="dim"))
         traffic, url = self._traffic, f"http://127.0.0.1:{self.settings.gateway_port}"
         self._http = Http(
@@ -131,7 +134,8 @@ class Chaos:
         )
         operator = Operator(self.settings, self.crew, self._traffic, self.disk, self.log)
         self._breaker = Breaker(self.crew, servers, self._traffic, operator, self.log)
-        self._verdict = Verdict(self.settings, folder, self.log, {MARKER: os.environ[MARKER]})
+        by = servers.of_user(self.settings, "operator")
+        self._verdict = Verdict(self.settings, by, folder, self.log, {MARKER: os.environ[MARKER]})
         self._after = Afterwards(self.settings, servers, self._traffic, self._verdict, self.log)
         self._planned_over = asyncio.Event()
 
@@ -145,6 +149,7 @@ class Chaos:
         """Start everything, break it under traffic, verify; raise the error that makes this impossible."""
         self.log.tell("starting Kafka and Redis")
         await self._servers.start()
+        await self._servers.prepare(self.settings)
         await create_topics(self.settings)
         await create_topic(self.settings, gateway_replies(self.settings))
         await self._traffic.start()
@@ -218,6 +223,7 @@ class Chaos:
         generations, traffic = rebalances(logs), self._traffic
         self.log.figures |= {
             "broken": broken(self._breaker, traffic),
+            **self._servers.redis.figures(),
             "kills": sum(self._breaker.kills.values()),
             "kills_by_role": dict(sorted(self._breaker.kills.items())),
             "rebalances": sum(generations.values()),
@@ -276,7 +282,7 @@ def run(options: Options, tell: Callable[[str], None]) -> tuple[dict[str, Any], 
     began = time.monotonic()
     os.environ[MARKER] = token = secrets.token_hex(8)
     folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
-    servers = Servers()
+    servers = SecuredServers(folder) if options.secure else Servers()
     chaos = Chaos(options, folder, servers)
     log = chaos.log
     (folder / "plan.txt").write_text("\n".join(map(str, chaos.plan)) + "\n", "utf-8")
@@ -304,6 +310,7 @@ def run(options: Options, tell: Callable[[str], None]) -> tuple[dict[str, Any], 
     log.figures |= {
         "seed": options.seed,
         "quick": options.quick,
+        "secure": options.secure,
         "seconds": round(time.monotonic() - began, 1),
         "ok": not log.problems,
         "problems": log.problems,
@@ -317,6 +324,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same plan (1)")
     parser.add_argument("--quick", action="store_true", help="a shorter run of less than three minutes")
+    parser.add_argument(
+        "--secure", action="store_true", help="with TLS, SCRAM and ACLs, and a Redis Cluster that fails over"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--keep", action="store_true", help="keep the workers' output in any case")
     parser.add_argument("--plan", action="store_true", help="only show what would be done")
@@ -326,6 +336,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting")
     given = parser.parse_args()
     shape = QUICK if given.quick else FULL
+    shape = with_shards(shape) if given.secure else shape
     out = console()
     left_out = {name for name in given.without.split(",") if name}
     if unknown := left_out - names_of(FULL):
@@ -339,7 +350,7 @@ def main() -> int:
         return 0
     enter_own_mounts()
     overrides = dict(pair.split("=", 1) for pair in given.set)
-    options = Options(given.seed, shape, given.quick, given.keep, with_gateway, overrides)
+    options = Options(given.seed, shape, given.quick, given.keep, given.secure, with_gateway, overrides)
     try:
         figures, problems, _ = run(options, lambda text: out.print(text, markup=False, soft_wrap=True))
     except (HeadraceError, KafkaError, OSError) as exc:

@@ -8,13 +8,15 @@ from typing import get_args
 
 import pytest
 from chaos_plan import BROKER_AWAY_S, ON_WORKERS, Action, make_plan, role_of, worker_names
-from chaos_shape import AHEAD_S, FULL, QUICK, After, Extra, Kind, Shape, names_of, without
+from chaos_shape import AHEAD_S, FULL, QUICK, After, Extra, Kind, Shape, names_of, with_shards, without
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.streams.settings import Settings
 
-SHAPES = pytest.mark.parametrize("shape", [FULL, QUICK], ids=["full", "quick"])
+SHAPES = pytest.mark.parametrize(
+    "shape", [FULL, QUICK, with_shards(QUICK)], ids=["full", "quick", "quick with a cluster"]
+)
 SEEDS = st.integers(0, 2**32)
 
 

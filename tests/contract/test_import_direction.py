@@ -27,7 +27,10 @@ PURE = (
 )
 #: The modules of serving with a connection to Redis, or to Kafka (for callers and for replies).
 MAY_WIRE = {
-    "headrace.serving.store.redis",
+    *(
+        f"headrace.serving.store.{name}"
+        for name in ("redis", "cluster_store", "opened", "calls", "clients", "cluster")
+    ),
     "headrace.serving.requests.blocking",
     "headrace.serving.requests.client",
     "headrace.serving.requests.link",

@@ -17,7 +17,7 @@ from command_line import run_headrace
 
 from headrace.console.options import read_settings
 from headrace.streams.errors import ConfigError
-from headrace.streams.secured import kafka_tls, master_of, secret_of, sentinels_of
+from headrace.streams.secured import cluster_of, kafka_tls, master_of, secret_of, sentinels_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection, faust_credentials
 
@@ -144,6 +144,15 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"redis_sentinels": "s:1", "redis_url": "unix:///path"}, "HEADRACE_REDIS_URL must be redis://NAME/db"),
     ({"redis_sentinels": "redis://s:1"}, "HEADRACE_REDIS_SENTINELS: write host:port, comma-separated"),
     (
+        {"redis_sentinels": "s:1", "redis_cluster": "r:1", "redis_url": "redis://shop"},
+        "set HEADRACE_REDIS_SENTINELS or HEADRACE_REDIS_CLUSTER, not both",
+    ),
+    ({"redis_cluster": "redis://r:1"}, "HEADRACE_REDIS_CLUSTER: write host:port, comma-separated"),
+    *(
+        ({"redis_cluster": "r:1", "redis_url": url}, "HEADRACE_REDIS_URL must be redis:// or rediss://, with")
+        for url in ("redis://r:1", "redis:///1", "rediss://r", "unix:///path")
+    ),
+    (
         {"redis_sentinel_password": SECRET},
         "HEADRACE_REDIS_SENTINEL_PASSWORD needs HEADRACE_REDIS_SENTINELS",
     ),
@@ -217,6 +226,13 @@ def test_sentinel_is_asked_for_a_name_as_it_is_written() -> None:
     settings = Settings(redis_url="rediss://me:pw@Shop/3", redis_sentinels="a, [::1]:5 ,b:7")
     assert master_of(settings) == "Shop"
     assert sentinels_of(settings) == [("a", 26379), ("::1", 5), ("b", 7)]
+
+
+@pytest.mark.parametrize("url", ["", "redis://", "rediss://", "rediss://me@"])
+def test_a_cluster_is_named_by_some_of_its_nodes(url: str) -> None:
+    given = {"redis_url": url} if url else {}
+    settings = Settings(redis_cluster="a, [::1]:5 ,b:7", **given)
+    assert cluster_of(settings) == [("a", 6379), ("::1", 5), ("b", 7)]
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "unix:///run/redis.sock"])

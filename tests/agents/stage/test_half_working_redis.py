@@ -137,6 +137,26 @@ async def test_a_full_redis_that_evicts_nothing(served: Served, admin: Any, even
     )
 
 
+async def test_a_full_redis_that_evicts_rows(served: Served, admin: Any, eventually: Eventually) -> None:
+    used = (await admin.info("memory"))["used_memory"]
+    await admin.config_set("maxmemory-policy", "allkeys-lru")
+    await admin.config_set("maxmemory", used + 300_000)
+    served.stage.change(rows_of(range(3000)))
+    await served.stage.flush()
+    served.stage.durable()
+
+    async def evicted() -> bool:
+        return bool((await admin.info("stats"))["evicted_keys"])
+
+    await eventually(evicted, 15)
+    await eventually(served.stale, 15)
+    for _ in range(20):
+        assert await served.stale(), "it does not flap"
+        await asyncio.sleep(0.02)
+    await admin.config_set("maxmemory", "0")
+    await eventually(served.right, 20)
+
+
 async def test_lost_data_and_a_worker_that_is_down(
     served: Served, admin: Any, eventually: Eventually
 ) -> None:

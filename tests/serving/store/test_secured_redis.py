@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ import pytest
 import redis
 from certificates import Authority
 from installation import ITEMS, now_ms, producer, publish, until, worker
-from pages import OPERATOR
+from pages import redis_rights
 
 from headrace.demo.embedded import free_port
 from headrace.models.state import users as user_state
 from headrace.serving.requests.client import RecClient
+from headrace.serving.store.connections import abort
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.ids import hash64
@@ -52,17 +54,12 @@ class SecuredRedis(RedisServer):
         return [*super().command(port, folder), *more]
 
 
-def documented_rights() -> list[str]:
-    (line,) = re.findall(r"^user headrace on >password resetkeys ~<prefix>\* (.*)$", OPERATOR, re.MULTILINE)
-    return str(line).split()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredRedis]:
     try:
         with SecuredRedis(tmp_path_factory.mktemp("certificates")) as server:
             with redis.from_url(server.url) as admin:
-                for user, rights in (("headrace", documented_rights()), ("reader", ["+mget", "+ping"])):
+                for user, rights in (("headrace", redis_rights()), ("reader", ["+mget", "+ping"])):
                     admin.acl_setuser(
                         user, enabled=True, passwords=[f"+{SECRET}"], keys=[f"{PREFIX}*"], commands=rights,
                     )  # fmt: skip
@@ -155,6 +152,18 @@ async def test_what_is_wrong_is_said_without_secrets(
     for text in (str(failed.value), await redis_wrong(settings)):
         assert re.search(says, text), text
         assert SECRET not in text
+
+
+@pytest.mark.parametrize("way", ["TLS", "user", "socket"])
+async def test_a_connection_that_is_lost_can_be_aborted(way: str, ways: dict[str, dict[str, Any]]) -> None:
+    store = RedisStore(settings_of(ways[way]), timeout_s=5.0)
+    connection = await store._redis.connection_pool.get_connection()
+    connection._writer.transport.abort()
+    for _ in range(10):  # turns of the event loop, in which it is closed
+        await asyncio.sleep(0)
+    await abort(connection)
+    assert not connection.is_connected
+    await store.close()
 
 
 async def test_a_server_that_wants_certificates_takes_no_others(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.serving.store.calls import CHUNK_BYTES
 from headrace.serving.store.protocol import OnlineStore
-from headrace.serving.store.redis import _CHUNK_BYTES
 from headrace.streams.tables.rows import PackedRows, RowTable
 
 ROW = np.dtype([("key", "u8"), ("offset", "i8"), ("body", "V2032")])
@@ -40,10 +40,10 @@ def packed(keys: np.ndarray, offset: int) -> PackedRows:
 
 
 async def test_packed_rows_come_back(store: OnlineStore) -> None:
-    keys = np.random.default_rng(5).integers(1, 2**64, 2 * _CHUNK_BYTES // 1024, np.uint64)
+    keys = np.random.default_rng(5).integers(1, 2**64, 2 * CHUNK_BYTES // 1024, np.uint64)
     rows = packed(keys, 0)
     assert len(set(map(len, rows))) > 1
-    assert len(rows.blob) > _CHUNK_BYTES, "several chunks"
+    assert len(rows.blob) > CHUNK_BYTES, "several chunks"
     await store.put("n", rows)
     assert await store.get("n", keys.tolist()) == list(rows)
     newer = packed(keys, 1)
