@@ -1,0 +1,136 @@
+"""``headrace import``: what happened before Headrace, from files."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.console import options
+from headrace.console.extras import require
+from headrace.streams.errors import ConfigError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        "Bring past events, items and profiles into an installation, from Parquet, CSV or JSON lines.\n\n"
+        "First items and users, then events: docs/backfill.md."
+    ),
+)
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files, folders, or s3://bucket/prefix?endpoint_override=..., of .parquet, .csv, .jsonl."
+    ),
+]
+Renamed = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="A column of theirs is a field of ours: theirs=ours; a.b is nested."),
+]
+Given = Annotated[
+    list[str] | None, typer.Option("--set", help="A field that the files lack: ours=value, as type=click.")
+]
+SkipBad = Annotated[
+    Path | None,
+    typer.Option("--skip-bad", help="Leave bad rows out and write them to this file.", dir_okay=False),
+]
+
+
+class Unit(StrEnum):
+    """Units of times that are numbers."""
+
+    s = "s"
+    ms = "ms"
+    us = "us"
+    ns = "ns"
+
+
+UnitOption = Annotated[Unit, typer.Option("--time-unit", help="Unit of times that are numbers.")]
+
+
+@app.command("events")
+def events(
+    paths: Paths,
+    renamed: Renamed = None,
+    given: Given = None,
+    unit: UnitOption = Unit.ms,
+    skip_bad: SkipBad = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only events from this time on: 2026-01-31, or with T12:00:00Z.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only events before this time, as when live events began.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, help="At most so many events a second; 0: any number.")] = 0,
+    check: Annotated[bool, typer.Option("--check", help="Read and check the files, send nothing.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Import also files that were imported before: they count twice.")
+    ] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder where events are sorted (else import-work in HEADRACE_DATA_DIR)."),
+    ] = None,
+    json_path: options.JsonPath = None,
+    brokers: options.Brokers = None,
+) -> None:
+    """Send past events in the order of their time, each at its own time: state is as if they had come live.
+
+    Everything is read and checked first. When it is stopped or killed, the same command goes on; files that
+    were imported before are left out. Progress is on standard error.
+
+    Example: [bold]headrace import events clicks/ --map uid=user_id --set type=click --time-unit s[/]
+    """
+    settings = options.read_settings(brokers)
+    require("worker")
+    from headrace.console import screen
+    from headrace.console.imported.bad_rows import BadRows
+    from headrace.console.imported.event_columns import FIELDS
+    from headrace.console.imported.event_job import WORK, EventImport, Wanted
+    from headrace.console.imported.mapping import mapping_of
+    from headrace.console.imported.sending import when
+    from headrace.console.imported.sources import find, input_file
+
+    mapping = mapping_of(renamed or [], given or [], unit.value, FIELDS)
+    wanted = Wanted(mapping, _ms("--since", since), _ms("--until", until), rate, again, check)
+    began = time.monotonic()
+    files = [input_file(at) for at in find(paths)]
+    with BadRows(skip_bad) as bad, screen.progress(screen.console(stderr=True), "import events") as report:
+        job = EventImport(
+            settings,
+            files,
+            wanted,
+            bad,
+            work or settings.data_dir / WORK,
+            tell=options.complain,
+            report=report,
+        )
+        done = options.run(job.run())
+    seconds = time.monotonic() - began
+    options.write_json(json_path, done.as_dict() | {"seconds": round(seconds, 3)})
+    if done.before:
+        typer.echo(f"{done.before:,} of {done.files:,} files were imported before")
+    if done.skipped:
+        typer.echo(f"{done.skipped:,} bad rows left out: {skip_bad}")
+    span = f", {when(done.oldest)} to {when(done.newest)} UTC" if done.events else ""
+    what = f"{done.events:,} events are right" if check else f"{done.sent:,} of {done.events:,} events sent"
+    typer.echo(f"{what} in {seconds:.1f} s{span}")
+
+
+def _ms(option: str, text: str | None) -> int | None:
+    """Return a time of the command line, ms; one without a zone is UTC."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{option} {text}: write a time as 2026-01-31 or 2026-01-31T12:00:00Z") from None
+    if at.tzinfo is None:
+        at = datetime.fromisoformat(
+            f"{text}+00:00" if "T" in text or " " in text else f"{text}T00:00:00+00:00"
+        )
+    return round(at.timestamp() * 1000)
