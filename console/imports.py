@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,6 @@ import typer
 
 from headrace.console import options
 from headrace.console.extras import require
-from headrace.streams.errors import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -101,7 +99,9 @@ def events(
     from headrace.console.imported.sources import find, input_file
 
     mapping = mapping_of(renamed or [], given or [], unit.value, FIELDS)
-    wanted = Wanted(mapping, _ms("--since", since), _ms("--until", until), rate, again, check)
+    wanted = Wanted(
+        mapping, options.time_ms("--since", since), options.time_ms("--until", until), rate, again, check
+    )
     began = time.monotonic()
     files = [input_file(at) for at in find(paths)]
     with BadRows(skip_bad) as bad, screen.progress(screen.console(stderr=True), "import events") as report:
@@ -157,7 +157,7 @@ def users(
     json_path: options.JsonPath = None,
     brokers: options.Brokers = None,
 ) -> None:
-    """Write the profiles of users. Those that are there stay as they are, and so do users that were forgotten.
+    """Write the profiles of users. Those that are there stay as they are; so do users that were forgotten.
 
     Example: [bold]headrace import users profiles.parquet --map uid=user_id[/]
     """
@@ -196,16 +196,23 @@ def _records(
         typer.echo(f"{done.skipped:,} bad rows left out: {skip_bad}")
 
 
-def _ms(option: str, text: str | None) -> int | None:
-    """Return a time of the command line, ms; one without a zone is UTC."""
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{option} {text}: write a time as 2026-01-31 or 2026-01-31T12:00:00Z") from None
-    if at.tzinfo is None:
-        at = datetime.fromisoformat(
-            f"{text}+00:00" if "T" in text or " " in text else f"{text}T00:00:00+00:00"
-        )
-    return round(at.timestamp() * 1000)
+@app.command("examples")
+def examples(paths: Paths, json_path: options.JsonPath = None) -> None:
+    """Put examples that `headrace export examples` has written into the training log.
+
+    One that is there already counts once. The features must be those of this version.
+
+    Example: [bold]headrace import examples s3://lake/headrace[/]
+    """
+    settings = options.read_settings()
+    require("worker")
+    from headrace.console import screen
+    from headrace.console.imported.example_job import import_examples
+    from headrace.console.imported.sources import find, input_file
+    from headrace.models.learning.log_files import folder_of
+
+    files = [input_file(at) for at in find(paths)]
+    with screen.progress(screen.console(stderr=True), "import examples") as report:
+        done = import_examples(settings, files, report)
+    options.write_json(json_path, {"examples": done})
+    typer.echo(f"{done:,} examples are in the log in {folder_of(settings)}")

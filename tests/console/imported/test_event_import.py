@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from installation import dead_letters, producer, publish, read_all, until, worker
+from object_store import object_store
 from past_events import as_files, imported, lasting_topics, past_events
 
 from headrace.console.verification.run import verify
@@ -113,3 +114,18 @@ async def test_the_events_of_json_lines_are_those_of_parquet(
         assert all(record.timestamp == msgspec.json.decode(record.value)["ts"] for record in records)
         bodies.append(sorted((r.partition, r.offset, r.key, r.value) for r in records))
     assert bodies[0] == bodies[1]
+
+
+async def test_a_store_has_the_files_and_what_is_known_of_the_import(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    with object_store() as store:
+        for path in as_files(past_events(300, now_ms()), tmp_path / "past"):
+            store.client.upload_file(str(path), "lake", f"past/{path.name}")
+        url = store.url.replace("lake/some/where", "lake/past")
+        settings = make_settings(partitions=2, data_dir=tmp_path / "data", data_url=store.url)
+        await lasting_topics(settings)
+        assert (await imported(settings, [url])).sent == 300
+        other = settings.model_copy(update={"data_dir": tmp_path / "another machine"})
+        done = await imported(other, [url])
+        assert (done.sent, done.before) == (0, 3)
