@@ -118,10 +118,10 @@ def flat(table: pa.Table, weight: npt.NDArray[np.float32]) -> pa.Table:
 
     columns = {field.name: column(field) for field in PLAIN}
     columns["outcome"] = column(pa.field("label", pa.string()))
-    happened = labels(
-        *(_known(columns[name], np.bool_) for name in ("clicked", "liked")),
-        *(_known(columns[name], np.int64) for name in ("dwell_ms", "duration_ms")),
+    clicked, liked, dwell_ms, duration_ms = (
+        _known(columns[name]) for name in ("clicked", "liked", "dwell_ms", "duration_ms")
     )
+    happened = labels(clicked != 0, liked != 0, dwell_ms, duration_ms)
     for number, name in enumerate(OBJECTIVES):
         columns[f"{LABEL}{name}"] = pa.array(happened[:, number])
     columns["weight"] = pa.array(weight)
@@ -131,9 +131,8 @@ def flat(table: pa.Table, weight: npt.NDArray[np.float32]) -> pa.Table:
     return pa.table([columns[field.name] for field in SCHEMA], schema=SCHEMA)
 
 
-def _known(column: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[np.int64]:
-    plain = column.cast(pa.int64())
-    out: npt.NDArray[np.int64] = pc.fill_null(plain, 0).to_numpy().astype(dtype)
+def _known(column: pa.Array) -> npt.NDArray[np.int64]:
+    out: npt.NDArray[np.int64] = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
     return out
 
 

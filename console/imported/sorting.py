@@ -9,6 +9,7 @@ the files, and on nothing that a later run of the import may do otherwise.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 I64 = npt.NDArray[np.int64]
 
 #: Events of a run: they are in memory while it is sorted.
-RUN_ROWS = 1_000_000
+RUN_ROWS = 500_000
 #: Events of a bucket, about.
 BUCKET_ROWS = 200_000
 #: Every so many events of a run, one is looked at to find where buckets begin.
@@ -76,6 +77,9 @@ class Runs:
     def finish(self, told: str) -> None:
         """Write the last run, and that there are no more; ``told`` is kept with it."""
         self._write()
+        for path in self._paths():  # what is said to be there must be there, also after a power failure
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
         (self._folder / _DONE).write_text(told, "utf-8")
 
     @property
