@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fresh_topics import make_topic, make_topics
+from fresh_topics import make_topics
 
 from headrace.console.imported.bad_rows import BadRows
 from headrace.console.imported.event_job import EventImport, Imported, Wanted
 from headrace.console.imported.mapping import FieldMap
 from headrace.console.imported.sources import find, input_file
 from headrace.streams.settings import DAY_MS, Settings
-from headrace.streams.topics.names import Topics
+from headrace.streams.topics.admin import create_topics
 
 KINDS = ("click", "click", "click", "skip", "dwell", "like", "save", "follow", "hide")
 
@@ -57,9 +57,7 @@ def as_files(table: pa.Table, folder: Path, n: int = 3) -> list[Path]:
 
 async def lasting_topics(settings: Settings, days: int = 400) -> None:
     """Make all topics; `events` keeps its records for so long."""
-    topics = Topics(settings)
-    keep = {"retention_ms": str(days * DAY_MS), "max_message_bytes": str(settings.max_message_bytes)}
-    await make_topic(settings, topics.events, settings.partitions, **keep)
+    await create_topics(settings, days)
     await make_topics(settings)
 
 

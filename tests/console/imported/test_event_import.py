@@ -46,11 +46,12 @@ async def live_clicks(settings: Settings, start: int) -> None:
 async def test_the_past_counts_once_beside_live_events_and_verify_agrees(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    settings = make_settings(partitions=3, data_dir=tmp_path / "data", durable_every_ms=100)
+    changes = {"durable_every_ms": 100, "outcome_wait_ms": 1000}  # then `learn` has read all, too
+    settings = make_settings(partitions=3, data_dir=tmp_path / "data", **changes)
     await lasting_topics(settings)
     table = past_events(3000, now_ms())
     paths = as_files(table, tmp_path / "past")
-    async with worker(settings, ["ingest", "aggregate"]):
+    async with worker(settings, ["ingest", "aggregate", "learn"]):
         async with producer(settings) as sender:
             await publish(sender, Topics(settings).items, [(i.item_id, i) for i in CATALOG])
         await live_clicks(settings, 0)
