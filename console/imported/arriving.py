@@ -24,15 +24,20 @@ def mark(job: str, first: int, last: int) -> bytes:
     return f"{job}/{first}/{last}".encode()
 
 
-def numbers_of(headers: Sequence[tuple[str, Any]], job: str) -> tuple[int, int] | None:
-    """Return the first and the last number that the headers of a record name, None for other records."""
+def _parts(headers: Sequence[tuple[str, Any]]) -> tuple[str, str, str]:
+    """Return import, first and last number that headers name, empty where there is none."""
     for name, value in headers:
         if name == HEADER:
-            of, _, rest = (value or b"").decode("utf-8", "replace").partition("/")
+            job, _, rest = (value or b"").decode("utf-8", "replace").partition("/")
             first, _, last = rest.partition("/")
-            if of == job and first.isdigit() and last.isdigit():
-                return int(first), int(last)
-    return None
+            return job, first, last
+    return "", "", ""
+
+
+def numbers_of(headers: Sequence[tuple[str, Any]], job: str) -> tuple[int, int] | None:
+    """Return the first and the last number that the headers of a record name, None for other records."""
+    of, first, last = _parts(headers)
+    return (int(first), int(last)) if of == job and first.isdigit() and last.isdigit() else None
 
 
 async def arrived(
@@ -69,8 +74,20 @@ async def arrived(
     return out
 
 
+async def imports_in(settings: Settings, topic: str) -> set[str]:
+    """Return the imports of which events are in the topic; all of it is read."""
+    out = set[str]()
+    async with open_reader(settings, [topic], isolation="read_uncommitted") as reader:
+        begins, ends = await reader.bounds()
+        async for part in read_to(reader, begins, ends):
+            out.update(_parts(record.headers)[0] for record in _marked(part.records))
+    return out - {""}
+
+
+def _marked(records: Sequence[Any]) -> Sequence[Any]:
+    return list(records.where(records.with_header(HEADER))) if isinstance(records, RecordList) else records
+
+
 def _last_numbers(records: Sequence[Any], job: str) -> list[int]:
-    if isinstance(records, RecordList):
-        records = list(records.where(records.with_header(HEADER)))
-    found = [numbers_of(record.headers, job) for record in records]
+    found = [numbers_of(record.headers, job) for record in _marked(records)]
     return [numbers[1] for numbers in found if numbers is not None]

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from aiokafka.errors import KafkaError
 
+from headrace.console.imported.arriving import imports_in
 from headrace.console.imported.bad_rows import BadRows
 from headrace.console.imported.event_columns import FIELDS, SCHEMA, events_of
 from headrace.console.imported.jobs import Job, Jobs, planned
@@ -211,6 +212,8 @@ class EventImport:
         jobs, before = planned(files, options, known, self._clock.now_ms(), again=self._wanted.again)
         if jobs and not self._wanted.check:
             await self._topic_is_there()
+            if not known:
+                await self._find_in_topic(jobs)
         out = Imported(len(self._files), before)
         for job in jobs:
             folder = self._work / self._settings.name(job.id)
@@ -226,13 +229,28 @@ class EventImport:
         if missing:
             raise ConfigError("; ".join(missing))
 
+    async def _find_in_topic(self, jobs: Sequence[Job]) -> None:
+        """Where no import is known, look for some in the topic: then what is known is elsewhere, or lost."""
+        topic = Topics(self._settings).events
+        found = await imports_in(self._settings, topic)
+        for job in jobs:
+            if job.id in found:
+                job.state = "sending"
+                found.remove(job.id)
+        if found and not self._wanted.again:
+            raise ConfigError(
+                f"{topic} has events of an import of which nothing is known in {self._jobs.folder}: "
+                "run this with the HEADRACE_DATA_DIR or HEADRACE_DATA_URL of that import; "
+                "--again imports in any case"
+            )
+
     async def _import(self, job: Job, folder: Path, out: Imported) -> None:
         runs = Runs(folder, SCHEMA)
         files = [self._files[digest] for digest in sorted(job.files)]
         newest = job.began_ms + self._settings.future_ms
         told = sort_events(files, self._wanted, runs, self._bad, newest, self._report)
         out.add(told)
-        if job.state == "sending" and told.events != job.events:
+        if job.state == "sending" and told.events != (job.events or told.events):
             raise ConfigError(
                 f"these files have {told.events} events, and had {job.events} when this import began"
             )

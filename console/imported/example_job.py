@@ -26,6 +26,8 @@ from headrace.streams.settings import Settings
 
 #: Rows that are read, and written as one file for each partition.
 ROWS = 200_000
+#: More than the offsets of a partition.
+_APART = 1 << 40
 
 
 def import_examples(settings: Settings, files: Sequence[InputFile], report: Reporter) -> int:
@@ -66,9 +68,13 @@ def _check(file: InputFile) -> None:
 
 def _write(folder: Place, table: pa.Table, partitions: int, name: str) -> None:
     """Write rows as one file for each partition; the same rows give the same names."""
-    numbers = table.column("log_partition").to_numpy() % partitions
-    at = table.column_names.index("log_partition")
-    table = table.set_column(at, table.schema.field(at), pa.array(numbers.astype(np.int32)))
+    theirs = table.column("log_partition").to_numpy()
+    numbers = theirs % partitions
+    # Records of several partitions that become one may have the same offset and the same time.
+    moved = table.column("log_offset").to_numpy() + (theirs // partitions).astype(np.int64) * _APART
+    for column, values in (("log_partition", numbers.astype(np.int32)), ("log_offset", moved)):
+        at = table.column_names.index(column)
+        table = table.set_column(at, table.schema.field(at), pa.array(values))
     for partition in np.unique(numbers).tolist():
         mine = table.filter(pa.array(numbers == partition))
         mine = mine.sort_by([("log_ts", "ascending"), ("log_offset", "ascending")])

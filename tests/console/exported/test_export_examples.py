@@ -155,6 +155,20 @@ def test_exported_examples_come_back_through_a_store_once(settings: Settings, tm
     assert after == list(seen.values())
 
 
+def test_partitions_that_become_one_lose_no_example(settings: Settings, tmp_path: Path) -> None:
+    rng, folder = np.random.default_rng(5), Path(str(folder_of(settings)))
+    for partition in range(3):  # the same offsets at the same time
+        write(folder, [example(i, rng, user=f"u{partition}") for i in range(50)], partition=partition)
+    export(settings, tmp_path / "out")
+    for partitions, there in ((2, {0, 1}), (1, {0})):
+        other = settings.model_copy(update={"data_dir": tmp_path / str(partitions), "partitions": partitions})
+        for _ in range(2):
+            files_given = [input_file(at) for at in find([str(tmp_path / "out")])]
+            assert import_examples(other, files_given, lambda done, text: None) == 150
+        log = example_log.read(folder_of(other))
+        assert (len(log), set(log.column("log_partition").to_pylist())) == (150, there)
+
+
 def test_files_of_other_features_are_refused(settings: Settings, tmp_path: Path) -> None:
     logged(settings)
     export(settings, tmp_path / "out")

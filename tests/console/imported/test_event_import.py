@@ -83,6 +83,23 @@ async def test_a_new_file_in_a_folder_is_imported_alone(
     assert (await imported(settings, [tmp_path / "past"], again=True)).sent == 150
 
 
+async def test_an_import_of_which_nothing_is_known_is_found_in_the_topic(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = make_settings(partitions=2, data_dir=tmp_path / "data")
+    await lasting_topics(settings)
+    await live_clicks(settings, 0)
+    paths = as_files(past_events(300, now_ms()), tmp_path / "past")
+    assert (await imported(settings, paths)).sent == 300
+    elsewhere = settings.model_copy(update={"data_dir": tmp_path / "elsewhere"})
+    done = await imported(elsewhere, paths)
+    assert (done.events, done.sent) == (300, 0)
+    nowhere = settings.model_copy(update={"data_dir": tmp_path / "nowhere"})
+    with pytest.raises(ConfigError, match="of which nothing is known"):
+        await imported(nowhere, paths[:2])
+    assert (await imported(nowhere, paths[:2], again=True)).sent == 200
+
+
 async def test_a_topic_that_would_delete_the_events_is_refused_before_anything_is_sent(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
