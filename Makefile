@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-alerts test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-alerts test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-import bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -111,6 +111,10 @@ bench-store: $(READY) ## Cost of writing rows to Redis, by several methods
 
 bench-join: $(READY) ## Memory and CPU of the outcome join, for a list of 20 slots
 	@$(BIN)/python bench/bench_join.py
+
+bench-import: $(READY) ## Events per CPU-second of an import, and of the workers that count it (EVENTS=n, RUNS=n, BROKER=kafka, JSON=path)
+	@$(BIN)/python bench/bench_import.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
+	    $(if $(BROKER),--broker $(BROKER)) $(if $(JSON),--json "$(JSON)")
 
 bench-evictions: $(READY) ## Cost of an event while half of the users of every batch are evicted (EVENTS=n, RUNS=n)
 	@$(BIN)/python bench/bench_evictions.py $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS))

@@ -16,7 +16,9 @@ from headrace.console import (
     evaluate,
     experiment,
     explain,
+    exports,
     forget,
+    imports,
     lag,
     mapping,
     models,
@@ -88,6 +90,8 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
 app.add_typer(experiment.app, name="experiment")
+app.add_typer(imports.app, name="import")
+app.add_typer(exports.app, name="export")
 
 
 def _unwrapped(text: str) -> str:
@@ -95,7 +99,16 @@ def _unwrapped(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-for _typer in (app, topics.app, dead_letters.app, evaluate.app, models.app, experiment.app):
+for _typer in (
+    app,
+    topics.app,
+    dead_letters.app,
+    evaluate.app,
+    models.app,
+    experiment.app,
+    imports.app,
+    exports.app,
+):
     for _registered in _typer.registered_commands:
         if _registered.callback is not None and _registered.callback.__doc__:
             _registered.help = _unwrapped(_registered.callback.__doc__)

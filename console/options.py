@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Coroutine, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -124,3 +125,16 @@ def write_json(path: Path | None, figures: dict[str, Any]) -> None:
 def complain(message: str) -> None:
     """Write one line to standard error."""
     typer.echo(f"headrace: {' '.join(message.split())}", err=True)
+
+
+def time_ms(option: str, text: str | None) -> int | None:
+    """Return a time of the command line, ms; one without a zone is UTC."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{option} {text}: write a time as 2026-01-31 or 2026-01-31T12:00:00Z") from None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return round(at.timestamp() * 1000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from headrace.console import options
@@ -10,7 +12,15 @@ app = typer.Typer(no_args_is_help=True, help="Create or check the topics of an i
 
 
 @app.command("create")
-def create(brokers: options.Brokers = None) -> None:
+def create(
+    events_days: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Keep events for so many days, if that is longer: for an import of older ones."
+        ),
+    ] = 0,
+    brokers: options.Brokers = None,
+) -> None:
     """Create the topics that are missing; those that exist stay as they are.
 
     What is wrong with those is printed, too.
@@ -20,7 +30,7 @@ def create(brokers: options.Brokers = None) -> None:
     from headrace.streams.topics.checks import Level
     from headrace.streams.topics.names import Topics
 
-    created = options.run(create_topics(settings))
+    created = options.run(create_topics(settings, events_days))
     for name in created:
         typer.echo(f"created {name}")
     total = len(Topics(settings).specs(settings))

@@ -10,6 +10,7 @@ a sample of the rest, with weights, so that a probability stays what it is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -185,6 +186,25 @@ def find(folder: Place, most: int, sample: int, hold_out: float, weighting: Weig
     slots = told.position[measured], told.probability[measured], told.explored[measured]
     at = told.ts[measured]
     return Examples(int(shown.sum()), positives, train, ~held_out[used], newest, at, bots, *slots, typical)
+
+
+def weighted(folder: Place, weighting: Weighting) -> tuple[list[Piece], U32, F32]:
+    """Return all pieces of a log, where each example is, and what it counts in a training on all of them.
+
+    An example that a training leaves out counts 0. The caller holds ``log_files.reading``. Memory is about 50
+    bytes for each row.
+    """
+    pieces = _newest_pieces(folder, sys.maxsize)
+    told = _told(pieces)
+    rows = _first_of_each(told.slot)
+    told.keep(rows)
+    weight = np.zeros(len(rows), np.float32)
+    people = weighting.people(told)
+    places = np.flatnonzero(people)
+    told.keep(people)
+    used = np.flatnonzero(weighting.used(told))
+    weight[places[used]] = weighting.of(told, used)
+    return pieces, rows, weight
 
 
 def _first_of_each(slots: U64) -> U32:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
+from dataclasses import replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from headrace.streams.errors import UnavailableError
-from headrace.streams.settings import Settings
+from headrace.streams.settings import DAY_MS, Settings
 from headrace.streams.topics.checks import Fault, FoundTopic, Level, faults
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
@@ -36,8 +37,13 @@ async def _admin(settings: Settings) -> AIOKafkaAdminClient:
     return admin
 
 
-async def create_topics(settings: Settings) -> list[str]:
+async def create_topics(settings: Settings, events_days: int = 0) -> list[str]:
     """Create the topics that are missing; return their names. Existing topics are not changed.
+
+    Parameters
+    ----------
+    events_days
+        `events` is created so that it keeps its records for so many days, if that is longer.
 
     Raises
     ------
@@ -46,7 +52,13 @@ async def create_topics(settings: Settings) -> list[str]:
     """
     admin = await _admin(settings)
     try:
-        specs = Topics(settings).specs(settings)
+        topics = Topics(settings)
+        specs = [
+            replace(s, retention_ms=max(s.retention_ms, events_days * DAY_MS))
+            if s.name == topics.events
+            else s
+            for s in topics.specs(settings)
+        ]
         new = [
             NewTopic(
                 s.name,
@@ -112,6 +124,17 @@ async def inspect_topics(settings: Settings, needed: Container[str] | None = Non
             text += "(headrace topics create, or headrace acls)"
             out.append(Fault(spec.name, Level.REFUSED, text))
     return out
+
+
+async def topic_configs(settings: Settings, topics: list[str]) -> dict[str, dict[str, str]]:
+    """Return the settings of topics, as far as the broker tells them. Raises as ``inspect_topics``."""
+    admin = await _admin(settings)
+    try:
+        return await _configs(admin, topics)
+    except KafkaError as exc:
+        raise await unavailable(settings, exc) from exc
+    finally:
+        await admin.close()
 
 
 async def check_topics(settings: Settings) -> list[str]:

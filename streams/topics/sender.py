@@ -224,6 +224,10 @@ class BatchSender(Service):
         ]
         return await self._send(topic, batches, (), partition)
 
+    async def send_batches(self, topic: str, batches: Iterable[FramedBatch], *, partition: int) -> Written:
+        """Write record batches that are made already; return and raise as ``send_many``."""
+        return await self._send(topic, batches, (), partition)
+
     async def _send(
         self,
         topic: str,

@@ -1,0 +1,1 @@
+"""``headrace export``: examples and feature rows as Parquet files."""
