@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann bench-sizes bench-capacity capacity-constants lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -169,6 +169,16 @@ bench-retrieval: $(READY) ## Catalogue in files, vector index, candidates of a w
 
 bench-ann: $(READY) ## Our vector index and the libraries that are installed, on the same vectors (ITEMS=200000)
 	@$(BIN)/python bench/bench_ann.py $(if $(ITEMS),--items $(ITEMS))
+
+bench-sizes: $(READY) ## What rows, records and work take on a real Kafka and Redis: constants of headrace capacity (EVENTS=n, ITEMS=n, JSON=path)
+	@$(BIN)/python bench/bench_sizes.py $(if $(EVENTS),--events $(EVENTS)) $(if $(ITEMS),--items $(ITEMS)) \
+	    $(if $(JSON),--json "$(JSON)")
+
+bench-capacity: $(READY) ## Predictions of headrace capacity beside measurements at three sizes, on a real Kafka and Redis (JSON=path)
+	@$(BIN)/python bench/bench_capacity.py $(if $(JSON),--json "$(JSON)")
+
+capacity-constants: $(READY) ## Measure the constants of headrace capacity, and write them to the package (ONLY=sizes,join)
+	@$(BIN)/python bench/capacity_constants.py $(if $(ONLY),--only $(ONLY))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import typer
 
 from headrace.console import (
     acls,
+    capacity,
     conformance,
     dead_letters,
     demo,
@@ -74,7 +75,7 @@ def _root(
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
     producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
-    conformance.conformance, acls.acls,
+    conformance.conformance, acls.acls, capacity.capacity,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(topics.app, name="topics")
