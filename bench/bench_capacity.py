@@ -4,8 +4,8 @@
 
 At each size, events of so many users are written; `ingest` and `aggregate` (a process each) count them all.
 Counted are rows and records; measured are the bytes in Redis and in the files of Kafka, the resident memory
-of both processes at the end, and their CPU for each event, idling subtracted. The predictions use the constants
-that are shipped (``bench/sizes/predicted.py``), which were measured with other events.
+of both processes at the end, and their CPU for each event, idling subtracted. The predictions use the
+constants that are shipped (``bench/sizes/predicted.py``), which were measured with other events.
 ``make bench-capacity JSON=bench/sizes/checked.json`` writes what docs/capacity.md shows.
 """
 

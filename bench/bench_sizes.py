@@ -9,9 +9,9 @@
   `item-events` for each event, and for each shown slot.
 - ``cpu_us``: CPU of a role for each event, each list, each shown slot, each example, each item row that
   serving reads. A process a role. First ``events`` are written at once. Then lists are asked for, 32 waiting
-  at any time, while the roles that read what `serve` writes are stopped; then these read it all at once. So it
-  is the CPU of workers that are busy: those that wait for records most of the time use more for each. What the
-  processes use when idle is subtracted.
+  at any time, while the roles that read what `serve` writes are stopped; then these read it all at once. So
+  it is the CPU of workers that are busy: those that wait for records most of the time use more for each. What
+  the processes use when idle is subtracted.
 - ``idle_cores``, ``base_mb``: of a process that has started and has nothing to do.
 - ``snapshot_item_bytes``: catalogue files, for each item; ``parquet_example_bytes``: the training log.
 
