@@ -23,7 +23,8 @@ SETTLE_S, CALM = 3.0, 0.04
 #: Cores that all of them together use when they have started.
 STARTED = 0.5
 LONGEST_S = 240.0
-IDLE_S = 6.0
+#: Idling is looked at so often, for so long.
+LOOKS, IDLE_S = 4, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,14 @@ class Crew:
     async def rest(self) -> None:
         """Wait until they have started; note how much each uses when idle, in cores."""
         await self.settled()
-        before, began = self.cpu(), time.monotonic()
-        await asyncio.sleep(IDLE_S)
-        took = time.monotonic() - began
-        self.idle = {role: (cpu - before[role]) / took for role, cpu in self.cpu().items()}
+        looks: list[dict[str, float]] = []
+        for _ in range(LOOKS):
+            before, began = self.cpu(), time.monotonic()
+            await asyncio.sleep(IDLE_S)
+            took = time.monotonic() - began
+            looks.append({role: (cpu - before[role]) / took for role, cpu in self.cpu().items()})
+        # The least: what is left of the start, and collections of garbage, are not idling.
+        self.idle = {role: min(look[role] for look in looks) for role in self.workers}
 
     async def phase(self, work: Awaitable[Any], done: Callable[[], Awaitable[bool]]) -> Phase:
         """Do some work; wait until it is ``done`` and all have settled; return what each role used for it."""
