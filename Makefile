@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann bench-sizes bench-capacity capacity-constants lint types format lock clean
+.PHONY: help demo test test-slow test-wheel test-kafka test-partitions chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann bench-sizes bench-capacity capacity-constants lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -75,6 +75,9 @@ test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (JDK 17+,
 chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, JSON=path, QUICK=1, WITHOUT=kinds)
 	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)") \
 	    $(if $(WITHOUT),--without "$(WITHOUT)")
+
+test-partitions: $(READY) ## 64 partitions, 8 workers of each role on this machine: events, lists, then verify (10 GB of memory)
+	@$(BIN)/python tests/chaos/run.py --wide --seed $(SEED) $(if $(JSON),--json "$(JSON)")
 
 # Atheris has wheels for some versions of Python on Linux only; without it, inputs are made at random.
 fuzz: $(READY) ## Fuzz every decoder, led by coverage (SECONDS=60)

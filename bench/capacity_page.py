@@ -87,9 +87,8 @@ def checks(constants: Constants) -> str:
 
 def runs(constants: Constants) -> str:
     """Return where the constants come from."""
-    rows = [
-        (f"`{run.command}`", run.date, run.commit[:12], run.machine) for _, run in sorted(constants.runs.items())
-    ]
+    found = sorted(constants.runs.items())
+    rows = [(f"`{run.command}`", run.date, run.commit[:12], run.machine) for _, run in found]
     return table(("command", "day", "commit", "machine"), *rows)
 
 

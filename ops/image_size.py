@@ -1,9 +1,9 @@
-"""Bytes that the image adds to its base: the packages of ``headrace[worker,gateway]``, as they are installed here.
+"""Bytes that the image adds to its base: the packages of ``headrace[worker,gateway]``, as installed here.
 
     python ops/image_size.py        # in an environment with the locked versions; prints a table
 
-No container engine is needed. Counted are the files of every package that the extras ask for, and of those that
-these need; compiled code as it is, without the caches of byte code that pip writes (a tenth more). libgomp1 and the
+No container engine is needed. Counted are the files of every package that the extras ask for, and of those
+that these need; compiled code as it is, without the caches of byte code that pip writes. libgomp1 and the
 base image come on top.
 """
 

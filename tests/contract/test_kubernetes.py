@@ -17,6 +17,9 @@ from kustomized import FOLDER, built, containers, of_kind, roles_of
 from project import ROOT
 
 from headrace.agents.roles import ROLES
+from headrace.console.sizing.constants import shipped
+from headrace.console.sizing.estimate import estimate
+from headrace.console.sizing.load import Load
 from headrace.streams.settings import Settings
 from headrace.streams.topics import acls, flow
 from headrace.streams.topics.names import Topics
@@ -292,3 +295,38 @@ def test_the_policies_open_the_ports_of_the_pods() -> None:
             for port in rule["ports"]
         }
         assert {p["containerPort"] for _, c in workers(overlay) for p in c["ports"]} <= opened
+
+
+# --- how large ---
+
+
+def bytes_of(text: str) -> float:
+    """Return a quantity of Kubernetes in bytes."""
+    return float(text[:-2]) * {"Mi": 2**20, "Gi": 2**30}[text[-2:]]
+
+
+def cores_of(text: str) -> float:
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def test_full_is_as_large_as_its_comment_says() -> None:
+    page = (FOLDER / "overlays" / "full" / "kustomization.yaml").read_text("utf-8")
+    told = " ".join(line.removeprefix("#").strip() for line in page.splitlines() if line.startswith("#"))
+    numbers = dict(re.findall(r"--(users|items|requests-per-s|events-per-s) (\d+)", told))
+    load = Load(**{name.replace("-", "_"): float(text) for name, text in numbers.items()})
+    needed = estimate(load, Settings.model_validate({}), shipped())
+    assert int(settings_of("full")["HEADRACE_PARTITIONS"]) >= needed.value("kafka", "partitions")
+    scaled = {one["metadata"]["name"]: one["spec"] for one in of_kind("full", "ScaledObject")}
+    by_role = {role: (one, c) for one, c in workers("full") for role in roles_of(c)}
+    for need in needed.roles:
+        one, container = by_role[need.role]
+        asked, pods = container["resources"]["requests"], one["spec"]["replicas"]
+        assert pods >= min(need.workers, 2), need.role
+        if need.role in scaled:
+            assert scaled[need.role]["maxReplicaCount"] >= 2 * need.workers, need.role
+        assert bytes_of(asked["memory"]) >= needed.value(need.role, "memory of a worker"), need.role
+        assert cores_of(asked["cpu"]) >= needed.value(need.role, "cores") / max(need.workers, pods), need.role
+        if claims := one["spec"].get("volumeClaimTemplates"):
+            disk = bytes_of(claims[0]["spec"]["resources"]["requests"]["storage"])
+            if need.role == "ingest":
+                assert disk >= needed.value("ingest", "disk of a worker")
