@@ -1,6 +1,6 @@
 """Predictions of ``headrace capacity`` beside measurements at three sizes, on a real Kafka and Redis.
 
-    python bench/bench_capacity.py [--users 50000,200000,800000] [--events-each N]    # prints JSON
+    python bench/bench_capacity.py [--users 25000,100000,400000] [--events-each N]    # prints JSON
 
 At each size, events of so many users are written; `ingest` and `aggregate` (a process each) count them all.
 Counted are rows and records; measured are the bytes in Redis and in the files of Kafka, the resident memory
@@ -142,6 +142,8 @@ async def bench(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         with KafkaServer() as kafka, RedisServer() as redis:
             one = await size(users, args.events_each, kafka, redis, folder)
         out["sizes"].append(one)
+        if args.json:
+            args.json.write_text(json.dumps(out, indent=1) + "\n")
         for line in compared(one, constants):
             print(
                 f"{users:,} users: {line.what}: {line.predicted:,.1f} {line.unit} predicted, "
@@ -160,7 +162,7 @@ def main() -> None:
     parser.add_argument(
         "--users",
         type=lambda text: [int(n) for n in text.split(",")],
-        default=[50_000, 200_000, 800_000],
+        default=[25_000, 100_000, 400_000],
     )
     parser.add_argument("--events-each", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -169,8 +171,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headrace-capacity-") as folder:
         text = json.dumps(run(bench(args, Path(folder))), indent=1)
     print(text)
-    if args.json:
-        args.json.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from headrace.console import options
+from headrace.streams.errors import ConfigError
 
 
 def capacity(
-    users: Annotated[float, typer.Option(help="Users of whom rows are kept (seen within 30 days).")],
-    items: Annotated[float, typer.Option(help="Items of the catalogue.")],
-    requests_per_s: Annotated[float, typer.Option(help="Lists that are asked for, a second.")],
-    events_per_s: Annotated[float, typer.Option(help="Events, a second.")],
+    users: Annotated[
+        float | None, typer.Option(help="Users of whom rows are kept (seen within 30 days).")
+    ] = None,
+    items: Annotated[float | None, typer.Option(help="Items of the catalogue.")] = None,
+    requests_per_s: Annotated[float | None, typer.Option(help="Lists that are asked for, a second.")] = None,
+    events_per_s: Annotated[float | None, typer.Option(help="Events, a second.")] = None,
     active_users: Annotated[
         float, typer.Option(help="Users active at the same time; 0: one in 50 of all.")
     ] = 0.0,
@@ -49,6 +52,8 @@ def capacity(
     from headrace.console.sizing.estimate import estimate
     from headrace.console.sizing.load import Load
 
+    if users is None or items is None or requests_per_s is None or events_per_s is None:
+        raise ConfigError("say how large the load is: --users, --items, --requests-per-s and --events-per-s")
     settings, constants = options.read_settings(), shipped()
     load = Load(
         users=users, items=items, events_per_s=events_per_s, requests_per_s=requests_per_s,

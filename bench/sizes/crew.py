@@ -22,7 +22,8 @@ from headrace.streams.settings import Settings
 SETTLE_S, CALM = 3.0, 0.04
 #: Cores that all of them together use when they have started.
 STARTED = 0.5
-LONGEST_S = 240.0
+#: Longest time of a phase: other work on the machine makes it long.
+LONGEST_S = 1200.0
 #: Idling is looked at so often, for so long.
 LOOKS, IDLE_S = 4, 5.0
 
