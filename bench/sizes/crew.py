@@ -20,6 +20,8 @@ from headrace.streams.settings import Settings
 
 #: All have settled when in so many seconds none of them used more CPU than this share of it over its idling.
 SETTLE_S, CALM = 3.0, 0.04
+#: A process has not started before it has used so much CPU.
+START_CPU_S = 1.5
 #: Cores that all of them together use when they have started.
 STARTED = 0.5
 #: Longest time of a phase: other work on the machine makes it long.
@@ -84,7 +86,7 @@ class Crew:
 
     async def settled(self, allowed: Mapping[str, float] | None = None) -> None:
         """Wait until all of them have nothing to do but idle."""
-        end = time.monotonic() + LONGEST_S
+        end, calm = time.monotonic() + LONGEST_S, 0
         while True:
             before, began = self.cpu(), time.monotonic()
             await asyncio.sleep(SETTLE_S)
@@ -98,7 +100,9 @@ class Crew:
             if allowed and max(busy.values()) < CALM:
                 return
             # While processes start, cores are full: each has little, together they have much.
-            if not allowed and max(busy.values()) < 3 * CALM and sum(busy.values()) < STARTED:
+            started = min(self.cpu().values()) > START_CPU_S and sum(busy.values()) < STARTED
+            calm = calm + 1 if started and max(busy.values()) < 3 * CALM else 0
+            if not allowed and calm == 2:
                 return
             if time.monotonic() > end:
                 raise SystemExit(f"they do not come to rest: {busy}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ class Compared(NamedTuple):
     @property
     def error(self) -> float:
         """By how much the prediction is too large, as a share of what was measured."""
-        return self.predicted / self.measured - 1
+        return self.predicted / self.measured - 1 if self.measured else math.inf
 
 
 def predicted(counted: Mapping[str, float], constants: Constants) -> dict[str, tuple[str, float]]:

@@ -17,7 +17,7 @@ from headrace.streams.errors import UnavailableError
 from ops.kafka.run import cached
 
 FOLDER = ROOT / "ops" / "kubernetes"
-MODULE = "sigs.k8s.io/kustomize/kustomize/v5@v5.4.3"
+MODULE = "sigs.k8s.io/kustomize/kustomize/v5@v5.0.3"
 
 
 @functools.cache
@@ -42,7 +42,7 @@ def _builds(command: tuple[str, ...]) -> bool:
 
 def _installed(folder: Path) -> None:
     if shutil.which("go") is None:
-        raise UnavailableError("no kubectl, kustomize or Go 1.21 or newer here; on Debian: golang-go")
+        raise UnavailableError("no kubectl, kustomize or Go 1.19 or newer here; on Debian: golang-go")
     env = os.environ | {"GOBIN": str(folder.absolute())}
     done = subprocess.run(["go", "install", MODULE], env=env, capture_output=True, text=True, check=False)
     if done.returncode:
