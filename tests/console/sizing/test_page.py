@@ -51,4 +51,4 @@ def test_bytes_are_predicted_as_well_as_the_page_says(one: dict[str, dict[str, f
     assert {line.what for line in compared(one, shipped())} == set(one["measured"])
     for line in compared(one, shipped()):
         if line.unit == "MB":
-            assert abs(line.error) < 0.35, line
+            assert abs(line.error) < (0.6 if line.what.startswith("`item-events`") else 0.15), line
