@@ -76,7 +76,7 @@ chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, 
 	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)") \
 	    $(if $(WITHOUT),--without "$(WITHOUT)")
 
-test-partitions: $(READY) ## 64 partitions, 8 workers of each role on this machine: events, lists, then verify (10 GB of memory)
+test-partitions: $(READY) ## 64 partitions, 8 workers of each role on this machine: events, lists, then verify (8 GB of memory)
 	@$(BIN)/python tests/chaos/run.py --wide --seed $(SEED) $(if $(JSON),--json "$(JSON)")
 
 # Atheris has wheels for some versions of Python on Linux only; without it, inputs are made at random.
