@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-alerts test-wheel test-kafka chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-import bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann lint types format lock clean
+.PHONY: help demo test test-slow test-alerts test-wheel test-kafka test-partitions chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-import bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann bench-sizes bench-capacity capacity-constants lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -83,6 +83,9 @@ test-kafka: $(READY) ## Run the broker tests on a real Kafka and Redis (JDK 17+,
 chaos: $(READY) ## Break everything while events are sent, then verify (SEED=1, JSON=path, QUICK=1, SECURE=1, WITHOUT=kinds)
 	@$(BIN)/python tests/chaos/run.py --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(JSON),--json "$(JSON)") \
 	    $(if $(filter-out 0,$(SECURE)),--secure) $(if $(WITHOUT),--without "$(WITHOUT)")
+
+test-partitions: $(READY) ## 64 partitions, 8 workers of each role on this machine: events, lists, then verify (8 GB of memory)
+	@$(BIN)/python tests/chaos/run.py --wide --seed $(SEED) $(if $(JSON),--json "$(JSON)")
 
 # Atheris has wheels for some versions of Python on Linux only; without it, inputs are made at random.
 fuzz: $(READY) ## Fuzz every decoder, led by coverage (SECONDS=60)
@@ -181,6 +184,16 @@ bench-retrieval: $(READY) ## Catalogue in files, vector index, candidates of a w
 
 bench-ann: $(READY) ## Our vector index and the libraries that are installed, on the same vectors (ITEMS=200000)
 	@$(BIN)/python bench/bench_ann.py $(if $(ITEMS),--items $(ITEMS))
+
+bench-sizes: $(READY) ## What rows, records and work take on a real Kafka and Redis: constants of headrace capacity (EVENTS=n, ITEMS=n, JSON=path)
+	@$(BIN)/python bench/bench_sizes.py $(if $(EVENTS),--events $(EVENTS)) $(if $(ITEMS),--items $(ITEMS)) \
+	    $(if $(JSON),--json "$(JSON)")
+
+bench-capacity: $(READY) ## Predictions of headrace capacity beside measurements at three sizes, on a real Kafka and Redis (JSON=path)
+	@$(BIN)/python bench/bench_capacity.py $(if $(JSON),--json "$(JSON)")
+
+capacity-constants: $(READY) ## Measure the constants of headrace capacity, and write them to the package (ONLY=sizes,join)
+	@$(BIN)/python bench/capacity_constants.py $(if $(ONLY),--only $(ONLY))
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import typer
 
 from headrace.console import (
     acls,
+    capacity,
     conformance,
     dead_letters,
     demo,
@@ -82,7 +83,7 @@ _NAMES = {"map_events": "map"}
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
     producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
-    conformance.conformance, acls.acls, upgrade.upgrade, mapping.map_events, schema.schema,
+    conformance.conformance, acls.acls, upgrade.upgrade, mapping.map_events, schema.schema, capacity.capacity,
 ):  # fmt: skip
     app.command(_NAMES.get(_command.__name__))(_command)
 app.add_typer(topics.app, name="topics")

@@ -143,6 +143,8 @@ async def test_each_role_works_with_the_rights_that_are_printed_for_it(
         said = await asyncio.gather(
             command(of(shop, "lag"), "lag"),
             command(of(shop, "lag"), "why-lag", "--sample", "1"),
+            # As the probes of ops/kubernetes ask: each role for its own group.
+            *(command(of(shop, role), "lag", "--now", "--json", "--group", role) for role in group_reads()),
             command(of(shop, "caller"), "recommend", "user-1", "--timeout", "30"),
             command(operator, "topics", "create"),
             command(operator, "models", "list"),

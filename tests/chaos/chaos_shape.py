@@ -46,6 +46,8 @@ class Shape:
     load: Sequence[Extra] = ()
     afterwards: Sequence[After] = ()
     session_s: float = 6.0
+    first_reply_s: float = 90.0  # the workers must have started, and answer, within this time
+    evicts: bool = True  # there must be more rows than fit into memory
 
 
 WORKERS = {
@@ -114,6 +116,26 @@ QUICK = Shape(
     load=get_args(Extra),
     afterwards=("events-again",),
 )
+
+
+#: Many partitions and many workers, and nothing is broken: that they share the work is the test.
+WIDE = Shape(
+    seconds=60,
+    events=60_000,
+    dedup_window_ms=60_000,
+    workers={"ingest": 8, "aggregate": 8, "learn": 8, "serve": 8, "log": 1, "trainer": 1, "index": 1},
+    kills={},
+    freezes=(),
+    joins=(),
+    leaves=(),
+    broker=(),
+    redis=(),
+    load=("strangers",),
+    session_s=30.0,
+    first_reply_s=300.0,  # 35 processes start at once
+    evicts=False,
+)
+WIDE_PARTITIONS = 64
 
 
 def names_of(shape: Shape) -> set[str]:

@@ -48,7 +48,7 @@ from chaos_plan import make_plan, worker_names  # noqa: E402
 from chaos_report import broken, print_plan, print_summary  # noqa: E402
 from chaos_secured import SecuredServers  # noqa: E402
 from chaos_servers import Servers  # noqa: E402
-from chaos_shape import FULL, QUICK, Shape, names_of, with_shards, without  # noqa: E402
+from chaos_shape import FULL, QUICK, WIDE, WIDE_PARTITIONS, Shape, names_of, with_shards, without  # noqa: E402
 from chaos_traffic import Traffic  # noqa: E402
 from chaos_verdict import Verdict  # noqa: E402
 
@@ -62,11 +62,10 @@ from headrace.streams.topics.names import Topics  # noqa: E402
 
 #: Environment variable of every process of this run: with it, a process that did not end is found.
 MARKER = "HEADRACE_TEST_CHAOS"
-FIRST_REPLY_S = 90.0
 #: With more crashes of workers than this before the first reply, the run stops.
 MOST_CRASHES = 10
-#: Longest time of a run besides its traffic, and of each thing that comes afterwards, s.
-BESIDES_S, AFTERWARDS_S = 420.0, 90.0
+#: Longest time of a run besides its start and its traffic, and of each thing that comes afterwards, s.
+BESIDES_S, AFTERWARDS_S = 330.0, 90.0
 
 #: Short intervals, for a test. The lateness is long, so that late events fall into windows of days.
 PACE: dict[str, Any] = {
@@ -159,7 +158,8 @@ class Chaos:
             background(exits, self.crew.supervise())
             await self._break_under_traffic(exits)
             await self._verdict.verify()
-            self._verdict.evictions()
+            if self.shape.evicts:
+                self._verdict.evictions()
             await self._verdict.audit(self.shape.load, self._http)
             if self.log.problems:  # the topics show what happened; they are made again soon
                 kept = self._servers.kafka.data, self._folder / "kafka"
@@ -203,12 +203,14 @@ class Chaos:
         watching.cancel()
 
     async def _until_first_reply(self) -> None:
-        deadline = time.monotonic() + FIRST_REPLY_S
+        deadline = time.monotonic() + self.shape.first_reply_s
         while not self._traffic.first_reply.is_set():
             if len(self.crew.crashes) > MOST_CRASHES:
                 raise HeadraceError(f"the workers do not stay up: {self.crew.crashes[-1]}")
             if time.monotonic() > deadline:
-                raise HeadraceError(f"no list came within {FIRST_REPLY_S:.0f} s of the first request")
+                raise HeadraceError(
+                    f"no list came within {self.shape.first_reply_s:.0f} s of the first request"
+                )
             await asyncio.sleep(0.1)
 
     async def close(self) -> None:
@@ -266,7 +268,10 @@ async def bounded(chaos: Chaos) -> None:
     loop.set_exception_handler(lambda _loop, _context: None)  # broken connections report to it
     try:
         async with asyncio.timeout(
-            chaos.shape.seconds + BESIDES_S + AFTERWARDS_S * len(chaos.shape.afterwards)
+            chaos.shape.seconds
+            + chaos.shape.first_reply_s
+            + BESIDES_S
+            + AFTERWARDS_S * len(chaos.shape.afterwards)
         ):
             await chaos.run()
     except TimeoutError as exc:
@@ -327,6 +332,11 @@ def main() -> int:
     parser.add_argument(
         "--secure", action="store_true", help="with TLS, SCRAM and ACLs, and a Redis Cluster that fails over"
     )
+    parser.add_argument(
+        "--wide",
+        action="store_true",
+        help=f"{WIDE_PARTITIONS} partitions, 8 workers of each role; nothing is broken",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--keep", action="store_true", help="keep the workers' output in any case")
     parser.add_argument("--plan", action="store_true", help="only show what would be done")
@@ -335,7 +345,7 @@ def main() -> int:
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another setting")
     given = parser.parse_args()
-    shape = QUICK if given.quick else FULL
+    shape = WIDE if given.wide else QUICK if given.quick else FULL
     shape = with_shards(shape) if given.secure else shape
     out = console()
     left_out = {name for name in given.without.split(",") if name}
@@ -349,7 +359,11 @@ def main() -> int:
         print_plan(out, make_plan(given.seed, shape), shape)
         return 0
     enter_own_mounts()
-    overrides = dict(pair.split("=", 1) for pair in given.set)
+    wide = {
+        "partitions": WIDE_PARTITIONS, "session_timeout_s": WIDE.session_s, "memory_rows": 100_000,
+        "outcome_wait_ms": 10_000,
+    }  # fmt: skip
+    overrides = (wide if given.wide else {}) | dict(pair.split("=", 1) for pair in given.set)
     options = Options(given.seed, shape, given.quick, given.keep, given.secure, with_gateway, overrides)
     try:
         figures, problems, _ = run(options, lambda text: out.print(text, markup=False, soft_wrap=True))

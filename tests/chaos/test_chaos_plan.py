@@ -8,7 +8,20 @@ from typing import get_args
 
 import pytest
 from chaos_plan import BROKER_AWAY_S, ON_WORKERS, Action, make_plan, role_of, worker_names
-from chaos_shape import AHEAD_S, FULL, QUICK, After, Extra, Kind, Shape, names_of, with_shards, without
+from chaos_shape import (
+    AHEAD_S,
+    FULL,
+    QUICK,
+    WIDE,
+    WIDE_PARTITIONS,
+    After,
+    Extra,
+    Kind,
+    Shape,
+    names_of,
+    with_shards,
+    without,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +40,13 @@ def test_the_full_run_is_as_hard_as_promised() -> None:
     assert "broker-stop" in FULL.broker
     assert sum(kind in ("redis-kill", "redis-flush") for kind in FULL.redis) >= 2
     assert len(FULL.freezes) >= 1
+
+
+def test_the_wide_run_has_as_many_workers_as_promised_and_breaks_nothing() -> None:
+    assert WIDE_PARTITIONS == 64
+    many = {role for role, count in WIDE.workers.items() if count == 8}
+    assert many == {"ingest", "aggregate", "learn", "serve"}
+    assert make_plan(1, WIDE) == []
 
 
 @SHAPES

@@ -12,6 +12,7 @@ from headrace.console import main as cli
 
 runner = CliRunner()
 COMMANDS = (
+    "capacity",
     "demo",
     "worker",
     "topics",

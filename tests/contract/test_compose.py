@@ -48,8 +48,39 @@ def test_the_parser_refuses_what_does_not_exist(arguments: list[str]) -> None:
 
 def test_one_service_per_role_and_no_other() -> None:
     workers = {n: s["command"][2:] for n, s in OURS.items() if s["command"][:2] == ["headrace", "worker"]}
+    together = workers.pop("workers")
     assert workers == {role: [role] for role in ROLES}
-    assert set(SERVICES) == {"kafka", "redis", "prometheus", "grafana"} | ONE_SHOT | set(ROLES)
+    assert set(SERVICES) == {"kafka", "redis", "prometheus", "grafana", "workers"} | ONE_SHOT | set(ROLES)
+    assert SERVICES["workers"]["profiles"] == ["small"]
+    assert set(together[0].split(",")) == set(ROLES) - {"serve", "gateway", "canary", "monitor"}
+
+
+def started(*profiles: str) -> set[str]:
+    """Return the services that start with some profiles."""
+    return {n for n, s in SERVICES.items() if not s.get("profiles") or set(profiles) & set(s["profiles"])}
+
+
+def test_small_runs_every_role_that_lists_need_in_two_containers_of_ours() -> None:
+    assert started("small") == {"kafka", "redis", "topics", "serve", "workers"}
+
+
+def test_full_runs_every_role_and_what_watches_them() -> None:
+    assert started("full") == set(SERVICES) - {"workers"}
+
+
+def test_without_a_profile_every_role_runs_that_needs_no_secret() -> None:
+    default = re.findall(r"^COMPOSE_PROFILES=(\w+)$", (ROOT / ".env").read_text("utf-8"), re.MULTILINE)
+    assert default == ["standard"]
+    assert started(*default) == set(SERVICES) - {"workers", "gateway", "monitor", "grafana"}
+
+
+@pytest.mark.parametrize("profile", ["small", "standard", "full", "gateway", "monitor", "grafana"])
+def test_what_a_service_waits_for_starts_with_it(profile: str) -> None:
+    """docker compose refuses a project whose service depends on one that its profiles leave out."""
+    there = started(profile)
+    assert {name: set(SERVICES[name].get("depends_on", {})) - there for name in there} == {
+        name: set() for name in there
+    }
 
 
 def test_a_role_is_healthy_while_its_own_group_keeps_up() -> None:

@@ -58,7 +58,7 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     host, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()  # type: ignore[union-attr]
     assert f"127.0.0.1:{port}:{port}" in COMPOSE["services"][host]["ports"]
     grafana = COMPOSE["services"]["grafana"]
-    assert grafana["profiles"] == ["grafana"]
+    assert grafana["profiles"] == ["grafana", "full"]
     (provider,) = yaml.safe_load(
         (FOLDER / "provisioning" / "dashboards" / "headrace.yml").read_text("utf-8")
     )["providers"]
@@ -75,7 +75,11 @@ def test_the_monitor_of_compose_reads_every_role() -> None:
     services = COMPOSE["services"]
     targets = services["monitor"]["environment"]["HEADRACE_MONITOR_TARGETS"].split(",")
     ours = {n for n, s in services.items() if s.get("command", [])[:2] == ["headrace", "worker"]}
-    assert {target.split(":")[0] for target in targets} == ours - {"monitor", "gateway"}
+    assert {target.split(":")[0] for target in targets} == ours - {
+        "monitor",
+        "gateway",
+        "workers",
+    }  # workers: small
     assert {target.split(":")[1] for target in targets} == {
         services["serve"]["environment"]["HEADRACE_METRICS_PORT"]
     }
