@@ -33,6 +33,8 @@ class ByRanker(Scorer):
         """Return the scores, float64 ``(n,)``."""
         if (ranker := self.data.models.ranker) is None:
             raise ValueError("there is no ranker")
+        if _of_clicks(ranker):
+            return ranker.predict(features)
         return self._scored(ranker, features, ranker.by_objective(features))
 
     def score_for(self, features: F32, ids: Ids) -> F64:
@@ -40,6 +42,8 @@ class ByRanker(Scorer):
         ranker, moved = self.data.models.ranker, self._moved()
         if ranker is None or moved is None:
             return self.score(features)
+        if _of_clicks(ranker):
+            return moved.predict(features, ids)
         return self._scored(ranker, features, moved.by_objective(features, ids))
 
     def _scored(self, ranker: Ranker, features: F32, by: dict[str, F64]) -> F64:
@@ -49,14 +53,12 @@ class ByRanker(Scorer):
     def foreseen(self, features: F32) -> dict[str, F64] | None:
         """Return what each booster foresees of the rows that were scored last; None for other rows."""
         last, self._last = self._last, None
-        if last is None or last[0] is not features:
-            return None
-        return {} if [*last[1]] == [CLICK] else last[1]
+        return None if last is None or last[0] is not features else last[1]
 
     def objectives(self, features: F32, ids: Ids) -> dict[str, F64]:
         """Return what each booster foresees; empty where there is only one, for clicks."""
         ranker = self.data.models.ranker
-        if ranker is None or [one.name for one in ranker.objectives] == [CLICK]:
+        if ranker is None or _of_clicks(ranker):
             return {}
         moved = self._moved()
         return ranker.by_objective(features) if moved is None else moved.by_objective(features, ids)
@@ -64,3 +66,8 @@ class ByRanker(Scorer):
     def _moved(self) -> MovedRanker | None:
         models = self.data.models
         return models.moved if models.ranker is models.live else None
+
+
+def _of_clicks(ranker: Ranker) -> bool:
+    """Return whether a ranker foresees clicks only: its score is all there is."""
+    return [one.name for one in ranker.objectives] == [CLICK]
