@@ -29,7 +29,8 @@ CAUSES = {
     "HeadraceBulkStalled": (
         "tests/agents/test_bulk.py", "test_no_list_is_made_while_a_request_waits_or_is_answered"
     ),
-    "HeadraceCommitsFail": (WHOLE, "broker_frozen"),
+    # Only what the transport tells of a commit: no test makes a broker refuse them again and again.
+    "HeadraceCommitsFail": ("tests/streams/test_app_metrics.py", "test_a_commit_that_fails_is_counted"),
     "HeadraceDeadLetters": (WHOLE, "poisoned_records"),
     "HeadraceCanarySilent": (WHOLE, "broker_frozen"),
     "HeadraceFreshnessBurnsFast": (WHOLE, "ingest_frozen"),

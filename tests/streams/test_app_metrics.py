@@ -125,3 +125,13 @@ async def test_what_a_recovery_has_left_to_read_is_seen(settings: Settings) -> N
     assert seen.one("headrace_restore_seconds", table="clicks", partition="1") == 0
     assert seen.one("headrace_table_rows", table="clicks", place="memory") == 3
     assert seen.one("headrace_table_bytes", table="clicks") == copies[1].part.nbytes
+
+
+def test_a_commit_that_fails_is_counted(settings: Settings) -> None:
+    metrics = Metrics()
+    measured = AppMetrics(quick_app(settings, "log"), "log", metrics)
+    measured.committed(0.2, done=True)
+    measured.committed(5.0, done=False)
+    seen = read(metrics)
+    assert seen.one("headrace_commit_failures_total", role="log") == 1
+    assert seen.one("headrace_commit_seconds_count", role="log") == 1
