@@ -35,6 +35,7 @@ from headrace.streams.settings import MINUTE_MS, Settings
 from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import Topics
+from headrace.streams.transport.fetching import ISOLATION
 from ops.kafka.run import KafkaServer, RedisServer
 
 ROLES = ("ingest", "aggregate")
@@ -121,7 +122,8 @@ async def _keys(url: str, pattern: str) -> int:
 
 async def _rows_of(settings: Settings, topic: str) -> int:
     """Return how many different keys of rows a changelog has."""
-    consumer, keys = AIOKafkaConsumer(**connection(settings), enable_auto_commit=False), set[bytes]()
+    consumer = AIOKafkaConsumer(**connection(settings), enable_auto_commit=False, isolation_level=ISOLATION)
+    keys = set[bytes]()
     await consumer.start()
     try:
         tps = [TopicPartition(topic, p) for p in range(settings.partitions)]

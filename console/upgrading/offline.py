@@ -16,6 +16,7 @@ from headrace.streams.tables.row_records import row_records
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.reader import read_partition
 from headrace.streams.transport.batches import RecordBatch
+from headrace.streams.transport.fetching import ISOLATION
 
 #: States of a group without members.
 _EMPTY = ("Empty", "Dead")
@@ -71,7 +72,10 @@ async def commit(settings: Settings, role: str, offsets: Mapping[TopicPartition,
     if not offsets:
         return
     consumer = AIOKafkaConsumer(
-        **connection(settings), group_id=group_of(settings, role), enable_auto_commit=False
+        **connection(settings),
+        group_id=group_of(settings, role),
+        enable_auto_commit=False,
+        isolation_level=ISOLATION,
     )
     await consumer.start()
     try:

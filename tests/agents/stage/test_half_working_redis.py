@@ -141,7 +141,7 @@ async def test_a_full_redis_that_evicts_rows(served: Served, admin: Any, eventua
     used = (await admin.info("memory"))["used_memory"]
     await admin.config_set("maxmemory-policy", "allkeys-lru")
     await admin.config_set("maxmemory", used + 300_000)
-    served.stage.change(rows_of(range(3000)))
+    served.stage.change(rows_of(range(12_000)))  # several times as much as there is room for
     await served.stage.flush()
     served.stage.durable()
 
