@@ -169,6 +169,7 @@ class ServeStage:
             sent.append(self.out.send(record, address, reply))
             stages.done("encode")
             self.spans.follow(sent[-1], job, reply, answers)
+            self.traces.note(self.recommender.pipeline, request, answers)
             if not is_canary(request.user_id):  # its lists count nowhere
                 self.measured.answered(reply, answers)
                 shown += [(sent[-1], address, answer) for answer in answers]

@@ -81,6 +81,9 @@ class Ranked:
     used: Used | None = None
     every: Choices | None = None  # what the list was made from
     foreseen: dict[str, F64] | None = None  # of all candidates, by objective, if it is known
+    titles: list[str] | None = (
+        None  # of all candidates, comparable, as the list was made; of traced ones only
+    )
 
     def objectives(self) -> dict[str, F64]:
         """Return the probabilities that make up the scores of the list, by objective, float64 ``(n,)``."""

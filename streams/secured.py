@@ -25,7 +25,12 @@ SENTINEL_PORT, REDIS_PORT = 26379, 6379
 def addresses(text: str) -> list[str]:
     """Return addresses that are separated by commas; an empty list when one is none."""
     found = [address.strip() for address in text.split(",") if address.strip()]
-    return found if all(map(_ADDRESS.fullmatch, found)) else []
+    return found if all(map(_is_address, found)) else []
+
+
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    return match is not None and (match[2] is None or 1 <= int(match[2][1:]) <= 65_535)
 
 
 class SecuritySettings(BaseSettings):
@@ -150,7 +155,7 @@ class SecuritySettings(BaseSettings):
             raise ConfigError("set HEADRACE_REDIS_SENTINELS or HEADRACE_REDIS_CLUSTER, not both")
         given = self.redis_url != type(self).model_fields["redis_url"].default
         named = parts.netloc.rpartition("@")[2] or parts.path.strip("/")
-        if parts.scheme not in ("redis", "rediss") or (given and named):
+        if parts.scheme not in ("redis", "rediss") or (given and named) or "db" in parse_qs(parts.query):
             raise ConfigError(
                 "with HEADRACE_REDIS_CLUSTER, HEADRACE_REDIS_URL must be redis:// or rediss://, without host "
                 "and database"

@@ -14,7 +14,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from headrace.agents.wiring import Wiring
 from headrace.serving.answering import Answer
 from headrace.serving.pipeline.pipeline import Pipeline
-from headrace.serving.traces.made import is_traced, traces_of
+from headrace.serving.traces.made import is_traced, titles_of, traces_of
 from headrace.serving.traces.record import MOST_BYTES, Trace, encode
 from headrace.streams.messages.schemas import RecReply, RecRequest
 
@@ -39,6 +39,13 @@ class TracesOut:
         self._wiring, self._topic = wiring, topic
         self._share, self._most = wiring.settings.trace_share, wiring.settings.trace_candidates
 
+    def note(self, pipeline: Pipeline, request: RecRequest, answers: Sequence[Answer]) -> None:
+        """Note what may be another when the trace is made: titles, which decide what repeats on a list."""
+        if is_traced(request.request_id, self._share):
+            for answer in answers:
+                if answer.ranked is not None:
+                    answer.ranked.titles = titles_of(pipeline, answer.ranked)
+
     async def after(
         self, pipeline: Pipeline, replied: Sequence[tuple[RecRequest, RecReply, Sequence[Answer]]]
     ) -> list[Trace]:
@@ -59,7 +66,7 @@ class TracesOut:
     ) -> list[Trace]:
         """Return the traces of a request whose reply is on its way; none for most, and none after an error.
 
-        What they have is copied here: later, rows and catalogue are others.
+        What they have is copied here; titles were noted before.
         """
         if not is_traced(request.request_id, self._share):
             return []

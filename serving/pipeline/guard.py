@@ -77,7 +77,7 @@ class Guarded(Generic[P]):
         self._bad = 0
         self._required = bool(getattr(part, "required", False))
         self._rest_s = FIRST_REST_S
-        self._until = float("-inf")
+        self._until = self._quiet_until = float("-inf")
 
     def run(self, call: Callable[[P], T], left_out: list[str]) -> T | None:
         """Call the part; return None and note it in ``left_out`` when it failed or is left out now."""
@@ -93,7 +93,9 @@ class Guarded(Generic[P]):
             return None
         except Exception:
             self.counts.failed += 1
-            log.exception("%s failed", self.label, extra={"action": "part_failed", "part": self.label})
+            if started >= self._quiet_until:  # one that cannot be left out may fail at every request
+                log.exception("%s failed", self.label, extra={"action": "part_failed", "part": self.label})
+                self._quiet_until = started + FIRST_REST_S if self._bad >= IN_A_ROW else started
             self._went_wrong()
             left_out.append(self.label)
             return None

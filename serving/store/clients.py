@@ -66,14 +66,18 @@ def open_client(settings: Settings, timeout_s: float) -> Any:
     return client
 
 
-def open_node(settings: Settings, timeout_s: float, host: str, port: int) -> Any:
-    """Return a client of one node of a cluster; as ``open_client``, but for the address."""
+def node_options(settings: Settings, timeout_s: float) -> dict[str, Any]:
+    """Return how the nodes of a cluster are reached; files with secrets and certificates are read once."""
     of_url: dict[str, Any] = dict(parse_url(settings.redis_url))
     kind = of_url.pop("connection_class", Connection)
     if kind is SSLConnection:
         of_url["context"], kind = redis_tls(settings) or ssl.create_default_context(), TlsConnection
-    options = {**of_url, **_options(timeout_s), **_access(settings), "host": host, "port": port}
-    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **options))
+    return {**of_url, **_options(timeout_s), **_access(settings), "connection_class": kind}
+
+
+def open_node(options: Mapping[str, Any], host: str, port: int) -> Any:
+    """Return a client of one node of a cluster, with ``node_options``; it connects with its first call."""
+    return redis.Redis.from_pool(redis.ConnectionPool(**{**options, "host": host, "port": port}))
 
 
 def _options(timeout_s: float) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 
 import hiredis
 from redis.exceptions import ConnectionError as NoConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
-from headrace.serving.store.clients import open_node
+from headrace.serving.store.clients import node_options, open_node
 from headrace.serving.store.connections import abort
 from headrace.serving.store.groups import HASH_SLOTS
 from headrace.serving.store.resp import command
@@ -76,7 +76,7 @@ class Cluster:
     """
 
     def __init__(self, settings: Settings, timeout_s: float) -> None:
-        self._settings, self._timeout_s = settings, timeout_s
+        self._timeout_s = timeout_s
         self._seeds = cluster_of(settings)
         self._clients: dict[Address, Any] = {}
         self._owners: list[Address | None] = []
@@ -84,6 +84,7 @@ class Cluster:
         self._doubtful = True
         self._finding: asyncio.Task[None] | None = None
         try:
+            self._options = node_options(settings, timeout_s)
             self._client(self._seeds[0]).connection_pool.make_connection()  # refuses unknown options
         except (ValueError, TypeError):
             # Neither the URL nor what is wrong with it: that may have a part of the password.
@@ -91,7 +92,7 @@ class Cluster:
 
     def _client(self, node: Address) -> Any:
         if node not in self._clients:
-            self._clients[node] = open_node(self._settings, self._timeout_s, *node)
+            self._clients[node] = open_node(self._options, *node)
         return self._clients[node]
 
     async def owners(self, slots: Sequence[int]) -> list[Address]:
@@ -173,7 +174,8 @@ class Cluster:
 
     async def _send_singly(self, node: Address, some: Sequence[tuple[Batch, int, bool]]) -> None:
         asking = command("ASKING")
-        words = [asking * ask + commands(batch.packed)[k] for batch, k, ask in some]
+        parsed = {id(batch): commands(batch.packed) for batch in {id(b): b for b, *_ in some}.values()}
+        words = [asking * ask + parsed[id(batch)][k] for batch, k, ask in some]
         replies = await self._exchange(node, b"".join(words), len(some) + sum(ask for *_, ask in some))
         at = 0
         for batch, k, ask in some:
@@ -253,7 +255,7 @@ class Cluster:
 
 
 async def _replies(reader: asyncio.StreamReader, count: int) -> list[Any]:
-    parser = hiredis.Reader(replyError=ResponseError)
+    parser = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
     replies: list[Any] = []
     while len(replies) < count:
         reply = parser.gets()

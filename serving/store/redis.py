@@ -127,14 +127,15 @@ class RedisStore(RedisCalls):
         """Write marks in one round trip."""
         if self._run_id is None:
             await self.read_marks(kind, [])
-        args = set_marks_arguments(self._run_id or "", marks, seen)
+        server, run = self._server, self._run_id or ""  # while this waits, marks of another kind may be read
+        args = set_marks_arguments(run, marks, seen)
         pipe: Any = self._redis.pipeline(transaction=False)
         pipe.eval(SET_MARKS, 1, self._marks(kind), *args)
         pipe.info("stats")
         with self.call("set_marks"):
             done, stats = await within(pipe.execute(raise_on_error=False), self.timeout_s)
             _raise(done)
-            evicted = run_of(self._server, _told(stats)) != self._run_id
+            evicted = run_of(server, _told(stats)) != run
         return set() if evicted else {int(partition) for partition in done}
 
     def _beats(self, kind: Kind) -> str:

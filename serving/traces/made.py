@@ -140,6 +140,12 @@ def _kept(ranked: Ranked, every: Choices, most: int) -> I64 | None:
     return np.unique(np.concatenate([order[: max(most, looked_at)], slate.chosen, slate.tried]))
 
 
+def titles_of(pipeline: Pipeline, ranked: Ranked) -> list[str]:
+    """Return the comparable titles of all candidates, as they are now."""
+    title_of = pipeline.data.catalog.title_of
+    return [comparable(title_of(key, "")) for key in ranked.pool.candidates.items.tolist()]
+
+
 def _numbered(values: U64) -> U64:
     """Return a number for each value, the same for the same one; 0 stays 0."""
     known, numbers = np.unique(values, return_inverse=True)
@@ -152,12 +158,13 @@ def _ranked(pipeline: Pipeline, answer: Answer, most: int) -> RankedTrace | None
         return None
     if ranked.every is None or ranked.ids is None or ranked.used is None:
         raise ValueError("a ranked list without what it was made from")
-    query, pool, catalog, every = ranked.query, ranked.pool, pipeline.data.catalog, ranked.every
+    query, pool, every = ranked.query, ranked.pool, ranked.every
     kept = _kept(ranked, every, most)
     near: I64 | slice = slice(None) if kept is None else kept
     keys = pool.candidates.items[near]
     shown = _shown(pool.candidates.items[ranked.slate.chosen], answer)
-    titles = [comparable(catalog.title_of(key, "")) for key in keys.tolist()]
+    every_title = titles_of(pipeline, ranked) if ranked.titles is None else ranked.titles
+    titles = every_title if kept is None else [every_title[place] for place in kept.tolist()]
     numbers = {"": 0} | {title: number for number, title in enumerate(titles, 1) if title}
     columns = {name: getattr(every, name) for name in CHOICES}
     columns |= {name: _numbered(columns[name]) for name in ("creator", "category")}

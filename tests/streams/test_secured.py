@@ -14,6 +14,7 @@ from aiokafka.errors import AuthenticationFailedError
 from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
 from certificates import Authority
 from command_line import run_headrace
+from pydantic import ValidationError
 
 from headrace.console.options import read_settings
 from headrace.streams.errors import ConfigError
@@ -233,6 +234,19 @@ def test_a_cluster_is_named_by_some_of_its_nodes(url: str) -> None:
     given = {"redis_url": url} if url else {}
     settings = Settings(redis_cluster="a, [::1]:5 ,b:7", **given)
     assert cluster_of(settings) == [("a", 6379), ("::1", 5), ("b", 7)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"redis_cluster": "a:99999"},
+        {"redis_cluster": "a:0"},
+        {"redis_cluster": "a", "redis_url": "redis://?db=3"},
+    ],
+)
+def test_a_cluster_has_no_database_and_real_ports(given: dict[str, str]) -> None:
+    with pytest.raises((ConfigError, ValidationError), match=r"host:port|without host and database"):
+        Settings(**given)
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "unix:///run/redis.sock"])

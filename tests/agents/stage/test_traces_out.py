@@ -47,6 +47,25 @@ async def test_every_list_of_a_traced_request_has_a_record() -> None:
     assert counted(stage) == {"written": 3}
 
 
+async def test_titles_are_those_of_the_moment_of_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(rec_replies_p=1)
+    stage = stage_on(broker, Settings(trace_share=1.0))
+    catalog, titles = stage.recommender.catalog, [""]
+    after = stage.traces.after
+
+    async def later(*args: Any) -> Any:
+        titles[0] = "renamed"
+        return await after(*args)
+
+    monkeypatch.setattr(stage.traces, "after", later)
+    monkeypatch.setattr(catalog, "title_of", lambda key, default: titles[0])
+    await answered(stage, body())
+    (trace,) = (decode(value or b"") for _, value, *_ in broker.of("traces"))
+    assert trace.ranked is not None
+    assert len(trace.ranked.titles)
+    assert not trace.ranked.titles.any()
+
+
 async def test_only_a_share_is_traced_and_always_the_same_requests() -> None:
     names = [f"r{n}" for n in range(400)]
     traced = [name for name in names if is_traced(name, 0.1)]

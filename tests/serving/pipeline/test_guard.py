@@ -85,6 +85,19 @@ def test_three_bad_calls_running_leave_it_out_for_a_while(
     assert rest_s == LONGEST_REST_S
 
 
+def test_a_required_part_that_fails_at_every_request_is_told_now_and_then(
+    guarded: Guarded[Slow], caplog: pytest.LogCaptureFixture
+) -> None:
+    guarded._required, guarded.part.fails = True, True
+    for _ in range(50):
+        assert ask(guarded) == (None, ["rest:slow"])
+    assert guarded.counts.calls == 50
+    assert len(caplog.records) == IN_A_ROW + 1
+    guarded.part.clock.now += FIRST_REST_S
+    ask(guarded)
+    assert len(caplog.records) == IN_A_ROW + 2
+
+
 def test_one_good_call_forgives(guarded: Guarded[Slow]) -> None:
     for _ in range(10):
         guarded.part.takes = 0.011

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from redis.exceptions import ResponseError
 
-from headrace.serving.store.cluster import commands, read_slots
+from headrace.serving.store.cluster import Cluster, commands, read_slots
 from headrace.serving.store.cluster_store import _told, replication_of
 from headrace.serving.store.marks import run_of
 from headrace.serving.store.resp import command, delete_rows, set_rows
+from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 
 
@@ -59,3 +62,14 @@ def test_the_run_of_a_master(replication: object, stats: object, run: str | None
 def test_a_server_that_has_evicted_keys_is_another_one() -> None:
     assert run_of("r", {}) == run_of("r", {"evicted_keys": 0}) == "r"
     assert run_of("r", {"evicted_keys": 2}) == "r-2"
+
+
+def test_a_node_that_joins_later_is_reached_as_the_others_though_a_secret_is_being_written_anew(
+    tmp_path: Path,
+) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("first")
+    cluster = Cluster(Settings(redis_cluster="a:1", redis_password_file=str(secret)), 1.0)
+    secret.unlink()
+    kwargs = cluster._client(("b", 2)).connection_pool.connection_kwargs
+    assert (kwargs["host"], kwargs["port"], kwargs["password"]) == ("b", 2, "first")

@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import redis.asyncio as redis
 
 from headrace.demo.embedded import EmbeddedRedis
+from headrace.serving.store import redis as redis_module
 from headrace.serving.store.protocol import BEAT_S
 from headrace.serving.store.redis import RedisStore
 from headrace.streams.errors import UnavailableError
@@ -152,3 +154,31 @@ async def test_every_call_is_measured() -> None:
         await store.get("u", [1])  # the server is gone
     assert calls[len(good) :] == [("read", True)]
     await store.close()
+
+
+@pytest.mark.broker
+async def test_marks_of_another_kind_do_not_hide_that_keys_were_evicted(
+    in_redis: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evicted = 0
+    monkeypatch.setattr(redis_module, "run_of", lambda server, stats: f"{server}-{evicted}")
+    await in_redis.read_marks("u", [0])
+    pipeline = in_redis._redis.pipeline
+
+    def slow(**options: Any) -> Any:
+        pipe = pipeline(**options)
+        execute = pipe.execute
+
+        async def answered(**how: Any) -> Any:
+            nonlocal evicted
+            evicted = 3
+            answer = await execute(**how)
+            monkeypatch.setattr(in_redis._redis, "pipeline", pipeline)
+            await in_redis.read_marks("s", [0])  # while the marks of users are on their way
+            return answer
+
+        pipe.execute = answered
+        return pipe
+
+    monkeypatch.setattr(in_redis._redis, "pipeline", slow)
+    assert await in_redis.set_marks("u", {0: 5}, {0: None}) == set()
