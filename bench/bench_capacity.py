@@ -2,9 +2,10 @@
 
     python bench/bench_capacity.py [--users 25000,100000,400000] [--events-each N]    # prints JSON
 
-At each size, events of so many users are written; `ingest` and `aggregate` (a process each) count them all.
-Counted are rows and records; measured are the bytes in Redis and in the files of Kafka, the resident memory
-of both processes at the end, and their CPU for each event, idling subtracted. The predictions use the
+At each size, N events for each of so many users are written, by chance: some have none, and those who are
+counted have more than N each. `ingest` and `aggregate` (a process each) count them all. Counted are rows and
+records; measured are the bytes in Redis and in the files of Kafka, the resident memory of both processes at
+the end, and their CPU for each event, less what the constants say of idling. The predictions use the
 constants that are shipped (``bench/sizes/predicted.py``), which were measured with other events.
 ``make bench-capacity JSON=bench/sizes/checked.json`` writes what docs/capacity.md shows.
 """

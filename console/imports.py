@@ -141,6 +141,9 @@ def items(
 
     Import items before events: a click counts in the taste for the category of an item that is known.
 
+    What was deleted stays deleted only while Kafka keeps its tombstone (a day after compaction). Take deleted
+    items out of the files first.
+
     Example: [bold]headrace import items catalogue.csv --map id=item_id --map created=published_ts[/]
     """
     _records("items", paths, renamed, given, unit, skip_bad, replace, json_path, brokers)
@@ -158,6 +161,9 @@ def users(
     brokers: options.Brokers = None,
 ) -> None:
     """Write the profiles of users. Those that are there stay as they are; so do users that were forgotten.
+
+    Who was forgotten stays forgotten only while Kafka keeps the tombstone (a day after compaction). Take
+    forgotten users out of the files first.
 
     Example: [bold]headrace import users profiles.parquet --map uid=user_id[/]
     """

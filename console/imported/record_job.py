@@ -1,7 +1,7 @@
 """``headrace import items`` and ``users``: rows of files become records of compacted topics.
 
 What is in a topic already is newer than a file of the past, so it stays, and so does the tombstone of what
-was deleted. That also makes an import that was cut off go on.
+was deleted, for as long as Kafka keeps it. That also makes an import that was cut off go on.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ I64 = npt.NDArray[np.int64]
 
 #: Rows of a Parquet file, and bytes of a text file, that are read at once.
 ROWS, BLOCK = 131_072, 16 * 1024 * 1024
+#: A longer line of JSON, bytes, is no record: it would have to be in memory as a whole. At least ``BLOCK``.
+LONGEST_LINE = BLOCK
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -81,19 +83,20 @@ def _parquet(file: InputFile, wanted: Sequence[str], bad: BadRows) -> Iterator[C
 
 
 def _csv(file: InputFile, wanted: Sequence[str], bad: BadRows) -> Iterator[Chunk]:
-    torn = list[pa_csv.InvalidRow]()
-    seen, at = 0, 1
+    torn = list[pa_csv.InvalidRow]()  # not told yet; the reader is some blocks ahead
+    skipped, at = np.empty(0, np.int64), 1  # numbers of torn rows from ``at`` on
 
     def handle(row: pa_csv.InvalidRow) -> str:
         torn.append(row)
         return "skip"
 
-    def tell() -> None:
-        nonlocal seen
-        for row in torn[seen:]:
+    def tell() -> I64:
+        told = torn.copy()
+        del torn[: len(told)]
+        for row in told:
             detail = f"{row.actual_columns} values, the header has {row.expected_columns}"
             bad.add(str(file), _number(row), Fault("", detail), row.text)
-        seen = len(torn)
+        return np.array([_number(row) for row in told], np.int64)
 
     with opened(file.at, unpack=True) as stream:
         columns = _chosen(_header(file), wanted)
@@ -110,11 +113,14 @@ def _csv(file: InputFile, wanted: Sequence[str], bad: BadRows) -> Iterator[Chunk
             ),
         )
         for batch in reader:
-            tell()
-            skipped = np.array([_number(row) for row in torn if _number(row) >= at], np.int64)
+            skipped = np.concatenate([skipped, tell()])
             rows = np.arange(at, at + len(batch) + len(skipped))
             rows = rows[~np.isin(rows, skipped)][: len(batch)]
             at = int(rows[-1]) + 1 if len(rows) else at
+            skipped = skipped[skipped >= at]
+            # No good row is among those that are torn one after the other.
+            run = int(np.count_nonzero(skipped == at + np.arange(len(skipped))))
+            at, skipped = at + run, skipped[run:]
             yield Chunk(str(file), pa.Table.from_batches([batch]), rows)
         tell()
 
@@ -136,6 +142,12 @@ def _jsonl(file: InputFile, wanted: Sequence[str], bad: BadRows) -> Iterator[Chu
         while True:
             block = stream.read(BLOCK)
             text = rest + block
+            first = text.find(b"\n")
+            if (len(text) if first < 0 else first) > LONGEST_LINE:
+                raise ConfigError(
+                    f"{file}, row {at}: a line of more than {LONGEST_LINE:,} bytes; "
+                    "JSON lines have one record a line (jq -c '.[]' writes an array so)"
+                )
             end = text.rfind(b"\n") + 1 if block else len(text)
             lines, rest = text[:end], text[end:]
             if lines:

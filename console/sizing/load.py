@@ -68,8 +68,8 @@ class Load:
                 raise ConfigError(f"--{field.name.replace('_', '-')}: {value:g} makes no sense")
         if not 0 < self.busy <= 1:
             raise ConfigError("--busy: a share of a core, more than 0 and at most 1")
-        if not (self.users >= 1 and self.items >= 1 and self.slots >= 1 and self.replication >= 1):
-            raise ConfigError("users, items, slots and replicas are at least 1")
+        if min(self.users, self.items, self.slots, self.countries, self.replication) < 1:
+            raise ConfigError("users, items, slots, countries and replicas are at least 1")
         if self.worker_gb <= 0 or self.least < 1:
             raise ConfigError("a worker needs memory, and there is at least one")
         active = self.active_users or max(1.0, self.users / 50)

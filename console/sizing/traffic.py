@@ -89,9 +89,8 @@ class _Made:
         self._log("replies", lists, read["reply_bytes"], "requests/s")
         self._log("impressions", lists, read["impression_bytes"], "requests/s")
         self._log("traces", lists * settings.trace_share, read["trace_bytes"], "requests/s x trace share")
-        mixed = (events * read["item_event_bytes"] + slots * read["item_shown_bytes"]) / max(
-            events + slots, 1
-        )
+        both = events * read["item_event_bytes"] + slots * read["item_shown_bytes"]
+        mixed = both / ((events + slots) or 1)
         self._log("item_events", events + slots, mixed, "events/s and shown slots/s")
         self._log("examples", examples_per_s(load, settings), read["example_bytes"], "slots/s and samples/s")
         self._published("items", load.items, "item_bytes")

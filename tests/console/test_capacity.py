@@ -53,6 +53,7 @@ def test_settings_of_the_environment_count(
         ((), "--users, --items"),
         ((*LOAD[:2],), "--events-per-s"),
         ((*LOAD, "--busy", "0"), "--busy"),
+        ((*LOAD, "--countries", "0"), "countries"),
         ((*LOAD, "--active-users", "1e9"), "--active-users"),
     ],
 )

@@ -8,12 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
 import pytest
 import yaml  # type: ignore[import-untyped]
 from certificates import Authority
 from command_line import parse_headrace
-from kustomized import FOLDER, built, containers, of_kind, roles_of
+from kustomized import FOLDER, built, containers, faults, of_kind, pods_of, roles_of
 from project import ROOT
 
 from headrace.agents.roles import ROLES
@@ -25,17 +24,9 @@ from headrace.streams.topics import acls, flow
 from headrace.streams.topics.names import Topics
 
 OVERLAYS = ("small", "full")
-SCHEMAS: dict[str, Any] = json.loads((FOLDER / "schemas.json").read_text("utf-8"))
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
 #: Users that are no role: of the Job of the topics.
 OTHER_USERS = {"operator"}
-
-
-def faults(one: dict[str, Any]) -> list[str]:
-    """Return what the schema of an object says of it."""
-    schema = SCHEMAS["kinds"][f"{one['apiVersion']} {one['kind']}"] | {"$defs": SCHEMAS["definitions"]}
-    found = jsonschema_rs.validator_for(schema).iter_errors(one)
-    return [f"{'/'.join(map(str, e.instance_path))}: {e.message}" for e in found]
 
 
 def settings_of(overlay: str) -> dict[str, str]:
@@ -133,6 +124,26 @@ def test_probes_ask_ports_and_paths_that_are_served(overlay: str) -> None:
         for probe in probes(container).values():
             if get := probe.get("httpGet"):
                 assert get["path"] in served[ports[get["port"]]], one["metadata"]["name"]
+
+
+def test_a_probe_that_a_file_has_is_the_one_that_is_built() -> None:
+    """The patch of all workers takes the place of a probe with the same name."""
+    compared = 0
+    for path in (*FOLDER.glob("base/*.yaml"), *FOLDER.glob("overlays/full/*.yaml")):
+        for written in yaml.safe_load_all(path.read_text("utf-8")):
+            if written["kind"] not in {"Deployment", "StatefulSet"}:
+                continue
+            name = written["metadata"]["name"]
+            for container in written["spec"]["template"]["spec"]["containers"]:
+                (built_one,) = [
+                    c
+                    for one, c in containers("full")
+                    if (one["metadata"]["name"], c["name"]) == (name, container["name"])
+                ]
+                probed = probes(built_one)
+                assert probed | probes(container) == probed, f"{path.name}: {name}"
+                compared += len(probes(container))
+    assert compared >= len(flow.group_reads())
 
 
 def probes(container: dict[str, Any]) -> dict[str, Any]:
@@ -244,9 +255,7 @@ def test_the_dashboard_reads_every_worker() -> None:
 
 def test_a_budget_for_each_role_that_has_several_workers() -> None:
     several = {
-        one["metadata"]["name"]
-        for one in of_kind("full", "Deployment", "StatefulSet")
-        if one["spec"]["replicas"] > 1
+        one["metadata"]["name"] for one in of_kind("full", "Deployment", "StatefulSet") if pods_of(one) > 1
     }
     budgets = {
         one["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"]: one["spec"]
@@ -320,7 +329,7 @@ def test_full_is_as_large_as_its_comment_says() -> None:
     by_role = {role: (one, c) for one, c in workers("full") for role in roles_of(c)}
     for need in needed.roles:
         one, container = by_role[need.role]
-        asked, pods = container["resources"]["requests"], one["spec"]["replicas"]
+        asked, pods = container["resources"]["requests"], pods_of(one)
         assert pods >= min(need.workers, 2), need.role
         if need.role in scaled:
             assert scaled[need.role]["maxReplicaCount"] >= 2 * need.workers, need.role

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml  # type: ignore[import-untyped]
 from project import ROOT
@@ -17,6 +19,7 @@ from headrace.streams.errors import UnavailableError
 from ops.kafka.run import cached
 
 FOLDER = ROOT / "ops" / "kubernetes"
+SCHEMAS: dict[str, Any] = json.loads((FOLDER / "schemas.json").read_text("utf-8"))
 MODULE = "sigs.k8s.io/kustomize/kustomize/v5@v5.0.3"
 
 
@@ -52,7 +55,20 @@ def _installed(folder: Path) -> None:
 @functools.cache
 def built(overlay: str) -> tuple[dict[str, Any], ...]:
     """Return the objects of an overlay."""
-    command = [*builder(), str(FOLDER / "overlays" / overlay)]
+    return _objects(FOLDER / "overlays" / overlay)
+
+
+def built_beside(folder: Path, text: str) -> tuple[dict[str, Any], ...]:
+    """Return the objects of an overlay that stands beside ours, in a copy in a new folder."""
+    shutil.copytree(FOLDER, folder)
+    own = folder / "overlays" / "own"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(text, "utf-8")
+    return _objects(own)
+
+
+def _objects(folder: Path) -> tuple[dict[str, Any], ...]:
+    command = [*builder(), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
@@ -76,3 +92,18 @@ def roles_of(container: dict[str, Any]) -> list[str]:
     """Return the roles that a container runs; none when it is no worker."""
     arguments = container["args"]
     return arguments[2].split(",") if arguments[:2] == ["headrace", "worker"] else []
+
+
+def pods_of(one: dict[str, Any]) -> int:
+    """Return how many pods an object of `full` has at least."""
+    for scaled in of_kind("full", "ScaledObject"):
+        if scaled["spec"]["scaleTargetRef"] == {"kind": one["kind"], "name": one["metadata"]["name"]}:
+            return scaled["spec"]["minReplicaCount"]
+    return one["spec"]["replicas"]
+
+
+def faults(one: dict[str, Any]) -> list[str]:
+    """Return what the schema of an object says of it."""
+    schema = SCHEMAS["kinds"][f"{one['apiVersion']} {one['kind']}"] | {"$defs": SCHEMAS["definitions"]}
+    found = jsonschema_rs.validator_for(schema).iter_errors(one)
+    return [f"{'/'.join(map(str, e.instance_path))}: {e.message}" for e in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,45 @@ def test_a_torn_line_of_csv_is_a_bad_row_and_those_after_it_keep_their_numbers(t
     assert [row["event_id"] for row in rows(path, bad=tmp_path / "bad")] == ["e0", "e1", "e3", "e5"]
     told = [json.loads(line) for line in (tmp_path / "bad").read_text().splitlines()]
     assert [t["row"] for t in told] == [3, 5]
+
+
+def test_a_badly_torn_file_of_csv_is_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BLOCK", 65_536)
+    good = {n for n in range(1, 30_001) if n % 10_000 < 10 or (n > 29_000 and n % 3 == 0)}
+    lines = (f"{n},x,y" if n in good else f"{n},{'z' * 100}" for n in range(1, 30_001))
+    path = csv(tmp_path / "a.csv", "id,b,c", *lines)
+    file, found = input_file(find([str(path)])[0]), list[str]()
+    with BadRows(tmp_path / "bad") as bad:
+        bad.begin()
+        tracemalloc.start()
+        try:
+            for chunk in tables.read(file, ["id"], bad):
+                assert chunk.table["id"].to_pylist() == [str(row) for row in chunk.rows]
+                found += chunk.table["id"].to_pylist()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert {int(text) for text in found} == good
+    told = [json.loads(line)["row"] for line in (tmp_path / "bad").read_text().splitlines()]
+    assert told == [n for n in range(1, 30_001) if n not in good]
+    assert peak < path.stat().st_size / 2, "some blocks, not the file"
+
+
+def test_a_line_of_json_that_is_far_too_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BLOCK", 200)
+    monkeypatch.setattr(tables, "LONGEST_LINE", 1000)
+    longest = json.dumps(event(1)).ljust(1000)
+    assert len(rows(jsonl(tmp_path / "a.jsonl", event(0), longest, event(2)))) == 3
+    path = jsonl(tmp_path / "b.jsonl", event(0), event(1), f"{longest} ", event(3))
+    with pytest.raises(ConfigError, match=r"b\.jsonl, row 3: a line of more than 1,000 bytes"):
+        rows(path, bad=tmp_path / "bad")
+    path.write_text(json.dumps([event(n) for n in range(50)]), "utf-8")
+    with pytest.raises(ConfigError, match=r"b\.jsonl, row 1: .*one record a line"):
+        rows(path)
 
 
 def test_an_id_that_looks_like_a_date_stays_as_it_is(tmp_path: Path) -> None:

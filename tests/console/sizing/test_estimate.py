@@ -107,6 +107,18 @@ def test_topics_keep_what_their_retention_says() -> None:
     assert value("replies", "kept", shorter, reply_bytes=4000.0) == pytest.approx(3 * 2 * 4000 * DAY_S)
 
 
+@pytest.mark.parametrize("per_s", [0.01, 1.0, 100.0])
+def test_a_record_is_as_large_where_there_are_few(per_s: float) -> None:
+    load = dataclasses.replace(LOAD, events_per_s=per_s, requests_per_s=0.0)
+    made = estimate(load, SETTINGS, constants(item_event_bytes=60.0, item_shown_bytes=20.0))
+    assert made.topics["item_events"].record_bytes == pytest.approx(60)
+
+
+def test_where_nothing_happens_nothing_is_written() -> None:
+    load = dataclasses.replace(LOAD, events_per_s=0.0, requests_per_s=0.0)
+    assert value("item_events", "written", load, item_event_bytes=60.0) == 0
+
+
 def test_examples_are_slots_and_a_sample_of_what_was_not_shown() -> None:
     settings = SETTINGS.model_copy(update={"unshown_share": 0.5, "unshown_next": 6, "unshown_random": 4})
     written = value("examples", "written", settings=settings, example_bytes=100.0)
@@ -203,6 +215,7 @@ def test_the_json_has_the_provenance_of_what_is_used() -> None:
     [
         ({"users": -1}, "users"), ({"events_per_s": math.inf}, "events-per-s"), ({"busy": 0}, "busy"),
         ({"busy": 1.5}, "busy"), ({"active_users": 2000}, "active-users"), ({"slots": 0}, "slots"),
+        ({"countries": 0}, "countries"),
         ({"requests_per_s": math.nan}, "requests-per-s"), ({"worker_gb": 0}, "memory"),
     ],
 )  # fmt: skip

@@ -52,3 +52,16 @@ def test_bytes_are_predicted_as_well_as_the_page_says(one: dict[str, dict[str, f
     for line in compared(one, shipped()):
         if line.unit == "MB":
             assert abs(line.error) < (0.6 if line.what.startswith("`item-events`") else 0.15), line
+
+
+def test_what_the_page_says_of_the_checks_is_in_their_file() -> None:
+    text = " ".join(PAGE.split())
+    each = [one["counted"]["events"] / one["counted"]["users"] for one in CHECKED["sizes"]]
+    assert f"those who had an event had {min(each):.1f} to {max(each):.1f} each" in text
+    assert f"these have {min(each):.1f} to {max(each):.1f}" in text
+    lines = [line for one in CHECKED["sizes"] for line in compared(one, shipped())]
+    errors = [f"{line.error:.0%}".rstrip("%") for line in lines if line.what.startswith("`item-events`")]
+    assert f"grows with the size ({', '.join(errors)} %)" in text
+    loads = sorted(float(run.machine.rpartition(" ")[2]) for run in shipped().runs.values())
+    checked = CHECKED["run"]["machine"].rpartition(" ")[2]
+    assert f"load average {' and '.join(map(str, loads))} for the constants, {checked} for the checks" in text
