@@ -19,6 +19,9 @@ AFFINITIES: Final = 12
 #: The item must have been published at least this long (ms) before the event: workers read `items` and
 #: `events` independently of each other.
 PUBLISHED_MS: Final = 10_000
+#: So much longer for an item that was sent on to its partition: the copy has the time of the original, and is
+#: written when `ingest` has read that, which a broker that is away delays.
+SENT_ON_MS: Final = 50_000
 
 
 def taste() -> pl.Expr:
@@ -34,15 +37,20 @@ def item_attributes(items: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        item, category, creator, published (timestamp of its first record), stable (true when it never changed
-        and was never withdrawn).
+        item, category, creator, published (timestamp of its first record; later, if that was sent on), stable
+        (true when it never changed and was never withdrawn).
     """
     category, creator = pl.col("category"), pl.col("creator")
     once = (category.n_unique() == 1) & (creator.n_unique() == 1) & category.is_not_null().all()
     return (
         items.filter(pl.col("verdict") == "")
         .group_by("item")
-        .agg(category.first(), creator.first(), pl.col("timestamp").min().alias("published"), stable=once)
+        .agg(
+            category.first(),
+            creator.first(),
+            (pl.col("timestamp") + SENT_ON_MS * pl.col("sent_on").cast(pl.Int64)).min().alias("published"),
+            stable=once,
+        )
     )
 
 

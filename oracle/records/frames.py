@@ -84,6 +84,7 @@ ITEMS: Final = pl.Schema(
         "creator": pl.UInt64,
         "item_id": pl.String,
         "published": pl.Int64,
+        "sent_on": pl.Boolean,  # it has the header ``FORWARDED``
     }
 )
 #: Records of `users`: profiles, and tombstones (``gone``), whose profile columns are null. ``named`` is the

@@ -94,11 +94,11 @@ def read_items(raw: pl.DataFrame, *, max_bytes: int) -> pl.DataFrame:
     def read(key: bytes | None, value: bytes | None, _timestamp: int) -> tuple[Any, ...]:
         if value is None and key:
             name = key.decode("utf-8", "replace")
-            return key_of(name), None, None, name, None
+            return key_of(name), None, None, name, None, None
         i = read_document(value, max_bytes, _item)
         if key != i["item_id"].encode():
             raise RefusedError("wrong_key")
         category, creator = key_of(i.get("category", "")), key_of(i.get("creator_id", ""))
-        return key_of(i["item_id"]), category, creator, i["item_id"], i["published_ts"]
+        return key_of(i["item_id"]), category, creator, i["item_id"], i["published_ts"], None
 
-    return columns_of(raw, ITEMS, read)
+    return columns_of(raw, ITEMS, read).with_columns(sent_on=raw["origin"].is_not_null())

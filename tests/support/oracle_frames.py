@@ -114,7 +114,7 @@ class Brute:
 def item_frame(rows: Sequence[tuple[int, int | None, int | None, int]]) -> pl.DataFrame:
     return pl.DataFrame(
         [
-            (0, i, ts, "", item, cat, creator, f"item-{item}", None if cat is None else ts)
+            (0, i, ts, "", item, cat, creator, f"item-{item}", None if cat is None else ts, False)
             for i, (item, cat, creator, ts) in enumerate(rows)
         ],
         ITEMS,

@@ -21,7 +21,7 @@ RECORDS = [
 
 
 def items() -> pl.DataFrame:
-    rows = [(p, o, 0, v, i, 7, 7, f"item-{i}", ms) for p, o, v, i, ms in RECORDS]
+    rows = [(p, o, 0, v, i, 7, 7, f"item-{i}", ms, False) for p, o, v, i, ms in RECORDS]
     return pl.DataFrame(rows, ITEMS, orient="row")
 
 

@@ -56,6 +56,14 @@ def test_affinities_are_told_only_where_attributes_never_changed(
         assert known.affinities(items, what, T0, complete=complete)[1].tolist() == [sure]
 
 
+@pytest.mark.parametrize(("after_s", "sure"), [(9, False), (11, False), (59, False), (61, True)])
+def test_an_item_that_was_sent_on_may_have_come_later(after_s: int, sure: bool) -> None:
+    written = T0 + 10 * DAY_MS  # the event's record
+    known = users_of(event_frame([(1, 1, "click", written, 0, 0)]), shown_frame([]))
+    items = item_attributes(item_frame([(1, 7, 7, written - 1000 * after_s)]).with_columns(sent_on=True))
+    assert known.affinities(items, "category", T0, complete=True)[1].tolist() == [sure]
+
+
 def test_more_categories_than_a_row_holds_are_not_compared() -> None:
     for n, sure in ((12, True), (13, False)):
         did = [(1, i, "click", T0, 0, 0) for i in range(1, n + 1)]

@@ -225,7 +225,7 @@ def test_a_withdrawn_item_and_a_forgotten_user() -> None:
     )
     items = read_items(raw, max_bytes=MAX_BYTES)
     assert items["verdict"].to_list() == ["", "empty", "empty", "missing_field"]
-    assert items.row(0)[-5:] == (hash64("a"), None, None, "a", None)
+    assert items.row(0)[-6:] == (hash64("a"), None, None, "a", None, False)
     users = read_users(raw, max_bytes=MAX_BYTES)
     assert users["verdict"].to_list() == ["", "empty", "empty", "missing_field"]
     assert users.row(0, named=True) | {"gone": True, "user_id": "a"} == users.row(0, named=True)
