@@ -1,4 +1,4 @@
-"""Bytes that the image adds to its base: the packages of ``headrace[worker,gateway]``, as installed here.
+"""Bytes that the image adds to its base: packages of ``headrace[worker,gateway,formats]``, as installed here.
 
     python ops/image_size.py        # in an environment with the locked versions; prints a table
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("worker", "gateway")
+EXTRAS = ("worker", "gateway", "formats")
 
 
 def needed(name: str, extras: tuple[str, ...]) -> dict[str, Distribution]:

@@ -47,6 +47,10 @@ class UnavailableError(HeadraceError):
     """A dependency (broker, Redis) cannot be reached."""
 
 
+class NotYetError(UnavailableError):
+    """A dependency answers, and does not have what it is asked for yet: asked again, it may have it."""
+
+
 class NoTopicError(UnavailableError):
     """A topic or a partition of it does not exist."""
 

@@ -58,7 +58,8 @@ class ForeignEvents:
         if chosen.schemas is None:
             return
         clock = self._wiring.clock.monotonic
-        while missing := chosen.missing(records, clock()):
+        missing = chosen.missing(records, clock())
+        while missing:
             try:
                 await asyncio.to_thread(chosen.schemas.load, missing, clock())
             except UnavailableError as exc:

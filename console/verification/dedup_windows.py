@@ -66,17 +66,21 @@ class RebuiltWindow:
         return {key: seen[key] for key, new in zip(keys, fresh.tolist(), strict=True) if not new}
 
 
-async def rebuilt_window(settings: Settings, partition: int, newest: int, end: int) -> dict[int, int]:
+async def rebuilt_window(
+    settings: Settings, foreign: ForeignRecords, partition: int, newest: int, end: int
+) -> dict[int, int]:
     """Return the ids remembered after a take-over of a partition now, and when each was last seen (ms).
 
     Parameters
     ----------
+    foreign
+        Reads events of others.
     newest
         Stream time at the end of the partition, ms.
     end
         Offset after its last record.
     """
-    window, foreign = RebuiltWindow(settings, partition), ForeignRecords(settings)
+    window = RebuiltWindow(settings, partition)
 
     async def remember(batch: RecordBatch) -> None:
         records = await foreign.read(batch.records)

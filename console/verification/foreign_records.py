@@ -7,8 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.streams.errors import NotYetError
 from headrace.streams.messages.formats.chosen import chosen
 from headrace.streams.settings import Settings
+
+#: Pause before the registry is asked again for what it does not have, s.
+RETRY_S = 0.25
 
 
 class ForeignRecords:
@@ -35,6 +39,10 @@ class ForeignRecords:
             return records
         schemas = self._chosen.schemas
         if schemas is not None:
-            while missing := self._chosen.missing(records, time.monotonic()):
-                await asyncio.to_thread(schemas.load, missing, time.monotonic())
+            missing = self._chosen.missing(records, time.monotonic())
+            while missing:
+                try:
+                    await asyncio.to_thread(schemas.load, missing, time.monotonic())
+                except NotYetError:  # as long as the workers, who refuse such a record then
+                    await asyncio.sleep(RETRY_S)
         return self._chosen.translator.read(records).records

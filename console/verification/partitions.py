@@ -9,6 +9,7 @@ import polars as pl
 from headrace.console.verification.catalogue_files import items_of as items_of_snapshot
 from headrace.console.verification.dedup_windows import rebuilt_window
 from headrace.console.verification.examples_topic import examples_of
+from headrace.console.verification.foreign_records import ForeignRecords
 from headrace.console.verification.live import LiveItems, LiveUsers
 from headrace.console.verification.live_neighbours import LiveNeighbours
 from headrace.console.verification.live_rows import Latest, latest_rows
@@ -102,6 +103,7 @@ class Verification:
         self._topics = Topics(settings)
         self._raw = raw
         self._store = store
+        self._foreign = ForeignRecords(settings)  # one, so that what the registry lacks is waited for once
         self._findings = Findings(first)
         self._began = now_ms()
         self._judged = judge(raw.events, settings.dedup_window_ms)
@@ -253,7 +255,7 @@ class Verification:
         newest = mine["stream"].max()
         if newest is None or not self._settings.dedup_window_ms:
             return
-        found = await rebuilt_window(self._settings, number, int(str(newest)), end)
+        found = await rebuilt_window(self._settings, self._foreign, number, int(str(newest)), end)
         expected = remembered(mine, self._settings.dedup_window_ms)
         compare_windows(self._findings, number, expected, found)
 

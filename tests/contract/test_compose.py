@@ -12,6 +12,7 @@ from project import ROOT
 
 from headrace.agents.roles import ROLES
 from headrace.streams.settings import Settings
+from ops.image_size import EXTRAS
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -175,6 +176,17 @@ def test_the_image_is_built_from_files_that_exist() -> None:
         assert (ROOT / source).exists()
         assert f"!{source}" in allowed, f".dockerignore keeps {source} out of the build"
     assert {s["build"]["dockerfile"] for s in OURS.values()} == {"ops/Dockerfile"}
+
+
+def test_the_image_has_what_every_role_needs() -> None:
+    """Also for events in other forms. What is installed is checked, and counted by ops/image_size.py."""
+    installed = re.search(r'"\.\[([a-z,]+)\]"', DOCKERFILE)
+    checked = re.search(r"require\((.+?)\)", DOCKERFILE)
+    assert installed
+    assert checked
+    extras = set(installed[1].split(","))
+    assert extras == set(re.findall(r"'(\w+)'", checked[1])) == set(EXTRAS)
+    assert {"worker", "gateway", "formats"} <= extras
 
 
 def test_the_image_runs_as_an_ordinary_user_without_a_compiler() -> None:

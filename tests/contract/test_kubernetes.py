@@ -217,6 +217,22 @@ def test_the_folder_of_the_data_can_be_written(overlay: str) -> None:
         assert "/tmp" in mounts  # noqa: S108 - where it is mounted
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_files_for_events_in_other_forms_may_be_given(overlay: str) -> None:
+    """Everybody reads the settings of the registry; mapping files are for who reads `events`."""
+    for one, container in containers(overlay):
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        volumes = {v["name"]: v for v in one["spec"]["template"]["spec"]["volumes"]}
+        kinds = {"registry": "secret"}
+        if {"ingest", "learn"} & set(roles_of(container)):
+            kinds["mappings"] = "configMap"
+        for name, kind in kinds.items():
+            mount = mounts[f"/etc/headrace/{name}"]
+            source = volumes[mount["name"]][kind]
+            assert (mount["readOnly"], source["optional"]) == (True, True), one["metadata"]["name"]
+            assert f"headrace-{name}" in source.values(), one["metadata"]["name"]
+
+
 # --- services, budgets, scaling ---
 
 

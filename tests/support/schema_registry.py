@@ -103,6 +103,8 @@ class SchemaRegistry:
         return 200, {"id": number}
 
     def _by_id(self, number: str, form: str) -> tuple[int, Any]:
+        if int(number) >= 1 << 31:  # no number of its language: it knows no such path
+            return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
         found = self._schemas.get(int(number))
         return (200, _shown(found, form)) if found else _none(3)
 

@@ -56,7 +56,7 @@ def reader(
         own = type(parsed) is dict and parsed.get("name") == published.AVRO_NAME
         if own:
             _check_resolution(parsed, named, "event")
-        plan = _plan(parsed, named, own=own)
+        plan = _plan(parsed, named, "event" if own else "")
     except (ValueError, RecursionError, TypeError, KeyError, UnknownType, SchemaParseException) as exc:
         raise unusable(f"this is no Avro schema: {exc}") from exc
     read = _by_plan(plan) if plain else _by_library(parsed, parse_schema(published.avro()) if own else None)
@@ -106,21 +106,25 @@ def _kind(schema: Any) -> str:
     return schema if isinstance(schema, str) else "union" if isinstance(schema, list) else schema["type"]
 
 
-def _plan(schema: Any, named: dict[str, Any], *, own: bool = False) -> Plan:
+def _plan(schema: Any, named: dict[str, Any], of: str) -> Plan:
+    """Return how what was written is read as a type of ours (``_OF``, ``_RESOLVED``); empty: as it is."""
     schema = _full(schema, named)
     kind = _kind(schema)
     if kind == "union":
-        return Plan(kind, [_plan(branch, named, own=own) for branch in schema])
+        return Plan(kind, [_plan(branch, named, of) for branch in schema])
     if kind in ("record", "error"):
+        ours = {name: type_ for name, type_, _ in _OF.get(of, ())}
         names = [one["name"] for one in schema["fields"]]
-        ours = {name for fields in _OF.values() for name, _, _ in fields}
-        kept = [name if not own or name in ours else None for name in names]
-        return Plan(kind, [_plan(one["type"], named, own=own) for one in schema["fields"]], kept)
+        kept = [name if not of or name in ours else None for name in names]
+        parts = [_plan(one["type"], named, ours.get(one["name"], "")) for one in schema["fields"]]
+        return Plan(kind, parts, kept)
     if kind in ("array", "map"):
-        return Plan(kind, [_plan(schema["items" if kind == "array" else "values"], named)])
+        return Plan(kind, [_plan(schema["items" if kind == "array" else "values"], named, "")])
     if kind == "enum":
         return Plan(kind, names=schema["symbols"])
-    return Plan(kind, size=schema["size"]) if kind == "fixed" else Plan(kind)
+    if kind == "fixed":
+        return Plan(kind, size=schema["size"])
+    return Plan("string" if (kind, of) == ("bytes", "string") else kind)
 
 
 def _check_resolution(schema: Any, named: dict[str, Any], of: str) -> None:

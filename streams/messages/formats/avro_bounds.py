@@ -6,8 +6,11 @@ from typing import Any, Final
 
 from headrace.streams.errors import RejectedError
 
-#: Most values that a record of a schema has without counting those of arrays and maps, and deepest nesting.
+#: Most values that a schema stands for when every name is written out and arrays have one item, and deepest
+#: nesting.
 MOST_FIELDS, DEEPEST = 10_000, 64
+#: Most values for which a byte of an array or a map may stand.
+MOST_A_BYTE: Final = 16
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 #: Largest fixed value, bytes: no record is larger.
 _LARGEST: Final = 1 << 31
@@ -21,6 +24,11 @@ def unusable(why: object) -> RejectedError:
 class Bounds:
     """Looks at a schema that fastavro has parsed.
 
+    Of every type it computes two numbers. The first is how many values its plan has, which is the schema with
+    all names written out. The second is the most by which the values of a message exceed ``MOST_A_BYTE`` for
+    each byte, whatever the message says; as both add up, so does the excess. Where it is not above zero, any
+    number of items is safe.
+
     Parameters
     ----------
     named
@@ -33,7 +41,7 @@ class Bounds:
         self._open: set[str] = set()
 
     def check(self, schema: Any, depth: int = 0) -> tuple[int, int]:
-        """Return the smallest size of a value, bytes, and how many values it has at most, without arrays.
+        """Return how many values a plan has, and their excess.
 
         Raises
         ------
@@ -42,31 +50,40 @@ class Bounds:
         """
         if depth > DEEPEST:
             raise unusable(f"it is nested more than {DEEPEST} deep")
+        count, excess = self._of(schema, depth)
+        if count > MOST_FIELDS:
+            raise unusable(f"it stands for more than {MOST_FIELDS} values")
+        return count, excess
+
+    def _of(self, schema: Any, depth: int) -> tuple[int, int]:
         if isinstance(schema, str):
             return self._of_name(schema, depth)
         if isinstance(schema, list):
             each = [self.check(part, depth + 1) for part in schema]
-            return 1, 1 + max((count for _, count in each), default=0)
+            most = max((excess for _, excess in each), default=0)
+            return 1 + sum(count for count, _ in each), most - MOST_A_BYTE
         kind = schema["type"]
         if kind in ("record", "error"):
             return self._of_record(schema, depth)
         if kind in ("array", "map"):
-            least, count = self.check(schema["items" if kind == "array" else "values"], depth + 1)
-            if kind == "array" and least == 0:
+            count, excess = self.check(schema["items" if kind == "array" else "values"], depth + 1)
+            if kind == "map":
+                excess += _of_bytes(1)  # of the key
+            if excess > 0:
                 raise unusable(
-                    "an array has items of no bytes: a few bytes could stand for any number of them"
+                    "items in an array or a map take no bytes, or nearly: a few could stand for any memory"
                 )
-            return 1, 1 + count
+            return 1 + count, _of_bytes(1)
         if kind == "fixed":
             size = int(schema["size"])
             if not 0 <= size < _LARGEST:
                 raise unusable(f"a fixed value has {size} bytes")
-            return size, 1
-        return (1, 1) if kind == "enum" else self.check(kind, depth + 1)
+            return 1, _of_bytes(size)
+        return (1, _of_bytes(1)) if kind == "enum" else self.check(kind, depth + 1)
 
     def _of_name(self, name: str, depth: int) -> tuple[int, int]:
         if name in PRIMITIVES:
-            return int(name != "null"), 1
+            return 1, _of_bytes(int(name != "null"))
         if name in self._open:
             raise unusable(f"{name} has itself in it")
         if name not in self._known:
@@ -80,8 +97,10 @@ class Bounds:
         self._open.add(name)
         each = [self.check(one["type"], depth + 1) for one in schema["fields"]]
         self._open.discard(name)
-        least, count = sum(size for size, _ in each), 1 + sum(count for _, count in each)
-        if count > MOST_FIELDS:
-            raise unusable(f"a record has more than {MOST_FIELDS} values")
-        self._known[name] = least, count
-        return least, count
+        self._known[name] = 1 + sum(count for count, _ in each), 1 + sum(excess for _, excess in each)
+        return self._known[name]
+
+
+def _of_bytes(count: int) -> int:
+    """Return the excess of one value that takes so many bytes, or more."""
+    return 1 - MOST_A_BYTE * count

@@ -14,13 +14,13 @@ import ssl
 import tempfile
 from pathlib import Path
 from typing import Final
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 import msgspec
 
-from headrace.streams.errors import UnavailableError
+from headrace.streams.errors import ConfigError, RejectedError, UnavailableError
 from headrace.streams.format_settings import FormatSettings, registry_tls
 from headrace.streams.secured import read_secret, secret_of
 
@@ -94,6 +94,8 @@ class Registry:
             It is not on disk, and the registry does not answer, or not as one.
         UnknownSchemaError
             The registry says that there is none with this id.
+        RejectedError
+            ``unusable_schema``: it is too large, or refers to too many others.
         """
         path = self._folder / f"{number}.json"
         kept = _kept(path)
@@ -122,9 +124,7 @@ class Registry:
                 continue
             asked.add(place)
             if len(asked) > MOST_REFERENCES:
-                raise UnavailableError(
-                    f"a schema of {self._url} refers to more than {MOST_REFERENCES} others"
-                )
+                raise _unusable(f"it refers to more than {MOST_REFERENCES} others")
             subject = quote(reference.subject, safe="")
             other = self._get(f"/subjects/{subject}/versions/{reference.version}{form}")
             self._add_references(other, form, found, asked)
@@ -140,12 +140,27 @@ class Registry:
 
     def _get(self, path: str) -> _Answer:
         body = self._body(path)
+        if len(body) > MOST_BYTES:
+            raise _unusable(f"it has more than {MOST_BYTES} bytes")
         try:
             return msgspec.json.decode(body, type=_Answer)
         except (msgspec.MsgspecError, UnicodeError) as exc:
             raise UnavailableError(f"{self._url}{path} does not answer as a schema registry: {exc}") from None
 
     def _body(self, path: str) -> bytes:
+        try:
+            return self._answered(path)
+        except (OSError, http.client.HTTPException) as exc:
+            why = getattr(exc, "reason", None) or exc
+            raise UnavailableError(f"the registry {self._url} does not answer: {why}") from None
+        except ConfigError as exc:  # the files were right at the start: they are being replaced
+            raise UnavailableError(f"the registry {self._url} cannot be asked: {exc}") from None
+        except ValueError:  # its message would quote the token
+            raise UnavailableError(
+                f"the registry {self._url} cannot be asked: the credentials do not fit into a header"
+            ) from None
+
+    def _answered(self, path: str) -> bytes:
         request = Request(self._url + path, headers={"Accept": _TYPES, **self._credentials()})  # noqa: S310
         try:
             with self._opener().open(request, timeout=ANSWER_S) as response:
@@ -156,9 +171,6 @@ class Registry:
                 if exc.code == http.client.NOT_FOUND and _is_fault(exc.read(MOST_BYTES)):
                     raise UnknownSchemaError(path) from None
             raise UnavailableError(f"{self._url} answers {exc.code} {exc.reason} to {path}") from None
-        except (OSError, URLError, http.client.HTTPException) as exc:
-            why = getattr(exc, "reason", None) or exc
-            raise UnavailableError(f"the registry {self._url} does not answer: {why}") from None
 
     def _opener(self) -> OpenerDirector:
         secure: ssl.SSLContext | None = None
@@ -176,6 +188,10 @@ class Registry:
             both = f"{s.registry_user}:{secret_of(s, 'registry_password')}".encode()
             return {"Authorization": f"Basic {base64.b64encode(both).decode()}"}
         return {}
+
+
+def _unusable(why: str) -> RejectedError:
+    return RejectedError("unusable_schema", "", why)
 
 
 def _is_fault(body: bytes) -> bool:

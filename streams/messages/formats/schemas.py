@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
 
-from headrace.streams.errors import RejectedError, UnavailableError
+from headrace.streams.errors import NotYetError, RejectedError
 from headrace.streams.messages.codec import UNDECODABLE, rejection
 from headrace.streams.messages.formats import avro, protobuf
 from headrace.streams.messages.formats.registry import Registry, Schema, UnknownSchemaError
-from headrace.streams.messages.formats.wire import HEAD, MAGIC, schema_id
+from headrace.streams.messages.formats.wire import HEAD, LARGEST_ID, MAGIC, schema_id
 from headrace.streams.transport.record_fields import VALUE, VALUE_SIZE
 from headrace.streams.transport.record_list import RecordList
 
@@ -20,10 +20,12 @@ Read: TypeAlias = Callable[[bytes], tuple[Any, bool]]
 
 #: So long a schema that the registry does not have is asked for: it may have been registered just now, s.
 PATIENCE_S: Final = 10.0
-#: So long it then counts as unknown, s, and another one is not waited for: garbage has any id.
+#: So long it then counts as unknown, s, and no other one is waited for: garbage has any id. One that was not
+#: waited for counts as unknown for ``PATIENCE_S`` only.
 UNKNOWN_S: Final = 60.0
-#: Most ids of this kind that are remembered.
+#: Most ids of this kind that are remembered, and most that are waited for at once.
 MOST_UNKNOWN: Final = 1000
+MOST_AWAITED: Final = 10
 
 _json = msgspec.json.Decoder().decode
 
@@ -49,6 +51,8 @@ class Schemas:
     def missing(self, records: Sequence[Any], most_bytes: int, now: float) -> set[int]:
         """Return the ids of the schemas that ``load`` must get before records can be read.
 
+        No registry has an id above ``LARGEST_ID``: it is not asked for one.
+
         Parameters
         ----------
         most_bytes
@@ -58,40 +62,58 @@ class Schemas:
         """
         ids = _ids(records, most_bytes)
         return {
-            number for number in ids if number not in self._readers and self._unknown.get(number, 0) <= now
+            number
+            for number in ids
+            if number <= LARGEST_ID and number not in self._readers and self._unknown.get(number, 0) <= now
         }
 
-    def load(self, numbers: Collection[int], now: float) -> None:
+    def load(self, numbers: set[int], now: float) -> None:
         """Get schemas; it waits for the registry, so call it in a thread.
+
+        Parameters
+        ----------
+        numbers
+            Their ids. Each of which it is clear what becomes of its records is taken out, for good: what is
+            given up here may be forgotten before all others are clear.
 
         Raises
         ------
         UnavailableError
-            The registry does not answer, or does not have one of them yet: call it again.
+            The registry does not answer: call it again with the ids that are left.
+        NotYetError
+            The registry does not have some of them yet: likewise.
         """
-        not_yet = [number for number in sorted(numbers) if not self._get(number, now)]
+        not_yet: list[int] = []
+        for number in sorted(numbers):
+            if self._get(number, now):
+                numbers.discard(number)
+                continue
+            not_yet.append(number)
+            if len(not_yet) == MOST_AWAITED:
+                break
         if not_yet:
-            raise UnavailableError(f"the registry has no schema {not_yet[0]} yet")
+            raise NotYetError(f"the registry has no schema {not_yet[0]} yet")
 
     def _get(self, number: int, now: float) -> bool:
         """Get a schema; return whether it is clear what becomes of records written with it."""
         try:
-            schema = self._registry.schema(number)
+            self._readers[number] = _reader(self._registry.schema(number), self._plain)
         except UnknownSchemaError:
-            since = self._asked.setdefault(number, now)
-            if now >= self._patient_from and now - since < PATIENCE_S:
+            waited = now - self._asked.setdefault(number, now) >= PATIENCE_S
+            if now >= self._patient_from and not waited:
                 return False
-            if len(self._unknown) >= MOST_UNKNOWN:
-                self._unknown.clear()
-            self._unknown[number] = self._patient_from = now + UNKNOWN_S
-            del self._asked[number]
-            return True
-        self._asked.pop(number, None)
-        try:
-            self._readers[number] = _reader(schema, self._plain)
+            self._give_up(number, now, waited)
         except RejectedError as exc:
             self._readers[number] = exc
+        self._asked.pop(number, None)
         return True
+
+    def _give_up(self, number: int, now: float, waited: bool) -> None:
+        if len(self._unknown) >= MOST_UNKNOWN:
+            self._unknown.clear()
+        self._unknown[number] = now + (UNKNOWN_S if waited else PATIENCE_S)
+        if waited:
+            self._patient_from = now + UNKNOWN_S
 
     def read(self, body: bytes) -> tuple[Any, bool]:
         """As ``translator.Reads``; every schema must have been loaded."""

@@ -16,6 +16,8 @@ HEAD: Final = 5
 #: Most indices: messages that are declared inside of one another so deep.
 _DEEPEST: Final = 32
 _LARGEST: Final = 1 << 31
+#: Largest id of a schema: registries count in 32 bits with a sign.
+LARGEST_ID: Final = (1 << 31) - 1
 
 
 def schema_id(body: bytes) -> int:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foreign_forms import KINDS, Forms
+from foreign_forms import KINDS, Forms, wire
 from fresh_topics import make_topics
-from installation import producer, publish, read_all, until, worker
+from installation import dead_letters, producer, publish, read_all, until, worker
 from oracle_examples import encode, event, impression
 from project import ROOT
 from schema_registry import running
@@ -46,7 +46,11 @@ def history(began: int, forms: Forms) -> tuple[list[OutRecord], list[OutRecord],
     return shown, did, told
 
 
-async def test_what_was_shown_is_labelled_by_events_in_every_form(settings: Settings, tmp_path: Path) -> None:
+async def test_what_was_shown_is_labelled_by_events_in_every_form(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record has a schema that nobody has: workers refuse it, and it does not stop the verification."""
+    monkeypatch.setattr("headrace.streams.messages.formats.schemas.PATIENCE_S", 0.5)
     with running() as registry:
         s = settings.model_copy(
             update={
@@ -63,10 +67,12 @@ async def test_what_was_shown_is_labelled_by_events_in_every_form(settings: Sett
                 sender, topics.items, [(f"item-{n}", Item(f"item-{n}", began)) for n in range(ITEMS)]
             )
             await sender.send_keyed(topics.impressions, shown)
-            await sender.send_keyed(topics.events, did)
+            await sender.send_keyed(topics.events, [*did, (b"garbage", wire(999, b"x"), None, [])])
             async with worker(s, ["ingest", "aggregate", "learn"]):
                 result = await until(lambda: verify(s), lambda r: r.exit_code == 0, timeout=40)
             assert result.first == []
+            letters = await until(lambda: dead_letters(s), bool)
+            assert [(one.key, one.reason) for one in letters] == [(b"garbage", "unknown_schema")]
             assert result.compared["labels of examples"] == 5 * LISTS
             assert result.compared["shown slots that the online model has learnt"] >= 1
             examples = [record.value for record in await read_all(s, topics.examples)]

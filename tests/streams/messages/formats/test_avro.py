@@ -91,8 +91,30 @@ def test_older_and_newer_schemas_of_ours_are_resolved() -> None:
         fields[0]["type"] = ["null", "bytes"]
 
     schema = evolved(smaller)
-    got, _ = avro.reader(json.dumps(schema), [])(written(schema, EVENT | {"ts": 7, "event_id": b"e-1"}))
-    assert got["ts"] == 7
+    got, _ = both(schema, written(schema, EVENT | {"ts": 7, "event_id": b"e-1"}))
+    assert (got["ts"], got["event_id"]) == (7, "e-1")
+
+
+def test_bytes_of_ours_are_text() -> None:
+    """A field of theirs stays bytes, also where it has a name of ours in another record."""
+
+    def in_bytes(fields: list[Any]) -> None:
+        fields[0]["type"] = fields[2]["type"] = "bytes"
+        fields[6]["type"] = ["null", "bytes"]
+        fields[9]["type"][1]["fields"][0]["type"] = ["null", "bytes"]
+        fields[9]["type"][1]["fields"].append({"name": "user_id", "type": "bytes"})
+        fields.append({"name": "blob", "type": "bytes"})
+
+    schema = evolved(in_bytes)
+    value: dict[str, Any] = EVENT | {
+        "event_id": b"e-1", "user_id": "üser".encode(), "request_id": b"r-1", "blob": b"\xff",
+        "context": {"country": b"DE", "device": None, "ts": None, "age": 31, "user_id": b"\xff"},
+    }  # fmt: skip
+    assert both(schema, written(schema, value)) == (EVENT | {"request_id": "r-1"}, True)
+    for plain in (True, False):
+        with pytest.raises(RejectedError, match="utf-8") as caught:
+            avro.reader(json.dumps(schema), [], plain=plain)(written(schema, value | {"user_id": b"\xff"}))
+        assert caught.value.reason == "undecodable"
 
 
 def test_a_record_of_others_is_read_with_its_references() -> None:
@@ -124,6 +146,9 @@ def doubling() -> Any:
         ({"type": "array", "items": "null"}, "no bytes"),
         (record("a", {"type": "array", "items": record("b", "null", record("c"))}), "no bytes"),
         (record("a", {"type": "array", "items": {"type": "fixed", "name": "z", "size": 0}}), "no bytes"),
+        ({"type": "array", "items": record("b", "int", *["null"] * 9_899)}, "nearly"),
+        ({"type": "map", "values": record("b", "int", *["null"] * 40)}, "nearly"),
+        ([record(f"b{n}", *["int"] * 2_000) for n in range(6)], "10000 values"),
         (record("a", ["null", "a"]), "itself"),
         (record("a", {"type": "map", "values": record("b", ["null", "a"])}), "itself"),
         (doubling(), "values"),
@@ -144,6 +169,22 @@ def test_schemas_that_cannot_be_used_are_refused(schema: Any, said: str) -> None
             avro.reader(json.dumps(schema), [], plain=plain)
         assert caught.value.reason == "unusable_schema"
         assert said in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        record("b", *[["null", "string"]] * 300),
+        ["null", record("b", *[["null", "string"]] * 300)],
+        record("b", record("c", record("d", record("e", "int"))), "null", {"type": "array", "items": "int"}),
+        {"type": "array", "items": {"type": "map", "values": record("b", *["long"] * 300)}},
+    ],
+)
+def test_large_items_of_lists_are_read(items: Any) -> None:
+    """What takes about a byte for a value is no fault, however many there are."""
+    schema = record("a", {"type": "array", "items": items})
+    for value in generate_many(fastavro.parse_schema(schema), 3):
+        both(schema, written(schema, value))
 
 
 def test_a_text_that_is_no_schema_is_refused() -> None:

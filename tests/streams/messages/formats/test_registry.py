@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import base64
+import json
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from certificates import Authority
-from foreign_forms import Forms
+from foreign_forms import Forms, wire
 from schema_registry import SchemaRegistry, running
 
 from headrace.streams.errors import RejectedError, UnavailableError
 from headrace.streams.messages.formats import protobuf, published
-from headrace.streams.messages.formats.registry import Registry, UnknownSchemaError
-from headrace.streams.messages.formats.schemas import PATIENCE_S, UNKNOWN_S, Schemas
-from headrace.streams.messages.schemas import Event
+from headrace.streams.messages.formats.registry import (
+    MOST_BYTES,
+    MOST_REFERENCES,
+    Registry,
+    UnknownSchemaError,
+)
+from headrace.streams.messages.formats.schemas import Schemas
 from headrace.streams.settings import Settings
-
-EVENT = Event("e-1", "click", "user-42", "item-1", 1_767_225_600_250)
 
 
 @pytest.fixture
@@ -31,15 +36,6 @@ def server() -> Iterator[SchemaRegistry]:
 
 def of(url: str, folder: Path, **more: Any) -> Registry:
     return Registry(Settings(events_format="detect", registry_url=url, **more), folder)
-
-
-def record(value: bytes) -> Any:
-    class One:
-        pass
-
-    one: Any = One()
-    one.value = value
-    return one
 
 
 def test_a_schema_is_asked_for_once_and_kept(server: SchemaRegistry, tmp_path: Path) -> None:
@@ -139,36 +135,11 @@ def test_tls_with_a_ca_of_its_own(tmp_path: Path) -> None:
         assert trusted.schema(number).kind == "AVRO"
 
 
-def test_a_schema_that_is_not_there_yet_is_waited_for_and_then_given_up(
-    server: SchemaRegistry, tmp_path: Path
-) -> None:
-    """With a clock of the test: the registry may hear of a new schema a moment after its record came."""
-    schemas, forms = Schemas(of(server.url, tmp_path)), Forms(server)
-    good = record(forms.avro(EVENT)[1])
-    bad = [record(b"\0\0\0\0" + bytes([n]) + b"x") for n in (200, 201)]
-    assert schemas.missing([good, *bad, record(b"{}"), record(b"\0x")], 100, 0.0) == {forms.avro_id, 200, 201}
-    with pytest.raises(UnavailableError, match="no schema 200 yet"):
-        schemas.load([forms.avro_id, 200, 201], 0.0)
-    assert schemas.missing([good, *bad], 100, 0.0) == {200, 201}
-    assert schemas.missing([good, *bad], 5, 0.0) == set()  # too large: not read
-    with pytest.raises(UnavailableError):
-        schemas.load([200, 201], PATIENCE_S - 0.01)
-    schemas.load([200, 201], PATIENCE_S)
-    assert schemas.missing(bad, 100, PATIENCE_S) == set()
-    with pytest.raises(RejectedError) as caught:
-        schemas.read(bad[0].value)
-    assert caught.value.reason == "unknown_schema"
-    schemas.load([202], PATIENCE_S + 1)  # garbage has any id: no second wait within a minute
-    late = PATIENCE_S + UNKNOWN_S + 1
-    assert schemas.missing(bad, 100, late) == {200, 201}
-    assert schemas.read(good.value)[1]
-
-
 def test_a_schema_that_cannot_be_used_refuses_its_records(server: SchemaRegistry, tmp_path: Path) -> None:
     schemas = Schemas(of(server.url, tmp_path))
     for kind in ("AVRO", "PROTOBUF", "THRIFT"):
         number = server.register(f"of-{kind}", "neither", kind)
-        schemas.load([number], 0.0)
+        schemas.load({number}, 0.0)
         with pytest.raises(RejectedError) as caught:
             schemas.read(b"\0" + number.to_bytes(4, "big"))
         assert caught.value.reason == "unusable_schema"
@@ -176,7 +147,81 @@ def test_a_schema_that_cannot_be_used_refuses_its_records(server: SchemaRegistry
 
 def test_json_with_a_schema_is_json(server: SchemaRegistry, tmp_path: Path) -> None:
     schemas, number = Schemas(of(server.url, tmp_path)), server.register("j", '{"type": "object"}', "JSON")
-    schemas.load([number], 0.0)
+    schemas.load({number}, 0.0)
     assert schemas.read(b"\0" + number.to_bytes(4, "big") + b'{"a": 1}') == ({"a": 1}, False)
     with pytest.raises(RejectedError):
         schemas.read(b"\0" + number.to_bytes(4, "big") + b"{")
+
+
+def why(schemas: Schemas, number: int) -> tuple[str, str]:
+    """Load a schema; return why its records are refused."""
+    schemas.load({number}, 0.0)
+    with pytest.raises(RejectedError) as caught:
+        schemas.read(wire(number, b""))
+    return caught.value.reason, caught.value.detail
+
+
+def test_more_references_than_are_followed_make_a_schema_unusable(
+    server: SchemaRegistry, tmp_path: Path
+) -> None:
+    references = []
+    for n in range(MOST_REFERENCES + 1):
+        server.register(f"s{n}", json.dumps({"type": "enum", "name": f"e{n}", "symbols": ["A"]}))
+        references.append({"name": f"e{n}", "subject": f"s{n}", "version": 1})
+    text = '{"type": "record", "name": "r", "fields": []}'
+    number = server.register("all", text, references=references)
+    said = "it refers to more than 100 others"
+    assert why(Schemas(of(server.url, tmp_path)), number) == ("unusable_schema", said)
+    fewer = server.register("few", text, references=references[1:])
+    assert of(server.url, tmp_path).schema(fewer).references[-1].name == "e100"
+
+
+def test_a_schema_that_is_too_large_is_unusable(server: SchemaRegistry, tmp_path: Path) -> None:
+    number = server.register("large", '{"type": "string", "doc": "' + "x" * MOST_BYTES + '"}')
+    reason, said = why(Schemas(of(server.url, tmp_path)), number)
+    assert (reason, "bytes" in said) == ("unusable_schema", True)
+
+
+def test_files_that_are_away_for_a_moment_are_an_outage(server: SchemaRegistry, tmp_path: Path) -> None:
+    """Secrets and certificates are files that are replaced while a worker runs."""
+    number = server.register("events-value", published.avsc())
+    token = tmp_path / "token"
+    token.write_text("let-me-in")
+    registry = of(server.url, tmp_path, registry_token_file=str(token))
+    for text in (None, "", "two\nlines"):
+        token.unlink()
+        if text is not None:
+            token.write_text(text)
+        with pytest.raises(UnavailableError, match="cannot be asked") as caught:
+            registry.schema(number)
+        assert "two" not in str(caught.value)
+        token.write_text("let-me-in")
+    assert registry.schema(number).kind == "AVRO"
+    authority = Authority(tmp_path)
+    secure = of("https://localhost:1", tmp_path, registry_ca_file=str(authority.ca))
+    authority.ca.unlink()
+    with pytest.raises(UnavailableError, match="REGISTRY_CA_FILE"):
+        secure.schema(number)
+
+
+def test_an_error_that_never_ends_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body of a 404 is read, too, and the connection may break in it."""
+    monkeypatch.setattr("headrace.streams.messages.formats.registry.ANSWER_S", 0.3)
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 60\r\n\r\n")
+                done.wait()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with pytest.raises(UnavailableError, match="timed out"):
+                of(f"http://127.0.0.1:{listening.getsockname()[1]}", tmp_path).schema(1)
+        finally:
+            done.set()
+            thread.join()
