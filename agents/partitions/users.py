@@ -231,13 +231,14 @@ class UserPartition(StagePartition):
         return bool((self.state.rows.data["place"][rows] == 0).any())
 
     def _place(self, users: U64, names: Callable[[I64], list[bytes | None]]) -> None:
-        """Note in rows without it the hash that decides the partition of their user.
+        """Note in rows without it the hash that decides the partition of their user: these rows change.
 
         ``names`` returns the ids of the users at some places of ``users``.
         """
         rows, places = self.state.rows.find(users), self.state.rows.data["place"]
         new = np.flatnonzero((rows >= 0) & (places[rows] == 0))
         places[rows[new]] = partitions_of_keys(names(new), PLACED) | PLACED
+        self._touch(rows[new])
 
     # -- what goes out
 

@@ -66,7 +66,7 @@ class Rebuilt:
 def old_rows(rows: dict[int, bytes], dtype: np.dtype[Any]) -> int:
     """Return how many packed rows have a layout that cannot be migrated."""
     layouts = layouts_of(dtype)
-    return 0 if layouts is None else sum(layouts.migrated(list(rows.values()))[1].values())
+    return 0 if layouts is None else len(layouts.migrated(list(rows.values()))[1])
 
 
 async def rebuild(settings: Settings, say: Callable[[str], None]) -> Rebuilt:

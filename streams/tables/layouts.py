@@ -95,8 +95,8 @@ class Layouts:
         Returns
         -------
         rows, unreadable
-            Packed rows by their place in ``packed``; rows of no earlier layout are not in it. And how many
-            rows have a layout without a migration, by its number.
+            Packed rows by their place in ``packed``; rows of no earlier layout are not in it. And the keys of
+            rows of a layout without a migration, by their place.
         """
         found: dict[int, bytes] = {}
         unreadable: dict[int, int] = {}
@@ -113,7 +113,7 @@ class Layouts:
             steps = [step.migrate for step in reversed(self.earlier[: at_layout + 1])]
             for step in steps:
                 if step is None:
-                    unreadable[layout.number] = len(places)
+                    unreadable |= zip(places, rows["key"].tolist(), strict=True)
                     break
                 rows = step(rows)
             else:

@@ -75,8 +75,6 @@ class StatePartition:
         Meta records by key. Change them with ``set_meta``.
     position
         Changelog offset after the last record that ``rows`` and ``meta`` reflect. Own writes count.
-    refused
-        Number of changelog records that are not rows of this layout.
     away
         The evicted rows.
     """
@@ -100,8 +98,7 @@ class StatePartition:
         self.meta: dict[bytes, bytes] = {}
         self.away = EvictedRows(Spill(spills or SpillFolder()), order[0], lasting)
         self.position = 0
-        #: crc32 of the record before ``position``, -1 when not known. A snapshot stores it, to check later
-        #: that the changelog is still the same one.
+        #: crc32 of the record before ``position``, -1: not known. A snapshot tells the changelog by it.
         self.last_crc = -1
         #: Whether the state comes from a snapshot whose ``last_crc`` was not compared with the changelog yet.
         self.from_file = False
@@ -182,7 +179,7 @@ class StatePartition:
             self._dirty_meta.add(key)
 
     def take(self, packed: PackedRows | None = None) -> Changes:
-        """Return all changes since the last ``take``.
+        """Return all changes since the last ``take``, and some rows whose record is of an earlier layout.
 
         Give them to ``StateStore.write`` or to ``put_back``: until then their rows cannot be evicted.
 
@@ -199,9 +196,11 @@ class StatePartition:
             back = self.rows.find(gone)
             taken.add(back[back >= 0], len(self.rows.data))
             gone, reborn = gone[back < 0], gone[back >= 0]
-        meta = {key: self.meta[key] for key in sorted(self._dirty_meta)}
-        self._dirty_meta = set()
+        old = self.rows.find(self._late.take_old())
+        taken.add(old[old >= 0], len(self.rows.data))
+        meta, self._dirty_meta = {key: self.meta[key] for key in sorted(self._dirty_meta)}, set()
         rows = self.rows.pack(taken.rows(), packed)
+        self._late.rewritten(rows.keys)
         changes = Changes(self, self._takes + 1, rows, gone, meta, reborn)
         if changes:
             self._takes += 1
@@ -341,7 +340,8 @@ class StatePartition:
         self.rows.drop(self.rows.keys())
         self.away.clear()
         self.meta.clear()
-        self._late.take()
+        self._late.clear()
+        self.rows.unreadable.clear()
         self.position, self.last_crc, self.from_file, self.written_layout = 0, -1, False, 0
 
     def apply(self, records: Sequence[ChangelogRecord], position: int) -> None:
@@ -359,6 +359,8 @@ class StatePartition:
                 self._late.deleted(split.deleted)
             if split.rows:
                 self._load(split.keys, split.rows)
+            if self.rows.unreadable:
+                self.rows.replaced(split.latest())
             last = records[-1]
             self.last_crc = record_crc(last.key, last.value) if last.offset == position - 1 else -1
         elif position != self.position:
@@ -378,15 +380,13 @@ class StatePartition:
         self._late.compare_meta(key, value, kept)
 
     def _load(self, keys: U64, values: list[bytes]) -> None:
-        before = self.rows.migrated
-        taken = self.rows.load(values)
+        taken, migrated_at = self.rows.load(values), self.rows.migrated_at
         if self.away.settle(self.rows, keys) or taken < len(values) or self._late:
             self._late.compare(values, self.rows)
-        if self.rows.migrated > before:
-            self._late.outdated(keys, values, self.rows)
+        self._late.note_layouts(keys, migrated_at)
 
     def own(self) -> None:
-        """Become the owner; mark as dirty what the changelog has last as an older state or layout."""
+        """Become the owner; mark as dirty what the changelog has last as an older state."""
         keys, meta = self._late.take()
         rows = self.rows.find(keys)
         self.touch(rows[rows >= 0])

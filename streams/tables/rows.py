@@ -13,7 +13,7 @@ states of a row is newer (``offset``).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, overload
 
@@ -159,9 +159,11 @@ class RowTable:
     refused
         Number of rows that ``load`` skipped because of their size, layout or key.
     migrated
-        Number of rows of earlier layouts that ``load`` has migrated.
+        Number of rows of earlier layouts that were migrated.
+    migrated_at
+        Places, among the rows given to ``load`` last, of those that were migrated.
     unreadable
-        Numbers of earlier layouts that ``load`` found in rows and that cannot be migrated.
+        Keys of rows that ``load`` found in an earlier layout that cannot be migrated; see ``replaced``.
 
     Raises
     ------
@@ -188,6 +190,7 @@ class RowTable:
         self.layouts = layouts_of(dtype)
         self.layout = mark_of(dtype)
         self.refused = self.migrated = 0
+        self.migrated_at: Sequence[int] = ()
         self.unreadable: set[int] = set()
         self.data: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
         self._blank = np.zeros(1, dtype)
@@ -292,27 +295,43 @@ class RowTable:
         equal, the given row is stored. Rows of an earlier layout are migrated. Rows of another size or layout
         and rows of key 0 are skipped and counted in ``refused``.
         """
-        given = self._given(packed)
+        given, self.migrated_at = self._given(packed), ()
         if given.refused and self.layouts is not None and not isinstance(packed, np.ndarray):
-            given = self._given(self.current(packed))
+            current, self.migrated_at, unreadable = self._migrate(packed)
+            self.unreadable |= unreadable
+            given = self._given(current)
         self.refused += given.refused
         rows, new = self._index.take(given.keys)
         self._grow()
         return given.put(self.data, rows, new, self._order_at)
 
     def current(self, packed: Sequence[bytes]) -> list[bytes]:
-        """Return packed rows, those of earlier layouts migrated; ``migrated`` and ``unreadable`` tell."""
+        """Return packed rows, those of earlier layouts migrated."""
+        return self._migrate(packed)[0]
+
+    def replaced(self, latest: Mapping[int, bytes | None]) -> None:
+        """Forget unreadable rows that others have replaced.
+
+        ``latest`` has the last packed row of every key read just now, None for a tombstone.
+        """
+        keys = [key for key in latest if key in self.unreadable]
+        sound = unpack([latest[key] for key in keys], self.dtype)[1].tolist()
+        self.unreadable.difference_update(
+            key for key, read in zip(keys, sound, strict=True) if read or latest[key] is None
+        )
+
+    def _migrate(self, packed: Sequence[bytes]) -> tuple[list[bytes], list[int], set[int]]:
+        """Return current packed rows, the places of the migrated ones, and the keys of unreadable ones."""
         rows = list(packed)
         if self.layouts is None or not self.layouts.earlier:
-            return rows
+            return rows, [], set()
         _, sound = _unpacked(rows, self.dtype)
         places = np.flatnonzero(~sound).tolist()
         migrated, unreadable = self.layouts.migrated([rows[at] for at in places])
         for at, row in migrated.items():
             rows[places[at]] = row
         self.migrated += len(migrated)
-        self.unreadable |= unreadable.keys()
-        return rows
+        return rows, [places[at] for at in migrated], set(unreadable.values())
 
     def _given(self, packed: Sequence[bytes] | npt.NDArray[Any]) -> GivenRows:
         return GivenRows(packed, self.row_bytes, self._key_at, self._layout_at, self.layout)

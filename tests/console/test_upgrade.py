@@ -20,6 +20,7 @@ from headrace.serving.requests.client import RecClient
 from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import RecRequest
 from headrace.streams.settings import Settings
+from headrace.streams.tables import changelog
 from headrace.streams.topics.lag import lag
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
@@ -31,7 +32,9 @@ AGELESS = 100 * 365 * 24 * 3600
 
 
 @pytest.fixture
-def old(make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
+def old(make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    # A large installation: rows and their tombstones are in different batches.
+    monkeypatch.setattr(changelog, "APPLY_ROWS", 20)
     told = next(line["settings"] for line in recorded() if "settings" in line)
     settings: Settings = make_settings(
         **told, data_dir=tmp_path, durable_every_ms=500, state_ttl_s=AGELESS, user_ttl_s=AGELESS

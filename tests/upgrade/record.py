@@ -2,9 +2,9 @@
 
 Version 0.1.0 is commit 424b90a. It has to run in an environment of its own::
 
-    git worktree add /tmp/headrace-0.1.0 424b90a
-    python -m venv /tmp/env-0.1.0 && /tmp/env-0.1.0/bin/pip install '/tmp/headrace-0.1.0[embedded]'
-    cd /tmp && /tmp/env-0.1.0/bin/python .../tests/upgrade/record.py .../installation-0.1.0.xz
+    mkdir OLD && git archive 424b90a | tar -x -C OLD
+    python -m venv ENV && ENV/bin/pip install './OLD[embedded]'
+    ENV/bin/python tests/upgrade/record.py tests/upgrade/installation-0.1.0.xz
 
 A small audience clicks, skips, dwells, likes, hides and follows, has profiles, asks for lists and is shown
 them; some events come twice, late or broken, and one user is forgotten. The workers are then stopped cleanly.

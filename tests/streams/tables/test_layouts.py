@@ -12,7 +12,16 @@ from headrace.models.state import users
 from headrace.models.state.earlier_rows import USERS_0, USERS_1
 from headrace.streams.errors import LayoutError
 from headrace.streams.settings import Settings
-from headrace.streams.tables.layouts import LAYOUT_KEY, Earlier, carried, declare, fingerprint, layouts_of
+from headrace.streams.tables import late_writes
+from headrace.streams.tables.layouts import (
+    LAYOUT_KEY,
+    Earlier,
+    Layouts,
+    carried,
+    declare,
+    fingerprint,
+    layouts_of,
+)
 from headrace.streams.tables.packed_rows import pack_rows
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.rows import RowTable, unpack
@@ -123,6 +132,59 @@ def test_a_row_written_again_by_somebody_else_is_not_written_once_more() -> None
     assert not part.dirty
 
 
+def _of_an_earlier_layout(count: int) -> StatePartition:
+    """Return a partition that this worker owns, all rows of its changelog of an earlier layout."""
+    part = StatePartition(0, RowTable(THIRD))
+    keys = range(1, count + 1)
+    values = _packed(SECOND, 2, key=list(keys), offset=list(keys), likes=list(keys))
+    part.apply(
+        [_Record(k - 1, k.to_bytes(8, "little"), value) for k, value in zip(keys, values, strict=True)], count
+    )
+    part.own()
+    return part
+
+
+def test_rows_of_an_earlier_layout_are_written_again_some_with_each_flush(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(late_writes, "OLD_ROWS", 3)
+    part = _of_an_earlier_layout(8)
+    assert not part.dirty, "they can be read as they are"
+    touched = part.rows.find([2, 5])
+    part.touch(touched)
+    part.delete([7])
+    taken = []
+    while changes := part.take():
+        taken.append(changes.rows.keys.tolist())
+        assert set(changes.rows.keys.tolist()) & {2, 5} == ({2, 5} if len(taken) == 1 else set())
+        assert len(changes.rows) <= (5 if len(taken) == 1 else 3)
+        part.written(changes)
+    assert sorted(key for keys in taken for key in keys) == [1, 2, 3, 4, 5, 6, 8], "each of them once"
+
+
+def test_rows_of_an_earlier_layout_can_be_evicted_before_they_are_written_again() -> None:
+    part = _of_an_earlier_layout(8)
+    assert len(part.evict(max_rows=2)) >= 6
+    left = part.rows.keys().tolist()
+    assert part.take().rows.keys.tolist() == left
+
+
+def test_rows_of_an_earlier_layout_are_migrated_once_when_they_are_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    migrated = []
+
+    def counted(layouts: Layouts, packed: Any) -> Any:
+        migrated.append(len(packed))
+        return before(layouts, packed)
+
+    before = Layouts.migrated
+    monkeypatch.setattr(Layouts, "migrated", counted)
+    part = _of_an_earlier_layout(5)
+    part.apply([_Record(9, (9).to_bytes(8, "little"), _packed(SECOND, 2, key=[9], offset=[9])[0])], 10)
+    assert migrated == [5, 1]
+
+
 def test_an_evicted_row_is_found_again_in_a_changelog_of_an_earlier_layout() -> None:
     part = StatePartition(0, RowTable(THIRD))
     old = _mixed()[:1]
@@ -150,6 +212,44 @@ def test_rows_that_cannot_be_migrated_stop_the_worker() -> None:
     assert len(part.rows) == 0
     with pytest.raises(LayoutError, match="headrace upgrade"):
         check_layouts(part, "user-state")
+
+
+def _apply(part: StatePartition, key: int, value: bytes | None) -> None:
+    part.apply([_Record(part.position, key.to_bytes(8, "little"), value)], part.position + 1)
+
+
+def test_what_replaces_rows_that_cannot_be_migrated_may_come_in_a_later_batch() -> None:
+    part = StatePartition(0, users.new_table())
+    old = _packed(USERS_0, fingerprint(USERS_0), key=[1, 2, 3], n_clicks=[2, 3, 4])
+    for key in (1, 2, 3):
+        _apply(part, key, old[key - 1])
+    _apply(part, 1, None)
+    _apply(part, 2, _packed(users.ROW, 2, key=[2], offset=[1])[0])
+    assert part.rows.unreadable == {3}
+    with pytest.raises(LayoutError):
+        check_layouts(part, "user-state")
+    _apply(part, 3, None)
+    check_layouts(part, "user-state")
+    _apply(part, 1, old[0])
+    part.reset()
+    check_layouts(part, "user-state")
+
+
+def test_the_last_of_the_rows_of_a_key_decides_whether_it_can_be_read() -> None:
+    part = StatePartition(0, users.new_table())
+    (old,) = _packed(USERS_0, fingerprint(USERS_0), key=[1], n_clicks=[2])
+    (new,) = _packed(users.ROW, 2, key=[1], offset=[1])
+    key = (1).to_bytes(8, "little")
+    part.apply([_Record(0, key, old), _Record(1, key, new)], 2)
+    assert part.rows.unreadable == set()
+    part.apply([_Record(2, key, new), _Record(3, key, old)], 4)
+    assert part.rows.unreadable == {1}
+
+
+def test_a_scan_for_lost_rows_passes_rows_over_that_were_removed_long_ago() -> None:
+    part = StatePartition(0, users.new_table())
+    part.revive(_packed(USERS_0, fingerprint(USERS_0), key=[1], n_clicks=[2]))
+    check_layouts(part, "user-state")
 
 
 def test_users_of_the_layout_before_keep_everything() -> None:
