@@ -25,6 +25,29 @@ from headrace.streams.topics.sender import BatchSender
 Records = npt.NDArray[np.void]
 
 
+def leave_alone(out: list[Records]) -> None:
+    """Leave events alone that come before events of their source that are alone.
+
+    A partition that stays with its worker over a rebalance may have events that were not sent yet. Put
+    together with events after the alone ones, they would look like events that a former owner sent late, and
+    none of them would count.
+
+    Parameters
+    ----------
+    out
+        Arrays of ``ITEM_EVENT`` in their order, changed in place. Each is of one source, and alone as a whole
+        or not at all.
+    """
+    sources = set[int]()
+    for events in reversed(out):
+        if len(events):
+            source = int(events["source_partition"][0])
+            if events["alone"][0]:
+                sources.add(source)
+            elif source in sources:
+                events["alone"] = 1
+
+
 class ItemEventsOut:
     """Item events that were not sent yet, in order."""
 
@@ -36,7 +59,7 @@ class ItemEventsOut:
         return bool(self._out)
 
     def add(self, events: list[Records]) -> None:
-        """Add arrays of ``ITEM_EVENT``; the numbers of a source must rise."""
+        """Add arrays of ``ITEM_EVENT``, each of one source; the numbers of a source must rise."""
         self._out.extend(events)
 
     async def send(self) -> None:
@@ -44,6 +67,7 @@ class ItemEventsOut:
         out, self._out = self._out, []
         if not out:
             return
+        leave_alone(out)
         events, sizes = split_item_events(out, await self._sender.partitions_of(self._topic))
         ends = np.cumsum(sizes).tolist()
         await asyncio.gather(

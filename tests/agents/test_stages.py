@@ -19,11 +19,13 @@ from plain_item_events import values_of
 from shown_states import shown_state
 
 from headrace.agents.partitions.items import ItemPartition
+from headrace.agents.partitions.source_marks import SourceMark
 from headrace.agents.partitions.users import UserPartition
+from headrace.agents.stage.item_events_out import leave_alone
 from headrace.models.state import items as item_state
 from headrace.models.state import neighbours
 from headrace.models.state import users as user_state
-from headrace.models.state.item_events import combine_item_events
+from headrace.models.state.item_events import combine_item_events, new_item_events
 from headrace.serving.catalog import Catalog
 from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.columns import (
@@ -78,6 +80,24 @@ def make_events(n: int, rng: np.random.Generator) -> list[Rec]:
         }
         out.append(Rec(i, event["user_id"].encode(), msgspec.json.encode(event), T0 + i * 1000))
     return out
+
+
+def test_events_that_wait_in_a_partition_that_stays_over_a_rebalance_count() -> None:
+    """One is applied and not sent, one is read again before the end that the rebalance met, one after it."""
+    part = UserPartition([table(user_state, user_state.ORDER), shown_state()], SETTINGS)
+    records = []
+    for n, item in enumerate("aba"):
+        event = {"event_id": f"e{n}", "type": "like", "user_id": "u", "item_id": item, "ts": T0 + n}
+        records.append(Rec(n, b"u", msgspec.json.encode(event), T0 + n))
+    for n, record in enumerate(records):
+        if n < 2:
+            part.resume()
+            part.met_end("events", 2 * n)
+        part.events([record], decode([record]), Catalog())
+    *_, out = part.take()
+    leave_alone(out)
+    events = combine_item_events(np.concatenate(out))
+    assert events["amount"][new_item_events(events, {}, SourceMark)].sum() == 3
 
 
 def table(module: Any, order: tuple[str, ...] = ("offset",)) -> StatePartition:

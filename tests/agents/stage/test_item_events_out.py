@@ -10,8 +10,9 @@ from fresh_topics import make_topics
 from installation import read_all
 from plain_item_events import largest
 
-from headrace.agents.stage.item_events_out import ItemEventsOut
-from headrace.models.state.item_events import combine_item_events
+from headrace.agents.partitions.source_marks import SourceMark
+from headrace.agents.stage.item_events_out import ItemEventsOut, leave_alone
+from headrace.models.state.item_events import combine_item_events, new_item_events
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, MAX_AMOUNT, PACKED
 from headrace.streams.messages.packed_item_events import MOST_BYTES, pack_item_events, unpack_item_events
 from headrace.streams.settings import Settings
@@ -49,6 +50,40 @@ def some_events(n: int, items: int) -> Events:
     out["ts"], out["source_seq"], out["amount"] = T + np.arange(n) * 10, np.arange(n) * 3, 1
     out["kind"], out["source_partition"] = rng.integers(0, 5, n), 3
     return out
+
+
+def likes(*items: int, at: int, alone: int = 0) -> Events:
+    """Return likes with the numbers from ``at`` on."""
+    out = np.zeros(len(items), ITEM_EVENT)
+    out["item"], out["source_seq"], out["alone"] = items, at + np.arange(len(items)), alone
+    out["ts"], out["amount"], out["kind"], out["source_partition"] = T, 1, KIND["like"], 3
+    return out
+
+
+@pytest.mark.broker
+async def test_what_was_not_sent_before_a_rebalance_counts_when_the_partition_stays(
+    make_settings: Any,
+) -> None:
+    settings = make_settings(partitions=1)
+    topic = Topics(settings).item_events
+    await make_topics(settings)
+    async with BatchSender(settings) as sender:
+        out = ItemEventsOut(sender, topic)
+        out.add([likes(7, at=0), likes(8, at=1, alone=1), likes(7, 7, at=2)])
+        await out.send()
+    values = [r.value for r in sorted(await read_all(settings, topic), key=lambda r: r.offset)]
+    found, _, sound = unpack_item_events(values, range(len(values)))
+    assert sound.all()
+    new = new_item_events(found, {}, SourceMark)
+    assert found["amount"][new].sum() == 4
+    assert len(found) == 3, "what comes after them is still put together"
+
+
+def test_only_events_before_alone_ones_of_their_source_are_left_alone() -> None:
+    first, other, after = likes(1, 2, at=0), likes(1, at=0), likes(3, at=9)
+    other["source_partition"] = 4
+    leave_alone([first, other, likes(at=5), likes(2, at=5, alone=1), after])
+    assert [events["alone"].tolist() for events in (first, other, after)] == [[1, 1], [0], [0]]
 
 
 @pytest.mark.broker
