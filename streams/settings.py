@@ -164,9 +164,7 @@ class Settings(FormatSettings):
     blocked_flags: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="items with one of these flags are not shown"
     )
-    clicked_rest_s: float = Field(
-        10_800.0, ge=0, description="an item rests for so long after the user clicked it"
-    )
+    clicked_rest_s: float = Field(10_800.0, ge=0, description="an item rests for so long after a click")
     shown_rest_s: float = Field(600.0, ge=0, description="an item rests for so long after it was shown")
     shown_most: int = Field(
         10, ge=1, description="shown so often without a click, an item rests while the user's row has it"
