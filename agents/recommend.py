@@ -293,13 +293,13 @@ class ServeStage:
         sent.append(Sent(job[1], asyncio.create_task(self._after(there, job))))
         return True
 
-    async def _after(self, there: asyncio.Future[bool], job: Job) -> None:
+    async def _after(self, there: asyncio.Future[str | None], job: Job) -> None:
         """Answer a request that waits; return when reply and impression are acknowledged."""
         try:
-            reached, (request, record, address) = await there, job
-            self.wiring.metrics.count("headrace_state_waits_total", "reached" if reached else "over")
-            if reached:
-                job = msgspec.structs.replace(request, at_least=""), record, address
+            row, (request, record, address) = await there, job
+            self.wiring.metrics.count("headrace_state_waits_total", "over" if row is None else "reached")
+            if row is not None:
+                job = msgspec.structs.replace(request, at_least=row), record, address
             self.turns.begin(self.wiring.clock.monotonic())
             try:
                 sent = await self._chunk([job])

@@ -37,7 +37,7 @@ class _Waiting:
     request: RecRequest
     own: int
     until: float
-    over: asyncio.Future[bool]
+    over: asyncio.Future[str | None]
 
 
 class StateWaits:
@@ -74,15 +74,22 @@ class StateWaits:
         index = "" if base is None else base.snapshot.folder.name
         return state_behind(row, self.own(request), self._freshness.known, reply.model, index)
 
-    def enter(self, request: RecRequest, longest_s: float) -> asyncio.Future[bool]:
-        """Wait for the state that a request demands; the result is whether it is there.
+    def enter(self, request: RecRequest, longest_s: float) -> asyncio.Future[str | None]:
+        """Wait for the state that a request demands; None: it is not there.
 
         Parameters
         ----------
         longest_s
             Longest wait, s; not longer than ``LONGEST_S``.
+
+        Returns
+        -------
+        asyncio.Future
+            Its result is the token of the row that has it, None if there is none. The row is read again for
+            the answer, and must not be older then: the store may have lost it. It may name earlier records
+            than those that are demanded: a retry changes no row.
         """
-        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        over: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         until = self._clock.monotonic() + min(longest_s, LONGEST_S)
         self._waiting.append(_Waiting(request, self.own(request), until, over))
         if self._looking is None or self._looking.done():
@@ -100,7 +107,7 @@ class StateWaits:
             log.exception("requests do not wait for their states", extra={"action": "state_waits"})
         finally:
             for one in self._waiting:
-                _end(one, reached=False)
+                _end(one, None)
             self._waiting = []
 
     async def _look(self) -> None:
@@ -116,9 +123,9 @@ class StateWaits:
         now = self._clock.monotonic()
         for one in looked:
             if not self._lacks(one, rows[id(one)], beats.get(one.own)):
-                _end(one, reached=True)
+                _end(one, state_behind(rows[id(one)], one.own, self._freshness.known, None, ""))
             elif now >= one.until:
-                _end(one, reached=False)
+                _end(one, None)
         self._waiting = [one for one in self._waiting if not one.over.done()]
 
     def _lacks(self, one: _Waiting, row: UserRow, beat: Applied | None = None) -> bool:
@@ -130,6 +137,6 @@ class StateWaits:
         return {one.own} | (elsewhere & set(range(self._freshness.partitions["u"])))
 
 
-def _end(one: _Waiting, *, reached: bool) -> None:
+def _end(one: _Waiting, found: str | None) -> None:
     if not one.over.done():  # its request may have been given up
-        one.over.set_result(reached)
+        one.over.set_result(found)

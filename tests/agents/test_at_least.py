@@ -138,6 +138,27 @@ async def test_a_retry_is_known_by_the_beat() -> None:
     assert "state" not in serving.replies()["r"].degraded
 
 
+async def test_a_row_that_is_lost_again_before_the_answer_is_said() -> None:
+    serving = Serving()
+    await serving.apply(6)
+    ending = await serving.send(asked("r", 7), asked("s", 6))
+    await serving.beat(last=7)
+    read, reads = serving.store.get, 0
+
+    async def older(kind: Any, keys: Any) -> Any:
+        nonlocal reads
+        reads += kind == "u"
+        if kind == "u" and reads == 2:  # the row that the answer is made from
+            await serving.apply(5)
+        return await read(kind, keys)
+
+    serving.store.get = older
+    await serving.clock.advance(state_waits.LOOK_S)
+    await ending
+    assert "state" in serving.replies()["r"].degraded
+    assert "state" not in serving.replies()["s"].degraded
+
+
 async def test_a_worker_that_knows_no_beat_asks_for_one_and_names_what_it_has() -> None:
     """The topic was made again: a row's offset that is larger says nothing without the base."""
     serving = Serving()

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from chaos_found import Found, Origin
 from chaos_load import ABORTED, AGAIN, BAD, MARK
-from chaos_states import Got, arrivals
+from chaos_states import Got, first_places
 from chaos_strangers import expected_partition
 
 from headrace.models.learning.log_files import folder_of
@@ -41,6 +41,7 @@ class _Sample(msgspec.Struct):
 
 class _EventId(msgspec.Struct):
     event_id: str
+    user_id: str
 
 
 class _Slotted(msgspec.Struct):
@@ -62,9 +63,11 @@ async def audit(settings: Settings, since: Offsets | None = None) -> Found:
     asked = {topics.requests, topics.bulk_requests}
     async for topic, partition, record in every_record(settings, [*owned, *asked], since):
         origin, headers = (topic, partition, record.offset), dict(record.headers)
+        mark = headers.get(MARK)
+        if topic == topics.events and mark != BAD:
+            _note_event(found, origin, record.value)
         if topic in owned and _place(found, origin, record, headers, settings.partitions):
             continue  # the record that was sent on is counted
-        mark = headers.get(MARK)
         if mark == BAD:
             found.bad.add(origin)
         elif mark == ABORTED:
@@ -86,6 +89,13 @@ async def audit(settings: Settings, since: Offsets | None = None) -> Found:
     await _read_answers(settings, since, found)
     await _read_slots(settings, since, found)
     return found
+
+
+def _note_event(found: Found, place: Origin, value: bytes | None) -> None:
+    """Note where a record of an event is, also one that was sent on."""
+    if value is not None:
+        event = msgspec.json.decode(value, type=_EventId)
+        found.places.setdefault((event.user_id, event.event_id), []).append(place)
 
 
 def _note_http(found: Found, origin: Origin, value: bytes | None) -> None:
@@ -121,7 +131,8 @@ async def _read_answers(settings: Settings, since: Offsets | None, found: Found)
         found.buried[found.copies.get(about, about)] = (
             f"{letter.agent}: {letter.reason} {letter.field} {letter.detail}"
         )
-    decode, arrived = msgspec.json.Decoder(Got).decode, arrivals(found.copies)
+    decode = msgspec.json.Decoder(Got).decode
+    firsts = first_places(found.places, found.copies, settings.partitions)
     async for _, _, record in every_record(settings, reply_topics(settings), since):
         found.replies += 1
         name = dict(record.headers).get(PLAIN_ID, b"")
@@ -129,7 +140,7 @@ async def _read_answers(settings: Settings, since: Offsets | None, found: Found)
         if name in found.asked_at:
             got = decode(record.value)
             found.verdicts.append((name, found.asked_at[name] in found.bad, got.error))
-            found.demands.answer(name, got, settings.partitions, arrived, topics.events)
+            found.demands.answer(name, got, settings.partitions, firsts, topics.events)
 
 
 async def _read_slots(settings: Settings, since: Offsets | None, found: Found) -> None:

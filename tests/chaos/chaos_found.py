@@ -41,6 +41,8 @@ class Found:
         Users who were forgotten: afterwards nothing is behind their replies.
     verdicts
         Of every reply: correlation id, whether the request was bad, and the error.
+    places
+        User and id of an event -> where its records are.
     by_http
         Id of an event that was sent over HTTP -> where it is.
     shown
@@ -68,6 +70,7 @@ class Found:
     demands: Demands = field(default_factory=Demands)
     forgotten: set[bytes] = field(default_factory=set)
     verdicts: list[tuple[bytes, bool, Stated | None]] = field(default_factory=list)
+    places: dict[tuple[str, str], list[Origin]] = field(default_factory=dict)
     by_http: dict[str, list[Origin]] = field(default_factory=dict)
     shown: dict[Shown, int] = field(default_factory=dict)
     slots: Counter[Slot] = field(default_factory=Counter)

@@ -124,7 +124,7 @@ class Demands:
         correlation_id: bytes,
         reply: Got,
         partitions: int,
-        arrived: Mapping[Origin, Origin],
+        firsts: Mapping[Origin, Origin],
         events: str,
     ) -> None:
         """Compare a reply with what its request demands.
@@ -133,8 +133,8 @@ class Demands:
         ----------
         partitions
             Of the topics.
-        arrived
-            Place of a record of `events` in a wrong partition -> the first place it was sent on to.
+        firsts
+            Of `events`, see ``first_places``.
         events
             Name of the topic.
         """
@@ -150,13 +150,11 @@ class Demands:
             self.unnamed += 1
             return
         for mark in marks:
-            wanted, there = mark.offset, has.get((mark.source, own), -1)
-            if mark.partition != own:
-                place = arrived.get((events, mark.partition, mark.offset))
-                if place is None:
-                    continue  # it was sent on nowhere: this is found, too
-                wanted = place[2]
-            if there < wanted:
+            place = firsts.get((events, mark.partition, mark.offset)) if mark.source == "events" else None
+            if place is None and mark.partition != own:
+                continue  # it was sent on nowhere: this is found, too
+            wanted = mark.offset if place is None else place[2]
+            if (there := has.get((mark.source, own), -1)) < wanted:
                 self.behind.append(
                     (correlation_id, f"{user} {mark} as {wanted}, but {reply.state} {reply.degraded}")
                 )
@@ -169,12 +167,30 @@ class Demands:
         return [] if self.reflected else ["no reply had the state that its request demanded"]
 
 
-def arrivals(copies: Mapping[Origin, Origin]) -> dict[Origin, Origin]:
-    """Return origin -> the first of its copies, from place of a copy -> origin."""
-    first: dict[Origin, Origin] = {}
-    for place, origin in sorted(copies.items()):
-        first.setdefault(origin, place)
-    return first
+def first_places(
+    events: Mapping[tuple[str, str], Iterable[Origin]], copies: Mapping[Origin, Origin], partitions: int
+) -> dict[Origin, Origin]:
+    """Return place of a record of `events` -> the first place of its event in the partition of its user.
+
+    A record of an event that was there before changes no row: a reply with the first one has it, too.
+    Producers write records again whose acknowledgement they missed.
+
+    Parameters
+    ----------
+    events
+        User and id of an event -> where it is.
+    copies
+        Place of a record that was sent on to the right partition -> where it was first.
+    """
+    firsts = {}
+    for (user, _), places in events.items():
+        right = expected_partition(user.encode(), partitions)
+        there = [place for place in places if place[1] == right]
+        if there:
+            first = min(there)
+            of = [*places, *(copies[place] for place in there if place in copies)]
+            firsts.update(dict.fromkeys(of, first))
+    return firsts
 
 
 def unstated(errors: Iterable[tuple[bytes, bool, Stated | None]]) -> list[tuple[bytes, str]]:

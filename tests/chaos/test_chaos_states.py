@@ -7,7 +7,7 @@ from collections import Counter
 from chaos_found import Found
 from chaos_http import Http
 from chaos_load import Limits, Load
-from chaos_states import OLD_NUMBERS_S, Demands, Got, Stated, States, arrivals, unstated
+from chaos_states import OLD_NUMBERS_S, Demands, Got, Stated, States, first_places, unstated
 from chaos_strangers import expected_partition
 from chaos_world import World
 
@@ -17,31 +17,47 @@ OWN = expected_partition(b"u", 4)
 OTHER = (OWN + 1) % 4
 
 
-def asked(at_least: str, *replies: Got, copies: dict[tuple[str, int, int], tuple[str, int, int]]) -> Demands:
+Places = list[tuple[str, int, int]]
+Copies = dict[tuple[str, int, int], tuple[str, int, int]]
+
+
+def asked(at_least: str, *replies: Got, places: Places = (), copies: Copies | None = None) -> Demands:
     demands = Demands()
+    firsts = first_places({("u", "e-1"): places}, copies or {}, 4)
     demands.ask(b"c-1", b'{"user_id": "u", "at_least": "%b"}' % at_least.encode())
     for reply in replies:
-        demands.answer(b"c-1", reply, 4, arrivals(copies), "events")
+        demands.answer(b"c-1", reply, 4, firsts, "events")
     return demands
 
 
 def test_a_reply_has_the_record_or_says_that_it_has_not() -> None:
     token = f"1.e{OWN}-17"
     there = [Got(f"1.e{OWN}-17.u{OWN}-3.mff"), Got(f"1.e{OWN}-18"), Got(degraded=["online", "state"])]
-    fine = asked(token, *there, Got(error=Stated("rate_limited", 10)), Got("", ["user"]), copies={})
+    fine = asked(token, *there, Got(error=Stated("rate_limited", 10)), Got("", ["user"]))
     assert (fine.reflected, fine.not_yet, fine.unnamed, fine.behind) == (2, 1, 1, [])
     for bad in (Got(f"1.e{OWN}-16"), Got("1.mff"), Got(f"1.u{OWN}-17"), Got(f"1.e{OTHER}-20"), Got()):
-        demands = asked(token, bad, copies={})
+        demands = asked(token, bad)
         assert [name for name, _ in demands.behind] == [b"c-1"], bad
         assert demands.unmet()
 
 
 def test_a_record_in_a_wrong_partition_counts_where_it_first_arrived() -> None:
-    copies = {("events", OWN, 40): ("events", OTHER, 7), ("events", OWN, 30): ("events", OTHER, 7)}
-    token = f"1.e{OTHER}-7"
-    fine = asked(token, Got(f"1.e{OWN}-30"), copies=copies)
+    copies: Copies = {("events", OWN, 40): ("events", OTHER, 7), ("events", OWN, 30): ("events", OTHER, 7)}
+    places, token = [("events", OTHER, 7), *copies], f"1.e{OTHER}-7"
+    fine = asked(token, Got(f"1.e{OWN}-30"), places=places, copies=copies)
     assert (fine.elsewhere, fine.behind, fine.unmet()) == (1, [], [])
-    assert asked(token, Got(f"1.e{OWN}-29"), copies=copies).behind
+    assert asked(token, Got(f"1.e{OWN}-29"), places=places, copies=copies).behind
+
+
+def test_a_record_of_an_event_that_was_there_before_is_behind_a_reply_with_the_first_one() -> None:
+    places, token = [("events", OWN, 9), ("events", OWN, 17), ("events", OTHER, 3)], f"1.e{OWN}-17"
+    fine = asked(token, Got(f"1.e{OWN}-9"), places=places)
+    assert (fine.reflected, fine.behind) == (1, [])
+    assert asked(token, Got(f"1.e{OWN}-8"), places=places).behind
+    assert asked(f"1.e{OTHER}-3", Got(f"1.e{OWN}-8"), places=places).behind
+    assert asked(f"1.u{OWN}-17", Got(f"1.e{OWN}-17.u{OWN}-16"), places=places).behind
+    nowhere = asked(f"1.e{OTHER}-3", Got(f"1.e{OWN}-8"), places=[("events", OTHER, 3)])
+    assert (nowhere.reflected, nowhere.behind) == (1, [])
 
 
 def test_no_token_is_demanded_that_may_have_the_numbers_of_the_log_before() -> None:
@@ -61,7 +77,7 @@ def test_no_token_is_demanded_that_may_have_the_numbers_of_the_log_before() -> N
 
 
 def test_users_who_were_forgotten_have_nothing_behind_their_replies() -> None:
-    found = Found(demands=asked(f"1.e{OWN}-17", Got("1"), copies={}))
+    found = Found(demands=asked(f"1.e{OWN}-17", Got("1")))
     assert len(found.problems()) == 1
     found.forgotten = {b"u"}
     assert found.problems() == []
