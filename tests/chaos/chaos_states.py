@@ -154,7 +154,7 @@ class Demands:
             if place is None and mark.partition != own:
                 continue  # it was sent on nowhere: this is found, too
             wanted = mark.offset if place is None else place[2]
-            if (there := has.get((mark.source, own), -1)) < wanted:
+            if has.get((mark.source, own), -1) < wanted:
                 self.behind.append(
                     (correlation_id, f"{user} {mark} as {wanted}, but {reply.state} {reply.degraded}")
                 )
