@@ -128,11 +128,35 @@ def test_a_clock_that_was_set_is_believed_step_by_step() -> None:
     assert waiting.spent("p", 3e9, 7.0) == 7, "nobody waits for a month"
 
 
+async def test_a_pause_of_the_broker_is_no_wrong_clock() -> None:
+    """After it an idle worker gets the oldest records of several partitions, and has enough to do then."""
+    clock = ManualClock(NOW)
+    pace = Pace(clock)
+    for partition in range(4):
+        for _ in range(2):
+            await come(pace, clock, job(clock.now_ms() + 1000 - 5), partition=partition)
+            pace.end()
+    for _ in range(10):
+        for partition in range(4):
+            old = [job(clock.now_ms() - age + 30 * (partition == 0)) for age in range(330, 280, -3)]
+            await come(pace, clock, *old, idle_s=0.03 if partition == 0 else 0.0, partition=partition)
+            pace.end()
+        for _ in range(100):  # requests wait for one another, 40 ms at least
+            await come(pace, clock, job(clock.now_ms() - 40), idle_s=0.0)
+            await clock.advance(0.05)
+            pace.end()
+    assert pace.left(job(clock.now_ms() - 300)) < -0.11, "at most the shortest wait is taken for the clock's"
+    young = job(clock.now_ms() - 3)
+    await come(pace, clock, young, idle_s=0.0)
+    pace.end()
+    assert pace.left(job(clock.now_ms() - 300)) < -0.145, "a young record corrects it, whoever waited"
+
+
 def test_callers_cannot_fill_memory() -> None:
     waiting = Waiting()
     for n in range(5000):
         waiting.came(0, [(f"p{n}", 5.0)], 1.0, float(n % 50))
-    assert len(waiting._behind) <= 1001
+    assert len(waiting._clocks) <= 1001
 
 
 async def test_while_the_queue_stands_lists_are_begun_early_or_are_cheap() -> None:
