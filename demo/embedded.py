@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,12 +22,21 @@ from headrace.streams.errors import UnavailableError
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
+#: Ports below those that the system gives out by itself.
+PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that is free now."""
+    """Return a TCP port of the loopback interface that is free now.
+
+    It is none of those that the system gives out by itself, if another is free: so no connection takes it
+    while its server is away.
+    """
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+        for port in (*random.SystemRandom().sample(PORTS, 100), 0):
+            with contextlib.suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                break
         return int(sock.getsockname()[1])
 
 

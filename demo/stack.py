@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, die_with_parent
+from headrace.demo.embedded import PORTS, EmbeddedBroker, EmbeddedRedis, die_with_parent
 from headrace.streams.errors import UnavailableError
 from headrace.streams.secured import SecuritySettings
 from headrace.streams.settings import Settings
@@ -77,9 +77,7 @@ def with_dashboard(settings: Settings) -> Settings:
 
 def free_ports(count: int) -> int:
     """Return the first of so many free ports in a row, which the system does not give out by itself."""
-    found = next(
-        (p for p in range(20_000, 32_000, count) if all(_is_free(p + i) for i in range(count))), None
-    )
+    found = next((p for p in PORTS[::count] if all(_is_free(p + i) for i in range(count))), None)
     if found is None:
         raise UnavailableError(f"there are no {count} free ports in a row")
     return found

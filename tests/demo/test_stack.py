@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack, suppress
 
 import pytest
 
+from headrace.demo import embedded
+from headrace.demo.embedded import PORTS, free_port
 from headrace.demo.stack import WORKERS, environment, free_ports, of_process, with_dashboard
 from headrace.streams.settings import Settings
 
@@ -35,3 +38,16 @@ def test_the_dashboard_of_the_demo_finds_every_worker() -> None:
     assert of_process(found, 1).metrics_port == 9465
     free = free_ports(3)
     assert with_dashboard(Settings(monitor_port=free)).monitor_port == free
+
+
+def test_no_connection_takes_a_free_port_while_its_server_is_away() -> None:
+    ports = {free_port() for _ in range(20)}
+    assert len(ports) > 10
+    assert ports <= set(PORTS)
+    with ExitStack() as taken, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "PORTS", range(PORTS.start, PORTS.start + 100))
+        for port in embedded.PORTS:
+            probe = taken.enter_context(socket.socket())
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+        assert free_port() not in embedded.PORTS, "any is better than none"
