@@ -1,0 +1,199 @@
+"""`headrace repartition` of an installation: no count is lost, none is counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fresh_topics import make_topics
+from installation import producer, until, worker
+from oracle_examples import encode, event, impression
+
+from headrace.console.repartitioning.job import Repartitioned, repartition
+from headrace.console.repartitioning.plan import NotReadyError
+from headrace.console.upgrading.offline import StillRunningError
+from headrace.console.verification.result import VerifyResult
+from headrace.console.verification.run import verify
+from headrace.serving.requests.client import RecClient
+from headrace.streams.clock import now_ms
+from headrace.streams.errors import ConfigError, HeadraceError
+from headrace.streams.messages.schemas import Context, Event, Item, RecReply, RecRequest, UserProfile
+from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
+from headrace.streams.topics.lag import lag
+from headrace.streams.topics.murmur2 import partitions_of_keys
+from headrace.streams.topics.names import Topics
+from headrace.streams.topics.sender import BatchSender
+
+pytestmark = pytest.mark.broker
+
+USERS, ITEMS, LISTS = 24, 20, 60
+#: The time between two lists, ms.
+STEP = 30_000
+ROLES = ["ingest", "aggregate", "learn", "log", "serve"]
+
+
+def history(began: int) -> tuple[list[Any], list[Any]]:
+    """Lists of five items, and what their users did with some slots: all of half an hour."""
+    rng = np.random.default_rng(5)
+    shown, did = [], []
+    for i in range(LISTS):
+        user, at = f"user-{i % USERS}", began + i * STEP
+        items = [f"item-{k}" for k in rng.choice(ITEMS, 5, replace=False)]
+        shown.append((user.encode(), encode(impression(f"r{i}", items, at, user=user)), at, []))
+        for k, kind in enumerate(("click", "click", "like")[: int(rng.integers(4))]):
+            e = event(kind, items[k], at + 1000 * (k + 1), request=f"r{i}", user=user)
+            e.context = Context(country=("BR", "NL")[i % 2], age=(None, 17, 40)[i % 3])
+            did.append((user.encode(), encode(e), e.ts + 10, []))
+    return shown, did
+
+
+def acts(name: str, count: int) -> list[tuple[bytes, bytes, int, list[Any]]]:
+    """Clicks and likes of now; those with one name have the same ids whenever they are made."""
+    now = now_ms()
+    return [
+        (
+            f"user-{n % USERS}".encode(),
+            encode(
+                Event(f"{name}-{n}", ("click", "like")[n % 2], f"user-{n % USERS}", f"item-{n % ITEMS}", now)
+            ),
+            now,
+            [],
+        )
+        for n in range(count)
+    ]
+
+
+async def send_as_if(sender: BatchSender, topic: str, partitions: int, records: Sequence[Any]) -> None:
+    """Send records as a producer that believes in another number of partitions."""
+    homes = partitions_of_keys([key for key, *_ in records], partitions).tolist()
+    for record, home in zip(records, homes, strict=True):
+        await sender.send_many(topic, [record], partition=home)
+
+
+@pytest.fixture
+async def installation(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[Settings, BatchSender]]:
+    changes = {"partitions": 4, "data_dir": tmp_path, "durable_every_ms": 100, "publish_every_s": 0.2}
+    s = settings.model_copy(
+        update={**changes, "seen_below": 0, "outcome_wait_ms": 1000, "passed_wait_ms": 500}
+    )
+    began, t, sender = now_ms() - HOUR_MS, Topics(s), BatchSender(s)
+    await make_topics(s)
+    await sender.start()
+    catalog = [
+        Item(f"item-{i}", began, category=f"category-{i % 5}", creator_id=f"c{i % 3}") for i in range(ITEMS)
+    ]
+    await sender.send_keyed(t.items, [(i.item_id.encode(), encode(i), began - DAY_MS, []) for i in catalog])
+    profiles = [UserProfile(f"user-{u}", "NL", 30 + u) for u in range(8)]
+    await sender.send_keyed(t.users, [(p.user_id.encode(), encode(p), None, []) for p in profiles])
+    shown, did = history(began)
+    await sender.send_keyed(t.impressions, shown)
+    await sender.send_keyed(t.events, did)
+    yield s, sender
+    await sender.stop()
+
+
+async def drained(settings: Settings) -> None:
+    async def behind() -> list[Any]:
+        return [r for r in await lag(settings) if r.records]
+
+    await until(behind, lambda rows: not rows, timeout=90)
+
+
+async def until_equal(settings: Settings, timeout: float = 90) -> VerifyResult:
+    deadline = time.monotonic() + timeout
+    while True:
+        result = await verify(settings)
+        if result.exit_code == 0 or time.monotonic() > deadline:
+            return result
+        await asyncio.sleep(0.5)
+
+
+async def ask(settings: Settings, user: str, name: str) -> RecReply:
+    async with RecClient(settings, timeout_s=30) as client:
+        return await client.recommend(RecRequest(name, user, "home", n=ITEMS))
+
+
+class _KilledError(Exception):
+    pass
+
+
+async def grown(settings: Settings, new: int, kills: Sequence[int]) -> Repartitioned:
+    """Make the partitions more; each run but the last one ends after some of its steps."""
+    for steps in kills:
+        told: list[str] = []
+
+        def say(text: str, told: list[str] = told, steps: int = steps) -> None:
+            told.append(text)
+            if len(told) == steps:
+                raise _KilledError
+
+        with pytest.raises(_KilledError):
+            await repartition(settings, new, say)
+    return await repartition(settings, new, lambda text: None)
+
+
+@pytest.mark.parametrize("kills", [(), (3, 30, 41, 8, 20, 31)])
+async def test_partitions_grow_and_every_count_is_kept(
+    installation: tuple[Settings, BatchSender], kills: Sequence[int]
+) -> None:
+    settings, sender = installation
+    t = Topics(settings)
+    # An odd number: such a user does nothing else with an item of an even one.
+    moved = next(f"user-{n}" for n in range(1, USERS, 2) if partitions_of_keys([b"user-%d" % n], 8)[0] >= 4)
+    async with worker(settings, ROLES):
+        await sender.send_keyed(t.events, acts("recent", 100))
+        await sender.send_keyed(t.events, acts("recent", 30))
+        hide = Event("hide", "hide", moved, "item-8", now_ms())
+        await sender.send_keyed(t.events, [(moved.encode(), encode(hide), None, [])])
+        await sender.send_keyed(t.users, [(b"user-9", None, None, [])])
+        await drained(settings)
+        before = await ask(settings, moved, "before")
+        await drained(settings)
+        with pytest.raises(StillRunningError, match="ingest"):
+            await repartition(settings, 8, lambda text: None)
+    assert "item-8" not in {item.item_id for item in before.items}
+    # Producers go on: these lie in the old partitions, and nobody has read them.
+    await sender.send_keyed(t.events, acts("waiting", 60))
+    await sender.send_keyed(t.events, acts("recent", 20))
+    for wrong in (6, 2):
+        with pytest.raises(ConfigError):
+            await repartition(settings, wrong, lambda text: None)
+    looked = await repartition(settings, 8, lambda text: None, dry=True)
+    assert looked.faults == []
+    assert looked.rows[t.user_state] == looked.rows[t.shown_state] == USERS
+    assert 0 < looked.moving[t.user_state] < USERS
+    assert 0 < looked.moving[t.item_features] < ITEMS == looked.rows[t.item_features]
+
+    done = await grown(settings, 8, kills)
+    assert (done.old, done.new) == (4, 8)
+    assert 0 < done.carried[t.items] < ITEMS or kills
+    assert (await repartition(settings, 8, lambda text: None)).old == 8, "nothing is left to do"
+    with pytest.raises(HeadraceError, match="partitions"):
+        async with worker(settings, ["ingest"]):
+            pass
+
+    larger = settings.model_copy(update={"partitions": 8})
+    await send_as_if(sender, t.events, 4, acts("recent", 40) + acts("stale", 40))
+    async with producer(larger) as fresh:
+        await fresh.send_keyed(t.events, acts("new", 60) + acts("recent", 100) + acts("stale", 40))
+        async with worker(larger, ROLES, within_s=60):
+            await drained(larger)
+            after = await ask(larger, moved, "after")
+            await drained(larger)
+            result = await until_equal(larger)
+    assert (result.differences, result.first) == (0, []), result.notes
+    assert result.not_compared == 0 or not result.covered_from
+    _, did = history(0)
+    sent = {body for _, body, *_ in did}
+    assert result.accepted == len(sent) + 100 + 1 + 60 + 40 + 60
+    assert result.users == USERS
+    assert result.items == ITEMS
+    assert result.compared["rows of what users were shown"] == USERS
+    assert result.compared["records sent on"] > 20
+    assert "item-8" not in {item.item_id for item in after.items}
+    assert after.degraded == []
