@@ -13,6 +13,7 @@ from aiokafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPart
 from headrace.console.upgrading.offline import admin_of
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
+from headrace.streams.topics.sender import BatchSender
 
 #: A broker knows a change of its topics only some time after its answer, s.
 KNOWN_WITHIN_S, LOOK_S = 60.0, 0.05
@@ -107,3 +108,30 @@ def number_of(counts: Mapping[str, int], topic: str) -> int:
     if topic not in counts:
         raise UnavailableError(f"{topic} is missing (create it with: headrace topics create)")
     return counts[topic]
+
+
+@asynccontextmanager
+async def sender_of(settings: Settings) -> AsyncIterator[BatchSender]:
+    """Open a new sender: one that has written to a topic before it was made anew would be refused there."""
+    sender = BatchSender(settings)
+    await sender.start()
+    try:
+        yield sender
+    finally:
+        await sender.stop()
+
+
+async def known(sender: BatchSender, topic: str, partitions: int) -> None:
+    """Wait until a sender knows the partitions of a topic that has just grown, or was made anew.
+
+    Raises
+    ------
+    UnavailableError
+        When it does not get to know them.
+    """
+    for _ in range(round(KNOWN_WITHIN_S / LOOK_S)):
+        await sender.get_to_know(topic)
+        if sender.known_partitions(topic) == partitions:
+            return
+        await asyncio.sleep(LOOK_S)
+    raise UnavailableError(f"the broker does not show {partitions} partitions of {topic}")

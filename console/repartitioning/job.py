@@ -23,7 +23,7 @@ import numpy as np
 from aiokafka.errors import KafkaError
 
 from headrace.console.repartitioning import staging
-from headrace.console.repartitioning.broker import Broker, broker_of, number_of
+from headrace.console.repartitioning.broker import Broker, broker_of, known, number_of, sender_of
 from headrace.console.repartitioning.carried import carry, sent_on_waiting
 from headrace.console.repartitioning.plan import Found, Largest, NotReadyError, Plan, check_numbers
 from headrace.console.repartitioning.staging import staging_of
@@ -119,19 +119,17 @@ class _Job:
             )
         await check_stopped(self._settings, list(flow.group_reads()))
         store = open_store(self._settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S)
-        sender = BatchSender(self._settings)
-        await sender.start()
         try:
             await self._marks(store, reset=False)  # it must answer before anything is changed
             begun = any(counts.get(topic) != out.old for topic in self._tables)
             if not begun and (dry or not await self._fresh()):
-                await self._copy(sender, dry=dry)
+                await self._copy(dry=dry)
             if not dry:
                 if not begun:
-                    await self._close(sender)
-                await self._finish(sender, store)
+                    await self._close()
+                async with sender_of(self._settings) as sender:
+                    await self._finish(sender, store)
         finally:
-            await sender.stop()
             await store.close()
         return out
 
@@ -145,7 +143,7 @@ class _Job:
         made_of = await staging.marked(self._settings, self._topics)
         return made_of == await staging.ends_of(self._settings, self._tables)
 
-    async def _copy(self, sender: BatchSender, *, dry: bool) -> None:
+    async def _copy(self, *, dry: bool) -> None:
         if self._settings.wrong_partition == "refuse":
             raise NotReadyError(
                 "HEADRACE_WRONG_PARTITION is refuse: events of producers that do not know the new partitions "
@@ -157,11 +155,12 @@ class _Job:
             return
         if self._out.faults:
             raise NotReadyError("; ".join(self._out.faults))
-        await self._stage(sender, plan)
-        await staging.mark(sender, self._topics, ends)
+        async with sender_of(self._settings) as sender:
+            await self._stage(sender, plan)
+            await staging.mark(sender, self._topics, ends)
         self._say("all rows are copied")
 
-    async def _close(self, sender: BatchSender) -> None:
+    async def _close(self) -> None:
         """Grow the first topic: from now on no worker starts. Make sure that none has run meanwhile."""
         await check_stopped(self._settings, list(flow.group_reads()))
         if not await self._fresh():
@@ -169,7 +168,7 @@ class _Job:
         await self._broker.grow(self._topics.item_events, self._out.new)
         await check_stopped(self._settings, list(flow.group_reads()))
         if not await self._fresh():
-            await self._copy(sender, dry=False)
+            await self._copy(dry=False)
 
     async def _plan(self) -> Plan:
         """Look at everything; note what stands in the way."""
@@ -234,6 +233,7 @@ class _Job:
             await self._broker.remove(staging_of(topic))
             replicas, config = await self._broker.like(topic, specs[topic].config(self._settings))
             await self._broker.make(staging_of(topic), self._out.new, replicas, config)
+            await known(sender, staging_of(topic), self._out.new)
         copier = staging.Copier(self._settings, sender, self._topics, self._out.new)
         for parent, children in plan.parents():
             for table in self._tables.values():
@@ -271,6 +271,7 @@ class _Job:
         if counts.get(topic) != self._out.new:
             await self._broker.remove(topic)
             await self._broker.make(topic, self._out.new, replicas, config)
+        await known(sender, topic, self._out.new)
         for number in range(self._out.new):
             await staging.copy_back(self._settings, sender, topic, number)
             self._say(f"{topic}-{number} made anew")
@@ -279,6 +280,7 @@ class _Job:
     async def _carry(self, sender: BatchSender, growth: Growth) -> None:
         for topic in (self._topics.users, self._topics.items):
             count = 0
+            await known(sender, topic, growth.new)
             for parent, cut in enumerate(growth.cuts[topic]):
                 count += await carry(self._settings, sender, topic, parent, cut, growth.old, growth.new)
                 self._say(f"{topic}-{parent} carried over")
