@@ -166,6 +166,7 @@ class _Job:
         if not await self._fresh():
             raise NotReadyError("a worker has run meanwhile: stop all workers, and try again")
         await self._broker.grow(self._topics.item_events, self._out.new)
+        self._say("no worker starts from now on, until this has ended")
         await check_stopped(self._settings, list(flow.group_reads()))
         if not await self._fresh():
             await self._copy(dry=False)
@@ -257,7 +258,7 @@ class _Job:
         for spec in t.specs(self._settings):
             if spec.partitions == out.new and spec.name != t.dead_letters:
                 await self._broker.grow(spec.name, out.new)
-        self._say(f"the topics have {out.new} partitions")
+                self._say(f"{spec.name} has {out.new} partitions")
         await self._carry(sender, growths[-1])
         await self._marks(store, reset=True)
         self._say("the workers will fill the online store anew")
@@ -270,6 +271,7 @@ class _Job:
         replicas, config = await self._broker.like(copy, {})
         if counts.get(topic) != self._out.new:
             await self._broker.remove(topic)
+            self._say(f"{topic} has gone, its copy is there")
             await self._broker.make(topic, self._out.new, replicas, config)
         await known(sender, topic, self._out.new)
         for number in range(self._out.new):

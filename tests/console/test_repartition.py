@@ -14,7 +14,9 @@ from fresh_topics import make_topics
 from installation import producer, until, worker
 from oracle_examples import encode, event, impression
 
+from headrace.console.repartitioning.broker import broker_of
 from headrace.console.repartitioning.job import Repartitioned, repartition
+from headrace.console.repartitioning.plan import NotReadyError
 from headrace.console.upgrading.offline import StillRunningError
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
@@ -129,24 +131,40 @@ class _KilledError(Exception):
     pass
 
 
-async def grown(settings: Settings, new: int, kills: Sequence[int]) -> Repartitioned:
-    """Make the partitions more; each run but the last one ends after some of its steps."""
-    for steps in kills:
-        told: list[str] = []
+async def grown(settings: Settings, new: int, kills: Sequence[str]) -> Repartitioned:
+    """Make the partitions more; each run but the last one ends when it has said something."""
+    for last in kills:
 
-        def say(text: str, told: list[str] = told, steps: int = steps) -> None:
-            told.append(text)
-            if len(told) == steps:
+        def say(text: str, last: str = last) -> None:
+            if last in text:
                 raise _KilledError
 
         with pytest.raises(_KilledError):
             await repartition(settings, new, say)
-    return await repartition(settings, new, lambda text: None)
+    if kills:
+        for partitions in (settings.partitions, new):
+            with pytest.raises(HeadraceError, match="partitions, expected"):
+                async with worker(settings.model_copy(update={"partitions": partitions}), ["ingest"]):
+                    pass
+    return await repartition(settings, new, silent)
 
 
-@pytest.mark.parametrize("kills", [(), (3, 30, 41, 8, 20, 31)])
+def silent(text: str) -> None:
+    """Hear nothing of the progress."""
+
+
+#: What each run says last before it is killed.
+KILLS = (
+    "user-state-1 read", "item-features-2 copied", "all rows are copied", "no worker starts",
+    "item-neighbours has gone", "item-neighbours-3 made", "item-countries has gone", "shown-state-7 made",
+    "user-state has gone", "user-state-5 made", "-events has 8", "-items has 8", "users-1 carried",
+    "items-0 carried", "online store",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kills", [(), KILLS])
 async def test_partitions_grow_and_every_count_is_kept(
-    installation: tuple[Settings, BatchSender], kills: Sequence[int]
+    installation: tuple[Settings, BatchSender], kills: Sequence[str]
 ) -> None:
     settings, sender = installation
     t = Topics(settings)
@@ -162,15 +180,15 @@ async def test_partitions_grow_and_every_count_is_kept(
         before = await ask(settings, moved)
         await drained(settings)
         with pytest.raises(StillRunningError, match="ingest"):
-            await repartition(settings, 8, lambda text: None)
+            await repartition(settings, 8, silent)
     assert "item-8" not in {item.item_id for item in before.items}
     # Producers go on: these lie in the old partitions, and nobody has read them.
     await sender.send_keyed(t.events, acts("waiting", 60))
     await sender.send_keyed(t.events, acts("recent", 20))
     for wrong in (6, 2):
         with pytest.raises(ConfigError):
-            await repartition(settings, wrong, lambda text: None)
-    looked = await repartition(settings, 8, lambda text: None, dry=True)
+            await repartition(settings, wrong, silent)
+    looked = await repartition(settings, 8, silent, dry=True)
     assert looked.faults == []
     assert looked.rows[t.user_state] == looked.rows[t.shown_state] == USERS
     assert 0 < looked.moving[t.user_state] < USERS
@@ -179,7 +197,7 @@ async def test_partitions_grow_and_every_count_is_kept(
     done = await grown(settings, 8, kills)
     assert (done.old, done.new) == (4, 8)
     assert 0 < done.carried[t.items] < ITEMS or kills
-    assert (await repartition(settings, 8, lambda text: None)).old == 8, "nothing is left to do"
+    assert (await repartition(settings, 8, silent)).old == 8, "nothing is left to do"
     with pytest.raises(HeadraceError, match="partitions"):
         async with worker(settings, ["ingest"]):
             pass
@@ -204,3 +222,63 @@ async def test_partitions_grow_and_every_count_is_kept(
     assert result.compared["records sent on"] > 20
     assert "item-8" not in {item.item_id for item in after.items}
     assert len(after.items) >= 10
+
+
+async def test_partitions_grow_again(installation: tuple[Settings, BatchSender]) -> None:
+    """A partition has parents of parents then: what they have counted is known, duplicates too."""
+    settings, sender = installation
+    t, roles, ids = Topics(settings), ["ingest", "aggregate"], 0
+    await sender.send_keyed(t.events, acts("first", 40))
+    for partitions in (4, 8):
+        now = settings.model_copy(update={"partitions": partitions})
+        async with producer(now) as fresh:
+            await fresh.send_keyed(t.events, acts(f"of-{partitions}", 40) + acts("first", 40))
+            ids += 40
+        async with worker(now, roles, within_s=60):
+            await until_counted(now)
+        await repartition(now, partitions * 2, silent)
+        await send_as_if(sender, t.events, 4, acts("first", 40) + acts(f"of-{partitions}", 40))
+    now = settings.model_copy(update={"partitions": 16})
+    async with worker(now, roles, within_s=60):
+        await until_counted(now)
+        result = await until_equal(now)
+    assert (result.differences, result.first) == (0, []), result.notes
+    assert result.accepted == len({body for _, body, *_ in history(0)[1]}) + 40 + ids
+
+
+async def until_counted(settings: Settings) -> None:
+    async def behind() -> list[Any]:
+        return [r for r in await lag(settings) if r.records and r.agent in ("ingest", "aggregate")]
+
+    await until(behind, lambda rows: not rows, timeout=90)
+
+
+async def test_what_is_not_counted_yet_is_said_and_nothing_is_changed(
+    installation: tuple[Settings, BatchSender],
+) -> None:
+    settings, sender = installation
+    t = Topics(settings)
+    async with worker(settings, ["ingest"]):
+
+        async def behind() -> list[Any]:
+            return [r for r in await lag(settings) if r.records and r.agent == "ingest"]
+
+        await until(behind, lambda rows: not rows, timeout=60)
+    with pytest.raises(NotReadyError, match=r"aggregate has not read [\d,]+ records of .*item-events"):
+        await repartition(settings, 8, silent)
+    shown = impression("later", ["item-1"], now_ms(), user="user-1")
+    await sender.send_keyed(t.impressions, [(b"user-1", encode(shown), None, [])])
+    looked = await repartition(settings, 8, silent, dry=True)
+    assert [fault.split(" has not")[0] for fault in looked.faults] == ["ingest", "aggregate"]
+    refusing = settings.model_copy(update={"wrong_partition": "refuse"})
+    with pytest.raises(NotReadyError, match="HEADRACE_WRONG_PARTITION"):
+        await repartition(refusing, 8, silent)
+    async with broker_of(settings) as broker:
+        counts = await broker.counts()
+    assert {counts[spec.name] for spec in t.specs(settings) if spec.partitions > 1} == {4}
+    assert not [
+        name for name in counts if name.endswith("-growing") and name.startswith(settings.topic_prefix)
+    ]
+    async with worker(settings, ["ingest", "aggregate"]):
+        await until_counted(settings)
+    assert (await repartition(settings, 8, silent)).new == 8
