@@ -69,7 +69,8 @@ def test_logs_are_cut_where_everything_was_counted() -> None:
     growth = plan().growth
     assert (growth.old, growth.new) == (2, 6)
     assert growth.cuts == {
-        T.events: [100, 7], T.impressions: [20, 21], T.items: [5, 5], T.users: [4, 9], T.item_events: [1000, 1001]
+        T.events: [100, 7], T.impressions: [20, 21], T.items: [5, 5], T.users: [4, 9],
+        T.item_events: [1000, 1001],
     }  # fmt: skip
     assert list(plan().parents()) == [(0, [0, 2, 4]), (1, [1, 3, 5])]
 
@@ -85,15 +86,13 @@ def test_a_new_partition_goes_on_with_the_numbers_of_its_parent() -> None:
     assert origins.fresh(Origin(T.events, 0, 150))
     assert not origins.fresh(Origin(T.events, 1, 3)), "it was sent on to the parent"
     assert place_of(plan().items_meta(3), T.item_events) == Place(0, 1001)
-    assert [key for key in plan().items_meta(2) if key.startswith(MARK)] == [
-        mark(0, 0)[0],
-        mark(SHOWN_SOURCE + 1, 0)[0],
-    ]
+    kept = {key: value for key, value in found().items[0].items() if key.startswith(MARK)}
+    assert plan().items_meta(2).items() >= kept.items(), "what its sources have sent is known there, too"
 
 
 def test_an_old_partition_keeps_its_places() -> None:
     meta = plan().users_meta(1)
-    assert {**found().users[1], **meta} == meta
+    assert meta.items() >= found().users[1].items()
     assert Growths.of(meta).all == (plan().growth,)
     assert plan().items_meta(0) == found().items[0]
 
