@@ -33,8 +33,13 @@ def repartition(
     settings = options.read_settings(brokers, redis)
     require("worker")
     from headrace.console.repartitioning.job import repartition as make_more
+    from headrace.console.repartitioning.plan import NotReadyError
 
-    done = options.run(make_more(settings, partitions, typer.echo, dry=dry_run))
+    try:
+        done = options.run(make_more(settings, partitions, typer.echo, dry=dry_run))
+    except NotReadyError as exc:
+        options.complain(str(exc))
+        raise typer.Exit(1) from exc
     options.write_json(json_path, asdict(done))
     if done.old == done.new:
         typer.echo(f"there are {done.new} partitions: nothing to do")

@@ -122,6 +122,8 @@ class _Job:
         try:
             await self._marks(store, reset=False)  # it must answer before anything is changed
             begun = any(counts.get(topic) != out.old for topic in self._tables)
+            if begun:
+                self._say("an earlier run was interrupted: this one goes on")
             if not begun and (dry or not await self._fresh()):
                 await self._copy(dry=dry)
             if not dry:

@@ -80,7 +80,13 @@ async def send_as_if(sender: BatchSender, topic: str, partitions: int, records: 
 async def installation(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[Settings, BatchSender]]:
     changes = {"partitions": 4, "data_dir": tmp_path, "durable_every_ms": 100, "publish_every_s": 0.2}
     s = settings.model_copy(
-        update={**changes, "seen_below": 0, "outcome_wait_ms": 1000, "passed_wait_ms": 500}
+        update={
+            **changes,
+            "seen_below": 0,
+            "outcome_wait_ms": 1000,
+            "dedup_window_ms": HOUR_MS,
+            "passed_wait_ms": 500,
+        }
     )
     began, t, sender = now_ms() - HOUR_MS, Topics(s), BatchSender(s)
     await make_topics(s)
