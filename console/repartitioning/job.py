@@ -15,7 +15,7 @@ Until the end of step 2 workers with the old number may be started again, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -121,10 +121,9 @@ class _Job:
         store = open_store(self._settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S)
         try:
             await self._marks(store, reset=False)  # it must answer before anything is changed
-            begun = any(counts.get(topic) != out.old for topic in self._tables)
-            if begun:
+            if begun := await self._begun(counts):
                 self._say("an earlier run was interrupted: this one goes on")
-            if not begun and (dry or not await self._fresh()):
+            elif dry or not await self._fresh():
                 await self._copy(dry=dry)
             if not dry:
                 if not begun:
@@ -137,13 +136,37 @@ class _Job:
 
     # -- looking and copying
 
+    async def _begun(self, counts: Mapping[str, int]) -> bool:
+        """Return whether an earlier run has come so far that only its copies of the changelogs count.
+
+        Raises
+        ------
+        NotReadyError
+            A changelog is not as it was, and no run of this command has changed it.
+        """
+        users = self._topics.user_state
+        if staging_of(users) in counts:
+            if (await staging.read_marks(self._settings, self._topics)).closed:
+                return True
+        elif counts.get(users) == self._out.new:
+            grown = (await growths_of(self._settings)).all
+            if grown and grown[-1].new == self._out.new:
+                return True
+        changed = [topic for topic in self._tables if counts.get(topic) != self._out.old]
+        if changed:
+            raise NotReadyError(
+                f"{', '.join(changed)}: missing, or not with {self._out.old} partitions, and there is no "
+                "complete copy: another command has changed it"
+            )
+        return False
+
     async def _fresh(self) -> bool:
         """Return whether there are complete copies of the changelogs as they are now."""
         counts = await self._broker.counts()
         if any(counts.get(staging_of(topic)) != self._out.new for topic in self._tables):
             return False
-        made_of = await staging.marked(self._settings, self._topics)
-        return made_of == await staging.ends_of(self._settings, self._tables)
+        marks = await staging.read_marks(self._settings, self._topics)
+        return marks.made_of == await staging.ends_of(self._settings, self._tables)
 
     async def _copy(self, *, dry: bool) -> None:
         if self._settings.wrong_partition == "refuse":
@@ -159,7 +182,7 @@ class _Job:
             raise NotReadyError("; ".join(self._out.faults))
         async with sender_of(self._settings) as sender:
             await self._stage(sender, plan)
-            await staging.mark(sender, self._topics, ends)
+            await staging.mark(sender, self._topics, staging.COMPLETE, ends)
         self._say("all rows are copied")
 
     async def _close(self) -> None:
@@ -172,6 +195,9 @@ class _Job:
         await check_stopped(self._settings, list(flow.group_reads()))
         if not await self._fresh():
             await self._copy(dry=False)
+        ends = await staging.ends_of(self._settings, self._tables)
+        async with sender_of(self._settings) as sender:
+            await staging.mark(sender, self._topics, staging.CLOSED, ends)
 
     async def _plan(self) -> Plan:
         """Look at everything; note what stands in the way."""
@@ -252,7 +278,7 @@ class _Job:
 
     async def _finish(self, sender: BatchSender, store: Any) -> None:
         out, t = self._out, self._topics
-        for topic in reversed(self._tables):  # `user-state` last: its copy has the marker
+        for topic in reversed(self._tables):  # `user-state` last: its copy has the marks
             await self._make_anew(sender, topic)
         growths = (await growths_of(self._settings)).all
         if not growths or growths[-1].new != out.new:
@@ -272,6 +298,7 @@ class _Job:
             return  # done before
         replicas, config = await self._broker.like(copy, {})
         if counts.get(topic) != self._out.new:
+            await check_stopped(self._settings, list(flow.group_reads()))
             await self._broker.remove(topic)
             self._say(f"{topic} has gone, its copy is there")
             await self._broker.make(topic, self._out.new, replicas, config)

@@ -7,12 +7,15 @@ partitions, as if the row were gone. So it is made anew::
     user-state-growing         the copy, 8 partitions
     user-state                 deleted, and made again of the copy
 
-When the marker is there, all copies are complete. That of `user-state` has it and is the last one to go.
+The copy of `user-state` is the last one to go. It has two marks: ``COMPLETE``, when all copies are there,
+and ``CLOSED``, when no worker can start any more. From then on only the copies count, whatever becomes of the
+changelogs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,8 +30,8 @@ from headrace.streams.topics.reader import open_reader, read_partition
 from headrace.streams.topics.sender import BatchSender, OutRecord
 from headrace.streams.transport.batches import RecordBatch
 
-#: Key of the marker, and of no row: rows have keys of 8 bytes.
-COMPLETE = b"staging-complete"
+#: Keys of the marks, and of no rows: those have keys of 8 bytes.
+COMPLETE, CLOSED = b"staging-complete", b"staging-closed"
 
 #: Ends of changelog partitions, by topic.
 Ends = dict[str, list[int]]
@@ -49,20 +52,42 @@ async def ends_of(settings: Settings, tables: Mapping[str, Table]) -> Ends:
     return out
 
 
-async def marked(settings: Settings, topics: Topics) -> Ends | None:
-    """Return the ends of the changelogs that the copies were made of; None when they are not complete."""
-    found: list[bytes] = []
+class Marks(NamedTuple):
+    """What the marks say.
+
+    Attributes
+    ----------
+    made_of
+        The ends of the changelogs that the copies were made of; None when they are not complete.
+    closed
+        Whether only the copies count.
+    """
+
+    made_of: Ends | None
+    closed: bool
+
+
+async def read_marks(settings: Settings, topics: Topics) -> Marks:
+    """Return what the marks in the copy of `user-state` say.
+
+    Raises
+    ------
+    UnavailableError
+        There is no such copy or the broker stops answering.
+    """
+    found: dict[bytes, bytes] = {}
 
     def take(batch: RecordBatch) -> None:
-        found.extend(r.value for r in batch.records if r.key == COMPLETE and r.value is not None)
+        found.update((r.key, r.value) for r in batch.records if r.key in {COMPLETE, CLOSED})
 
     await read_partition(settings, staging_of(topics.user_state), 0, take)
-    return msgspec.json.decode(found[-1], type=Ends) if found else None
+    ends = msgspec.json.decode(found[COMPLETE], type=Ends) if COMPLETE in found else None
+    return Marks(ends, CLOSED in found)
 
 
-async def mark(sender: BatchSender, topics: Topics, ends: Ends) -> None:
-    """Write the marker: all copies are complete."""
-    record: OutRecord = (COMPLETE, msgspec.json.encode(ends), None, ())
+async def mark(sender: BatchSender, topics: Topics, key: bytes, ends: Ends) -> None:
+    """Write a mark; ``ends`` are those of the changelogs that the copies were made of."""
+    record: OutRecord = (key, msgspec.json.encode(ends), None, ())
     await sender.send_many(staging_of(topics.user_state), [record], partition=0)
 
 
@@ -124,7 +149,7 @@ async def copy_back(settings: Settings, sender: BatchSender, topic: str, number:
 
     async def take(batch: RecordBatch) -> None:
         nonlocal count
-        held.extend((r.key, r.value, None, ()) for r in batch.records if r.key != COMPLETE)
+        held.extend((r.key, r.value, None, ()) for r in batch.records if r.key not in {COMPLETE, CLOSED})
         count += len(batch.records)
         for at in range(0, len(held), STEP):
             await sender.send_many(topic, held[at : at + STEP], partition=number)

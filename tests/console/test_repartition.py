@@ -18,6 +18,7 @@ from headrace.console.repartitioning.broker import broker_of
 from headrace.console.repartitioning.job import Repartitioned, repartition
 from headrace.console.repartitioning.plan import NotReadyError
 from headrace.console.upgrading.offline import StillRunningError
+from headrace.console.verification.grown import growths_of
 from headrace.console.verification.result import VerifyResult
 from headrace.console.verification.run import verify
 from headrace.serving.requests.client import RecClient
@@ -25,6 +26,7 @@ from headrace.streams.clock import now_ms
 from headrace.streams.errors import ConfigError, HeadraceError
 from headrace.streams.messages.schemas import Context, Event, Item, RecReply, RecRequest, UserProfile
 from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
+from headrace.streams.topics.admin import create_topics
 from headrace.streams.topics.lag import lag
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.names import Topics
@@ -288,3 +290,37 @@ async def test_what_is_not_counted_yet_is_said_and_nothing_is_changed(
     async with worker(settings, ["ingest", "aggregate"]):
         await until_counted(settings)
     assert (await repartition(settings, 8, silent)).new == 8
+
+
+async def test_no_changelog_is_made_anew_of_copies_that_are_not_complete(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"partitions": 2, "data_dir": tmp_path})
+    await make_topics(settings)
+    t = Topics(settings)
+
+    def killed(text: str) -> None:
+        if "item-features-1 copied" in text:
+            raise _KilledError
+
+    def closed(text: str) -> None:
+        if "item-neighbours has gone" in text:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        await repartition(settings, 4, killed)
+    async with broker_of(settings) as broker:
+        await broker.remove(t.neighbours)
+        with pytest.raises(NotReadyError, match="no complete copy"):
+            await repartition(settings, 4, silent)
+        assert (await broker.counts())[t.user_state] == 2
+        await broker.make(t.neighbours, 2, 1, {"cleanup.policy": "compact"})
+    with pytest.raises(_KilledError):
+        await repartition(settings, 4, closed)
+    await create_topics(settings)  # as the message of a worker says; the copy is still what counts
+    await repartition(settings, 4, silent)
+    async with broker_of(settings) as broker:
+        _, config = await broker.like(t.neighbours, {})
+        assert {(await broker.counts())[table] for table in (t.neighbours, t.user_state, t.events)} == {4}
+    assert config["cleanup.policy"] == "compact"
+    assert (await growths_of(settings)).all[-1].new == 4
