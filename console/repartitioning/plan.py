@@ -22,7 +22,7 @@ from headrace.streams.topics.growths import GROWN, Growth, Growths
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.places import Place
 
-#: Which shapes of stop are not clean, in words of the message.
+#: What to do after a stop that was not clean.
 AGAIN = "start the workers again, wait until `headrace lag` shows 0, and stop them with SIGTERM"
 
 
