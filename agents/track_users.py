@@ -50,7 +50,8 @@ from headrace.streams.messages.schemas import Item, UserProfile
 from headrace.streams.tables.partition import U64, Changes
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics import flow
-from headrace.streams.topics.reader import read_since
+from headrace.streams.topics.grown_log import read_log_since
+from headrace.streams.topics.growths import Segment
 from headrace.streams.topics.tail import GatheringTail
 from headrace.streams.transport.batches import RecordBatch
 
@@ -96,7 +97,7 @@ class UserStage:
         intervals = s.flush_every_ms / 1000, s.durable_every_ms / 1000
         self.flushes = Flushes(self._show, self._save, *intervals, app.crash, wiring.clock)
         self._foreign = ForeignEvents(wiring)
-        self._events = EventReader(s.max_event_bytes, Limits(s.partitions, s.lateness_ms, s.future_ms))
+        self._events = dict[int, EventReader]()  # by number of partitions
         self._users = Decoder(UserProfile, s.max_event_bytes)
         self._shown = Decoder(Shown, s.max_message_bytes)
         self._items = Decoder(Item, s.max_event_bytes)
@@ -122,7 +123,8 @@ class UserStage:
 
     async def _remember(self, part: UserPartition, batch: RecordBatch) -> None:
         """Read the event ids of the dedup window before ``batch``."""
-        _, events = self._decode(batch, (await self._foreign.read(batch.records)).records)
+        here = part.number, self._settings.partitions
+        _, events = self._decode(here, (await self._foreign.read(batch.records)).records)
         if not events.right.any():
             return  # nothing that could be a retry: the next batch is looked at
         # No right event of the batch has an earlier stream time than the timestamp of the first one.
@@ -130,27 +132,33 @@ class UserStage:
         since = max(0, first - self._settings.dedup_window_ms)
         origins = Origins({})  # of the window alone
 
-        async def remember(earlier: RecordBatch) -> None:
+        async def remember(earlier: RecordBatch, segment: Segment) -> None:
             records = (await self._foreign.read(earlier.records)).records
             if len(records):
-                decoded, events = self._decode(earlier, records)
+                place = segment.partition, segment.of
+                decoded, events = self._decode(place, records)
                 sent_on_again(batch.topic, decoded.records, events, origins)
-                part.duplicates(records, events)
+                part.duplicates(records, events, place)
 
         def read() -> Awaitable[int]:
             self.store.state_store.partition(
                 part.number
             )  # raises FencedError when another worker owns it now
             part.forget_events()
-            return read_since(
-                self._settings, batch.topic, batch.partition, since, batch.first_offset, remember
-            )
+            log = batch.topic, batch.partition, part.growths
+            return read_log_since(self._settings, *log, since, batch.first_offset, remember)
 
         await persist(read)
         part.remembers = True
 
-    def _decode(self, batch: RecordBatch, records: Sequence[Any]) -> tuple[ReadEvents, EventBatch]:
-        return self._events.read(records, batch.partition, self.wiring.clock.now_ms())
+    def _decode(self, place: tuple[int, int], records: Sequence[Any]) -> tuple[ReadEvents, EventBatch]:
+        """Decode events; ``place`` is the partition that they are in, and how many there were."""
+        partition, count = place
+        if count not in self._events:
+            s = self._settings
+            limits = Limits(count, s.lateness_ms, s.future_ms)
+            self._events[count] = EventReader(s.max_event_bytes, limits)
+        return self._events[count].read(records, partition, self.wiring.clock.now_ms())
 
     async def apply(self, batch: RecordBatch) -> None:
         """Decode a batch and apply it; write bad records to `dead-letters`."""
@@ -194,7 +202,7 @@ class UserStage:
         if not len(told.records):
             self.partitions.check(part)
             return []
-        decoded, events = self._decode(batch, told.records)
+        decoded, events = self._decode((batch.partition, self._settings.partitions), told.records)
         await self.store.restore(part.state, lambda: events.columns.user)
         self.partitions.check(part)  # from here on nothing is awaited: a batch is applied as a whole or not
         rejects = self._placing.events(batch, decoded, events, part.origins)

@@ -26,6 +26,7 @@ from headrace.console import (
     options,
     producers,
     recommend,
+    repartition,
     replay,
     schema,
     sources,
@@ -83,7 +84,8 @@ _NAMES = {"map_events": "map"}
 for _command in (
     demo.demo, worker.worker, replay.replay, recommend.recommend, digest.digest, lag.lag, why_lag.why_lag,
     producers.producers, sources.sources, explain.explain, forget.forget, verify.verify, train.train,
-    conformance.conformance, acls.acls, upgrade.upgrade, mapping.map_events, schema.schema, capacity.capacity,
+    conformance.conformance, acls.acls, upgrade.upgrade, repartition.repartition, mapping.map_events,
+    schema.schema, capacity.capacity,
 ):  # fmt: skip
     app.command(_NAMES.get(_command.__name__))(_command)
 app.add_typer(topics.app, name="topics")

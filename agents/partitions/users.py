@@ -25,6 +25,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.changes import rows_once
 from headrace.streams.tables.partition import Changes, StatePartition
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.growths import Growths
 from headrace.streams.topics.murmur2 import partitions_of_keys
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.placement import misplaced
@@ -70,6 +71,8 @@ class UserPartition(StagePartition):
         Updates of the rows.
     origins
         Which records that were sent on from other partitions were applied.
+    growths
+        How often the partitions were made more, and where the logs were cut.
     dedup
         Recent event ids.
     dedup_off
@@ -90,6 +93,7 @@ class UserPartition(StagePartition):
         self.lists = ShownLists(shown)
         self.users = UserState(self.state.rows, settings.session_gap_ms)
         self.origins = Origins(self.state.meta)
+        self.growths = Growths.of(self.state.meta)
         self._window_ms, self._partitions = settings.dedup_window_ms, settings.partitions
         self.dedup = DedupWindow(self._window_ms)
         self.dedup_off = self.remembers = settings.dedup_window_ms == 0
@@ -123,13 +127,17 @@ class UserPartition(StagePartition):
 
     # -- events
 
-    def duplicates(self, records: Sequence[Any], events: EventBatch) -> npt.NDArray[np.bool_]:
+    def duplicates(
+        self, records: Sequence[Any], events: EventBatch, place: tuple[int, int] | None = None
+    ) -> npt.NDArray[np.bool_]:
         """Return which right events are retries, bool ``(m,)``; note the ids of all that count or came again.
 
         ``records`` are the records of the batch, bad ones too: their timestamps count for the stream time,
         except those of records in the wrong partition, or past the worker's clock. A record that was sent on
-        twice counts: delivered again after a crash, the first copy looks like a second one.
+        twice counts: delivered again after a crash, the first copy looks like a second one. ``place`` is the
+        partition that they are in, and how many there were; None: this one, and as many as there are now.
         """
+        number, partitions = place or (self.number, self._partitions)
         timestamps, offsets = timestamps_of(records), offsets_of(records)
         again = events.verdict == AGAIN
         still = ~events.placed | (events.verdict == CLOCK)
@@ -138,7 +146,7 @@ class UserPartition(StagePartition):
         else:
             stays = np.isin(offsets, events.columns.offset[still])
             unread = ~np.isin(offsets, events.columns.offset)
-            stays[unread] |= misplaced(chosen(records, unread), self.number, self._partitions)
+            stays[unread] |= misplaced(chosen(records, unread), number, partitions)
         times = stream_times(np.where(stays, self._newest, timestamps), self._newest)
         self._newest = int(times[-1])
         if len(events.verdict) != len(records):

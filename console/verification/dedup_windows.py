@@ -18,8 +18,9 @@ from headrace.streams.messages.columns import Limits
 from headrace.streams.messages.event_reader import EventReader
 from headrace.streams.settings import Settings
 from headrace.streams.tables.partition import StatePartition
+from headrace.streams.topics.grown_log import read_log_since
+from headrace.streams.topics.growths import Growths, Segment
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.reader import read_since
 from headrace.streams.transport.batches import RecordBatch
 
 
@@ -43,16 +44,22 @@ class RebuiltWindow:
         states = [StatePartition(partition, table()) for table in (users.new_table, shown.new_table)]
         self._part = UserPartition(states, settings)
         self._window = self._part.dedup = _Noted(settings.dedup_window_ms)
-        limits = Limits(settings.partitions, settings.lateness_ms, settings.future_ms)
-        self._reader = EventReader(settings.max_event_bytes, limits)
+        self._settings = settings
         self._origins = Origins({})
         self._topic = Topics(settings).events
 
-    def read(self, records: Sequence[Any]) -> None:
-        """Note records of `events`, in their order."""
-        decoded, events = self._reader.read(records, self._part.number, now_ms())
+    def read(self, records: Sequence[Any], place: tuple[int, int] | None = None) -> None:
+        """Note records of `events`, in their order.
+
+        ``place`` is the partition that they are in, and how many there were; None: this one, and as now.
+        """
+        s = self._settings
+        partition, count = place or (self._part.number, s.partitions)
+        limits = Limits(count, s.lateness_ms, s.future_ms)
+        reader = EventReader(s.max_event_bytes, limits)
+        decoded, events = reader.read(records, partition, now_ms())
         sent_on_again(self._topic, decoded.records, events, self._origins)
-        self._part.duplicates(records, events)
+        self._part.duplicates(records, events, (partition, count))
 
     def held(self, newest: int) -> dict[int, int]:
         """Return the ids held at the stream time ``newest`` (ms), and when each was last seen (ms).
@@ -67,7 +74,7 @@ class RebuiltWindow:
 
 
 async def rebuilt_window(
-    settings: Settings, foreign: ForeignRecords, partition: int, newest: int, end: int
+    settings: Settings, foreign: ForeignRecords, growths: Growths, partition: int, newest: int, end: int
 ) -> dict[int, int]:
     """Return the ids remembered after a take-over of a partition now, and when each was last seen (ms).
 
@@ -75,6 +82,8 @@ async def rebuilt_window(
     ----------
     foreign
         Reads events of others.
+    growths
+        How often the partitions were made more.
     newest
         Stream time at the end of the partition, ms.
     end
@@ -82,11 +91,11 @@ async def rebuilt_window(
     """
     window = RebuiltWindow(settings, partition)
 
-    async def remember(batch: RecordBatch) -> None:
+    async def remember(batch: RecordBatch, segment: Segment) -> None:
         records = await foreign.read(batch.records)
         if len(records):
-            window.read(records)
+            window.read(records, (segment.partition, segment.of))
 
     since = max(0, newest - settings.dedup_window_ms)
-    await read_since(settings, Topics(settings).events, partition, since, end, remember)
+    await read_log_since(settings, Topics(settings).events, partition, growths, since, end, remember)
     return window.held(newest)

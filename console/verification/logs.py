@@ -16,21 +16,30 @@ from headrace.console.verification.raw_topics import covered_from
 from headrace.oracle.features.since import Stories
 from headrace.oracle.times import MAX_TS
 from headrace.streams.settings import Settings
+from headrace.streams.topics.growths import Growths
 from headrace.streams.topics.names import Topics
 
 #: Key prefix of the meta records. Their values begin with the next offset and the base.
 _PLACE = b"place-in:"
 _PACKED = struct.Struct("<qq")
+NO_GROWTH = Growths()
 
 
-def bases(settings: Settings, meta: Mapping[bytes, bytes]) -> dict[str, int]:
-    """Return the bases in the meta records of a changelog partition of `user-state`: events, shown, users."""
+def bases(
+    settings: Settings, meta: Mapping[bytes, bytes], growths: Growths = NO_GROWTH, number: int = 0
+) -> dict[str, int]:
+    """Return the bases in the meta records of a changelog partition of `user-state`: events, shown, users.
+
+    They are those of the numbers that the growths of the partitions gave the records of partition ``number``.
+    """
     t = Topics(settings)
     told = {key[len(_PLACE) :].decode(): value for key, value in meta.items() if key.startswith(_PLACE)}
     names = {"events": t.events, "shown": t.impressions, "users": t.users}
     packed = {name: told.get(topic, b"") for name, topic in names.items()}
     return {
-        name: _PACKED.unpack_from(value)[1] if len(value) >= _PACKED.size else 0
+        name: _PACKED.unpack_from(value)[1] - growths.shift(names[name], number)
+        if len(value) >= _PACKED.size
+        else 0
         for name, value in packed.items()
     }
 

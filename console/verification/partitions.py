@@ -47,6 +47,7 @@ from headrace.oracle.features.catalogue import catalogue_at
 from headrace.oracle.features.clicks import PartitionPairs
 from headrace.oracle.features.items import Items, items_of
 from headrace.oracle.features.judge import accepted, judge, remembered, valid
+from headrace.oracle.features.lines import inherited, numbered, own, settled
 from headrace.oracle.features.outcomes import slots_of
 from headrace.oracle.features.pairs import Neighbours
 from headrace.oracle.features.since import Stories
@@ -106,10 +107,18 @@ class Verification:
         self._foreign = ForeignRecords(settings)  # one, so that what the registry lacks is waited for once
         self._findings = Findings(first)
         self._began = now_ms()
-        self._judged = judge(raw.events, settings.dedup_window_ms)
+        t, grown = self._topics, raw.growths.cuts
+        #: The log of each partition, with those of its parents: what its dedup window reads.
+        self._lines = judge(inherited(raw.events, grown(t.events)), settings.dedup_window_ms)
+        self._judged = own(self._lines)
         self._events = accepted(self._judged)
         self._attributes = item_attributes(raw.items)
-        self._stories = Stories.of(self._judged, raw.shown, raw.users, whole=raw.users_whole)
+        self._stories = Stories.of(
+            settled(self._judged, grown(t.events)),
+            settled(raw.shown, grown(t.impressions)),
+            settled(raw.users, grown(t.users)),
+            whole=raw.users_whole,
+        )
         self._everywhere, self._by_country = items_of(self._events, raw.shown)
         newest = pl.concat([self._events["ts"], raw.shown["ts"].drop_nulls()]).max()
         self._newest = int(str(newest)) if newest is not None else self._began
@@ -156,7 +165,8 @@ class Verification:
         """Compare the items of the catalogue snapshot with `items`, up to where the snapshot goes."""
         ends = {number: place.next for number, place in snapshot.places.items()}
         whole = self._raw.items_whole
-        expected = catalogue_at(self._raw.items, ends, whole=whole)
+        items = numbered(self._raw.items, self._raw.growths.cuts(self._topics.items))
+        expected = catalogue_at(items, ends, whole=whole)
         compare_catalogue(self._findings, expected, items_of_snapshot(snapshot), whole=whole)
 
     # -- users
@@ -176,7 +186,7 @@ class Verification:
             self._settings, self._topics.user_state, number, user_state.ROW, user_state.ORDER
         )
         live, stories = LiveUsers(latest.table()), self._stories.of_partition(number)
-        base = bases(self._settings, latest.meta)
+        base = bases(self._settings, latest.meta, self._raw.growths, number)
         stories = stories.effective(base)
         covered = self._known_from(number, known_from(stories, live.marks, base, self._margin_ms))
         ttl_ms = self._settings.state_ttl_s * 1000
@@ -251,11 +261,12 @@ class Verification:
         return max(since, self._raw.covered_from)
 
     async def _window(self, number: int, end: int) -> None:
-        mine = self._judged.filter(pl.col("partition") == number)
+        mine = self._lines.filter(pl.col("partition") == number)
         newest = mine["stream"].max()
         if newest is None or not self._settings.dedup_window_ms:
             return
-        found = await rebuilt_window(self._settings, self._foreign, number, int(str(newest)), end)
+        growths = self._raw.growths
+        found = await rebuilt_window(self._settings, self._foreign, growths, number, int(str(newest)), end)
         expected = remembered(mine, self._settings.dedup_window_ms)
         compare_windows(self._findings, number, expected, found)
 

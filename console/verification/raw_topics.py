@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 
 from headrace.console.screen import Reporter
 from headrace.console.verification.foreign_records import ForeignRecords
+from headrace.console.verification.grown import growths_of
 from headrace.console.verification.letters import Letters, read_letters
 from headrace.models.features.spec import SPEC
 from headrace.oracle.records.frames import RAW, raw_records
@@ -21,6 +22,7 @@ from headrace.oracle.records.readers import read_events, read_items
 from headrace.oracle.records.shown import read_shown
 from headrace.oracle.times import MAX_TS
 from headrace.streams.settings import Settings
+from headrace.streams.topics.growths import Growths
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import Reader, open_reader, read_to
 
@@ -46,6 +48,8 @@ class Raw:
         Records in the wrong partition with a copy that counts.
     letters
         The dead letters.
+    growths
+        How often the partitions were made more.
     """
 
     events: pl.DataFrame
@@ -57,6 +61,7 @@ class Raw:
     covered_from: int
     copied: set[At] = field(default_factory=set)
     letters: Letters = field(default_factory=Letters)
+    growths: Growths = field(default_factory=Growths)
 
 
 def _readers(s: Settings) -> dict[str, Read]:
@@ -74,7 +79,7 @@ def _readers(s: Settings) -> dict[str, Read]:
     }
 
 
-def _places(s: Settings, reader: Reader, letters: Letters) -> Places:
+def _places(s: Settings, reader: Reader, letters: Letters, growths: Growths) -> Places:
     """Return what judges where records are: what producers send belongs to the partition of its key."""
     t = Topics(s)
     names = {t.events: "user_id", t.users: "user_id", t.items: "item_id"}
@@ -85,6 +90,7 @@ def _places(s: Settings, reader: Reader, letters: Letters) -> Places:
         s.max_event_bytes,
         refuse=getattr(s, "wrong_partition", "forward") == "refuse",
         future=letters.future,
+        earlier={topic: growths.counts(topic) for topic in names},
     )
 
 
@@ -101,10 +107,10 @@ async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[Topi
     chunks = {topic: [read(empty)] for topic, read in reads.items()}
     held: dict[TopicPartition, list[Any]] = {}
     counts, absent = Counter[TopicPartition](), Counter[TopicPartition]()
-    letters = await read_letters(settings)
+    letters, growths = await read_letters(settings), await growths_of(settings)
     foreign, of_events = ForeignRecords(settings), Topics(settings).events
     async with open_reader(settings, reads) as reader:
-        places = _places(settings, reader, letters)
+        places = _places(settings, reader, letters, growths)
 
         async def decode(tp: TopicPartition) -> None:
             records: Sequence[Any] = held.pop(tp, ())
@@ -123,7 +129,8 @@ async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[Topi
             report(counts.total(), "records read")
     frames = {topic: pl.concat(parts) for topic, parts in chunks.items()}
     absent.update({tp: begin for tp, begin in begins.items() if tp not in absent})
-    return _raw(settings, frames, absent, begins, places.copied, letters), dict(ends)
+    raw = _raw(settings, frames, absent, begins, places.copied, letters)
+    return replace(raw, growths=growths), dict(ends)
 
 
 def _raw(

@@ -22,7 +22,7 @@ def catalogue_at(items: pl.DataFrame, ends: Mapping[int, int], *, whole: bool) -
     Parameters
     ----------
     items
-        ``ITEMS``.
+        ``ITEMS``; with a column ``number``, that is their order, else ``offset`` is.
     ends
         Partition -> offset after the last record that counts; of others, none does.
     whole
@@ -34,7 +34,8 @@ def catalogue_at(items: pl.DataFrame, ends: Mapping[int, int], *, whole: bool) -
     )
     valid = items.filter(pl.col("verdict").is_in(["", AGAIN])).join(offsets, on="partition", how="left")
     before = pl.col("offset") < pl.col("end").fill_null(0)
-    last = valid.sort("offset").group_by("item").agg(
+    order = "number" if "number" in valid.columns else "offset"
+    last = valid.sort(order).group_by("item").agg(
         pl.col("item_id", "published").filter(before).last(),
         before.any().alias("told"),
         before.all().alias("settled"),

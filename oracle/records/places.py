@@ -9,7 +9,7 @@ twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,6 +59,9 @@ class Places:
         Records that were refused because of their own timestamp.
     copied
         Origins of the copies that count.
+    earlier
+        By topic, for each time that the partitions were made more: how many there were before, and for each
+        of them the offset up to which its records were read by that number. The oldest comes first.
     """
 
     partitions: Mapping[str, int]
@@ -67,6 +70,7 @@ class Places:
     refuse: bool = False
     future: Container[At] = ()
     copied: set[At] = field(default_factory=set)
+    earlier: Mapping[str, Sequence[tuple[int, Sequence[int]]]] = field(default_factory=dict)
     _homes: _Homes = field(default_factory=_Homes)
     _marks: dict[tuple[str, int, str, int], int] = field(default_factory=dict)
 
@@ -91,9 +95,16 @@ class Places:
             return ""
         if not key:
             return self._elsewhere if self._names_somebody(topic, body) else ""
-        if self._homes[key] % of != partition:
+        if self._homes[key] % self._count(topic, partition, offset, of) != partition:
             return self._elsewhere
         return "" if origin is None else self._copy(topic, partition, origin)
+
+    def _count(self, topic: str, partition: int, offset: int, now: int) -> int:
+        """Return how many partitions there were when a record was read."""
+        for old, cuts in self.earlier.get(topic, ()):
+            if partition < old and offset < cuts[partition]:
+                return old
+        return now
 
     @property
     def _elsewhere(self) -> str:

@@ -279,7 +279,14 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         if part is None:
             part = table.new_partition(tp.partition)
             if table.snapshots is not None:
-                where = table.snapshots, table.changelog, begin, end, table.max_rows
+                where = (
+                    table.snapshots,
+                    table.changelog,
+                    begin,
+                    end,
+                    table.max_rows,
+                    table.settings.partitions,
+                )
                 await asyncio.to_thread(read_snapshot, part, *where)
             self._held[tp] = part
         return ChangelogCopy(tp, part, begin, end, table.max_rows)

@@ -104,6 +104,7 @@ async def write_snapshot(
     folder: Path,
     topic: str,
     durable: Callable[[tuple[int, int]], Awaitable[bool]],
+    partitions: int = 0,
 ) -> bool:
     """Write a snapshot; return whether it was published.
 
@@ -116,6 +117,8 @@ async def write_snapshot(
     durable
         Called with ``part.promise()``. Waits until the changelog has that state and returns True, or returns
         False when that will not happen.
+    partitions
+        Number of partitions of the topic: when it is another one, the file is of other rows.
 
     Raises
     ------
@@ -128,6 +131,7 @@ async def write_snapshot(
         "version": VERSION,
         "topic": topic,
         "partition": part.number,
+        "partitions": partitions,
         "layout": part.rows.layout,
         "row_bytes": part.rows.row_bytes,
         "position": part.position,
@@ -187,7 +191,13 @@ def _piece(packed: PackedRows) -> bytes:
 
 
 def read_snapshot(
-    part: StatePartition, folder: Path, topic: str, begin: int, end: int, max_rows: int | None = None
+    part: StatePartition,
+    folder: Path,
+    topic: str,
+    begin: int,
+    end: int,
+    max_rows: int | None = None,
+    partitions: int = 0,
 ) -> bool:
     """Fill an empty partition from its snapshot.
 
@@ -197,6 +207,8 @@ def read_snapshot(
         First offset and end offset of the changelog partition now.
     max_rows
         Most rows in memory; the others are evicted. None: all are in memory.
+    partitions
+        Number of partitions of the topic.
 
     Returns
     -------
@@ -205,7 +217,7 @@ def read_snapshot(
     path = snapshot_path(folder, topic, part.number)
     try:
         with path.open("rb") as file:
-            header = _read_header(file, part, topic, begin, end, path.stat().st_size)
+            header = _read_header(file, part, topic, begin, end, path.stat().st_size, partitions)
             _read_body(_Body(file), part, header, max_rows)
     except FileNotFoundError:
         return False
@@ -225,7 +237,7 @@ _NUMBERS = ("rows", "row_bytes", "spilled_bytes", "meta_bytes", "position", "las
 
 
 def _read_header(
-    file: BinaryIO, part: StatePartition, topic: str, begin: int, end: int, size: int
+    file: BinaryIO, part: StatePartition, topic: str, begin: int, end: int, size: int, partitions: int
 ) -> dict[str, Any]:
     try:
         header = json.loads(file.read(HEADER_BYTES))
@@ -243,9 +255,12 @@ def _read_header(
         "version": VERSION,
         "topic": topic,
         "partition": part.number,
+        "partitions": partitions,
         "layout": part.rows.layout,
         "row_bytes": part.rows.row_bytes,
     }
+    if "partitions" not in header:  # an older version wrote the file
+        del wanted["partitions"]
     for name, value in wanted.items():
         if header.get(name) != value:
             raise _MisfitError(f"its {name} is {header.get(name)!r}, not {value!r}")

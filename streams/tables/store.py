@@ -375,7 +375,7 @@ class StateStore(FaustCollection):
         async with self._snapshotting:
             position = part.position
             try:
-                done = await write_snapshot(part, folder, self.changelog, durable)
+                done = await write_snapshot(part, folder, self.changelog, durable, self.settings.partitions)
             except OSError as exc:
                 log.warning("no snapshot of %s-%d: %s", self.changelog, part.number, exc)
                 if isinstance(exc, LostRowsError):

@@ -96,3 +96,17 @@ def test_a_record_that_was_not_sent_on_is_found(copied: bool, letters: bool, los
     compare_sent_on(findings, "events", read, origin if copied else (), origin if letters else ())
     assert (findings.differences, findings.by_kind[SENT_ON]) == (lost, 1)
     assert [d.row for d in findings.first] == [f"record events/{at}/8"] * lost
+
+
+def test_what_was_read_before_the_partitions_were_made_more_is_judged_by_their_number_then() -> None:
+    user = next(f"u{n}" for n in range(99) if home(f"u{n}") == 3 and _among(f"u{n}", 8) == 7)
+    stays = next(f"u{n}" for n in range(99) if _among(f"u{n}", 8) == 3)
+    grown = Places({"events": 8}, {"events": "user_id"}, 1000, earlier={"events": [(OF, [0, 0, 0, 2])]})
+    records = [event(0, user), event(1, user), event(2, user), event(3, stays)]
+    assert verdicts(grown, 3, records) == ["", "", "moved", ""]
+    assert verdicts(grown, 7, [event(0, user), event(1, stays)]) == ["", "moved"]
+
+
+def _among(user: str, partitions: int) -> int:
+    every = list(range(partitions))
+    return int(DefaultPartitioner()(user.encode(), every, every))

@@ -88,6 +88,7 @@ def spoil(path: Path, name: str, value: object) -> None:
         ("version", 99, "version"),
         ("topic", "another", "topic"),
         ("partition", 1, "partition"),
+        ("partitions", 4, "its partitions is 4, not 0"),
         ("layout", 1, "layout"),
         ("row_bytes", 8, "row_bytes"),
         ("position", 106, "goes from 0 to 105"),
@@ -111,6 +112,13 @@ async def test_a_snapshot_that_does_not_fit_is_refused(tmp_path: Path, caplog, n
     assert said in caplog.text
     assert not len(back.rows)
     assert (back.position, back.last_crc) == (0, -1)
+
+
+async def test_one_of_other_rows_is_refused_as_the_partitions_were_made_more(tmp_path: Path, caplog):
+    await write_snapshot(filled(), tmp_path, TOPIC, kept, 4)
+    assert read_snapshot(partition(), tmp_path, TOPIC, 0, 105, partitions=4)
+    assert not read_snapshot(partition(), tmp_path, TOPIC, 0, 105, partitions=8)
+    assert "its partitions is 4, not 8" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "rubbish"])
