@@ -26,7 +26,6 @@ from headrace.console.repartitioning import staging
 from headrace.console.repartitioning.broker import Broker, broker_of, known, number_of, sender_of
 from headrace.console.repartitioning.carried import carry, sent_on_waiting
 from headrace.console.repartitioning.plan import Found, Largest, NotReadyError, Plan, check_numbers
-from headrace.console.repartitioning.staging import staging_of
 from headrace.console.repartitioning.tables import HOMELESS, Homes, Table, read_table, rows_of, tables_of
 from headrace.console.repartitioning.waiting import Waiting
 from headrace.console.upgrading.offline import check_stopped
@@ -35,7 +34,7 @@ from headrace.serving.store.opened import open_store
 from headrace.serving.store.protocol import Kind
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
-from headrace.streams.topics.growths import Growth
+from headrace.streams.topics.growths import Growth, staging_of
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.refusal import unavailable
 from headrace.streams.topics.sender import BatchSender

@@ -25,6 +25,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.layouts import LAYOUT_KEY
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.rows import PackedRows
+from headrace.streams.topics.growths import staging_of
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import open_reader, read_partition
 from headrace.streams.topics.sender import BatchSender, OutRecord
@@ -35,11 +36,6 @@ COMPLETE, CLOSED = b"staging-complete", b"staging-closed"
 
 #: Ends of changelog partitions, by topic.
 Ends = dict[str, list[int]]
-
-
-def staging_of(topic: str) -> str:
-    """Return the name of the topic with the copy of a changelog."""
-    return f"{topic}-growing"
 
 
 async def ends_of(settings: Settings, tables: Mapping[str, Table]) -> Ends:

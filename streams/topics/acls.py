@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headrace.streams.settings import Settings
-from headrace.streams.topics.flow import group_reads, roles
+from headrace.streams.topics.flow import AGENTS, group_reads, roles
+from headrace.streams.topics.growths import staging_of
 from headrace.streams.topics.names import Topics
 
 #: Users that run no role: who sends events, items and profiles; who asks for lists; who runs ``headrace lag``
-#: and ``why-lag``; and who runs every other command.
-OTHERS = ("producer", "caller", "lag", "operator")
+#: and ``why-lag``; who runs ``headrace repartition``; and who runs every other command.
+OTHERS = ("producer", "caller", "lag", "operator", "repartition")
 #: The order in which operations are named.
-_ORDER = ("Read", "Write", "Create", "Delete", "Describe", "DescribeConfigs", "IdempotentWrite")
+_ORDER = ("Read", "Write", "Create", "Delete", "Alter", "Describe", "DescribeConfigs", "IdempotentWrite")
 _CLUSTER = "kafka-cluster"
 
 
@@ -113,11 +114,18 @@ def grants(user: str, settings: Settings) -> tuple[Grant, ...]:
             out.add("topic", [settings.name("rec-replies")], "Read", "Create", prefixed=True)
         case "lag":
             _see_lag(out, settings)
-        case "operator":
+        case "operator" | "repartition":
             every = [spec.name for spec in topics.specs(settings)]
             out.add("topic", every, "Read", "Write", "Create", "DescribeConfigs")
-            own = [settings.name("rec-replies-"), settings.name("conformance-")]
-            out.add("topic", own, "Read", "Write", "Create", "Delete", prefixed=True)
+            if user == "operator":
+                own = [settings.name("rec-replies-"), settings.name("conformance-")]
+                out.add("topic", own, "Read", "Write", "Create", "Delete", prefixed=True)
+            else:
+                state = named(name for flow in AGENTS for name in flow.state)
+                out.add("topic", every, "Alter")
+                out.add("topic", state, "Delete")
+                copies = map(staging_of, state)
+                out.add("topic", copies, "Read", "Write", "Create", "Delete", "DescribeConfigs")
             _see_lag(out, settings)
     return out.all()
 
@@ -174,7 +182,7 @@ def table(settings: Settings) -> list[tuple[str, str, str, str, str]]:
             _named(given, "topic", "Read", every),
             _named(given, "topic", "Write", every),
             _listed(given, "group", ("Read", "Describe"), every),
-            _listed(given, "topic", ("Create", "Delete"), every)
+            _listed(given, "topic", ("Create", "Delete", "Alter"), every)
             or _listed(given, "cluster", ("IdempotentWrite",), every),
         )
         for user, given in ((user, grants(user, settings)) for user in users())

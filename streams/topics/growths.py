@@ -24,6 +24,11 @@ import msgspec
 GROWN = b"partitions-grown"
 
 
+def staging_of(topic: str) -> str:
+    """Return the name of the topic with the copy of a changelog, while partitions are made more."""
+    return f"{topic}-growing"
+
+
 class Segment(NamedTuple):
     """A part of the log of a partition, as long as it had one parent.
 

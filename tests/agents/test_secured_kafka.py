@@ -163,6 +163,50 @@ async def test_each_role_works_with_the_rights_that_are_printed_for_it(
     assert "authoriz" not in told.lower(), [line for line in told.splitlines() if "authoriz" in line.lower()]
 
 
+async def test_partitions_are_made_more_with_the_rights_that_are_printed_for_it(
+    shop: tuple[SecuredKafka, Settings],
+) -> None:
+    settings, topics = shop[1], Topics(shop[1])
+    sender, store = BatchSender(of(shop, "producer")), RedisStore(settings)
+    names = [f"user-{n}" for n in range(20)]
+
+    async def counted(per_user: int) -> None:
+        await until(
+            lambda: store.get("u", [hash64(name) for name in names]),
+            lambda rows: (
+                all(row is not None for row in rows)
+                and set(unpack(rows, user_state.ROW)[0]["n_clicks"].tolist()) == {per_user}
+            ),
+            timeout=60,
+        )
+
+    async def click(number: int) -> None:
+        clicks = [(name, Event(f"{name}-{number}", "click", name, "item-1", now_ms())) for name in names]
+        await publish(sender, topics.events, clicks)
+
+    await sender.start()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(sender.stop)
+        stack.push_async_callback(store.close)
+        await publish(sender, topics.items, [(item.item_id, item) for item in ITEMS])
+        await click(1)
+        async with contextlib.AsyncExitStack() as workers:
+            for role in ("aggregate", "learn", "ingest"):  # the last one to start is the first to stop
+                await workers.enter_async_context(worker(of(shop, role, metrics_port=0), [role], within_s=60))
+            await counted(1)
+            await until(
+                lambda: lag(of(shop, "lag")), lambda rows: not any(row.records for row in rows), timeout=60
+            )
+        said = await command(of(shop, "repartition"), "repartition", "4")
+        assert "ready" in said
+        assert SECRET not in said
+        await click(2)
+        more: dict[str, Any] = {"partitions": 4, "metrics_port": 0}
+        async with worker(of(shop, "ingest", **more), ["ingest"], within_s=60):
+            await counted(2)
+    assert await dead_letters(settings) == []
+
+
 async def test_a_role_with_the_user_of_another_role_is_refused(shop: tuple[SecuredKafka, Settings]) -> None:
     for role, other in (("ingest", "serve"), ("aggregate", "caller"), ("log", "ingest"), ("serve", "lag")):
         with pytest.raises(HeadraceError) as refused:

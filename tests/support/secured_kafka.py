@@ -136,7 +136,7 @@ for _option in ("--add", "--cluster"):
 #: Kafka's numbers of what the commands name.
 TOPIC, GROUP, CLUSTER, ALLOW = 2, 3, 4, 3
 OPERATIONS = {
-    "Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Describe": 8, "DescribeConfigs": 10,
+    "Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Alter": 7, "Describe": 8, "DescribeConfigs": 10,
     "IdempotentWrite": 12,
 }  # fmt: skip
 PATTERNS = {None: 3, "prefixed": 4}

@@ -17,6 +17,9 @@ from headrace.streams.topics.names import Topics
 SETTINGS = Settings.model_construct(topic_prefix="a-", brokers="k1:9092,k2:9092")
 
 
+STATE = ("user-state", "shown-state", "item-features", "item-countries", "item-neighbours")
+
+
 def allowed(user: str, operation: str, kind: str = "topic") -> set[str]:
     return {g.name for g in grants(user, SETTINGS) if operation in g.operations and g.kind == kind}
 
@@ -38,13 +41,18 @@ def test_a_role_reads_and_writes_what_its_agents_declare_and_no_more(role: str) 
 
 def test_nobody_may_change_what_is_not_theirs() -> None:
     for user in users():
-        assert allowed(user, "Delete") <= {"a-rec-replies-", "a-conformance-"}
+        assert allowed(user, "Delete") == {
+            "operator": {"a-rec-replies-", "a-conformance-"},
+            "repartition": {f"a-{name}{end}" for name in STATE for end in ("", "-growing")},
+        }.get(user, set())
+        every = {spec.name for spec in Topics(SETTINGS).specs(SETTINGS)}
+        assert allowed(user, "Alter") == (every if user == "repartition" else set())
         assert all(grant.name.startswith("a-") or grant.kind == "cluster" for grant in grants(user, SETTINGS))
         assert len({(g.kind, g.name, g.prefixed) for g in grants(user, SETTINGS)}) == len(
             grants(user, SETTINGS)
         )
     assert {user for user in users() if "Create" in str(grants(user, SETTINGS))} == {
-        "gateway", "canary", "monitor", "caller", "operator"
+        "gateway", "canary", "monitor", "caller", "operator", "repartition"
     }  # fmt: skip
     assert {user for user in users() if allowed(user, "IdempotentWrite", "cluster")} == {"log", "index"}
     assert allowed("lag", "Write") == allowed("producer", "Read") == set()
