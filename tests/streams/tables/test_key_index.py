@@ -65,3 +65,34 @@ def test_an_index_can_be_made_large_at_once() -> None:
     before = index.nbytes
     index.take(np.arange(10_000, dtype=np.uint64))
     assert index.nbytes == before
+
+
+def test_a_full_index_is_moved_a_little_with_every_call() -> None:
+    rng = np.random.default_rng(3)
+    keys = np.unique(rng.integers(0, 2**63, 60_000).astype(np.uint64) * np.uint64(2))
+    rng.shuffle(keys)
+    index, full = KeyIndex(), 3 * 2**14  # three quarters of 2**16 slots
+    rows = index.take(keys[:full])[0]
+    small = index.nbytes
+    rows = np.append(rows, index.take(keys[full : full + 1])[0])
+    assert index.nbytes == 3 * small, "the table that was full is still there, beside one of twice its size"
+    gone = keys[:full:5].copy()
+    np.testing.assert_array_equal(index.drop(gone), rows[:full:5])
+    spare = index.nbytes - 3 * small  # what is kept of the rows that are used again
+    assert 0 < spare < small
+    assert not set(index.take(keys[full + 1 : full + 9])[0].tolist()) - set(rows[:full:5].tolist())
+    left = np.setdiff1d(keys[:full], gone)
+    expected = dict(zip(keys[: full + 1].tolist(), rows.tolist(), strict=True))
+    assert index.find(left).tolist() == [expected[key] for key in left.tolist()]
+    assert (index.find(gone) == -1).all()
+    assert (index.find(left + np.uint64(1)) == -1).all()
+    assert dict(zip(*(each.tolist() for each in index.items()), strict=True)).keys() == {
+        *left.tolist(), *keys[full : full + 9].tolist()
+    }  # fmt: skip
+    calls = 0
+    while index.nbytes > 2 * small + spare:
+        index.take(keys[full : full + 1])
+        calls += 1
+    assert 2**16 / 40 < calls < 2**16 / 4, "each of the calls moved a few"
+    assert index.find(left).tolist() == [expected[key] for key in left.tolist()]
+    assert (index.find(gone) == -1).all()
