@@ -21,7 +21,7 @@ _NAME = np.dtype([("key", "<u8"), ("feature", "<u8")])
 _OWN = np.dtype([("key", "<u8"), ("vector", "<f4", (DIM,))])
 #: A heap with less waste than this is not worth a copy.
 _LEAST_WASTE = 4096
-#: While a heap is copied without its waste, a call looks at so many items, and at so many for each of its own.
+#: While a heap is copied without its waste, a call moves so many items, and so many for each of its own.
 _MOVED, _MOVED_EACH = 64, 4
 
 
