@@ -1,8 +1,8 @@
 """An array that grows without a pause: it is neither copied nor filled with zeros when it does.
 
 NumPy's ``resize`` writes zeros into all new memory, 8 ms for 16 MB, and the allocator copies an array of up
-to 32 MB to another place, 13 ms. So a large array is a view of a range of addresses that is reserved once. The
-system gives a page of zeros when it is first used, and a longer array is a longer view.
+to 32 MB to another place, 13 ms. So a large array is a view of a range of addresses that is reserved once.
+The system gives a page of zeros when it is first used, and a longer array is a longer view.
 """
 
 from __future__ import annotations
