@@ -176,8 +176,8 @@ def _of_all(kept: I64, column: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
 def _slate(trace: Trace, t: RankedTrace, out: Again, among: I64, keys: U64) -> Slate:
     """Return the list of the candidates at the places ``among``."""
     kept = np.arange(len(keys)) if t.kept is None else t.kept
-    columns = {name: t.choices[name] for name in CHOICES if name in t.choices}
-    columns.setdefault("title", np.zeros(len(keys), np.uint64))  # the trace is older than this column
+    given = {"title": np.zeros(len(keys), np.uint64)} | t.choices  # a trace may be older than this column
+    columns = {name: given[name] for name in CHOICES}
     if columns["vectors"].dtype == np.int8:
         columns["vectors"] = of_coarse(columns["vectors"])
     columns["vectors"] = _of_all(kept, columns["vectors"], len(keys))

@@ -21,6 +21,7 @@ cdef extern from *:
 cdef enum:
     AHEAD = 16  # keys whose slots are fetched from memory while earlier ones are looked at
     MOVED = 8  # slots of a table that was full that a call moves, and each new key
+    AT_ONCE = 131072  # a full table of so many slots or fewer is moved at once, in half a millisecond
 
 
 cdef packed struct Slot:
@@ -34,8 +35,8 @@ cdef class KeyIndex:
     A key is in the first slot that was free, counted from its home. Dropping a key moves the keys behind it
     back, so there are no tombstones, and searches stay short after any number of inserts and drops.
 
-    A table that is full is not copied at once: a second one takes all new keys, and every later call moves
-    some of the old ones there, whole runs of slots in use. So each table is in order at any time, no call
+    A large table that is full is not copied at once: a second one takes all new keys, and every later call
+    moves some of the old ones there, whole runs of slots in use. So each table is in order at any time, no call
     pays for all the keys there are, and a search that finds nothing in one table looks into the other.
     """
 
@@ -46,9 +47,11 @@ cdef class KeyIndex:
     cdef size_t at, left  # the slot of the old table to move next, and how many slots are left
     cdef Py_ssize_t count, n_spare, spare_size
     cdef int shift
+    cdef size_t at_once
     cdef readonly Py_ssize_t used
 
-    def __cinit__(self, Py_ssize_t capacity=0):
+    def __cinit__(self, Py_ssize_t capacity=0, size_t at_once=AT_ONCE):
+        self.at_once = at_once
         self.size, self.shift = MIN_SLOTS, 64 - MIN_BITS
         while self.size * 3 < <size_t> capacity * 4:
             self.size, self.shift = self.size * 2, self.shift - 1
@@ -100,6 +103,8 @@ cdef class KeyIndex:
         self.at, self.left = 0, self.old_size
         while self.old[self.at].row:  # begin behind a free slot, so behind a run; a quarter are free
             self.at += 1
+        if self.old_size <= self.at_once:
+            self._move(self.left)
         return 0
 
     cdef void _move(self, size_t most) noexcept:
