@@ -148,6 +148,8 @@ cdef class KeyIndex:
         for i in range(n):
             if i + AHEAD < n:
                 _fetch(&self.slots[home_of(keys[i + AHEAD], self.shift)])
+                if self.old != NULL:
+                    _fetch(&self.old[home_of(keys[i + AHEAD], self.shift + 1)])
             rows[i] = self._row(keys[i]) - 1
         return out
 
