@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.parts import LateFilter
 from headrace.serving.pipeline.query import Query
-from headrace.serving.titles import comparable
 
 U64 = npt.NDArray[np.uint64]
 
@@ -26,12 +27,14 @@ class SameTitle(LateFilter):
 
     def keep(self, query: Query, items: U64) -> npt.NDArray[np.bool_]:
         """Return which items have a title that none above them has, bool ``(n,)``."""
-        return first_of_title([comparable(self.data.catalog.title_of(key, "")) for key in items.tolist()])
+        catalog = self.data.catalog
+        titles: npt.NDArray[np.uint32] = or_blank(partial(catalog.column, "title"), catalog.find(items))
+        return first_of_title(titles.tolist())
 
 
-def first_of_title(titles: Sequence[str | int]) -> npt.NDArray[np.bool_]:
-    """Return which items have a title that none above them has, bool ``(n,)``; "" and 0: no title."""
-    seen: set[str | int] = set()
+def first_of_title(titles: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return which items have a title that none above them has, bool ``(n,)``; 0: no title."""
+    seen = set[int]()
     out = np.ones(len(titles), bool)
     for i, title in enumerate(titles):
         if title:
