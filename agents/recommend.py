@@ -391,4 +391,6 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         await warm()
         await answer_all(stream, bulk, UNFINISHED)
 
-    return [items, mapped, rows, models, watch, Background(stage.recommender, stage.measured, wiring.clock)]
+    read = [tail.caught_up for tail in (items, rows, models)]
+    background = Background(stage.recommender, stage.measured, wiring.clock, read)
+    return [items, mapped, rows, models, watch, background]

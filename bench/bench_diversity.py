@@ -159,6 +159,7 @@ def cost(rules: Rules, runs: int = 400) -> dict[str, float]:
         np.ones(m),
         np.full(m, 0.05),
         np.zeros(m),
+        np.arange(1, m + 1, dtype=np.uint64),
     )
     took = []
     for seed in range(runs):

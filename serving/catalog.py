@@ -20,6 +20,7 @@ from headrace.serving.catalog_row import BLANK, ROW
 from headrace.serving.index.newest_mapped import CatalogNewest
 from headrace.serving.parted import PartedDict
 from headrace.serving.snapshot.base import Base
+from headrace.serving.titles import numbers_of
 from headrace.serving.vectors.items import ItemVectors
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.countries import country_id
@@ -117,6 +118,7 @@ class Catalog:
         data["duration"][rows] = [item.duration_ms or 0 for item in items]
         data["rules"][rows] = [bool(item.countries or item.blocked_countries) for item in items]
         data["blocked"][rows] = [not self.blocked_flags.isdisjoint(item.flags) for item in items]
+        data["title"][rows] = numbers_of(item.title for item in items)
         self.vectors.put_many(keys, list(items), category, creator)
         self.newest.own.put_many(keys, published, category, creator)
         self._put_texts(keys.tolist(), items, category, creator)

@@ -16,6 +16,7 @@ ROW = np.dtype(
         ("language", "<u8"),
         ("boost", "<f4"),
         ("duration", "<i8"),  # ms; 0: none
+        ("title", "<u4"),  # see ``titles.numbers_of``
     ]
 )
 BLANK = np.zeros((), ROW)

@@ -17,7 +17,9 @@ from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import COUNTS
 from headrace.models.state.key_sets import among
 from headrace.serving import newcomers
+from headrace.serving.filters.same_title import SameTitle
 from headrace.serving.pipeline import checked
+from headrace.serving.pipeline.build import label
 from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
@@ -161,4 +163,13 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
         boost=or_blank(partial(data.catalog.column, "boost"), pool.catalog_rows, 1).astype(np.float64),
         prior=prior,
         guess=guess,
+        title=_titles(data, pool),
     )
+
+
+def _titles(data: ServingData, pool: Pool) -> npt.NDArray[np.uint64]:
+    """Return the numbers of the titles of the candidates; 0 where the same title may be shown twice."""
+    if data.policy.parts.get(label(SameTitle)) == "off":
+        return np.zeros(len(pool.candidates), np.uint64)
+    numbers: npt.NDArray[np.uint32] = or_blank(partial(data.catalog.column, "title"), pool.catalog_rows)
+    return numbers.astype(np.uint64)

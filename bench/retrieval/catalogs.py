@@ -90,6 +90,7 @@ def columns(vectors: np.ndarray, first: int) -> Items:
         min_age=np.zeros(n, np.int16),
         boost=np.ones(n, np.float32),
         duration=np.zeros(n, np.int64),
+        title=rng.integers(1, 2**32, n, np.uint32),
         flags=none,
         allowed=some,
         blocked=none,

@@ -40,6 +40,8 @@ MERGE_MS = 300_000
 #: Merge when this share of the settled items is dead, if they are more than a few.
 _DEAD_SHARE = 0.3
 _FEW = 1000
+#: While ages of items that are gone are let go, a call looks at so many, and at so many for each of its own.
+_LOOKED_AT, _LOOKED_AT_EACH = 64, 4
 #: Items that are put into a new index, or read, at once.
 _BLOCK = 4096
 
@@ -104,7 +106,8 @@ class HotIndex:
         self._max_age_ms = max_age_ms
         self._engine = engine
         self._alive = RowTable(_ROW)
-        self._by_age: list[tuple[int, int]] = []
+        self._by_age: list[tuple[int, int]] = []  # a heap
+        self._kept: list[tuple[int, int]] | None = None  # another one, that takes its place
         self._settled: Settled | None = None
         self._tail = Tail()
         self._merge: _Merge | None = None
@@ -177,12 +180,26 @@ class HotIndex:
         keys, published = keys[changed], published[changed]
         rows = self._alive.take(keys)  # this may move the data
         self._alive.data["published"][rows] = published
+        if self._kept is None and len(self._by_age) > 2 * len(self._alive) + _FEW:
+            self._kept = []
+        ages = self._by_age if self._kept is None else self._kept
         for age in zip(published.tolist(), keys.tolist(), strict=True):
-            heapq.heappush(self._by_age, age)
-        if len(self._by_age) > 2 * len(self._alive) + _FEW:  # items that were dropped or got another time
-            rows = self._alive.rows()
-            ages = zip(*(self._alive.data[name][rows].tolist() for name in ("published", "key")), strict=True)
-            self._by_age = sorted(ages)  # a sorted list is a heap
+            heapq.heappush(ages, age)
+        if self._kept is not None:
+            self._let_go(_LOOKED_AT + _LOOKED_AT_EACH * len(keys))
+
+    def _let_go(self, most: int) -> None:
+        """Move some ages to the other heap, without those of items that were dropped or got another time."""
+        kept = [] if self._kept is None else self._kept
+        part = self._by_age[-most:]
+        del self._by_age[-most:]  # without its end, a heap is a heap
+        rows = self._alive.find(np.array([key for _, key in part], np.uint64))
+        now = self._alive.data["published"][rows].tolist()
+        for age, row, published in zip(part, rows.tolist(), now, strict=True):
+            if row >= 0 and published == age[0]:
+                heapq.heappush(kept, age)
+        if not self._by_age:
+            self._by_age, self._kept = kept, None
 
     def drop(self, key: int) -> None:
         """Remove an item, if it is in the index."""
@@ -204,8 +221,9 @@ class HotIndex:
         """Remove the items that have become too old; return how many. Begin a merge if it is time."""
         self._take_merged()
         old = list[tuple[int, int]]()
-        while self._by_age and now - self._by_age[0][0] > self._max_age_ms:
-            old.append(heapq.heappop(self._by_age))
+        for ages in (self._by_age, self._kept or []):
+            while ages and now - ages[0][0] > self._max_age_ms:
+                old.append(heapq.heappop(ages))
         gone = self._leave(old) if old else 0
         if self._merged_ms is None:
             self._merged_ms = now
@@ -310,7 +328,7 @@ class HotIndex:
 
     def become(self, other: HotIndex) -> None:
         """Take over all that is in another index, which must not be used any more."""
-        self._alive, self._by_age = other._alive, other._by_age
+        self._alive, self._by_age, self._kept = other._alive, other._by_age, other._kept
         self._settled, self._tail = other._settled, other._tail
         self._merge, self._merged_ms, self.merged_at = other._merge, other._merged_ms, other.merged_at
         self._thread, other._thread = other._thread, self._thread

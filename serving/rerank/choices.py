@@ -40,6 +40,8 @@ class Choices:
         Click rate that is believed of the item before its own counts; 0: that of the rules.
     guess
         Click rate that is believed of the item for a user without history; 0: the user has one.
+    title
+        The same number for items with the same title; 0 where it says nothing, or is not looked at.
     """
 
     score: F64
@@ -54,13 +56,14 @@ class Choices:
     boost: F64
     prior: F64
     guess: F64
+    title: U64
 
     @classmethod
     def plain(cls, score: F64, vectors: F32) -> Choices:
         """Return candidates of which only the score and the vectors are known."""
         m = len(score)
         ids, no, none = np.zeros(m, np.uint64), np.zeros(m, bool), np.zeros(m)
-        return cls(score, vectors, ids, ids, no, no, no, none, none, np.ones(m), none, none)
+        return cls(score, vectors, ids, ids, no, no, no, none, none, np.ones(m), none, none, ids)
 
     def __len__(self) -> int:
         return len(self.score)

@@ -6,13 +6,16 @@ To add a rule: write a file with a class or function of one of the kinds in ``pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from headrace.serving.rerank.boosts import boosts
 from headrace.serving.rerank.choices import F32, F64, I64, Choices, Mask
 from headrace.serving.rerank.creator_decay import CreatorDecay
 from headrace.serving.rerank.dpp import Dpp
-from headrace.serving.rerank.exploration import Exploration, Lottery
+from headrace.serving.rerank.exploration import Exploration, Lottery, Plan
 from headrace.serving.rerank.freshness import Freshness
 from headrace.serving.rerank.long_tail import LongTail
 from headrace.serving.rerank.mmr import Mmr
@@ -20,6 +23,7 @@ from headrace.serving.rerank.not_followed import not_followed
 from headrace.serving.rerank.parts import Decay, Diversifier, Limit, ScoreRule
 from headrace.serving.rerank.quota import category_quota, creator_quota
 from headrace.serving.rerank.rules import Rules
+from headrace.serving.rerank.same_title import same_title
 from headrace.serving.rerank.slate import EXPLORED, FRESH, WELCOME, Slate
 from headrace.serving.rerank.thompson import largest_draw
 from headrace.serving.rerank.welcome import welcome
@@ -28,7 +32,7 @@ SCORE_RULES: tuple[ScoreRule, ...] = (boosts, not_followed)
 DECAYS = (CreatorDecay.of,)
 #: The strongest first. Where a rule would leave nothing for a slot, it is left out for that slot; so of two
 #: rules that cannot both be kept, the first one is.
-LIMITS = (creator_quota, category_quota, Freshness.of, LongTail.of)
+LIMITS = (same_title, creator_quota, category_quota, Freshness.of, LongTail.of)
 
 #: Decay and diversity choose among the best ``max(3 * n, 100)`` candidates; when none of them is allowed, the
 #: best allowed one by score is next.
@@ -84,6 +88,19 @@ def by_score(choices: Choices, rules: Rules) -> tuple[F64, I64]:
     return scores, np.argsort(-scores, kind="stable")
 
 
+@dataclass(slots=True)
+class _Plan(Plan):
+    """How a slot is filled, and why.
+
+    ``asking``: why some candidates are asked for; ``otherwise``: those that are allowed without that;
+    ``why``: what the lottery is for.
+    """
+
+    asking: str
+    otherwise: Mask
+    why: str
+
+
 class _ListMaker:
     """The list that is being made; candidates are sorted by score, the best first."""
 
@@ -92,6 +109,7 @@ class _ListMaker:
         self._choices, self._n, self._rules = choices, n, rules
         self._open = np.ones(m, bool)
         self._limits: list[Limit] = [r for make in LIMITS if (r := make(choices, n, rules)) is not None]
+        self._freshness = next((limit for limit in self._limits if isinstance(limit, Freshness)), None)
         width = self._width = compared(m, n)
         self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, width, rules)) is not None]
         self._factors = np.ones(width)
@@ -108,28 +126,45 @@ class _ListMaker:
         """Return the list, as places in the order by score."""
         slate = Slate.empty(self._n)
         for slot in range(self._n):
-            allowed, asking, otherwise = self._allowed(slot)
             worth = self._worth()
-            greedy = self._best(worth, allowed)
-            lottery, why = self._lottery(slot, allowed, asking)
-            pick, slate.propensity[slot] = self._exploration.pick(slot, allowed, greedy, lottery)
-            slate.chosen[slot], slate.explored[slot] = pick, pick != greedy
-            if pick != greedy and lottery is None:
-                slate.reasons[slot] = EXPLORED
-            elif why == WELCOME and pick != greedy:
-                slate.reasons[slot] = WELCOME
-            elif asking and pick != self._best(worth, otherwise):
-                slate.reasons[slot] = asking
+            pick, slate.propensity[slot], slate.explored[slot], slate.reasons[slot] = self._pick(slot, worth)
+            slate.chosen[slot] = pick
             self._put(slot, pick)
         return slate
 
-    def _allowed(self, slot: int) -> tuple[Mask, str, Mask]:
+    def _pick(self, slot: int, worth: F64) -> tuple[int, float, bool, str]:
+        """Return what fills a slot, its propensity, whether it was explored, and its reason."""
+        plan, draws = self._plan(slot, worth, self._limits), self._exploration
+        if self._freshness is None or slot != self._freshness.by_chance:
+            pick = draws.pick(slot, plan)
+            return pick, draws.propensity(plan, pick), pick != plan.greedy, self._reason(plan, pick, worth)
+        chance, kept = self._freshness.chance, plan
+        free = self._plan(slot, worth, [limit for limit in self._limits if limit is not self._freshness])
+        plan = kept if draws.kept(chance) else free
+        pick = draws.pick(slot, plan)
+        propensity = chance * draws.propensity(kept, pick) + (1 - chance) * draws.propensity(free, pick)
+        return pick, propensity, pick != free.greedy, self._reason(plan, pick, worth)
+
+    def _plan(self, slot: int, worth: F64, limits: Sequence[Limit]) -> _Plan:
+        allowed, asking, otherwise = self._allowed(slot, limits)
+        lottery, why = self._lottery(slot, allowed, asking)
+        return _Plan(allowed, self._best(worth, allowed), lottery, asking, otherwise, why)
+
+    def _reason(self, plan: _Plan, pick: int, worth: F64) -> str:
+        """Return why an item is in its slot, when a rule or chance has put it there."""
+        if pick != plan.greedy and plan.lottery is None:
+            return EXPLORED
+        if plan.why == WELCOME and pick != plan.greedy:
+            return WELCOME
+        return plan.asking if plan.asking and pick != self._best(worth, plan.otherwise) else ""
+
+    def _allowed(self, slot: int, limits: Sequence[Limit]) -> tuple[Mask, str, Mask]:
         """Return the candidates for this slot, why some are asked for, and the candidates otherwise.
 
         Rules that would leave none are left out.
         """
         allowed, asking, otherwise = self._open, "", self._open
-        for limit in self._limits:
+        for limit in limits:
             mask = limit.allowed(slot)
             if mask is None:
                 continue

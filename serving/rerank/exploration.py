@@ -26,6 +26,25 @@ class Lottery:
         return float(self.chances[self.places == place].sum())
 
 
+@dataclass(slots=True)
+class Plan:
+    """How a slot is filled.
+
+    Attributes
+    ----------
+    allowed
+        The candidates that may be in it, bool ``(m,)``; at least one.
+    greedy
+        The place of the one that is shown without chance.
+    lottery
+        What else it may be drawn from; over allowed candidates.
+    """
+
+    allowed: Mask
+    greedy: int
+    lottery: Lottery | None
+
+
 class Exploration:
     """Decides for each slot whether a random candidate replaces the greedy choice.
 
@@ -48,39 +67,35 @@ class Exploration:
         epsilon / allowed + (1 - epsilon) * (thompson * chance + (1 - thompson) * greedy)
 
     ``allowed`` is their number, ``chance`` that of the item in the lottery, ``greedy`` 1 for the greedy
-    choice. ``thompson`` counts as 0 in a slot without a lottery.
+    choice. ``thompson`` counts as 0 in a slot without a lottery. A slot that is kept for fresh items by
+    chance has two plans, and the item's propensity is that in both, by their chances.
     """
 
     def __init__(self, n: int, epsilon: float, thompson: float, rng: np.random.Generator) -> None:
         self._epsilon, self._thompson = epsilon, thompson
         self._draws: list[list[float]] = rng.random((n, 3)).tolist()
+        self._kept = float(rng.random())
 
-    def pick(self, slot: int, allowed: Mask, greedy: int, lottery: Lottery | None) -> tuple[int, float]:
-        """Fill the slot.
+    def kept(self, chance: float) -> bool:
+        """Return whether the slot is kept that is kept with this chance; a list has one such slot at most."""
+        return self._kept < chance
 
-        Parameters
-        ----------
-        slot
-            Its number.
-        allowed
-            The candidates that may be in it, bool ``(m,)``; at least one.
-        greedy
-            The place of the one that is shown without chance.
-        lottery
-            Of a fresh slot; over allowed candidates.
-
-        Returns
-        -------
-        The place of the candidate that is shown, its propensity.
-        """
+    def pick(self, slot: int, plan: Plan) -> int:
+        """Return the place of the candidate that is shown in a slot (its number)."""
         uniform, share, point = self._draws[slot]
-        count = np.count_nonzero(allowed)
-        by_lottery = self._thompson if lottery else 0.0
         if uniform < self._epsilon:
-            pick = int(np.flatnonzero(allowed)[int(point * count)])
-        elif lottery and share < by_lottery:
-            pick = lottery.draw(point)
-        else:
-            pick = greedy
-        given = (1 - by_lottery) * (pick == greedy) + (by_lottery * lottery.chance(pick) if lottery else 0.0)
-        return pick, self._epsilon / count + (1 - self._epsilon) * given
+            allowed = np.flatnonzero(plan.allowed)
+            return int(allowed[int(point * len(allowed))])
+        if plan.lottery and share < self._thompson:
+            return plan.lottery.draw(point)
+        return plan.greedy
+
+    def propensity(self, plan: Plan, place: int) -> float:
+        """Return the probability that the candidate at this place fills a slot with this plan."""
+        if not plan.allowed[place]:
+            return 0.0
+        by_lottery = self._thompson if plan.lottery else 0.0
+        given = (1 - by_lottery) * (place == plan.greedy)
+        if plan.lottery:
+            given += by_lottery * plan.lottery.chance(place)
+        return self._epsilon / np.count_nonzero(plan.allowed) + (1 - self._epsilon) * given

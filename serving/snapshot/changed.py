@@ -14,6 +14,7 @@ from headrace.serving.index.quantised import coarse
 from headrace.serving.snapshot.items import Items, Ragged, id_sets, texts
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
+from headrace.serving.titles import numbers_of
 from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.messages.schemas import Item
@@ -100,6 +101,7 @@ class Changed:
             min_age=np.array([item.min_age for item in items], np.int16),
             boost=np.array([item.boost for item in items], np.float32),
             duration=np.array([item.duration_ms or 0 for item in items], np.int64),
+            title=numbers_of(item.title for item in items),
             flags=_sets([[hash64(flag) for flag in item.flags] for item in items]),
             allowed=_sets([[country_id(code) for code in item.countries] for item in items]),
             blocked=_sets([[country_id(code) for code in item.blocked_countries] for item in items]),

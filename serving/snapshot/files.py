@@ -23,7 +23,7 @@ from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.ids import hash64
 from headrace.streams.transport.places import Place
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 MANIFEST: Final = "manifest.json"
 #: A longer duration counts as this one: 49 days.
 LONGEST_MS: Final = 2**32 - 1
@@ -40,6 +40,7 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "min_age": (np.dtype("u1"), ()),
     "boost": (np.dtype("<f4"), ()),
     "duration": (np.dtype("<u4"), ()),  # ms, at most 49 days
+    "title": (np.dtype("<u4"), ()),  # see ``titles.numbers_of``
     "flags": (np.dtype("<u4"), ()),  # number in the file of sets, as the next two
     "allowed": (np.dtype("<u4"), ()),
     "blocked": (np.dtype("<u4"), ()),

@@ -18,6 +18,7 @@ I8 = npt.NDArray[np.int8]
 I16 = npt.NDArray[np.int16]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 
 T = TypeVar("T", bound=np.generic)
@@ -82,6 +83,8 @@ class Items:
         int16 and float32 ``(n,)``.
     duration
         ms, int64 ``(n,)``; 0: none.
+    title
+        Numbers of the titles (``titles.numbers_of``), uint32 ``(n,)``.
     flags
         Hashes of the flags, in ascending order.
     allowed, blocked
@@ -104,6 +107,7 @@ class Items:
     min_age: I16
     boost: F32
     duration: I64
+    title: U32
     flags: Ragged[np.uint64]
     allowed: Ragged[np.uint64]
     blocked: Ragged[np.uint64]

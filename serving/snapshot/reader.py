@@ -219,6 +219,7 @@ class CatalogSnapshot:
             min_age=column["min_age"][rows],
             boost=column["boost"][rows],
             duration=column["duration"][rows],
+            title=column["title"][rows],
             flags=sets.take(column["flags"][rows].astype(np.int64)),
             allowed=sets.take(column["allowed"][rows].astype(np.int64)),
             blocked=sets.take(column["blocked"][rows].astype(np.int64)),

@@ -100,7 +100,7 @@ class Writer:
         given = items.vectors
         vectors = given if isinstance(given, Quantised) else Quantised.of(given)
         columns: dict[str, npt.NDArray[Any]] = {
-            **{name: getattr(items, name) for name in ("key", "published", "min_age", "boost")},
+            **{name: getattr(items, name) for name in ("key", "published", "min_age", "boost", "title")},
             "duration": np.minimum(items.duration, LONGEST_MS),
             **{n: self._names.numbers(getattr(items, n)) for n in ("category", "creator", "language")},
             **{n: self._sets.numbers(getattr(items, n)) for n in ("flags", "allowed", "blocked")},

@@ -18,7 +18,6 @@ from headrace.models.learning.arms import place_of
 from headrace.models.learning.hashed import Ids
 from headrace.serving.answering import Answer, ids_of
 from headrace.serving.explain import why
-from headrace.serving.filters.same_title import comparable
 from headrace.serving.index.quantised import coarse, of_coarse
 from headrace.serving.pipeline.pipeline import Pipeline
 from headrace.serving.ranking import Ranked, Used
@@ -27,6 +26,7 @@ from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import by_score, compared
 from headrace.serving.rerank.rules import Rules
 from headrace.serving.scorers.blend import together_of
+from headrace.serving.titles import comparable
 from headrace.serving.traces.record import (
     Array,
     MovedTrace,
@@ -167,7 +167,7 @@ def _ranked(pipeline: Pipeline, answer: Answer, most: int) -> RankedTrace | None
     titles = every_title if kept is None else [every_title[place] for place in kept.tolist()]
     numbers = {"": 0} | {title: number for number, title in enumerate(titles, 1) if title}
     columns = {name: getattr(every, name) for name in CHOICES}
-    columns |= {name: _numbered(columns[name]) for name in ("creator", "category")}
+    columns |= {name: _numbered(columns[name]) for name in ("creator", "category", "title")}
     ids = ranked.ids if kept is None else ranked.ids.of_items(kept)
     return RankedTrace(
         now=query.now,

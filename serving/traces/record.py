@@ -97,8 +97,8 @@ class RankedTrace(Struct):
     scorer
         Whose scores they are; empty: nobody's.
     choices
-        What the re-rank stage read of the candidates, besides the scores. Creators and categories are
-        numbered; 0: none. Vectors are of those kept; when they have two digits only, they are int8
+        What the re-rank stage read of the candidates, besides the scores. Creators, categories and titles
+        are numbered; 0: none. Vectors are of those kept; when they have two digits only, they are int8
         (``quantised.coarse``).
     rules
         Its numbers.

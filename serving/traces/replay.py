@@ -176,7 +176,9 @@ def _of_all(kept: I64, column: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
 def _slate(trace: Trace, t: RankedTrace, out: Again, among: I64, keys: U64) -> Slate:
     """Return the list of the candidates at the places ``among``."""
     kept = np.arange(len(keys)) if t.kept is None else t.kept
-    columns = {name: t.choices[name] for name in CHOICES}
+    untitled = np.zeros(len(keys), np.uint64)  # a trace may be older than the column of titles
+    given: dict[str, Any] = {"title": untitled} | t.choices
+    columns = {name: given[name] for name in CHOICES}
     if columns["vectors"].dtype == np.int8:
         columns["vectors"] = of_coarse(columns["vectors"])
     columns["vectors"] = _of_all(kept, columns["vectors"], len(keys))

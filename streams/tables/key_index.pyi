@@ -15,7 +15,9 @@ class KeyIndex:
     used: int
     """Upper bound of the row numbers: the number of rows that were ever in use."""
 
-    def __init__(self, capacity: int = 0) -> None: ...
+    def __init__(self, capacity: int = 0, at_once: int = 131072) -> None:
+        """Make room for so many keys. A full table of more slots than ``at_once`` is moved bit by bit."""
+
     def __len__(self) -> int: ...
     @property
     def nbytes(self) -> int:

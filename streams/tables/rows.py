@@ -24,6 +24,7 @@ from headrace.streams.tables.key_index import KeyIndex
 from headrace.streams.tables.layouts import layouts_of, mark_of
 from headrace.streams.tables.packed_rows import pack_rows, unpack_rows
 from headrace.streams.tables.placed_rows import GivenRows, blank_rows
+from headrace.streams.tables.room import Room
 from headrace.streams.tables.taken_rows import bytes_of_rows
 
 Rows = npt.NDArray[np.int64]
@@ -32,9 +33,6 @@ Bool = npt.NDArray[np.bool_]
 
 #: All rows, as a share.
 WHOLE = (0.0, 1.0)
-_FIRST_CAPACITY = 64
-#: Most bytes by which an array grows at once.
-_STEP_BYTES = 16 * 1024 * 1024
 
 
 class PackedRows(Sequence[bytes]):
@@ -192,7 +190,8 @@ class RowTable:
         self.refused = self.migrated = 0
         self.migrated_at: Sequence[int] = ()
         self.unreadable: set[int] = set()
-        self.data: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
+        self._room = Room(dtype)
+        self.data = self._room.array
         self._blank = np.zeros(1, dtype)
         if blank is not None:
             self._blank[0] = blank
@@ -340,27 +339,18 @@ class RowTable:
         """Allocate room for rows in an empty table. Unused room costs address space, not memory."""
         if rows > len(self.data) and not self._index.used:
             with contextlib.suppress(MemoryError):
-                self.data = np.zeros(rows, self.dtype)
+                self._room.take(rows)
+            self.data = self._room.array
 
     def trim(self) -> None:
-        """Free the room that is not used."""
-        with contextlib.suppress(ValueError):  # the array is referenced elsewhere
-            self.data.resize(max(1, self._index.used))
+        """Let go of the room that is not used."""
+        self._room.shrink(max(1, self._index.used))
+        self.data = self._room.array
 
     def _grow(self) -> None:
         """Grow ``data`` to hold all row numbers in use, and some more."""
-        used, size = self._index.used, len(self.data)
-        if used <= size:
-            return
-        try:
-            # `resize` moves the pages of a big array and does not copy them: it never needs twice the memory,
-            # and a batch waits only until the new pages are zeroed.
-            more = min(size // 4, _STEP_BYTES // self.row_bytes) + _FIRST_CAPACITY
-            self.data.resize(max(used, size + more))
-        except ValueError:  # the old array is referenced elsewhere
-            grown = np.zeros(max(used, size + size // 2), self.dtype)
-            grown[:size] = self.data
-            self.data = grown
+        self._room.grow(self._index.used)
+        self.data = self._room.array
 
 
 def _u64(keys: U64 | Sequence[int]) -> U64:

@@ -234,7 +234,7 @@ def test_a_bad_model_after_a_good_one_in_a_batch() -> None:
 async def test_a_reply_and_its_impression_name_the_settings_that_are_tried_on_the_user() -> None:
     broker = Broker(rec_replies_p=1)
     broker.known.add("rec-replies-p")
-    stage = stage_on(broker, Settings(rules={"epsilon": "0", "welcome": "0"}))
+    stage = stage_on(broker, Settings(rules={"epsilon": "0", "welcome": "0", "fresh_share": "0"}))
     (one, base), (two, tried) = (tried_settings.encode(c, 1) for c in ({}, {"epsilon": "1"}))
     pointing = pointers.encode(Pointers(1, base, candidate=tried, share=50, rollout="x"))
     texts = Rec(one, SETTINGS.key(base)), Rec(two, SETTINGS.key(tried))

@@ -24,7 +24,7 @@ from headrace.streams.errors import ArtefactError, ConfigError
 from headrace.streams.settings import Settings
 
 OURS = Settings(
-    rules={"epsilon": "0", "welcome": "0"}, parts={"source:hot": "off"},
+    rules={"epsilon": "0", "welcome": "0", "fresh_share": "0"}, parts={"source:hot": "off"},
     part_ms=60_000, candidates_ms=60_000,  # a busy machine leaves nothing out
 )  # fmt: skip
 BASE, TRIED = {}, {"strength": "0.9", "epsilon": "1", "candidates": "7", "source:trending": "off"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.garbage import OLDER, SMALL, SmallSteps, set_up
+from headrace.streams.garbage import OLDER, SMALL, SmallSteps, set_up, settle
 
 #: Objects that come and go between two steps, and what else is made meanwhile.
 CHANGED, OTHERS = 500, 300
@@ -88,6 +88,31 @@ def test_objects_of_the_start_are_looked_at_by_no_pass() -> None:
     assert frozen >= len(held)
     set_up(small=False)
     assert gc.get_freeze_count() == frozen, "a second call would keep what is garbage by then"
+
+
+def test_what_a_worker_has_read_is_looked_at_by_no_pass() -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.me = self
+
+    set_up(small=True)
+    held = [[n] for n in range(1000)]
+    Ring()  # garbage that is never let go once it is not looked at
+    settle()
+    frozen = gc.get_freeze_count()
+    assert frozen >= len(held)
+    assert len(gc.get_objects(generation=2)) < OTHERS
+    gc.unfreeze()
+    assert not [one for one in gc.get_objects() if type(one) is Ring]
+
+
+def test_where_nobody_waits_every_pass_looks_at_what_was_read() -> None:
+    set_up(small=False)
+    frozen = gc.get_freeze_count()
+    held = [[n] for n in range(1000)]
+    settle()
+    assert gc.get_freeze_count() == frozen
+    assert len(held) == 1000
 
 
 def test_it_steps_while_it_runs() -> None:

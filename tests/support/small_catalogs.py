@@ -9,6 +9,7 @@ from headrace.models.embeddings import DIM
 from headrace.models.embeddings.features import Features
 from headrace.serving.index.quantised import coarse
 from headrace.serving.snapshot.items import Items, id_sets, texts
+from headrace.serving.titles import numbers_of
 from headrace.streams.messages.countries import country_id
 from headrace.streams.messages.ids import hash64, hash_many
 
@@ -30,6 +31,7 @@ def items(first: int, n: int, seed: int = 0) -> Items:
         language=hash_many(["de"] * n),
         published=np.arange(first, first + n, dtype=np.int64) + 1_700_000_000_000,
         duration=np.array([1000 * i for i in which], np.int64),
+        title=numbers_of(f"Überschrift {i}" if i % 2 else "" for i in which),
         min_age=np.array([18 if i % 5 == 0 else 0 for i in which], np.int16),
         boost=np.full(n, 1.5, np.float32),
         flags=id_sets([{hash64("breaking")} if i % 3 == 0 else () for i in which]),

@@ -63,11 +63,47 @@ def test_the_room_of_replaced_items_is_used_again() -> None:
     content = ItemContent()
     for n in range(3000):
         content.put(Item(item_id=f"i{n % 10}", published_ts=10**12, tags=[f"t{n}", "a", "b", "c", "d"]))
-    assert content._used < 10_000
+    assert len(content._heap) + len(content._old or []) < 10_000
     assert (
         content.features_of(hash_many(["i3"])).keys.tolist()
         == hash_many(["tag:a", "tag:b", "tag:c", "tag:d", "tag:t2993"]).tolist()
     )
+
+
+def test_a_heap_is_copied_without_its_waste_a_little_with_every_call() -> None:
+    content, plain, names = ItemContent(), dict[str, Item](), [f"i{n}" for n in range(2000)]
+
+    def put(name: str, n: int) -> None:
+        plain[name] = Item(item_id=name, published_ts=10**12, tags=[f"t{n}", "a", *"bc"[: n % 3]])
+        content.put(plain[name])
+
+    def check_all() -> None:
+        found = content.features_of(hash_many(names))
+        for n, name in enumerate(names):
+            there = content_features(plain[name])[0] if name in plain else np.zeros(0)
+            np.testing.assert_array_equal(found.keys[found.bounds[n] : found.bounds[n + 1]], there)
+
+    for n, name in enumerate(names):
+        put(name, n)
+    n = 0
+    while content._old is None:
+        put(names[n * 7 % 2000], n)
+        n += 1
+        assert n < 4000, "another heap never begins"
+    calls = 0
+    while content._old is not None:
+        if calls % 2:
+            content.drop([hash64(names[calls])])
+            plain.pop(names[calls], None)
+        else:
+            put(f"new{calls}", calls)
+        names.append(f"new{calls}")
+        if calls % 8 == 0:
+            check_all()
+        calls += 1
+    assert calls > 10, "each call moves a few"
+    check_all()
+    assert content._heap.waste < 2000
 
 
 def test_categories_and_creators_are_found_by_the_hash_of_their_names() -> None:

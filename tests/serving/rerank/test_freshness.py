@@ -12,8 +12,6 @@ from headrace.serving.rerank.freshness import Freshness
     [
         (20, 0.05, [10]),
         (20, 0.1, [5, 15]),
-        (10, 0.05, [5]),
-        (9, 0.05, []),
         (4, 1, [0, 1, 2, 3]),
         (10, 0.3, [1, 5, 8]),
     ],
@@ -24,6 +22,47 @@ def test_which_slots_are_kept(n: int, share: float, slots: list[int]) -> None:
     assert [j for j, i in enumerate(slate.chosen) if i >= 30] == slots
     assert [j for j, reason in enumerate(slate.reasons) if reason] == slots
     assert set(slate.reasons) <= {"", "fresh"}
+
+
+@pytest.mark.parametrize(("n", "share", "slots"), [(10, 0.05, [5]), (9, 0.05, []), (30, 0.05, [7, 22])])
+def test_without_chance_the_budget_is_rounded(n: int, share: float, slots: list[int]) -> None:
+    choices = candidates(np.arange(40.0)[::-1], fresh=[False] * 30 + [True] * 10)
+    slate = made(choices, n, fresh_share=share, thompson=0)
+    assert [j for j, i in enumerate(slate.chosen) if i >= 30] == slots
+    assert (slate.propensity == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "always", "by_chance", "chance"),
+    [
+        (1, [], 0, 0.05),
+        (5, [], 2, 0.25),
+        (9, [], 4, 0.45),
+        (10, [], 5, 0.5),
+        (30, [7], 22, 0.5),
+        (50, [8, 25], 41, 0.5),
+    ],
+)
+def test_part_of_a_slot_is_one_by_chance(n: int, always: list[int], by_chance: int, chance: float) -> None:
+    choices, runs, kept = candidates(np.arange(60.0)[::-1], fresh=[False] * 50 + [True] * 10), 600, 0
+    for seed in range(runs):
+        slate = made(choices, n, seed=seed, fresh_share=0.05)
+        slots = [j for j, i in enumerate(slate.chosen) if i >= 50]
+        assert slots in (always, [*always, by_chance])
+        kept += by_chance in slots
+        alone = slate.propensity[by_chance]  # fresh items are alike; of the others one is the best
+        fresh = 10 - len(always)
+        assert alone == pytest.approx(chance / fresh if by_chance in slots else 1 - chance, rel=1e-6)
+        assert slate.explored[by_chance] == (by_chance in slots)
+        assert (slate.reasons[by_chance] == "fresh") == (by_chance in slots)
+    assert kept / runs == pytest.approx(chance, abs=4.5 * (chance * (1 - chance) / runs) ** 0.5)
+
+
+def test_the_same_request_gets_the_same_slots() -> None:
+    choices = candidates([5.0, 4, 3, 2], fresh=[False, False, True, True])
+    lists = [made(choices, 2, seed=seed, fresh_share=0.25).chosen.tolist() for seed in range(40)]
+    assert lists == [made(choices, 2, seed=seed, fresh_share=0.25).chosen.tolist() for seed in range(40)]
+    assert {tuple(one) for one in lists} == {(0, 1), (0, 2), (0, 3)}
 
 
 def test_without_thompson_the_best_fresh_item_is_shown() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from typing import Any
 
+import numpy as np
 import pytest
+from frequencies import Frequencies
 from slates import candidates, made
 from strategies import unit_vectors
 
@@ -18,6 +19,10 @@ RULES: dict[str, dict[str, Any]] = {
     "long tail": {"epsilon": 0.4, "tail_share": 0.5},
     "fresh": {"fresh_share": 0.4},
     "fresh and epsilon": {"fresh_share": 1.0, "epsilon": 0.3},
+    "a fresh slot by chance": {"fresh_share": 0.15},
+    "by chance, epsilon and some Thompson": {"fresh_share": 0.2, "epsilon": 0.3, "thompson": 0.5},
+    "two fresh slots, one by chance": {"fresh_share": 0.5, "epsilon": 0.2, "tail_share": 0.4},
+    "by chance and welcome": {"fresh_share": 0.15, "welcome": 3, "epsilon": 0.1},
     "half of the fresh slots": {"fresh_share": 1.0, "thompson": 0.5},
     "no thompson": {"fresh_share": 0.4, "thompson": 0.0, "epsilon": 0.2},
     "welcome": {"welcome": 2},
@@ -59,29 +64,22 @@ def six() -> Any:
 @pytest.mark.parametrize("name", RULES)
 def test_propensities_are_the_frequencies(name: str) -> None:
     """Slot by slot, given the slots above: each frequency, and all of them together (chi-square)."""
-    choices, seen = six(), defaultdict[tuple[int, ...], Counter[int]](Counter)
-    logged: dict[tuple[int, ...], float] = {}
+    choices, lists = six(), Frequencies()
+    for seed in range(RUNS):
+        lists.add(made(choices, 3, seed=seed, **RULES[name]))
+    lists.check()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_of_items_with_one_title_one_is_shown_and_the_propensities_are_the_frequencies(name: str) -> None:
+    choices, lists = six(), Frequencies()
+    choices.title = np.array([7, 0, 7, 8, 8, 0], np.uint64)
     for seed in range(RUNS):
         slate = made(choices, 3, seed=seed, **RULES[name])
-        chosen = tuple(slate.chosen.tolist())
-        for j, p in enumerate(slate.propensity.tolist()):
-            seen[chosen[:j]][chosen[j]] += 1
-            assert logged.setdefault(chosen[: j + 1], p) == p, "it depends on more than the slots above"
-    for above, counts in seen.items():
-        if counts.total() >= 200:
-            compare(counts, {i: logged[*above, i] for i in counts})
-
-
-def compare(counts: Counter[int], chances: dict[int, float]) -> None:
-    """Check one slot after the same slots above: what was shown how often, and the logged chances of it."""
-    total, missing = counts.total(), 1 - sum(chances.values())
-    assert -1e-9 < missing < 12 / total, "they add up to 1; only candidates that are rare have not been seen"
-    for i, p in chances.items():
-        assert counts[i] / total == pytest.approx(p, abs=4.5 * (p * (1 - p) / total) ** 0.5 + 1e-9)
-    often = [i for i, p in chances.items() if p * total >= 5]
-    square = sum((counts[i] - chances[i] * total) ** 2 / (chances[i] * total) for i in often)
-    free = max(1, len(often) - 1)
-    assert square < free + 4.5 * (2 * free) ** 0.5 + 10
+        titles = [title for title in choices.title[slate.chosen].tolist() if title]
+        assert len(set(titles)) == len(titles)
+        lists.add(slate)
+    lists.check()
 
 
 @pytest.mark.parametrize("name", ["epsilon", "creator quota", "fresh and epsilon", "all"])

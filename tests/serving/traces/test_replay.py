@@ -21,7 +21,9 @@ from headrace.models.learning.leaves import LeafDeltas
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.answering import Answer
 from headrace.serving.policy import Policy
+from headrace.serving.rerank import choose
 from headrace.serving.rerank.rules import OFF, Rules
+from headrace.serving.rerank.same_title import same_title
 from headrace.serving.traces.explained import explained, instead
 from headrace.serving.traces.made import traces_of
 from headrace.serving.traces.record import Trace, decode, encode
@@ -118,6 +120,13 @@ def test_the_same_bytes(rankers: list[Ranker], rung: str, how: str, asked: int) 
         assert by == (trace.ranked.scorer if trace.ranked else "")
 
 
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what has the same title to the late filter, as it was before there was a rule for it."""
+    monkeypatch.setattr(choose, "LIMITS", tuple(one for one in choose.LIMITS if one is not same_title))
+
+
+@pytest.mark.usefixtures("late")
 @pytest.mark.parametrize("diversity", ["mmr", "dpp"])
 @pytest.mark.parametrize("how", ["moved", "online", "blend"])
 def test_what_was_looked_at_is_enough(rankers: list[Ranker], how: str, diversity: str) -> None:
@@ -164,6 +173,7 @@ def test_an_empty_list_is_the_logged_one() -> None:
     assert traces[0].reply.items == []
 
 
+@pytest.mark.usefixtures("late")
 def test_the_late_filter_works_again() -> None:
     world = world_of(with_online=False)
     world.publish(item(66, title="Another title, and an older item", published_ts=T0 - 90 * HOUR_MS))
@@ -171,6 +181,17 @@ def test_the_late_filter_works_again() -> None:
     assert "i66" in {one.item_id for one in again(trace, None).reply.items}
     assert trace.ranked is not None
     trace.ranked.late = []
+    assert {one.item_id for one in again(trace, None).reply.items} == {"i60", "i61"}
+
+
+def test_the_rule_of_titles_works_again_and_older_traces_have_no_number_of_a_title() -> None:
+    world = world_of(with_online=False)
+    world.publish(item(66, title="Another title, and an older item", published_ts=T0 - 90 * HOUR_MS))
+    _, (trace,) = answered(world, 1, n=2, candidates=["i60", "i61", "i66"])
+    assert trace.ranked is not None
+    trace.ranked.late = []
+    assert "i66" in {one.item_id for one in again(trace, None).reply.items}
+    del trace.ranked.choices["title"]
     assert {one.item_id for one in again(trace, None).reply.items} == {"i60", "i61"}
 
 

@@ -13,9 +13,12 @@ some_keys = st.lists(crowded | st.integers(0, 40), max_size=40)
 
 
 @settings(max_examples=150)
-@given(st.lists(st.tuples(st.sampled_from(["take", "drop", "find"]), some_keys), max_size=25))
-def test_the_index_behaves_like_a_dictionary(steps: list[tuple[str, list[int]]]) -> None:
-    index, model, free = KeyIndex(), dict[int, int](), set[int]()
+@given(
+    st.lists(st.tuples(st.sampled_from(["take", "drop", "find"]), some_keys), max_size=25),
+    st.sampled_from([0, 1 << 17]),
+)
+def test_the_index_behaves_like_a_dictionary(steps: list[tuple[str, list[int]]], at_once: int) -> None:
+    index, model, free = KeyIndex(0, at_once), dict[int, int](), set[int]()
     for what, keys in steps:
         array = np.array(keys, np.uint64)
         if what == "take":
@@ -65,3 +68,42 @@ def test_an_index_can_be_made_large_at_once() -> None:
     before = index.nbytes
     index.take(np.arange(10_000, dtype=np.uint64))
     assert index.nbytes == before
+
+
+def test_a_full_index_is_moved_a_little_with_every_call() -> None:
+    rng = np.random.default_rng(3)
+    keys = np.unique(rng.integers(0, 2**63, 60_000).astype(np.uint64) * np.uint64(2))
+    rng.shuffle(keys)
+    index, full = KeyIndex(0, 0), 3 * 2**14  # three quarters of 2**16 slots
+    rows = index.take(keys[:full])[0]
+    small = index.nbytes
+    rows = np.append(rows, index.take(keys[full : full + 1])[0])
+    assert index.nbytes == 3 * small, "the table that was full is still there, beside one of twice its size"
+    gone = keys[:full:5].copy()
+    np.testing.assert_array_equal(index.drop(gone), rows[:full:5])
+    spare = index.nbytes - 3 * small  # what is kept of the rows that are used again
+    assert 0 < spare < small
+    assert not set(index.take(keys[full + 1 : full + 9])[0].tolist()) - set(rows[:full:5].tolist())
+    left = np.setdiff1d(keys[:full], gone)
+    expected = dict(zip(keys[: full + 1].tolist(), rows.tolist(), strict=True))
+    assert index.find(left).tolist() == [expected[key] for key in left.tolist()]
+    assert (index.find(gone) == -1).all()
+    assert (index.find(left + np.uint64(1)) == -1).all()
+    assert dict(zip(*(each.tolist() for each in index.items()), strict=True)).keys() == {
+        *left.tolist(), *keys[full : full + 9].tolist()
+    }  # fmt: skip
+    calls = 0
+    while index.nbytes > 2 * small + spare:
+        index.take(keys[full : full + 1])
+        calls += 1
+    assert 2**16 / 40 < calls < 2**16 / 4, "each of the calls moved a few"
+    assert index.find(left).tolist() == [expected[key] for key in left.tolist()]
+    assert (index.find(gone) == -1).all()
+
+
+def test_a_small_index_that_is_full_is_moved_at_once() -> None:
+    index = KeyIndex()
+    index.take(np.arange(3 * 2**14, dtype=np.uint64))
+    small = index.nbytes
+    index.take(np.array([2**40], np.uint64))
+    assert index.nbytes == 2 * small
