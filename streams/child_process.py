@@ -7,6 +7,7 @@ never outlives the one that started it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -60,8 +61,23 @@ async def run_apart(module: str, argument: str, what: str, first_line: bytes = b
 
 def end_with_parent() -> None:
     """Lower the priority of this process, and end it when its standard input is closed."""
+    _keep_behind(os.nice(0))
     os.nice(NICE)
     threading.Thread(target=_wait_and_end, daemon=True).start()
+
+
+def _keep_behind(nice: int) -> None:
+    """Give this session the niceness of the worker that began it.
+
+    Linux may share the cores out by session (autogroups). Then the niceness of a process counts only beside
+    others of its own, and this one would have as much as all live work of a session that is not nice.
+    """
+    with contextlib.suppress(OSError):  # another system, or a kernel without autogroups
+        file = os.open("/proc/self/autogroup", os.O_WRONLY)
+        try:
+            os.write(file, b"%d" % nice)
+        finally:
+            os.close(file)
 
 
 def _wait_and_end() -> None:

@@ -29,8 +29,7 @@ CAUSES = {
     "HeadraceBulkStalled": (
         "tests/agents/test_bulk.py", "test_no_list_is_made_while_a_request_waits_or_is_answered"
     ),
-    # Only what the transport tells of a commit: no test makes a broker refuse them again and again.
-    "HeadraceCommitsFail": ("tests/streams/test_app_metrics.py", "test_a_commit_that_fails_is_counted"),
+    "HeadraceCommitsFail": (WHOLE, "a_worker_comes_and_goes"),
     "HeadraceDeadLetters": (WHOLE, "poisoned_records"),
     "HeadraceCanarySilent": (WHOLE, "broker_frozen"),
     "HeadraceFreshnessBurnsFast": (WHOLE, "ingest_frozen"),
@@ -57,9 +56,7 @@ CAUSES = {
         "test_mlflow_that_is_away_is_counted_told_once_and_made_up_for",
     ),
     "HeadraceRedisFails": (WHOLE, "redis_frozen"),
-    "HeadraceRowsOld": (
-        "tests/serving/test_measured.py", "test_parts_and_mirrors_are_read_as_they_are"
-    ),
+    "HeadraceRowsOld": (WHOLE, "ingest_frozen"),
     "HeadraceLoopHeld": (WHOLE, "a_held_loop"),
 }  # fmt: skip
 RULES: list[dict[str, Any]] = [

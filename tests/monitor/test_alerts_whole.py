@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from alert_hours import EVERY_S, Round, alerts, asked, promtool_is_there, repeated
+from transport_worker import worker_process
 from watched_installation import Installation, machine_cpu_s, watched_installation
 
 from headrace.streams.clock import now_ms
@@ -128,9 +129,11 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
             (trainings_killed, {"HeadraceTrainingFails"}),
             (redis_frozen, {"HeadraceRedisFails", "HeadraceRepliesDegraded", "HeadraceRepliesSlow"}),
             (too_many_requests, {"HeadraceOverloaded"}),
-            (ingest_frozen, {"HeadraceWorkerDown", "HeadraceRoleMissing", "HeadraceFreshnessBurnsFast",
-                             "HeadraceFreshnessBurns", "HeadraceFreshnessBurnsSlowly"}),
+            (ingest_frozen, {"HeadraceWorkerDown", "HeadraceRoleMissing", "HeadraceRowsOld",
+                             "HeadraceFreshnessBurnsFast", "HeadraceFreshnessBurns",
+                             "HeadraceFreshnessBurnsSlowly"}),
             (serve_frozen, {"HeadraceGatewayFails"}),
+            (a_worker_comes_and_goes, {"HeadraceCommitsFail"}),
             (broker_frozen, {"HeadraceCanarySilent"}),
         ):  # fmt: skip
             it.rounds.clear()
@@ -227,13 +230,26 @@ async def too_many_requests(it: Installation) -> list[Round]:
 
 async def ingest_frozen(it: Installation) -> list[Round]:
     with it.held(it.worker("ingest").process.pid):
-        await asyncio.sleep(1.0)
+        # Nobody says any more that the rows in Redis are right: what was said has expired.
+        await it.until("headrace_stale_partitions", it.settings.partitions, rows="users")
         return await it.watch(20)
 
 
 async def serve_frozen(it: Installation) -> list[Round]:
     with it.held(it.worker("serve").process.pid):
         return await it.watch(20)
+
+
+async def a_worker_comes_and_goes(it: Installation) -> list[Round]:
+    """A second worker of a role starts and ends again and again: commits of the first are refused."""
+    settings = it.settings.model_copy(update={"metrics_port": 0, "data_dir": it.stack.folder / "second"})
+    await it.look()
+    for refused in (1, 2, 3):
+        async with worker_process(settings, "learn", it.stack.folder / "second.log") as second:
+            await it.until("headrace_commit_failures_total", refused, role="learn")
+            second.terminate()  # it leaves its group; killed, the embedded broker would wait for it for ever
+            await asyncio.to_thread(second.wait)
+    return it.rounds
 
 
 async def broker_frozen(it: Installation) -> list[Round]:

@@ -99,6 +99,27 @@ async def test_what_came_while_the_page_was_hidden_is_shown_when_it_is_seen_agai
         assert tab.errors == []
 
 
+async def test_a_table_below_the_screen_is_written_when_it_comes_into_sight() -> None:
+    board, workers = full_board(), "document.querySelector('[aria-label=Workers]')"
+    worker = {"worker": "serve:9464", "trouble": "", "roles": ["serve"], "memory": 3e8}
+    clicks = {"ranker": "aa11", "clicked": 90, "rate": 0.09, "low": 0.07, "high": 0.11}
+    async with dashboard(board) as url, page() as tab:
+        await tab.look(1440, 700)
+        await tab.goto(f"{url}/")
+        await tab.until(f"{workers}.textContent.includes('10 %')")  # the first figures are everywhere
+        for cpu in range(20, 90):  # until the browser has told where the table is
+            rows = [{**worker, "cpu": cpu / 100}]
+            publish(board, now_ms(), ["lag:0"], workers=rows, clicks=[{**clicks, "shown": 3000 + cpu}])
+            await tab.until(f"document.querySelector('.cards').innerText.includes('of 3,0{cpu} slots')")
+            if f"{cpu} %" not in await tab.value(f"{workers}.textContent"):
+                break
+        else:
+            raise AssertionError("a table that nobody sees is written again and again")
+        await tab.value(f"{workers}.scrollIntoView()")
+        await tab.until(f"{workers}.textContent.includes('{cpu} %')")
+        assert tab.errors == []
+
+
 async def test_a_user_and_an_item_are_found_by_keyboard_and_text_stays_text() -> None:
     people = People()
     async with dashboard(full_board(), people) as url, page() as tab:

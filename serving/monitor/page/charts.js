@@ -5,6 +5,7 @@ import { h } from "/page/dom.js";
 
 const MOVED = 4; // pixels by which the lines move before they are drawn again
 const SHORT = 5; // buckets of a gap that is drawn over
+const LINE = 1; // pixels; a wider line takes ten times as long to draw where there is no graphics card
 const MOST = 8; // lines of a chart; of more, those with the largest newest values
 
 const style = () => getComputedStyle(document.documentElement);
@@ -52,6 +53,7 @@ export class Chart {
     this.element = h("section", { class: "panel chart" }, h("h2", {}, about.title), h("p", { class: "note" }, about.note), this.place, this.list);
     this.seen = false;
     this.stale = true;
+    this.width = 0;
     this.data = null;
     this.names = [];
     charts.add(this);
@@ -75,7 +77,7 @@ export class Chart {
     this.data = [times, ...names.map((name) => values[name])];
     if (changed) this.rebuild();
     else if (this.seen || atOnce) {
-      const moved = ((times.at(-1) - this.drawn) / Math.max(1, times.at(-1) - times[0])) * this.place.clientWidth;
+      const moved = ((times.at(-1) - this.drawn) / Math.max(1, times.at(-1) - times[0])) * this.width;
       this.stale ||= atOnce || !(moved < MOVED);
       this.draw();
     }
@@ -138,7 +140,7 @@ export class Chart {
       ],
       series: [{}, ...this.names.map((_, i) => ({
         stroke: css.getPropertyValue(`--c${i}`).trim(),
-        width: 1.75,
+        width: LINE,
         gaps: longGaps,
         points: { show: false },
       }))],
@@ -157,6 +159,7 @@ export class Chart {
 
   resize() {
     const { clientWidth: width, clientHeight: height } = this.place;
+    this.width = width;
     if (this.plot && (this.plot.width !== width || this.plot.height !== height)) this.plot.setSize({ width, height });
   }
 

@@ -44,6 +44,27 @@ export function fill(body, rows) {
   });
 }
 
+const tables = new WeakMap();
+const watcher = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const one = tables.get(target);
+    one.seen = isIntersecting;
+    if (one.seen && one.rows) fill(one.body, one.rows);
+    if (one.seen) one.rows = null;
+  }
+}, { rootMargin: "100px" });
+
+/** Put rows of cells into a table: at once, or, when it is not on the screen, as soon as it is. */
+export function keep(one, rows) {
+  if (!tables.has(one.frame)) {
+    tables.set(one.frame, one);
+    watcher.observe(one.frame);
+    one.seen = true; // until it is known
+  }
+  if (one.seen) fill(one.body, rows);
+  else one.rows = rows;
+}
+
 /** Return a table with a caption for those who do not see it, and its body. */
 export function table(caption, heads, numbers = []) {
   const body = h("tbody");

@@ -2,7 +2,7 @@
 
 import { get } from "/page/api.js";
 import { Chart } from "/page/charts.js";
-import { ago, bytes, count, fill, h, num, panel, percent, plain, say, seconds, table } from "/page/dom.js";
+import { ago, bytes, count, h, keep, num, panel, percent, plain, say, seconds, table } from "/page/dom.js";
 
 const RANGES = { "15m": "15 min", "6h": "6 h", "24h": "24 h", "30d": "30 days" };
 const LEAST = 60; // buckets that are always shown
@@ -134,7 +134,7 @@ export function overview(main) {
 
   function takeLag(found, at) {
     const rows = found?.rows ?? [];
-    fill(lag.body, rows.map((row) => [
+    keep(lag, rows.map((row) => [
       row.agent, row.topic, num(count(row.records)), num(seconds(row.seconds)),
       num(row.trend === null ? "–" : Math.abs(row.trend) < 0.05 ? "0/s" : `${row.trend > 0 ? "+" : "−"}${plain(Math.abs(row.trend))}/s`),
       { text: (row.member ?? "–").replace(/^.*-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-([0-9a-f]{12})$/, "$1"), class: "id", title: row.member },
@@ -197,21 +197,21 @@ export function overview(main) {
         named.push([{ text: one.version.slice(0, 16), class: "id", title: one.version }, kind.kind, one.use, num(one.auc == null ? "–" : one.auc.toFixed(4)), num(one.created ? ago(one.created, at) : "–")]);
       }
     }
-    fill(models.body, named);
+    keep(models, named);
     const tried = (figures.models ?? []).find((kind) => kind.stage);
     const told = Object.entries(tried?.differences ?? {}).filter(([, d]) => d.low !== null)
       .map(([name, d]) => `${{ clicks: "clicks", watch_ms: "watch time", returning: "users who return" }[name] ?? name} ${percent(d.value)}, surely ${percent(d.low)} to ${percent(d.high)}`);
     say(rollout, tried ? `${tried.kind} at ${tried.stage}, since ${ago(tried.since, at)}. ${told.join("; ")}` : "No rollout runs.");
     const none = !tried?.arms.length;
     if (arms.frame.hidden !== none) arms.frame.hidden = none;
-    fill(arms.body, (tried?.arms ?? []).map((arm) => [arm.arm, { text: arm.version.slice(0, 16), class: "id" }, ...rates(arm)]));
-    fill(clicks.body, (figures.clicks ?? []).map((row) => [{ text: row.ranker.slice(0, 16), class: "id", title: row.ranker }, uses[row.ranker] ?? (row.ranker === "none" ? "without a ranker" : "before"), ...rates(row)]));
+    keep(arms, (tried?.arms ?? []).map((arm) => [arm.arm, { text: arm.version.slice(0, 16), class: "id" }, ...rates(arm)]));
+    keep(clicks, (figures.clicks ?? []).map((row) => [{ text: row.ranker.slice(0, 16), class: "id", title: row.ranker }, uses[row.ranker] ?? (row.ranker === "none" ? "without a ranker" : "before"), ...rates(row)]));
     const all = (figures.clicks ?? []).reduce((sum, row) => ({ shown: sum.shown + row.shown, clicked: sum.clicked + row.clicked }), { shown: 0, clicked: 0 });
     say(tell.clicks.value, all.shown ? percent(all.clicked / all.shown, 2) : "–");
     say(tell.clicks.note, all.shown ? `of ${plain(all.shown)} slots shown` : "");
-    fill(index.body, (figures.index ?? []).map((row) => [row.worker, num(count(row.items)), num(count(row.tail)), num(row.merge_age === null ? "–" : `${seconds(row.merge_age)} ago`), num(percent(row.recall))]));
-    fill(letters.body, figures.letters?.length ? figures.letters.map((row) => [row.reason, row.agent, num(count(row.letters))]) : [["none", "", num("0")]]);
-    fill(workers.body, (figures.workers ?? []).map((one) => [
+    keep(index, (figures.index ?? []).map((row) => [row.worker, num(count(row.items)), num(count(row.tail)), num(row.merge_age === null ? "–" : `${seconds(row.merge_age)} ago`), num(percent(row.recall))]));
+    keep(letters, figures.letters?.length ? figures.letters.map((row) => [row.reason, row.agent, num(count(row.letters))]) : [["none", "", num("0")]]);
+    keep(workers, (figures.workers ?? []).map((one) => [
       one.worker, one.trouble ? { text: one.trouble, class: "bad" } : one.roles.join(", "), num(percent(one.cpu, 0)), num(bytes(one.memory))]));
   }
 

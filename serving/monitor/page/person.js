@@ -3,6 +3,7 @@
 import { get } from "/page/api.js";
 import { ago, count, fill, h, num, panel, percent, plain, put, seconds, table, when } from "/page/dom.js";
 
+const METRICS = { dwell_s: "dwell, s" };
 const WINDOWS = { "1h": "last hour", "24h": "last day", "7d": "last week" };
 
 /** The name of something kept: a title with its id, or the hash where no name was found. */
@@ -21,7 +22,7 @@ function facts(pairs) {
 
 function counts(kept) {
   const metrics = Object.keys(kept.totals);
-  const found = table("Counts by window", ["", ...metrics], metrics.map((_, i) => i + 1));
+  const found = table("Counts by window", ["", ...metrics.map((metric) => METRICS[metric] ?? metric)], metrics.map((_, i) => i + 1));
   const rows = Object.entries(kept.windows).map(([name, row]) => [WINDOWS[name] ?? name, ...metrics.map((metric) => num(count(row[metric] ?? null)))]);
   fill(found.body, [...rows, ["ever", ...metrics.map((metric) => num(count(kept.totals[metric])))]]);
   return found.frame;
@@ -155,7 +156,7 @@ export function userPage(main, id) {
       user.names_complete ? null : h("p", { class: "note" }, "Not all names could be looked up; what has none is shown by its hash."),
       h("div", { class: "split" }, h("div", {}, listNow(id, signal)), h("div", {},
         panel("Likes", "categories and creators, with their weights now", h("div", { class: "two" }, bars(user.categories, "no category yet"), bars(user.creators, "no creator yet"))),
-        panel("What was shown lately", user.shown.length ? `the newest ${Math.min(50, user.shown.length)} of ${user.shown.length}` : "nothing", shown.frame),
+        panel("What was shown lately", user.shown.length ? `the newest ${Math.min(50, user.shown.length)} of ${user.shown.length}` : "nothing", user.shown.length ? shown.frame : null),
         panel("Clicked lately", null, things(user.recent_clicks.slice(0, 20), "nothing yet", (one) => [named(one.item, "item"), h("small", { title: when(one.ts) }, ago(one.ts))])),
         panel("Counts", null, counts(user)),
         user.hidden_items.length || user.hidden_creators.length
