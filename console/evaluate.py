@@ -73,7 +73,8 @@ def globo(
     options.write_json(json_path, figures)
     typer.echo(
         f"{figures['predictions']:,} predictions: HR@20 {figures['hr_at_20']:.4f}, "
-        f"MRR@20 {figures['mrr_at_20']:.4f} in {figures['seconds']:.0f} s"
+        f"MRR@20 {figures['mrr_at_20']:.4f}, by score alone {figures['hr_at_20_by_score']:.4f} and "
+        f"{figures['mrr_at_20_by_score']:.4f}, in {figures['seconds']:.0f} s"
     )
 
 
@@ -94,5 +95,7 @@ def last_click(
     options.write_json(json_path, figures)
     typer.echo(
         f"{figures['predictions']:,} predictions in {figures['hours']} hours: "
-        f"HR@20 {figures['hr_at_20']:.4f}, NDCG@20 {figures['ndcg_at_20']:.4f} in {figures['seconds']:.0f} s"
+        f"HR@20 {figures['hr_at_20']:.4f}, NDCG@20 {figures['ndcg_at_20']:.4f}, by score alone "
+        f"{figures['hr_at_20_by_score']:.4f} and {figures['ndcg_at_20_by_score']:.4f}, "
+        f"in {figures['seconds']:.0f} s"
     )

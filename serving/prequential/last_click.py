@@ -84,13 +84,21 @@ class LastClicks(Prequential):
         self, how: EvalSettings, settings: Settings, folder: Path, last: dict[str, str], first: int
     ) -> None:
         super().__init__(how, settings, folder)
-        self.hourly = HourlyScore()
+        self.hourly, self.hourly_by_score = HourlyScore(), HourlyScore()
         self._last, self._first = last, first
 
     def _placed(self, click: Click, rank: int, version: str) -> None:
         super()._placed(click, rank, version)
-        if click.ts >= self._first and click.item == self._last[click.session]:
+        if self._counts(click):
             self.hourly.add(click.ts, rank)
+
+    def _placed_by_score(self, click: Click, rank: int) -> None:
+        super()._placed_by_score(click, rank)
+        if self._counts(click):
+            self.hourly_by_score.add(click.ts, rank)
+
+    def _counts(self, click: Click) -> bool:
+        return click.ts >= self._first and click.item == self._last[click.session]
 
 
 def evaluate_last_clicks(
@@ -101,6 +109,8 @@ def evaluate_last_clicks(
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
     """Run the protocol; return the figures of ``HourlyScore``, clicks, trainings and seconds.
+
+    HR@20 and NDCG@20 are also those of the scores alone, without the rules of the re-rank stage.
 
     Parameters
     ----------
@@ -126,7 +136,7 @@ def evaluate_last_clicks(
             loop.step(click)
             if progress is not None and seen % 1000 == 0:
                 progress(seen, loop.hourly.figures())
-        found = loop.hourly.figures()
+        found, by_score = loop.hourly.figures(), loop.hourly_by_score.figures()
     if not found["hours"]:
         raise ConfigError(
             f"no hour from {first} ms on has {LEAST_IN_HOUR} last clicks: read more clicks, or score earlier"
@@ -135,6 +145,8 @@ def evaluate_last_clicks(
     return {
         "clicks": len(chosen),
         **found,
+        "hr_at_20_by_score": by_score["hr_at_20"],
+        "ndcg_at_20_by_score": by_score["ndcg_at_20"],
         "first_scored_ts": first,
         "trainings": trained,
         "seconds": seconds,

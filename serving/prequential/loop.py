@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.models.learning.ranker import RankerParams
 from headrace.serving.answering import Answer
@@ -38,12 +39,21 @@ class EvalSettings:
 
 
 class Prequential(World):
-    """The whole loop in one process, in event time, without a broker."""
+    """The whole loop in one process, in event time, without a broker.
+
+    Attributes
+    ----------
+    score
+        Of the lists as they are shown.
+    by_score
+        Of the candidates in the order of their scores: what the rules of the re-rank stage cost is the
+        difference.
+    """
 
     def __init__(self, how: EvalSettings, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder, how.params)
         self.how = how
-        self.score = Score()
+        self.score, self.by_score = Score(), Score()
         self._sessions: dict[str, list[str]] = {}
         self._next_train = how.first_train
 
@@ -68,8 +78,10 @@ class Prequential(World):
         """Score the list for a click; return what was shown."""
         answer = self._answer(click, session)
         ids = [item.item_id for item in answer.reply.items]
-        candidates = self.recommender.last.pool.candidates.items
-        self.score.in_pool += int(np.uint64(hash64(click.item)) in candidates)
+        last = self.recommender.last
+        place = place_by_score(last.score, last.pool.candidates.items, hash64(click.item))
+        self.score.in_pool += int(place > 0)
+        self._placed_by_score(click, place if place <= self.how.n else 0)
         version = self.recommender.ranker.version if self.recommender.ranker else ""
         self._placed(click, ids.index(click.item) + 1 if click.item in ids else 0, version)
         return answer.impression
@@ -77,6 +89,10 @@ class Prequential(World):
     def _placed(self, click: Click, rank: int, version: str) -> None:
         """Score a click; ``rank`` is 1 for the top of the list, 0 when it is not on it."""
         self.score.add(rank, version)
+
+    def _placed_by_score(self, click: Click, rank: int) -> None:
+        """Score a click on the list that the scores alone would make; ``rank`` as in ``_placed``."""
+        self.by_score.add(rank, "")
 
     def _answer(self, click: Click, session: list[str]) -> Answer:
         """Ask for a list as the user would have just before the click."""
@@ -111,6 +127,18 @@ class Prequential(World):
         return Item(item_id=click.item, published_ts=click.ts)
 
 
+def place_by_score(score: npt.NDArray[np.float64], keys: npt.NDArray[np.uint64], key: int) -> int:
+    """Return the place of a candidate in the order of the scores ``(n,)``, 1 for the best; 0: it is none.
+
+    Of equal scores, the first one comes first, as in the re-rank stage.
+    """
+    at = np.flatnonzero(keys == np.uint64(key))
+    if not len(at):
+        return 0
+    own = score[at[0]]
+    return int(np.count_nonzero(score > own) + np.count_nonzero(score[: at[0]] == own)) + 1
+
+
 def evaluate(
     clicks: Iterable[Click],
     settings: Settings,
@@ -118,6 +146,8 @@ def evaluate(
     progress: Callable[[int, Score], None] | None = None,
 ) -> dict[str, float]:
     """Run over ``clicks``; return counts, hit rate, reciprocal rank, candidate recall and seconds.
+
+    Hit rate and reciprocal rank are also those of the scores alone, without the rules of the re-rank stage.
 
     ``progress`` is called after every 1000 clicks with their number and the score so far.
     """
@@ -130,15 +160,18 @@ def evaluate(
             seen += 1
             if progress is not None and seen % 1000 == 0:
                 progress(seen, loop.score)
-        return _report(seen, loop.score, time.perf_counter() - started)
+        return _report(seen, loop, time.perf_counter() - started)
 
 
-def _report(clicks: int, score: Score, seconds: float) -> dict[str, float]:
+def _report(clicks: int, loop: Prequential, seconds: float) -> dict[str, float]:
+    score, by_score = loop.score, loop.by_score
     return {
         "clicks": clicks,
         "predictions": score.predictions,
         "hr_at_20": round(score.hit_rate, 4),
         "mrr_at_20": round(score.mrr, 4),
+        "hr_at_20_by_score": round(by_score.hit_rate, 4),
+        "mrr_at_20_by_score": round(by_score.mrr, 4),
         "candidate_recall": round(score.in_pool / max(1, score.predictions), 4),
         "trainings": score.trainings,
         "seconds": round(seconds, 1),

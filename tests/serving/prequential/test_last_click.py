@@ -110,6 +110,8 @@ def test_what_is_learnt_helps() -> None:
     figures = evaluate_last_clicks(four_hours(600), CALM, how=NEVER)
     assert figures["hours"] == 2
     assert figures["hr_at_20"] > 0.7
+    by_score = figures["hr_at_20_by_score"], figures["ndcg_at_20_by_score"]
+    assert by_score == (figures["hr_at_20"], figures["ndcg_at_20"]), "no rule changes these lists"
     shuffled = evaluate_last_clicks(four_hours(600), CALM, 0, NEVER)
     assert shuffled["predictions"] > figures["predictions"]
 

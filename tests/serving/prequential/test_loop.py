@@ -15,7 +15,7 @@ from headrace.models.learning.training import TrainJob
 from headrace.serving.answering import Answer
 from headrace.serving.policy import Policy
 from headrace.serving.prequential import learning
-from headrace.serving.prequential.loop import EvalSettings, Prequential, evaluate
+from headrace.serving.prequential.loop import EvalSettings, Prequential, evaluate, place_by_score
 from headrace.streams.messages.files import Click
 from headrace.streams.settings import Settings
 
@@ -120,6 +120,19 @@ def test_shown_lists_become_examples_with_their_outcomes(run: Run, tmp_path: Pat
     assert loop.recommender.online is not None
 
 
+def test_what_the_rules_cost_is_seen(run: Run) -> None:
+    by_chance = CALM.model_copy(update={"rules": {**RULES, "epsilon": "1"}})
+    loop = run(followers(300, kinds=30), s=by_chance)
+    assert loop.by_score.predictions == loop.score.predictions == 300
+    assert loop.by_score.hit_rate > loop.score.hit_rate + 0.1
+    assert loop.by_score.mrr > 2 * loop.score.mrr
+
+
+def test_the_place_by_score() -> None:
+    keys, score = np.array([3, 5, 7, 9], np.uint64), np.array([0.5, 0.7, 0.5, 0.1])
+    assert [place_by_score(score, keys, key) for key in (3, 5, 7, 9, 4)] == [2, 1, 3, 4, 0]
+
+
 def test_chance_cannot_be_foreseen(run: Run) -> None:
     rng = np.random.default_rng(0)
     stream = clicks([[f"x{i}" for i in rng.integers(0, 300, 2)] for _ in range(200)])
@@ -189,5 +202,7 @@ def test_the_report() -> None:
     assert out["hr_at_20"] > 0.97
     assert 0 < out["mrr_at_20"] <= out["hr_at_20"]
     assert out["candidate_recall"] >= out["hr_at_20"]
+    by_score = out["hr_at_20_by_score"], out["mrr_at_20_by_score"]
+    assert by_score == (out["hr_at_20"], out["mrr_at_20"]), "no rule changes these lists"
     assert told == [1000]
     assert evaluate([], CALM, NEVER)["predictions"] == 0
