@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from headrace.streams.tables.changes import U64, key_bytes, record_crc
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.tables.written_layout import say_layout
+from headrace.streams.topics.sender import again_if_lost
 
 if TYPE_CHECKING:
     from headrace.streams.tables.store import StateStore
@@ -60,7 +62,7 @@ class LostChangelogs:
             number = self._numbers.pop()  # before it is written: writes of several partitions run at once
             try:
                 if (part := self._store.active.get(number)) is not None:
-                    await _write_all(self._store, self._sender, part)
+                    await again_if_lost(partial(_write_all, self._store, self._sender, part))
             except BaseException:
                 self._numbers.add(number)
                 raise

@@ -67,7 +67,7 @@ from headrace.streams.tables.snapshots import write_snapshot
 from headrace.streams.tables.spill import SpillFolder
 from headrace.streams.tables.written_layout import say_layout
 from headrace.streams.topics.reader import read_partition
-from headrace.streams.topics.sender import BatchSender, Written
+from headrace.streams.topics.sender import BatchSender, Written, again_if_lost
 from headrace.streams.unfinished import remove_left
 
 __all__ = ["Changes", "StatePartition", "StateStore", "larger_mark"]
@@ -251,8 +251,7 @@ class StateStore(FaustCollection):
         if not changes:
             return
         try:
-            await say_layout(part, self._sender, self.changelog)
-            written = await self._send(changes)
+            written = await again_if_lost(lambda: self._send(changes))
         except BaseException:
             part.put_back(changes)
             raise
@@ -266,6 +265,7 @@ class StateStore(FaustCollection):
         await self.lost.write_again()
 
     async def _send(self, changes: Changes) -> Written:
+        await say_layout(changes.partition, self._sender, self.changelog)
         number, first = changes.partition.number, Written(-1, -1)
         if len(changes.reborn):
             first = await self._sender.send_many(self.changelog, changes.first(), partition=number)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+)
 from aiokafka.partitioner import murmur2
 from mode import Service
 
@@ -58,6 +63,22 @@ _NOWHERE = Written(-1, -1)
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of ``key``, computed as by Kafka's default partitioner (murmur2)."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+_T = TypeVar("_T")
+
+
+async def again_if_lost(write: Callable[[], Awaitable[_T]]) -> _T:
+    """Write something; once more when the broker has lost the last records of the sender's producer.
+
+    It refuses what comes after them, until another producer writes it. For records that may be there twice:
+    some of them may have been written the first time.
+    """
+    try:
+        return await write()
+    except OutOfOrderSequenceNumber:
+        log.warning("the broker has lost the last records: they are written again")
+        return await write()
 
 
 class BatchSender(Service):

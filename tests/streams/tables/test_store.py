@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiokafka.errors import OutOfOrderSequenceNumber
 from counting_worker import ROW, Worker, changelog, keys, produce
 from fresh_topics import make_changelog
 
@@ -10,6 +11,7 @@ from headrace.streams.errors import FencedError
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.names import Topics
+from headrace.streams.topics.sender import BatchSender
 
 pytestmark = pytest.mark.broker
 
@@ -32,6 +34,45 @@ async def test_get_and_update(topics_made, sender):
             (2, False),
             (6, True),
         ]
+
+
+async def test_rows_are_written_again_when_the_broker_has_lost_the_last_ones(
+    topics_made, sender, monkeypatch
+):
+    """It refuses what this producer writes then, once; else the worker would end, who alone has the rows."""
+    async with Worker(topics_made) as worker:
+        table, send = worker.table, BatchSender.send_rows
+        part, refused = table.partition(2), []
+
+        async def refuse(self: BatchSender, *args, **kwargs):
+            if refused:
+                raise refused.pop()
+            return await send(self, *args, **kwargs)
+
+        monkeypatch.setattr(BatchSender, "send_rows", refuse)
+
+        async def written() -> dict[int, int]:
+            rows = {r.key[0]: unpack([r.value], ROW)[0][0] for r in await changelog(topics_made, 2)}
+            return {key: int(row["count"]) for key, row in rows.items()}
+
+        table.update(2, keys(2, 6), {"count": [5, 6], "offset": 1})
+        refused.append(OutOfOrderSequenceNumber())
+        await table.write({2: part.take()})
+        assert (await written(), part.clean) == ({2: 5, 6: 6}, True)
+
+        table.update(2, keys(6), {"count": [7], "offset": 2})
+        refused += [OutOfOrderSequenceNumber(), OutOfOrderSequenceNumber()]
+        with pytest.raises(OutOfOrderSequenceNumber):
+            await table.write({2: part.take()})
+        assert (await written(), part.clean) == ({2: 5, 6: 6}, False), "it is tried once more, and said"
+
+        refused.append(OutOfOrderSequenceNumber())
+        table.lost.add(2)
+        await table.lost.write_again()
+        records = await changelog(topics_made, 2)
+        assert [r.key[0] for r in records] == [2, 6, 2], "all clean rows"
+        await table.write({2: part.take()})
+        assert await written() == {2: 5, 6: 7}
 
 
 async def test_a_late_writer_loses_for_good(topics_made, sender, eventually):
