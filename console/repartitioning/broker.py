@@ -116,9 +116,10 @@ class Broker:
         if topic not in await self.counts():
             return
         answer = await self._admin.delete_topics([topic])
-        error = for_code(answer.topic_error_codes[0][1])
+        code = answer.topic_error_codes[0][1]
+        error = for_code(code)
         if error not in (NoError, UnknownTopicOrPartitionError):
-            raise UnavailableError(f"{topic} cannot be deleted: {error.__name__} (Delete; {_RIGHTS})")
+            raise UnavailableError(f"{topic} cannot be deleted: {error.__name__} {code} (Delete; {_RIGHTS})")
         await self._until(lambda counts: topic not in counts, f"that {topic} is gone")
 
     async def refused(self, needs: Mapping[str, Collection[str]]) -> list[str]:

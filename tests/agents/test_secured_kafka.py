@@ -221,7 +221,7 @@ async def test_no_role_starts_once_the_first_topic_has_grown(shop: tuple[Secured
 @pytest.mark.parametrize(
     ("without", "said"),
     [
-        ("copies", r"-growing cannot be deleted: TopicAuthorizationFailedError \(Delete;"),
+        ("copies", r"-growing cannot be deleted: TopicAuthorizationFailedError 29 \(Delete;"),
         ("changelogs", r"Delete is not allowed for [^:]*user-state, [^:]*shown-state"),
     ],
 )

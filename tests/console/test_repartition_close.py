@@ -190,7 +190,7 @@ async def test_nothing_grows_any_more_when_a_worker_has_come(empty: Settings, af
     assert (await repartition(empty, NEW, silent)).interrupted
 
 
-@pytest.mark.parametrize(("code", "name"), [(29, "TopicAuthorizationFailedError"), (73, "")])
+@pytest.mark.parametrize(("code", "name"), [(29, "TopicAuthorizationFailedError 29"), (73, "[A-Za-z]+ 73")])
 async def test_topics_that_cannot_be_deleted_are_noticed_before_the_close(
     empty: Settings, monkeypatch: pytest.MonkeyPatch, code: int, name: str
 ) -> None:
@@ -200,7 +200,7 @@ async def test_topics_that_cannot_be_deleted_are_noticed_before_the_close(
     t = Topics(empty)
     with monkeypatch.context() as patch:
         patch.setattr(AIOKafkaAdminClient, "delete_topics", refused)
-        with pytest.raises(UnavailableError, match=rf"-growing cannot be deleted: {name}.*\(Delete;"):
+        with pytest.raises(UnavailableError, match=rf"-growing cannot be deleted: {name} \(Delete;"):
             await repartition(empty, NEW, silent)
     assert await partitions_of(empty, t.item_events, t.user_state) == [OLD, OLD]
     assert await check_topics(empty) == []
