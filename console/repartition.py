@@ -52,7 +52,8 @@ def repartition(
     if done.faults:
         raise typer.Exit(1)
     if dry_run:
-        typer.echo("ready: run it without --dry-run")
+        how = "go on with it: run" if done.interrupted else "ready: run"
+        typer.echo(f"{how} it without --dry-run")
         return
     for topic, count in done.carried.items():
         typer.echo(f"{topic}: {count:,} records carried over")

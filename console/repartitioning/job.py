@@ -15,7 +15,7 @@ Until the end of step 2 workers with the old number may be started again, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -55,6 +55,8 @@ class Repartitioned:
         Rows of each changelog, and how many of them go to a new partition. Empty when that was done before.
     carried
         Records of `users` and `items` that were carried over.
+    interrupted
+        Whether an earlier run had begun to change topics, so that this one goes on, or would.
     faults
         Why it cannot be done now.
     """
@@ -64,6 +66,7 @@ class Repartitioned:
     rows: dict[str, int] = field(default_factory=dict)
     moving: dict[str, int] = field(default_factory=dict)
     carried: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
     faults: list[str] = field(default_factory=list)
 
 
@@ -84,9 +87,9 @@ async def repartition(
     StillRunningError
         A worker runs.
     NotReadyError
-        Something must be read first. Nothing was changed.
+        Something must be read first. Nothing was changed, or the message says what was.
     UnavailableError
-        Broker or online store do not answer.
+        Broker or online store do not answer, or the broker refuses something.
     """
     try:
         async with broker_of(settings) as broker:
@@ -102,6 +105,7 @@ class _Job:
         self._tables = {table.topic: table for table in tables_of(self._topics)}
         self._out = Repartitioned(new=new)
         self._settings = settings.model_copy(update={"partitions": new})
+        self._specs = {spec.name: spec for spec in self._topics.specs(self._settings)}
 
     async def run(self, *, dry: bool) -> Repartitioned:
         """Do all steps, or only look."""
@@ -116,13 +120,15 @@ class _Job:
                 f"partitions were being made {grown}, and that was interrupted: finish it first, "
                 f"with: headrace repartition {grown}"
             )
-        await check_stopped(self._settings, list(flow.group_reads()))
+        await self._check_stopped()
         store = open_store(self._settings, STORE_TIMEOUT_S, STORE_TIMEOUT_S)
         try:
             await self._marks(store, reset=False)  # it must answer before anything is changed
-            if begun := await self._begun(counts):
-                self._say("an earlier run was interrupted: this one goes on")
-            elif dry or not await self._fresh():
+            begun = await self._begun(counts)
+            out.interrupted = begun or grown == out.new
+            if out.interrupted:
+                self._say(f"an earlier run was interrupted: this one {'would go' if dry else 'goes'} on")
+            if not begun and (dry or not await self._fresh()):
                 await self._copy(dry=dry)
             if not dry:
                 if not begun:
@@ -159,13 +165,16 @@ class _Job:
             )
         return False
 
+    async def _check_stopped(self) -> None:
+        await check_stopped(self._settings, list(flow.group_reads()))
+
     async def _fresh(self) -> bool:
-        """Return whether there are complete copies of the changelogs as they are now."""
+        """Return whether there are complete copies of the logs as they are now."""
         counts = await self._broker.counts()
         if any(counts.get(staging_of(topic)) != self._out.new for topic in self._tables):
             return False
         marks = await staging.read_marks(self._settings, self._topics)
-        return marks.made_of == await staging.ends_of(self._settings, self._tables)
+        return marks.made_of == await staging.ends_of(self._settings, self._topics)
 
     async def _copy(self, *, dry: bool) -> None:
         if self._settings.wrong_partition == "refuse":
@@ -173,12 +182,11 @@ class _Job:
                 "HEADRACE_WRONG_PARTITION is refuse: events of producers that do not know the new partitions "
                 "yet would become dead letters. Set it to forward, for all workers, and try again"
             )
-        ends = await staging.ends_of(self._settings, self._tables)
+        ends = await staging.ends_of(self._settings, self._topics)
         plan = await self._plan()
         if dry:
             return
-        if self._out.faults:
-            raise NotReadyError("; ".join(self._out.faults))
+        await self._refuse(self._out.faults)
         async with sender_of(self._settings) as sender:
             await self._stage(sender, plan)
             await staging.mark(sender, self._topics, staging.COMPLETE, ends)
@@ -186,23 +194,54 @@ class _Job:
 
     async def _close(self) -> None:
         """Grow the first topic: from now on no worker starts. Make sure that none has run meanwhile."""
-        await check_stopped(self._settings, list(flow.group_reads()))
+        await self._check_stopped()
+        await self._refuse(await self._broker.refused(self._needs()))
         if not await self._fresh():
             raise NotReadyError("a worker has run meanwhile: stop all workers, and try again")
+        await self._check_drained()
         await self._broker.grow(self._topics.item_events, self._out.new)
         self._say("no worker starts from now on, until this has ended")
-        await check_stopped(self._settings, list(flow.group_reads()))
+        await self._check_stopped()
         if not await self._fresh():
             await self._copy(dry=False)
-        ends = await staging.ends_of(self._settings, self._tables)
+        await self._check_stopped()
+        await self._check_drained()
+        ends = await staging.ends_of(self._settings, self._topics)
         async with sender_of(self._settings) as sender:
             await staging.mark(sender, self._topics, staging.CLOSED, ends)
+
+    async def _check_drained(self) -> None:
+        waiting = Waiting(self._settings)
+        await waiting.look()
+        await self._refuse(waiting.not_drained())
+
+    async def _refuse(self, faults: Sequence[str]) -> None:
+        """Raise ``NotReadyError`` with faults, if there are any, and with what was changed before."""
+        if not faults:
+            return
+        item_events = self._topics.item_events
+        if (await self._broker.counts()).get(item_events) != self._out.new:
+            raise NotReadyError("; ".join(faults))
+        raise NotReadyError(
+            f"{'; '.join(faults)}. But {item_events} has {self._out.new} partitions already, so no worker "
+            "starts: go back first (docs/operator.md, Growing partitions: Going back)"
+        )
+
+    def _needs(self) -> dict[str, list[str]]:
+        """Return the topics that are deleted, changed or asked for their settings, by operation."""
+        copies = [staging_of(topic) for topic in self._tables]
+        return {
+            "Delete": [*self._tables, *copies],
+            "Alter": [name for name, spec in self._specs.items() if spec.partitions == self._out.new],
+            "DescribeConfigs": [*self._tables, *copies],
+        }
 
     async def _plan(self) -> Plan:
         """Look at everything; note what stands in the way."""
         waiting, out = Waiting(self._settings), self._out
         await waiting.look()
         out.faults += waiting.not_drained()
+        out.faults += await self._broker.refused(self._needs())
         found = await self._found()
         plan = Plan(self._topics, out.old, out.new, found, waiting.read_from())
         out.rows, out.moving = found.rows, found.moving
@@ -255,11 +294,15 @@ class _Job:
             largest.item_events = max(largest.item_events, int(rows["offset"].max()))
 
     async def _stage(self, sender: BatchSender, plan: Plan) -> None:
-        """Copy all changelogs; copies of an earlier run are made anew."""
-        specs = {spec.name: spec for spec in self._topics.specs(self._settings)}
+        """Copy all changelogs; copies of an earlier run are made anew.
+
+        Each copy is made and deleted once before: what cannot be deleted must be known before the close.
+        """
         for topic in self._tables:
+            replicas, config = await self._like(topic, topic)
             await self._broker.remove(staging_of(topic))
-            replicas, config = await self._broker.like(topic, specs[topic].config(self._settings))
+            await self._broker.make(staging_of(topic), 1, replicas, config)
+            await self._broker.remove(staging_of(topic))
             await self._broker.make(staging_of(topic), self._out.new, replicas, config)
             await known(sender, staging_of(topic), self._out.new)
         copier = staging.Copier(self._settings, sender, self._topics, self._out.new)
@@ -267,6 +310,10 @@ class _Job:
             for table in self._tables.values():
                 await copier.copy(table, parent, {n: self._meta(plan, table, n) for n in children})
                 self._say(f"{table.topic}-{parent} copied")
+
+    async def _like(self, topic: str, kept_in: str) -> tuple[int, dict[str, str]]:
+        """Return replicas and settings of a changelog, or of its copy; and the settings that it needs."""
+        return await self._broker.like(kept_in, self._specs[topic].config(self._settings))
 
     def _meta(self, plan: Plan, table: Table, number: int) -> dict[bytes, bytes]:
         if table.topic == self._topics.user_state:
@@ -282,22 +329,24 @@ class _Job:
         growths = (await growths_of(self._settings)).all
         if not growths or growths[-1].new != out.new:
             raise NotReadyError(f"{t.user_state} was given {out.new} partitions by another command")
-        for spec in t.specs(self._settings):
+        for spec in self._specs.values():
             if spec.partitions == out.new and spec.name != t.dead_letters:
+                await self._check_stopped()
                 await self._broker.grow(spec.name, out.new)
                 self._say(f"{spec.name} has {out.new} partitions")
         await self._carry(sender, growths[-1])
         await self._marks(store, reset=True)
         self._say("the workers will fill the online store anew")
+        await self._check_stopped()
         await self._broker.grow(t.dead_letters, out.new)
 
     async def _make_anew(self, sender: BatchSender, topic: str) -> None:
         counts, copy = await self._broker.counts(), staging_of(topic)
         if copy not in counts:
             return  # done before
-        replicas, config = await self._broker.like(copy, {})
+        replicas, config = await self._like(topic, copy)
         if counts.get(topic) != self._out.new:
-            await check_stopped(self._settings, list(flow.group_reads()))
+            await self._check_stopped()
             await self._broker.remove(topic)
             self._say(f"{topic} has gone, its copy is there")
             await self._broker.make(topic, self._out.new, replicas, config)

@@ -27,7 +27,7 @@ AGAIN = "start the workers again, wait until `headrace lag` shows 0, and stop th
 
 
 class NotReadyError(HeadraceError):
-    """The partitions cannot be made more now; the message says why. Nothing was changed."""
+    """The partitions cannot be made more now; the message says why, and whether anything was changed."""
 
 
 def check_numbers(old: int, new: int) -> None:

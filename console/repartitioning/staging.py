@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from headrace.console.repartitioning.tables import STEP, Homes, Table, read_table, rows_of
+from headrace.console.repartitioning.tables import STEP, Homes, Table, read_table, rows_of, tables_of
 from headrace.streams.settings import Settings
 from headrace.streams.tables.layouts import LAYOUT_KEY
 from headrace.streams.tables.partition import StatePartition
@@ -34,17 +34,23 @@ from headrace.streams.transport.batches import RecordBatch
 #: Keys of the marks, and of no rows: those have keys of 8 bytes.
 COMPLETE, CLOSED = b"staging-complete", b"staging-closed"
 
-#: Ends of changelog partitions, by topic.
-Ends = dict[str, list[int]]
+#: Ends of partitions that have had records, by topic.
+Ends = dict[str, dict[int, int]]
 
 
-async def ends_of(settings: Settings, tables: Mapping[str, Table]) -> Ends:
-    """Return the end offsets of the changelogs: any worker that had run since would have moved them."""
-    async with open_reader(settings, list(tables)) as reader:
+async def ends_of(settings: Settings, topics: Topics) -> Ends:
+    """Return the end offsets of what workers write: any that had run since would have moved them.
+
+    That are the changelogs; and `impressions`, which `serve` writes alone, and `item-events`. A partition
+    that has just been added is empty, and does not count.
+    """
+    asked = [table.topic for table in tables_of(topics)] + [topics.impressions, topics.item_events]
+    async with open_reader(settings, asked) as reader:
         _, ends = await reader.bounds()
-    out: Ends = {}
+    out: Ends = {topic: {} for topic in asked}
     for tp in sorted(ends):
-        out.setdefault(tp.topic, []).append(ends[tp])
+        if ends[tp]:
+            out[tp.topic][tp.partition] = ends[tp]
     return out
 
 
@@ -54,7 +60,7 @@ class Marks(NamedTuple):
     Attributes
     ----------
     made_of
-        The ends of the changelogs that the copies were made of; None when they are not complete.
+        The ends of the logs that the copies were made of; None when they are not complete.
     closed
         Whether only the copies count.
     """
@@ -82,7 +88,7 @@ async def read_marks(settings: Settings, topics: Topics) -> Marks:
 
 
 async def mark(sender: BatchSender, topics: Topics, key: bytes, ends: Ends) -> None:
-    """Write a mark; ``ends`` are those of the changelogs that the copies were made of."""
+    """Write a mark; ``ends`` are those of the logs that the copies were made of."""
     record: OutRecord = (key, msgspec.json.encode(ends), None, ())
     await sender.send_many(staging_of(topics.user_state), [record], partition=0)
 

@@ -1,7 +1,8 @@
 """What each role may do in Kafka, and no more. It follows from the topics that its agents declare. Pure.
 
 Reading and writing a topic include ``Describe``. ``DescribeConfigs`` is there because a worker checks the
-settings of its topics at the start.
+settings of its topics at the start. A worker with a group also looks, with ``Describe``, at the topics that
+``headrace repartition`` grows first and last: it must not start in between.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from headrace.streams.topics.names import Topics
 #: Users that run no role: who sends events, items and profiles; who asks for lists; who runs ``headrace lag``
 #: and ``why-lag``; who runs ``headrace repartition``; and who runs every other command.
 OTHERS = ("producer", "caller", "lag", "operator", "repartition")
+#: Grown first and last by ``headrace repartition``.
+FIRST_GROWN, LAST_GROWN = "item_events", "dead_letters"
 #: The order in which operations are named.
 _ORDER = ("Read", "Write", "Create", "Delete", "Alter", "Describe", "DescribeConfigs", "IdempotentWrite")
 _CLUSTER = "kafka-cluster"
@@ -70,7 +73,7 @@ def users() -> tuple[str, ...]:
 
 
 def topics_of(chosen: Iterable[str], settings: Settings) -> set[str]:
-    """Return the full names of all topics that some roles read or write."""
+    """Return the full names of all topics that some roles read or write, or look at."""
     return {
         grant.name
         for role in chosen
@@ -95,6 +98,9 @@ def grants(user: str, settings: Settings) -> tuple[Grant, ...]:
             for begins, prefixed in reply_topics(settings):
                 out.add("topic", [begins], "Write", "DescribeConfigs", prefixed=prefixed)
     if user in group_reads():
+        used = {name for flow in flows for name in (*flow.reads, *flow.tails, *flow.writes)}
+        looked_at = [name for name in (FIRST_GROWN, LAST_GROWN) if name not in used]
+        out.add("topic", named(looked_at), "Describe", "DescribeConfigs")
         out.add("group", [_group(settings, user)], "Read")
     if flows and not any("Write" in grant.operations for grant in out.all()):
         # The producer of a process is idempotent. Who may write some topic may have one anyway.
@@ -182,8 +188,15 @@ def table(settings: Settings) -> list[tuple[str, str, str, str, str]]:
             _named(given, "topic", "Read", every),
             _named(given, "topic", "Write", every),
             _listed(given, "group", ("Read", "Describe"), every),
-            _listed(given, "topic", ("Create", "Delete", "Alter"), every)
-            or _listed(given, "cluster", ("IdempotentWrite",), every),
+            "; ".join(
+                filter(
+                    None,
+                    (
+                        _listed(given, "topic", ("Create", "Delete", "Alter", "Describe"), every),
+                        _listed(given, "cluster", ("IdempotentWrite",), every),
+                    ),
+                )
+            ),
         )
         for user, given in ((user, grants(user, settings)) for user in users())
     ]

@@ -1,5 +1,7 @@
 """Asks a broker about logs: their bounds, the record at an offset, ids of topics, the ends of leader epochs.
 
+And about what we may do with topics.
+
 aiokafka has no request for topic ids (Metadata since version 10) and none for epochs. Where a broker does not
 know a request, the answer is "unknown".
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 from aiokafka import TopicPartition
@@ -86,16 +88,16 @@ class _TopicsStruct(RequestStruct):  # type: ignore[misc]
 
 
 class _TopicsRequest(Request[_TopicsStruct]):  # type: ignore[misc]
-    """Metadata of some topics, with their ids. It creates none."""
+    """Metadata of some topics, with their ids, and with what we may do if asked. It creates none."""
 
     API_KEY = 3
 
-    def __init__(self, topics: list[str]) -> None:
-        self._topics = topics
+    def __init__(self, topics: list[str], *, operations: bool = False) -> None:
+        self._topics, self._operations = topics, operations
 
     def build(self, request_struct_class: type[_TopicsStruct]) -> _TopicsStruct:
         named: list[tuple[int, int, str, dict[int, bytes]]] = [(0, 0, topic, {}) for topic in self._topics]
-        return request_struct_class(named, False, False, False, {})
+        return request_struct_class(named, False, False, self._operations, {})
 
 
 class _EpochsAnswer(Response):  # type: ignore[misc]
@@ -189,6 +191,24 @@ async def _topic_ids(client: Any, topics: set[str]) -> dict[str, bytes]:
         if high or low:
             out[name] = high.to_bytes(8, "big", signed=True) + low.to_bytes(8, "big", signed=True)
     return out
+
+
+async def operations(client: Any, topics: Collection[str]) -> dict[str, int]:
+    """Return what we may do with topics: a bit for each of Kafka's codes of operations.
+
+    A topic is left out when the broker does not say it, or does not show us the topic.
+
+    Parameters
+    ----------
+    client
+        A started ``AIOKafkaClient``.
+    """
+    try:
+        answer = await client.send(client.get_random_node(), _TopicsRequest(sorted(topics), operations=True))
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        return {}
+    told = ((code, topic[0], topic[-2]) for code, *topic in answer.topics)
+    return {name: bits for code, name, bits in told if code == 0 and bits > 0}
 
 
 async def _offsets(client: Any, tps: Mapping[Tp, Any], which: int) -> dict[Tp, int]:

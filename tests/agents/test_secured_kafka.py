@@ -15,7 +15,7 @@ import httpx
 import pytest
 from certificates import Authority
 from command_line import run_headrace
-from fresh_topics import make_topics
+from fresh_topics import add_partitions, make_topics
 from installation import ITEMS, dead_letters, now_ms, publish, until, worker
 from secured_kafka import (
     ADMIN,
@@ -31,6 +31,7 @@ from secured_kafka import (
 )
 
 from headrace.agents.roles import run_worker
+from headrace.console.repartitioning.job import repartition
 from headrace.demo.embedded import free_port
 from headrace.demo.stack import environment
 from headrace.models.state import users as user_state
@@ -42,7 +43,7 @@ from headrace.streams.messages.schemas import Event, RecRequest
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.acls import commands, users
-from headrace.streams.topics.admin import inspect_topics
+from headrace.streams.topics.admin import check_topics, inspect_topics
 from headrace.streams.topics.flow import group_reads, roles
 from headrace.streams.topics.lag import lag
 from headrace.streams.topics.names import Topics
@@ -205,6 +206,43 @@ async def test_partitions_are_made_more_with_the_rights_that_are_printed_for_it(
         async with worker(of(shop, "ingest", **more), ["ingest"], within_s=60):
             await counted(2)
     assert await dead_letters(settings) == []
+
+
+async def test_no_role_starts_once_the_first_topic_has_grown(shop: tuple[SecuredKafka, Settings]) -> None:
+    """Each sees that topic with the rights that are printed for it, although not each uses it."""
+    settings = shop[1]
+    await add_partitions(settings, Topics(settings).item_events, 4)
+    for role in group_reads():
+        with pytest.raises(HeadraceError, match="item-events has 4 partitions, expected 2"):
+            async with worker(of(shop, role, metrics_port=0), [role], within_s=60):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ("copies", r"-growing cannot be deleted: TopicAuthorizationFailedError 29 \(Delete;"),
+        ("changelogs", r"Delete is not allowed for [^:]*user-state, [^:]*shown-state"),
+    ],
+)
+async def test_partitions_do_not_begin_to_grow_without_the_right_to_delete(
+    shop: tuple[SecuredKafka, Settings], without: str, said: str
+) -> None:
+    settings = shop[1]
+    for told in commands("repartition", settings, f"User:{IN_256}"):
+        less = ("-growing" in told) == (without == "copies")
+        await allow(settings, [told.replace("--operation Delete ", "") if less else told])
+    mine = Settings(**(settings.model_dump() | shop[0].as_user(IN_256, "SCRAM-SHA-256")))
+    await until(lambda: inspect_topics(mine), lambda faults: not faults)
+
+    async def refusal() -> str:
+        with pytest.raises(HeadraceError) as refused:
+            await repartition(mine, 4, lambda text: None)
+        return str(refused.value)
+
+    # The first to ask a new broker for a group may be told that it has no coordinator yet.
+    await until(refusal, lambda text: re.search(said, text), timeout=60)
+    assert await check_topics(settings) == []
 
 
 async def test_a_role_with_the_user_of_another_role_is_refused(shop: tuple[SecuredKafka, Settings]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fresh_topics import make_topics
+from growing import killed_at, no_worker_starts, silent
 from installation import producer, until, worker
 from oracle_examples import encode, event, impression
 
@@ -135,30 +136,15 @@ async def ask(settings: Settings, user: str) -> RecReply:
         return reply
 
 
-class _KilledError(Exception):
-    pass
-
-
 async def grown(settings: Settings, new: int, kills: Sequence[str]) -> Repartitioned:
     """Make the partitions more; each run but the last one ends when it has said something."""
     for last in kills:
-
-        def say(text: str, last: str = last) -> None:
-            if last in text:
-                raise _KilledError
-
-        with pytest.raises(_KilledError):
-            await repartition(settings, new, say)
+        await killed_at(settings, new, last)
+        if "no worker starts" in last:
+            await no_worker_starts(settings, (settings.partitions, new))
     if kills:
-        for partitions in (settings.partitions, new):
-            with pytest.raises(HeadraceError, match="partitions, expected"):
-                async with worker(settings.model_copy(update={"partitions": partitions}), ["ingest"]):
-                    pass
+        await no_worker_starts(settings, (settings.partitions, new))
     return await repartition(settings, new, silent)
-
-
-def silent(text: str) -> None:
-    """Hear nothing of the progress."""
 
 
 #: What each run says last before it is killed.
@@ -299,24 +285,14 @@ async def test_no_changelog_is_made_anew_of_copies_that_are_not_complete(
     await make_topics(settings)
     t = Topics(settings)
 
-    def killed(text: str) -> None:
-        if "item-features-1 copied" in text:
-            raise _KilledError
-
-    def closed(text: str) -> None:
-        if "item-neighbours has gone" in text:
-            raise _KilledError
-
-    with pytest.raises(_KilledError):
-        await repartition(settings, 4, killed)
+    await killed_at(settings, 4, "item-features-1 copied")
     async with broker_of(settings) as broker:
         await broker.remove(t.neighbours)
         with pytest.raises(NotReadyError, match="no complete copy"):
             await repartition(settings, 4, silent)
         assert (await broker.counts())[t.user_state] == 2
         await broker.make(t.neighbours, 2, 1, {"cleanup.policy": "compact"})
-    with pytest.raises(_KilledError):
-        await repartition(settings, 4, closed)
+    await killed_at(settings, 4, "item-neighbours has gone")
     await create_topics(settings)  # as the message of a worker says; the copy is still what counts
     await repartition(settings, 4, silent)
     async with broker_of(settings) as broker:

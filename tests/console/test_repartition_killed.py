@@ -53,7 +53,7 @@ for name in ("grow", "make", "remove"):
 main()
 """
 #: Before which write or change each run is killed: while rows are copied, then while topics are made anew.
-KILLS = ((9, "late"), (70, "while"), (3, "late"), (14, "while"), (25, "late"), (16, "while"), (31, "late"))
+KILLS = ((19, "late"), (80, "while"), (3, "late"), (14, "while"), (25, "late"), (16, "while"), (31, "late"))
 
 
 async def run_repartition(settings: Settings, kill_at: int, moment: str) -> tuple[int, str]:

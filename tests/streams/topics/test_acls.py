@@ -59,10 +59,21 @@ def test_nobody_may_change_what_is_not_theirs() -> None:
 
 
 def test_only_declared_topics_are_needed_at_the_start() -> None:
-    assert topics_of(["log"], SETTINGS) == {"a-examples"}
+    assert topics_of(["log"], SETTINGS) == {"a-examples", "a-item-events", "a-dead-letters"}
     assert topics_of(["gateway"], SETTINGS) == {
         "a-events", "a-items", "a-users", "a-rec-requests", "a-rec-requests-bulk"
     }  # fmt: skip
+
+
+def test_roles_with_a_group_look_at_the_topics_that_grow_first_and_last() -> None:
+    for role in group_reads():
+        assert topics_of([role], SETTINGS) >= {"a-item-events", "a-dead-letters"}
+        given = [g for g in grants(role, SETTINGS) if g.name in {"a-item-events", "a-dead-letters"}]
+        assert all({"Describe", "Read", "Write"} & {*g.operations} for g in given)
+        assert all("DescribeConfigs" in g.operations for g in given)
+    assert topics_of(["trainer"], SETTINGS) == {"a-models", "a-examples"}
+    assert Grant("topic", "a-dead-letters", ("Describe", "DescribeConfigs")) in grants("log", SETTINGS)
+    assert allowed("serve", "Describe") == {"a-item-events"}
 
 
 @pytest.mark.parametrize(
@@ -84,11 +95,15 @@ def test_any_reply_topic_without_a_prefix_is_every_topic() -> None:
 
 
 def test_a_command_names_what_has_the_same_rights() -> None:
-    (examples, group, cluster) = commands("log", SETTINGS, "User:CN=log, O=we")
+    (examples, looked_at, group, cluster) = commands("log", SETTINGS, "User:CN=log, O=we")
     to = ["kafka-acls.sh", "--bootstrap-server", "k1:9092", "--command-config", "admin.properties", "--add"]
     to += ["--allow-principal", "User:CN=log, O=we", "--operation"]
     assert shlex.split(examples) == [
         *to, "Read", "--operation", "DescribeConfigs", "--topic", "a-examples"
+    ]  # fmt: skip
+    assert shlex.split(looked_at) == [
+        *to, "Describe", "--operation", "DescribeConfigs",
+        "--topic", "a-item-events", "--topic", "a-dead-letters",
     ]  # fmt: skip
     assert shlex.split(group) == [*to, "Read", "--group", "a-headrace-log"]
     assert shlex.split(cluster) == [*to, "IdempotentWrite", "--cluster"]
