@@ -120,7 +120,8 @@ class Plan:
         t = topics.item_events
         self._places[t] = cuts_of(found.items, t, read_from.get(t, {}))
         cuts = {t: [place.next for place in places] for t, places in self._places.items()}
-        self.growth = Growth(old, new, cuts)
+        logs = {t: [place.encode() for place in self._places[t]] for t in sources}
+        self.growth = Growth(old, new, cuts, logs)
 
     def seen(self, topic: str, partition: int) -> int:
         """Return the number after everything that was counted of a partition."""
