@@ -47,6 +47,9 @@ def repartition(
     for topic, count in done.rows.items():
         verb = "would go" if dry_run else "went"
         typer.echo(f"{topic}: {done.moving[topic]:,} of {count:,} rows {verb} to new partitions")
+    if done.expired:
+        verb = "would be" if dry_run else "were"
+        typer.echo(f"{done.expired:,} rows of what users were shown had expired, and {verb} left out")
     for fault in done.faults:
         options.complain(fault)
     if done.faults:

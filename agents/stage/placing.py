@@ -18,7 +18,7 @@ from headrace.streams.messages.event_fields import AGAIN, ELSEWHERE, MISPLACED, 
 from headrace.streams.messages.event_reader import ReadEvents
 from headrace.streams.messages.schemas import Event, check_event
 from headrace.streams.topics.murmur2 import partitions_of_keys
-from headrace.streams.topics.placement import origin_of, origins_of
+from headrace.streams.topics.placement import only_clears, origin_of, origins_of
 from headrace.streams.transport.batches import RecordBatch
 from headrace.streams.transport.record_list import RecordList, chosen
 
@@ -46,7 +46,8 @@ class Placing:
 
         Returns
         -------
-        ``RIGHT``: it is to be applied; ``ELSEWHERE``: it is sent on; ``AGAIN``: it was applied before.
+        ``RIGHT``: it is to be applied; ``ELSEWHERE``: it is sent on, or only hides an older record there;
+        ``AGAIN``: it was applied before.
 
         Raises
         ------
@@ -60,7 +61,8 @@ class Placing:
             not record.key
             or partitions_of_keys([record.key], self._settings.partitions)[0] != batch.partition
         ):
-            self._forwarding.add(batch, record, name.encode())
+            if not only_clears(record):
+                self._forwarding.add(batch, record, name.encode())
             return ELSEWHERE
         origin = origin_of(record)
         if origins is None or origin is None or origin.topic != batch.topic or origins.fresh(origin):

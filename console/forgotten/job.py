@@ -21,7 +21,7 @@ from headrace.streams.errors import TraceError
 from headrace.streams.messages.ids import hash64, use_key
 from headrace.streams.settings import Settings
 from headrace.streams.topics.dead_letters import is_letter
-from headrace.streams.topics.names import Topics, TopicSpec
+from headrace.streams.topics.names import CLEARS, Topics, TopicSpec
 from headrace.streams.topics.partitioners import right_partition
 from headrace.streams.topics.reader import open_reader, read_to
 from headrace.streams.topics.refusal import unavailable
@@ -67,6 +67,8 @@ class Left:
 async def forget(settings: Settings, user_id: str) -> int:
     """Write the tombstone of a user, and take its rows out of the training log; return how many there were.
 
+    A profile in a wrong partition, such as one from before partitions were made more, is hidden there, too.
+
     Raises
     ------
     UnavailableError
@@ -75,7 +77,11 @@ async def forget(settings: Settings, user_id: str) -> int:
     sender = BatchSender(settings)
     try:
         await sender.start()
-        await sender.send_keyed(Topics(settings).users, [(user_id.encode(), None, None, ())])
+        users, key = Topics(settings).users, user_id.encode()
+        await sender.send_keyed(users, [(key, None, None, ())])
+        last = await _last_ones(settings, users, key)
+        for number in [n for n, record in last.items() if record.value is not None]:
+            await sender.send_many(users, [(key, None, None, [(CLEARS, b"1")])], partition=number)
     except KafkaError as exc:
         raise await unavailable(settings, exc) from exc
     finally:
@@ -125,18 +131,12 @@ async def _look_at_rows(settings: Settings, left: Left) -> None:
 
 
 async def _look_at_topics(settings: Settings, left: Left) -> None:
-    """Count the records of the user in the topics; the newest one of `users` must be a tombstone."""
+    """Count the records of the user in the topics; the last one of each `users` partition must be a null."""
     topics, key = Topics(settings), left.user_id.encode()
     by_key = (topics.impressions, topics.examples, topics.requests, topics.bulk_requests)
     specs = {spec.name: spec for spec in topics.specs(settings)}
-    newest: list[Any] = []
-
-    def take(record: Any) -> bool:
-        newest[:] = [record]
-        return False
-
-    await _count(settings, specs[topics.users], left, lambda r: r.key == key and take(r))
-    left.still_there["users"] = sum(record.value is not None for record in newest)
+    last = await _last_ones(settings, topics.users, key)
+    left.still_there["users"] = sum(record.value is not None for record in last.values())
     foreign = ForeignRecords(settings)
     await _count(
         settings, specs[topics.events], left, lambda r: r.key == key or _names(r, left.user_id), foreign
@@ -149,6 +149,16 @@ async def _look_at_topics(settings: Settings, left: Left) -> None:
         settings, specs[topics.dead_letters], left,
         lambda r: is_letter(r) and (r.key == key or written in bytes(r.value or b"")),
     )  # fmt: skip
+
+
+async def _last_ones(settings: Settings, topic: str, key: bytes) -> dict[int, Any]:
+    """Return the last record of a key in each partition that has one."""
+    out: dict[int, Any] = {}
+    async with open_reader(settings, [topic]) as reader:
+        begins, ends = await reader.bounds()
+        async for part in read_to(reader, begins, ends):
+            out.update((part.tp.partition, record) for record in part.records if record.key == key)
+    return out
 
 
 async def _count(

@@ -26,12 +26,22 @@ from headrace.console.repartitioning import staging
 from headrace.console.repartitioning.broker import Broker, broker_of, known, number_of, sender_of
 from headrace.console.repartitioning.carried import carry, sent_on_waiting
 from headrace.console.repartitioning.plan import Found, Largest, NotReadyError, Plan, check_numbers
-from headrace.console.repartitioning.tables import HOMELESS, Homes, Table, read_table, rows_of, tables_of
+from headrace.console.repartitioning.tables import (
+    ALONE,
+    EXPIRED,
+    HOMELESS,
+    Homes,
+    Table,
+    read_table,
+    rows_of,
+    tables_of,
+)
 from headrace.console.repartitioning.waiting import Waiting
 from headrace.console.upgrading.offline import check_stopped
 from headrace.console.verification.grown import growths_of
 from headrace.serving.store.opened import open_store
 from headrace.serving.store.protocol import Kind
+from headrace.streams.clock import now_ms
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
 from headrace.streams.topics.growths import Growth, staging_of
@@ -53,6 +63,9 @@ class Repartitioned:
         Number of partitions before and after.
     rows, moving
         Rows of each changelog, and how many of them go to a new partition. Empty when that was done before.
+    expired
+        Rows of what users were shown that are past their time to live, and whose user has no row any more:
+        they are left out.
     carried
         Records of `users` and `items` that were carried over.
     interrupted
@@ -65,6 +78,7 @@ class Repartitioned:
     new: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     moving: dict[str, int] = field(default_factory=dict)
+    expired: int = 0
     carried: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
     faults: list[str] = field(default_factory=list)
@@ -244,7 +258,7 @@ class _Job:
         out.faults += await self._broker.refused(self._needs())
         found = await self._found()
         plan = Plan(self._topics, out.old, out.new, found, waiting.read_from())
-        out.rows, out.moving = found.rows, found.moving
+        out.rows, out.moving, out.expired = found.rows, found.moving, found.expired
         out.faults += waiting.behind(plan.growth.cuts)
         out.faults += plan.faults()
         for topic in (self._topics.events, self._topics.users, self._topics.items):
@@ -257,8 +271,9 @@ class _Job:
 
     async def _found(self) -> Found:
         found, out = Found(), self._out
+        now, ttl_ms = now_ms(), self._settings.state_ttl_s * 1000
         for number in range(out.old):
-            homes, largest = Homes(out.new), Largest()
+            homes, largest = Homes(out.new, now, ttl_ms), Largest()
             for table in self._tables.values():
                 part = await read_table(self._settings, table, number)
                 if table.topic == self._topics.user_state:
@@ -277,9 +292,12 @@ class _Job:
         to = homes.of(table, self._topics, rows)
         topic = table.topic
         found.rows[topic] = found.rows.get(topic, 0) + len(rows)
-        moving = int(np.count_nonzero(to != number) - np.count_nonzero(to == HOMELESS))
+        moving = int(np.count_nonzero((to >= 0) & (to != number)))
         found.moving[topic] = found.moving.get(topic, 0) + moving
-        found.homeless += int(np.count_nonzero(to == HOMELESS))
+        if topic == self._topics.user_state:
+            found.homeless += int(np.count_nonzero(to == HOMELESS))
+        found.alone += int(np.count_nonzero(to == ALONE))
+        found.expired += int(np.count_nonzero(to == EXPIRED))
 
     def _note(self, table: Table, rows: Any, largest: Largest) -> None:
         t = self._topics

@@ -85,6 +85,9 @@ class Found:
         How many rows each changelog has, and how many of them go to a new partition.
     homeless
         Users whose partition cannot be worked out: how many.
+    alone, expired
+        Rows of what users were shown without a row of their user: how many are to be kept, and how many are
+        past their time to live.
     """
 
     users: list[dict[bytes, bytes]] = field(default_factory=list)
@@ -93,6 +96,8 @@ class Found:
     rows: dict[str, int] = field(default_factory=dict)
     moving: dict[str, int] = field(default_factory=dict)
     homeless: int = 0
+    alone: int = 0
+    expired: int = 0
 
 
 class Plan:
@@ -120,7 +125,8 @@ class Plan:
         t = topics.item_events
         self._places[t] = cuts_of(found.items, t, read_from.get(t, {}))
         cuts = {t: [place.next for place in places] for t, places in self._places.items()}
-        self.growth = Growth(old, new, cuts)
+        logs = {t: [place.encode() for place in self._places[t]] for t in sources}
+        self.growth = Growth(old, new, cuts, logs)
 
     def seen(self, topic: str, partition: int) -> int:
         """Return the number after everything that was counted of a partition."""
@@ -151,6 +157,11 @@ class Plan:
             out.append(
                 f"{self._found.homeless} rows of users do not say in which partition their user is: an older "
                 "version has written them, and each is completed at its user's next event"
+            )
+        if self._found.alone:
+            out.append(
+                f"{self._found.alone} rows of what users were shown have no row of their user, and are not "
+                "past HEADRACE_STATE_TTL_S: rows of users were deleted by hand"
             )
         return out
 

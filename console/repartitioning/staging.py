@@ -127,7 +127,7 @@ class Copier:
         count = 0
         for packed, rows in rows_of(part):
             homes = self._homes.of(table, self._topics, rows)
-            for to in np.unique(homes).tolist():
+            for to in np.unique(homes[homes >= 0]).tolist():  # what has expired is left out
                 some = np.flatnonzero(homes == to).tolist()
                 kept = PackedRows.of(packed.keys[some], [packed[i] for i in some])
                 await self._sender.send_rows(staging_of(table.topic), kept, partition=to)

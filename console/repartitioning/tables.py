@@ -27,8 +27,10 @@ Rows = npt.NDArray[Any]
 
 #: Rows looked at, and written, at once.
 STEP = 2000
-#: Where the partition of a row's user is not known.
+#: Where the partition of a row's user is not known: its row does not say it.
 HOMELESS = -1
+#: A row of what a user was shown, without a row of that user: past its time to live, or not.
+EXPIRED, ALONE = -2, -3
 
 
 @dataclass(frozen=True)
@@ -84,23 +86,38 @@ def rows_of(part: StatePartition) -> Iterator[tuple[PackedRows, Rows]]:
 
 
 class Homes:
-    """Where the rows of one old partition belong among ``partitions``."""
+    """Where the rows of one old partition belong among ``partitions``.
 
-    def __init__(self, partitions: int) -> None:
+    Parameters
+    ----------
+    partitions
+        The new number.
+    now_ms
+        Time of day, ms.
+    ttl_ms
+        A row that is idle for longer may be deleted.
+    """
+
+    def __init__(self, partitions: int, now_ms: int = 0, ttl_ms: int = 0) -> None:
         self._partitions = partitions
+        self._now_ms, self._ttl_ms = now_ms, ttl_ms
+        self._newest = 0
         self._users: U64 = np.zeros(0, np.uint64)
         self._places: I64 = np.zeros(0, np.int64)
 
     def learn(self, part: StatePartition) -> None:
         """Note where the users of a partition of `user-state` belong."""
-        found = [(rows["key"].copy(), self.of_users(rows)) for _, rows in rows_of(part)]
+        found = list[tuple[U64, I64]]()
+        for _, rows in rows_of(part):
+            found.append((rows["key"].copy(), self.of_users(rows)))
+            self._newest = max(self._newest, int(rows["updated"].max()))
         keys = np.concatenate([self._users, *(keys for keys, _ in found)])
         order = np.argsort(keys)
         self._users = keys[order]
         self._places = np.concatenate([self._places, *(places for _, places in found)])[order]
 
     def of(self, table: Table, topics: Topics, rows: Rows) -> I64:
-        """Return the partitions of rows of a table, int64 ``(n,)``; ``HOMELESS`` where nobody knows."""
+        """Return the partitions of rows of a table, int64 ``(n,)``; negative where nobody knows."""
         if table.topic == topics.user_state:
             return self.of_users(rows)
         return self.of_shown(rows) if table.topic == topics.shown_state else self.of_items(rows)
@@ -111,12 +128,17 @@ class Homes:
         return np.where(place == 0, HOMELESS, (place & (PLACED - 1)) % self._partitions)
 
     def of_shown(self, rows: Rows) -> I64:
-        """Return the partitions of rows of what users were shown: those of their users."""
-        at = np.searchsorted(self._users, rows["key"])
-        at = np.minimum(at, max(0, len(self._users) - 1))
+        """Return the partitions of rows of what users were shown: those of their users.
+
+        The two rows of a user expire one after the other. By the rule of ``Expiry``, a row is past its time
+        to live when both the clock and the newest row of the partition are.
+        """
+        before = min(self._newest, self._now_ms) - self._ttl_ms
+        alone = np.where(rows["updated"] < before, EXPIRED, ALONE)
         if not len(self._users):
-            return np.full(len(rows), HOMELESS, np.int64)
-        return np.where(self._users[at] == rows["key"], self._places[at], HOMELESS)
+            return alone
+        at = np.minimum(np.searchsorted(self._users, rows["key"]), len(self._users) - 1)
+        return np.where(self._users[at] == rows["key"], self._places[at], alone)
 
     def of_items(self, rows: Rows) -> I64:
         """Return the partitions of rows of items, of countries or of neighbours, int64 ``(n,)``."""

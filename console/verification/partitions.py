@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -14,7 +14,7 @@ from headrace.console.verification.live import LiveItems, LiveUsers
 from headrace.console.verification.live_neighbours import LiveNeighbours
 from headrace.console.verification.live_rows import Latest, latest_rows
 from headrace.console.verification.live_shown import LiveShown
-from headrace.console.verification.logs import bases, known_from
+from headrace.console.verification.logs import bases, cut_off, known_from
 from headrace.console.verification.raw_topics import Raw
 from headrace.console.verification.redis_rows import Stored, compare_stored
 from headrace.console.verification.result import VerifyResult
@@ -128,7 +128,6 @@ class Verification:
         self._joined = True
         self._margin_ms = settings.future_ms + settings.dedup_window_ms
         self.result = self._begin(list(at) or times_to_ask(self._newest))
-        self._sent_on()
 
     def _begin(self, at: list[int]) -> VerifyResult:
         verdicts = dict(self._judged.group_by("verdict").len().iter_rows())
@@ -146,15 +145,17 @@ class Verification:
             notes=missing(self._raw),
         )
 
-    def _sent_on(self) -> None:
+    def _sent_on(self, number: int, base: Mapping[str, int]) -> None:
         raw, t = self._raw, self._topics
-        for topic, records, whole in (
-            (t.events, raw.events, True),
-            (t.items, raw.items, raw.items_whole),
-            (t.users, raw.users, raw.users_whole),
+        for name, topic, records, whole in (
+            ("events", t.events, raw.events, True),
+            ("items", t.items, raw.items, raw.items_whole),
+            ("users", t.users, raw.users, raw.users_whole),
         ):
             if whole:  # compaction removes copies that are not the last record of their key
-                compare_sent_on(self._findings, topic, records, raw.copied, raw.letters.every)
+                mine = records.filter(pl.col("partition") == number)
+                ahead = base[name] + raw.growths.shift(topic, number)
+                compare_sent_on(self._findings, topic, mine, raw.copied, raw.letters.every, ahead)
 
     def nobody_learns(self) -> None:
         """Leave out examples: no worker of the role `learn` has ever run."""
@@ -187,8 +188,10 @@ class Verification:
         )
         live, stories = LiveUsers(latest.table()), self._stories.of_partition(number)
         base = bases(self._settings, latest.meta, self._raw.growths, number)
+        self._sent_on(number, base)
         stories = stories.effective(base)
-        covered = self._known_from(number, known_from(stories, live.marks, base, self._margin_ms))
+        lost = cut_off(self._settings, self._raw.growths, number)
+        covered = self._known_from(number, known_from(stories, live.marks, base, self._margin_ms, lost))
         ttl_ms = self._settings.state_ttl_s * 1000
         absent = absent_users(self._findings, stories, live, now=self._began, ttl_ms=ttl_ms)
         if not covered:

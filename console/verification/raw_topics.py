@@ -22,6 +22,7 @@ from headrace.oracle.records.readers import read_events, read_items
 from headrace.oracle.records.shown import read_shown
 from headrace.oracle.times import MAX_TS
 from headrace.streams.settings import Settings
+from headrace.streams.topics.grown_log import in_logs_of
 from headrace.streams.topics.growths import Growths
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.reader import Reader, open_reader, read_to
@@ -49,7 +50,7 @@ class Raw:
     letters
         The dead letters.
     growths
-        How often the partitions were made more.
+        How often the partitions were made more, and what the logs have of those that were cut.
     """
 
     events: pl.DataFrame
@@ -110,6 +111,7 @@ async def read_raw(settings: Settings, report: Reporter) -> tuple[Raw, dict[Topi
     letters, growths = await read_letters(settings), await growths_of(settings)
     foreign, of_events = ForeignRecords(settings), Topics(settings).events
     async with open_reader(settings, reads) as reader:
+        growths = await in_logs_of(reader, growths)
         places = _places(settings, reader, letters, growths)
 
         async def decode(tp: TopicPartition) -> None:

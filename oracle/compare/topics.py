@@ -154,7 +154,12 @@ def compare_towers(findings: Findings, towers: PublishedTowers | None) -> None:
 
 
 def compare_sent_on(
-    findings: Findings, topic: str, records: pl.DataFrame, copied: Container[At], letters: Container[At]
+    findings: Findings,
+    topic: str,
+    records: pl.DataFrame,
+    copied: Container[At],
+    letters: Container[At],
+    ahead: int = 0,
 ) -> None:
     """Check that every record in the wrong partition has a copy that counts, or a dead letter.
 
@@ -166,9 +171,16 @@ def compare_sent_on(
         Its decoded records, with their verdicts.
     copied, letters
         Origins of the copies that count, and of the dead letters.
+    ahead
+        By how much the offset that a copy names is larger than that of its original: the partition was made
+        again, or goes on from the log of another one.
     """
     moved = records.filter(pl.col("verdict") == MOVED).select("partition", "offset").rows()
-    lost = [at for at in moved if (topic, *at) not in copied and (topic, *at) not in letters]
+    lost = [
+        (partition, offset)
+        for partition, offset in moved
+        if (topic, partition, offset + ahead) not in copied and (topic, partition, offset) not in letters
+    ]
     findings.compared += len(moved)
     findings.count(SENT_ON, len(moved))
 

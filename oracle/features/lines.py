@@ -1,8 +1,10 @@
 """The logs of partitions over growths: where records are counted since the partitions were made more.
 
 Each new partition goes on where the log of its parent, ``partition % old``, was cut. The records of a line
-have growing *numbers*: those of the parent first. A growth is given as (old, new, cuts): the number of
-partitions before and after, and for each old partition the offset at which its log was cut.
+have growing *numbers*: those of the parent first. A growth is given as (old, new, cuts, kept): the number of
+partitions before and after, for each old partition the offset at which its log was cut, and up to which
+offset it is still that log. After that, or from the beginning when it is 0, the topic was made again or has
+lost its records, and what is there belongs to no new partition. Numbers go on after the cut all the same.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from typing import TypeAlias
 import polars as pl
 from aiokafka.partitioner import murmur2
 
-#: (old, new, cuts), the oldest growth first.
-Grown: TypeAlias = Sequence[tuple[int, int, Sequence[int]]]
+#: (old, new, cuts, kept), the oldest growth first.
+Grown: TypeAlias = Sequence[tuple[int, int, Sequence[int], Sequence[int]]]
 
 
 def shifts(growths: Grown, partitions: int) -> list[int]:
     """Return for each partition by how much the numbers of its own records are larger than their offsets."""
     out = [0] * partitions
-    for old, new, cuts in growths:
+    for old, new, cuts, _ in growths:
         for child in range(old, min(new, partitions)):
             out[child] = out[child % old] + cuts[child % old]
     return out
@@ -42,11 +44,11 @@ def inherited(events: pl.DataFrame, growths: Grown) -> pl.DataFrame:
     null in copies.
     """
     out = numbered(events, growths).with_columns(own="offset", offset="number").drop("number")
-    for old, new, cuts in growths:
+    for old, new, _, kept in growths:
         shift = shifts(growths, old)
         copies = [
             out.filter(
-                (pl.col("partition") == parent) & (pl.col("offset") < cuts[parent] + shift[parent])
+                (pl.col("partition") == parent) & (pl.col("offset") < kept[parent] + shift[parent])
             ).with_columns(partition=pl.lit(child, pl.Int32), own=pl.lit(None, pl.Int64))
             for child in range(old, new)
             for parent in (child % old,)
@@ -74,10 +76,10 @@ def settled(frame: pl.DataFrame, growths: Grown) -> pl.DataFrame:
         {"user_id": pl.String, "home": pl.Int64},
     )
     out = out.join(homes, on="user_id", how="left", maintain_order="left")
-    for old, new, cuts in growths:
+    for old, new, _, kept in growths:
         shift = shifts(growths, old)
         cut = pl.col("partition").replace_strict(
-            list(range(old)), [a + b for a, b in zip(cuts, shift, strict=True)], default=-1,
+            list(range(old)), [a + b for a, b in zip(kept, shift, strict=True)], default=-1,
             return_dtype=pl.Int64,
         )  # fmt: skip
         moves = (pl.col("offset") < cut) & pl.col("home").is_not_null()

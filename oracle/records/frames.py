@@ -14,8 +14,11 @@ from headrace.oracle.records.siphash import siphash13
 
 #: Header of a record that was sent on to its partition: ``<topic>/<partition>/<offset>`` of the original.
 FORWARDED: Final = "headrace-from"
-#: Raw records, as they are in a topic. ``origin`` is the header ``FORWARDED``; ``place`` is "" or the verdict
-#: of ``Places``: why the record does not count where it is.
+#: Header of a null that hides the record of its key in a wrong partition, and place of a record that has it.
+CLEARS: Final = "headrace-clears"
+CLEARED: Final = "cleared"
+#: Raw records, as they are in a topic. ``origin`` is the header ``FORWARDED``; ``place`` is ``CLEARED`` where
+#: the header ``CLEARS`` is, else "", and then the verdict of ``Places``: why it does not count where it is.
 RAW: Final = pl.Schema(
     {
         "topic": pl.String,
@@ -194,7 +197,7 @@ def raw_records(topic: str, partition: int, records: Iterable[Any]) -> pl.DataFr
             "key": [r.key for r in kept],
             "value": [r.value for r in kept],
             "origin": [_origin(r.headers) if r.headers else None for r in kept],
-            "place": [""] * len(kept),
+            "place": [CLEARED if any(h[0] == CLEARS for h in r.headers or ()) else "" for r in kept],
         },
         RAW,
     )

@@ -3,7 +3,7 @@
 A record belongs to the partition that Kafka's default partitioner gives its key (murmur2). A record
 elsewhere, or without a key, is sent on: the copy has the header ``FORWARDED`` and counts once. Of each source
 partition the copies count in the order of their origins: one whose origin is not above all before it was sent
-twice.
+twice. A null with the header ``CLEARS`` only hides an older record where it is: nobody sends it on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import polars as pl
 from aiokafka.partitioner import murmur2
 
 from headrace.oracle.records.documents import RefusedError, read_document, string, struct
+from headrace.oracle.records.frames import CLEARED
 
 #: In the wrong partition or without a key: it is sent on, or with ``refuse`` refused.
 MOVED: Final = "moved"
@@ -76,7 +77,7 @@ class Places:
 
     def judge(self, raw: pl.DataFrame) -> pl.DataFrame:
         """Return ``raw`` with its column ``place``."""
-        columns = raw.select("topic", "partition", "offset", "key", "value", "origin").iter_rows()
+        columns = raw.select("topic", "partition", "offset", "key", "value", "origin", "place").iter_rows()
         return raw.with_columns(place=pl.Series([self._place(*row) for row in columns], dtype=pl.String))
 
     def _place(
@@ -87,6 +88,7 @@ class Places:
         key: bytes | None,
         body: bytes | None,
         origin: str | None,
+        told: str,
     ) -> str:
         if self.future and (topic, partition, offset) in self.future:
             return FUTURE
@@ -96,7 +98,7 @@ class Places:
         if not key:
             return self._elsewhere if self._names_somebody(topic, body) else ""
         if self._homes[key] % self._count(topic, partition, offset, of) != partition:
-            return self._elsewhere
+            return CLEARED if told == CLEARED and body is None else self._elsewhere
         return "" if origin is None else self._copy(topic, partition, origin)
 
     def _count(self, topic: str, partition: int, offset: int, now: int) -> int:

@@ -8,6 +8,8 @@ from headrace.streams.settings import DAY_MS, HOUR_MS, Settings
 
 #: Header of a record that was sent on from a wrong partition: its origin, ``<topic>/<partition>/<offset>``.
 FORWARDED = "headrace-from"
+#: Header of a null that hides the record of its key in a wrong partition, and does nothing else there.
+CLEARS = "headrace-clears"
 #: Bytes by which a dead letter may be larger than its record: its headers, and the overhead of a batch.
 LETTER_ROOM = 128 * 1024
 #: Largest record that our own topics take at least, bytes: rows, impressions and models have the size that

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.streams.topics.murmur2 import partitions_of_keys
-from headrace.streams.topics.names import FORWARDED
+from headrace.streams.topics.names import CLEARS, FORWARDED
 from headrace.streams.topics.sent_on import read_origins
 from headrace.streams.transport.record_list import RecordList
 
-__all__ = ["FORWARDED", "Origin", "misplaced", "origin_of", "origins_of"]
+__all__ = ["CLEARS", "FORWARDED", "Origin", "misplaced", "only_clears", "origin_of", "origins_of"]
 
 
 #: Most digits of a number in the header: it fits into 64 bits.
@@ -42,6 +42,14 @@ def misplaced(records: Sequence[Any], partition: int, partitions: int) -> npt.ND
     """Return which records are in the wrong partition or have no key, bool ``(n,)``."""
     wrong: npt.NDArray[np.bool_] = partitions_of_keys([r.key for r in records], partitions) != partition
     return wrong
+
+
+def only_clears(record: Any) -> bool:
+    """Return whether a record in the wrong partition is there only to hide an older one of its key.
+
+    The right partition has a null of its own: sent on, this one would hide what came after that.
+    """
+    return record.value is None and any(name == CLEARS for name, _ in record.headers)
 
 
 def origin_of(record: Any) -> Origin | None:

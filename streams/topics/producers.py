@@ -15,6 +15,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.names import FORWARDED, Topics
 from headrace.streams.topics.partitioners import Guess, guess_client, right_partition
+from headrace.streams.topics.placement import only_clears
 from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION
 
@@ -54,7 +55,9 @@ class Placement:
     places: set[tuple[bytes, int]] = field(default_factory=set)
 
     def add(self, record: Any) -> None:
-        """Count one record of the topic."""
+        """Count one record of the topic; not a null that is where it is on purpose."""
+        if only_clears(record):
+            return
         self.records += 1
         if any(name == FORWARDED for name, _ in record.headers):
             self.forwarded += 1

@@ -23,7 +23,7 @@ from headrace.streams.transport.patience import be_patient
 from headrace.streams.transport.places import Place
 from headrace.streams.transport.plain_gathering import records_before
 from headrace.streams.transport.positions import Positions
-from headrace.streams.transport.starts import OTHER, SAME, compare
+from headrace.streams.transport.starts import OTHER, SAME, compare, kept_of
 
 #: How often partitions in doubt are looked at again.
 RETRY_S = 0.2
@@ -93,6 +93,17 @@ class Reader:
             if place.next < view.begin:
                 return f"records of {name} were deleted before it has them"
         return ""
+
+    async def kept(self, places: Mapping[TopicPartition, Place]) -> dict[TopicPartition, int]:
+        """Return up to which offset the logs are still those of some places, as ``kept_of`` does.
+
+        Raises
+        ------
+        KafkaError
+            When the broker does not answer.
+        """
+        views = await look(self._consumer._client, places)
+        return {tp: kept_of(place, views[tp]) for tp, place in places.items()}
 
     async def offsets_for_time(self, timestamp_ms: int) -> dict[TopicPartition, int | None]:
         """Return, by partition, the offset of the first record dated ``timestamp_ms`` or later, or None."""

@@ -86,6 +86,14 @@ def compare(place: Place, view: View) -> Verdict:
     return Verdict("lost", cut) if ids else OTHER
 
 
+def kept_of(place: Place, view: View) -> int:
+    """Return up to which offset before ``place`` a log is still the one that was read; 0: it is another."""
+    verdict = compare(place, view)
+    if verdict is SAME:
+        return place.next
+    return 0 if verdict is OTHER else min(place.next, verdict.offset)
+
+
 def decide(
     log: View,
     committed: int | None,

@@ -15,7 +15,7 @@ from headrace.agents.partitions.users import MAX_SLOTS, SHOWN_SOURCE
 from headrace.agents.stage.partitions import place_key
 from headrace.console.repartitioning.carried import CARRIED, overtaken
 from headrace.console.repartitioning.plan import Found, Largest, Plan, check_numbers
-from headrace.console.repartitioning.tables import HOMELESS, Homes, tables_of
+from headrace.console.repartitioning.tables import ALONE, EXPIRED, HOMELESS, Homes, tables_of
 from headrace.console.repartitioning.waiting import left
 from headrace.models.state import items, shown, users
 from headrace.models.state.users import PLACED, SEQ_STEP
@@ -119,7 +119,8 @@ def test_a_clean_stop_has_no_faults() -> None:
         ({"largest": [Largest(), Largest(item_events=1001)]}, "p-item-events-1"),
         ({"items": [{}, dict([mark(1, 7 * SEQ_STEP)])]}, "item events were counted"),
         ({"items": [{}, dict([mark(SHOWN_SOURCE, 20 * MAX_SLOTS)])]}, "item events were counted"),
-        ({"homeless": 3}, "3 rows of users"),
+        ({"homeless": 3}, "3 rows of users do not say"),
+        ({"alone": 4}, "4 rows of what users were shown have no row of their user"),
     ],
 )
 def test_what_was_counted_and_would_be_read_again_is_a_fault(changes: Any, said: str) -> None:
@@ -158,14 +159,35 @@ def test_rows_go_where_their_users_and_items_belong() -> None:
     assert homes.of_users(table.data[rows]).tolist() == [1, 6, HOMELESS]
     of_lists = np.zeros(4, shown.ROW)
     of_lists["key"] = [12, 11, 13, 99]
-    assert homes.of_shown(of_lists).tolist() == [6, 1, HOMELESS, HOMELESS]
-    assert Homes(8).of_shown(of_lists).tolist() == [HOMELESS] * 4
+    assert homes.of_shown(of_lists).tolist() == [6, 1, HOMELESS, ALONE]
+    assert Homes(8).of_shown(of_lists).tolist() == [ALONE] * 4
     counts = np.zeros(2, items.ROW)
     counts["key"], counts["item"] = [3, 4], [2**64 - 1, 17]
     assert homes.of_items(counts).tolist() == [7, 1]
     pairs = np.zeros(1, tables_of(T)[-1].dtype)
     pairs["key"] = 21
     assert homes.of(tables_of(T)[-1], T, pairs).tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("now", "newest", "to"),
+    [
+        (1000, 1000, [EXPIRED, ALONE, 1]),
+        (750, 1000, [ALONE, ALONE, 1]),  # the newest row is dated ahead
+        (1000, 750, [ALONE, ALONE, 1]),  # the clock is wrong
+    ],
+)
+def test_what_a_user_was_shown_expires_without_the_row_of_the_user(
+    now: int, newest: int, to: list[int]
+) -> None:
+    table = users.new_table()
+    rows = table.take(np.array([11, 12], np.uint64))
+    table.data["place"][rows], table.data["updated"][rows] = PLACED | 9, [newest, 1]
+    homes = Homes(8, now, 600)
+    homes.learn(StatePartition(1, table))
+    of_lists = np.zeros(3, shown.ROW)
+    of_lists["key"], of_lists["updated"] = [98, 99, 12], [399, 400, 1]
+    assert homes.of_shown(of_lists).tolist() == to
 
 
 # --- records that are carried over

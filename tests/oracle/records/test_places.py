@@ -15,7 +15,7 @@ from strategies import T0
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.compare.topics import SENT_ON, compare_sent_on
 from headrace.oracle.features.judge import judge
-from headrace.oracle.records.frames import FORWARDED, raw_records
+from headrace.oracle.records.frames import CLEARED, CLEARS, FORWARDED, raw_records
 from headrace.oracle.records.places import Places
 from headrace.oracle.records.readers import read_events
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
@@ -110,3 +110,14 @@ def test_what_was_read_before_the_partitions_were_made_more_is_judged_by_their_n
 def _among(user: str, partitions: int) -> int:
     every = list(range(partitions))
     return int(DefaultPartitioner()(user.encode(), every, every))
+
+
+def test_a_null_that_only_hides_an_older_record_is_sent_on_by_nobody() -> None:
+    records = [event(n, "u") for n in range(3)]
+    for record in records[:2]:
+        record.value = None
+    for record in records[1:]:
+        record.headers = ((CLEARS, b"1"),)
+    judged = {at: places().judge(raw_records("events", at, records))["place"].to_list() for at in range(OF)}
+    assert judged.pop(home("u")) == ["", "", ""]
+    assert all(found == ["moved", CLEARED, "moved"] for found in judged.values())

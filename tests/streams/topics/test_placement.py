@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.streams.topics.murmur2 import partitions_of_keys
-from headrace.streams.topics.placement import FORWARDED, Origin, misplaced, origin_of
+from headrace.streams.topics.placement import CLEARS, FORWARDED, Origin, misplaced, only_clears, origin_of
+from headrace.streams.topics.producers import Placement
 
 
 def record(key: bytes | None = b"k", headers: Any = ()) -> Any:
@@ -64,3 +65,17 @@ def test_the_header_says_where_a_record_came_from(topic: str, partition: int, of
 def test_a_header_that_is_not_ours_says_nothing(value: bytes | None) -> None:
     assert origin_of(record(headers=[(FORWARDED, value)])) is None
     assert origin_of(record(headers=[("other", b"events/1/5")])) is None
+
+
+def test_a_null_that_only_hides_an_older_record_is_no_mistake_of_a_producer() -> None:
+    wrong = (murmur2(b"k") & 0x7FFFFFFF) % 4 ^ 1
+    null, hides = (
+        SimpleNamespace(key=b"k", value=None, headers=headers, partition=wrong)
+        for headers in ([], [("trace", b"x"), (CLEARS, b"1")])
+    )
+    profile = SimpleNamespace(key=b"k", value=b"{}", headers=hides.headers, partition=wrong)
+    assert [only_clears(one) for one in (null, hides, profile)] == [False, True, False]
+    found = Placement("users", 4)
+    for one in (null, hides, profile):
+        found.add(one)
+    assert (found.records, found.wrong) == (2, 2)

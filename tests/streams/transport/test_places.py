@@ -11,7 +11,7 @@ from headrace.streams.tables.changes import larger_mark
 from headrace.streams.transport.fetching import Fetched
 from headrace.streams.transport.places import NOTHING, Place, Source, place_after
 from headrace.streams.transport.positions import Positions
-from headrace.streams.transport.starts import OTHER, SAME, Verdict, View, compare, decide
+from headrace.streams.transport.starts import OTHER, SAME, Verdict, View, compare, decide, kept_of
 
 ONE, TWO = b"1" * 16, b"2" * 16
 FOUND = (1_700_000_000_000, 0xFFFFFFFF)
@@ -167,3 +167,18 @@ def test_of_two_places_in_a_changelog_the_later_one_counts():
     assert larger_mark(b"place", PLACE.encode(), late) == late
     turned = Place(0, 1101).encode()
     assert larger_mark(b"place", PLACE.encode(), turned) == turned
+
+
+@pytest.mark.parametrize(
+    ("view", "offset"),
+    [
+        (View(0, 500, ONE, FOUND), 100),
+        (View(200, 500, ONE, None, 150), 100),  # deleted by retention
+        (View(0, 500, TWO, FOUND), 0),  # made again
+        (View(0, 40, b"", None), 0),  # no ids: a log that ends before is another one
+        (View(0, 500, ONE, (1, 2), 70), 70),  # the records from 70 on are others
+        (View(0, 40, ONE, None), 40),
+    ],
+)
+def test_a_log_is_that_of_a_place_up_to_what_it_has_lost(view, offset):
+    assert kept_of(PLACE, view) == offset
