@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupIdNotFound, NoError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupIdNotFound,
+    GroupLoadInProgressError,
+    NoError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from headrace.streams.errors import HeadraceError
@@ -20,6 +28,9 @@ from headrace.streams.transport.fetching import ISOLATION
 
 #: States of a group without members.
 _EMPTY = ("Empty", "Dead")
+#: A broker that has just started does not know its groups yet: what it says, how long it is believed, s.
+_NOT_YET = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
+PATIENCE_S, LOOK_S = 30.0, 0.2
 
 
 class StillRunningError(HeadraceError):
@@ -44,20 +55,34 @@ async def admin_of(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def check_stopped(settings: Settings, roles: Collection[str]) -> None:
     """Raise ``StillRunningError`` when a group of one of the roles has members."""
-    running = []
     async with admin_of(settings) as admin:
-        for role in roles:
-            (answer,) = await admin.describe_consumer_groups([group_of(settings, role)])
-            error, _, state, *_ = answer.groups[0]
-            if for_code(error) not in (NoError, GroupIdNotFound):
-                raise for_code(error)(f"group {group_of(settings, role)}")
-            if state not in _EMPTY and not error:
-                running.append(role)
+        states = {role: await _state_of(admin, group_of(settings, role)) for role in roles}
+    running = [role for role, state in states.items() if state not in _EMPTY]
     if running:
         raise StillRunningError(
             f"workers of {', '.join(running)} still run, or were killed a moment ago: stop them, and try "
             f"again after HEADRACE_SESSION_TIMEOUT_S"
         )
+
+
+async def _state_of(admin: AIOKafkaAdminClient, group: str) -> str:
+    """Return the state of a group; of one that is not there: ``Dead``."""
+    left = round(PATIENCE_S / LOOK_S)
+    while True:
+        try:
+            (answer,) = await admin.describe_consumer_groups([group])
+            code, _, state, *_ = answer.groups[0]
+            error = for_code(code)
+            if error is GroupIdNotFound:
+                return "Dead"
+            if error is not NoError:
+                raise error(f"group {group}")
+            return str(state)
+        except _NOT_YET:
+            if left <= 0:
+                raise
+            left -= 1
+            await asyncio.sleep(LOOK_S)
 
 
 async def committed(settings: Settings, role: str) -> dict[TopicPartition, int]:

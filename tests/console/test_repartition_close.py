@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, TopicAuthorizationFailedError
 from command_line import run_headrace
 from fresh_topics import make_topics
 from growing import killed_at, no_worker_starts, silent
@@ -24,6 +24,7 @@ from oracle_examples import encode, impression
 from headrace.console.repartitioning.broker import OPERATIONS, broker_of, not_allowed
 from headrace.console.repartitioning.job import repartition
 from headrace.console.repartitioning.plan import NotReadyError
+from headrace.console.upgrading import offline
 from headrace.console.upgrading.offline import StillRunningError, group_of
 from headrace.console.verification.run import verify
 from headrace.serving.requests.client import RecClient
@@ -272,3 +273,26 @@ def test_a_look_at_an_interrupted_run_says_that_it_would_go_on(
     assert json.loads(told.read_text())["interrupted"]
     assert run_headrace(monkeypatch, "repartition", str(NEW)) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("ready: start all workers")
+
+
+async def test_a_broker_that_has_just_started_is_waited_for(
+    empty: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not know its groups yet; one that never does is said."""
+    plain, silence = AIOKafkaAdminClient.describe_consumer_groups, 3
+
+    async def not_yet(self: Any, groups: Any, **how: Any) -> Any:
+        nonlocal silence
+        silence -= 1
+        if silence >= 0:
+            raise GroupCoordinatorNotAvailableError
+        return await plain(self, groups, **how)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_consumer_groups", not_yet)
+    monkeypatch.setattr(offline, "LOOK_S", 0.01)
+    await repartition(empty, NEW, silent, dry=True)
+    assert silence < 0
+    silence = 1_000_000
+    monkeypatch.setattr(offline, "PATIENCE_S", 0.05)
+    with pytest.raises(UnavailableError, match="GroupCoordinatorNotAvailable"):
+        await repartition(empty, NEW, silent, dry=True)
