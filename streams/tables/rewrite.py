@@ -62,7 +62,8 @@ class LostChangelogs:
             number = self._numbers.pop()  # before it is written: writes of several partitions run at once
             try:
                 if (part := self._store.active.get(number)) is not None:
-                    await again_if_lost(partial(_write_all, self._store, self._sender, part))
+                    write = partial(_write_all, self._store, self._sender, part)
+                    await again_if_lost(write, self._store.check_lease)
             except BaseException:
                 self._numbers.add(number)
                 raise

@@ -251,7 +251,7 @@ class StateStore(FaustCollection):
         if not changes:
             return
         try:
-            written = await again_if_lost(lambda: self._send(changes))
+            written = await again_if_lost(lambda: self._send(changes), self.check_lease)
         except BaseException:
             part.put_back(changes)
             raise

@@ -68,16 +68,17 @@ def partition_of(key: bytes, partitions: int) -> int:
 _T = TypeVar("_T")
 
 
-async def again_if_lost(write: Callable[[], Awaitable[_T]]) -> _T:
+async def again_if_lost(write: Callable[[], Awaitable[_T]], check: Callable[[], None]) -> _T:
     """Write something; once more when the broker has lost the last records of the sender's producer.
 
     It refuses what comes after them, until another producer writes it. For records that may be there twice:
-    some of them may have been written the first time.
+    some of them may have been written the first time. ``check`` raises when it must not be written any more.
     """
     try:
         return await write()
     except OutOfOrderSequenceNumber:
         log.warning("the broker has lost the last records: they are written again")
+        check()
         return await write()
 
 

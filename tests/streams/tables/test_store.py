@@ -74,6 +74,14 @@ async def test_rows_are_written_again_when_the_broker_has_lost_the_last_ones(
         await table.write({2: part.take()})
         assert await written() == {2: 5, 6: 7}
 
+        table.update(2, keys(6), {"count": [8], "offset": 3})
+        refused.append(OutOfOrderSequenceNumber())
+        leases = [True, False]
+        monkeypatch.setattr(worker.app.consumer, "lease_valid", lambda: leases.pop(0) if leases else False)
+        with pytest.raises(FencedError):
+            await table.write({2: part.take()})
+        assert (await written(), part.clean) == ({2: 5, 6: 7}, False), "another worker may own it by now"
+
 
 async def test_a_late_writer_loses_for_good(topics_made, sender, eventually):
     settings = topics_made
