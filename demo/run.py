@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import uvloop
@@ -54,11 +53,13 @@ class Demo:
         self._signal = 0
         self._abort = asyncio.Event()
 
-    async def run(self) -> DemoResult:
-        """Run until the time is over, something fails, or a signal comes."""
+    async def run(self, kept: Sequence[int] = ()) -> DemoResult:
+        """Run until the time is over, something fails, or a signal comes; ``kept`` came before."""
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(sig, self._on_signal, sig)
+        for sig in tuple(kept):
+            self._on_signal(sig)
         problem = details = ""
         try:
             await self._until_an_end()
@@ -184,17 +185,19 @@ async def _service(exits: contextlib.AsyncExitStack, service: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Make SIGTERM raise an exception, as Ctrl-C does, so that everything is stopped."""
+def _signals_kept() -> Iterator[list[int]]:
+    """Put SIGINT and SIGTERM into the list, for the loop to look at when it runs.
 
-    def leave(*_: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
-
-    held = signal.signal(signal.SIGTERM, leave)
+    They raise nothing: Python drops an exception that a handler raises while a process is being started.
+    """
+    kept: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    held = [(sig, signal.signal(sig, lambda number, _frame: kept.append(number))) for sig in signals]
     try:
-        yield
+        yield kept
     finally:
-        signal.signal(signal.SIGTERM, held)
+        for sig, handler in held:
+            signal.signal(sig, handler)
 
 
 def run_demo(options: DemoOptions, out: Console) -> DemoResult:
@@ -210,20 +213,20 @@ def run_demo(options: DemoOptions, out: Console) -> DemoResult:
     asyncio.set_event_loop(loop)
     try:
         # The loop is closed after the stack: its signal handlers are needed until everything is stopped.
-        with _terminable():
+        with _signals_kept() as kept:
             started = time.monotonic()
             with Stack(keep=options.keep) as stack:
                 if options.keep:
                     out.print(f"keeping {stack.folder}", markup=False)
-                return loop.run_until_complete(_in_loop(options, stack, out, started))
+                return loop.run_until_complete(_in_loop(Demo(options, stack, out, started), kept))
     finally:
         asyncio.set_event_loop(None)
         loop.close()
 
 
-async def _in_loop(options: DemoOptions, stack: Stack, out: Console, started: float) -> DemoResult:
+async def _in_loop(demo: Demo, kept: list[int]) -> DemoResult:
     try:
-        return await Demo(options, stack, out, started).run()
+        return await demo.run(kept)
     finally:
         await _cancel({t for t in asyncio.all_tasks() if t is not asyncio.current_task()})
 

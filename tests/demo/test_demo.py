@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,30 @@ def test_an_interrupted_demo_leaves_nothing(
     assert started, out + err
     assert demo.returncode == 128 + sig, out + err
     assert "Traceback" not in err
+    assert wait_until(lambda: marked(mark) == [], 2)
+    assert list((tmp_path / mark).iterdir()) == []
+
+
+def test_a_signal_while_a_process_is_being_started_is_not_lost(
+    mark: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Python drops exceptions of the functions that it calls at a fork, and with them those of handlers."""
+    program = """if True:
+        import os, signal
+        from headrace.console.main import main
+        signals = [signal.SIGINT]
+        os.register_at_fork(after_in_parent=lambda: signals and os.kill(os.getpid(), signals.pop()))
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, *COMMAND[3:], "--seconds", "60"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert done.returncode == 128 + signal.SIGINT, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
     assert wait_until(lambda: marked(mark) == [], 2)
     assert list((tmp_path / mark).iterdir()) == []
 
