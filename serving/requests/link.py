@@ -25,6 +25,8 @@ LOOK_S = 1.0
 SILENT_S = 5.0
 #: Longest time to close one connection; the broker may not answer any more.
 CLOSE_S = 2.0
+#: Longest time for connections that are being made to be there, before they are closed.
+OPENED_S = 4.0
 #: New partitions of the reply topic are noticed within this time.
 METADATA_MS = 30_000
 
@@ -189,7 +191,8 @@ class Link:
 
     async def _close(self) -> None:
         if self._opening is not None:
-            await _in_time(self._opening)  # not cancelled at once: aiokafka would leave a connection open
+            # Not cancelled at once: aiokafka would leave a connection open.
+            await _in_time(self._opening, OPENED_S)
         # A stop that fails leaves the client behind it open: so that is closed too.
         if (producer := self._producer) is not None:
             # Without these a stop waits until everything is delivered: for ever while no broker answers.
@@ -212,10 +215,10 @@ def _fail_undelivered(waiting: Any) -> None:
             batch._drain_waiter.exception()  # else asyncio logs it
 
 
-async def _in_time(closing: Awaitable[None]) -> None:
-    """Wait ``CLOSE_S`` for a connection to close; errors of a connection that is closed do not matter."""
+async def _in_time(closing: Awaitable[None], timeout_s: float = CLOSE_S) -> None:
+    """Wait a while for a connection to close; errors of a connection that is closed do not matter."""
     task = asyncio.ensure_future(closing)
-    done, _ = await asyncio.wait({task}, timeout=CLOSE_S)
+    done, _ = await asyncio.wait({task}, timeout=timeout_s)
     if not done:
         task.cancel()
     elif not task.cancelled():
