@@ -4,8 +4,8 @@
 
 A catalogue of ``items``, of which the role ``index`` has written a snapshot; events of 50,000 users, counted
 by ``ingest`` and ``aggregate``; a ranker with three objectives and an online model on `models`. One worker
-with the role ``serve`` answers requests of those users, 20 slots from about 500 candidates each. Figures of
-each broker:
+with the role ``serve`` answers requests of those users, 20 slots from about 500 candidates each. It has a
+core of its own when there are two; all else shares the others. Figures of each broker:
 
 ``p50_ms``, ``p90_ms``, ``p99_ms``: at ``--rate`` requests a second, from the send of a request to its reply,
 at the caller; ``with_events`` the same while other processes count ``--events-per-s`` events.
@@ -42,7 +42,7 @@ from answering.caller import Caller, Outcome
 from bench_scoring import trained
 from bench_serving import catalogue
 from ingest.events import COUNTRIES, Mix, fill, mixed
-from ingest.measure import Positions, Process, Servers, cpu_s, servers
+from ingest.measure import Positions, Process, Servers, core_apart, cpu_s, servers
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.agents.stage.pointing import publication
@@ -75,6 +75,7 @@ class World:
     folder: Path
     users: list[str]
     metrics_port: int
+    own_core: frozenset[int]
 
     def worker(self, roles: str, *, serving: bool = False) -> Process:
         """Return a worker."""
@@ -82,7 +83,8 @@ class World:
         if serving:
             s = s.model_copy(update={"metrics_port": self.metrics_port})
         command = [sys.executable, "-m", "headrace", "worker", roles]
-        return Process(command, environment(s), self.folder / f"{roles.split(',')[0]}.log", ROOT)
+        log = self.folder / f"{roles.split(',')[0]}.log"
+        return Process(command, environment(s), log, ROOT, self.own_core if serving else frozenset())
 
 
 async def make(args: argparse.Namespace, ours: Servers, folder: Path) -> World:
@@ -102,7 +104,7 @@ async def make(args: argparse.Namespace, ours: Servers, folder: Path) -> World:
     await fill(settings, topics.events, events, settings.partitions)
     await models(settings, topics.models)
     users = sorted({key.decode() for key, _, _ in events})
-    world = World(settings, folder, users, free_port())
+    world = World(settings, folder, users, free_port(), args.own_core)
     with world.worker("index") as process:
         await until((folder_of(settings) / "CURRENT").exists, process, "snapshot", 900)
     return world
@@ -367,11 +369,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write the rungs under overload to this picture")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    args.own_core = core_apart()
     found: dict[str, Any] = {}
     for kind in brokers(args.broker):
         with tempfile.TemporaryDirectory() as folder, servers(kind) as ours:
             found[kind] = asyncio.run(bench(args, ours, Path(folder)))
-    machine = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+    machine = {"cores": os.cpu_count(), "own_core": sorted(args.own_core), "load_average": os.getloadavg()[0]}
     text = json.dumps({"machine": machine, **found}, indent=1)
     print(text)
     if args.json:

@@ -2,6 +2,8 @@
 
     python bench/bench_serving.py [--items N] [--seconds S] [--publish N] [--requests N]    # prints JSON
 
+The worker that answers has a core of its own when there are two; all else shares the others.
+
 A catalogue of ``items`` is loaded. Then ``publish`` items a second are published, as many old ones are
 withdrawn, and ``requests`` lists a second are asked for, at fixed times. One published item after the other
 is by a creator whom one user follows; this user is asked for until the item is on the list. ``publish_*_ms``
@@ -34,7 +36,7 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from ingest.events import fill
-from ingest.measure import Process, Servers, cpu_s, servers
+from ingest.measure import Process, Servers, core_apart, cpu_s, servers
 
 from headrace.demo.stack import environment
 from headrace.serving.requests.client import RecClient
@@ -176,7 +178,7 @@ async def bench(args: argparse.Namespace, ours: Servers, folder: Path) -> dict[s
         brokers=ours.brokers, redis_url=ours.redis_url, topic_prefix="bench-", data_dir=folder / "data",
         plugins=("retrieval.inside:Inside",), partitions=2,
     )  # fmt: skip
-    topics = Topics(settings)
+    topics, own = Topics(settings), args.own_core
     await create_topics(settings)
     await fill(settings, topics.items, catalogue(args.items, now_ms()), settings.partitions)
     profiles = [
@@ -191,7 +193,7 @@ async def bench(args: argparse.Namespace, ours: Servers, folder: Path) -> dict[s
     }
     command = [sys.executable, "-m", "headrace", "worker"]
     with (
-        Process([*command, "serve"], env, folder / "serve.log", ROOT) as serve,
+        Process([*command, "serve"], env, folder / "serve.log", ROOT, own) as serve,
         Process([*command, "ingest,aggregate"], env, folder / "ingest.log", ROOT),
     ):
         load_s, load_cpu_s = await ready(settings, serve)
@@ -230,7 +232,8 @@ def _report(
     memory: int,
 ) -> dict[str, Any]:
     out: dict[str, Any] = {
-        "items": args.items, "published_per_s": args.publish, "requests_per_s": args.requests,
+        "items": args.items, "own_core": sorted(args.own_core),
+        "published_per_s": args.publish, "requests_per_s": args.requests,
         "replies": len(load.replies), "refused": dict(sorted(load.refused.items())),
         "errors": load.errors, "degraded": load.degraded,
         "probes": len(load.found),
@@ -266,6 +269,7 @@ def main() -> None:
     parser.add_argument("--broker", choices=("auto", "kafka", "embedded"), default="auto")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    args.own_core = core_apart()
     with tempfile.TemporaryDirectory() as folder, servers(args.broker) as ours:
         text = json.dumps(asyncio.run(bench(args, ours, Path(folder))), indent=1)
     print(text)

@@ -67,6 +67,18 @@ def servers(kind: str) -> Iterator[Servers]:
         yield Servers(kind, broker.address, redis.url, broker.pid or 0, redis.pid or 0)
 
 
+def core_apart() -> frozenset[int]:
+    """Keep this process, and all that it starts, off one core; return that one, for the process measured.
+
+    Empty when there is only one core.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return frozenset()
+    os.sched_setaffinity(0, cores[1:])
+    return frozenset(cores[:1])
+
+
 def descendants(pid: int) -> list[int]:
     """Return a process and its living descendants."""
     out = [pid]
@@ -106,10 +118,20 @@ def touch_memory(size: int) -> None:
 
 
 class Process:
-    """A measured program in a session of its own; its output goes to a file. Use as a context manager."""
+    """A measured program in a session of its own; its output goes to a file. Use as a context manager.
 
-    def __init__(self, command: list[str], env: dict[str, str], log: Path, cwd: Path | None = None) -> None:
-        self._command, self._env, self._log, self._cwd = command, env, log, cwd
+    With ``cores`` it runs on these alone.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        env: dict[str, str],
+        log: Path,
+        cwd: Path | None = None,
+        cores: frozenset[int] = frozenset(),
+    ) -> None:
+        self._command, self._env, self._log, self._cwd, self._cores = command, env, log, cwd, cores
         self._popen: subprocess.Popen[bytes] | None = None
         self._final: resource.struct_rusage | None = None
 
@@ -123,9 +145,15 @@ class Process:
                 env=self._env | ONE_THREAD,
                 cwd=self._cwd,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=self._begin,
             )
         return self
+
+    def _begin(self) -> None:
+        """Runs in the child: system calls only."""
+        die_with_parent()
+        if self._cores:
+            os.sched_setaffinity(0, self._cores)
 
     @property
     def pid(self) -> int:
