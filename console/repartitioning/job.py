@@ -36,7 +36,7 @@ from headrace.console.repartitioning.tables import (
     rows_of,
     tables_of,
 )
-from headrace.console.repartitioning.waiting import Waiting
+from headrace.console.repartitioning.waiting import Waiting, cut_off
 from headrace.console.upgrading.offline import check_stopped
 from headrace.console.verification.grown import growths_of
 from headrace.serving.store.opened import open_store
@@ -255,6 +255,7 @@ class _Job:
         waiting, out = Waiting(self._settings), self._out
         await waiting.look()
         out.faults += waiting.not_drained()
+        out.faults += cut_off(self._settings)
         out.faults += await self._broker.refused(self._needs())
         found = await self._found()
         plan = Plan(self._topics, out.old, out.new, found, waiting.read_from())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from aiokafka import TopicPartition
 
+from headrace.console.imported.jobs import Jobs
 from headrace.console.repartitioning.plan import AGAIN
 from headrace.console.upgrading.offline import committed
 from headrace.streams.settings import Settings
@@ -43,6 +44,18 @@ def left(role: str, topic: str, done: Offsets, ends: Offsets) -> str:
         f"{role} has not read {sum(behind.values()):,} records of {topic} (partitions {where}): "
         f"{_HOW[role]}, with serve stopped"
     )
+
+
+def cut_off(settings: Settings) -> list[str]:
+    """Return the imports that have sent some of their events, as this data folder knows, a sentence each.
+
+    They cannot go on with other partitions: what they have sent is known by its partition.
+    """
+    return [
+        f"an import of {', '.join(job.files.values())} runs, or was cut off: run it again, and let it end"
+        for job in Jobs(settings).all()
+        if job.state == "sending"
+    ]
 
 
 class Waiting:

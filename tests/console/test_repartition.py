@@ -15,6 +15,7 @@ from growing import killed_at, no_worker_starts, silent
 from installation import producer, until, worker
 from oracle_examples import encode, event, impression
 
+from headrace.console.imported.jobs import Job, Jobs
 from headrace.console.repartitioning.broker import broker_of
 from headrace.console.repartitioning.job import Repartitioned, repartition
 from headrace.console.repartitioning.plan import NotReadyError
@@ -264,6 +265,9 @@ async def test_what_is_not_counted_yet_is_said_and_nothing_is_changed(
     await sender.send_keyed(t.impressions, [(b"user-1", encode(shown), None, [])])
     looked = await repartition(settings, 8, silent, dry=True)
     assert [fault.split(" has not")[0] for fault in looked.faults] == ["ingest", "aggregate"]
+    Jobs(settings).write(Job("a", {"1": "old.parquet"}, "", 0, state="sending"))
+    looked = await repartition(settings, 8, silent, dry=True)
+    assert "an import of old.parquet runs, or was cut off" in "; ".join(looked.faults)
     refusing = settings.model_copy(update={"wrong_partition": "refuse"})
     with pytest.raises(NotReadyError, match="HEADRACE_WRONG_PARTITION"):
         await repartition(refusing, 8, silent)
@@ -275,6 +279,7 @@ async def test_what_is_not_counted_yet_is_said_and_nothing_is_changed(
     ]
     async with worker(settings, ["ingest", "aggregate"]):
         await until_counted(settings)
+    Jobs(settings).write(Job("a", {"1": "old.parquet"}, "", 0, state="done"))
     assert (await repartition(settings, 8, silent)).new == 8
 
 
