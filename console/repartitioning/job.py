@@ -342,7 +342,9 @@ class _Job:
     # -- changing
 
     async def _finish(self, sender: BatchSender, store: Any) -> None:
-        out, t = self._out, self._topics
+        out, t, counts = self._out, self._topics, await self._broker.counts()
+        if all(counts.get(topic) == out.old for topic in self._tables) and not await self._fresh():
+            await self._refuse(["a worker that had started before has written since all rows were copied"])
         for topic in reversed(self._tables):  # `user-state` last: its copy has the marks
             await self._make_anew(sender, topic)
         growths = (await growths_of(self._settings)).all

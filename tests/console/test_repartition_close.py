@@ -21,9 +21,11 @@ from growing import killed_at, no_worker_starts, silent
 from installation import producer, until, worker
 from oracle_examples import encode, impression
 
+from headrace.console.repartitioning import staging
 from headrace.console.repartitioning.broker import OPERATIONS, broker_of, not_allowed
 from headrace.console.repartitioning.job import repartition
 from headrace.console.repartitioning.plan import NotReadyError
+from headrace.console.repartitioning.tables import tables_of
 from headrace.console.upgrading import offline
 from headrace.console.upgrading.offline import StillRunningError, group_of
 from headrace.console.verification.run import verify
@@ -141,6 +143,28 @@ async def test_what_is_found_after_the_close_has_a_way_back(counted_some: Settin
         await counted(settings)
         await no_differences(settings)
     await grown_and_counted(settings)
+
+
+async def test_what_is_written_after_the_last_look_stops_it_before_anything_goes(
+    counted_some: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that looked at the partitions just before the close, joined after it, and has ended."""
+    settings, t = counted_some, Topics(counted_some)
+    marked = staging.mark
+
+    async def mark_then_write(sender: Any, topics: Topics, key: bytes, ends: Any) -> None:
+        await marked(sender, topics, key, ends)
+        if key == staging.CLOSED:
+            await sender.send_many(t.user_state, [(b"late", b"", None, ())], partition=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "mark", mark_then_write)
+        with pytest.raises(NotReadyError, match=r"has written since .* has 4 partitions .* go back"):
+            await repartition(settings, NEW, silent)
+    with pytest.raises(NotReadyError, match="has written since"):
+        await repartition(settings, NEW, silent)
+    changelogs = [table.topic for table in tables_of(t)]
+    assert await partitions_of(settings, *changelogs) == [OLD] * len(changelogs)
 
 
 @contextmanager
