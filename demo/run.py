@@ -58,8 +58,8 @@ class Demo:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(sig, self._on_signal, sig)
-        for sig in tuple(kept):
-            self._on_signal(sig)
+        for early in tuple(kept):
+            self._on_signal(early)
         problem = details = ""
         try:
             await self._until_an_end()
