@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from logged_examples import example, write
 from msgspec.structs import replace
@@ -41,6 +41,7 @@ def samples(outcomes: SourceOutcomes) -> dict[tuple[str, ...], float]:
     return {sample.labels: sample.value for sample in outcomes.read()}
 
 
+@settings(deadline=None)
 @given(SLOTS, st.integers(0, 60))
 def test_counts_do_not_depend_on_how_slots_come(slots: list[Slot], cut: int) -> None:
     outcomes = added(added(SourceOutcomes(4), slots[:cut]), slots[cut:])
