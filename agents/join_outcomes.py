@@ -66,6 +66,7 @@ class JoinStage:
         self.held = {topic: AckHold() for topic in FLOW.input_topics(wiring.topics)}
         self._member = member
         self._writer = JoinWriter(self.partitions, reader, wiring.sender, wiring.topics.examples, member)
+        wiring.metrics.read(self._writer.sources.read)
         s = wiring.settings
         self._slice_ms = max(1, s.outcome_wait_ms // SLICES)
         self._foreign = ForeignEvents(wiring)

@@ -14,7 +14,7 @@ from headrace.console.extras import require
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from headrace.models.learning.source_counts import SourceCounts
+    from headrace.models.learning.source_outcomes import SourceCounts
 
 _HOUR_MS = 3_600_000
 

@@ -7,7 +7,7 @@ until the snapshot is changed for a newer one; that happens between two requests
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,8 +213,11 @@ class Catalog:
 
     # -- a newer snapshot
 
-    def begin_swap(self) -> U64:
-        """Return the keys of what changed since the snapshot in use; the new one must hide them."""
+    def begin_swap(self) -> Iterator[U64]:
+        """Return the keys of what changed since the snapshot in use, in parts; the new one must hide them.
+
+        The event loop may run between two parts; see ``Changes.begin``.
+        """
         return self._changes.begin()
 
     def swap(self, base: Base) -> Base | None:

@@ -7,7 +7,7 @@ may still have them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 _ROW = np.dtype([("key", "<u8"), ("place", "<i8"), ("ms", "<i8"), ("part", "<i4"), ("gone", "?")])
+#: Rows whose keys are read at once: less than a millisecond.
+KEYS_AT_ONCE = 20_000
 #: An offset before every place: the next snapshot has it.
 _BEFORE = -1
 
@@ -83,10 +85,19 @@ class Changes:
         data["place"][data["part"] == partition] = _BEFORE
         self._at = None
 
-    def begin(self) -> U64:
-        """Return the keys of all items that changed, uint64 ``(n,)``; note those that change from now on."""
+    def begin(self) -> Iterator[U64]:
+        """Note what changes from now on; return the keys that changed before, uint64 ``(n,)`` in each part.
+
+        A step looks at ``KEYS_AT_ONCE`` rows, and between two steps the event loop may run: an item keeps its
+        row, and one that gets a row meanwhile is noted.
+        """
         self._since = []
-        return self._table.keys()
+        return self._parts(self._table.used)
+
+    def _parts(self, end: int) -> Iterator[U64]:
+        for at in range(0, end, KEYS_AT_ONCE):
+            keys = self._table.view()["key"][at : min(at + KEYS_AT_ONCE, end)]
+            yield keys[keys != 0]
 
     def since(self) -> U64:
         """Return the keys that changed since ``begin``, uint64 ``(n,)``."""

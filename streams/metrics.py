@@ -141,6 +141,12 @@ DECLARED: tuple[Declared, ...] = (
     Declared(
         "headrace_source_items_total", "counter", "items of a source: proposed, shown", ("source", "step")
     ),
+    Declared(
+        "headrace_source_outcomes_total",
+        "counter",
+        "slots of a source with their outcome: shown, clicked; alone, clicked_alone (no other proposed it)",
+        ("source", "step"),
+    ),
     Declared("headrace_filter_items_total", "counter", "items of a filter: given, kept", ("filter", "step")),
     Declared(
         "headrace_outcomes_total",

@@ -15,10 +15,11 @@ from headrace.agents.partitions.written import Written, joined, marks_of, read_m
 from headrace.agents.stage.drive import all_of
 from headrace.agents.stage.group import Member
 from headrace.agents.stage.join_reader import JoinReader
+from headrace.models.learning.source_outcomes import MOST, SourceOutcomes
 from headrace.models.outcomes import examples_of, request_key, unshown_items
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.codec import UNDECODABLE
-from headrace.streams.messages.schemas import Impression
+from headrace.streams.messages.schemas import Example, Impression
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,13 @@ class JoinWriter:
         The partitions that this worker owns, by number; whoever gives one away removes it.
     member
         Says whether this worker may write.
+
+    Attributes
+    ----------
+    sources
+        What came of the shown slots that this worker has written, by source. A slot that is closed again, by
+        this or another worker, is not written again, so it counts once. What the broker has of a write that
+        failed is not counted.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class JoinWriter:
     ) -> None:
         self._partitions = partitions
         self._reader, self._sender, self._topic, self._member = reader, sender, topic, member
+        self.sources = SourceOutcomes(MOST)
         self._decoder = msgspec.json.Decoder(Impression)
         self._encoder = msgspec.json.Encoder()
         self._turn = asyncio.Lock()
@@ -118,12 +127,13 @@ class JoinWriter:
         if written is None or self._partitions.get(number) is not part:
             return  # the partition was revoked, or its topic has gone back: the lists are read again
         try:
-            out, begun = self._examples(number, written, closing, records)
+            out, shown, begun = self._examples(number, written, closing, records)
             if out:
                 await self._sender.send_many(self._topic, out, partition=number)
         except BaseException:
             part.written = None  # a part of it may be written
             raise
+        self.sources.add([e.sources for e in shown], [e.clicked for e in shown])
         for offset, positions in begun.items():
             written.begin(offset, positions)
         closed = [c for c in closing if c.early is None]
@@ -133,9 +143,9 @@ class JoinWriter:
 
     def _examples(
         self, number: int, written: Written, closing: list[Closing], records: Mapping[int, Any]
-    ) -> tuple[list[OutRecord], dict[int, list[int]]]:
-        """Return the records of what is missing, and which positions they have of lists that stay open."""
-        out, begun = list[OutRecord](), dict[int, list[int]]()
+    ) -> tuple[list[OutRecord], list[Example], dict[int, list[int]]]:
+        """Return what is missing: records, examples of shown slots, and positions of lists that stay open."""
+        out, shown, begun = list[OutRecord](), list[Example](), dict[int, list[int]]()
         done, gone = written.done, 0
         for c in closing:
             done = done if c.early is not None else joined(done, c.since, c.offset)
@@ -148,7 +158,9 @@ class JoinWriter:
             if c.early is not None:
                 begun[c.offset] = missing
             marks = marks_of(c.offset, missing, done, written.log, early=c.early is not None)
-            for example, mark in zip(examples_of(impression, c.outcomes, missing), marks, strict=True):
+            made = examples_of(impression, c.outcomes, missing)
+            shown += [example for example in made if not example.unshown]
+            for example, mark in zip(made, marks, strict=True):
                 out.append((example.user_id.encode(), self._encoder.encode(example), None, mark))
         if out:
             key, value, ts, mark = out[0]
@@ -160,7 +172,7 @@ class JoinWriter:
                 number,
                 extra={"action": "impressions_gone", "partition": number, "count": gone},
             )
-        return out, begun
+        return out, shown, begun
 
     def _impression(self, record: Any, closing: Closing) -> Impression | None:
         """Return the impression in a record; None when the topic has another one there, or none."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
@@ -31,6 +32,8 @@ from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.places import Place
 
 log = logging.getLogger(__name__)
+
+U64 = npt.NDArray[np.uint64]
 
 #: How often it is looked whether there is a newer snapshot.
 LOOK_S = 5.0
@@ -149,7 +152,7 @@ class MappedCatalog(Service):
         path = await asyncio.to_thread(self._folder.current)
         if path is None or path == self._seen:
             return {}
-        turns, keys = self._turns, self._catalog.begin_swap()
+        turns, keys = self._turns, await changed_keys(self._catalog)
         base: Base | None = None
         try:
             base = await asyncio.to_thread(self._opened, path, keys)
@@ -192,12 +195,13 @@ class MappedCatalog(Service):
         elif not self._by_others(base):
             old.append(self._change(path, base))
 
-    def _opened(self, path: Path, keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Base:
+    def _opened(self, path: Path, keys: Sequence[U64]) -> Base:
         snapshot = CatalogSnapshot(path)
         try:
             check_age(snapshot, self._wiring.clock.now_ms())
             base = Base(snapshot, self._catalog.blocked_flags)
-            base.hide(keys)
+            for part in keys:
+                base.hide(part)
         except BaseException:
             snapshot.close()
             raise
@@ -242,6 +246,15 @@ class MappedCatalog(Service):
             await asyncio.to_thread(self._swap.close)
         if self._catalog.base is not None:
             self._catalog.base.snapshot.close()
+
+
+async def changed_keys(catalog: Catalog) -> list[U64]:
+    """Begin a swap of a catalogue; return the keys of ``begin_swap``, a part taken in a turn of the loop."""
+    out = []
+    for keys in catalog.begin_swap():
+        out.append(keys)
+        await asyncio.sleep(0)
+    return out
 
 
 def _release(old: list[Base | None]) -> None:

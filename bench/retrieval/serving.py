@@ -120,11 +120,14 @@ def _swap(catalog: Catalog, folder: Path) -> dict[str, Any]:
             steps[name + clock] = max(steps.get(name + clock, 0), 1000 * spent)
         return result
 
-    keys = timed("begin", catalog.begin_swap)
+    changed, keys = timed("begin", catalog.begin_swap), list[Any]()
+    while (part := timed("begin", lambda: next(changed, None))) is not None:
+        keys.append(part)
 
     def opened() -> Base:
         base = Base(CatalogSnapshot(folder))
-        base.hide(keys)
+        for part in keys:
+            base.hide(part)
         return base
 
     with ThreadPoolExecutor(1) as pool:

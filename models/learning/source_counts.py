@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,25 +9,7 @@ import pyarrow.compute as pc
 from headrace.models.learning.examples import IDENTITY, SCHEMA, once, readable
 from headrace.models.learning.log_files import files_in, reading
 from headrace.models.learning.places import Place, dataset
-
-
-@dataclass(frozen=True, slots=True)
-class SourceCounts:
-    """Slots of one source.
-
-    Attributes
-    ----------
-    shown, clicked
-        Slots whose item it proposed, and those of them with a click.
-    alone, clicked_alone
-        Of these, the slots that no other source proposed: without the source they would not have been shown.
-    """
-
-    source: str
-    shown: int
-    clicked: int
-    alone: int
-    clicked_alone: int
+from headrace.models.learning.source_outcomes import SourceCounts, SourceOutcomes
 
 
 def source_counts(folder: Place, since: int = 0) -> tuple[list[SourceCounts], int, int]:
@@ -53,19 +32,6 @@ def source_counts(folder: Place, since: int = 0) -> tuple[list[SourceCounts], in
                 log = dataset(ours, SCHEMA)
                 table = log.to_table(columns=columns, filter=(pc.field("ts") >= since) & shown)
     table = table.filter(pa.array(once(table)))
-    clicked = table.column("clicked").to_numpy()
-    return _counts(table.column("sources").to_pylist(), clicked.tolist()), len(table), int(np.sum(clicked))
-
-
-def _counts(sources: Iterable[list[str] | None], clicked: Iterable[bool]) -> list[SourceCounts]:
-    found: dict[str, list[int]] = {}
-    for names, click in zip(sources, clicked, strict=True):
-        for name in names or ():
-            counts = found.setdefault(name, [0, 0, 0, 0])
-            counts[0] += 1
-            counts[1] += click
-            if len(names or ()) == 1:
-                counts[2] += 1
-                counts[3] += click
-    out = [SourceCounts(name, *counts) for name, counts in found.items()]
-    return sorted(out, key=lambda c: (-c.clicked, -c.shown, c.source))
+    clicked, outcomes = table.column("clicked").to_numpy(), SourceOutcomes()
+    outcomes.add(table.column("sources").to_pylist(), clicked.tolist())
+    return outcomes.counts(), len(table), int(np.sum(clicked))

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import logged_examples
 import pytest
 from fresh_topics import make_topics
 from join_world import click, encode, examples, lists, user_of, write
 from msgspec import json
+from msgspec.structs import replace
+from prometheus_client import generate_latest
+from scraped import Scraped
+from shown_lists import with_unshown
 
 from headrace.agents.join_outcomes import AHEAD_MS, SLICES, JoinStage
 from headrace.agents.stage.join_reader import APART, JoinReader
 from headrace.agents.wiring import Wiring
+from headrace.models.learning.source_counts import source_counts
 from headrace.serving.store.memory import MemoryStore
 from headrace.streams.clock import ManualClock, now_ms
 from headrace.streams.messages.schemas import Event, Impression
@@ -72,10 +79,14 @@ class World:
     def __init__(self, settings: Settings, sender: BatchSender, reader: JoinReader) -> None:
         self.topics, self.begin = Topics(settings), now_ms()
         self.clock, self.member = ManualClock(self.begin), Alone()
-        wiring = Wiring(settings, sender, sender, MemoryStore(), self.clock)
-        self.stage = JoinStage(wiring, self.member, reader)
         self.sender, self.reader, self.settings = sender, reader, settings
         self.acked: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin as a new process."""
+        wiring = Wiring(self.settings, self.sender, self.sender, MemoryStore(), self.clock)
+        self.stage = JoinStage(wiring, self.member, self.reader)
 
     async def read(
         self, topic: str, offset: int, at: int, *messages: Impression | Event, name: str = ""
@@ -104,7 +115,10 @@ async def world(settings: Settings) -> AsyncIterator[World]:
 
 async def shown(world: World, n: int) -> list[Impression]:
     """Write lists to `impressions` as well: they are read again when they close."""
-    out = lists([USER], 0, n)
+    return await publish(world, lists([USER], 0, n))
+
+
+async def publish(world: World, out: list[Impression]) -> list[Impression]:
     await world.sender.send_many(
         world.topics.impressions, [(s.user_id.encode(), encode(s), None, ()) for s in out], partition=0
     )
@@ -202,3 +216,54 @@ async def test_impressions_that_are_far_apart_are_read_without_those_between(wor
     have = {n: [json.decode(r.value, type=Impression).request_id for r in found[n].values()] for n in found}
     assert have == {0: [f"r{k}" for k in sorted(wanted) if k < 4 * APART], 1: [], 2: []}
     assert list(found[0]) == sorted(wanted)[:-1]
+
+
+def outcomes(world: World) -> dict[tuple[str, str], float]:
+    """Return the counts of the metric, by source and step."""
+    scraped = Scraped(generate_latest(world.stage.wiring.metrics.registry).decode())
+    return {
+        (source, step): n for (source, step), n in scraped.all("headrace_source_outcomes_total").items() if n
+    }
+
+
+async def test_a_slot_counts_once_for_its_sources_whatever_is_read_twice(
+    world: World, tmp_path: Path
+) -> None:
+    """Slots that close early, candidates that were not shown, double clicks, batches that come again."""
+    sources = [["hot", "ann"], ["hot"], ["new"]]
+    first, second = (replace(one, sources=sources) for one in lists([USER], 0, 2))
+    await publish(world, some := [first, with_unshown(second, "item-8", "item-9")])
+    clicks = [click(first, 2), click(first, 2), click(second, 0, "f")]
+
+    async def read() -> None:
+        await world.read(world.topics.impressions, 0, 0, *some)
+        await world.read(world.topics.events, 0, 0, *clicks)
+
+    await read()
+    assert outcomes(world) == {}, "nothing is known yet"
+    await world.pass_(WAIT - 20_000)
+    early = {("hot", "shown"): 2, ("hot", "alone"): 1, ("ann", "shown"): 1}
+    assert outcomes(world) == early, "two slots were passed"
+    await read()
+    await world.pass_(3 * WAIT)
+    once = {
+        ("hot", "shown"): 4, ("hot", "clicked"): 1, ("hot", "alone"): 2,
+        ("ann", "shown"): 2, ("ann", "clicked"): 1,
+        ("new", "shown"): 2, ("new", "clicked"): 1, ("new", "alone"): 2, ("new", "clicked_alone"): 1,
+    }  # fmt: skip
+    assert outcomes(world) == once
+
+    world.stage.revoked()
+    await read()
+    await world.pass_(3 * WAIT)
+    assert outcomes(world) == once, "the partition came back"
+    world.start()
+    await read()
+    await world.pass_(3 * WAIT)
+    assert outcomes(world) == {}, "another process has counted them"
+
+    logged_examples.write(tmp_path, await examples(world.settings))
+    found, slots, clicked = source_counts(tmp_path)
+    assert (slots, clicked) == (6, 2)
+    steps = ("shown", "clicked", "alone", "clicked_alone")
+    assert {(c.source, step): n for c in found for step in steps if (n := getattr(c, step))} == once

@@ -10,6 +10,7 @@ from strategies import T0
 from headrace.models.embeddings.artefact import towers_of
 from headrace.models.embeddings.many import ItemVectors, TowerVectors
 from headrace.models.embeddings.towers import Towers
+from headrace.serving.catalog import Catalog
 from headrace.serving.snapshot.base import Base
 from headrace.serving.snapshot.changed import Changed
 from headrace.serving.snapshot.folder import SnapshotFolder
@@ -56,3 +57,9 @@ def opened(path: Path) -> CatalogSnapshot:
 def base_of(path: Path, *blocked_flags: str) -> Base:
     """Return the newest snapshot as a catalogue uses it."""
     return Base(opened(path), blocked_flags)
+
+
+def begin_swap(catalog: Catalog, base: Base) -> None:
+    """Begin a swap, and hide in the new snapshot what changed since the last one."""
+    for keys in catalog.begin_swap():
+        base.hide(keys)

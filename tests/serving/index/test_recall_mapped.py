@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mapped_catalogs import base_of, write_snapshot
+from mapped_catalogs import base_of, begin_swap, write_snapshot
 from prometheus_client import generate_latest
 from scraped import Scraped
 from strategies import T0, unit_vectors
@@ -88,7 +88,7 @@ def test_the_metrics_say_how_large_old_and_exact_it_is(tmp_path: Path) -> None:
 
     assert read().one("headrace_catalogue_items") is None
     base = base_with(tmp_path)
-    base.hide(world.recommender.catalog.begin_swap())
+    begin_swap(world.recommender.catalog, base)
     world.recommender.catalog.swap(base)
     assert read().one("headrace_catalogue_recall_ratio") is None
     taken.replied([(request(), RecReply("r"))])  # nothing was searched yet

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mapped_catalogs import base_of, opened, write_snapshot
+from mapped_catalogs import base_of, begin_swap, opened, write_snapshot
 from strategies import T0
 from worlds import World, by_mmr, item, request
 
@@ -31,7 +31,7 @@ def old(n: int, **changes: Any) -> Any:
 def on_snapshot(path: Path, world: World, *records: Any) -> None:
     write_snapshot(path, records, {0: 1})
     base = base_of(path)
-    base.hide(world.recommender.catalog.begin_swap())
+    begin_swap(world.recommender.catalog, base)
     world.recommender.catalog.swap(base)
 
 
@@ -118,7 +118,7 @@ def test_lists_are_right_before_a_swap_in_between_and_after(tmp_path: Path) -> N
     changed = [old(n, title=f"New {n}") for n in range(0, 300, 3)]
     write_snapshot(tmp_path, [*changed, "i7"], {0: 301}, old=opened(tmp_path))
     base = base_of(tmp_path)
-    base.hide(catalog.begin_swap())
+    begin_swap(catalog, base)
     last = catalog.swap(base)
     assert last is not None
     steps, more = 0, True

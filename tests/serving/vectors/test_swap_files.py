@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from learnt_towers import learnt_body
-from mapped_catalogs import Record, base_of, opened, write_snapshot
+from mapped_catalogs import Record, base_of, begin_swap, opened, write_snapshot
 from strategies import T0
 from worlds import World, by_mmr, item, request
 
@@ -87,7 +87,7 @@ class Everything:
     def begin(self, path: Path) -> Base:
         catalog = self.world.recommender.catalog
         base = base_of(path)
-        base.hide(catalog.begin_swap())
+        begin_swap(catalog, base)
         catalog.hide_changed(base)
         self.swap.begin_with(base, T0)
         return base
@@ -290,7 +290,7 @@ def test_damaged_towers_are_refused(all_: Everything, tmp_path: Path, harm: str)
     raw[len(raw) // 2] ^= 4
     path.write_bytes(raw if harm == "a flipped bit" else first.ljust(len(raw), b" ")[: len(raw)])
     catalog, base = all_.world.recommender.catalog, Base(CatalogSnapshot(path.parent))
-    base.hide(catalog.begin_swap())
+    begin_swap(catalog, base)
     all_.swap.begin_with(base, T0)
     with pytest.raises(SnapshotError, match=r"towers has version [0-9a-f]{12}; the manifest says"):
         all_.take(base)
