@@ -7,14 +7,15 @@ moves between masters that stay takes its marks along. A mark of a partition is 
 its groups.
 
 A beat is written to every master, after the rows: what has a beat there has the rows, also after a failover,
-because a replica gets all writes of its master in order. A partition counts when all masters have its beat.
+because a replica gets all writes of its master in order; and one that has taken over gets no beat before its
+marks were read. A partition counts when all masters have its beat.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from redis.exceptions import ResponseError
@@ -25,11 +26,23 @@ from headrace.serving.store.calls import CHUNK_BYTES, CHUNK_KEYS, RedisCalls
 from headrace.serving.store.cluster import Address, Batch, Cluster
 from headrace.serving.store.connections import within
 from headrace.serving.store.groups import GROUPS, SLOTS, TAGS, by_group, lowest, slot_of
-from headrace.serving.store.marks import SET_MARKS, position_in, run_of, set_marks_arguments
+from headrace.serving.store.marks import (
+    SET_BEATS,
+    SET_MARKS,
+    position_in,
+    run_of,
+    set_beats_arguments,
+    set_marks_arguments,
+)
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
-from headrace.serving.store.resp import command, delete_rows, set_beats, set_rows
+from headrace.serving.store.resp import command, delete_rows, set_rows
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
+
+#: Section and field of ``INFO`` that tell a master from others, and from itself before a failover.
+REPLICATION = ("replication", "master_replid")
+#: The run of each master; None of one that is none any more.
+Servers: TypeAlias = dict[Address, str | None]
 
 
 class ClusterStore(RedisCalls):
@@ -54,6 +67,8 @@ class ClusterStore(RedisCalls):
         #: By kind: the run of the cluster at the last ``read_marks``, None when it was changing; and by
         #: partition, the position of each group then, or the one it was given since.
         self._runs: dict[Kind, str | None] = {}
+        #: The run of each master then.
+        self._servers: dict[Kind, dict[Address, str]] = {}
         self._positions: dict[Kind, dict[int, list[int | None]]] = {}
 
     def _start(self, kind: str, group: int) -> str:
@@ -151,17 +166,19 @@ class ClusterStore(RedisCalls):
         """Return the lowest position of the groups of every partition; None where one is missing or void."""
         names = [str(p) for p in partitions] or ["none"]
         with self.call("read_marks"):
-            marks, run = await within(self._read_marks(kind, names), self.timeout_s)
+            marks, servers = await within(self._read_marks(kind, names), self.timeout_s)
+        run = run_of_all(servers.values())
         found = [
             [None if run is None else position_in(mark, run) for mark in batch.replies[0]] for batch in marks
         ]
         self._runs[kind] = run
+        self._servers[kind] = {node: server for node, server in servers.items() if server is not None}
         positions = self._positions.setdefault(kind, {})
         positions.update({p: [of[i] for of in found] for i, p in enumerate(partitions)})
         return {p: lowest(positions[p]) for p in partitions}
 
-    async def _read_marks(self, kind: Kind, names: list[str]) -> tuple[list[Batch], str | None]:
-        """Read the marks of all groups, and the run of the cluster."""
+    async def _read_marks(self, kind: Kind, names: list[str]) -> tuple[list[Batch], Servers]:
+        """Read the marks of all groups, and the runs of those who gave them."""
         owners = await self._cluster.owners(SLOTS)
         masters = _masters(owners)
         marks = [
@@ -170,9 +187,11 @@ class ClusterStore(RedisCalls):
         ]
         await self._cluster.run([*masters, *marks])
         _raise_first(marks)
-        there = {batch.node for batch in masters}
-        elsewhere = any(batch.node not in there for batch in marks)  # at one that has just taken over
-        return marks, None if elsewhere else run_of_all(masters)
+        servers = servers_of(masters)
+        for batch in marks:
+            if batch.node is not None:
+                servers.setdefault(batch.node, None)  # one that has just taken over
+        return marks, servers
 
     async def set_marks(
         self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
@@ -205,28 +224,33 @@ class ClusterStore(RedisCalls):
         await self._cluster.run(batches)
         _raise_first(batches)
         await self._cluster.run(masters)
-        return run_of_all(masters)
+        return run_of_all(servers_of(masters).values())
 
     # -- beats
 
     async def beat(
         self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
     ) -> None:
-        """Write beats to every master, in the way in which rows are written."""
+        """Write beats to every master. One that has taken over since the marks were read takes none."""
         if not partitions:
             return
+        if kind not in self._runs:
+            await self.read_marks(kind, [])
         with self.call("write"):
             await within(self._beat(kind, partitions, texts or {}), self.timeout_s)
 
     async def _beat(self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes]) -> None:
-        batches = [
-            Batch(
-                SLOTS[group],
-                set_beats(self._start(f"w:{kind}", group).encode(), BEAT_S, partitions, texts),
-                len(partitions),
-            )
-            for group in await self._each()
-        ]
+        run, servers = self._runs[kind], self._servers[kind]
+        groups = await self._each()
+        owners = await self._cluster.owners([SLOTS[group] for group in groups])
+        if run is None or not servers.keys() >= set(owners):
+            return
+        batches = []
+        for group, owner in zip(groups, owners, strict=True):
+            start = self._start(f"w:{kind}", group)
+            keys = [self._marks(kind, group), *(f"{start}{partition}" for partition in partitions)]
+            args = set_beats_arguments(REPLICATION, servers[owner], run, BEAT_S, partitions, texts)
+            batches.append(Batch(SLOTS[group], command("EVAL", SET_BEATS, len(keys), *keys, *args)))
         await self._cluster.run(batches)
         _raise_first(batches)
 
@@ -275,11 +299,17 @@ def _masters(owners: Sequence[Address]) -> list[Batch]:
     return [Batch(SLOTS[owners.index(node)], info, 2, node=node) for node in dict.fromkeys(owners)]
 
 
-def run_of_all(masters: Sequence[Batch]) -> str | None:
+def servers_of(masters: Sequence[Batch]) -> Servers:
+    """Return the run of each master from what it told."""
+    return {
+        batch.node: replication_of(*map(_told, batch.replies)) for batch in masters if batch.node is not None
+    }
+
+
+def run_of_all(servers: Collection[str | None]) -> str | None:
     """Return the run of the cluster from those of its masters; None when one is not a master any more."""
-    runs = [replication_of(*map(_told, batch.replies)) for batch in masters]
-    known = sorted(run for run in runs if run is not None)
-    if len(known) < len(runs):
+    known = sorted(run for run in servers if run is not None)
+    if len(known) < len(servers):
         return None
     return hashlib.blake2b(" ".join(known).encode(), digest_size=10).hexdigest()
 
@@ -298,7 +328,7 @@ def replication_of(replication: Mapping[str, str], stats: Mapping[str, str]) -> 
     """
     if replication.get("role", "master") != "master":
         return None
-    return run_of(replication.get("master_replid", ""), stats)
+    return run_of(replication.get(REPLICATION[1], ""), stats)
 
 
 def _reach(beat: bytes) -> tuple[int, int, int]:

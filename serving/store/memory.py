@@ -35,7 +35,8 @@ class MemoryStore:
         self._rows: dict[tuple[Kind, int], bytes] = {}
         self._marks: dict[tuple[Kind, int], tuple[str, int]] = {}
         self._buckets = Buckets()
-        self._run_id = self._seen_run_id = secrets.token_hex(8)
+        self._run_id = secrets.token_hex(8)
+        self._seen: dict[Kind, str] = {}  # run id when the marks of a kind were read last
         self.away = self.read_only = False
 
     def lose(self) -> None:
@@ -77,16 +78,17 @@ class MemoryStore:
     async def read_marks(self, kind: Kind, partitions: Sequence[int]) -> dict[int, int | None]:
         """Return the positions of the marks."""
         self._answer()
-        self._seen_run_id = self._run_id
-        return {p: self._mark(kind, p, self._seen_run_id) for p in partitions}
+        self._seen[kind] = self._run_id
+        return {p: self._mark(kind, p, self._run_id) for p in partitions}
 
     async def set_marks(
         self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
     ) -> set[int]:
         """Write marks."""
         self._answer(write=True)
-        done = {p for p in marks if seen is None or self._mark(kind, p, self._seen_run_id) == seen[p]}
-        self._marks.update({(kind, p): (self._seen_run_id, marks[p]) for p in done})
+        run = self._seen.setdefault(kind, self._run_id)
+        done = {p for p in marks if seen is None or self._mark(kind, p, run) == seen[p]}
+        self._marks.update({(kind, p): (run, marks[p]) for p in done})
         return done
 
     async def beat(
@@ -94,8 +96,13 @@ class MemoryStore:
     ) -> None:
         """Note the time of the beats, and what they say."""
         self._answer(write=True)
+        run = self._seen.setdefault(kind, self._run_id)
+        if run != self._run_id:
+            return
         now, texts = self._clock.monotonic(), texts or {}
-        self._beats.update({(kind, p): (now, texts.get(p, PLAIN)) for p in partitions})
+        for p in partitions:
+            if self._mark(kind, p, run) is not None:
+                self._beats[kind, p] = now, texts.get(p, PLAIN)
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Return the partitions that have a beat."""

@@ -89,6 +89,9 @@ class OnlineStore(Protocol):
     ) -> None:
         """Say for the next ``BEAT_S`` that the store has all rows of these partitions; see above.
 
+        Nothing is said of a partition without a mark, or whose mark is void, and nothing at all when the
+        store is not the one any more whose marks were read last: it may have lost rows since.
+
         ``texts`` is what the beat of a partition says; "1" of those that it does not name.
         """
 

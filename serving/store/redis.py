@@ -11,9 +11,16 @@ from headrace.serving.store.buckets import TAKE, take_arguments
 from headrace.serving.store.calls import CHUNK_BYTES, CHUNK_KEYS, RedisCalls
 from headrace.serving.store.clients import close_client, open_client
 from headrace.serving.store.connections import abort, within
-from headrace.serving.store.marks import SET_MARKS, position_in, run_of, set_marks_arguments
+from headrace.serving.store.marks import (
+    SET_BEATS,
+    SET_MARKS,
+    position_in,
+    run_of,
+    set_beats_arguments,
+    set_marks_arguments,
+)
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
-from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_beats, set_rows
+from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_rows
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 
@@ -42,8 +49,8 @@ class RedisStore(RedisCalls):
     ) -> None:
         super().__init__(settings, timeout_s, read_timeout_s, self._read_one)
         self._redis = open_client(settings, timeout_s)
-        self._server = ""
-        self._run_id: str | None = None
+        #: By kind: what the server was when its marks were read last, and its run.
+        self._runs: dict[Kind, tuple[str, str]] = {}
 
     def _start(self, kind: Kind) -> str:
         return f"{self.prefix}{kind}:"
@@ -117,17 +124,16 @@ class RedisStore(RedisCalls):
             *told, found = await within(pipe.execute(raise_on_error=False), self.timeout_s)
             _raise(found)
             server, stats = map(_told, told)
-        self._server = str(server.get("run_id", ""))
-        self._run_id = run_of(self._server, stats)
-        return {p: position_in(mark, self._run_id) for p, mark in zip(partitions, found, strict=False)}
+        name = str(server.get("run_id", ""))
+        run = run_of(name, stats)
+        self._runs[kind] = name, run
+        return {p: position_in(mark, run) for p, mark in zip(partitions, found, strict=False)}
 
     async def set_marks(
         self, kind: Kind, marks: Mapping[int, int], seen: Mapping[int, int | None] | None = None
     ) -> set[int]:
         """Write marks in one round trip."""
-        if self._run_id is None:
-            await self.read_marks(kind, [])
-        server, run = self._server, self._run_id or ""  # while this waits, marks of another kind may be read
+        server, run = await self._run(kind)
         args = set_marks_arguments(run, marks, seen)
         pipe: Any = self._redis.pipeline(transaction=False)
         pipe.eval(SET_MARKS, 1, self._marks(kind), *args)
@@ -138,16 +144,25 @@ class RedisStore(RedisCalls):
             evicted = run_of(server, _told(stats)) != run
         return set() if evicted else {int(partition) for partition in done}
 
+    async def _run(self, kind: Kind) -> tuple[str, str]:
+        if kind not in self._runs:
+            await self.read_marks(kind, [])
+        return self._runs[kind]
+
     def _beats(self, kind: Kind) -> str:
         return f"{self.prefix}w:{kind}:"
 
     async def beat(
         self, kind: Kind, partitions: Sequence[int], texts: Mapping[int, bytes] | None = None
     ) -> None:
-        """Write beats, in the way in which rows are written: a store that refuses rows refuses these."""
-        if partitions:
-            packed = set_beats(self._beats(kind).encode(), BEAT_S, partitions, texts or {})
-            await self._write(packed, SET_REPLY * len(partitions))
+        """Write beats in one round trip; a store that refuses rows refuses these."""
+        if not partitions:
+            return
+        _, run = await self._run(kind)
+        keys = [self._marks(kind), *(f"{self._beats(kind)}{partition}" for partition in partitions)]
+        args = set_beats_arguments(("server", "run_id"), run, run, BEAT_S, partitions, texts or {})
+        with self.call("write"):
+            await within(self._redis.eval(SET_BEATS, len(keys), *keys, *args), self.timeout_s)
 
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Read which partitions have a beat, in one round trip."""

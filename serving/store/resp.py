@@ -6,13 +6,12 @@ key, so that the keys may live on different servers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 import numpy as np
 
-from headrace.serving.store.applied import PLAIN
 from headrace.serving.store.protocol import Keys
 from headrace.serving.store.resp_commands import set_commands
 from headrace.streams.tables.rows import PackedRows
@@ -26,13 +25,6 @@ def set_rows(start: bytes, ttl_s: int, rows: PackedRows) -> memoryview:
     before = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b" % (len(start) + 16, start)
     after = b"\r\n$2\r\nEX\r\n$%d\r\n%d\r\n" % (len(str(ttl_s)), ttl_s)
     return set_commands(before, after, np.ascontiguousarray(rows.keys), rows.blob, rows.bounds)
-
-
-def set_beats(start: bytes, ttl_s: int, partitions: Sequence[int], texts: Mapping[int, bytes]) -> bytes:
-    """Return ``SET <start><partition> <text> EX <ttl_s>`` for every partition; a missing text is 1."""
-    command = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%d\r\n"
-    said = [(b"%b%d" % (start, partition), texts.get(partition, PLAIN)) for partition in partitions]
-    return b"".join(command % (len(key), key, len(text), text, len(str(ttl_s)), ttl_s) for key, text in said)
 
 
 def command(*words: str | int | bytes) -> bytes:

@@ -46,6 +46,7 @@ class Serving:
         await self.store.put("u", packed)
 
     async def beat(self, **events: Any) -> None:
+        await self.store.set_marks("u", dict.fromkeys(range(4), 0))
         await self.store.beat("u", range(4), {OWN: encode(Applied(Reached(**events)))})
 
     async def send(self, *records: Rec) -> asyncio.Task[None]:

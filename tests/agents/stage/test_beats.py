@@ -125,6 +125,8 @@ async def test_readers_know_which_partitions_are_stale(
     assert seen.stale == {"u": frozenset(), "n": frozenset()}
     await seen.look()
     assert seen.stale == {"u": {0, 1, 2}, "n": {0, 1}}, "no worker has started yet"
+    await store.set_marks("u", dict.fromkeys(range(3), 0))
+    await store.set_marks("n", dict.fromkeys(range(2), 0))
     await store.beat("u", [0, 2])
     await store.beat("n", [0, 1])
     await seen.look()

@@ -111,6 +111,8 @@ async def test_a_master_that_loses_its_data_is_noticed(store: ClusterStore, clus
     with cluster.client(cluster.masters()[1]) as client:
         client.flushall()
     assert await store.beating("u", [0, 1]) == set()
+    await store.beat("u", [0, 1])
+    assert await store.beating("u", [0, 1]) == set(), "before the marks are read"
     assert await store.read_marks("u", [0, 1]) == {0: None, 1: None}
     assert await store.set_marks("u", {0: 6}, {0: 5}) == set()
 
@@ -125,11 +127,21 @@ async def test_a_replica_that_takes_over_without_the_last_writes_is_noticed(
     assert await store.read_marks("u", [0, 1]) == {0: 8, 1: 7}
     lost.kill()
     await eventually(lambda: cluster.is_master(heir), 60)
+    reader = ClusterStore(cluster_settings, 5.0, 5.0)
+
+    async def reached() -> dict[int, bytes] | None:
+        try:
+            await store.beat("u", [0], {0: b"v1"})
+            return await reader.beats("u", [0])
+        except UnavailableError:
+            return None
 
     async def answered() -> bool:
-        return await marks_of(store) is not None
+        return await reached() is not None
 
     await eventually(answered, 60)
+    assert await reached() != {0: b"v1"}, "the writer has not heard of it yet"
+    await reader.close()
     assert await store.read_marks("u", [0, 1]) == {0: None, 1: None}
     assert await store.get("u", [0]) == [b"0 v0"], "the acknowledged write is gone"
     assert await store.set_marks("u", {0: 0, 1: 0}, {0: None, 1: None}) == {0, 1}

@@ -24,7 +24,7 @@ from headrace.streams.tables.rows import PackedRows
 @pytest.mark.broker
 async def test_rows_expire_and_marks_do_not(redis_settings: Settings, in_redis: RedisStore) -> None:
     await in_redis.put("u", PackedRows.of([255, 254], [b"row", b"another"]))
-    await in_redis.set_marks("u", {0: 1})
+    await in_redis.set_marks("u", {0: 1, 11: 1})
     await in_redis.beat("u", [0, 11])
     async with redis.from_url(redis_settings.redis_url) as client:
         prefix = redis_settings.topic_prefix
@@ -44,6 +44,8 @@ async def test_a_mark_of_another_run_id_is_void() -> None:
             await client.save()
         kill(server)
         again(server)  # with what it had saved
+        await two.read_marks("u", [0])
+        assert await until_answered(lambda: said(one)) == {}, "one has not heard of it"
         # One that has not looked since writes marks which are void, and sees none as its own.
         assert await until_answered(lambda: one.set_marks("u", {0: 6}, {0: 5})) == {0}
         assert await two.read_marks("u", [0]) == {0: None}
@@ -53,6 +55,11 @@ async def test_a_mark_of_another_run_id_is_void() -> None:
         assert await two.read_marks("u", [0]) == {0: 0}
         await one.close()
         await two.close()
+
+
+async def said(store: RedisStore) -> dict[int, bytes]:
+    await store.beat("u", [0], {0: b"all there"})
+    return await store.beats("u", [0])
 
 
 async def test_a_redis_that_tells_no_run_id_still_keeps_marks() -> None:

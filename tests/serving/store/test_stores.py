@@ -78,6 +78,8 @@ async def test_marks_can_be_written_before_any_is_read(store: OnlineStore) -> No
 async def test_beats_are_kept_by_kind_and_partition(store: OnlineStore) -> None:
     await store.beat("u", [])
     assert await store.beating("u", [0, 1]) == set()
+    await store.set_marks("u", {0: 5, 1: 0, 12: 3})
+    await store.set_marks("n", {1: 0})
     await store.beat("u", [0, 12])
     await store.beat("n", [1])
     assert await store.beating("u", [0, 1, 12]) == {0, 12}
@@ -87,9 +89,17 @@ async def test_beats_are_kept_by_kind_and_partition(store: OnlineStore) -> None:
 
 async def test_beats_say_what_they_were_given(store: OnlineStore) -> None:
     assert await store.beats("u", [0, 1]) == {}
+    await store.set_marks("u", {0: 0, 1: 0})
     text = b'{"events": {"last": 7}}\r\n\x00'
     await store.beat("u", [0, 1], {1: text, 2: b"not of these"})
     assert await store.beats("u", [0, 1, 2]) == {0: b"1", 1: text}
     await store.beat("u", [1])
     assert await store.beats("u", [1]) == {1: b"1"}
     assert await store.beats("n", [1]) == {}
+
+
+async def test_a_partition_without_a_mark_has_no_beat(store: OnlineStore) -> None:
+    """Its rows may have been lost, and the mark with them."""
+    await store.set_marks("u", {0: 0})
+    await store.beat("u", [0, 1])
+    assert await store.beating("u", [0, 1]) == {0}
