@@ -19,6 +19,7 @@ from headrace.models.outcomes import examples_of, request_key, unshown_items
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.schemas import Impression
+from headrace.streams.topics.lost_ends import LOST_END
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class JoinWriter:
     async def write(self) -> None:
         """Write the examples of all lists that have waited long enough.
 
-        Returns early when the broker cannot be reached, or this worker may not write: then call it again.
+        Returns early when the broker cannot be reached or has lost the last examples, or this worker may not
+        write: then call it again.
 
         Raises
         ------
@@ -84,7 +86,11 @@ class JoinWriter:
                     return
                 with self._member.writing():
                     if self._member.may_write():
-                        await all_of(*(self._write(n, *due[n], records.get(n, {})) for n in due))
+                        try:
+                            await all_of(*(self._write(n, *due[n], records.get(n, {})) for n in due))
+                        except LOST_END as exc:  # what is there is read first: each once
+                            log.warning("the broker has lost the last examples (%r)", exc)
+                            return
             for part in self._partitions.values():
                 part.close([])
 
