@@ -89,7 +89,8 @@ class JoinWriter:
                         try:
                             await all_of(*(self._write(n, *due[n], records.get(n, {})) for n in due))
                         except LOST_END as exc:  # what is there is read first: each once
-                            log.warning("the broker has lost the last examples (%r)", exc)
+                            text = "the broker has lost the last examples: they are looked up (%r)"
+                            log.warning(text, exc, extra={"action": "written_again"})
                             return
             for part in self._partitions.values():
                 part.close([])

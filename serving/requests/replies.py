@@ -88,7 +88,7 @@ class ReplySender:
                 await self._look_up(topic, partition)
             try:
                 await (await self._sender.send_one(topic, value, key, partition, headers))
-            except LOST_END:  # a caller takes one of two
+            except LOST_END:  # it surely is not there
                 await (await self._sender.send_one(topic, value, key, partition, headers))
         except RejectedError:
             raise

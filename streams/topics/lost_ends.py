@@ -1,9 +1,10 @@
 """A broker may lose the last records of logs (a power cut), and refuses the next write of whoever wrote them.
 
-Their producer counts on; the broker has forgotten the numbers of what it lost. Another producer may write, so
-a refused write is made again with one. Some of it may be there twice then, which is right for most topics
-(``readers_drop_copies``). Others have their own way: a changelog is written again when this worker still may
-(``StateStore``), `examples` after a look at what is there (``JoinWriter``). A command ends: call it again.
+Their producer counts on; the broker has forgotten the numbers of what it lost. Another producer may write. So
+what is refused is written again with one: it surely is not in the log, for the broker knows the numbers of
+what is there. ``written_again`` says of which topics. Others have their own way: a changelog is written again
+when this worker still may (``StateStore``), `examples` after a look at what is there (``JoinWriter``). A
+command ends: call it again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LOST_END: Final = (OutOfOrderSequenceNumber, UnknownProducerId)
 async def again_if_lost(write: Callable[[], Awaitable[_T]], check: Callable[[], None] | None = None) -> _T:
     """Write something; once more when the broker has lost the last records of the sender's producer.
 
-    For records that may be there twice: some of them may have been written the first time.
+    All of it is written again. Some of it may have been written the first time, and is there twice then.
 
     Parameters
     ----------
@@ -39,20 +40,27 @@ async def again_if_lost(write: Callable[[], Awaitable[_T]], check: Callable[[], 
     try:
         return await write()
     except LOST_END as exc:
-        log.warning(
-            "the broker has lost the last records of a log: what it refused is written again (%s)",
-            type(exc).__name__,
-            extra={"action": "written_again"},
-        )
+        log.warning("the broker has lost the last records: they are written again (%r)", exc)
         if check is not None:
             check()
         return await write()
 
 
-def readers_drop_copies(topics: Topics) -> frozenset[str]:
-    """Return the topics in which a record may be twice: readers drop the second one, or the last one holds.
+def say_again(topic: str, partition: int, why: Exception) -> None:
+    """Log that what a broker has refused is written again."""
+    log.warning(
+        "the broker has lost the last records of %s-%d: what it refused is written again (%r)",
+        topic,
+        partition,
+        why,
+        extra={"action": "written_again", "topic": topic},
+    )
 
-    Replies are known by their ``request_id``, and have topics of their callers: ``ReplySender`` knows.
+
+def written_again(topics: Topics) -> frozenset[str]:
+    """Return the topics whose refused records ``BatchSender`` writes again: readers go by what is there.
+
+    Replies have topics of their callers; ``ReplySender`` writes them again.
     """
     return frozenset(
         (

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.framing import frame_records
-from headrace.streams.topics.lost_ends import again_if_lost
+from headrace.streams.topics.lost_ends import LOST_END, say_again
 from headrace.streams.topics.names import LETTER_ROOM, OWN_BYTES
 from headrace.streams.topics.record_batch import FramedBatch
 from headrace.streams.topics.sent_on import SentOn
@@ -35,6 +36,10 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, int | None, Headers]
 U8: TypeAlias = npt.NDArray[np.uint8]
 I64: TypeAlias = npt.NDArray[np.int64]
+
+_Batches: TypeAlias = Iterable[FramedBatch]
+#: Every batch of a call and its number of records.
+_Sent: TypeAlias = list[tuple[asyncio.Future[Any], int]]
 
 #: Largest record batch, in bytes. Larger ones save little, and readers always get whole batches.
 BATCH_BYTES = 512 * 1024
@@ -74,8 +79,8 @@ class BatchSender(Service):
     settings
         The broker, the compression, and the largest record.
     again
-        Topics whose records may be there twice: a write of them that is refused because the broker has lost
-        the end of a log is made again (``lost_ends``). Those of ``send_batches`` and ``send_one`` are not.
+        Topics of which batches that are refused because the broker has lost the end of a log are written
+        again (``lost_ends``), but for those of ``send_batches`` and ``send_one``.
     """
 
     mundane_level = "debug"
@@ -237,30 +242,35 @@ class BatchSender(Service):
 
     async def send_batches(self, topic: str, batches: Iterable[FramedBatch], *, partition: int) -> Written:
         """Write record batches that are made already; return and raise as ``send_many``."""
-        return await self._send_once(topic, batches, (), partition)
+        return await self._send_once(topic, batches, (), partition, _Sent())
 
     async def _send(
-        self,
-        topic: str,
-        batches: Callable[[], Iterable[FramedBatch]],
-        records: Iterable[OutRecord],
-        partition: int,
+        self, topic: str, batches: Callable[[], _Batches], records: Iterable[OutRecord], partition: int
     ) -> Written:
-        """Write what may be made once more: a batch belongs to the producer that it was sent with."""
+        """Write it; what the broker refuses because it has lost the end of the log, once more."""
+        sent = _Sent()
         if topic not in self._again:
-            return await self._send_once(topic, batches(), records, partition)
+            return await self._send_once(topic, batches(), records, partition, sent)
         held = list(records)
-        return await again_if_lost(lambda: self._send_once(topic, batches(), held, partition))
+        try:
+            return await self._send_once(topic, batches(), held, partition, sent)
+        except LOST_END as exc:
+            say_again(topic, partition, exc)
+        made = list(batches())  # a batch belongs to the producer that it was sent with
+        taken = [count for _, count in takewhile(_is_taken, sent)]
+        rest, held = made[len(taken) :], held[sum(taken[len(made) :]) :]
+        written = await self._send_once(topic, rest, held, partition, _Sent())
+        return _NOWHERE if taken else written
 
     async def _send_once(
         self,
         topic: str,
-        batches: Iterable[FramedBatch],
+        batches: _Batches,
         records: Iterable[OutRecord],
         partition: int,
+        sent: _Sent,
     ) -> Written:
         pending: list[asyncio.Future[Any]] = []
-        sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and its number of records
         producer = await self._usable()
         try:
             for batch in batches:
@@ -366,7 +376,11 @@ def _dated_now(frames: Iterable[tuple[bytes, int]], compression: str) -> list[Fr
     return [FramedBatch(payload, count, now, compression) for payload, count in frames]
 
 
-def _where(sent: list[tuple[asyncio.Future[Any], int]]) -> Written:
+def _is_taken(sent: tuple[asyncio.Future[Any], int]) -> bool:
+    return sent[0].done() and not sent[0].cancelled() and sent[0].exception() is None
+
+
+def _where(sent: _Sent) -> Written:
     if not sent:
         return _NOWHERE
     first, base = int(sent[0][0].result().offset), int(sent[-1][0].result().offset)

@@ -5,29 +5,37 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, UnknownProducerId
-from installation import read_all, until
+from installation import read_all, until, worker
 from join_world import counted, examples, joining, lists, slots_of, user_of, write
 from torn_log import Broker, cut_log
 
+from headrace.models.state import items as item_state
+from headrace.models.state import users as user_state
 from headrace.serving.requests.replies import ReplySender
+from headrace.serving.store.redis import RedisStore
 from headrace.streams.clock import now_ms
+from headrace.streams.messages.ids import hash64
+from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import Settings
+from headrace.streams.tables.rows import unpack
 from headrace.streams.topics.flow import AGENTS
-from headrace.streams.topics.lost_ends import again_if_lost, readers_drop_copies
+from headrace.streams.topics.lost_ends import again_if_lost, written_again
 from headrace.streams.topics.names import Topics
-from headrace.streams.topics.sender import BatchSender
+from headrace.streams.topics.sender import BatchSender, OutRecord, Written
 
 
 def test_every_topic_that_an_agent_writes_has_a_way_to_be_written_again() -> None:
     """`examples` are looked up first, replies are written again one by one: all others may be there twice."""
     topics = Topics(Settings())
     written = {getattr(topics, name) for agent in AGENTS for name in agent.writes}
-    assert readers_drop_copies(topics) == written - {topics.examples, topics.replies}
+    assert written_again(topics) == written - {topics.examples, topics.replies}
     state = {getattr(topics, name) for agent in AGENTS for name in agent.state}
-    assert not state & readers_drop_copies(topics)
+    assert not state & written_again(topics)
 
 
 @pytest.mark.parametrize("error", [OutOfOrderSequenceNumber, UnknownProducerId])
@@ -66,7 +74,7 @@ class Writer:
     def __init__(self, settings: Settings) -> None:
         self.topics = Topics(settings)
         self.partitions = {spec.name: spec.partitions for spec in self.topics.specs(settings)}
-        self.sender = BatchSender(settings, readers_drop_copies(self.topics))
+        self.sender = BatchSender(settings, written_again(self.topics))
         self.replies = ReplySender(self.sender)
 
     async def write(self, name: str) -> None:
@@ -78,7 +86,7 @@ class Writer:
         )
 
     def again(self) -> list[str]:
-        return sorted(readers_drop_copies(self.topics))
+        return sorted(written_again(self.topics))
 
     async def _of(self, topic: str, partition: int, value: bytes) -> None:
         if topic == self.topics.item_events:
@@ -135,7 +143,7 @@ async def test_examples_are_written_once_by_a_worker_that_goes_on(lossy, kafka, 
     settings = lossy.model_copy(update={"outcome_wait_ms": 500})
     topics, users = Topics(settings), [user_of(p, 4) for p in range(4)]
     first = lists(users, 0, 40)
-    async with BatchSender(settings, readers_drop_copies(topics)) as sender, joining(settings):
+    async with BatchSender(settings, written_again(topics)) as sender, joining(settings):
         for start, end in ((0, 20), (20, 40)):
             await write(sender, topics.impressions, first[start:end])
             await until(
@@ -151,3 +159,93 @@ async def test_examples_are_written_once_by_a_worker_that_goes_on(lossy, kafka, 
         found = await until(lambda: examples(settings), lambda e: counted(e) >= slots_of(more), 60)
     assert left < counted(found) <= slots_of(first + more), "no slot twice"
     assert "the broker has lost the last examples" in caplog.text
+
+
+def half(kafka: Broker, topic: str, partition: int) -> None:
+    """Cut off the newer half of what is in a partition."""
+    end = cut_log(kafka.data, topic, partition, 2**31)
+    assert cut_log(kafka.data, topic, partition, (end + 1) // 2) < end or not end
+
+
+def clicks(users: range, n: int) -> list[OutRecord]:
+    """Return a click of every user, and what is none."""
+    events = [Event(f"e{user}-{n}", "click", f"u{user}", f"i{user % 9}", now_ms()) for user in users]
+    good = [(event.user_id.encode(), msgspec.json.encode(event), None, ()) for event in events]
+    return [*good, *((key, b"{", None, ()) for key, *_ in good[:8])]
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    "lost",
+    [["item_events"], ["dead_letters"], ["item_events", "dead_letters", "user_state", "item_features"]],
+    ids=["item events", "dead letters", "all that they write"],
+)
+async def test_workers_go_on_and_count_everything_once(lossy, kafka, redis_url, caplog, lost):
+    mine = lossy.model_copy(update={"redis_url": redis_url})
+    topics, store, users = Topics(mine), RedisStore(mine), range(40)
+    items = [hash64(f"i{n}") for n in range(9)]
+
+    async def counted() -> int:
+        rows = [row for row in await store.get("i", items) if row is not None]
+        return int(unpack(rows, item_state.ROW)[0]["totals"].sum())
+
+    async with (
+        BatchSender(mine, written_again(topics)) as sender,
+        worker(mine, ["ingest", "aggregate"]),
+    ):
+        for n in range(1, 7):
+            await sender.send_keyed(topics.events, clicks(users, n))
+            await until(counted, lambda total, n=n: total == n * len(users), 60)
+        await kafka.kill()
+        for name in lost:
+            for partition in range(4):
+                half(kafka, getattr(topics, name), partition)
+        await kafka.start()
+        for n in range(7, 10):
+            await sender.send_keyed(topics.events, clicks(users, n))
+            await until(counted, lambda total, n=n: total == n * len(users), 90)
+        letters = await until(lambda: read_all(mine, topics.dead_letters), lambda found: len(found) >= 24, 30)
+    assert {record.value for record in letters} == {b"{"}
+    assert await counted() == 9 * len(users), "and no count came twice"
+    rows = await saved(mine, topics.user_state)
+    assert unpack(rows, user_state.ROW)[0]["n_clicks"].sum() == 9 * len(users)
+    # With a changelog that is refused first, the others are written with the new producer at once.
+    said = f" of {getattr(topics, lost[0])}-" if len(lost) == 1 else ": they are written again"
+    assert f"the broker has lost the last records{said}" in caplog.text
+    await store.close()
+
+
+async def saved(settings: Settings, topic: str) -> list[bytes]:
+    """Return the rows in a changelog, the last one of each key."""
+    rows = {r.key: r.value for r in await read_all(settings, topic) if len(r.key) == 8 and r.value}
+    return list(rows.values())
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("framed", [False, True], ids=["records", "batches"])
+async def test_only_what_was_refused_is_written_again(topics_made, framed):
+    """A part of a call was taken: it is not there twice, and the rest keeps its order."""
+    topic = Topics(topics_made).item_events
+    async with BatchSender(topics_made, written_again(Topics(topics_made))) as sender:
+        first, sent = sender.producer, []
+
+        async def send(batch: Any, *place: Any, **options: Any) -> Any:
+            sent.append(batch.record_count())
+            if len(sent) < 2:
+                return await AIOKafkaProducer.send_batch(first, batch, *place, **options)
+            lost = asyncio.get_running_loop().create_future()
+            lost.set_exception(OutOfOrderSequenceNumber())
+            return lost
+
+        first.send_batch = send
+        texts = [b"%05d" % n + b"x" * 99_995 for n in range(12)]
+        if framed:
+            bounds = np.arange(0, 12 * 100_000 + 1, 100_000, dtype=np.int64)
+            written = await sender.send_values(
+                topic, np.frombuffer(b"".join(texts), np.uint8), bounds, partition=1
+            )
+        else:
+            written = await sender.send_many(topic, ((None, t, None, ()) for t in texts), partition=1)
+        assert (sum(sent), len(sent), sender.producer is first) == (12, 3, False)
+    assert written == Written(-1, -1)
+    assert [value for *_, value in await values(topics_made, topic)] == [t.decode() for t in texts]
