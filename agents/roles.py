@@ -28,6 +28,8 @@ from headrace.streams.topics import flow
 from headrace.streams.topics.acls import topics_of
 from headrace.streams.topics.admin import inspect_topics
 from headrace.streams.topics.checks import Level
+from headrace.streams.topics.lost_ends import written_again
+from headrace.streams.topics.names import Topics
 from headrace.streams.topics.sender import BatchSender
 from headrace.streams.watchdog import Watchdog
 
@@ -107,7 +109,7 @@ async def run_worker(
     for fault in found:
         if fault.level is Level.WRONG:
             log.warning("%s", fault.text, extra={"action": "topic_setting", "topic": fault.topic})
-    sender = BatchSender(settings)
+    sender = BatchSender(settings, written_again(Topics(settings)))
     # Replies are not compressed: every caller can read them, whatever codecs its client has.
     replier = BatchSender(settings.model_copy(update={"compression": "none"}))
     store = open_store(settings)

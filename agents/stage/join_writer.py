@@ -20,6 +20,7 @@ from headrace.models.outcomes import examples_of, request_key, unshown_items
 from headrace.streams.errors import UnavailableError
 from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.schemas import Example, Impression
+from headrace.streams.topics.lost_ends import LOST_END
 from headrace.streams.topics.sender import BatchSender, OutRecord
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ class JoinWriter:
     async def write(self) -> None:
         """Write the examples of all lists that have waited long enough.
 
-        Returns early when the broker cannot be reached, or this worker may not write: then call it again.
+        Returns early when the broker cannot be reached or has lost the last examples, or this worker may not
+        write: then call it again.
 
         Raises
         ------
@@ -93,7 +95,12 @@ class JoinWriter:
                     return
                 with self._member.writing():
                     if self._member.may_write():
-                        await all_of(*(self._write(n, *due[n], records.get(n, {})) for n in due))
+                        try:
+                            await all_of(*(self._write(n, *due[n], records.get(n, {})) for n in due))
+                        except LOST_END as exc:  # what is there is read first: each once
+                            text = "the broker has lost the last examples: they are looked up (%r)"
+                            log.warning(text, exc, extra={"action": "written_again"})
+                            return
             for part in self._partitions.values():
                 part.close([])
 

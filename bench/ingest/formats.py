@@ -5,7 +5,8 @@ translated first, with the settings of the format, and read then: the whole way 
 ``json_detect``, ``json_mapped``: JSON of ours with these settings.
 
 ``..._alone`` is the step of the format alone: ``avro_alone`` and ``protobuf_alone`` make an object of a
-message, ``map_..._alone`` makes an event of ours of an object that was decoded.
+message (``avro`` makes none: an event of ours is told without one), ``map_..._alone`` makes an event of
+ours of an object that was decoded.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class _Schemas:
 
     def read(self, body: bytes) -> tuple[Any, bool]:
         return (self.avro if body[4] == 1 else self.protobuf)(body)
+
+    def plan(self, number: int) -> Any:
+        return self.avro.plan if number == 1 else None
 
 
 def _batch(value: bytes, headers: Any = ()) -> Any:

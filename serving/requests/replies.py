@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from headrace.streams.errors import RejectedError
+from headrace.streams.topics.lost_ends import LOST_END
 from headrace.streams.topics.sender import BatchSender
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,10 @@ class ReplySender:
         try:
             if not self.knows(topic, partition):
                 await self._look_up(topic, partition)
-            await (await self._sender.send_one(topic, value, key, partition, headers))
+            try:
+                await (await self._sender.send_one(topic, value, key, partition, headers))
+            except LOST_END:  # it surely is not there
+                await (await self._sender.send_one(topic, value, key, partition, headers))
         except RejectedError:
             raise
         except (KafkaError, TimeoutError) as exc:

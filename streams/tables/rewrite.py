@@ -16,7 +16,7 @@ from headrace.streams.tables.changes import U64, key_bytes, record_crc
 from headrace.streams.tables.partition import StatePartition
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.tables.written_layout import say_layout
-from headrace.streams.topics.sender import again_if_lost
+from headrace.streams.topics.lost_ends import again_if_lost
 
 if TYPE_CHECKING:
     from headrace.streams.tables.store import StateStore

@@ -66,8 +66,9 @@ from headrace.streams.tables.rows import RowTable
 from headrace.streams.tables.snapshots import write_snapshot
 from headrace.streams.tables.spill import SpillFolder
 from headrace.streams.tables.written_layout import say_layout
+from headrace.streams.topics.lost_ends import again_if_lost
 from headrace.streams.topics.reader import read_partition
-from headrace.streams.topics.sender import BatchSender, Written, again_if_lost
+from headrace.streams.topics.sender import BatchSender, Written
 from headrace.streams.unfinished import remove_left
 
 __all__ = ["Changes", "StatePartition", "StateStore", "larger_mark"]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from itertools import takewhile
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaConnectionError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    OutOfOrderSequenceNumber,
-)
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from mode import Service
 
@@ -25,6 +22,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.framing import frame_records
+from headrace.streams.topics.lost_ends import LOST_END, say_again
 from headrace.streams.topics.names import LETTER_ROOM, OWN_BYTES
 from headrace.streams.topics.record_batch import FramedBatch
 from headrace.streams.topics.sent_on import SentOn
@@ -38,6 +36,10 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, int | None, Headers]
 U8: TypeAlias = npt.NDArray[np.uint8]
 I64: TypeAlias = npt.NDArray[np.int64]
+
+_Batches: TypeAlias = Iterable[FramedBatch]
+#: Every batch of a call and its number of records.
+_Sent: TypeAlias = list[tuple[asyncio.Future[Any], int]]
 
 #: Largest record batch, in bytes. Larger ones save little, and readers always get whole batches.
 BATCH_BYTES = 512 * 1024
@@ -65,35 +67,26 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-_T = TypeVar("_T")
-
-
-async def again_if_lost(write: Callable[[], Awaitable[_T]], check: Callable[[], None]) -> _T:
-    """Write something; once more when the broker has lost the last records of the sender's producer.
-
-    It refuses what comes after them, until another producer writes it. For records that may be there twice:
-    some of them may have been written the first time. ``check`` raises when it must not be written any more.
-    """
-    try:
-        return await write()
-    except OutOfOrderSequenceNumber:
-        log.warning("the broker has lost the last records: they are written again")
-        check()
-        return await write()
-
-
 class BatchSender(Service):
     """One idempotent producer (acks=all) for all writes of a process.
 
     Methods raise aiokafka's ``KafkaError`` when the broker refuses a write, or cannot be reached for longer
     than the request timeout. A refused write leaves a gap in the sequence numbers of an idempotent producer,
     and the broker refuses every later write of it: so the next call uses a new producer.
+
+    Parameters
+    ----------
+    settings
+        The broker, the compression, and the largest record.
+    again
+        Topics of which batches that are refused because the broker has lost the end of a log are written
+        again (``lost_ends``), but for those of ``send_batches`` and ``send_one``.
     """
 
     mundane_level = "debug"
 
-    def __init__(self, settings: Settings, **kwargs: Any) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, again: Collection[str] = (), **kwargs: Any) -> None:
+        self._settings, self._again = settings, again
         self._letter_bytes = settings.max_message_bytes + LETTER_ROOM
         self._max_bytes = max(settings.max_message_bytes, OWN_BYTES) + LETTER_ROOM
         # For the broker a batch is one message: the limit for the largest record is also that for a batch.
@@ -154,9 +147,9 @@ class BatchSender(Service):
                     self.add_future(old.stop())
         return self.producer
 
-    def _note(self, sent: asyncio.Future[Any]) -> None:
+    def _note(self, producer: AIOKafkaProducer, sent: asyncio.Future[Any]) -> None:
         error = None if sent.cancelled() else sent.exception()
-        if isinstance(error, KafkaError):
+        if isinstance(error, KafkaError) and producer is self._producer:  # a former one has ended anyway
             self._refused = True
 
     @property
@@ -200,7 +193,7 @@ class BatchSender(Service):
         KafkaError
             When the broker refuses the write or cannot be reached.
         """
-        return await self._send(topic, (), records, partition)
+        return await self._send(topic, tuple, records, partition)
 
     async def send_rows(
         self, topic: str, rows: PackedRows, records: Iterable[OutRecord] = (), *, partition: int
@@ -210,7 +203,7 @@ class BatchSender(Service):
         Returns and raises as ``send_many``.
         """
         frames = frame_records(rows.keys, rows.blob, rows.bounds, self._batch_bytes)
-        batches = _dated_now(frames, self._settings.bulk_compression)
+        batches = partial(_dated_now, frames, self._settings.bulk_compression)
         return await self._send(topic, batches, records, partition)
 
     def pieces_in_batch(self, most_bytes: int, per_record: int) -> int:
@@ -232,7 +225,7 @@ class BatchSender(Service):
         Returns and raises as ``send_many``.
         """
         frames = frame_records(None, blob, bounds, self._batch_bytes)
-        return await self._send(topic, _dated_now(frames, "none"), (), partition)
+        return await self._send(topic, partial(_dated_now, frames, "none"), (), partition)
 
     def sent_on(self) -> SentOn:
         """Return where records to be sent on are encoded, in batches as large as this sender writes."""
@@ -240,25 +233,44 @@ class BatchSender(Service):
 
     async def send_on(self, topic: str, records: SentOn, *, partition: int) -> Written:
         """Write the records encoded there, with their own timestamps; return and raise as ``send_many``."""
-        compression = self._settings.compression
-        batches = [
-            FramedBatch(body, n, first, compression, newest) for body, n, first, newest in records.take()
-        ]
+        taken, compression = records.take(), self._settings.compression
+
+        def batches() -> list[FramedBatch]:
+            return [FramedBatch(body, n, first, compression, newest) for body, n, first, newest in taken]
+
         return await self._send(topic, batches, (), partition)
 
     async def send_batches(self, topic: str, batches: Iterable[FramedBatch], *, partition: int) -> Written:
         """Write record batches that are made already; return and raise as ``send_many``."""
-        return await self._send(topic, batches, (), partition)
+        return await self._send_once(topic, batches, (), partition, _Sent())
 
     async def _send(
+        self, topic: str, batches: Callable[[], _Batches], records: Iterable[OutRecord], partition: int
+    ) -> Written:
+        """Write it; what the broker refuses because it has lost the end of the log, once more."""
+        sent = _Sent()
+        if topic not in self._again:
+            return await self._send_once(topic, batches(), records, partition, sent)
+        held = list(records)
+        try:
+            return await self._send_once(topic, batches(), held, partition, sent)
+        except LOST_END as exc:
+            say_again(topic, partition, exc)
+        made = list(batches())  # a batch belongs to the producer that it was sent with
+        taken = [count for _, count in takewhile(_is_taken, sent)]
+        rest, held = made[len(taken) :], held[sum(taken[len(made) :]) :]
+        written = await self._send_once(topic, rest, held, partition, _Sent())
+        return _NOWHERE if taken else written
+
+    async def _send_once(
         self,
         topic: str,
-        batches: Iterable[FramedBatch],
+        batches: _Batches,
         records: Iterable[OutRecord],
         partition: int,
+        sent: _Sent,
     ) -> Written:
         pending: list[asyncio.Future[Any]] = []
-        sent: list[tuple[asyncio.Future[Any], int]] = []  # every batch and its number of records
         producer = await self._usable()
         try:
             for batch in batches:
@@ -295,7 +307,7 @@ class BatchSender(Service):
         if len(pending) >= IN_FLIGHT:
             await _all(pending)
         future: asyncio.Future[Any] = await producer.send_batch(builder, topic, partition=partition)
-        future.add_done_callback(self._note)
+        future.add_done_callback(partial(self._note, producer))
         pending.append(future)
         return future
 
@@ -355,7 +367,7 @@ class BatchSender(Service):
         future: asyncio.Future[Any] = await producer.send(
             topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
         )
-        future.add_done_callback(self._note)
+        future.add_done_callback(partial(self._note, producer))
         return future
 
 
@@ -364,7 +376,11 @@ def _dated_now(frames: Iterable[tuple[bytes, int]], compression: str) -> list[Fr
     return [FramedBatch(payload, count, now, compression) for payload, count in frames]
 
 
-def _where(sent: list[tuple[asyncio.Future[Any], int]]) -> Written:
+def _is_taken(sent: tuple[asyncio.Future[Any], int]) -> bool:
+    return sent[0].done() and not sent[0].cancelled() and sent[0].exception() is None
+
+
+def _where(sent: _Sent) -> Written:
     if not sent:
         return _NOWHERE
     first, base = int(sent[0][0].result().offset), int(sent[-1][0].result().offset)

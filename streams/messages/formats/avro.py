@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastavro import parse_schema, schemaless_reader
@@ -30,10 +31,34 @@ _RESOLVED: Final = {"string": {"string", "bytes"}, "long": {"int", "long"}, "Con
 _OF = {"event": published.EVENT, "Context": published.CONTEXT}
 
 
-def reader(
-    schema: str, references: Sequence[str], *, plain: bool = True
-) -> Callable[[bytes], tuple[Any, bool]]:
-    """Return what reads messages that were written with a schema, and whether they are events of ours.
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads messages that were written with a schema, one by one.
+
+    Attributes
+    ----------
+    read
+        Returns the object in a message.
+    own
+        Whether they are events of ours.
+    plan
+        What tells many of ours at once; None: nothing does.
+    """
+
+    read: Callable[[bytes], Any]
+    own: bool
+    plan: Plan | None
+
+    def __call__(self, body: bytes) -> tuple[Any, bool]:
+        """As ``translator.Reads.read``."""
+        try:
+            return self.read(body), self.own
+        except _FAULTS as exc:
+            raise RejectedError("undecodable", "", f"it is not what its Avro schema says: {exc}") from exc
+
+
+def reader(schema: str, references: Sequence[str], *, plain: bool = True) -> Reader:
+    """Return what reads messages that were written with a schema.
 
     Parameters
     ----------
@@ -59,15 +84,9 @@ def reader(
         plan = _plan(parsed, named, "event" if own else "")
     except (ValueError, RecursionError, TypeError, KeyError, UnknownType, SchemaParseException) as exc:
         raise unusable(f"this is no Avro schema: {exc}") from exc
-    read = _by_plan(plan) if plain else _by_library(parsed, parse_schema(published.avro()) if own else None)
-
-    def told(body: bytes) -> tuple[Any, bool]:
-        try:
-            return read(body), own
-        except _FAULTS as exc:
-            raise RejectedError("undecodable", "", f"it is not what its Avro schema says: {exc}") from exc
-
-    return told
+    if plain:
+        return Reader(_by_plan(plan), own, plan if own and plan.tells else None)
+    return Reader(_by_library(parsed, parse_schema(published.avro()) if own else None), own, None)
 
 
 def _by_plan(plan: Plan) -> Callable[[bytes], Any]:

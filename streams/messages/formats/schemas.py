@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-import numpy as np
 
 from headrace.streams.errors import NotYetError, RejectedError
 from headrace.streams.messages.codec import UNDECODABLE, rejection
 from headrace.streams.messages.formats import avro, protobuf
+from headrace.streams.messages.formats.at_once import schema_ids
+from headrace.streams.messages.formats.avro_plan import Plan
 from headrace.streams.messages.formats.registry import Registry, Schema, UnknownSchemaError
 from headrace.streams.messages.formats.wire import HEAD, LARGEST_ID, MAGIC, schema_id
-from headrace.streams.transport.record_fields import VALUE, VALUE_SIZE
 from headrace.streams.transport.record_list import RecordList
 
 Read: TypeAlias = Callable[[bytes], tuple[Any, bool]]
@@ -124,17 +124,16 @@ class Schemas:
             raise found
         return found(body)
 
+    def plan(self, number: int) -> Plan | None:
+        """As ``translator.Reads``."""
+        found = self._readers.get(number)
+        return found.plan if isinstance(found, avro.Reader) else None
+
 
 def _ids(records: Sequence[Any], most_bytes: int) -> set[int]:
     """Return the ids of the schemas of records: of those that begin with the magic byte."""
     if isinstance(records, RecordList):
-        at, sizes = records.fields[VALUE], records.fields[VALUE_SIZE]
-        written = (sizes >= HEAD) & (sizes <= most_bytes)
-        payload = np.frombuffer(records.payload, np.uint8)
-        at = at[written]
-        at = at[payload[at] == MAGIC[0]]
-        numbers = payload[at[:, None] + np.arange(1, HEAD)].astype(np.int64) @ (256 ** np.arange(3, -1, -1))
-        return set(numbers.tolist())
+        return set(schema_ids(records, most_bytes)[1].tolist())
     bodies = [r.value for r in records]
     return {
         schema_id(body)

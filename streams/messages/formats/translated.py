@@ -34,8 +34,8 @@ class Translated:
     ----------
     records
         All but those that are ignored, in their order.
-    sources
-        Records of theirs as they came, by offset.
+    theirs
+        Records of theirs as they came.
     refused
         Why records cannot be translated, by offset.
     ignored
@@ -43,15 +43,28 @@ class Translated:
     """
 
     records: Sequence[Any]
-    sources: dict[int, Any] = field(default_factory=dict)
+    theirs: Sequence[Any] = ()
     refused: dict[int, RejectedError] = field(default_factory=dict)
     ignored: int = 0
 
     def letters(self, rejects: Sequence[tuple[Any, RejectedError]]) -> list[tuple[Any, RejectedError]]:
         """Return rejects as they came, and with the reason why they were not translated."""
-        if not self.sources:
+        if not rejects or not len(self.theirs):
             return list(rejects)
-        return [(self.sources.get(r.offset, r), self.refused.get(r.offset, why)) for r, why in rejects]
+        theirs = self.theirs
+        if isinstance(theirs, RecordList):  # no object of those that nothing is wrong with
+            theirs = theirs.where(np.isin(theirs.offsets, [r.offset for r, _ in rejects]))
+        sources = _by_offset(theirs)
+        return [(sources.get(r.offset, r), self.refused.get(r.offset, why)) for r, why in rejects]
+
+    @property
+    def sources(self) -> dict[int, Any]:
+        """Records of theirs as they came, by offset."""
+        return _by_offset(self.theirs)
+
+
+def _by_offset(records: Sequence[Any]) -> dict[int, Any]:
+    return {r.offset: r for r in records}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
     is ours already (the scan takes it)     -> as it is
     content-type application/cloudevents... -> CloudEvent, structured
     header ce_specversion                   -> CloudEvent, binary; its data are looked at as below
-    first byte 0                            -> written with a schema of the registry
+    first byte 0                            -> written with a schema of the registry; ours in Avro: at once
     any other                               -> JSON
 
 What comes out is an event of ours, or, with a mapping file, a document for it. ``ours`` decides which. So
@@ -13,7 +13,7 @@ events of ours and of others may be in one topic, and one that was sent on, whic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -23,10 +23,14 @@ from headrace.streams.messages.codec import UNDECODABLE, rejection
 from headrace.streams.messages.columns import KIND, Limits, rules_of
 from headrace.streams.messages.event_scan import scan_events
 from headrace.streams.messages.formats import cloudevents
+from headrace.streams.messages.formats.at_once import told_at_once
 from headrace.streams.messages.formats.published import REQUIRED
 from headrace.streams.messages.formats.translated import NOTHING, IgnoredError, Told, Translated, with_told
 from headrace.streams.messages.formats.wire import MAGIC
 from headrace.streams.transport.record_list import RecordList
+
+if TYPE_CHECKING:
+    from headrace.streams.messages.formats.avro_plan import Plan
 
 _ANY: Final = Limits(1, 0, 0)
 
@@ -52,6 +56,9 @@ class Reads(Protocol):
         RejectedError
             It is not what its schema says, or its schema cannot be used.
         """
+
+    def plan(self, number: int) -> Plan | None:
+        """Return what tells events of ours written with a schema at once; None: they are read alone."""
 
 
 def ours(doc: Any) -> bool:
@@ -85,8 +92,13 @@ class Translator:
         places = self.doubtful(records)
         if not len(places):
             return Translated(records)
-        some = list(records.where(places)) if isinstance(records, RecordList) else records
-        out = Translated(records)
+        out, done = Translated(records), np.zeros(len(records), np.bool_)
+        some = records
+        if isinstance(records, RecordList):
+            if self._detect and self._schemas is not None:
+                out.records, done = told_at_once(records, self._schemas.plan, self.max_bytes)
+                places = places[~done[places]]
+            some = list(records.where(places))
         told: dict[int, bytes] = {}
         keyless, left_out = set[int](), set[int]()
         for place, record in zip(places.tolist(), some, strict=True):
@@ -100,11 +112,15 @@ class Translator:
                 said = NOTHING, None
             if said is not None:
                 told[place], user = said
-                out.sources[record.offset] = record
+                done[place] = True
                 if user is not None and record.key != user:
                     keyless.add(place)
         if told or left_out:
-            out.records, out.ignored = with_told(records, told, keyless, left_out), len(left_out)
+            out.records, out.ignored = with_told(out.records, told, keyless, left_out), len(left_out)
+        if isinstance(records, RecordList):
+            out.theirs = records.where(done)
+        else:
+            out.theirs = [record for record, theirs in zip(records, done, strict=True) if theirs]
         return out
 
     def doubtful(self, records: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:

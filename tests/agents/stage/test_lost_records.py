@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from counting_stage import CountWorker, produce
-from fresh_topics import make_topics
-from torn_log import cut_log
+from torn_log import Broker, cut_log
 from transport_probes import collecting, quick_app
 from transport_worker import committed
 
@@ -20,48 +16,11 @@ from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
 from headrace.streams.topics.tail import Tail
-from ops.kafka.run import KafkaServer
 
 pytestmark = pytest.mark.broker
 
 
-class Broker:
-    """A Kafka broker of these tests alone; it is started again from a thread that outlives it."""
-
-    def __init__(self, server: KafkaServer, thread: ThreadPoolExecutor) -> None:
-        self._server, self._thread = server, thread
-        self.address, self.data = server.address, server.data
-
-    async def kill(self) -> None:
-        await asyncio.to_thread(self._server.kill)
-
-    async def start(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._server.start)
-
-
 KEYS = range(1, 41)
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[Broker]:
-    with ThreadPoolExecutor(1) as thread:
-        server = KafkaServer()
-        server._start_timeout_s = 180.0  # a start after a kill recovers all logs
-        with server:
-            yield Broker(server, thread)
-
-
-@pytest.fixture
-async def lossy(tmp_path, request, real_kafka) -> Settings:
-    """Settings of an installation on a Kafka broker of its own, which may be killed."""
-    if not real_kafka:
-        pytest.skip("the embedded broker keeps its logs in memory")
-    settings = Settings(
-        brokers=request.getfixturevalue("kafka").address, topic_prefix=f"t{secrets.token_hex(4)}-",
-        data_dir=tmp_path, snapshot_every_s=0, standby_replicas=0, durable_every_ms=200, session_timeout_s=6,
-    )  # fmt: skip
-    await make_topics(settings)
-    return settings
 
 
 async def send(settings: Settings, each: int) -> Counter[int]:
