@@ -44,16 +44,15 @@ from headrace.streams.scraping import targets_of
 from headrace.streams.settings import Settings
 from headrace.streams.topics import flow
 from headrace.streams.topics.lag import LagReader
-from headrace.streams.topics.lag_watch import LagWatch
+from headrace.streams.topics.lag_watch import EVERY_S, PEEK_S, LagWatch
 from headrace.streams.topics.tail import CompactedTail
 from headrace.streams.transport.batches import RecordBatch
 
 FLOW = flow.agent("monitor")
 log = logging.getLogger(__name__)
 
-#: Time between two looks at the lag, and between two points, s. Every second look is shown, with all that
-#: came meanwhile: so lag on a page is at most two looks old, and a page is painted twice in four seconds.
-LAG_S, POINT_S, SHOWN = 0.95, 2.0, 2
+#: Time between two points, s. They are shown with the next look at the lag.
+POINT_S = 2.0
 #: The points go to their file this often, s, and at the end.
 SAVE_S = 60.0
 #: Longest time for one look at the lag, s.
@@ -239,8 +238,8 @@ class Monitor(Service):
 
     @Service.task
     async def _look_at_lag(self) -> None:
-        clock, seen, looks, verdict = self._wiring.clock, LagWatch.of(self._wiring.settings), 0, ""
-        async with LagReader(self._wiring.settings, answer_s=LOOK_S) as reader:
+        clock, seen = self._wiring.clock, LagWatch.of(self._wiring.settings)
+        async with LagReader(self._wiring.settings, answer_s=LOOK_S, peek_s=PEEK_S) as reader:
             while not self.should_stop:
                 began = clock.monotonic()
                 try:
@@ -248,14 +247,12 @@ class Monitor(Service):
                     rows = seen.add(found)
                     self._lag_point = lag_point(rows)
                     table = lag_table(rows, found.missing)
-                    is_shown = looks % SHOWN == 0 or table["verdict"] != verdict
-                    tell = self._board.publish if is_shown else self._board.hold
-                    tell(clock.now_ms(), lag={**table, "at": int(found.at_s * 1000), "error": ""})
-                    looks, verdict = looks + 1, table["verdict"]
+                    lag = {**table, "at": int(found.asked_s * 1000), "error": ""}
+                    self._board.publish(clock.now_ms(), lag=lag)
                 except UnavailableError as exc:
                     self._lag_point = {}
                     self._board.publish(clock.now_ms(), lag={"error": str(exc)})
-                await clock.sleep(max(0.05, began + LAG_S - clock.monotonic()))
+                await clock.sleep(max(0.05, began + EVERY_S - clock.monotonic()))
 
     @Service.task
     async def _gather(self) -> None:

@@ -3,7 +3,7 @@
     python bench/bench_page.py [--seconds N]
 
 A dashboard with 30 days of points of 40 series, in this process; it publishes as the role `monitor` does,
-lag and a point with all tables every 1.9 seconds, all numbers changing. A headless Chromium
+lag every second, and with every second one a point with all tables, all numbers changing. A headless Chromium
 without a graphics card shows it. ``load_s``: from the request to charts and figures on the screen, with 30
 days chosen. ``cpu``: CPU time of all processes of the browser, percent of a core, for each range; the last
 one is while another tab is in front (``hidden``).
@@ -28,8 +28,9 @@ from chromium import Page, page  # noqa: E402
 from dashboards import PREFIXES, dashboard, fill_board, lag_row  # noqa: E402
 from installation import now_ms  # noqa: E402
 
-from headrace.agents.monitor import LAG_S, SHOWN  # noqa: E402
+from headrace.agents.monitor import POINT_S  # noqa: E402
 from headrace.serving.monitor.board import Board  # noqa: E402
+from headrace.streams.topics.lag_watch import EVERY_S  # noqa: E402
 
 #: The browser has more to do for a while after a page was loaded.
 SETTLE_S = 30.0
@@ -42,25 +43,27 @@ AGENTS = ("track_users", "aggregate_items", "join_outcomes", "learn", "log", "re
 
 async def published(board: Board) -> None:
     """Publish as the role does, until cancelled."""
-    rng = random.Random(1)
+    rng, pointed = random.Random(1), 0.0
     while True:
         now = now_ms()
         rows = [
             lag_row(agent, records=rng.randrange(400), seconds=rng.random(), trend=rng.random())
             for agent in AGENTS
         ]
-        shown = board.now["clicks"][0]["shown"] + rng.randrange(80)
-        point = {name: rng.random() for name in NAMES}
-        board.publish(
-            now,
-            lag={"verdict": "OK", "rows": rows, "missing": [], "at": now, "error": ""},
-            point={"at": now, "values": board.point(now / 1000, point)},
-            workers=[
-                {**one, "cpu": rng.random(), "memory": 3e8 * rng.random()} for one in board.now["workers"]
-            ],
-            clicks=[{**board.now["clicks"][0], "shown": shown, "clicked": shown // 11}],
-        )
-        await asyncio.sleep(LAG_S * SHOWN)
+        if time.monotonic() - pointed >= POINT_S:
+            pointed = time.monotonic()
+            shown = board.now["clicks"][0]["shown"] + rng.randrange(80)
+            point = {name: rng.random() for name in NAMES}
+            board.hold(
+                now,
+                point={"at": now, "values": board.point(now / 1000, point)},
+                workers=[
+                    {**one, "cpu": rng.random(), "memory": 3e8 * rng.random()} for one in board.now["workers"]
+                ],
+                clicks=[{**board.now["clicks"][0], "shown": shown, "clicked": shown // 11}],
+            )
+        board.publish(now, lag={"verdict": "OK", "rows": rows, "missing": [], "at": now, "error": ""})
+        await asyncio.sleep(EVERY_S)
 
 
 def cpu_s(root: int) -> float:

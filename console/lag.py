@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from headrace.streams.topics.lag import LagReader, LagRow, Look
     from headrace.streams.topics.lag_watch import LagWatch
 
-WATCH_EVERY_S = 2.0
 #: Without --watch: how often it looks, and how long at most by default.
 SAMPLE_EVERY_S = 1.0
 SAMPLE_S = 12.0
 
 
 def lag(
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every second until Ctrl-C.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")
     ] = False,
@@ -121,9 +120,11 @@ async def look(
     """
     import asyncio
     import logging
+    import time
 
+    from headrace.streams.topics.lag import PEEK_S as ONCE_S
     from headrace.streams.topics.lag import LagReader
-    from headrace.streams.topics.lag_watch import LagWatch
+    from headrace.streams.topics.lag_watch import EVERY_S, PEEK_S, LagWatch
     from headrace.streams.topics.names import Topics
 
     if watch:
@@ -131,13 +132,15 @@ async def look(
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     seen = LagWatch.of(settings)
     with _page(redraw=watch and not as_json) as show:
-        async with LagReader(settings) as reader:
+        async with LagReader(settings, peek_s=PEEK_S if watch else ONCE_S) as reader:
+            began = time.monotonic()
             found = await (
                 judged_look(reader, seen, group) if watch else _sampled(reader, seen, group, sample_s)
             )
             _print(found, show, settings, as_json, group, partitions)
             while watch:
-                await asyncio.sleep(WATCH_EVERY_S)
+                await asyncio.sleep(max(0.05, began + EVERY_S - time.monotonic()))
+                began = time.monotonic()
                 try:
                     found = await judged_look(reader, seen, group)
                 except UnavailableError as exc:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from headrace.demo.embedded import PORTS, EmbeddedBroker, EmbeddedRedis, die_with_parent
+from headrace.streams.child_process import keep_behind
 from headrace.streams.errors import UnavailableError
 from headrace.streams.secured import SecuritySettings
 from headrace.streams.settings import Settings
@@ -49,6 +50,8 @@ DEMO_SETTINGS: dict[str, Any] = {
 }
 #: Longest time for a worker to stop after the signal; then it is killed.
 STOP_S = 8.0
+#: Niceness of workers that do not serve, and of their sessions.
+NICE = 5
 #: One thread for linear algebra in each process: several thread pools on two cores wait for each other.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -117,7 +120,7 @@ class Worker:
 def _low_priority() -> None:
     """Give the process a lower priority than serving. Runs in the child: system calls only, no locks."""
     die_with_parent()
-    os.nice(5)
+    keep_behind(os.nice(NICE))
 
 
 class Stack:

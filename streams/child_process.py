@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 
 from headrace.streams.errors import HeadraceError
 
@@ -61,13 +62,13 @@ async def run_apart(module: str, argument: str, what: str, first_line: bytes = b
 
 def end_with_parent() -> None:
     """Lower the priority of this process, and end it when its standard input is closed."""
-    _keep_behind(os.nice(0))
+    keep_behind(os.nice(0))
     os.nice(NICE)
     threading.Thread(target=_wait_and_end, daemon=True).start()
 
 
-def _keep_behind(nice: int) -> None:
-    """Give this session the niceness of the worker that began it.
+def keep_behind(nice: int) -> None:
+    """Give this session a niceness. System calls only, no locks: it may run between a fork and what follows.
 
     Linux may share the cores out by session (autogroups). Then the niceness of a process counts only beside
     others of its own, and this one would have as much as all live work of a session that is not nice.
@@ -75,7 +76,11 @@ def _keep_behind(nice: int) -> None:
     with contextlib.suppress(OSError):  # another system, or a kernel without autogroups
         file = os.open("/proc/self/autogroup", os.O_WRONLY)
         try:
-            os.write(file, b"%d" % nice)
+            for _ in range(5):
+                with contextlib.suppress(BlockingIOError):  # of all users but root Linux takes one in 0.1 s
+                    os.write(file, b"%d" % nice)
+                    break
+                time.sleep(0.05)
         finally:
             os.close(file)
 

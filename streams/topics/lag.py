@@ -34,7 +34,7 @@ from headrace.streams.topics.names import Topics
 from headrace.streams.topics.refusal import unavailable
 from headrace.streams.transport.fetching import ISOLATION, drain
 
-#: Longest time, in all, for reading the first uncommitted record of every partition.
+#: Longest time, by default, for reading the first uncommitted record of every partition.
 PEEK_S = 3.0
 #: Longest time for all the answers of one look.
 ANSWER_S = 15.0
@@ -104,12 +104,15 @@ class Look:
         (partition, offset) -> timestamp (ms) of the first record there, of those that were read in this look.
     missing
         (role, topic) that a group should read and that does not exist.
+    asked_s
+        When the first question went out, s since the epoch: nothing in the look is older.
     """
 
     at_s: float
     rows: list[LagRow]
     written: Mapping[tuple[TopicPartition, int], int]
     missing: list[tuple[str, str]]
+    asked_s: float
 
 
 async def lag(settings: Settings, *, now_ms: int | None = None) -> list[LagRow]:
@@ -138,11 +141,12 @@ class LagReader:
     ----------
     answer_s
         Longest time, s, for connecting and for all the answers of a look.
+    peek_s
+        Of it, longest time for reading the first uncommitted record of every partition.
     """
 
-    def __init__(self, settings: Settings, *, answer_s: float = ANSWER_S) -> None:
-        self._settings = settings
-        self._answer_s = answer_s
+    def __init__(self, settings: Settings, *, answer_s: float = ANSWER_S, peek_s: float = PEEK_S) -> None:
+        self._settings, self._answer_s, self._peek_s = settings, answer_s, peek_s
         self._connected: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
 
     async def __aenter__(self) -> Self:
@@ -221,8 +225,8 @@ class LagReader:
         known: Container[tuple[TopicPartition, int]],
     ) -> Look:
         settings, prefix = self._settings, self._settings.name("headrace-")
-        committed, missing = await _committed(admin, settings)
-        members = {group: await members_of(admin, group) for group in committed}
+        asked = clock.now_ms() if now_ms is None else now_ms
+        committed, members, missing = await _groups(admin, settings)
         tps = sorted({tp for offsets in committed.values() for tp in offsets})
         begins, ends = await _bounds(consumer, tps)
         waiting = {
@@ -231,7 +235,7 @@ class LagReader:
             for tp, offset in offsets.items()
             if tp in ends and (start := max(offset, begins[tp])) < ends[tp] and (tp, start) not in known
         }
-        written = await _timestamps(consumer, waiting, ends)
+        written = await _timestamps(consumer, waiting, ends, self._peek_s)
         consumer.unsubscribe()  # between two looks nothing is fetched
         now = clock.now_ms() if now_ms is None else now_ms
         found = rows(committed, begins, ends, written, now, prefix=prefix)
@@ -240,6 +244,7 @@ class LagReader:
             [with_member(row, members[row.group]) for row in found],
             {place: at for place, at in written.items() if at is not None},
             sorted((group.removeprefix(prefix), topic) for group, topic in missing),
+            asked / 1000,
         )
 
 
@@ -307,21 +312,26 @@ def _unread(
     return (0, 0.0) if timestamp is None else (end - start, max(0.0, (now_ms - timestamp) / 1000))
 
 
-async def _committed(
+async def _groups(
     admin: AIOKafkaAdminClient, settings: Settings
-) -> tuple[dict[str, dict[TopicPartition, int]], set[tuple[str, str]]]:
+) -> tuple[dict[str, dict[TopicPartition, int]], dict[str, Members], set[tuple[str, str]]]:
+    """Return by group its committed offsets, and its members; and (group, topic) that do not exist.
+
+    The questions go out together: one after the other, each would wait for a core on a busy machine.
+    """
     # The assignment in the description of a group is not enough: it is empty while no worker runs, and its
     # format differs between brokers. So the declaration says what a group reads.
     topics = Topics(settings)
     declared = {settings.name(f"headrace-{role}"): reads for role, reads in group_reads().items()}
-    groups = [entry[0] for entry in await admin.list_consumer_groups() if entry[0] in declared]
-    partitions = {
-        topic["topic"]: [part["partition"] for part in topic["partitions"]]
-        for topic in await admin.describe_topics()
-    }
+    known, described = await asyncio.gather(admin.list_consumer_groups(), admin.describe_topics())
+    groups = [entry[0] for entry in known if entry[0] in declared]
+    partitions = {told["topic"]: [part["partition"] for part in told["partitions"]] for told in described}
+    committed, members = await asyncio.gather(
+        asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups)),
+        asyncio.gather(*(members_of(admin, group) for group in groups)),
+    )
     out, missing = {}, set()
-    for group in groups:
-        offsets = await admin.list_consumer_group_offsets(group)
+    for group, offsets in zip(groups, committed, strict=True):
         reads = [getattr(topics, name) for name in declared[group]]
         here = {
             TopicPartition(tp.topic, tp.partition): int(found.offset)
@@ -330,7 +340,7 @@ async def _committed(
         }
         out[group] = every_partition(here, reads, partitions)
         missing |= {(group, topic) for topic in reads if topic not in partitions}
-    return out, missing
+    return out, dict(zip(groups, members, strict=True)), missing
 
 
 def every_partition(
@@ -359,18 +369,20 @@ async def _bounds(
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     if not tps:
         return {}, {}
-    return await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+    begins, ends = await asyncio.gather(consumer.beginning_offsets(tps), consumer.end_offsets(tps))
+    return begins, ends
 
 
 async def _timestamps(
     consumer: AIOKafkaConsumer,
     wanted: Iterable[tuple[TopicPartition, int]],
     ends: Mapping[TopicPartition, int],
+    most_s: float,
 ) -> dict[tuple[TopicPartition, int], int | None]:
     """Read one record per (partition, offset); there may be several offsets of a partition."""
     out: dict[tuple[TopicPartition, int], int | None] = {}
     left = sorted(wanted)
-    deadline = time.monotonic() + PEEK_S
+    deadline = time.monotonic() + most_s
     while left and time.monotonic() < deadline:
         lowest = dict(reversed(left))  # the lowest offset of every partition
         consumer.assign(list(lowest))

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-#: A lag grows when so many looks at least agree.
-FEWEST_GROWING = 4
-#: Most looks in a window.
+#: A lag grows when so many looks at least agree, and over so long, s, however often somebody looks.
+FEWEST_GROWING, GROWING_S = 4, 3.0
+#: A window keeps so many looks, evenly, when there are more.
 MOST_POINTS = 1024
 
 
@@ -113,7 +113,7 @@ class Window:
 
     def __init__(self, span_s: float) -> None:
         self._span_s = span_s
-        self._points: deque[Point] = deque(maxlen=MOST_POINTS)
+        self._points = deque[Point]()
 
     @property
     def points(self) -> Sequence[Point]:
@@ -124,9 +124,20 @@ class Window:
         """Add a look. One that is older, or has a lower end (another log), begins a new window."""
         if self._points and (point.at_s < self._points[-1].at_s or point.end < self._points[-1].end):
             self._points.clear()
+        if len(self._points) > 1 and self._says_little(point):
+            self._points.pop()
         self._points.append(point)
         while self._points[0].at_s < point.at_s - self._span_s:
             self._points.popleft()
+
+    def _says_little(self, point: Point) -> bool:
+        """Return whether the newest look, when ``point`` follows, is too close to the one before to be kept.
+
+        One that went back is kept, and one before that goes back.
+        """
+        before, last = self._points[-2], self._points[-1]
+        close = last.at_s - before.at_s < self._span_s / MOST_POINTS
+        return close and before.position <= last.position <= point.position
 
 
 def judge(points: Sequence[Point], pace: Pace) -> Verdict:
@@ -196,11 +207,13 @@ def _grows(points: Sequence[Point]) -> bool:
     One look without lag in the later half does not count. Commits in steps make the lag go up and down: that
     is no growth, because both halves have the same highest and lowest.
     """
+    if len(points) < FEWEST_GROWING or points[-1].at_s - points[0].at_s < GROWING_S:
+        return False
     early, late = _halves(points)
     lags = sorted(p.records for p in late)
     if len(lags) > 2 and lags[0] == 0:
         del lags[0]
-    return len(points) >= FEWEST_GROWING and lags[0] > max(p.records for p in early)
+    return lags[0] > max(p.records for p in early)
 
 
 def _halves(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:

@@ -15,6 +15,10 @@ from headrace.streams.topics.lag_verdict import Pace, Point, Verdict, Window, is
 
 #: How far a window goes back, s; further for an agent that may be quiet for longer.
 SPAN_S = 120.0
+#: Who shows lag all the time looks this often, s. What is shown becomes as old as this, and as the next look.
+EVERY_S = 1.0
+#: And reads for at most so long when records were written, s: else one partition would make all of them old.
+PEEK_S = 0.5
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from headrace.console.lag import chosen, exceeds, exit_code
 from headrace.streams.errors import UnavailableError
 from headrace.streams.topics.lag import LagReader, LagRow, Look
 from headrace.streams.topics.lag_verdict import Verdict
+from headrace.streams.topics.lag_watch import EVERY_S
 
 
 def test_a_group_is_named_in_full_or_by_its_role() -> None:
@@ -68,14 +69,17 @@ Show = Callable[..., list[float]]
 def shown(monkeypatch: pytest.MonkeyPatch) -> Show:
     """Return a function: the broker shows these looks, one after the other, then the last for ever.
 
-    It returns the pauses between them, which take no time. After a pause too many comes Ctrl-C.
+    It returns the pauses between them, which take no time. After a pause too many comes Ctrl-C. Each look
+    takes ``takes_s``.
     """
 
-    def show(*looks: Look | UnavailableError, most: int = 100) -> list[float]:
+    def show(*looks: Look | UnavailableError, most: int = 100, takes_s: float = 0.0) -> list[float]:
         left, pauses = list(looks), []
         clock = 0.0
 
         async def told(_reader: LagReader, **_options: object) -> Look:
+            nonlocal clock
+            clock += takes_s
             found = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(found, UnavailableError):
                 raise found
@@ -178,7 +182,16 @@ def test_a_watch_prints_a_line_a_look_and_outlives_its_broker(
     assert code == 130, "Ctrl-C"
     assert first["verdict"] == third["verdict"] == "OK"
     assert second == {"error": "no Kafka broker answers at b:1"}
-    assert set(pauses) == {command.WATCH_EVERY_S}
+    assert set(pauses) == {EVERY_S}
+
+
+@pytest.mark.parametrize(("takes_s", "pause_s"), [(0.25, EVERY_S - 0.25), (9.0, 0.05)])
+def test_looks_of_a_watch_begin_every_second_and_one_ends_before_the_next(
+    takes_s: float, pause_s: float, shown: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = shown(look(100.0, row("serve", 0, 0, 0.0)), most=3, takes_s=takes_s)
+    assert run_headrace(monkeypatch, "lag", "--watch", "--json") == 130
+    assert pauses == [pytest.approx(pause_s)] * 4
 
 
 def test_a_watch_ends_when_no_broker_answers_at_first(

@@ -1,14 +1,28 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
 from headrace.demo import embedded
 from headrace.demo.embedded import PORTS, free_port
-from headrace.demo.stack import WORKERS, environment, free_ports, of_process, with_dashboard
+from headrace.demo.stack import (
+    NICE,
+    WORKERS,
+    _low_priority,
+    environment,
+    free_ports,
+    of_process,
+    with_dashboard,
+)
 from headrace.streams.settings import Settings
+
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def test_a_worker_reads_exactly_the_settings_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +52,16 @@ def test_the_dashboard_of_the_demo_finds_every_worker() -> None:
     assert of_process(found, 1).metrics_port == 9465
     free = free_ports(3)
     assert with_dashboard(Settings(monitor_port=free)).monitor_port == free
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this system does not share its cores out by session")
+def test_workers_that_do_not_serve_are_nice_and_their_sessions_too() -> None:
+    told = "import os; print(os.nice(0), open('/proc/self/autogroup').read().split()[-1])"
+    process = subprocess.run(
+        [sys.executable, "-c", told],
+        capture_output=True, text=True, check=True, start_new_session=True, preexec_fn=_low_priority,
+    )  # fmt: skip
+    assert process.stdout.split() == [str(os.nice(0) + NICE)] * 2
 
 
 def test_no_connection_takes_a_free_port_while_its_server_is_away() -> None:

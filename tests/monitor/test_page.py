@@ -83,6 +83,23 @@ async def test_thirty_days_are_one_choice_away_and_new_points_are_drawn() -> Non
         assert tab.errors == []
 
 
+async def test_lag_that_is_old_says_so() -> None:
+    board, note = full_board(), "[...document.querySelectorAll('.card .note')][1].innerText"
+    lag = {"verdict": "OK", "rows": [lag_row()], "missing": [], "error": ""}
+    async with dashboard(board) as url, page() as tab:
+        await tab.goto(f"{url}/")
+        at = now_ms()
+        board.publish(at, lag={**lag, "at": at - 90_000})
+        await tab.until(f"{note}.startsWith('seen 9')")
+        board.publish(at, lag={**lag, "at": at + 600_000})
+        await tab.until(f"{note} === 'ingest on events'")
+        board.publish(at, lag={**lag, "at": at - 1000})
+        await tab.until(f"{note}.startsWith('seen ')")  # no other one came
+        board.publish(at + 60_000, workers=[])
+        await tab.until(f"{note}.startsWith('seen 6')")  # other figures do not make it younger
+        assert tab.errors == []
+
+
 async def test_what_came_while_the_page_was_hidden_is_shown_when_it_is_seen_again() -> None:
     board = full_board()
     async with dashboard(board) as url, page() as tab:

@@ -27,4 +27,4 @@ ROWS = [row("ingest", 0, 5, 2.0), row("ingest", 1, 7, 9.0), row("serve", 0, 0, 0
 
 
 def look(at_s: float, *rows: LagRow) -> Look:
-    return Look(at_s, list(rows), {}, [])
+    return Look(at_s, list(rows), {}, [], at_s)

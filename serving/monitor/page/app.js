@@ -27,7 +27,7 @@ function route() {
   if (kind === "user" && id) page = userPage(main, id);
   else if (kind === "item" && id) page = itemPage(main, id);
   else page = overview(main);
-  if (newest) page.take?.(newest);
+  if (newest) page.take?.(newest, heard);
 }
 
 function said() {
@@ -62,9 +62,9 @@ follow((figures) => {
   heard = performance.now();
   newest = figures;
   said();
-  if (!document.hidden) page.take?.(figures);
+  if (!document.hidden) page.take?.(figures, heard);
 }, said);
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && newest) page.take?.(newest);
+  if (!document.hidden && newest) page.take?.(newest, heard);
 });
 setInterval(said, 1000);

@@ -6,6 +6,7 @@ import { ago, bytes, count, h, keep, num, panel, percent, plain, say, seconds, t
 
 const RANGES = { "15m": "15 min", "6h": "6 h", "24h": "24 h", "30d": "30 days" };
 const LEAST = 60; // buckets that are always shown
+const OLDEST_S = 2; // lag that is older says so
 const WORDS = {
   OK: "keeps up",
   "?": "not enough was seen yet",
@@ -83,6 +84,8 @@ export function overview(main) {
   let values = {};
   let step = 2;
   let taken = 0;
+  let asked = null; // when the lag that is shown was asked for, by the clock of this page
+  let worstOf = "";
   let loading = null;
   let timer = null;
 
@@ -132,7 +135,7 @@ export function overview(main) {
     charts.forEach((chart) => chart.set(times, values));
   }
 
-  function takeLag(found, at) {
+  function takeLag(found, at, heard) {
     const rows = found?.rows ?? [];
     keep(lag, rows.map((row) => [
       row.agent, row.topic, num(count(row.records)), num(seconds(row.seconds)),
@@ -142,9 +145,18 @@ export function overview(main) {
     ]));
     const worst = rows.filter((row) => row.seconds !== null).sort((a, b) => b.seconds - a.seconds)[0];
     say(tell.lag.value, worst ? seconds(worst.seconds) : "–");
-    say(tell.lag.note, worst?.seconds > 0 ? `${worst.agent} on ${worst.topic}` : worst ? "nothing waits" : "");
+    worstOf = worst?.seconds > 0 ? `${worst.agent} on ${worst.topic}` : worst ? "nothing waits" : "";
+    asked = found?.at ? heard - (at - found.at) : null;
+    sayWorst();
     const seen = found?.at ? `seen ${ago(found.at, at)}` : "";
     if (tell.lag.card.title !== seen) tell.lag.card.title = seen;
+  }
+
+  /** Say which lag is the largest; or, when none came for a while, how old it is. */
+  function sayWorst() {
+    const old = asked === null ? 0 : (performance.now() - asked) / 1000;
+    say(tell.lag.note, old > OLDEST_S ? `seen ${seconds(Math.floor(old))} ago` : worstOf);
+    tell.lag.note.classList.toggle("bad", old > OLDEST_S);
   }
 
   function takeTroubles(figures) {
@@ -216,9 +228,10 @@ export function overview(main) {
   }
 
   load();
+  const ageing = setInterval(sayWorst, 500);
   return {
-    take(figures) {
-      takeLag(figures.lag, figures.at);
+    take(figures, heard) {
+      takeLag(figures.lag, figures.at, heard);
       takeTroubles(figures);
       if (figures.point && figures.point.at !== taken) {
         taken = figures.point.at;
@@ -230,6 +243,7 @@ export function overview(main) {
     leave() {
       loading?.abort();
       clearTimeout(timer);
+      clearInterval(ageing);
     },
   };
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from transport_probes import quick_app
 from transport_worker import committed
 
@@ -16,7 +18,7 @@ from headrace.streams.app import make_app
 from headrace.streams.errors import UnavailableError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.flow import group_reads
-from headrace.streams.topics.lag import every_partition, lag, rows
+from headrace.streams.topics.lag import LagReader, every_partition, lag, rows
 from headrace.streams.topics.names import Topics
 from headrace.streams.transport.batches import batch_topic, durable, manual
 
@@ -163,6 +165,37 @@ async def test_a_group_that_never_committed_is_as_late_as_its_oldest_unread_reco
         ]
         assert await health(settings, "serve", 60) == 1
         assert await health(settings, "serve", 900) == 0
+        async with LagReader(settings, peek_s=0.0) as reader:
+            late = [r for r in (await reader.look()).rows if r.records]
+        assert [(r.records, r.seconds) for r in late] == [(3, None)], "there was no time to read it"
+
+
+@pytest.mark.broker
+async def test_a_look_is_as_old_as_its_first_question(topics_made, monkeypatch):
+    """Its answers are of the time between the first question and the last answer."""
+    done = []
+    times = iter((1000, 5000))
+
+    def now_ms():
+        done.append("time")
+        return next(times)
+
+    def noted(client, name):
+        asked = getattr(client, name)
+
+        async def ask(self, *args, **kwargs):
+            done.append("asked")
+            return await asked(self, *args, **kwargs)
+
+        monkeypatch.setattr(client, name, ask)
+
+    noted(AIOKafkaAdminClient, "list_consumer_groups")
+    noted(AIOKafkaAdminClient, "describe_topics")
+    monkeypatch.setattr("headrace.streams.topics.lag.clock", SimpleNamespace(now_ms=now_ms))
+    async with LagReader(topics_made) as reader:
+        found = await reader.look()
+    assert done == ["time", "asked", "asked", "time"]
+    assert (found.asked_s, found.at_s) == (1.0, 5.0)
 
 
 @pytest.mark.broker

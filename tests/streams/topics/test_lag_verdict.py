@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.streams.topics.lag_verdict import (
+    GROWING_S,
+    MOST_POINTS,
     Pace,
     Point,
     Verdict,
@@ -140,6 +143,34 @@ def test_a_window_ends_where_it_is_too_old_and_where_the_clock_goes_back():
     assert [p.at_s for p in window.points] == [5.0, 12.0]
     window.add(look(3.0, 1, 1))
     assert [p.at_s for p in window.points] == [3.0]
+
+
+@pytest.mark.parametrize("every_s", [0.1, 0.5, 1.0, 5.0])
+def test_a_window_goes_back_as_far_however_often_somebody_looks(every_s: float):
+    window = Window(3600.0)
+    for n in range(int(6000 / every_s)):
+        window.add(look(n * every_s, 100, 200 + n))
+    pauses = [later.at_s - before.at_s for before, later in pairwise(window.points)]
+    assert len(window.points) <= MOST_POINTS + 2
+    assert 3590 < stuck_s(window.points) <= 3600
+    assert max(pauses[:-1]) < 3 * min(pauses[:-1]), "the later half by number is the later half of the time"
+    assert judge(window.points, Pace(4.0, 3500.0)) is Verdict.STALL
+
+
+@pytest.mark.parametrize("offsets", [(150, 120, 160), (150, 90, 150), (40, 110, 111), (150, 149, 149)])
+def test_a_short_rewind_is_kept_however_often_somebody_looks(offsets: tuple[int, ...]):
+    window = Window(36_000.0)
+    for n, committed in enumerate([100] * 30 + list(offsets) + [500] * 300):
+        window.add(look(n * 0.5, committed, 1000))
+    assert len(window.points) < 20
+    assert judge(window.points, PACE) is Verdict.REWIND
+
+
+@pytest.mark.parametrize("every_s", [0.1, 0.25, 0.5, 1.0])
+def test_a_lag_that_grows_for_a_moment_is_no_warning_however_often_somebody_looks(every_s: float):
+    points = [look(every_s * n, n, 10 + 3 * n) for n in range(1 + round(GROWING_S / every_s))]
+    assert judge(points, PACE) is Verdict.WARN
+    assert judge(points[:-1], PACE) is Verdict.OK
 
 
 def test_deleted_records_are_no_progress():

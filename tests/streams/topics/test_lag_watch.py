@@ -38,7 +38,7 @@ def look(
     ends = {tp: end for tp, (_, end) in zip(tps, found, strict=True)}
     made = rows(committed, dict.fromkeys(tps, 0), ends, told, at_s * 1000, prefix="")
     owner = members_from("Stable", [member(*((tp.topic, tp.partition) for tp in tps if held))])
-    return Look(at_s, [with_member(row, owner) for row in made], told, [])
+    return Look(at_s, [with_member(row, owner) for row in made], told, [], at_s)
 
 
 def member(*held: tuple[str, int], name: str = "faust-1") -> tuple[str, str, str, bytes, bytes]:
