@@ -13,8 +13,9 @@ which the store has all rows. After a failure the rows after the mark are read f
     a former owner wrote too late       it notices afterwards, and moves the mark back  from the mark
 
 While the store has all rows of a partition, a beat says so to its readers once a second (see
-serving/store/protocol.py). Marks and a beat are written also when no row changes, so a store that has begun
-to refuse writes is noticed at once, and readers know within ``BEAT_S``.
+serving/store/protocol.py). A refill takes it back before it writes rows of the changelog, older ones first.
+Marks and a beat are written also when no row changes, so a store that has begun to refuse writes is noticed
+at once, and readers know within ``BEAT_S``.
 """
 
 from __future__ import annotations

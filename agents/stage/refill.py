@@ -176,7 +176,10 @@ class Refill:
         log.info("the online store (%s) " + text, kind, self.partition, *values, extra=extra)
 
     async def begin(self) -> None:
-        """Read the mark; set it to 0 when it is missing, void, negative or after the end of the changelog."""
+        """Read the mark; set it to 0 when it is missing, void, negative or after the end of the changelog.
+
+        When rows of the changelog are to be written, readers are told first that rows may be old.
+        """
         copy, part, n = self._copy, self.part, self.partition
         with self._noticing():
             async with copy.marking:
@@ -186,6 +189,8 @@ class Refill:
                     raise MarkMoved
                 part.mark, self._mark_at = self._mark, self._copy.clock.monotonic()
                 self._to, self._recent = part.durable, part.undurable()
+                if self._mark < self._to:  # older rows come first, and a beat would outlive them
+                    await copy.store.silence(copy.kind, [n])
 
     async def _move(self, position: int) -> None:
         """Set the mark to ``position``: the online store has everything before it.

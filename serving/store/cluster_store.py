@@ -254,6 +254,21 @@ class ClusterStore(RedisCalls):
         await self._cluster.run(batches)
         _raise_first(batches)
 
+    async def silence(self, kind: Kind, partitions: Sequence[int]) -> None:
+        """Delete beats at every master."""
+        if partitions:
+            with self.call("write"):
+                await within(self._silence(kind, partitions), self.timeout_s)
+
+    async def _silence(self, kind: Kind, partitions: Sequence[int]) -> None:
+        batches = []
+        for group in await self._each():
+            start = self._start(f"w:{kind}", group)
+            words = [command("DEL", f"{start}{partition}") for partition in partitions]
+            batches.append(Batch(SLOTS[group], b"".join(words), len(words)))
+        await self._cluster.run(batches)
+        _raise_first(batches)
+
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Read which partitions have a beat at every master."""
         return set(await self.beats(kind, partitions))

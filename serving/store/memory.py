@@ -104,6 +104,12 @@ class MemoryStore:
             if self._mark(kind, p, run) is not None:
                 self._beats[kind, p] = now, texts.get(p, PLAIN)
 
+    async def silence(self, kind: Kind, partitions: Sequence[int]) -> None:
+        """Forget beats."""
+        self._answer(write=True)
+        for p in partitions:
+            self._beats.pop((kind, p), None)
+
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Return the partitions that have a beat."""
         return set(await self.beats(kind, partitions))

@@ -95,6 +95,9 @@ class OnlineStore(Protocol):
         ``texts`` is what the beat of a partition says; "1" of those that it does not name.
         """
 
+    async def silence(self, kind: Kind, partitions: Sequence[int]) -> None:
+        """Take back the beats of these partitions: older rows may be written."""
+
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Return the partitions for which ``beat`` was called in the last ``BEAT_S``."""
 

@@ -164,6 +164,14 @@ class RedisStore(RedisCalls):
         with self.call("write"):
             await within(self._redis.eval(SET_BEATS, len(keys), *keys, *args), self.timeout_s)
 
+    async def silence(self, kind: Kind, partitions: Sequence[int]) -> None:
+        """Delete beats in one round trip."""
+        if partitions:
+            with self.call("write"):
+                await within(
+                    self._redis.delete(*(f"{self._beats(kind)}{p}" for p in partitions)), self.timeout_s
+                )
+
     async def beating(self, kind: Kind, partitions: Sequence[int]) -> set[int]:
         """Read which partitions have a beat, in one round trip."""
         return set(await self.beats(kind, partitions))

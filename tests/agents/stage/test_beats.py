@@ -8,7 +8,7 @@ from stage_rows import Stage, rows_of
 from headrace.serving.store.applied import Applied, Reached, decode
 from headrace.serving.store.freshness import Freshness
 from headrace.serving.store.memory import MemoryStore
-from headrace.serving.store.protocol import BEAT_S
+from headrace.serving.store.protocol import BEAT_S, Kind
 from headrace.streams.clock import ManualClock
 from headrace.streams.tables.rows import PackedRows
 
@@ -105,6 +105,35 @@ async def test_a_store_that_lost_its_rows_has_no_beat_until_it_is_full_again(sta
     await stage.feed.catch_up(3)
     await stage.feed.look()
     assert await fresh(stage)
+
+
+async def test_a_refill_takes_the_beat_back_before_it_writes_older_rows(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a row that is not in memory, all versions in the changelog are written, one after the other."""
+    for version in (1, 2):
+        stage.change(rows_of(range(20), version))
+        await stage.flush()
+    stage.evict([0])
+    await stage.feed.look()
+    stage.store.restart()  # with all rows
+    await stage.feed.look()
+    assert await fresh(stage), "until it expires"
+    told, plain = list[tuple[bytes | None, bool]](), stage.store.put
+
+    async def put(kind: Kind, rows: PackedRows) -> None:
+        await plain(kind, rows)
+        told.append(((await stage.store.get("u", [0]))[0], await fresh(stage)))
+
+    monkeypatch.setattr(stage.store, "put", put)
+    await stage.feed.catch_up(3)
+    (old,), (new,) = rows_of([0], 1).values(), rows_of([0], 2).values()
+    assert (old, False) in told
+    assert (old, True) not in told
+    assert told[-1][0] == new
+    await stage.feed.look()
+    assert await fresh(stage)
+    assert stage.shown() == {**stage.truth(), 0: new}
 
 
 async def test_only_the_owner_beats(stage: Stage) -> None:

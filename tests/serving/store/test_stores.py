@@ -103,3 +103,14 @@ async def test_a_partition_without_a_mark_has_no_beat(store: OnlineStore) -> Non
     await store.set_marks("u", {0: 0})
     await store.beat("u", [0, 1])
     assert await store.beating("u", [0, 1]) == {0}
+
+
+async def test_beats_can_be_taken_back(store: OnlineStore) -> None:
+    await store.set_marks("u", {0: 0, 1: 0})
+    await store.set_marks("n", {0: 0})
+    await store.beat("u", [0, 1])
+    await store.beat("n", [0])
+    await store.silence("u", [0, 7])
+    await store.silence("u", [])
+    assert await store.beating("u", [0, 1]) == {1}
+    assert await store.beating("n", [0]) == {0}
