@@ -167,8 +167,9 @@ class OnlineCopy(Service):
             if ours:
                 await self.store.put(self.kind, PackedRows.joined([changed[n] for n in ours]))
             for n, part in ours.items():
-                if part.fresh is not None:
-                    part.fresh.update(changed[n].keys.tolist())
+                part.wrote(changed[n].keys)
+        for n in parts.keys() - ours.keys():
+            parts[n].missed(changed[n].keys)
         if not self._away:
             for n, (durable, once) in positions.items():
                 if n in ours or not len(changed[n]):
@@ -183,8 +184,9 @@ class OnlineCopy(Service):
         async with self._live({partition: part}) as ours:
             if ours:
                 await self.store.drop(self.kind, keys)
-                if part.fresh is not None:
-                    part.fresh.update(ints(keys))
+                part.wrote(keys)
+        if not ours:
+            part.missed(keys)
 
     async def say(self, applied: Mapping[int, Applied], at_once: Collection[int] = ()) -> None:
         """Note what the rows given to the last ``put`` have of the source topics; the next beats say it.

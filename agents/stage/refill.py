@@ -97,7 +97,7 @@ class CopiedPartition:
     owed
         Whether the online store may lack rows: a refill is due.
     fresh
-        During a refill: keys written live since it began. None otherwise.
+        During a refill: keys whose last change since it began was written live. None otherwise.
     recent, before
         Keys changed (``HELD``) or removed (None) since the last durable flush, and in the interval before
         that flush. The changelog may not have these changes yet.
@@ -120,6 +120,16 @@ class CopiedPartition:
     def complete(self) -> bool:
         """Whether the online store has all rows, as far as is known."""
         return self.mark is not None and not self.owed and self.fresh is None
+
+    def wrote(self, keys: Keys) -> None:
+        """Note keys whose rows were written live, or removed."""
+        if self.fresh is not None:
+            self.fresh.update(ints(keys))
+
+    def missed(self, keys: Keys) -> None:
+        """Note keys whose live write failed: what was written of them before is not their last row."""
+        if self.fresh is not None:
+            self.fresh.difference_update(ints(keys))
 
     def undurable(self) -> dict[int, bytes | None]:
         """Return keys whose last change may not be in the changelog yet: ``HELD``, or None when removed."""
