@@ -17,6 +17,7 @@ from headrace.streams.settings import Settings
 from headrace.streams.topics.connection import connection
 from headrace.streams.topics.refusal import or_hidden
 from headrace.streams.transport.batches import RecordBatch
+from headrace.streams.transport.closing import closed
 from headrace.streams.transport.fetching import ISOLATION, REQUEST_TIMEOUT_S, Fetched, drain, poke
 from headrace.streams.transport.log_view import look
 from headrace.streams.transport.patience import be_patient
@@ -236,7 +237,7 @@ async def open_reader(
         ]
         yield Reader(consumer, tps, settings)
     finally:
-        await consumer.stop()
+        await closed(consumer)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str, settings: Settings) -> list[int]:
