@@ -71,8 +71,16 @@ def measuring(settings: Settings, metrics: Metrics, roles: Sequence[str]) -> lis
         return []
     version = importlib.metadata.version("headrace")
     metrics.read(lambda: [Sample("headrace_role_info", 1, (role, version)) for role in roles])
-    late = partial(metrics.observe, "headrace_loop_late_seconds")
-    return [MetricsServer(metrics, settings.metrics_host, settings.metrics_port), LoopProbe(late)]
+    probe = LoopProbe(partial(_late, metrics))
+    return [MetricsServer(metrics, settings.metrics_host, settings.metrics_port), probe]
+
+
+def _late(metrics: Metrics, seconds: float, waited: float | None) -> None:
+    """Note how late a timer of the loop was, and how long it waited for a CPU since the last one."""
+    metrics.observe("headrace_loop_late_seconds", seconds)
+    metrics.observe("headrace_loop_held_seconds", max(0.0, seconds - (waited or 0.0)))
+    if waited is not None:
+        metrics.count("headrace_loop_cpu_wait_seconds_total", by=waited)
 
 
 def _redis_call(metrics: Metrics, call: str, seconds: float, failed: bool) -> None:

@@ -255,6 +255,18 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_redis_seconds", "histogram", "time of a call of Redis", ("call",), _FAST),
     Declared("headrace_redis_errors_total", "counted", "calls of Redis that failed", ("call",)),
     Declared("headrace_loop_late_seconds", "histogram", "lateness of a timer of the event loop", (), _FAST),
+    Declared(
+        "headrace_loop_held_seconds",
+        "histogram",
+        "the part of it in which the loop's thread did not wait for a CPU",
+        (),
+        _FAST,
+    ),
+    Declared(
+        "headrace_loop_cpu_wait_seconds_total",
+        "counted",
+        "time for which the event loop's thread could have run and had no CPU",
+    ),
 )
 _BY_NAME = {declared.name: declared for declared in DECLARED}
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "spread": HistogramMetricFamily}

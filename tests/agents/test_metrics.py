@@ -128,11 +128,15 @@ async def test_a_held_loop_is_seen(measured: Settings) -> None:
         await asyncio.sleep(0)
         after = await until(lambda: scrape(measured), lambda s: s.one("headrace_loop_late_seconds_count") > 5)
 
-    def slower(scraped: Scraped) -> float:
-        late = scraped.all("headrace_loop_late_seconds_bucket")
-        return late["+Inf",] - late["0.2",]
+    def slower(scraped: Scraped, what: str) -> float:
+        late = scraped.all(f"headrace_loop_{what}_seconds_bucket")
+        return late["+Inf",] - late["0.1",]
 
-    assert slower(after) >= slower(before) + 1
+    for what in ("late", "held"):
+        assert slower(after, what) >= slower(before, what) + 1
+    assert (after.one("headrace_loop_cpu_wait_seconds_total") is None) == (
+        not Path("/proc/self/schedstat").exists()
+    )
 
 
 async def test_a_port_that_is_taken_is_said(measured: Settings) -> None:

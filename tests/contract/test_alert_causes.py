@@ -58,6 +58,7 @@ CAUSES = {
     "HeadraceRedisFails": (WHOLE, "redis_frozen"),
     "HeadraceRowsOld": (WHOLE, "ingest_frozen"),
     "HeadraceLoopHeld": (WHOLE, "a_held_loop"),
+    "HeadraceCpuShort": (WHOLE, "others_take_the_machine"),
 }  # fmt: skip
 RULES: list[dict[str, Any]] = [
     rule

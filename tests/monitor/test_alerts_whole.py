@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -20,11 +22,12 @@ from pathlib import Path
 import pytest
 from alert_hours import EVERY_S, Round, alerts, asked, promtool_is_there, repeated
 from transport_worker import worker_process
-from watched_installation import Installation, machine_cpu_s, watched_installation
+from watched_installation import PROCESSES, Installation, machine_cpu_s, watched_installation
 
 from headrace.streams.clock import now_ms
 from headrace.streams.errors import HeadraceError
 from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.scraping import Samples
 
 #: How long the healthy installation is watched, how long what was seen is made to last, and how long before
 #: that it begins, s.
@@ -35,12 +38,15 @@ BROKEN_S = 1500.0
 #: may be pending: a worker that does not run does not answer.
 TIMED = {
     "HeadraceRepliesSlow", "HeadraceRepliesDegraded", "HeadracePartLeftOut", "HeadraceOverloaded",
-    "HeadraceLoopHeld", "HeadraceFreshnessBurnsFast", "HeadraceFreshnessBurns",
+    "HeadraceLoopHeld", "HeadraceCpuShort", "HeadraceFreshnessBurnsFast", "HeadraceFreshnessBurns",
     "HeadraceFreshnessBurnsSlowly",
 }  # fmt: skip
 OTHERS = 0.15
 #: The windows of an hour fill for an hour, so features move in a world that is minutes old.
 YOUNG = {"HeadraceFeaturesMoved"}
+#: A program that computes, for a minute at most.
+BUSY = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
+HELD, WAITED = "headrace_loop_held_seconds", "headrace_loop_cpu_wait_seconds_total"
 #: What a worker has while it works, by one of its roles; of other workers only those named beside.
 WORKS = {
     "serve": {
@@ -98,6 +104,22 @@ def moved(rounds: Sequence[Round]) -> dict[str, float]:
     return out
 
 
+def loops(rounds: Sequence[Round]) -> dict[str, str]:
+    """Return by worker how often its loop was held for over 100 ms, and its wait for a CPU, of all time."""
+    seconds = EVERY_S * (len(rounds) - 1)
+    out = {}
+    for worker, roles in zip(rounds[0], PROCESSES, strict=True):
+        first, last = _loop(rounds[0][worker]), _loop(rounds[-1][worker])
+        out[roles] = f"{last[0] - first[0]:.0f}, {(last[1] - first[1]) / seconds:.0%}"
+    return out
+
+
+def _loop(samples: Samples | None) -> tuple[float, float]:
+    """Return how often a loop was held for over 100 ms so far, and how long it waited for a CPU, s."""
+    held = {dict(at).get("le"): n for (name, at), n in (samples or {}).items() if name.startswith(HELD)}
+    return held[None] - held["0.1"], sum(n for (name, _), n in (samples or {}).items() if name == WAITED)
+
+
 def said(found: dict[str, str]) -> set[str]:
     return {name for name, state in found.items() if state == "firing"}
 
@@ -113,6 +135,7 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
         others = (machine_cpu_s() - machine) / seconds - ours
         print(f"{len(healthy)} rounds; we took {ours:.2f} cores, others {others:.2f}")
         told = lasting(healthy, tmp_path, HOUR_S, BEGIN_S)
+        print(f"loops: {loops(healthy)}")
         print(f"well: {told}; moved: {moved(healthy)}")
         there = {name for one in healthy[-1].values() for name, _ in one or {}} | {"up"}
         assert set().union(*asked().values()) - there <= ABSENT
@@ -126,6 +149,7 @@ async def test_silent_while_all_is_well_and_then_everything_breaks(tmp_path: Pat
         for trouble, expected in (
             (poisoned_records, {"HeadraceDeadLetters"}),
             (a_held_loop, {"HeadraceLoopHeld"}),
+            (others_take_the_machine, {"HeadraceCpuShort"}),
             (trainings_killed, {"HeadraceTrainingFails"}),
             (redis_frozen, {"HeadraceRedisFails", "HeadraceRepliesDegraded", "HeadraceRepliesSlow"}),
             (too_many_requests, {"HeadraceOverloaded"}),
@@ -148,7 +172,7 @@ def check_names(found: dict[str, set[str]]) -> None:
     for roles, names in found.items():
         here = {role for role in WORKS if role in roles.split(",")}
         wanted = set().union(*(WORKS[role] for role in here), READS if here & READERS else set())
-        wanted |= {"role_info", "loop_late_seconds_count"}
+        wanted |= {"role_info", "loop_held_seconds_count"}
         lacks = {name for name in wanted if f"headrace_{name}" not in names}
         foreign = set().union(*WORKS.values(), READS) - wanted
         extra = {name for name in foreign if f"headrace_{name}" in names}
@@ -183,6 +207,18 @@ async def a_held_loop(it: Installation) -> list[Round]:
         await asyncio.sleep(0.2)
     await it.look()
     return it.rounds
+
+
+async def others_take_the_machine(it: Installation) -> list[Round]:
+    """Others compute on the machine, many times as many as it has cores."""
+    command = [sys.executable, "-c", BUSY]
+    hogs = [subprocess.Popen(command) for _ in range(16 * (os.cpu_count() or 1))]
+    try:
+        return await it.watch(20)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
 
 
 async def trainings_killed(it: Installation) -> list[Round]:

@@ -17,7 +17,6 @@ from transport_probes import quick_app
 
 from headrace.streams.app_metrics import AppMetrics
 from headrace.streams.clock import ManualClock
-from headrace.streams.loop_probe import EVERY_S, LoopProbe
 from headrace.streams.metrics import Metrics, Sample
 from headrace.streams.settings import Settings
 from headrace.streams.tables.changelog import ChangelogCopy
@@ -66,21 +65,6 @@ async def test_the_lag_of_an_agent_that_waits_is_seen(
         await eventually(lambda: lag("records") == 0)
         assert set(read(metrics).all("headrace_lag_records", topic=topic)) == {("log_sink", "1", "log")}
         assert read(metrics).one("headrace_records_total", role="log") == 10
-
-
-async def test_a_held_loop_makes_a_timer_late(eventually: Callable[..., Awaitable[None]]) -> None:
-    late: list[float] = []
-    probe = LoopProbe(late.append)
-    await probe.start()
-    await eventually(lambda: len(late) > 3)
-    late.clear()
-    time.sleep(0.2)  # holds the loop
-    await eventually(lambda: late)
-    await probe.stop()
-    assert 0.2 - EVERY_S - 0.005 <= late[0] < 2
-    timer = probe._timer
-    assert timer is not None
-    assert timer.cancelled()
 
 
 def test_a_reader_that_fails_hides_no_other() -> None:
