@@ -105,9 +105,11 @@ class ServeStage:
 
     # -- mirrors
 
-    def on_models(self, batch: RecordBatch) -> None:
-        """Use the newest model of each name that fits this code."""
-        self.mirrors.models(batch.records, self.wiring.clock.now_ms())
+    async def on_models(self, batch: RecordBatch) -> None:
+        """Use the newest model of each name that fits this code. Replies go out while rankers are read."""
+        records = list(batch.records)
+        await asyncio.to_thread(self.recommender.data.models.rankers.read, records)
+        self.mirrors.models(records, self.wiring.clock.now_ms())
 
     # -- requests
 

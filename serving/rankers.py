@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from headrace.models.learning.shelf import Shelf
 from headrace.streams.errors import ArtefactError
 
 log = logging.getLogger(__name__)
+
+#: Rankers that ``Rankers.read`` holds until pointers name them.
+_READ = 2
 
 
 class Rankers:
@@ -34,6 +38,21 @@ class Rankers:
         self.candidate: Ranker | None = None
         self.others: list[Ranker] = []
         self._refused: set[str] = set()
+        self._read: dict[str, tuple[bytes, Ranker]] = {}
+
+    def read(self, records: Sequence[Any]) -> None:
+        """Read the last rankers of records that ``apply`` gets next: it takes no time for these.
+
+        Any thread may do it, but not beside ``apply``. What is wrong with a ranker, ``apply`` says.
+        """
+        prefix = self.shelf.kind.prefix
+        texts = [r for r in records if r.value is not None and (r.key or b"").startswith(prefix)]
+        for record in texts[-_READ:]:
+            with contextlib.suppress(Exception):
+                read = ranker.decode(record.value)
+                self._read[read.version] = record.value, read
+        while len(self._read) > _READ:
+            del self._read[next(iter(self._read))]
 
     def apply(self, records: Sequence[Any]) -> bool:
         """Take records of `models`; return whether the live ranker is another one now."""
@@ -61,8 +80,12 @@ class Rankers:
             return known[version]
         if version not in self.shelf.texts or version in self._refused:
             return None
+        text = self.shelf.texts[version]
+        before, read = self._read.pop(version, (b"", None))
+        if read is not None and before == text:
+            return read
         try:
-            return ranker.decode(self.shelf.texts[version])
+            return ranker.decode(text)
         except ArtefactError as exc:
             log.error("a model was refused: %s", exc, extra={"action": "model_refused"})  # noqa: TRY400
         except Exception:

@@ -7,6 +7,7 @@ training; a new ranker starts from its own values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -106,8 +107,11 @@ class MovedRanker:
         return self._ranker.by_objective(x, self._trees.score(self.sums(x, ids)))
 
 
+@lru_cache(maxsize=2)
 def trees_of(value: bytes) -> tuple[Trees, str]:
     """Return the trees of the ranker in a `models` record, and its version.
+
+    A learner that also merges asks twice: the last two are remembered.
 
     Raises
     ------

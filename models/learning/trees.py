@@ -17,6 +17,7 @@ from headrace.models.learning.tree_bits import bit_leaves, bit_sums, bit_sums_of
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 
 _CATEGORICAL, _MISSING = 1, 4 | 8  # bits of LightGBM's decision types
 _ZERO = np.float32(1e-35)
@@ -62,28 +63,20 @@ class Trees:
     def __init__(self, text: str) -> None:
         try:
             self._read(text)
-        except (KeyError, ValueError, IndexError) as exc:
+        except (KeyError, ValueError, IndexError, OverflowError) as exc:
             raise UnlikeError(f"not the text of a LightGBM model: {exc!r}") from exc
 
     def _read(self, text: str) -> None:
         head, *blocks = text.split("\nTree=")
         self.slope = _slope(head)
-        rows: list[npt.NDArray[np.int64]] = []
-        values, roots, depths, at = [np.zeros(0)], [], [], 0
-        for block in blocks:
-            nodes, leaf_values, depth = _tree(block, at)
-            rows.append(nodes)
-            values += [np.zeros(len(nodes) - len(leaf_values)), leaf_values]
-            roots.append(at)
-            depths.append(depth)
-            at += len(nodes)
-        self.values: F64 = np.concatenate(values)
-        self._nodes = np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 4), np.int32)
-        self._roots, self._depths = np.array(roots, np.int32), np.array(depths, np.int32)
-        self.count = len(roots)
+        read = _Read.of(blocks)
+        self.values: F64 = read.values
+        self._nodes = read.nodes
+        self._roots, self._depths = read.roots, read.depths
+        self.count = len(self._roots)
         self.width = int(self._nodes[:, 0].max(initial=-1)) + 1
-        self.leaves = np.flatnonzero(self._nodes[:, 2] == np.arange(at))
-        self._bits = Bits.of(self._nodes, roots)
+        self.leaves = np.flatnonzero(self._nodes[:, 2] == np.arange(len(self._nodes)))
+        self._bits = Bits.of(read)
         self.by_bits = None if self._bits is None else self._bits.with_values(self.values)
 
     def sums(self, x: F32, values: F64) -> F64:
@@ -138,24 +131,26 @@ class Bits:
     nodes: I32
 
     @classmethod
-    def of(cls, nodes: I32, roots: Sequence[int]) -> Bits | None:
-        """Return the trees that begin at some nodes; None when one has more than 32 leaves."""
+    def of(cls, read: _Read) -> Bits | None:
+        """Return trees that were read; None when one has more than 32 leaves."""
+        nodes, trees = read.nodes, len(read.roots)
+        if (np.diff(read.roots, append=len(nodes)) > 2 * _LEAVES - 1).any():
+            return None
         inner = nodes[:, 2] != np.arange(len(nodes))
-        children, splits, ends = nodes[:, 2:].tolist(), inner.tolist(), [*roots[1:], len(nodes)]
-        masks, found = np.zeros(len(nodes), np.uint32), np.zeros(_LEAVES * len(roots), np.int32)
-        for t, (root, end) in enumerate(zip(roots, ends, strict=True)):
-            if end - root > 2 * _LEAVES - 1:
-                return None
-            places = _places(root, children, splits)
-            found[_LEAVES * t : _LEAVES * t + len(places)] = places
-            where = {leaf: place for place, leaf in enumerate(places)}
-            for node in range(root, end):
-                if splits[node]:
-                    left = _places(children[node][0], children, splits)
-                    masks[node] = _ALL ^ sum(1 << where[leaf] for leaf in left)
-        bounds = np.r_[0, np.cumsum(inner)][[*roots, len(nodes)]].astype(np.int32)
+        # Leaves under each node, from below; and the place of the first of them in its tree, from above.
+        under, first = np.ones(len(nodes), np.int64), np.zeros(len(nodes), np.int64)
+        for level in reversed(read.levels):
+            under[level] = under[nodes[level, 2]] + under[nodes[level, 3]]
+        for level in read.levels:
+            left, right = nodes[level, 2], nodes[level, 3]
+            first[left], first[right] = first[level], first[level] + under[left]
+        lefts = nodes[inner, 2]
+        masks = _ALL ^ (((1 << under[lefts]) - 1) << first[lefts])
+        found, leaves = np.zeros(_LEAVES * trees, np.int32), np.flatnonzero(~inner)
+        found[_LEAVES * read.tree_of[leaves] + first[leaves]] = leaves
+        bounds = np.r_[0, np.cumsum(inner)][[*read.roots, len(nodes)]].astype(np.int32)
         thresholds = np.ascontiguousarray(nodes[inner, 1]).view(np.float32)
-        return cls(np.ascontiguousarray(nodes[inner, 0]), thresholds, masks[inner], bounds, found)
+        return cls(np.ascontiguousarray(nodes[inner, 0]), thresholds, masks.astype(np.uint32), bounds, found)
 
     def with_values(self, values: F64) -> tuple[I32, F32, npt.NDArray[np.uint32], I32, F64]:
         """Return the trees with values by node ``(m,)``, as ``bit_sums`` reads them."""
@@ -168,18 +163,6 @@ class Bits:
     def find(self, x: F32) -> I32:
         """Return what ``Trees.find`` returns."""
         return bit_leaves(x, self.columns, self.thresholds, self.masks, self.bounds, self.nodes)
-
-
-def _places(node: int, children: list[list[int]], splits: Sequence[bool]) -> list[int]:
-    """Return the leaves under a node, from left to right."""
-    out, waiting = list[int](), [node]
-    while waiting:
-        node = waiting.pop()
-        if splits[node]:
-            waiting += reversed(children[node])
-        else:
-            out.append(node)
-    return out
 
 
 def _rows(x: F32) -> F32:
@@ -200,36 +183,96 @@ def _slope(head: str) -> float | None:
     raise UnlikeError(f"objective {name!r}")
 
 
-def _tree(block: str, at: int) -> tuple[npt.NDArray[np.int64], F64, int]:
-    """Return the nodes of a tree, whose first one has the number ``at``, its leaf values, and its depth."""
+def _fields(block: str) -> dict[str, str]:
+    """Return the fields of a tree."""
     fields = dict(line.split("=", 1) for line in block.split("\n\n", 1)[0].split("\n")[1:] if "=" in line)
     if fields.get("is_linear", "0") != "0" or fields.get("num_cat", "0") != "0":
         raise UnlikeError("linear leaves, or categorical splits")
-    leaf_values = np.array(fields["leaf_value"].split(), np.float64)
-    inner = len(leaf_values) - 1
-    out = np.zeros((2 * inner + 1, 4), np.int64)
-    out[inner:, 1] = _INF
-    out[inner:, 2:] = at + np.arange(inner, 2 * inner + 1)[:, None]
-    if not inner:
-        return out, leaf_values, 0
-    column, decision, left, right = (
-        np.array(fields[name].split(), np.int64)
-        for name in ("split_feature", "decision_type", "left_child", "right_child")
-    )
-    children, own = np.concatenate([left, right]), np.tile(np.arange(inner), 2)
-    if len(children) != 2 * inner or ((children >= 0) & (children <= own)).any():
-        raise UnlikeError("a node that is not after its parent")
-    if sorted(children.tolist()) != [*range(-inner - 1, 0), *range(1, inner)]:
-        raise UnlikeError("a node that is missing, or there twice")
-    if (column < 0).any():
-        raise UnlikeError("a column below 0")
-    if (decision & (_CATEGORICAL | _MISSING)).any():
-        raise UnlikeError("categorical splits, or missing values")
-    out[:inner, 0] = column
-    out[:inner, 1] = _not_above(np.array(fields["threshold"].split(), np.float64)).view(np.int32)
-    for place, child in ((2, left), (3, right)):
-        out[:inner, place] = at + np.where(child >= 0, child, inner + ~child)
-    return out, leaf_values, _depth(left, right)
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Trees as they were read. The nodes of a tree follow one another: inner ones, its root first; leaves.
+
+    Attributes
+    ----------
+    nodes
+        Column, threshold (bits of float32), left and right child, int32 ``(m, 4)``; a leaf is its own child.
+    values
+        Leaf values by node, ``(m,)``.
+    roots, depths
+        Of each tree, int32.
+    tree_of
+        The tree of each node, ``(m,)``.
+    levels
+        The inner nodes of all trees, by their distance from the root.
+    """
+
+    nodes: I32
+    values: F64
+    roots: I32
+    depths: I32
+    tree_of: I64
+    levels: list[I32]
+
+    @classmethod
+    def of(cls, blocks: Sequence[str]) -> _Read:
+        """Return the trees of these parts of a text: of all at once, each takes microseconds."""
+        each = [_fields(block) for block in blocks]
+        leaf_values = [fields["leaf_value"].split() for fields in each]
+        inner = np.array([len(values) - 1 for values in leaf_values], np.int64)
+        sizes = 2 * inner + 1
+        roots = np.cumsum(sizes) - sizes
+        tree_of = np.repeat(np.arange(len(each)), sizes)
+        at = np.arange(len(tree_of)) - roots[tree_of]  # in its tree
+        splits, leaves = np.flatnonzero(at < inner[tree_of]), np.flatnonzero(at >= inner[tree_of])
+        values, nodes = np.zeros(len(at)), np.zeros((len(at), 4), np.int32)
+        values[leaves] = np.array([v for some in leaf_values for v in some], np.float64)
+        nodes[leaves, 1] = _INF
+        nodes[leaves, 2] = nodes[leaves, 3] = leaves
+        larger = [(fields, int(n)) for fields, n in zip(each, inner, strict=True) if n]
+        column, decision, left, right = (
+            np.array(_column(larger, name), np.int64)
+            for name in ("split_feature", "decision_type", "left_child", "right_child")
+        )
+        root, own, most = roots[tree_of[splits]], at[splits], inner[tree_of[splits]]
+        for child in (left, right):
+            if ((child >= 0) & (child <= own)).any():
+                raise UnlikeError("a node that is not after its parent")
+            if ((child < -most - 1) | (child >= most)).any():
+                raise UnlikeError("a node that is missing, or there twice")
+        if (column < 0).any():
+            raise UnlikeError("a column below 0")
+        if (decision & (_CATEGORICAL | _MISSING)).any():
+            raise UnlikeError("categorical splits, or missing values")
+        nodes[splits, 0] = column
+        nodes[splits, 1] = _not_above(np.array(_column(larger, "threshold"), np.float64)).view(np.int32)
+        for place, child in ((2, left), (3, right)):
+            nodes[splits, place] = root + np.where(child >= 0, child, most + ~child)
+        parents = np.bincount(nodes[splits, 2:].ravel(), minlength=len(at))
+        parents[roots] += 1
+        if (parents != 1).any():
+            raise UnlikeError("a node that is missing, or there twice")
+        depths, levels = np.zeros(len(each), np.int32), list[I32]()
+        level = roots[inner > 0].astype(np.int32)
+        while len(level):
+            levels.append(level)
+            depths[tree_of[level]] = len(levels)
+            below = nodes[level, 2:].ravel()
+            level = below[nodes[below, 2] != below]
+        return cls(nodes, values, roots.astype(np.int32), depths, tree_of, levels)
+
+
+def _column(trees: Sequence[tuple[dict[str, str], int]], name: str) -> list[str]:
+    """Return a field of the inner nodes of all trees; trees are fields, and how many such nodes there are."""
+    out = list[str]()
+    for fields, n in trees:
+        values = fields[name].split()
+        if len(values) != n:
+            raise UnlikeError(f"{len(values)} values of {name} for {n} nodes")
+        out += values
+    return out
 
 
 def _not_above(threshold: F64) -> F32:
@@ -243,12 +286,3 @@ def _not_above(threshold: F64) -> F32:
     near = np.where((near >= 0) & (near < _ZERO), _ZERO, near)
     out: F32 = np.where((near < 0) & (near >= -_ZERO), np.nextafter(-_ZERO, np.float32(-np.inf)), near)
     return out
-
-
-def _depth(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> int:
-    depth = np.ones(len(left), np.int64)  # a child comes after its parent
-    for parent, children in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
-        for child in children:
-            if child >= 0:
-                depth[child] = depth[parent] + 1
-    return int(depth.max())

@@ -219,14 +219,14 @@ async def test_a_letter_that_is_refused_goes_without_its_body(
     assert letters[b"0"][1] == (b"" if kept["origin-body-dropped"] else large.value)
 
 
-def test_a_bad_model_after_a_good_one_in_a_batch() -> None:
+async def test_a_bad_model_after_a_good_one_in_a_batch() -> None:
     learner, rng = OnlineLearner(), np.random.default_rng(0)
     learner.learn(rng.random((500, len(SPEC))).astype(np.float32), rng.random(500) < 0.2)
     good = online.encode(learner.weights(), 1, {})[0]
     better = online.encode(learner.weights(), 2, {})[0]
     name = online.NAME.encode()
     stage = stage_on(Broker())
-    stage.on_models(batch(Rec(good, name), Rec(better, name), Rec(b"{}", name), Rec(None, name)))
+    await stage.on_models(batch(Rec(good, name), Rec(better, name), Rec(b"{}", name), Rec(None, name)))
     assert stage.recommender.online is not None
     assert stage.recommender.online.version == online.decode(better).version
 
@@ -238,7 +238,7 @@ async def test_a_reply_and_its_impression_name_the_settings_that_are_tried_on_th
     (one, base), (two, tried) = (tried_settings.encode(c, 1) for c in ({}, {"epsilon": "1"}))
     pointing = pointers.encode(Pointers(1, base, candidate=tried, share=50, rollout="x"))
     texts = Rec(one, SETTINGS.key(base)), Rec(two, SETTINGS.key(tried))
-    stage.on_models(batch(*texts, Rec(pointing, SETTINGS.pointers)))
+    await stage.on_models(batch(*texts, Rec(pointing, SETTINGS.pointers)))
     users = [f"u{n}" for n in range(30)]
     todo = batch(*(Rec(body(request_id=u, user_id=u), key=u.encode()) for u in users))
     await stage.finish(todo, await stage.answer(todo))

@@ -161,6 +161,39 @@ def test_a_candidate_answers_its_share_of_the_users_and_a_rollback_ends_it(
     assert [r.action for r in caplog.records if hasattr(r, "action")] == ["model_refused"]
 
 
+def test_a_ranker_that_was_read_before_is_used_and_a_bad_one_is_refused_as_ever(
+    trained: Ranker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rankers, decoded = Rankers(), list[bytes]()
+    read = ranker.decode
+
+    def counted(value: bytes) -> Ranker:
+        decoded.append(value)
+        return read(value)
+
+    monkeypatch.setattr(ranker, "decode", counted)
+    made = [ranker.encode(trained.text + "\n" * n, 0, {}) for n in range(4)]
+    texts = [record(pointers.text_key(version), value) for value, version in made]
+    rankers.read(texts)
+    assert decoded == [value for value, _ in made[-2:]], "only the last ones: older ones are rarely named"
+    last, before = made[3][1], made[0][1]
+    rankers.apply(texts)
+    assert len(decoded) == 2
+    rankers.apply([record(pointers.KEY, pointers.encode(Pointers(1, last)))])
+    assert (len(decoded), rankers.live and rankers.live.version) == (2, last)
+    rankers.apply([record(pointers.KEY, pointers.encode(Pointers(2, before)))])
+    assert (len(decoded), rankers.live and rankers.live.version) == (3, before), "it was not read before"
+
+    # Another record of this version than the one that was read: that one counts.
+    again, gone = ranker.encode(trained.text, 5, {}), record(pointers.text_key(made[2][1]), b"{}")
+    rankers.read([record(pointers.text_key(made[2][1]), made[2][0])])
+    rankers.apply([gone, record(pointers.KEY, pointers.encode(Pointers(3, made[2][1])))])
+    assert rankers.live is not None
+    assert rankers.live.version == before
+    rankers.read([record(pointers.text_key("bad"), b"{}"), record(pointers.text_key(again[1]), again[0])])
+    assert [r.action for r in caplog.records if hasattr(r, "action")] == ["model_refused"]
+
+
 def test_every_candidate_is_read_and_those_that_are_gone_are_forgotten(trained: Ranker) -> None:
     rankers = Rankers()
     made = [ranker.encode(trained.text + "\n" * n, 0, {}) for n in range(4)]

@@ -172,6 +172,32 @@ def test_a_text_that_is_no_model_is_refused(text: str) -> None:
         Trees(text)
 
 
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("left_child", lambda values: values[:-1]),
+        ("right_child", lambda values: [*values, "-1"]),
+        ("left_child", lambda values: [values[1], *values[1:]]),
+        ("right_child", lambda values: ["0", *values[1:]]),
+        ("left_child", lambda values: ["100", *values[1:]]),
+        ("right_child", lambda values: ["-100", *values[1:]]),
+        ("left_child", lambda values: ["9" * 30, *values[1:]]),
+        ("split_feature", lambda values: ["-1", *values[1:]]),
+        ("threshold", lambda values: ["x", *values[1:]]),
+        ("leaf_value", lambda values: values[:-1]),
+        ("decision_type", lambda values: values[1:]),
+    ],
+)
+@pytest.mark.parametrize("tree", [0, 3])
+def test_a_text_with_a_damaged_tree_is_refused(tree: int, field: str, change: Any) -> None:
+    head, *trees = model(rounds=4, num_leaves=8).model_to_string().split("\nTree=")
+    before = next(line for line in trees[tree].split("\n") if line.startswith(f"{field}="))
+    values = before.removeprefix(f"{field}=").split()
+    trees[tree] = trees[tree].replace(before, f"{field}={' '.join(change(values))}")
+    with pytest.raises(UnlikeError):
+        Trees("\nTree=".join([head, *trees]))
+
+
 def test_nodes_that_lead_nowhere_are_refused() -> None:
     x, ones = np.zeros((3, 2), np.float32), np.ones(1, np.int32)
     for bad in ([2, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, -1]):
