@@ -141,9 +141,9 @@ class _ListMaker:
         return pick, propensity, pick != free.greedy, self._reason(plan, pick)
 
     def _plan(self, slot: int, limits: Sequence[Limit]) -> _Plan:
-        allowed, asking, otherwise = self._allowed(slot, limits)
+        allowed, count, asking, otherwise = self._allowed(slot, limits)
         lottery, why = self._lottery(slot, allowed, asking)
-        return _Plan(allowed, self._best(allowed), lottery, asking, otherwise, why)
+        return _Plan(allowed, self._best(allowed), lottery, count, asking, otherwise, why)
 
     def _reason(self, plan: _Plan, pick: int) -> str:
         """Return why an item is in its slot, when a rule or chance has put it there."""
@@ -153,23 +153,24 @@ class _ListMaker:
             return WELCOME
         return plan.asking if plan.asking and pick != self._best(plan.otherwise) else ""
 
-    def _allowed(self, slot: int, limits: Sequence[Limit]) -> tuple[Mask, str, Mask]:
-        """Return the candidates for this slot, why some are asked for, and the candidates otherwise.
+    def _allowed(self, slot: int, limits: Sequence[Limit]) -> tuple[Mask, int, str, Mask]:
+        """Return the candidates for this slot, how many, why some are asked for, the candidates otherwise.
 
         Rules that would leave none are left out.
         """
         allowed, asking, otherwise = self._open, "", self._open
+        count = len(allowed) - slot
         for limit in limits:
             mask = limit.allowed(slot)
             if mask is None:
                 continue
             fewer = allowed & mask
-            if not np.count_nonzero(fewer):
+            if not (left := np.count_nonzero(fewer)):
                 continue
             if limit.reason and not asking:
                 asking, otherwise = limit.reason, allowed
-            allowed = fewer
-        return allowed, asking, otherwise
+            allowed, count = fewer, int(left)
+        return allowed, count, asking, otherwise
 
     def _best(self, allowed: Mask) -> int:
         """Return the place of the best allowed candidate."""
