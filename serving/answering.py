@@ -15,6 +15,7 @@ from headrace.serving.pipeline.query import Query
 from headrace.serving.popular import Popular
 from headrace.serving.ranking import Ranked
 from headrace.serving.rerank.slate import Slate
+from headrace.serving.rounded import rounded
 from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecItem, RecReply, ShadowList, Unshown
@@ -97,20 +98,20 @@ def items_of(
         Return the sources of a candidate, and why it is in its slot, by its place and the slot's reason.
     """
     places = slate.chosen.tolist()
-    scores = [round(each, 6) for each in score[slate.chosen].tolist()]
-    foreseen = {name: [round(p, 6) for p in each.tolist()] for name, each in objectives.items()}
-    explored, propensities = slate.explored.tolist(), [round(p, 9) for p in slate.propensity.tolist()]
+    scores, *foreseen = rounded(np.stack([score[slate.chosen], *objectives.values()]), 6)
+    explored, propensities = slate.explored.tolist(), rounded(slate.propensity, 9)
+    names, each = (list(objectives), zip(*foreseen, strict=True)) if foreseen else (["click"], zip(scores))
     return [
         RecItem(
             item_id=item_id,
             score=scores[j],
-            objectives={name: each[j] for name, each in foreseen.items()} or {"click": scores[j]},
+            objectives=dict(zip(names, values, strict=True)),
             sources=sources(i),
             explored=explored[j],
             propensity=propensities[j],
             why=told(i, slate.reasons[j]),
         )
-        for j, (i, item_id) in enumerate(zip(places, ids, strict=True))
+        for j, (i, item_id, values) in enumerate(zip(places, ids, each, strict=True))
     ]
 
 

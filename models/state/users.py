@@ -294,5 +294,9 @@ def _padded(texts: list[str], size: int) -> U64:
 def recent_items(row: npt.NDArray[np.void] | np.void, limit: int = RECENT) -> tuple[list[int], list[int]]:
     """Return a row's recent items and their times (ms), newest first."""
     n = int(row["n_clicks"])
-    order = [(n - 1 - k) % RECENT for k in range(min(n, limit, RECENT))]
-    return row["recent"][order].tolist(), row["recent_ts"][order].tolist()
+    at, count = n % RECENT, min(n, limit, RECENT)
+
+    def newest(ring: list[int]) -> list[int]:
+        return (ring[:at][::-1] + ring[at:][::-1])[:count]
+
+    return newest(row["recent"].tolist()), newest(row["recent_ts"].tolist())

@@ -19,9 +19,9 @@ class Excluded(Filter):
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items the request does not exclude, bool ``(n,)``."""
-        out = np.ones(len(found), bool)
-        if len(found):
-            gone = hash_many([*query.request.exclude, query.request.item_id])
+        out, excluded = np.ones(len(found), bool), [*query.request.exclude, query.request.item_id]
+        if len(found) and any(excluded):
+            gone = hash_many(excluded)
             at = np.minimum(np.searchsorted(found.keys, gone), len(found) - 1)
             out[at[found.keys[at] == gone]] = False
         return out

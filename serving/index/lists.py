@@ -2,9 +2,9 @@
 
 The rows of a catalogue lie in the order of its lists. So a list is a range of rows, and the index is nothing
 but the directions of the lists and where each begins: the vectors are those of the catalogue, in files that
-every process of a machine maps (``serving/snapshot/``). A search looks at a fixed number of rows, so it takes
-as long for every query. Of most it reads a few bits (``signs.py``). A small catalogue is one list: all rows
-are compared.
+every process of a machine maps (``serving/snapshot/``). How many rows a search looks at depends only on how
+many it is to find, so it takes as long for every query. Of most it reads a few bits (``signs.py``). A small
+catalogue is one list: all rows are compared.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ I64 = npt.NDArray[np.int64]
 FEW = 20_000
 _MOST_LISTS = 16_384
 _ROWS_A_LIST = 200
-#: A search looks at ``_EFFORT * n**_GROWTH`` of ``n`` rows: 105,000 of a million, 418,000 of ten million.
+#: A search for ``_MANY`` looks at ``_EFFORT * n**_GROWTH`` of ``n`` rows: 105,000 of a million, 418,000 of
+#: ten million. One for fewer, down to ``_LEAST``, looks at ``(k / _MANY)**_FEWER`` of these rows: the nearest
+#: lie in fewer lists.
 _EFFORT, _GROWTH = 26.4, 0.6
+_MANY, _LEAST, _FEWER = 300, 60, 0.25
 #: A row is read when its estimate and this many sizes reach the worst of the best: about 1.5 standard errors.
 _MARGIN = 1.0
 
@@ -73,7 +76,8 @@ class Lists:
     layout
         The lists.
     most
-        How many rows a search looks at; by default so many that about 96 of the 100 nearest are found.
+        How many rows a search for ``_MANY`` or more looks at; by default so many that about
+        96 of 100 are found. One for fewer looks at fewer rows, and finds the same share.
     signs
         Those of the rows; by default they are made. A search that looks at all rows does not need them.
     """
@@ -126,21 +130,22 @@ class Lists:
         """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``."""
         if k <= 0 or self._n == 0 or not vector.any():
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        begins, ends, centres = self._nearest_lists(vector)
+        most = self.most if self.most >= self._n else rows_for(self.most, k)
+        begins, ends, centres = self._nearest_lists(vector, most)
         wide = k + k // 4 + 32
         if self._signed is None:
-            return self._rows.nearest(vector, begins, ends, k, wide, self.most)
+            return self._rows.nearest(vector, begins, ends, k, wide, most)
         size = float(np.sqrt(vector @ vector))
         return self._signed.nearest(
-            vector, turned(vector), begins, ends, centres, k, wide, self.most, _MARGIN * size
+            vector, turned(vector), begins, ends, centres, k, wide, most, _MARGIN * size
         )
 
-    def _nearest_lists(self, vector: F32) -> tuple[I64, I64, F32]:
+    def _nearest_lists(self, vector: F32, most: int) -> tuple[I64, I64, F32]:
         """Return the ranges of rows to look at and the products of their directions, the nearest first."""
         if self._directions is None:
             return self._starts[:1], self._starts[1:], np.zeros(1, np.float32)
         count = self._directions.n
-        wanted = min(count, 16 + int(1.2 * self.most * count / self._n))
+        wanted = min(count, 16 + int(1.2 * most * count / self._n))
         lists, products = self._directions.nearest(
             vector, np.zeros(1, np.int64), np.array([count]), wanted, wanted, count
         )
@@ -148,5 +153,10 @@ class Lists:
 
 
 def most_rows(n: int) -> int:
-    """Return how many of ``n`` rows a search looks at."""
+    """Return how many of ``n`` rows a search for ``_MANY`` looks at."""
     return min(n, max(FEW, int(_EFFORT * n**_GROWTH)))
+
+
+def rows_for(most: int, k: int) -> int:
+    """Return how many rows a search for ``k`` looks at, where one for ``_MANY`` looks at ``most``."""
+    return int(most * min(1.0, max(k, _LEAST) / _MANY) ** _FEWER)

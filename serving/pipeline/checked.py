@@ -11,12 +11,14 @@ Bool = npt.NDArray[np.bool_]
 F64 = npt.NDArray[np.float64]
 U64 = npt.NDArray[np.uint64]
 
+_KEYS, _MASK = np.dtype(np.uint64), np.dtype(np.bool_)  # a dtype is compared with one faster than with a type
+
 
 def lists(found: Sequence[U64]) -> list[U64]:
     """Return the lists of a source; TypeError unless each is an array of keys, uint64 ``(n,)``."""
     out = list(found)
     for keys in out:
-        if not (isinstance(keys, np.ndarray) and keys.dtype == np.uint64 and keys.ndim == 1):
+        if not (isinstance(keys, np.ndarray) and keys.dtype == _KEYS and keys.ndim == 1):
             raise TypeError(f"a source proposes arrays of keys, uint64 (n,), not {_said(keys)}")
     return out
 
@@ -30,7 +32,7 @@ def keys(found: Sequence[int] | U64) -> U64:
 
 def mask(keep: Bool, n: int) -> Bool:
     """Return what a filter keeps of ``n`` items; TypeError unless it is bool ``(n,)``."""
-    if not (isinstance(keep, np.ndarray) and keep.dtype == np.bool_ and keep.shape == (n,)):
+    if not (isinstance(keep, np.ndarray) and keep.dtype == _MASK and keep.shape == (n,)):
         raise TypeError(f"a filter returns bool ({n},), not {_said(keep)}")
     return keep
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.serving.pipeline.merging import strongest_of
+from headrace.serving.pipeline.pair_sums import pair_sums, pairs_in
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -15,6 +17,8 @@ U64 = npt.NDArray[np.uint64]
 
 #: Factor for each click further back in the session: older clicks count less (Globo reference: 0.8).
 FADE = 0.8
+#: Totals are at least this, so that shares of nothing are 0.
+_TINY = np.float32(1e-9)
 
 
 @dataclass(slots=True)
@@ -36,6 +40,7 @@ class Pairs:
 
     anchor: I64  # place of the anchor, 0 is the newest click
     other: U64
+    weight: F32  # the following ones, (5, n)
     seq: F32
     share: F32
     together: F32
@@ -48,27 +53,18 @@ class Pairs:
         """Return the pairs of neighbour rows, the row of the newest click first."""
         if rows is None or not len(rows):
             no = np.zeros(0, np.float32)
-            return cls(np.zeros(0, np.int64), np.zeros(0, np.uint64), no, no, no, no, no, 0.0)
-        seq, co = rows["seq"], rows["co"]
-        anchor, slot = np.nonzero((seq > 0) | (co > 0))
-        seq, co = seq[anchor, slot], co[anchor, slot]
-        seq_total, co_total = rows["seq_total"], rows["co_total"]
-        share = seq / np.maximum(seq_total, np.float32(1e-9))[anchor]
-        past = np.float32(FADE) ** np.arange(len(rows), dtype=np.float32)
-        lately, near = rows["seq_recent"], rows["co_recent"]
-        next_recent = (lately / np.maximum(lately.sum(1, keepdims=True), np.float32(1e-9)))[anchor, slot]
-        fade = past / np.sqrt(1 + co_total)
-        near = near * (past / np.sqrt(1 + near.sum(1)))[:, None]
-        return cls(
-            anchor,
-            rows["other"][anchor, slot],
-            seq,
-            share,
-            co * fade[anchor],
-            next_recent,
-            near[anchor, slot],
-            float(seq_total[0]),
-        )
+            none = np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros((5, 0), np.float32)
+            return cls(*none, no, no, no, no, no, 0.0)
+        seq_total, lately, near = rows["seq_total"], rows["seq_recent"], rows["co_recent"]
+        past = _fades(len(rows))
+        of_row = np.empty((4, len(rows)), np.float32)
+        of_row[0] = np.maximum(seq_total, _TINY)
+        of_row[1] = past / np.sqrt(1 + rows["co_total"])
+        of_row[2] = np.maximum(lately.sum(1), _TINY)
+        of_row[3] = past / np.sqrt(1 + near.sum(1))
+        anchor, other, weight = pairs_in(rows["other"], rows["seq"], rows["co"], lately, near, of_row)
+        seq, share, together, recent, near = weight
+        return cls(anchor, other, weight, seq, share, together, recent, near, float(seq_total[0]))
 
     def strongest(self, weight: F32, k: int) -> list[U64]:
         """Return for every anchor its neighbours with a positive ``weight`` ``(n,)``, at most ``k``.
@@ -93,22 +89,18 @@ class Pairs:
 
     def columns(self, keys: U64) -> dict[str, F32]:
         """Return the pair features of ``keys`` (ascending): fields of ``Candidates``, float32 ``(n,)``."""
-        n = len(keys)
-        at = np.minimum(np.searchsorted(keys, self.other), max(n - 1, 0))
-        here = keys[at] == self.other if n else np.zeros(len(at), bool)
-        at, anchor = at[here], self.anchor[here]
-        seq, share, together = self.seq[here], self.share[here], self.together[here]
-        first, second = anchor == 0, anchor == 1
+        count = int(self.anchor[-1]) + 1 if len(self.anchor) else 0
+        sums = pair_sums(keys, self.anchor, self.other, self.weight, _fades(count))
+        return dict(zip(_COLUMNS, sums, strict=True))
 
-        def total(where: I64, weight: F32) -> F32:
-            return np.bincount(where, weight, n).astype(np.float32)
 
-        return {
-            "next_score": total(at[first], seq[first]),
-            "next_share": total(at[first], share[first]),
-            "next_share_2": total(at[second], share[second]),
-            "next_share_all": total(at, share * np.float32(FADE) ** anchor.astype(np.float32)),
-            "together": total(at, together),
-            "next_recent": total(at[first], self.next_recent[here][first]),
-            "together_recent": total(at, self.together_recent[here]),
-        }
+#: Fields of ``Candidates``, in the order of ``pair_sums``.
+_COLUMNS = (
+    "next_score", "next_share", "next_share_2", "next_share_all", "together", "next_recent", "together_recent"
+)  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _fades(count: int) -> F32:
+    """Return the factors of so many anchors, float32 ``(count,)``; to be read only."""
+    return np.float32(FADE) ** np.arange(count, dtype=np.float32)

@@ -304,10 +304,11 @@ class Pipeline:
 
     def _candidates(self, query: Query, found: Found) -> Candidates:
         """Return the inputs of the features."""
-        catalog, stats = self.data.catalog, self.data.stats
+        catalog, stats, rows = self.data.catalog, self.data.stats, found.rows
+        all_known = bool((rows >= 0).all())
 
         def column(name: str) -> Any:
-            return or_blank(partial(catalog.column, name), found.rows)
+            return catalog.column(name, rows) if all_known else or_blank(partial(catalog.column, name), rows)
 
         return Candidates(
             items=found.keys,

@@ -22,6 +22,7 @@ from headrace.serving.rerank.mmr import Mmr
 from headrace.serving.rerank.not_followed import not_followed
 from headrace.serving.rerank.parts import Decay, Diversifier, Limit, ScoreRule
 from headrace.serving.rerank.quota import category_quota, creator_quota
+from headrace.serving.rerank.remaining import Remaining
 from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.same_title import same_title
 from headrace.serving.rerank.slate import EXPLORED, FRESH, WELCOME, Slate
@@ -107,88 +108,74 @@ class _ListMaker:
     def __init__(self, choices: Choices, scores: F64, n: int, rules: Rules, rng: np.random.Generator) -> None:
         m = len(scores)
         self._choices, self._n, self._rules = choices, n, rules
-        self._open = np.ones(m, bool)
         self._limits: list[Limit] = [r for make in LIMITS if (r := make(choices, n, rules)) is not None]
         self._freshness = next((limit for limit in self._limits if isinstance(limit, Freshness)), None)
         width = self._width = compared(m, n)
         self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, width, rules)) is not None]
-        self._factors = np.ones(width)
         self._diversifier = _diversifier(choices.vectors[:width], n, rules)
-        low = float(scores[width - 1])
         weight = max(1 - rules.strength, _LEAST) if self._diversifier else 1.0
-        scale = weight / (float(scores[0]) - low or 1.0)
-        self._up, self._down = np.maximum(scores, 0) * scale, np.minimum(scores, 0) * scale
-        self._zero = low * scale
-        self._relevance = self._up + self._down - self._zero  # 0..weight, for the best candidates
+        self._remaining = Remaining(scores, width, weight)
+        self._open = self._remaining.open
         self._exploration = Exploration(n, rules.epsilon, rules.thompson, rng)
 
     def fill(self) -> Slate:
         """Return the list, as places in the order by score."""
         slate = Slate.empty(self._n)
         for slot in range(self._n):
-            worth = self._worth()
-            pick, slate.propensity[slot], slate.explored[slot], slate.reasons[slot] = self._pick(slot, worth)
+            pick, slate.propensity[slot], slate.explored[slot], slate.reasons[slot] = self._pick(slot)
             slate.chosen[slot] = pick
             self._put(slot, pick)
         return slate
 
-    def _pick(self, slot: int, worth: F64) -> tuple[int, float, bool, str]:
+    def _pick(self, slot: int) -> tuple[int, float, bool, str]:
         """Return what fills a slot, its propensity, whether it was explored, and its reason."""
-        plan, draws = self._plan(slot, worth, self._limits), self._exploration
+        plan, draws = self._plan(slot, self._limits), self._exploration
         if self._freshness is None or slot != self._freshness.by_chance:
             pick = draws.pick(slot, plan)
-            return pick, draws.propensity(plan, pick), pick != plan.greedy, self._reason(plan, pick, worth)
+            return pick, draws.propensity(plan, pick), pick != plan.greedy, self._reason(plan, pick)
         chance, kept = self._freshness.chance, plan
-        free = self._plan(slot, worth, [limit for limit in self._limits if limit is not self._freshness])
+        free = self._plan(slot, [limit for limit in self._limits if limit is not self._freshness])
         plan = kept if draws.kept(chance) else free
         pick = draws.pick(slot, plan)
         propensity = chance * draws.propensity(kept, pick) + (1 - chance) * draws.propensity(free, pick)
-        return pick, propensity, pick != free.greedy, self._reason(plan, pick, worth)
+        return pick, propensity, pick != free.greedy, self._reason(plan, pick)
 
-    def _plan(self, slot: int, worth: F64, limits: Sequence[Limit]) -> _Plan:
-        allowed, asking, otherwise = self._allowed(slot, limits)
+    def _plan(self, slot: int, limits: Sequence[Limit]) -> _Plan:
+        allowed, count, asking, otherwise = self._allowed(slot, limits)
         lottery, why = self._lottery(slot, allowed, asking)
-        return _Plan(allowed, self._best(worth, allowed), lottery, asking, otherwise, why)
+        return _Plan(allowed, self._best(allowed), lottery, count, asking, otherwise, why)
 
-    def _reason(self, plan: _Plan, pick: int, worth: F64) -> str:
+    def _reason(self, plan: _Plan, pick: int) -> str:
         """Return why an item is in its slot, when a rule or chance has put it there."""
         if pick != plan.greedy and plan.lottery is None:
             return EXPLORED
         if plan.why == WELCOME and pick != plan.greedy:
             return WELCOME
-        return plan.asking if plan.asking and pick != self._best(worth, plan.otherwise) else ""
+        return plan.asking if plan.asking and pick != self._best(plan.otherwise) else ""
 
-    def _allowed(self, slot: int, limits: Sequence[Limit]) -> tuple[Mask, str, Mask]:
-        """Return the candidates for this slot, why some are asked for, and the candidates otherwise.
+    def _allowed(self, slot: int, limits: Sequence[Limit]) -> tuple[Mask, int, str, Mask]:
+        """Return the candidates for this slot, how many, why some are asked for, the candidates otherwise.
 
         Rules that would leave none are left out.
         """
         allowed, asking, otherwise = self._open, "", self._open
+        count = len(allowed) - slot
         for limit in limits:
             mask = limit.allowed(slot)
             if mask is None:
                 continue
             fewer = allowed & mask
-            if not np.count_nonzero(fewer):
+            if not (left := np.count_nonzero(fewer)):
                 continue
             if limit.reason and not asking:
                 asking, otherwise = limit.reason, allowed
-            allowed = fewer
-        return allowed, asking, otherwise
+            allowed, count = fewer, int(left)
+        return allowed, count, asking, otherwise
 
-    def _worth(self) -> F64:
-        """Return what each of the best candidates would add, float64 ``(w,)``; -inf for those on the list."""
-        relevance = self._relevance[: self._width]
-        return relevance - self._diversifier.penalty if self._diversifier else relevance
-
-    def _best(self, worth: F64, allowed: Mask) -> int:
+    def _best(self, allowed: Mask) -> int:
         """Return the place of the best allowed candidate."""
-        if allowed is not self._open:
-            worth = np.where(allowed[: self._width], worth, -np.inf)
-        best = int(worth.argmax())
-        if worth[best] > -np.inf:
-            return best
-        return int(np.where(allowed, self._relevance, -np.inf).argmax())
+        penalty = self._diversifier.penalty if self._diversifier else None
+        return self._remaining.best(penalty, None if allowed is self._open else allowed)
 
     def _lottery(self, slot: int, allowed: Mask, asking: str) -> tuple[Lottery | None, str]:
         """Return the lottery of a slot, None when chance does not fill it, and what it is for."""
@@ -211,17 +198,15 @@ class _ListMaker:
         return Lottery(places, largest_draw(clicks + before, misses + weight - before))
 
     def _put(self, slot: int, place: int) -> None:
-        self._open[place] = False
-        self._down[place] = self._relevance[place] = -np.inf
+        self._remaining.take(place)
         for limit in self._limits:
             limit.put(slot, place)
         if self._diversifier:
             self._diversifier.put(self._choices.vectors[place])
         for decay in self._decays:
-            places = decay.put(place, self._factors)
+            places = decay.put(place, self._remaining.factors)
             if len(places):
-                f = self._factors[places]  # a negative score is divided, as in ``lifted``
-                self._relevance[places] = self._up[places] * f + self._down[places] / f - self._zero
+                self._remaining.weaker(places)
 
 
 def _diversifier(vectors: F32, n: int, rules: Rules) -> Diversifier | None:

@@ -38,11 +38,14 @@ class Plan:
         The place of the one that is shown without chance.
     lottery
         What else it may be drawn from; over allowed candidates.
+    count
+        Number of allowed candidates.
     """
 
     allowed: Mask
     greedy: int
     lottery: Lottery | None
+    count: int
 
 
 class Exploration:
@@ -98,4 +101,4 @@ class Exploration:
         given = (1 - by_lottery) * (place == plan.greedy)
         if plan.lottery:
             given += by_lottery * plan.lottery.chance(place)
-        return self._epsilon / np.count_nonzero(plan.allowed) + (1 - self._epsilon) * given
+        return self._epsilon / plan.count + (1 - self._epsilon) * given

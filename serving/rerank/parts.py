@@ -56,7 +56,7 @@ class Diversifier(Protocol):
     """
 
     @property
-    def penalty(self) -> F32 | F64:
+    def penalty(self) -> F32:
         """The penalty of each candidate, given what is on the list."""
         ...
 

@@ -7,7 +7,7 @@ from strategies import unit_vectors
 from headrace.models.embeddings import DIM
 from headrace.serving.index import kmeans, lists
 from headrace.serving.index.layout import Layout
-from headrace.serving.index.lists import Lists, count_of_lists, laid_out, most_rows, plan
+from headrace.serving.index.lists import Lists, count_of_lists, laid_out, most_rows, plan, rows_for
 from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.scan import Directions
 
@@ -163,3 +163,22 @@ def test_shapes_that_do_not_belong_together_are_refused() -> None:
         Directions(x.high[:5], x.scale, one.high, one.scale, starts)
     with pytest.raises(ValueError, match="low bytes"):
         Directions(x.high, x.scale, one.high, one.scale, starts).nearest_of(x.high, x.low[:3], 1)
+
+
+def test_a_search_for_few_looks_at_fewer_rows_and_still_finds_most() -> None:
+    index, vectors = indexed(clustered(60_000))
+    assert index.most < len(index), "all rows are compared: nothing is shown"
+    queries = [vectors[i : i + 3].mean(axis=0) for i in range(0, 60_000, 600)]
+
+    def share(k: int) -> float:
+        found = [len(set(index.search(q, k)[0].tolist()) & set(nearest(vectors, q, k))) for q in queries]
+        return float(np.mean(found)) / k
+
+    assert min(share(k) for k in (10, 50, 100, 200, 300)) >= 0.95
+
+
+def test_how_many_rows_a_search_for_few_looks_at() -> None:
+    assert [rows_for(100_000, k) for k in (300, 301, 5000)] == [100_000] * 3
+    some = [rows_for(100_000, k) for k in range(1, 301)]
+    assert some == sorted(some)
+    assert 50_000 < rows_for(100_000, 1) == rows_for(100_000, 60) < rows_for(100_000, 100) < 80_000

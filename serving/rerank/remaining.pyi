@@ -1,0 +1,57 @@
+import numpy as np
+import numpy.typing as npt
+
+class Remaining:
+    """Candidates in the order of their scores: which are not on the list yet, and what the best would add.
+
+    Parameters
+    ----------
+    scores
+        The best first, finite, float64 ``(m,)``.
+    width
+        So many of the best are compared with one another.
+    weight
+        What the best one adds at first. The last of the ``width`` adds 0.
+
+    Attributes
+    ----------
+    open
+        Which are not on the list, bool ``(m,)``; to be read only.
+    factors
+        Factors of the best ones, 1 at first, float64 ``(width,)``; see ``weaker``.
+
+    Raises
+    ------
+    ValueError
+        There are no candidates, or fewer than ``width``.
+    """
+
+    open: npt.NDArray[np.bool_]
+    factors: npt.NDArray[np.float64]
+
+    def __init__(self, scores: npt.NDArray[np.float64], width: int, weight: float) -> None: ...
+    def best(
+        self, penalty: npt.NDArray[np.float32] | None, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> int:
+        """Return the place of the allowed candidate that adds most; of equal ones, the first.
+
+        When none of the ``width`` best is allowed, it is the best allowed one of the others.
+
+        Parameters
+        ----------
+        penalty
+            What each of the best ones adds less, float32 ``(width,)``.
+        allowed
+            Which may be chosen, bool ``(m,)``; at least one. None: all that are open.
+
+        Raises
+        ------
+        ValueError
+            An array has another length.
+        """
+
+    def take(self, place: int) -> None:
+        """Note that the candidate at this place is on the list."""
+
+    def weaker(self, places: npt.NDArray[np.int64]) -> None:
+        """Note that factors of some of the best ones have changed. A negative score is divided by them."""
