@@ -42,6 +42,11 @@ def check_item(item: Item, record: Any) -> None:
     check_key(record, "item_id", item.item_id)
 
 
+def all_keyed(items: Sequence[Item], records: Sequence[Any]) -> bool:
+    """Return whether ``check_item`` accepts all of some items and their records."""
+    return [r.key for r in records] == [item.item_id.encode() for item in items]
+
+
 class Last(NamedTuple):
     """The last record of each item in a batch, with its offset: tombstones, and items."""
 
@@ -53,8 +58,11 @@ class Last(NamedTuple):
 
 def last_of_each(records: Sequence[Any], decoder: Decoder[Item]) -> Last:
     """Return the last record of each item. Bad records and those without a key are left out."""
+    bodies = [r for r in records if r.value is not None]
+    decoded = decoder.batch(bodies)
+    if len(bodies) == len(records) and len({item.item_id for item in decoded.values}) == len(decoded.values):
+        return Last([], [], decoded.values, [r.offset for r in decoded.records])
     tombstones = {r.key.decode("utf-8", "replace"): r.offset for r in records if r.value is None and r.key}
-    decoded = decoder.batch([r for r in records if r.value is not None])
     items = {item.item_id: (item, r.offset) for item, r in zip(decoded.values, decoded.records, strict=True)}
     for item_id in tombstones.keys() & items.keys():
         if tombstones[item_id] < items[item_id][1]:
@@ -91,7 +99,7 @@ class CatalogFollower(Generic[C]):
     def __init__(self, catalog: C, hot: HotIndex | None = None, max_bytes: int = 65_536) -> None:
         self.catalog: C = catalog
         self._hot = hot
-        self._decoder = Decoder(Item, max_bytes, check_item)
+        self._decoder = Decoder(Item, max_bytes, check_item, all_keyed)
         self._pace = Pace()
         self.partitions = 0
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.agents.follow_catalog import check_item
+from headrace.agents.follow_catalog import all_keyed, check_item
 from headrace.models.embeddings.item_content import Described, ItemContent
 from headrace.models.embeddings.stream import Clicks
 from headrace.streams.errors import RejectedError
@@ -37,7 +37,7 @@ class ItemReader:
     def __init__(self, max_bytes: int) -> None:
         self.content = ItemContent()
         self.partitions = 0
-        self._decoder = Decoder(Item, max_bytes, check_item)
+        self._decoder = Decoder(Item, max_bytes, check_item, all_keyed)
 
     def apply(self, records: Sequence[Any], partition: int) -> None:
         """Apply records of a partition, in order. A tombstone deletes its item; bad records are skipped."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import msgspec
 from aiokafka import TopicPartition
 
-from headrace.agents.follow_catalog import check_item, last_of_each
+from headrace.agents.follow_catalog import all_keyed, check_item, last_of_each
 from headrace.agents.stage.towers_out import published
 from headrace.models.embeddings import artefact
 from headrace.models.embeddings.many import ContentVectors, ItemVectors, TowerVectors
@@ -95,7 +95,7 @@ async def build(settings: Settings, vectors: ItemVectors | None = None, clock: C
         await reader.watch(start, lambda tp, offset, end: turns.append(f"{tp[0]}-{tp[1]}"))
         with folder.writing() as path, Writer(path, max(1, (os.cpu_count() or 1) // 2)) as writer:
             changed = Changed(writer, old, vectors)
-            decoder = Decoder(Item, settings.max_event_bytes, check_item)
+            decoder = Decoder(Item, settings.max_event_bytes, check_item, all_keyed)
             async for part in read_to(reader, start, ends):
                 count += len(part.records)
                 _apply(changed, decoder, part, len(begins))
