@@ -112,11 +112,12 @@ class Loaded:
         c, h = self.catalog, self.hot
         h.settle()
         settled = len(h._settled) if h._settled else 0
-        held = {name: len(getattr(c, name)) for name in ("_ids", "_titles", "_names", "_allowed", "_blocked")}
+        held = {name: len(getattr(c, name)) for name in ("_names", "_allowed", "_blocked")}
         return {
             **held,
             "items": len(c),
             "bytes": c.table.nbytes,
+            "texts": c._texts.nbytes,
             "rows": len(c.table.view()),
             "hot": len(h),
             "hot bytes": h._alive.nbytes,
