@@ -82,10 +82,9 @@ async def read_all(settings: Settings, serve: Process, last: set[str]) -> tuple[
     """Wait until a list has the last items; return the time and CPU time of the worker until then, s."""
     began, wanted = time.monotonic(), Filters(creator=AnyNone(any=[CREATOR]))
     async with RecClient(settings, "last", timeout_s=5) as client:
-        for number in count():
+        for name in map("nobody-{}".format, count()):
             if serve.ended() or time.monotonic() - began > 900:
-                raise SystemExit(f"the worker has not read all\n{serve.last_words()}")
-            name = f"nobody-{number}"
+                break
             try:
                 reply = await client.recommend(
                     RecRequest(name, name, "home", filters=wanted, deadline_ms=5000)
@@ -95,7 +94,7 @@ async def read_all(settings: Settings, serve: Process, last: set[str]) -> tuple[
             if last <= {item.item_id for item in reply.items}:
                 return time.monotonic() - began, cpu_s(serve.pid)
             await asyncio.sleep(0.1)
-    raise AssertionError
+    raise SystemExit(f"the worker has not read all\n{serve.last_words()}")
 
 
 def _rates(role: str, items: int, spent_s: float, spent_cpu_s: float) -> dict[str, Any]:
