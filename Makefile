@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-alerts test-wheel test-kafka test-partitions chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-import bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann bench-sizes bench-capacity capacity-constants lint types format lock clean
+.PHONY: help demo test test-slow test-alerts test-wheel test-kafka test-partitions chaos fuzz pictures bench-ingest bench-replay bench-transport bench-store bench-join bench-import bench-evictions bench-training bench-report bench-rollout bench-newcomers bench-scoring bench-answer bench-diversity bench-lists bench-monitoring bench-page bench-serving bench-topic bench-serve bench-digest bench-canary bench-towers bench-candidates bench-retrieval bench-ann bench-sizes bench-capacity capacity-constants lint types format lock clean
 
 # make demo, make fuzz: how long it runs; make demo: where its figures go.
 SECONDS ?= 60
@@ -148,6 +148,9 @@ bench-diversity: $(READY) ## Quality of lists against their variety, MMR and DPP
 bench-serving: $(READY) ## A serving worker under load: stalls, candidate stage, publication to retrieval (ITEMS=n, SECONDS=n, JSON=path)
 	@$(BIN)/python bench/bench_serving.py $(if $(ITEMS),--items $(ITEMS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	    $(if $(JSON),--json "$(JSON)")
+
+bench-topic: $(READY) ## Items a second that a serving worker and the role index read from a broker, from nothing (ITEMS=1000000, BROKER=kafka|embedded)
+	@$(BIN)/python bench/bench_topic.py $(if $(ITEMS),--items $(ITEMS)) $(if $(BROKER),--broker $(BROKER))
 
 bench-serve: $(READY) ## Answering over a broker: latency, CPU of an answer, saturation, overload (ITEMS=n, BROKER=kafka|embedded, JSON=path, PLOT=picture)
 	@$(BIN)/python bench/bench_serve.py $(if $(ITEMS),--items $(ITEMS)) $(if $(BROKER),--broker $(BROKER)) \

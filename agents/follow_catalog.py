@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import faust
 import numpy as np
 
+from headrace.agents.stage.item_records import Last, item_decoder, last_of_each
 from headrace.agents.stage.mapped_catalog import MappedCatalog
 from headrace.agents.stage.slices import Pace, in_slices
 from headrace.agents.wiring import Wiring
@@ -24,7 +25,6 @@ from headrace.serving.catalog_changes import Origin
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.vectors.swap import Swap
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoder, check_key
 from headrace.streams.messages.schemas import Item
 from headrace.streams.topics import flow
 from headrace.streams.topics.placement import misplaced
@@ -35,38 +35,6 @@ from headrace.streams.transport.record_list import chosen, timestamps_of
 FLOW = flow.agent("follow_catalog")
 log = logging.getLogger(__name__)
 C = TypeVar("C", Catalog, ItemAttributes)
-
-
-def check_item(item: Item, record: Any) -> None:
-    """Raise ``RejectedError`` when a record's key is not its item id: no tombstone could delete the item."""
-    check_key(record, "item_id", item.item_id)
-
-
-class Last(NamedTuple):
-    """The last record of each item in a batch, with its offset: tombstones, and items."""
-
-    gone: list[str]
-    gone_at: list[int]
-    put: list[Item]
-    put_at: list[int]
-
-
-def last_of_each(records: Sequence[Any], decoder: Decoder[Item]) -> Last:
-    """Return the last record of each item. Bad records and those without a key are left out."""
-    tombstones = {r.key.decode("utf-8", "replace"): r.offset for r in records if r.value is None and r.key}
-    decoded = decoder.batch([r for r in records if r.value is not None])
-    items = {item.item_id: (item, r.offset) for item, r in zip(decoded.values, decoded.records, strict=True)}
-    for item_id in tombstones.keys() & items.keys():
-        if tombstones[item_id] < items[item_id][1]:
-            del tombstones[item_id]
-        else:
-            del items[item_id]
-    return Last(
-        list(tombstones),
-        list(tombstones.values()),
-        [item for item, _ in items.values()],
-        [offset for _, offset in items.values()],
-    )
 
 
 class CatalogFollower(Generic[C]):
@@ -91,7 +59,7 @@ class CatalogFollower(Generic[C]):
     def __init__(self, catalog: C, hot: HotIndex | None = None, max_bytes: int = 65_536) -> None:
         self.catalog: C = catalog
         self._hot = hot
-        self._decoder = Decoder(Item, max_bytes, check_item)
+        self._decoder = item_decoder(max_bytes)
         self._pace = Pace()
         self.partitions = 0
 

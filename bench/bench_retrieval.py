@@ -23,8 +23,9 @@ A serving process then starts on the snapshot (``bench/retrieval/serving.py``):
 With ten million items or more, the figures are under ``ten_million``; ``--ten-million`` measures those, too.
 
 ``bench_serving.py`` with as many items, on a broker: ``stage_p99_ms``, ``stall_max_ms``, ``publish_p99_ms``,
-and all of it under ``serving``. With a Globo file of clicks, ``bench_candidates.py``:
-``globo_candidate_recall``.
+and all of it under ``serving``. ``bench_topic.py`` with as many, under ``topic``: items a second that are
+read from a broker, ``serve_items_per_s`` and ``index_items_per_s``. With a Globo file of clicks,
+``bench_candidates.py``: ``globo_candidate_recall``.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def beside(args: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a serving worker on a broker, of recorded clicks, of ten million items."""
     serving = _printed("bench_serving.py", "--items", str(args.items))
     out: dict[str, Any] = {name: serving[name] for name in ("stage_p99_ms", "stall_max_ms", "publish_p99_ms")}
-    out["serving"] = serving
+    out |= {"serving": serving, "topic": _printed("bench_topic.py", "--items", str(args.items))}
     if args.clicks:
         found = _printed("bench_candidates.py", str(args.clicks), "--clicks", str(args.limit))
         out |= {"globo_candidate_recall": found["candidate_recall"], "globo": found}

@@ -18,14 +18,17 @@ from headrace.models.embeddings.many import CONTENT_VERSION, version_of
 from headrace.serving.catalog_changes import Changes, Origin
 from headrace.serving.catalog_row import BLANK, ROW
 from headrace.serving.index.newest_mapped import CatalogNewest
+from headrace.serving.item_columns import columns_of
 from headrace.serving.parted import PartedDict
+from headrace.serving.row_texts import RowTexts
 from headrace.serving.snapshot.base import Base
 from headrace.serving.titles import numbers_of
 from headrace.serving.vectors.items import ItemVectors
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.countries import country_id
-from headrace.streams.messages.ids import hash_many
+from headrace.streams.messages.ids import hash_many, words
 from headrace.streams.messages.schemas import Item
+from headrace.streams.tables.key_index import KeyIndex
 from headrace.streams.tables.rows import Rows, RowTable
 
 F32 = npt.NDArray[np.float32]
@@ -62,9 +65,8 @@ class Catalog:
         self.vectors = ItemVectors()
         self.blocked_flags = frozenset(blocked_flags)
         self._changes = Changes()
-        self._ids = PartedDict[str]()
-        self._titles = PartedDict[str]()
-        self._names = PartedDict[str]()
+        self._texts = RowTexts()
+        self._names, self._named = PartedDict[str](), KeyIndex()
         self._allowed: dict[int, frozenset[int]] = {}
         self._blocked: dict[int, frozenset[int]] = {}
 
@@ -105,38 +107,37 @@ class Catalog:
         """
         if keys is None:
             keys = self.check_ids([item.item_id for item in items])
-        category, creator, language = (
-            hash_many([getattr(item, name) for item in items])
-            for name in ("category", "creator_id", "language")
-        )
-        rows = self.table.take(keys)
-        data = self.table.data
-        data["category"][rows], data["creator"][rows], data["language"][rows] = category, creator, language
-        data["published"][rows] = published = np.array([item.published_ts for item in items], np.int64)
-        data["min_age"][rows] = [item.min_age for item in items]
-        data["boost"][rows] = [item.boost for item in items]
-        data["duration"][rows] = [item.duration_ms or 0 for item in items]
-        data["rules"][rows] = [bool(item.countries or item.blocked_countries) for item in items]
-        data["blocked"][rows] = [not self.blocked_flags.isdisjoint(item.flags) for item in items]
-        data["title"][rows] = numbers_of(item.title for item in items)
-        self.vectors.put_many(keys, list(items), category, creator)
-        self.newest.own.put_many(keys, published, category, creator)
-        self._put_texts(keys.tolist(), items, category, creator)
+        items = list(items)
+        columns, rows = columns_of(items, *words()), self.table.take(keys)
+        data, category, creator = self.table.data, columns.category, columns.creator
+        for name in ("category", "creator", "language", "published", "min_age", "boost", "duration"):
+            data[name][rows] = getattr(columns, name)
+        data["rules"][rows] = data["blocked"][rows] = False
+        data["rules"][rows[columns.ruled]] = True
+        flagged = columns.flagged.tolist()
+        data["blocked"][rows[flagged]] = [not self.blocked_flags.isdisjoint(items[i].flags) for i in flagged]
+        titles = [item.title for item in items]
+        data["title"][rows] = numbers_of(titles)
+        self.vectors.put_many(keys, items, columns)
+        self.newest.own.put_many(keys, columns.published, category, creator)
+        self._texts.put(rows, [item.item_id for item in items], titles)
+        self._put_rules(keys, items, columns.ruled)
+        names = np.concatenate([category, creator])
+        _, new = self._named.take(names)
+        texts = [*(item.category for item in items), *(item.creator_id for item in items)] if len(new) else []
+        self._names.put_many(names[new].tolist(), [texts[at] for at in new.tolist()])
         if self.base is not None:
             self.base.hide(keys)
         self._changes.note(keys, origin, gone=False)
         return keys
 
-    def _put_texts(self, keys: list[int], items: Sequence[Item], category: U64, creator: U64) -> None:
-        self._ids.put_many(keys, [item.item_id for item in items])
-        self._titles.put_many(keys, [item.title for item in items])
-        self._names.put_many(category.tolist(), [item.category for item in items])
-        self._names.put_many(creator.tolist(), [item.creator_id for item in items])
+    def _put_rules(self, keys: U64, items: Sequence[Item], ruled: Rows) -> None:
+        """Note the country rules of items, of which those at ``ruled`` have some."""
         for held in (self._allowed, self._blocked):
             if held:
-                for key in keys:
+                for key in keys.tolist():
                     held.pop(key, None)
-        for key, item in zip(keys, items, strict=True):
+        for key, item in zip(keys[ruled].tolist(), [items[at] for at in ruled.tolist()], strict=True):
             if item.countries:
                 self._allowed[key] = frozenset(map(country_id, item.countries))
             if item.blocked_countries:
@@ -144,13 +145,12 @@ class Catalog:
 
     def check_id(self, key: int, item_id: str) -> None:
         """Raise ``RejectedError`` ``id_collision`` when ``key`` is the key of another item than this one."""
-        known = self._ids.get(key, None)
-        if known is None and self.base is not None and (row := self.base.row(key)) >= 0:
-            known = self.base.snapshot.id_of(row)
-        if known is not None and known != item_id:
-            raise RejectedError(
-                "id_collision", "item_id", f"the 64-bit hash of {item_id!r} is that of {known!r}"
-            )
+        try:
+            known = self.id_of(key)
+        except KeyError:
+            return
+        if known != item_id:
+            raise _collision(item_id, known)
 
     def check_ids(self, ids: list[str]) -> U64:
         """Return the keys of different ids, uint64 ``(n,)``.
@@ -161,13 +161,12 @@ class Catalog:
             ``id_collision``, when one is that of another item, here or among them.
         """
         keys = hash_many(ids)
-        known, of_key = self._ids.get, dict[int, str]()
-        for key, item_id in zip(keys.tolist(), ids, strict=True):
-            if known(key, item_id) != item_id or of_key.setdefault(key, item_id) != item_id:
-                self.check_id(key, item_id)
-                raise RejectedError(
-                    "id_collision", "item_id", f"the 64-bit hash of {item_id!r} is that of {of_key[key]!r}"
-                )
+        if (at := self._texts.other(self.table.find(keys), ids)) >= 0:
+            self.check_id(int(keys[at]), ids[at])
+        if len(of_key := dict(zip(keys.tolist(), ids, strict=True))) < len(ids):
+            for key, item_id in zip(keys.tolist(), ids, strict=True):
+                if item_id != of_key[key]:
+                    raise _collision(item_id, of_key[key])
         if self.base is not None:
             for at in np.flatnonzero(self.base.find(keys) >= 0).tolist():
                 self.check_id(int(keys[at]), ids[at])
@@ -202,12 +201,11 @@ class Catalog:
 
     def _forget(self, keys: U64) -> None:
         """Take items out of memory."""
+        self._texts.drop(self.table.find(keys))
         self.table.drop(keys)
         self.newest.own.drop_many(keys)
         self.vectors.drop_many(keys)
         for key in keys.tolist():
-            for texts in (self._ids, self._titles):
-                texts.pop(key, None)
             for held in (self._allowed, self._blocked):
                 held.pop(key, None)
 
@@ -267,8 +265,10 @@ class Catalog:
         KeyError
             When the item is not there.
         """
-        if self.base is None or key in self._ids or (row := self.base.row(key)) < 0:
-            return self._ids[key]
+        if (own := self.table.row(key)) >= 0:
+            return self._texts.id_of(own)
+        if self.base is None or (row := self.base.row(key)) < 0:
+            raise KeyError(key)
         return self.base.snapshot.id_of(row)
 
     def find(self, keys: U64) -> Rows:
@@ -318,13 +318,15 @@ class Catalog:
 
     def title_of(self, key: int, default: str | None = None) -> str:
         """Return an item's title; without one ``default``, or its id."""
-        row = -1 if self.base is None or key in self._ids else self.base.row(key)
-        title = self._titles.get(key, "")
-        if row >= 0 and self.base is not None:
+        title, own = "", self.table.row(key)
+        row = -1 if own >= 0 or self.base is None else self.base.row(key)
+        if own >= 0:
+            title = self._texts.title_of(own)
+        elif row >= 0 and self.base is not None:
             title = self.base.snapshot.title_of(row)
         if title or default is not None:
             return title or str(default)
-        return self.id_of(key) if row >= 0 else self._ids.get(key, "an item")
+        return self.id_of(key) if own >= 0 or row >= 0 else "an item"
 
     def name_of(self, key: int) -> str:
         """Return the text of a category or creator, empty when unknown."""
@@ -362,7 +364,7 @@ class Catalog:
 
         An item with country rules is not allowed in an unknown country.
         """
-        if key not in self._ids and self.base is not None and (row := self.base.row(key)) >= 0:
+        if self.table.row(key) < 0 and self.base is not None and (row := self.base.row(key)) >= 0:
             return bool(self.base.snapshot.allowed_in(np.array([row]), country)[0])
         allowed = self._allowed.get(key)
         blocked = self._blocked.get(key, frozenset())
@@ -387,3 +389,7 @@ class Catalog:
         if self.base is None:
             return np.zeros(0, np.uint64)
         return self.base.search(vector, k)[0]
+
+
+def _collision(item_id: str, other: str) -> RejectedError:
+    return RejectedError("id_collision", "item_id", f"the 64-bit hash of {item_id!r} is that of {other!r}")

@@ -19,7 +19,7 @@ from headrace.streams.tables.rows import RowTable
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-_ROW = np.dtype([("key", "<u8"), ("place", "<i8"), ("ms", "<i8"), ("part", "<i4"), ("gone", "?")])
+_ROW = np.dtype([("key", "<u8"), ("place", "<i8"), ("ms", "<i8"), ("part", "<i4"), ("gone", "?")], align=True)
 #: Rows whose keys are read at once: less than a millisecond.
 KEYS_AT_ONCE = 20_000
 #: An offset before every place: the next snapshot has it.

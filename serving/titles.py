@@ -7,20 +7,21 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from headrace.streams.messages.ids import hash_many
+from headrace.serving.title_numbers import title_numbers
+from headrace.streams.messages.ids import words
 
 U32 = npt.NDArray[np.uint32]
 
 #: Shorter titles are often the same for different items.
-_SHORTEST = 12
+SHORTEST = 12
 
 
 def comparable(title: str) -> str:
     """Return a title as it is compared with others; empty when it is too short for that."""
     plain = " ".join(title.lower().split())
-    return plain if len(plain) >= _SHORTEST else ""
+    return plain if len(plain) >= SHORTEST else ""
 
 
 def numbers_of(titles: Iterable[str]) -> U32:
     """Return a number for each title, the same for the same one, uint32 ``(n,)``; 0: too short."""
-    return hash_many(list(map(comparable, titles))).astype(np.uint32)
+    return title_numbers(list(titles), comparable, SHORTEST, *words())

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.agents.follow_catalog import check_item
+from headrace.agents.stage.item_records import item_decoder
 from headrace.models.embeddings.item_content import Described, ItemContent
 from headrace.models.embeddings.stream import Clicks
 from headrace.streams.errors import RejectedError
-from headrace.streams.messages.codec import Decoder
 from headrace.streams.messages.columns import KIND, EventColumns, Limits
 from headrace.streams.messages.event_reader import EventReader
 from headrace.streams.messages.ids import hash64, hash_many
@@ -37,7 +36,7 @@ class ItemReader:
     def __init__(self, max_bytes: int) -> None:
         self.content = ItemContent()
         self.partitions = 0
-        self._decoder = Decoder(Item, max_bytes, check_item)
+        self._decoder = item_decoder(max_bytes)
 
     def apply(self, records: Sequence[Any], partition: int) -> None:
         """Apply records of a partition, in order. A tombstone deletes its item; bad records are skipped."""

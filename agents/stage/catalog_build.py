@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import msgspec
 from aiokafka import TopicPartition
 
-from headrace.agents.follow_catalog import check_item, last_of_each
+from headrace.agents.stage.item_records import item_decoder, last_of_each
 from headrace.agents.stage.towers_out import published
 from headrace.models.embeddings import artefact
 from headrace.models.embeddings.many import ContentVectors, ItemVectors, TowerVectors
@@ -28,6 +28,7 @@ from headrace.serving.snapshot.files import SnapshotError
 from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
+from headrace.streams import garbage
 from headrace.streams.child_process import end_with_parent, run_apart
 from headrace.streams.clock import SYSTEM, Clock
 from headrace.streams.errors import ArtefactError, HeadraceError
@@ -39,7 +40,9 @@ from headrace.streams.topics.names import Topics
 from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.reader import Reader, open_reader, read_to
 from headrace.streams.transport.fetching import Fetched
+from headrace.streams.transport.gathering import gather_from_now_on
 from headrace.streams.transport.places import Place
+from headrace.streams.transport.record_list import chosen
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +98,7 @@ async def build(settings: Settings, vectors: ItemVectors | None = None, clock: C
         await reader.watch(start, lambda tp, offset, end: turns.append(f"{tp[0]}-{tp[1]}"))
         with folder.writing() as path, Writer(path, max(1, (os.cpu_count() or 1) // 2)) as writer:
             changed = Changed(writer, old, vectors)
-            decoder = Decoder(Item, settings.max_event_bytes, check_item)
+            decoder = item_decoder(settings.max_event_bytes)
             async for part in read_to(reader, start, ends):
                 count += len(part.records)
                 _apply(changed, decoder, part, len(begins))
@@ -157,7 +160,7 @@ def _apply(changed: Changed, decoder: Decoder[Item], part: Fetched, partitions: 
         return
     wrong = misplaced(records, part.tp.partition, partitions)
     if wrong.any():
-        records = [r for r, skip in zip(records, wrong.tolist(), strict=True) if not skip]
+        records = chosen(records, ~wrong)
     last = last_of_each(records, decoder)
     changed.apply(last.gone, last.put)
 
@@ -192,6 +195,8 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings(**msgspec.json.decode(sys.stdin.buffer.readline()))
     end_with_parent()
+    garbage.set_up(small=False)
+    gather_from_now_on()
     use_key(settings.id_key)
     sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(build(settings))))
 

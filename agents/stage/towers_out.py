@@ -6,14 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from headrace.agents.wiring import Wiring
 from headrace.models.embeddings.pieces import NAME, Assembly, Whole, cut, head_of
 from headrace.models.embeddings.stream import TowerStream
 from headrace.streams.errors import ArtefactError
 from headrace.streams.settings import Settings
 from headrace.streams.topics.reader import Reader, read_partition, read_to
 from headrace.streams.transport.batches import RecordBatch
+
+if TYPE_CHECKING:  # to import it takes seconds, and who writes a snapshot does not need it
+    from headrace.agents.wiring import Wiring
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 
 from cpython cimport array
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memmove
 
 from array import array as made
@@ -11,6 +12,33 @@ import numpy as np
 
 #: A block of more rows than this is cut in two.
 _LARGEST = 512
+
+
+cdef struct Added:
+    int64_t published
+    uint64_t key, group
+    int row
+
+
+cdef int _order(const void *a, const void *b) noexcept nogil:
+    """Order rows by their groups; in each, newest first, ties by key."""
+    cdef const Added *one = <const Added *> a
+    cdef const Added *other = <const Added *> b
+    if one.group != other.group:
+        return 1 if one.group > other.group else -1
+    if one.published != other.published:
+        return 1 if one.published < other.published else -1
+    return (one.key > other.key) - (one.key < other.key)
+
+
+cdef int _cut(list blocks, Py_ssize_t at) except -1:
+    """Cut a block in pieces of about the same size, at most half of what a block may have."""
+    cdef array.array block = <array.array> blocks[at]
+    cdef Py_ssize_t i, n = len(block), pieces = 1 + (n - 1) // max(1, _LARGEST // 2)
+    if n == _LARGEST + 1:  # by one: the halves are a little larger
+        pieces = 2
+    blocks[at : at + 1] = [block[n * i // pieces : n * (i + 1) // pieces] for i in range(pieces)]
+    return 0
 
 
 cdef class NewestRows:
@@ -31,10 +59,18 @@ cdef class NewestRows:
 
     cdef tuple _place(self, list blocks, int64_t published, uint64_t key):
         """Return block and place of the first row that is not before a time and a key."""
-        cdef Py_ssize_t low = 0, high = len(blocks) - 1, middle, place = 0, end
+        cdef Py_ssize_t at
         cdef array.array block
         if not blocks:
             return 0, 0
+        at = self._block(blocks, 0, len(blocks) - 1, published, key)
+        block = <array.array> blocks[at]
+        return at, self._place_in(block.data.as_ints, len(block), published, key)
+
+    cdef Py_ssize_t _block(self, list blocks, Py_ssize_t low, Py_ssize_t high, int64_t published, uint64_t key):
+        """Return the last block from ``low`` to ``high`` that begins before a time and a key, else ``low``."""
+        cdef Py_ssize_t middle
+        cdef array.array block
         while low < high:
             middle = (low + high + 1) // 2
             block = <array.array> blocks[middle]
@@ -42,31 +78,59 @@ cdef class NewestRows:
                 low = middle
             else:
                 high = middle - 1
-        block = <array.array> blocks[low]
-        end = len(block)
+        return low
+
+    cdef inline Py_ssize_t _place_in(self, const int *rows, Py_ssize_t end, int64_t published, uint64_t key) noexcept nogil:
+        """Return the place of the first of some rows that is not before a time and a key."""
+        cdef Py_ssize_t place = 0, middle
         while place < end:
             middle = (place + end) // 2
-            if self._before(block.data.as_ints[middle], published, key):
+            if self._before(rows[middle], published, key):
                 place = middle + 1
             else:
                 end = middle
-        return low, place
+        return place
 
-    cdef int _add(self, list blocks, int row) except -1:
-        cdef Py_ssize_t at, place, n, half
+    cdef array.array _rows_between(self, list blocks, const Added *added, Py_ssize_t n, Py_ssize_t *at):
+        """Return the block in which the first of ``n`` rows belongs, and note its number; search from ``at`` on."""
+        cdef Py_ssize_t low = at[0], last = len(blocks) - 1, high, step = 1 + (last - low) // n
         cdef array.array block
+        while True:  # in steps, and then by halves: the next row in order is not far
+            high = min(low + step, last)
+            block = <array.array> blocks[high]
+            if high == low or not self._before(block.data.as_ints[0], added.published, added.key):
+                break
+            low, step = high, 2 * step
+        at[0] = self._block(blocks, low, high - 1, added.published, added.key)
+        return <array.array> blocks[at[0]]
+
+    cdef int _merge(self, list blocks, const Added *added, Py_ssize_t n) except -1:
+        """Add rows that are in order."""
+        cdef Py_ssize_t at = 0, some, end, place, i
+        cdef array.array block, after
+        cdef int *rows
         if not blocks:
-            blocks.append(made("i", [row]))
-            return 0
-        at, place = self._place(blocks, self._published[row], self._key[row])
-        block = <array.array> blocks[at]
-        n = len(block)
-        array.resize_smart(block, n + 1)
-        memmove(&block.data.as_ints[place + 1], &block.data.as_ints[place], (n - place) * sizeof(int))
-        block.data.as_ints[place] = row
-        if n + 1 > _LARGEST:
-            half = (n + 1) // 2
-            blocks[at : at + 1] = [block[:half], block[half:]]
+            blocks.append(made("i", [added.row]))
+            added, n = added + 1, n - 1
+        while n > 0:
+            block = self._rows_between(blocks, added, n, &at)
+            some = n
+            if at + 1 < len(blocks):  # how many come before the next block
+                after = <array.array> blocks[at + 1]
+                some = 1
+                while some < n and not self._before(after.data.as_ints[0], added[some].published, added[some].key):
+                    some += 1
+            end = len(block)
+            array.resize_smart(block, end + some)
+            rows = block.data.as_ints
+            for i in range(some - 1, -1, -1):  # from the end: what is behind a row moves once
+                place = self._place_in(rows, end, added[i].published, added[i].key)
+                memmove(&rows[place + i + 1], &rows[place], (end - place) * sizeof(int))
+                rows[place + i] = added[i].row
+                end = place
+            if len(block) > _LARGEST:
+                _cut(blocks, at)
+            added, n = added + some, n - some
         return 0
 
     cdef int _remove(self, list blocks, int row) except -1:
@@ -78,25 +142,48 @@ cdef class NewestRows:
             del blocks[at]
         return 0
 
-    def add(self, list blocks, const int64_t[::1] rows):
-        cdef Py_ssize_t i
-        for i in range(rows.shape[0]):
-            self._add(blocks, <int> rows[i])
+    cdef Added *_in_order(self, const int64_t[::1] rows, const uint64_t[::1] group) except NULL:
+        """Return rows in the order of their groups, and of their age; to be freed."""
+        cdef Py_ssize_t i, n = rows.shape[0]
+        cdef Added *added = <Added *> malloc((n + 1) * sizeof(Added))
+        if added == NULL:
+            raise MemoryError
+        for i in range(n):
+            added[i].row = <int> rows[i]
+            added[i].published, added[i].key = self._published[rows[i]], self._key[rows[i]]
+            added[i].group = group[i] if group is not None else 0
+        qsort(added, n, sizeof(Added), &_order)
+        return added
+
+    def add(self, list blocks not None, const int64_t[::1] rows not None):
+        cdef Added *added = self._in_order(rows, None)
+        try:
+            self._merge(blocks, added, rows.shape[0])
+        finally:
+            free(added)
 
     def remove(self, list blocks, const int64_t[::1] rows):
         cdef Py_ssize_t i
         for i in range(rows.shape[0]):
             self._remove(blocks, <int> rows[i])
 
-    def add_to_groups(self, dict groups, const int64_t[::1] rows, const uint64_t[::1] group):
-        cdef Py_ssize_t i
-        for i in range(rows.shape[0]):
-            if group[i]:
-                name = group[i]
-                blocks = groups.get(name)
-                if blocks is None:
-                    blocks = groups[name] = []
-                self._add(<list> blocks, <int> rows[i])
+    def add_to_groups(self, dict groups not None, const int64_t[::1] rows not None, const uint64_t[::1] group not None):
+        cdef Py_ssize_t at = 0, end, n = rows.shape[0]
+        cdef Added *added = self._in_order(rows, group)
+        try:
+            while at < n:
+                end = at + 1
+                while end < n and added[end].group == added[at].group:
+                    end += 1
+                if added[at].group:
+                    name = added[at].group
+                    blocks = groups.get(name)
+                    if blocks is None:
+                        blocks = groups[name] = []
+                    self._merge(<list> blocks, added + at, end - at)
+                at = end
+        finally:
+            free(added)
 
     def remove_from_groups(self, dict groups, const int64_t[::1] rows, const uint64_t[::1] group):
         cdef Py_ssize_t i

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +11,17 @@ import numpy.typing as npt
 
 from headrace.models.embeddings.many import ContentVectors, ItemVectors, content_of
 from headrace.serving.index.quantised import coarse
+from headrace.serving.item_columns import columns_of
 from headrace.serving.snapshot.items import Items, Ragged, id_sets, texts
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.snapshot.writer import Writer
 from headrace.serving.titles import numbers_of
 from headrace.streams.messages.countries import country_id
-from headrace.streams.messages.ids import hash64, hash_many
+from headrace.streams.messages.ids import hash64, hash_many, words
 from headrace.streams.messages.schemas import Item
+from headrace.streams.tables.key_index import KeyIndex
 
+I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
@@ -50,6 +53,7 @@ class Changed:
         self._writer, self._old, self._vectors = writer, old, vectors
         self._first = ContentVectors()
         self.names: dict[int, str] = {} if old is None else old.names()
+        self._named = KeyIndex()  # hashes whose texts are in the names
 
     def apply(self, gone: Sequence[str], items: Sequence[Item]) -> None:
         """Apply tombstones and items, all of different ids. One with the hash of another item is left out."""
@@ -82,31 +86,45 @@ class Changed:
         return clash
 
     def _columns(self, keys: U64, items: Sequence[Item]) -> Items:
-        hashed = {}
-        for name in ("category", "creator_id", "language"):
-            words = [getattr(item, name) for item in items]
-            hashed[name] = hash_many(words)
-            self.names.update(zip(hashed[name].tolist(), words, strict=True))
-        for item in items:
+        items = list(items)
+        columns, titles = columns_of(items, *words()), [item.title for item in items]
+        for hashes, name in (
+            (columns.category, "category"),
+            (columns.creator, "creator_id"),
+            (columns.language, "language"),
+        ):
+            _, new = self._named.take(hashes)
+            self.names.update(
+                zip(hashes[new].tolist(), [getattr(items[at], name) for at in new.tolist()], strict=True)
+            )
+        ruled, flagged = (
+            [items[at] for at in places.tolist()] for places in (columns.ruled, columns.flagged)
+        )
+        for item in flagged:
             self.names.update((hash64(flag), flag) for flag in item.flags)
         content = content_of(items)
         alike = self._first.item_vectors(keys, content)
         learnt = self._vectors.version != self._first.version
+        n, allowed, blocked = (
+            len(items),
+            [item.countries for item in ruled],
+            [item.blocked_countries for item in ruled],
+        )
         return Items(
             key=keys,
-            category=hashed["category"],
-            creator=hashed["creator_id"],
-            language=hashed["language"],
-            published=np.array([item.published_ts for item in items], np.int64),
-            min_age=np.array([item.min_age for item in items], np.int16),
-            boost=np.array([item.boost for item in items], np.float32),
-            duration=np.array([item.duration_ms or 0 for item in items], np.int64),
-            title=numbers_of(item.title for item in items),
-            flags=_sets([[hash64(flag) for flag in item.flags] for item in items]),
-            allowed=_sets([[country_id(code) for code in item.countries] for item in items]),
-            blocked=_sets([[country_id(code) for code in item.blocked_countries] for item in items]),
+            category=columns.category,
+            creator=columns.creator,
+            language=columns.language,
+            published=columns.published,
+            min_age=columns.min_age,
+            boost=columns.boost,
+            duration=columns.duration,
+            title=numbers_of(titles),
+            flags=_sets(n, columns.flagged, [map(hash64, item.flags) for item in flagged]),
+            allowed=_sets(n, columns.ruled, [map(country_id, codes) for codes in allowed]),
+            blocked=_sets(n, columns.ruled, [map(country_id, codes) for codes in blocked]),
             ids=texts([item.item_id for item in items]),
-            titles=texts([item.title for item in items]),
+            titles=texts(titles),
             vectors=self._vectors.item_vectors(keys, content) if learnt else alike,
             alike=coarse(alike),
             content=content,
@@ -129,7 +147,8 @@ class Changed:
         return replace(items, vectors=self._vectors.item_vectors(items.key, items.content))
 
 
-def _sets(of: list[list[int]]) -> Ragged[np.uint64]:
-    if any(of):
-        return id_sets(of)
-    return Ragged(np.zeros(0, np.uint64), np.zeros(len(of) + 1, np.int64))
+def _sets(n: int, places: I64, of: Sequence[Iterable[int]]) -> Ragged[np.uint64]:
+    """Return the sets of ``n`` items: those of the items at ``places``, and empty ones."""
+    sets, sizes = id_sets(of), np.zeros(n + 1, np.int64)
+    sizes[places + 1] = np.diff(sets.bounds)
+    return Ragged(sets.values, np.cumsum(sizes))

@@ -19,18 +19,18 @@ class Names:
     """Numbers for hashes of names; number 0 is that of no name (hash 0)."""
 
     def __init__(self) -> None:
-        self._numbers = {0: 0}
+        self._index, self._hashes = KeyIndex(), list[int]()
+        self.numbers(np.zeros(1, np.uint64))
 
     def numbers(self, hashes: U64) -> U32:
         """Return the number of each hash, uint32 ``(n,)``."""
-        distinct, which = np.unique(hashes, return_inverse=True)
-        numbers = [self._numbers.setdefault(h, len(self._numbers)) for h in distinct.tolist()]
-        return np.array(numbers, np.uint32)[which]
+        numbers, new = self._index.take(np.ascontiguousarray(hashes, np.uint64))
+        self._hashes += hashes[new].tolist()
+        return numbers.astype(np.uint32)
 
     def columns(self, names: Mapping[int, str]) -> tuple[U64, Ragged[np.uint8]]:
         """Return hash and text by number; the text is empty where ``names`` has none."""
-        hashes = np.fromiter(self._numbers, np.uint64, len(self._numbers))
-        return hashes, texts([names.get(h, "") for h in self._numbers])
+        return np.array(self._hashes, np.uint64), texts([names.get(h, "") for h in self._hashes])
 
 
 class FeatureNumbers:

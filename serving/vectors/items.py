@@ -12,6 +12,8 @@ from headrace.models.embeddings.features import Features
 from headrace.models.embeddings.item_content import Described, ItemContent
 from headrace.models.embeddings.towers import Towers
 from headrace.serving.index.quantised import coarse, of_coarse
+from headrace.serving.item_columns import ItemColumns, columns_of
+from headrace.streams.messages.ids import words
 from headrace.streams.messages.schemas import Item
 from headrace.streams.tables.rows import RowTable
 
@@ -88,18 +90,13 @@ class ItemVectors:
         """The version of the towers in use; empty for version 0, which is made from content alone."""
         return self.now.towers.version
 
-    def put_many(
-        self, keys: U64, items: list[Item], category: U64 | None = None, creator: U64 | None = None
-    ) -> None:
-        """Add or replace items with different keys.
-
-        ``category`` and ``creator`` are the hashes of these, uint64 ``(n,)``, if the caller knows them.
-        """
-        described = Described.of(keys, items, category, creator)
-        published = np.array([item.published_ts for item in items], np.int64)
+    def put_many(self, keys: U64, items: list[Item], columns: ItemColumns | None = None) -> None:
+        """Add or replace items with different keys; ``columns`` are theirs, if the caller has them."""
+        columns = columns_of(items, *words()) if columns is None else columns
+        described = Described.of(keys, items, columns.category, columns.creator)
         self.content.put_many(described)
         vectors = self._by(self.now.towers, described)
-        self.now.put(keys, published, vectors)
+        self.now.put(keys, columns.published, vectors)
         alike = vectors if not self.version else self._by(_FIRST, described)
         rows = self._alike.take(keys)
         self._alike.data["vector"][rows] = coarse(alike)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import T0, record
 
-from headrace.agents.follow_catalog import check_item
+from headrace.agents.stage.item_records import check_item
 from headrace.oracle.records import readers
 from headrace.oracle.records.frames import raw_records
 from headrace.oracle.records.profiles import read_users

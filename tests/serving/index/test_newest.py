@@ -78,6 +78,27 @@ def test_against_sorting(seed: int, loaded: bool, largest: int) -> None:
         same(lists, plain, T0, 100)
 
 
+@given(st.integers(0, 2**32), st.sampled_from([2, 4, 7, 512]))
+def test_many_items_at_once_are_as_one_after_the_other(seed: int, largest: int) -> None:
+    rng = np.random.default_rng(seed)
+    lists, plain = Newest(AGE, of_creator=3), Plain(of_creator=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(newest_rows, "_LARGEST", largest)
+        for _ in range(int(rng.integers(1, 8))):
+            keys = rng.permutation(np.arange(1, 200, dtype=np.uint64))[: rng.integers(0, 100)]
+            times = T0 + rng.integers(-30, 6, len(keys)) * HOUR_MS * int(rng.integers(1, 3))
+            groups = rng.integers(0, 5, (2, len(keys)), np.uint64)
+            lists.put_many(keys, times, groups[0], groups[1])
+            plain.items |= zip(keys.tolist(), zip(times.tolist(), *groups.tolist(), strict=True), strict=True)
+            gone = rng.integers(1, 200, rng.integers(0, 60), np.uint64)
+            lists.drop_many(np.unique(gone))
+            for key in gone.tolist():
+                plain.items.pop(key, None)
+            same(lists, plain, T0 + int(rng.integers(-30, 6)) * HOUR_MS, 100)
+            for blocks in (lists._all, *lists._categories.values(), *lists._creators.values()):
+                assert all(0 < len(block) <= largest for block in blocks)
+
+
 def test_an_item_of_the_future_waits_for_its_time() -> None:
     lists = Newest()
     lists.put(1, T0, 7, 8)
