@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Steps of the online click model, one example after another, compiled."""
+"""Steps of one objective of the online model, one example after another, compiled."""
 
 from libc.math cimport exp, sqrt
 from libc.stdint cimport uint8_t, uint32_t

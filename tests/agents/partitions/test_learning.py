@@ -15,6 +15,7 @@ from strategies import T0
 from headrace.agents.partitions.learning import Learning, Merged, Verdict
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import leaves, online, parts, ranker
+from headrace.models.learning.objectives import OBJECTIVES
 from headrace.models.outcomes import SlotOutcome, examples_of
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.schemas import Example
@@ -207,7 +208,7 @@ def test_a_part_that_is_damaged_or_of_other_features_is_refused() -> None:
     for bad in (b"", value[:-3], value.replace(SPEC.version.encode(), b"x" * len(SPEC.version))):
         with pytest.raises(ArtefactError):
             parts.decode(bad)
-    part.online.weights.moved[0] = np.inf
+    part.online.heads["like"].weights.moved[0] = np.inf
     with pytest.raises(ArtefactError, match="finite"):
         parts.decode(parts.encode(part))
 
@@ -221,8 +222,8 @@ def test_a_part_comes_through_its_record() -> None:
     for name in ("steps", "seen", "clicks"):
         assert getattr(got.online, name) == getattr(part.online, name)
     for mine, theirs in (
-        (part.online.weights, got.online.weights),
-        (part.online.terms, got.online.terms),
+        *((part.online.heads[name].weights, got.online.heads[name].weights) for name in OBJECTIVES),
+        *((part.online.heads[name].terms, got.online.heads[name].terms) for name in OBJECTIVES),
         (part.leaves.deltas, got.leaves.deltas),
         (part.leaves.terms, got.leaves.terms),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from shown_lists import shown
+from toy_clicks import happened
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import early_join, ranker
@@ -75,7 +76,7 @@ def test_memory_is_bounded_by_time_and_by_number(monkeypatch: pytest.MonkeyPatch
     assert len(j) == 2
     assert j.happen([click(ts=WAIT + 6)]) == [], "its list is forgotten"
     monkeypatch.setattr(early_join, "MOST_SLOTS", 10)
-    monkeypatch.setattr(early_join, "MOST_CLICKS", 3)
+    monkeypatch.setattr(early_join, "MOST_EVENTS", 3)
     j.show([(shown(f"n{k}", ts=WAIT + 9), WAIT + 9) for k in range(20)])
     assert len(j) == 10
     for k in range(9):
@@ -112,12 +113,12 @@ def test_probabilities_are_those_of_the_full_wait_within_two_percent() -> None:
     for start in range(0, len(order), 512):
         part = order[start : start + 512]
         some = Ids(*(column[rows[part]] for column in (ids.users, ids.items, ids.countries, ids.devices)))
-        early.learn(x[rows[part]], late[part], some, early=True)
+        early.learn(x[rows[part]], happened(late[part]), some, early=True)
         early_leaves.learn(x[rows[part]], late[part], some, early=True)
     for start in range(0, n, 512):
         part = np.arange(start, min(n, start + 512))
         some = Ids(*(column[part] for column in (ids.users, ids.items, ids.countries, ids.devices)))
-        full.learn(x[part], clicked[part], some)
+        full.learn(x[part], happened(clicked[part]), some)
         full_leaves.learn(x[part], clicked[part], some)
     fresh, truth, who = stream(40_000, 3)
     sums = [learner.weights().predict(fresh, who).sum() / truth.sum() for learner in (early, full)]

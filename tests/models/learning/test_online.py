@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from toy_clicks import ids_of, toy, trained
+from toy_clicks import happened, ids_of, toy, trained
 
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
 from headrace.models.learning import artefact, hashed, online
@@ -22,7 +22,7 @@ from headrace.streams.messages.ids import hash64
 def learner() -> OnlineLearner:
     out = trained()
     x, y = toy(200, 3)
-    out.learn(x, y, ids_of(200))
+    out.learn(x, happened(y), ids_of(200))
     return out
 
 

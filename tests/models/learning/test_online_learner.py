@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_clicks import FIRST, ids_of, toy, trained
+from toy_clicks import FIRST, happened, ids_of, toy, trained
 
 from headrace.models.features.spec import ONLINE_COLUMNS, SPEC
 from headrace.models.learning import online
 from headrace.models.learning.evaluation import auc
 from headrace.models.learning.hashed import SLOTS
-from headrace.models.learning.online_learner import HALF_LIFE, STEP, TERM_STEP, Moments, OnlineLearner
+from headrace.models.learning.heads import HALF_LIFE, STEP, TERM_STEP
+from headrace.models.learning.online_learner import Moments, OnlineLearner
 from headrace.models.learning.steps import learn_linear
 
 
@@ -79,7 +80,7 @@ def test_ids_tell_what_features_cannot() -> None:
     for start in range(0, 6000, 500):
         part = np.zeros(8000, bool)
         part[start : start + 500] = True
-        learner.learn(x[part], clicked[part], ids.where(part))
+        learner.learn(x[part], happened(clicked[part]), ids.where(part))
     late = np.arange(8000) >= 6000
     weights = learner.weights()
     assert auc(weights.predict(x[late], ids.where(late)).astype(float), clicked[late]) > 0.8
@@ -89,7 +90,7 @@ def test_ids_tell_what_features_cannot() -> None:
 def test_ids_that_do_not_come_any_more_expire_and_the_table_keeps_its_size() -> None:
     learner = OnlineLearner()
     x, _ = toy(400)
-    learner.learn(x, np.ones(400, bool), ids_of(400, users=3, items=3))
+    learner.learn(x, happened(np.ones(400, bool)), ids_of(400, users=3, items=3))
     before = learner.weights().terms
     others = ids_of(1000, 5)
     others = type(others)(
@@ -98,7 +99,7 @@ def test_ids_that_do_not_come_any_more_expire_and_the_table_keeps_its_size() -> 
     old = np.setdiff1d(np.flatnonzero(before), others.terms())
     quiet = np.zeros((HALF_LIFE // 4, len(SPEC)), np.float32)
     for _ in range(8):
-        learner.learn(quiet, np.zeros(len(quiet), bool))
+        learner.learn(quiet, happened(np.zeros(len(quiet), bool)))
     after = learner.weights().terms
     assert len(old) > 4
     np.testing.assert_allclose(after[old], before[old] / 4, rtol=1e-3)
@@ -112,7 +113,7 @@ def test_the_model_does_not_get_worse_as_it_learns() -> None:
         part = slice(start, start + 500)
         if start:
             areas.append(auc(learner.weights().predict(x[part]).astype(float), y[part]))
-        learner.learn(x[part], y[part])
+        learner.learn(x[part], happened(y[part]))
     early, late = np.mean(areas[:10]), np.mean(areas[-10:])
     assert late > early - 0.005
 
@@ -121,10 +122,10 @@ def test_a_change_of_tastes_is_noticed() -> None:
     x, y = toy(6000, 7)
     learner = OnlineLearner()
     for start in range(0, 6000, 500):
-        learner.learn(x[start : start + 500], y[start : start + 500])
+        learner.learn(x[start : start + 500], happened(y[start : start + 500]))
     calm = learner.quality()["drifts"]
     for start in range(0, 2000, 500):
-        learner.learn(x[start : start + 500], ~y[start : start + 500])
+        learner.learn(x[start : start + 500], happened(~y[start : start + 500]))
     assert learner.quality()["drifts"] > calm
 
 
@@ -133,12 +134,12 @@ def test_a_restarted_learner_takes_the_same_steps_as_one_that_went_on() -> None:
     ids = ids_of(3000, 9)
     first, second = OnlineLearner(), OnlineLearner()
     early = np.arange(3000) < 2000
-    first.learn(x[early], y[early], ids.where(early))
+    first.learn(x[early], happened(y[early]), ids.where(early))
     value, _ = online.encode(first.weights(), 0, first.quality())
     second.restore(online.decode(value), *online.learnt(value))
     assert second.seen == 2000
     for learner in (first, second):
-        learner.learn(x[~early], y[~early], ids.where(~early))
+        learner.learn(x[~early], happened(y[~early]), ids.where(~early))
     p, q = (learner.weights().predict(x, ids) for learner in (first, second))
     np.testing.assert_allclose(p, q, atol=2e-3)  # terms are published in float16
 
@@ -161,8 +162,8 @@ def test_learning_leaves_its_input_alone(n: int, seed: int) -> None:
     x, y = toy(n, seed)
     x_before, y_before = x.copy(), y.copy()
     learner = OnlineLearner()
-    learner.learn(x, y)
-    learner.learn(x, y)
+    learner.learn(x, happened(y))
+    learner.learn(x, happened(y))
     learner.weights().predict(x)
     np.testing.assert_array_equal(x, x_before)
     np.testing.assert_array_equal(y, y_before)
@@ -173,10 +174,12 @@ def test_nothing_learnt_yet() -> None:
     learner = OnlineLearner()
     x, y = toy(5)
     np.testing.assert_allclose(learner.weights().predict(x), 0.5)
-    learner.learn(x[:0], y[:0])
+    learner.learn(x[:0], happened(y[:0]))
     assert learner.seen == 0
-    nothing = {"auc": 0.5, "log_loss": 0, "calibration": 1, "drifts": 0, "examples": 0, "clicks": 0}
-    assert learner.quality() == nothing
+    nothing = {"auc": 0.5, "log_loss": 0, "calibration": 1, "drifts": 0}
+    others = {f"{head}_{name}": value for head in ("long_view", "like") for name, value in nothing.items()}
+    counts = {"examples": 0, "clicks": 0, "long_views": 0, "likes": 0}
+    assert learner.quality() == nothing | others | counts
 
 
 @pytest.mark.parametrize("truth", [True, False])
@@ -184,7 +187,7 @@ def test_one_outcome_only(truth: bool) -> None:
     learner = OnlineLearner()
     x, _ = toy(300)
     for _ in range(3):
-        learner.learn(x, np.full(300, truth))
+        learner.learn(x, happened(np.full(300, truth)))
     p = learner.weights().predict(x)
     assert np.isfinite(p).all()
     assert (p.mean() > 0.55) if truth else (p.mean() < 0.45)
@@ -195,12 +198,12 @@ def test_constant_columns() -> None:
     learner = OnlineLearner()
     x, y = toy(400)
     x[:, ONLINE_COLUMNS[:5]] = 3.25
-    learner.learn(x, y)
+    learner.learn(x, happened(y))
     p = learner.weights().predict(x)
     assert np.isfinite(p).all()
     x[:, ONLINE_COLUMNS[2]] = 1e6  # a constant that moves at last
     assert np.isfinite(learner.weights().predict(x)).all()
-    learner.learn(x, y)
+    learner.learn(x, happened(y))
     assert np.isfinite(learner.weights().weights).all()
 
 
@@ -208,7 +211,7 @@ def test_one_row_at_a_time() -> None:
     learner = OnlineLearner()
     x, y = toy(60)
     for i in range(60):
-        learner.learn(x[i : i + 1], y[i : i + 1])
+        learner.learn(x[i : i + 1], happened(y[i : i + 1]))
     assert learner.seen == 60
     assert np.isfinite(learner.weights().predict(x)).all()
 
@@ -218,9 +221,9 @@ def test_a_poisoned_row_is_left_out(poison: float) -> None:
     x, y = toy(300)
     clean, poisoned = OnlineLearner(), OnlineLearner()
     keep = np.arange(300) != 17
-    clean.learn(x[keep], y[keep])
+    clean.learn(x[keep], happened(y[keep]))
     x[17, FIRST] = poison
-    poisoned.learn(x, y)
+    poisoned.learn(x, happened(y))
     assert poisoned.seen == 299
     np.testing.assert_array_equal(poisoned.weights().weights, clean.weights().weights)
 
@@ -228,7 +231,7 @@ def test_a_poisoned_row_is_left_out(poison: float) -> None:
 def test_log_loss_is_a_mean_over_what_was_scored() -> None:
     learner = OnlineLearner()
     x, y = toy(200)
-    learner.learn(x, y)
+    learner.learn(x, happened(y))
     p = np.clip(np.where(y, learner.weights().predict(x), 1 - learner.weights().predict(x)), 1e-6, 1)
-    learner.learn(x, y)
+    learner.learn(x, happened(y))
     assert learner.quality()["log_loss"] == pytest.approx(float(-np.log(p).mean()), rel=1e-4)
