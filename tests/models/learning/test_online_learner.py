@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -235,3 +238,83 @@ def test_log_loss_is_a_mean_over_what_was_scored() -> None:
     p = np.clip(np.where(y, learner.weights().predict(x), 1 - learner.weights().predict(x)), 1e-6, 1)
     learner.learn(x, happened(y))
     assert learner.quality()["log_loss"] == pytest.approx(float(-np.log(p).mean()), rel=1e-4)
+
+
+def outcomes(n: int, seed: int) -> tuple[Any, Any]:
+    """Return rows, and outcomes by objective: long views follow another column than clicks; no likes."""
+    x, clicked = toy(n, seed)
+    long = np.random.default_rng(seed).random(n) < 1 / (1 + np.exp(-2 * x[:, ONLINE_COLUMNS[3]] + 1))
+    return x, np.stack([clicked, long, np.zeros(n, bool)], 1)
+
+
+def test_each_objective_learns_what_is_its_own() -> None:
+    learner = OnlineLearner()
+    for seed in range(12):
+        learner.learn(*outcomes(250, seed))
+    x, y = outcomes(3000, 99)
+    found = learner.weights().foreseen(x)
+    areas = [[auc(found[of].astype(float), y[:, k]) for k in (0, 1)] for of in ("click", "long_view")]
+    assert areas[0][0] > 0.8
+    assert areas[1][1] > 0.8
+    assert max(areas[0][1], areas[1][0]) < 0.6, "the other one's outcomes say nothing"
+    assert found["like"].mean() < 0.1
+    counts = learner.happened()
+    assert (counts["like"], learner.seen) == (0, 3000)
+    quality = learner.quality()
+    assert quality["long_view_auc"] > 0.75
+    assert quality["long_view_calibration"] == pytest.approx(1, rel=0.25)
+    assert [quality[name] for name in ("clicks", "long_views", "likes")] == list(counts.values())
+
+
+def test_what_comes_later_is_learnt_by_its_own_objective_and_counted_once() -> None:
+    x, _ = toy(400, 3)
+    learner, shown = OnlineLearner(), np.zeros((400, 3), bool)
+    learner.learn(x, shown, early=True)
+    before = learner.weights()
+    late = np.zeros((50, 3), bool)
+    late[:, 1] = True
+    learner.learn(x[:50], late, early=True)
+    after = learner.weights()
+    np.testing.assert_array_equal(after.mean, before.mean)
+    np.testing.assert_array_equal(after.weights, before.weights)
+    np.testing.assert_array_equal(after.heads["like"].weights, before.heads["like"].weights)
+    assert after.heads["long_view"].bias > before.heads["long_view"].bias
+    assert learner.seen == 400
+    assert learner.happened() == {"click": 0, "long_view": 50, "like": 0}
+    part = learner.take_part()
+    assert (part.seen, part.heads["long_view"].steps, part.heads["click"].steps) == (400, 450, 400)
+
+
+def test_an_objective_has_a_share_when_it_has_enough_outcomes() -> None:
+    learner, wanted = OnlineLearner(), {"click": 0.3, "long_view": 0.5, "like": 0.2}
+    assert learner.shares(wanted, 50) == {}
+    x, y = outcomes(400, 1)
+    learner.learn(x, y)
+    got = learner.shares(wanted, 50)
+    assert got == {"click": pytest.approx(0.375), "long_view": pytest.approx(0.625)}
+    assert learner.shares({"like": 1.0}, 1) == {}
+    y[:60, 2] = True
+    learner.learn(x, y)
+    assert learner.shares(wanted, 50) == pytest.approx(wanted)
+
+
+def test_a_learner_goes_on_from_all_objectives_and_from_a_record_of_clicks_alone() -> None:
+    first, second, third = OnlineLearner(), OnlineLearner(), OnlineLearner()
+    for seed in range(6):
+        first.learn(*outcomes(250, seed))
+    value, _ = online.encode(first.weights(), 0, first.quality())
+    second.restore(online.decode(value), *online.learnt(value))
+    assert second.happened() == first.happened()
+    old = dataclasses.replace(first.weights(), heads={})
+    value, _ = online.encode(old, 0, {"examples": 1500.0, "clicks": float(first.clicks)})
+    third.learn(*outcomes(250, 50))
+    third.restore(online.decode(value), *online.learnt(value))
+    assert third.happened() == {"click": first.clicks, "long_view": 0, "like": 0}
+    x, _ = outcomes(100, 7)
+    want, got, anew = (learner.weights().foreseen(x) for learner in (first, second, third))
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], atol=1e-4)
+    np.testing.assert_allclose(anew["click"], want["click"], atol=1e-4)
+    assert (anew["long_view"] == 0.5).all(), "it begins anew"
+    third.learn(*outcomes(250, 51))
+    assert third.happened()["long_view"] > 0
