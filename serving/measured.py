@@ -22,9 +22,9 @@ _OF_PART = ("calls", "slow", "left_out", "seconds")
 #: Metrics of the figures of an objective.
 _OF_OBJECTIVE = {
     "auc": "headrace_online_auc_ratio",
-    "log_loss": "headrace_online_log_loss",
+    "log_loss": "headrace_online_log_loss_ratio",
     "calibration": "headrace_online_calibration_ratio",
-    "drifts": "headrace_online_drifts",
+    "drifts": "headrace_online_drifts_total",
 }
 _ROWS_OF = {"u": "users", "s": "shown", "n": "neighbours"}
 

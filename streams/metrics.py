@@ -243,7 +243,7 @@ DECLARED: tuple[Declared, ...] = (
         "AUC of an objective of the online model, of the last 5000 slots",
         ("objective",),
     ),
-    Declared("headrace_online_log_loss", "gauge", "its log-loss for a slot, of these", ("objective",)),
+    Declared("headrace_online_log_loss_ratio", "gauge", "its mean log-loss, of these", ("objective",)),
     Declared(
         "headrace_online_calibration_ratio",
         "gauge",
@@ -251,8 +251,8 @@ DECLARED: tuple[Declared, ...] = (
         ("objective",),
     ),
     Declared(
-        "headrace_online_drifts",
-        "gauge",
+        "headrace_online_drifts_total",
+        "counter",
         "how often its log-loss has changed since the learners started",
         ("objective",),
     ),

@@ -138,9 +138,9 @@ def test_the_objectives_of_the_online_model_have_figures() -> None:
     shares = {("click",): 0.3, ("long_view",): 0.5, ("like",): 0.2}
     assert seen.all("headrace_online_share_ratio") == shares
     assert seen.all("headrace_online_auc_ratio") == {("click",): 0.7, ("like",): 0.6}
-    assert seen.all("headrace_online_log_loss") == {("long_view",): 0.1}
+    assert seen.all("headrace_online_log_loss_ratio") == {("long_view",): 0.1}
     assert seen.all("headrace_online_calibration_ratio") == {("click",): 1.01}
-    assert seen.all("headrace_online_drifts") == {("click",): 2.0}
+    assert seen.all("headrace_online_drifts_total") == {("click",): 2.0}
     worker.world.recommender.online = dataclasses.replace(model, heads={}, shares={}, quality={})
     seen = worker.read()
     assert seen.all("headrace_online_share_ratio") == {("click",): 1.0}
