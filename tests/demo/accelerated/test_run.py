@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_run_and_another_one_does_not(first: dict[s
     assert figures(SMALL) == first
     assert all(first[name] for name in ("trainings", "examples", "new_share"))
     assert all(first[f"online_{name}auc"] > 0.5 for name in ("", "long_view_", "like_"))  # type: ignore[operator]
-    assert all(0.5 < first[f"online_{name}calibration"] < 2 for name in ("", "long_view_", "like_"))  # type: ignore[operator]
+    assert all(first[f"online_{name}calibration"] > 1 for name in ("", "long_view_", "like_"))  # type: ignore[operator]
     other = figures(replace(SMALL, minutes=0.1, world=replace(SMALL.world, seed=8)))
     assert other["ctr_ours"] != first["ctr_ours"]
 

@@ -183,6 +183,40 @@ def test_late_outcomes_of_each_objective_come_out_as_with_the_full_wait(objectiv
         assert quality[name] == pytest.approx(other[name], rel=rel), name
 
 
+@pytest.mark.parametrize(("slots", "within"), [(20, 0.02), (60, 0.05)])
+def test_a_list_is_not_foreseen_as_better_because_its_slots_are_learnt_before_its_clicks(
+    slots: int, within: float
+) -> None:
+    """All slots of a list have the same user; its clicks come when three more lists were shown."""
+    lists, rng = 120_000 // slots, np.random.default_rng(5)
+    x = np.zeros((lists * slots, len(SPEC)), np.float32)
+    user = np.repeat(rng.integers(0, 150, lists), slots)
+    of_user = rng.normal(0, 0.7, 150)
+    clicked = rng.random(len(x)) < 1 / (1 + np.exp(1.8 - of_user[user]))
+    ids = Ids(*(c.astype(np.uint64) for c in (user, rng.integers(1, 99, len(x)), 0 * user, 0 * user)))
+    foreseen = {"early": 0.0, "full": 0.0}
+    early, full = OnlineLearner(), OnlineLearner()
+    late = lists * slots // 2
+    waiting: list[tuple[int, bool]] = []
+    for n in range(lists):
+        rows = np.arange(n * slots, (n + 1) * slots)
+        before = rows - 3 * slots
+        waiting += [(row, False) for row in rows]
+        waiting += [(row, True) for row in before if row >= 0 and clicked[row]]
+        if rows[0] >= late:
+            for name, learner in (("early", early), ("full", full)):
+                foreseen[name] += learner.weights().predict(x[rows], ids.where(rows)).sum()  # type: ignore[arg-type]
+        if len(waiting) >= 512:
+            part = np.array(waiting)
+            some = ids.where(part[:, 0])
+            early.learn(x[part[:, 0]], happened(part[:, 1].astype(bool)), some, early=True)
+            waiting = []
+            done = np.arange(full.seen, rows[-1] + 1)
+            full.learn(x[done], happened(clicked[done]), ids.where(done))  # type: ignore[arg-type]
+    came = clicked[late:].sum()
+    assert foreseen["early"] / came == pytest.approx(foreseen["full"] / came, rel=within)
+
+
 def test_probabilities_are_those_of_the_full_wait_within_two_percent() -> None:
     """Clicks come on average after 1500 more slots; the other learners get them with their slots."""
     n, rng = 80_000, np.random.default_rng(1)

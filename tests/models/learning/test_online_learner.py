@@ -42,6 +42,28 @@ def test_the_steps_are_those_of_rivers_logistic_regression() -> None:
     np.testing.assert_allclose(weights, [theirs.weights[i] for i in range(6)], rtol=1e-9)
 
 
+def test_early_steps_are_taken_with_the_probabilities_from_before_each_block() -> None:
+    rng = np.random.default_rng(6)
+    n, blocks = 600, (slice(0, 256), slice(256, 512), slice(512, 600))
+    x, y = rng.standard_normal((n, 3)), rng.random(n) < 0.2
+    slots = rng.integers(0, 8, (n, 2)).astype(np.uint32)
+    got = [np.zeros(4), np.ones(4), np.zeros(8), np.zeros(8)]
+    learn_linear(x, slots, y.astype(np.uint8), *got, STEP, TERM_STEP, True)
+    weights, squares, table, table_squares = np.zeros(4), np.ones(4), np.zeros(8), np.zeros(8)
+    columns = np.column_stack([x, np.ones(n)])
+    for block in blocks:
+        p = 1 / (1 + np.exp(-(columns[block] @ weights + table[slots[block]].sum(1))))
+        slope = np.where(y[block], -1, p) * (1 - p**2)
+        g = columns[block] * slope[:, None]
+        sums = squares + np.cumsum(g**2, 0)
+        weights, squares = weights - STEP * (g / np.sqrt(sums)).sum(0), sums[-1]
+        for k in range(2):
+            np.add.at(table, slots[block, k], -TERM_STEP * slope)
+            np.add.at(table_squares, slots[block, k], slope**2)
+    for ours, theirs in zip(got, (weights, squares, table, table_squares), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
 def test_the_moments_are_those_of_rivers_scaler() -> None:
     import pyarrow as pa
     from river import preprocessing
