@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 
 cdef enum:
-    BLOCK = 256  # see models/learning/early_join.py
+    BLOCK = 256  # largest, see models/learning/early_join.py
 
 
 cdef inline double _sigmoid(double z) noexcept nogil:
@@ -28,7 +28,7 @@ def learn_linear(
 ):
     cdef Py_ssize_t n = x.shape[0], width = x.shape[1], terms = slots.shape[1], i, j
     cdef Py_ssize_t first = 0, last
-    cdef double z, slope, g
+    cdef double z, slope, g, block
     cdef double[BLOCK] p
     if not (weights.shape[0] == squares.shape[0] == width + 1):
         raise ValueError("weights and squares must have one number for each column, and one for the bias")
@@ -40,7 +40,10 @@ def learn_linear(
                 raise ValueError("a slot is outside of the table")
     with nogil:
         while first < n:
-            last = min(first + (BLOCK if early else 1), n)
+            # Steps are large at first, when a long block would overshoot; they become smaller with the root.
+            block = 4 * sqrt(squares[width])
+            last = first + (1 if not early or not block >= 1 else <Py_ssize_t>block if block < BLOCK else BLOCK)
+            last = min(last, n)
             for i in range(first, last):
                 z = weights[width]
                 for j in range(width):

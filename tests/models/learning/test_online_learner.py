@@ -43,25 +43,28 @@ def test_the_steps_are_those_of_rivers_logistic_regression() -> None:
 
 
 def test_early_steps_are_taken_with_the_probabilities_from_before_each_block() -> None:
+    """A block has 4 examples when nothing was learnt, and up to 256 when steps have become small."""
     rng = np.random.default_rng(6)
-    n, blocks = 600, (slice(0, 256), slice(256, 512), slice(512, 600))
+    n, begun = 600, ((1.0, slice(0, 4)), (5000.0, slice(0, 600)))
     x, y = rng.standard_normal((n, 3)), rng.random(n) < 0.2
     slots = rng.integers(0, 8, (n, 2)).astype(np.uint32)
-    got = [np.zeros(4), np.ones(4), np.zeros(8), np.zeros(8)]
-    learn_linear(x, slots, y.astype(np.uint8), *got, STEP, TERM_STEP, True)
-    weights, squares, table, table_squares = np.zeros(4), np.ones(4), np.zeros(8), np.zeros(8)
     columns = np.column_stack([x, np.ones(n)])
-    for block in blocks:
-        p = 1 / (1 + np.exp(-(columns[block] @ weights + table[slots[block]].sum(1))))
-        slope = np.where(y[block], -1, p) * (1 - p**2)
-        g = columns[block] * slope[:, None]
-        sums = squares + np.cumsum(g**2, 0)
-        weights, squares = weights - STEP * (g / np.sqrt(sums)).sum(0), sums[-1]
-        for k in range(2):
-            np.add.at(table, slots[block, k], -TERM_STEP * slope)
-            np.add.at(table_squares, slots[block, k], slope**2)
-    for ours, theirs in zip(got, (weights, squares, table, table_squares), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+    for squared, rows in begun:
+        got = [np.zeros(4), np.full(4, squared), np.zeros(8), np.zeros(8)]
+        learn_linear(x[rows], slots[rows], y[rows].astype(np.uint8), *got, STEP, TERM_STEP, True)
+        weights, squares, table, table_squares = np.zeros(4), np.full(4, squared), np.zeros(8), np.zeros(8)
+        for first in range(0, rows.stop, 256):
+            block = slice(first, min(first + 256, rows.stop))
+            p = 1 / (1 + np.exp(-(columns[block] @ weights + table[slots[block]].sum(1))))
+            slope = np.where(y[block], -1, p) * (1 - p**2)
+            g = columns[block] * slope[:, None]
+            sums = squares + np.cumsum(g**2, 0)
+            weights, squares = weights - STEP * (g / np.sqrt(sums)).sum(0), sums[-1]
+            for k in range(2):
+                np.add.at(table, slots[block, k], -TERM_STEP * slope)
+                np.add.at(table_squares, slots[block, k], slope**2)
+        for ours, theirs in zip(got, (weights, squares, table, table_squares), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_the_moments_are_those_of_rivers_scaler() -> None:
