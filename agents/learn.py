@@ -1,10 +1,10 @@
 """learn: reads `impressions`, `events`; writes the online model and leaf deltas to `models`; keeps learners.
 
-It does not wait for outcomes: see `early_join`. Every worker learns from its partitions, those of `examples`
-that it owns, and tells on `model-updates` what it has learnt. The owner of the first partition merges that
-and publishes the model (`partitions/learning.py`). The published weights say up to where they have learnt, so
-whoever learns next goes on there: everything is learnt once. Lists before that place are read again, because
-clicks on them may still come.
+It does not wait for outcomes (clicks, long views, likes): see `early_join`. Every worker learns from its
+partitions, those of `examples` that it owns, and tells on `model-updates` what it has learnt. The owner of
+the first partition merges that and publishes the model (`partitions/learning.py`). The published weights say
+up to where they have learnt, so whoever learns next goes on there: everything is learnt once. Lists before
+that place are read again, because outcomes may still come.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class LearnStage:
         return self._join.show(lists, learn=learn)
 
     async def _seek(self, reader: Reader, owned: list[int]) -> None:
-        """Begin with the lists that may still be clicked, and after the models that were read."""
+        """Begin with the lists whose outcomes may still come, and after the models that were read."""
         begins, ends = await reader.bounds()
         since_ms, topics = self.learning.since_ms, self.wiring.topics
         back = await reader.offsets_for_time(max(0, since_ms - self.wiring.settings.outcome_wait_ms))
@@ -196,7 +196,10 @@ class LearnStage:
     async def restore(self, *, merges: bool) -> None:
         """Start from the newest published weights that fit, so that the next publication keeps them."""
         self._start_again()
-        merged = Merged(leaf_steps=self.wiring.settings.leaf_steps) if merges else None
+        s = self.wiring.settings
+        merged = None
+        if merges:
+            merged = Merged(leaf_steps=s.leaf_steps, objectives=s.objectives, least=s.train_min_clicks)
 
         def take(batch: RecordBatch) -> None:
             self._models_read = batch.last_offset + 1

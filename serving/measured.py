@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from headrace.models.learning import online, ranker
+from headrace.models.learning.objectives import CLICK, figure_name
 from headrace.serving.answering import Answer
 from headrace.serving.index.recall import RecallProbe
 from headrace.serving.ladder import least
@@ -18,6 +19,13 @@ from headrace.streams.metrics import Metrics, Sample
 from headrace.streams.settings import Settings
 
 _OF_PART = ("calls", "slow", "left_out", "seconds")
+#: Metrics of the figures of an objective.
+_OF_OBJECTIVE = {
+    "auc": "headrace_online_auc_ratio",
+    "log_loss": "headrace_online_log_loss_ratio",
+    "calibration": "headrace_online_calibration_ratio",
+    "drifts": "headrace_online_drifts_total",
+}
 _ROWS_OF = {"u": "users", "s": "shown", "n": "neighbours"}
 
 
@@ -85,6 +93,7 @@ class Measured:
         yield from self._index()
         yield from self._catalogue()
         yield from self._models()
+        yield from self._objectives()
         yield from self._mirrors()
         yield from self._skew()
         for kind, stale in self._freshness.stale.items():
@@ -138,6 +147,19 @@ class Measured:
             published = models.published.get(name.encode())
             if published is not None:
                 yield Sample("headrace_model_age_seconds", max(0, now_ms - published) / 1000, (name,))
+
+    def _objectives(self) -> Iterator[Sample]:
+        """Yield what was published of each objective of the online model in use."""
+        model = self._recommender.data.models.online
+        if model is None:
+            return
+        shares = model.shares or {CLICK: 1.0}
+        for objective in (CLICK, *model.heads):
+            yield Sample("headrace_online_share_ratio", shares.get(objective, 0.0), (objective,))
+            for what, name in _OF_OBJECTIVE.items():
+                value = model.quality.get(figure_name(objective, what))
+                if value is not None:
+                    yield Sample(name, value, (objective,))
 
     def _mirrors(self) -> Iterator[Sample]:
         stats = self._recommender.stats

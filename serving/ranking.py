@@ -116,10 +116,15 @@ def score(scorers: Sequence[Guarded[Scorer]], features: F32, ids: Ids, left_out:
     The scores, zeros when no scorer can.
     """
     ready = [s for s in scorers if s.part.ready()]
-    done = {s.label: s.run(_score(features, ids), left_out) for s in ready if s.part.fills_feature}
+    alone, feature = _scores(features, ids, alone=True), _scores(features, ids, alone=False)
+    # The first one orders the list, if it does not fail. The others only fill their feature.
+    fill = [s for s in ready if s.part.fills_feature]
+    done = {s.label: s.run(alone if s is ready[0] else feature, left_out) for s in fill}
     missing = [s.part.name for s in scorers if not s.part.ready()]
     for scorer in ready:
-        found = done[scorer.label] if scorer.label in done else scorer.run(_score(features, ids), left_out)
+        found = done.get(scorer.label)
+        if scorer.label not in done or (found is not None and scorer is not ready[0]):
+            found = scorer.run(alone, left_out)
         if found is not None:
             return Scored(found[0], scorer.part, missing, found[1])
     return Scored(np.zeros(len(features)), None, missing, None)
@@ -130,10 +135,12 @@ def first_of(scorers: Sequence[Guarded[Scorer]]) -> list[Guarded[Scorer]]:
     return [s for s in scorers if s.part.fills_feature or s is scorers[-1]]
 
 
-def _score(features: F32, ids: Ids) -> Callable[[Scorer], tuple[F64, dict[str, F64] | None]]:
-    return lambda scorer: (
-        checked.scores(scorer.score_for(features, ids), len(features)), scorer.foreseen(features)
-    )  # fmt: skip
+def _scores(features: F32, ids: Ids, *, alone: bool) -> Callable[[Scorer], tuple[F64, dict[str, F64] | None]]:
+    def scores(scorer: Scorer) -> tuple[F64, dict[str, F64] | None]:
+        found = scorer.score_alone(features, ids) if alone else scorer.score_for(features, ids)
+        return checked.scores(found, len(features)), scorer.foreseen(features)
+
+    return scores
 
 
 def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices:

@@ -231,6 +231,31 @@ DECLARED: tuple[Declared, ...] = (
         "AUC of the model in use, as published with it",
         ("model",),
     ),
+    Declared(
+        "headrace_online_share_ratio",
+        "gauge",
+        "share of an objective in the score of the online model alone",
+        ("objective",),
+    ),
+    Declared(
+        "headrace_online_auc_ratio",
+        "gauge",
+        "AUC of an objective of the online model, of the last 5000 slots",
+        ("objective",),
+    ),
+    Declared("headrace_online_log_loss_ratio", "gauge", "its mean log-loss, of these", ("objective",)),
+    Declared(
+        "headrace_online_calibration_ratio",
+        "gauge",
+        "its predicted outcomes for each that came, of these",
+        ("objective",),
+    ),
+    Declared(
+        "headrace_online_drifts_total",
+        "counter",
+        "how often its log-loss has changed since the learners started",
+        ("objective",),
+    ),
     Declared("headrace_trainings_total", "counted", "trainings: candidate, refused, failed", ("outcome",)),
     Declared(
         "headrace_rollout_steps_total",

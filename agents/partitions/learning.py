@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,14 @@ from headrace.models.features.spec import SPEC
 from headrace.models.learning import leaves, online
 from headrace.models.learning.hashed import Ids
 from headrace.models.learning.leaves import LeafDeltas
+from headrace.models.learning.objectives import (
+    CLICK,
+    OBJECTIVES,
+    about_clicks,
+    count_name,
+    figure_name,
+    labels_of,
+)
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.online_learner import OnlineLearner, OnlinePart
 from headrace.models.learning.parts import Part, Read
@@ -125,9 +133,10 @@ class Learning:
         """Learn examples of shown slots, each as soon as it is known: see `early_join`."""
         if examples:
             x = np.frombuffer(b"".join(e.features for e in examples), "<f4").reshape(-1, len(SPEC))
-            clicked, ids = np.array([e.clicked for e in examples]), Ids.of_examples(list(examples))
-            self.model.learn(x, clicked, ids, early=True)
-            self.leaves.learn(x, clicked, ids, early=True)
+            happened, ids = labels_of(examples), Ids.of_examples(list(examples))
+            self.model.learn(x, happened, ids, early=True)
+            known = about_clicks(happened)
+            self.leaves.learn(x[known], happened[known, 0], ids.where(known), early=True)
 
     def give_part(self) -> Part | None:
         """Return what was learnt since the last call, and remember it as sent; None when there is nothing.
@@ -141,11 +150,11 @@ class Learning:
         if not fresh.sound():
             log.error(
                 "the online model is not finite any more: the last %d examples are not used",
-                fresh.steps,
-                extra={"action": "online_not_finite", "count": fresh.steps},
+                fresh.seen,
+                extra={"action": "online_not_finite", "count": fresh.seen},
             )
             self._restart_model()
-            fresh = OnlinePart(steps=fresh.steps)
+            fresh = OnlinePart()
         read = {kind: dict(at) for kind, at in self.read.items()}
         of_leaves = self.leaves.give_part(None if self.sent is None else self.sent.leaves)
         self.sent = Part(self.name, self._known, read, fresh, of_leaves, self.model.quality())
@@ -207,6 +216,9 @@ class Merged:
     ----------
     leaf_steps
         See ``Learning``.
+    objectives, least
+        Weights of the objectives in the score of a list, and how many positives one needs to have a share in
+        it (``objectives.shares``).
 
     Attributes
     ----------
@@ -218,8 +230,11 @@ class Merged:
         Whether there is anything to publish.
     """
 
-    def __init__(self, *, leaf_steps: bool = True) -> None:
+    def __init__(
+        self, *, leaf_steps: bool = True, objectives: Mapping[str, float] | None = None, least: int = 1
+    ) -> None:
         self._leaf_steps = leaf_steps
+        self._objectives, self._least = {CLICK: 1.0} if objectives is None else dict(objectives), least
         self._began = Learning("", leaf_steps=leaf_steps)
         self.model, self.leaves, self.read = self._began.model, self._began.leaves, self._began.read
         self.changed = False
@@ -271,12 +286,15 @@ class Merged:
         self._heard = {k: v for k, v in self._heard.items() if v[0] > self._number - HEARD}
         told = [(max(seen, 1), quality) for _, seen, quality in self._heard.values()]
         total = sum(seen for seen, _ in told)
-        out = {
-            name: sum(seen * quality.get(name, 0.0) for seen, quality in told) / total if total else 0.0
-            for name in ("auc", "log_loss", "calibration")
-        }
-        out["drifts"] = sum(quality.get("drifts", 0.0) for _, quality in told)
-        return {**out, "examples": float(self.model.seen), "clicks": float(self.model.clicks)}
+        out = {}
+        for objective in OBJECTIVES:
+            for what in ("auc", "log_loss", "calibration"):
+                name = figure_name(objective, what)
+                out[name] = sum(n * quality.get(name, 0.0) for n, quality in told) / total if total else 0.0
+            name = figure_name(objective, "drifts")
+            out[name] = sum(quality.get(name, 0.0) for _, quality in told)
+        counts = {count_name(name): float(count) for name, count in self.model.happened().items()}
+        return {**out, "examples": float(self.model.seen), **counts}
 
     def to_publish(
         self,
@@ -284,4 +302,6 @@ class Merged:
         """Return the model, its quality, up to where it has learnt, and leaf deltas if they have moved."""
         self.changed = False
         read = {kind: dict(at) for kind, at in self.read.items()}
-        return self.model.weights(), self.quality(), read, self.leaves.to_publish()
+        weights = self.model.weights()
+        weights.shares = self.model.shares(self._objectives, self._least)
+        return weights, self.quality(), read, self.leaves.to_publish()

@@ -16,6 +16,7 @@ from headrace.demo.accelerated.installation import Installation
 from headrace.demo.simulation.simulator import Simulator, Visit
 from headrace.demo.simulation.tally import Tally
 from headrace.demo.simulation.world import WorldSpec
+from headrace.models.learning.objectives import OBJECTIVES, figure_name
 from headrace.serving.answering import Answer
 from headrace.streams.messages.schemas import Event
 from headrace.streams.settings import MINUTE_MS, Settings
@@ -159,7 +160,7 @@ def simulate(
     out = figures.whole(tally, START_MS, world.end) | figures.after_shift(series, run.world.shift_at_s)
     return out | {
         "off": sorted(run.off),
-        "online_auc": round(learning.quality()["auc"], 4) if used else None,
+        **_of_online(learning.quality() if used else {}),
         "trainings": learning.trainings,
         "examples": learning.logged,
         "explain": world.explain.figures() if world.explain is not None else {},
@@ -167,3 +168,13 @@ def simulate(
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_s": round(time.process_time() - cpu, 1),
     }
+
+
+def _of_online(quality: dict[str, float]) -> dict[str, float | None]:
+    """Return AUC and calibration of the online model by objective; None without it."""
+    out: dict[str, float | None] = {}
+    for objective in OBJECTIVES:
+        for what in ("auc", "calibration"):
+            name = figure_name(objective, what)
+            out[f"online_{name}"] = round(quality[name], 4) if quality else None
+    return out

@@ -1,12 +1,19 @@
-"""Learning without waiting: a slot is learnt as not clicked when shown, and its click when it comes. Pure.
+"""Learning without waiting: a slot is learnt as without outcome when shown, outcomes when they come. Pure.
 
-    shown at t                          click
-    |-----------------------------------|          two examples: not clicked (at t), clicked (when it comes)
+    shown at t          click           long view
+    |-------------------|---------------|          three examples: nothing (at t), click, long view
 
-Fake negative weighted steps make up for the first of the two (Ktena et al., "Addressing delayed feedback for
-continuous training with neural networks in CTR prediction", RecSys 2019): a click has the weight ``1 + p``,
-any other example ``(1 - p) * (1 + p)``, with the model's own ``p``. So their slopes are ``-(1 - p**2)`` and
-``p * (1 - p**2)``: on average ``(1 - p**2) * (p - click rate)``, 0 where ``p`` is the click rate.
+Each objective (`objectives`) has a model of its own. The first example is a negative for all of them, each of
+the others a positive for its own objective, and nothing to the rest. Fake negative weighted steps make up for
+the first one (Ktena et al., "Addressing delayed feedback for continuous training with neural networks in CTR
+prediction", RecSys 2019): a positive has the weight ``1 + p``, a negative ``(1 - p) * (1 + p)``, with the
+model's own ``p``. So their slopes are ``-(1 - p**2)`` and ``p * (1 - p**2)``: on average
+``(1 - p**2) * (p - rate)``, 0 where ``p`` is the rate of the positives, however late they come.
+
+``p`` must not know the negatives of the same list: they pull it down before the positives come, the more,
+the longer the list. So steps are taken in blocks of up to 256 examples (`steps`), with the ``p`` from before
+each block. Measured on 66,000 slots of the simulator, with one ``p`` after the other: 6.6 % more clicks were
+foreseen than came; in blocks 1.5 %; with the full wait .2 % less. (AUC .655, .656, .656.)
 """
 
 from __future__ import annotations
@@ -17,25 +24,28 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from headrace.models.learning.objectives import CLICK, LIKE, LONG_VIEW, long_from
 from headrace.models.outcomes import ShownList, SlotOutcome, examples_of, item_key, list_of, request_key
 from headrace.models.slot_labels import TOUCHED
 from headrace.streams.messages.schemas import Event, Example, Impression
 
-#: Most slots of lists that are remembered: 70 MB. Clicks on older ones are not learnt.
+#: Most slots of lists that are remembered: 70 MB. What happens to older ones is not learnt.
 MOST_SLOTS = 200_000
-#: Most clicks that wait for their list: a topic may be read faster than the other.
-MOST_CLICKS = 100_000
+#: Most events that wait for their list: a topic may be read faster than the other.
+MOST_EVENTS = 100_000
+#: Events that are an outcome whatever else they say.
+_OUTCOMES = {"click": CLICK, "like": LIKE, "save": LIKE}
 
 
 @dataclass(slots=True)
 class _Recent:
     impression: Impression
     shown: ShownList
-    clicked: set[int] = field(default_factory=set)
+    learnt: set[tuple[int, str]] = field(default_factory=set)  # position and objective
 
 
 class EarlyJoin:
-    """Lists shown lately, and clicks that wait for theirs.
+    """Lists shown lately, and events that wait for theirs.
 
     Parameters
     ----------
@@ -61,7 +71,7 @@ class EarlyJoin:
 
         Returns
         -------
-        Their slots, as not clicked, if ``learn``; and the clicks on them that were read before and are to be
+        Their slots, with no outcome, if ``learn``; and the outcomes that were read before and are to be
         learnt.
         """
         out: list[Example] = []
@@ -78,14 +88,15 @@ class EarlyJoin:
 
         Returns
         -------
-        The slots that are clicked now, each once, if ``learn``.
+        If ``learn``, the slots that have an outcome by now: each once for each objective. An example has only
+        what is new of its slot.
         """
         out: list[Example] = []
         for event, at in events:
-            if event.type != "click" or not event.request_id:
+            if not event.request_id or not (event.type in _OUTCOMES or event.dwell_ms):
                 continue
             key = request_key(event.user_id, event.request_id)
-            found = self._click(key, event, at)
+            found = self._happened(key, event, at)
             if found is None:
                 self._put_off(key, event, at, learn)
             elif learn:
@@ -112,8 +123,8 @@ class EarlyJoin:
             else:
                 del self._by_key[key]
 
-    def _click(self, key: int, event: Event, at: int) -> list[Example] | None:
-        """Return the clicked slot, none when it was clicked before; None when no known list has it."""
+    def _happened(self, key: int, event: Event, at: int) -> list[Example] | None:
+        """Return the slot with what is new of it, none when nothing is; None when no known list has it."""
         recent, item = self._by_key.get(key, []), item_key(event.item_id)
         lists = [r.shown for r in recent]
         shown = list_of(item, event.ts, at, lists, self._clocks_differ_ms)
@@ -121,28 +132,43 @@ class EarlyJoin:
             return [] if any(item in s.items for s in lists) else None
         found = recent[lists.index(shown)]
         position = found.impression.item_ids.index(event.item_id)
-        if position in found.clicked:
+        new = _said(found.impression, position, event) - {o for p, o in found.learnt if p == position}
+        if not new:
             return []
-        found.clicked.add(position)
-        clicked = SlotOutcome(clicked=True, label=TOUCHED)
-        return examples_of(found.impression, {position: clicked}, [position])
+        found.learnt |= {(position, objective) for objective in new}
+        outcome = SlotOutcome(
+            clicked=CLICK in new,
+            dwell_ms=(event.dwell_ms or 0) if LONG_VIEW in new else 0,
+            liked=LIKE in new,
+            label=TOUCHED,
+        )
+        return examples_of(found.impression, {position: outcome}, [position])
 
     def _put_off(self, key: int, event: Event, at: int, learn: bool) -> None:
         self._early.setdefault(key, []).append((event, at, learn))
         self._waiting += 1
         while self._waiting:
             first = next(iter(self._early))
-            if self._waiting <= MOST_CLICKS and self._early[first][0][1] > at - self._wait_ms:
+            if self._waiting <= MOST_EVENTS and self._early[first][0][1] > at - self._wait_ms:
                 break
             self._waiting -= len(self._early.pop(first))
 
     def _late(self, key: int) -> list[Example]:
-        """Return the slots of a new list that were clicked by events read before it."""
+        """Return the slots of a new list whose outcomes were read before it."""
         waiting = self._early.pop(key)
         self._waiting -= len(waiting)
         return [e for event, at, learn in waiting for e in self.happen([(event, at)], learn=learn)]
 
 
+def _said(impression: Impression, position: int, event: Event) -> set[str]:
+    """Return the objectives whose outcome an event on a slot is."""
+    said = {_OUTCOMES[event.type]} if event.type in _OUTCOMES else set[str]()
+    duration_ms = impression.durations[position] if position < len(impression.durations) else 0
+    if (event.dwell_ms or 0) >= long_from(duration_ms):
+        said.add(LONG_VIEW)
+    return said
+
+
 def _slots(impression: Impression) -> list[Example]:
-    """Return the slots of a list as not clicked, without the candidates that were not shown."""
+    """Return the slots of a list with no outcome, without the candidates that were not shown."""
     return examples_of(impression, {}, range(len(impression.item_ids)))

@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from headrace.models.learning.growth import Growth, together
 from headrace.models.learning.hashed import SLOTS, Ids
+from headrace.models.learning.heads import TERM_STEP, kept_after
 from headrace.models.learning.leaf_steps import learn_leaves
 from headrace.models.learning.leaves import MOST_DELTA, LeafDeltas
-from headrace.models.learning.online_learner import TERM_STEP, kept_after
 from headrace.models.learning.rolling import Sums, losses
 from headrace.models.learning.trees import Trees
 
@@ -126,7 +126,8 @@ class LeafLearner:
         ids
             Whose rows they are ``(n,)``.
         early
-            Outcomes were not waited for; see ``OnlineLearner.learn``.
+            Outcomes were not waited for: each example comes as not clicked, and if it is clicked, it comes
+            again (`early_join`).
         """
         finite = np.asarray(np.isfinite(x).all(1))
         x, clicked, ids = x[finite], clicked[finite], ids.where(finite)

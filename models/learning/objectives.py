@@ -11,6 +11,7 @@ import numpy.typing as npt
 from headrace.models.learning.calibration import Calibration
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.codec import UNDECODABLE
+from headrace.streams.messages.schemas import Example
 
 Bool = npt.NDArray[np.bool_]
 I64 = npt.NDArray[np.int64]
@@ -64,6 +65,30 @@ def labels(clicked: Bool, liked: Bool, dwell_ms: I64, duration_ms: I64) -> Bool:
     return np.stack([clicked, dwell_ms >= wanted, liked], 1)
 
 
+def labels_of(examples: Sequence[Example]) -> Bool:
+    """Return what happened to examples by objective, bool ``(n, len(OBJECTIVES))``; see ``labels``."""
+    return labels(
+        np.array([e.clicked for e in examples], bool),
+        np.array([e.liked for e in examples], bool),
+        np.array([e.dwell_ms for e in examples], np.int64),
+        np.array([e.duration_ms for e in examples], np.int64),
+    )
+
+
+def about_clicks(happened: Bool) -> Bool:
+    """Return which examples tell something of clicks, bool ``(n,)``, where outcomes are not waited for.
+
+    There (`early_join`), what happened to a slot later comes alone: a long view is not "not clicked".
+    """
+    out: Bool = happened[:, OBJECTIVES.index(CLICK)] | ~happened.any(1)
+    return out
+
+
+def long_from(duration_ms: int) -> float:
+    """Return how long a view of one item takes at least, ms, to be a long one; see ``labels``."""
+    return max(1, LONG_SHARE * duration_ms) if duration_ms > 0 else LONG_MS
+
+
 def shares(
     weights: Mapping[str, float], positives: Mapping[str, int], rows: int, least: int
 ) -> dict[str, float]:
@@ -79,6 +104,16 @@ def shares(
     }
     total = sum(used.values())
     return {name: weight / total for name, weight in used.items()}
+
+
+def figure_name(objective: str, what: str) -> str:
+    """Return under which name a figure of an objective is published; of clicks, that of the figure itself."""
+    return what if objective == CLICK else f"{objective}_{what}"
+
+
+def count_name(objective: str) -> str:
+    """Return under which name the number of positives of an objective is published: ``long_views``."""
+    return f"{objective}s"
 
 
 def to_body(objectives: Sequence[Objective], left_out: Mapping[str, int]) -> bytes:

@@ -1,40 +1,28 @@
-"""Learns the online click model, one example after another, and watches how good it is.
+"""Learns the online model, one example after another, and watches how good it is.
 
-Several learners share the work: each gives away what it has learnt since the last time (``OnlinePart``), and
-``OnlineLearner.grow`` puts the parts of all of them into one model.
-
-The steps are compiled (`steps`): river's ``LogisticRegression`` takes 50 us of CPU for an example, most of it
-around the arithmetic. A test compares the two, which take the same steps. river watches the quality.
+It has a head for each objective (`objectives`, `heads`): weights and hashed terms of its own, on inputs that
+all of them share. Several learners share the work: each gives away what it has learnt since the last time
+(``OnlinePart``), and ``OnlineLearner.grow`` puts the parts of all of them into one model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES
-from headrace.models.learning.growth import Growth, together
-from headrace.models.learning.hashed import SLOTS, Ids
-from headrace.models.learning.online import CLIP, OnlineWeights
-from headrace.models.learning.rolling import Rolling
-from headrace.models.learning.steps import learn_linear
+from headrace.models.learning import objectives
+from headrace.models.learning.hashed import Ids
+from headrace.models.learning.heads import HeadLearner, HeadPart
+from headrace.models.learning.objectives import CLICK, OBJECTIVES
+from headrace.models.learning.online import CLIP, Head, OnlineWeights
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
-
-#: Step of a weight (AdaGrad), and of a hashed term: of those between .01 and .2, the best on the logs of a
-#: demo and of Globo.
-STEP, TERM_STEP = 0.05, 0.02
-#: After so many examples half is forgotten: of a term whose id does not come any more, and of past gradients
-#: (so that steps do not become ever smaller).
-HALF_LIFE = 500_000
-#: Columns are correlated: together they go so many times as fast to where they fit as one of them alone.
-#: Eight learners with correlated columns made the log-loss of one with 10 to 60, and a worse one with 1.
-AT_ONCE = 20
 
 
 class Moments:
@@ -67,51 +55,48 @@ class Moments:
         return out
 
 
-def kept_after(steps: int) -> float:
-    """Return the share that is not forgotten after so many steps."""
-    return float(0.5 ** (steps / HALF_LIFE))
-
-
 @dataclass(slots=True)
 class OnlinePart:
     """What one learner has learnt since some point.
 
     Attributes
     ----------
-    steps, seen, clicks
+    seen
         See ``OnlineLearner``: those since then.
     moments
         Of the columns of the examples since then.
-    weights, terms
-        How far weights and bias ``(len(ONLINE_NAMES) + 1,)`` and hashed terms ``(SLOTS,)`` have moved, apart
-        from what was forgotten.
+    heads
+        What it has learnt of each objective.
     """
 
-    steps: int = 0
     seen: int = 0
-    clicks: int = 0
     moments: Moments = field(default_factory=lambda: Moments(len(ONLINE_NAMES)))
-    weights: Growth = field(default_factory=lambda: Growth.none(len(ONLINE_NAMES) + 1))
-    terms: Growth = field(default_factory=lambda: Growth.none(SLOTS))
+    heads: dict[str, HeadPart] = field(default_factory=lambda: {name: HeadPart() for name in OBJECTIVES})
+
+    @property
+    def steps(self) -> int:
+        """How many steps all heads have taken; 0: nothing was learnt."""
+        return sum(head.steps for head in self.heads.values())
+
+    @property
+    def clicks(self) -> int:
+        """How many clicks were learnt."""
+        return self.heads[CLICK].happened
 
     def then(self, later: OnlinePart) -> OnlinePart:
         """Return both, one after the other."""
-        moments, kept = Moments(len(self.moments.mean)), kept_after(later.steps)
+        moments = Moments(len(self.moments.mean))
         for part in (self, later):
             moments.merge(part.moments)
-        return OnlinePart(
-            self.steps + later.steps,
-            self.seen + later.seen,
-            self.clicks + later.clicks,
-            moments,
-            self.weights.then(later.weights, squares=kept),
-            self.terms.then(later.terms, moved=kept, squares=kept),
-        )
+        heads = {name: head.then(later.heads[name]) for name, head in self.heads.items()}
+        return OnlinePart(self.seen + later.seen, moments, heads)
 
     def sound(self) -> bool:
         """Return whether all numbers are finite."""
         columns = (self.moments.mean, self.moments.var)
-        return self.weights.sound() and self.terms.sound() and all(np.isfinite(c).all() for c in columns)
+        return all(head.sound() for head in self.heads.values()) and all(
+            bool(np.isfinite(c).all()) for c in columns
+        )
 
 
 class OnlineLearner:
@@ -119,22 +104,22 @@ class OnlineLearner:
 
     Attributes
     ----------
-    seen, clicks
-        How many examples, and clicks among them, it has learnt.
-    steps
-        How many of them in this process, and clicks that came later.
+    seen
+        How many examples it has learnt.
     """
 
     def __init__(self) -> None:
-        n = len(ONLINE_NAMES)
-        self._moments = Moments(n)
-        self._weights, self._squares, self._terms = np.zeros(n + 1), np.ones(n + 1), np.zeros(SLOTS)
-        self._rolling = Rolling()
-        self.seen = self.steps = 0
-        self.clicks = 0
+        self._moments = Moments(len(ONLINE_NAMES))
+        self._heads = {name: HeadLearner() for name in OBJECTIVES}
+        self.seen = 0
         self._begin_part()
 
-    def learn(self, x: F32, clicked: Bool, ids: Ids | None = None, *, early: bool = False) -> None:
+    @property
+    def clicks(self) -> int:
+        """How many clicks it has learnt."""
+        return self._heads[CLICK].happened
+
+    def learn(self, x: F32, happened: Bool, ids: Ids | None = None, *, early: bool = False) -> None:
         """Score the batch with the model so far (progressive validation), then learn it.
 
         Parameters
@@ -142,112 +127,118 @@ class OnlineLearner:
         x
             float32 ``(n, len(SPEC))``. Rows that are not finite are left out: one of them would turn every
             weight into NaN for good.
-        clicked
-            bool ``(n,)``.
+        happened
+            By objective, bool ``(n, len(OBJECTIVES))``.
         ids
             Whose rows they are; without, no hashed terms are learnt.
         early
-            Outcomes were not waited for: each example comes as not clicked, and if it is clicked, it comes
-            again (`early_join`).
+            Outcomes were not waited for: each example comes as one to which nothing happened, and again with
+            what happened to it later (`early_join`). Then it is learnt only of the objectives that it has.
         """
         finite = np.asarray(np.isfinite(x).all(1))
         if not finite.all():
-            x, clicked = x[finite], clicked[finite]
+            x, happened = x[finite], happened[finite]
             ids = None if ids is None else ids.where(finite)
         if not len(x):
             return
-        if self.seen:
-            self._rolling.add(self.weights().predict(x, ids), clicked, early=early)
-        self._step(x, clicked, ids, early)
-        seen, clicks = int((~clicked).sum()) if early else len(x), int(clicked.sum())
-        for counted in (self, self._part):
-            counted.steps += len(x)
-            counted.seen += seen
-            counted.clicks += clicks
-
-    def _step(self, x: F32, clicked: Bool, ids: Ids | None, early: bool) -> None:
-        online = x[:, ONLINE_COLUMNS].astype(np.float64)
-        if not (early and clicked.all()):
-            for moments in (self._moments, self._part.moments):
-                moments.add(online[~clicked] if early else online)
-        z = np.clip((online - self._moments.mean) / self._moments.scale(), -CLIP, CLIP)
+        first = np.asarray(~happened.any(1)) if early else np.ones(len(x), bool)
+        foreseen = self.weights().foreseen(x, ids) if self.seen else {}
+        z = self._scaled(x, first)
         slots = np.zeros((len(x), 0), np.uint32) if ids is None else ids.terms()
-        before, kept, terms = self._squares.copy(), kept_after(len(x)), self._part.terms
-        learn_linear(
-            np.ascontiguousarray(z),
-            slots,
-            clicked.astype(np.uint8),
-            self._weights,
-            self._squares,
-            self._terms,
-            terms.squares,
-            STEP,
-            TERM_STEP,
-            early,
-        )
-        self._part.weights.squares = (self._part.weights.squares + self._squares - before) * kept
-        terms.squares *= kept
-        self._terms *= kept
-        self._squares = np.maximum(self._squares * kept, 1.0)
+        for k, (name, head) in enumerate(self._heads.items()):
+            rows = first | happened[:, k]
+            if foreseen:
+                head.rolling.add(foreseen[name][rows], happened[rows, k], early=early)
+            head.learn(z[rows], slots[rows], happened[rows, k], early=early)
+        seen = int(first.sum())
+        self.seen += seen
+        self._part_seen += seen
+
+    def _scaled(self, x: F32, first: Bool) -> F64:
+        """Return the scaled columns; ``first``: which rows come for the first time."""
+        online = x[:, ONLINE_COLUMNS].astype(np.float64)
+        if first.any():
+            for moments in (self._moments, self._part_moments):
+                moments.add(online[first])
+        out: F64 = np.clip((online - self._moments.mean) / self._moments.scale(), -CLIP, CLIP)
+        return out
 
     def _begin_part(self) -> None:
-        self._part = OnlinePart()
-        self._part_of = self._weights.copy(), self._terms.copy()
+        self._part_seen, self._part_moments = 0, Moments(len(ONLINE_NAMES))
 
     def take_part(self) -> OnlinePart:
         """Return what was learnt since the last call, or since the model was restored or has grown."""
-        part, (weights, terms) = self._part, self._part_of
-        part.weights.moved = self._weights - weights
-        touched = part.terms.squares != 0
-        part.terms.moved = np.where(touched, self._terms - terms * kept_after(part.steps), 0.0)
+        heads = {name: head.take_part() for name, head in self._heads.items()}
+        part = OnlinePart(self._part_seen, self._part_moments, heads)
         self._begin_part()
         return part
 
     def grow(self, parts: Sequence[OnlinePart]) -> None:
         """Take in what learners have learnt that began with the present model; one after another, if one."""
-        kept = kept_after(sum(p.steps for p in parts))
-        grown = np.sum([p.weights.squares for p in parts], 0)
-        self._squares = np.maximum(self._squares * kept + grown, 1.0)
-        rate = AT_ONCE * STEP / np.sqrt(self._squares)
-        self._weights = self._weights + together([p.weights for p in parts], rate)
-        self._terms = self._terms * kept + together([p.terms for p in parts], TERM_STEP)
+        for name, head in self._heads.items():
+            head.grow([part.heads[name] for part in parts])
         for part in parts:
             self._moments.merge(part.moments)
             self.seen += part.seen
-            self.clicks += part.clicks
         self._begin_part()
 
     def weights(self) -> OnlineWeights:
         """Return the current model as arrays. Terms that are almost forgotten are 0."""
+        heads = {name: head.head() for name, head in self._heads.items()}
+        click = heads.pop(CLICK)
         return OnlineWeights(
             self._moments.mean.astype(np.float32),
             self._moments.scale().astype(np.float32),
-            self._weights[:-1].astype(np.float32),
-            float(self._weights[-1]),
-            terms=np.where(np.abs(self._terms) < 1e-4, 0, self._terms).astype(np.float32),
-            squares=self._squares.astype(np.float32),
+            click.weights,
+            click.bias,
+            terms=click.terms,
+            squares=click.squares,
+            heads=heads,
         )
 
+    def shares(self, weights: Mapping[str, float], least: int) -> dict[str, float]:
+        """Return what each objective counts in the score of a list; see ``objectives.shares``.
+
+        Empty while none of those that have a weight can be learnt: then the score is that of a click.
+        """
+        return objectives.shares(weights, self.happened(), self.seen, least)
+
+    def happened(self) -> dict[str, int]:
+        """Return how many positives of each objective it has learnt."""
+        return {name: head.happened for name, head in self._heads.items()}
+
     def restore(self, weights: OnlineWeights, seen: int, clicks: int) -> None:
-        """Continue from published weights, learnt from ``seen`` examples; the rolling quality stays."""
+        """Continue from published weights, learnt from ``seen`` examples; the rolling quality stays.
+
+        Heads that they do not have begin anew.
+        """
         self._moments.mean = weights.mean.astype(np.float64)
         self._moments.var = weights.scale.astype(np.float64) ** 2
         self._moments.count = seen
-        self._weights = np.append(weights.weights, weights.bias).astype(np.float64)
-        self._squares = weights.squares.astype(np.float64)
-        self._terms = weights.terms.astype(np.float64)
-        self.seen, self.clicks = seen, clicks
+        click = Head(weights.weights, weights.bias, weights.terms, weights.squares, clicks)
+        for name, head in self._heads.items():
+            head.restore(click if name == CLICK else weights.heads.get(name) or Head.none())
+        self.seen = seen
         self._begin_part()
 
     def go_on_as(self, other: OnlineLearner) -> None:
         """Continue with the model of another learner; the rolling quality stays."""
         self._moments = Moments(len(ONLINE_NAMES))
         self._moments.merge(other._moments)
-        self._weights, self._squares = other._weights.copy(), other._squares.copy()
-        self._terms = other._terms.copy()
-        self.seen, self.clicks = other.seen, other.clicks
+        for name, head in self._heads.items():
+            head.go_on_as(other._heads[name])
+        self.seen = other.seen
         self._begin_part()
 
     def quality(self) -> dict[str, float]:
-        """Return the rolling quality (``Rolling.figures``), and the numbers of examples and clicks learnt."""
-        return {**self._rolling.figures(), "examples": float(self.seen), "clicks": float(self.clicks)}
+        """Return the rolling quality of each objective, and how much was learnt.
+
+        By ``objectives.figure_name``, those of ``Rolling.figures``; examples, positives of each objective.
+        """
+        figures = {
+            objectives.figure_name(name, what): value
+            for name, head in self._heads.items()
+            for what, value in head.rolling.figures().items()
+        }
+        counts = {objectives.count_name(name): float(count) for name, count in self.happened().items()}
+        return {**figures, "examples": float(self.seen), **counts}

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
 from headrace.models.learning.growth import Growth
 from headrace.models.learning.hashed import SLOTS
+from headrace.models.learning.heads import HeadPart
 from headrace.models.learning.leaf_learner import LeafPart
+from headrace.models.learning.objectives import CLICK, OBJECTIVES
 from headrace.models.learning.online_learner import Moments, OnlinePart
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.codec import UNDECODABLE
@@ -70,6 +72,13 @@ class _Leaves(msgspec.Struct):
     losses: tuple[float, float]
 
 
+class _Head(msgspec.Struct):
+    steps: int
+    happened: int
+    weights: _Table
+    terms: _Table
+
+
 class _Message(msgspec.Struct):
     learner: str
     known: Read
@@ -85,27 +94,30 @@ class _Message(msgspec.Struct):
     terms: _Table
     leaves: _Leaves | None
     quality: dict[str, float]
+    heads: dict[str, _Head] = {}  # besides that of clicks; a learner of an older version has none
 
 
 def encode(part: Part) -> bytes:
     """Return the record value: MessagePack."""
     online, leaves = part.online, part.leaves
+    click, heads = online.heads[CLICK], {name: _head(h) for name, h in online.heads.items() if name != CLICK}
     return msgspec.msgpack.encode(
         _Message(
             part.learner,
             part.known,
             part.read,
             SPEC.version,
-            online.steps,
+            click.steps,
             online.seen,
-            online.clicks,
+            click.happened,
             online.moments.count,
             online.moments.mean.tolist(),
             online.moments.var.tolist(),
-            _packed(online.weights),
-            _packed(online.terms),
+            _packed(click.weights),
+            _packed(click.terms),
             None if leaves is None else _leaves(leaves),
             part.quality,
+            heads,
         )
     )
 
@@ -118,20 +130,26 @@ def decode(value: bytes) -> Part:
             raise ArtefactError("a part of a model was learnt from other features")
         moments = Moments(_N)
         moments.count, moments.mean, moments.var = found.count, np.array(found.mean), np.array(found.var)
-        online = OnlinePart(
-            found.steps,
-            found.seen,
-            found.clicks,
-            moments,
-            _unpacked(found.weights, _N + 1),
-            _unpacked(found.terms, SLOTS),
-        )
+        told = {CLICK: _Head(found.steps, found.clicks, found.weights, found.terms), **found.heads}
+        if not told.keys() <= {*OBJECTIVES}:
+            raise ArtefactError(f"a part of a model has the objectives {sorted(told)}: not all are known")
+        heads = {name: _unpacked_head(told[name]) if name in told else HeadPart() for name in OBJECTIVES}
+        online = OnlinePart(found.seen, moments, heads)
         leaves = None if found.leaves is None else _unpacked_leaves(found.leaves)
     except (*UNDECODABLE, ValueError, IndexError) as exc:
         raise ArtefactError(f"no part of a model: {exc}") from exc
     if not online.sound() or not (leaves is None or leaves.sound()):
         raise ArtefactError("a part of a model must have finite numbers")
     return Part(found.learner, found.known, found.read, online, leaves, found.quality)
+
+
+def _head(part: HeadPart) -> _Head:
+    return _Head(part.steps, part.happened, _packed(part.weights), _packed(part.terms))
+
+
+def _unpacked_head(found: _Head) -> HeadPart:
+    weights, terms = _unpacked(found.weights, _N + 1), _unpacked(found.terms, SLOTS)
+    return HeadPart(found.steps, found.happened, weights, terms)
 
 
 def _leaves(part: LeafPart) -> _Leaves:

@@ -117,8 +117,17 @@ def _read(value: bytes, features: list[str]) -> tuple[str, bool, bool]:
     if body is None:
         return version, fits, False
     whole = all(body.get(name) not in (None, []) for name in _NUMBERS)
+    heads = body.pop("heads", {})  # older versions have none
+    heads = heads.values() if isinstance(heads, dict) else [None]
+    return version, fits, whole and all(map(_finite_head, [body, *heads]))
+
+
+def _finite_head(body: Any) -> bool:
+    """Return whether all numbers of a body, or of one objective in it, are finite, its tables, too."""
+    if not isinstance(body, dict):
+        return False
     tables = all(_finite_table(body.pop(name, "")) for name in _TABLES)
-    return version, fits, whole and tables and _finite(body)
+    return tables and bool(body) and _finite(body)
 
 
 def _opened(value: bytes, features: list[str]) -> tuple[str, bool, dict[str, Any] | None]:

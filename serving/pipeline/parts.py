@@ -145,6 +145,10 @@ class Scorer(Part):
         """Return the scores; override it to look also at who asks, and at the items themselves."""
         return self.score(features)
 
+    def score_alone(self, features: npt.NDArray[np.float32], ids: Ids) -> npt.NDArray[np.float64]:
+        """Return the scores when they order the list; override it where they are more than the feature."""
+        return self.score_for(features, ids)
+
     def objectives(self, features: npt.NDArray[np.float32], ids: Ids) -> dict[str, npt.NDArray[np.float64]]:
         """Return the probabilities behind the scores, by objective; empty: the score is that of a click."""
         del features, ids

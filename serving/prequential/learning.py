@@ -18,6 +18,7 @@ from headrace.models.learning.early_join import EarlyJoin
 from headrace.models.learning.hashed import Ids
 from headrace.models.learning.leaf_learner import LeafLearner
 from headrace.models.learning.leaves import LeafDeltas
+from headrace.models.learning.objectives import about_clicks, labels_of
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.online_learner import OnlineLearner
 from headrace.models.learning.ranker import Ranker, RankerParams
@@ -196,7 +197,7 @@ class Learning:
         self._learn(self._early.show([(impression, impression.ts)]))
 
     def happened(self, event: Event) -> None:
-        """Note a click; one of a list has the id of its request."""
+        """Note an event; one on a list has the id of its request."""
         self._join.happened(event)
         self._learn(self._early.happen([(event, event.ts)]))
 
@@ -207,18 +208,20 @@ class Learning:
             self._write()
 
     def _learn(self, examples: list[Example]) -> None:
-        """Learn what is shown and clicked, without waiting, as the agent does."""
+        """Learn what is shown and what happens to it, without waiting, as the agent does."""
         self._to_learn += [e for e in examples if not e.unshown]
         if len(self._to_learn) >= MINI_BATCH:
             x = np.frombuffer(b"".join(e.features for e in self._to_learn), "<f4").reshape(-1, len(SPEC))
-            clicked, ids = np.array([e.clicked for e in self._to_learn]), Ids.of_examples(self._to_learn)
-            self._learner.learn(x, clicked, ids, early=True)
+            happened, ids = labels_of(self._to_learn), Ids.of_examples(self._to_learn)
+            self._learner.learn(x, happened, ids, early=True)
             if self._leaves is not None:
-                self._leaves.learn(x, clicked, ids, early=True)
+                known = about_clicks(happened)
+                self._leaves.learn(x[known], happened[known, 0], ids.where(known), early=True)
                 self.leaves = self._leaves.deltas()
             self._to_learn = []
             if self._learner.clicks:
                 self.online = self._learner.weights()
+                self.online.shares = self._learner.shares(self._job.objectives, self._job.min_clicks)
 
     def train(self) -> Ranker | None:
         """Return a ranker trained on the log; None while it has too few examples."""

@@ -26,9 +26,11 @@ from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import by_score, compared
 from headrace.serving.rerank.rules import Rules
 from headrace.serving.scorers.blend import together_of
+from headrace.serving.scorers.online import ByOnline
 from headrace.serving.titles import comparable
 from headrace.serving.traces.record import (
     Array,
+    HeadTrace,
     MovedTrace,
     OnlineTrace,
     PopularTrace,
@@ -187,7 +189,7 @@ def _ranked(pipeline: Pipeline, answer: Answer, most: int) -> RankedTrace | None
         | {"vectors": _vectors(every.vectors[near])},
         rules=dict(_told(query.policy.rules)),
         late=list(pipeline.late_filters),
-        online=_online(ranked.used, ids),
+        online=_online(ranked, ranked.used, ids),
         moved=_moved(ranked.used, ids),
         together=together_of(ranked.features),
     )
@@ -204,16 +206,24 @@ def _vectors(vectors: npt.NDArray[np.float32]) -> Array:
     return np.array(short if np.array_equal(of_coarse(short), vectors) else vectors)
 
 
-def _online(used: Used, ids: Ids) -> OnlineTrace | None:
+def _online(ranked: Ranked, used: Used, ids: Ids) -> OnlineTrace | None:
     model = used.online
     if model is None:
         return None
+    alone, slots = ranked.scorer is not None and ranked.scorer.name == ByOnline.name, ids.terms()
+    heads = {
+        name: HeadTrace(np.array(head.weights), head.bias, np.array(_of_ids(head.terms, slots)))
+        for name, head in model.heads.items()
+        if alone and name in model.shares
+    }
     return OnlineTrace(
         np.array(model.mean),
         np.array(model.scale),
         np.array(model.weights),
         model.bias,
-        np.array(_of_ids(model.terms, ids.terms())),
+        np.array(_of_ids(model.terms, slots)),
+        heads,
+        dict(model.shares) if alone else {},
     )
 
 

@@ -53,14 +53,27 @@ class Column(Struct, frozen=True, array_like=True):
     few: tuple[int, ...] = ()
 
 
+class HeadTrace(Struct):
+    """What foresees one more objective of the online model; attributes as of ``OnlineTrace``."""
+
+    weights: Array
+    bias: float
+    terms: Array
+
+
 class OnlineTrace(Struct):
-    """The online model: ``terms`` are the weights of the hashed ids of each one kept, float32 ``(k, 4)``."""
+    """The online model: ``terms`` are the weights of the hashed ids of each one kept, float32 ``(k, 4)``.
+
+    ``heads`` and ``shares``, as in ``OnlineWeights``, are only there when its scores made the list.
+    """
 
     mean: Array
     scale: Array
     weights: Array
     bias: float
     terms: Array
+    heads: dict[str, HeadTrace] = {}
+    shares: dict[str, float] = {}
 
 
 class MovedTrace(Struct):

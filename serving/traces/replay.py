@@ -20,7 +20,7 @@ from headrace.models.features.spec import ONLINE, SPEC
 from headrace.models.learning.hashed import SLOTS, Ids
 from headrace.models.learning.leaves import LeafDeltas, MovedRanker
 from headrace.models.learning.objectives import CLICK
-from headrace.models.learning.online import OnlineWeights
+from headrace.models.learning.online import Head, OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.answering import items_of
 from headrace.serving.filters.same_title import SameTitle, first_of_title
@@ -36,7 +36,7 @@ from headrace.serving.scorers.online import ByOnline
 from headrace.serving.scorers.ranker import ByRanker
 from headrace.serving.slates import Asked, filled
 from headrace.serving.traces.made import CHOICES
-from headrace.serving.traces.record import RankedTrace, Trace
+from headrace.serving.traces.record import OnlineTrace, RankedTrace, Trace
 from headrace.streams.errors import TraceError
 from headrace.streams.messages.schemas import RecItem, RecReply
 
@@ -47,6 +47,7 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
+_LAST_BITS = "scores of the online model: on this machine, they differ in their last bits"
 _SAME_TITLE = f"{SameTitle.kind}:{SameTitle.name}"
 
 
@@ -88,6 +89,8 @@ class Again:
         What was taken from the log because it cannot be computed here, one sentence each.
     by
         The ranker whose scores they are, None when it is no ranker's.
+    foreseen
+        By objective, float64 ``(n,)``, when the online model has made the list alone.
     """
 
     reply: RecReply
@@ -97,6 +100,7 @@ class Again:
     differs: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     by: Ranking | None = None
+    foreseen: dict[str, F64] = field(default_factory=dict)
 
 
 def again(trace: Trace, ranker: Ranker | None, *, instead: bool = False) -> Again:
@@ -147,7 +151,10 @@ def _ranked(trace: Trace, t: RankedTrace, ranker: Ranker | None, *, instead: boo
     _check_online(out, t, x, ids, kept)
     scorer = _scorer_of(trace, t, ranker, ids.of_items(kept), instead=instead)
     by = ByRanker.name if instead else t.scorer
-    found = _scores(out, trace, t, by, x[kept], scorer, logged[kept])
+    if by == ByOnline.name and t.online is not None and t.online.shares:
+        found = _alone(out, t.online, x, ids, kept, logged[kept])
+    else:
+        found = _scores(out, trace, t, by, x[kept], scorer, logged[kept])
     if not instead and (n := int(np.count_nonzero(found != logged[kept]))):
         out.differs.append(f"scores: those of {n} of {len(kept)} candidates are not the logged ones")
     out.score = np.full(len(logged), -np.inf) if instead else logged.copy()
@@ -159,7 +166,10 @@ def _ranked(trace: Trace, t: RankedTrace, ranker: Ranker | None, *, instead: boo
     if instead and len(kept) < len(logged):
         out.taken.append(f"candidates: the trace has the features of {len(kept)} of {len(logged)}")
     out.by = None if by != ByRanker.name or scorer is None else replace(scorer, ids=ids)
-    objectives = out.by.objectives(x, out.slate.chosen) if out.by is not None else {}
+    chosen = out.slate.chosen
+    objectives = {name: each[chosen] for name, each in out.foreseen.items()}
+    if out.by is not None:
+        objectives = out.by.objectives(x, chosen)
     out.reply = msgspec.structs.replace(trace.reply, items=_items(trace, t, out, kept, objectives))
     return out
 
@@ -200,24 +210,52 @@ def _check_online(out: Again, t: RankedTrace, x: F32, ids: Ids, kept: I64) -> No
     """Compare the score of the online model with the logged one, which is a feature."""
     if t.online is None or not x[:, ONLINE].any():  # else it was not asked: what it gives is never 0
         return
-    found = OnlineWeights(
-        t.online.mean,
-        t.online.scale,
-        t.online.weights,
-        t.online.bias,
-        terms=_table(ids.of_items(kept).terms(), t.online.terms),
-    ).predict(x, ids)[kept]  # of all candidates: sums of float32 depend on how many rows there are
+    # Of all candidates: sums of float32 depend on how many rows there are.
+    found = _online(t.online, ids.of_items(kept)).predict(x, ids)[kept]
     logged = x[kept, ONLINE]
     if np.array_equal(found, logged):
         return
-    # Another processor adds float32 numbers up in another order.
-    far = ~np.isclose(found, logged, rtol=1e-5, atol=1e-7)
-    if far.any():
+    far = _far(found, logged)
+    if far:
         out.differs.append(
-            f"features or online model: {int(far.sum())} of {len(kept)} candidates get another score from it"
+            f"features or online model: {far} of {len(kept)} candidates get another score from it"
         )
     else:
-        out.taken.append("scores of the online model: on this machine, they differ in their last bits")
+        out.taken.append(_LAST_BITS)
+
+
+def _far(found: Any, logged: Any) -> int:
+    """Return how many numbers differ by more than their last bits.
+
+    Another processor adds float32 numbers up in another order.
+    """
+    return int(np.count_nonzero(~np.isclose(found, logged, rtol=1e-5, atol=1e-7)))
+
+
+def _online(told: OnlineTrace, ids: Ids) -> OnlineWeights:
+    """Return the online model of a trace, as far as it is known; ``ids`` are of those kept."""
+    slots, ones = ids.terms(), np.ones(len(told.weights) + 1, np.float32)
+    heads = {
+        name: Head(head.weights, head.bias, _table(slots, head.terms), ones)
+        for name, head in told.heads.items()
+    }
+    return OnlineWeights(
+        *(told.mean, told.scale, told.weights, told.bias),
+        terms=_table(slots, told.terms),
+        heads=heads,
+        shares=told.shares,
+    )
+
+
+def _alone(out: Again, told: OnlineTrace, x: F32, ids: Ids, kept: I64, logged: F64) -> F64:
+    """Return the scores of those kept by the online model alone; its clicks are the logged feature."""
+    model = _online(told, ids.of_items(kept))
+    out.foreseen = model.by_objective(model.foreseen(x, ids) | {CLICK: x[:, ONLINE]})
+    found = model.together(out.foreseen)[kept]
+    if np.array_equal(found, logged) or _far(found, logged):
+        return found
+    out.taken.append(_LAST_BITS)
+    return logged
 
 
 def _scorer_of(

@@ -163,6 +163,45 @@ async def test_a_click_after_a_restart_is_learnt_from_the_list_shown_before_it(q
             assert time.monotonic() - began < 10, "a click reaches serving within seconds"
 
 
+async def tell(
+    sender: BatchSender, settings: Settings, found: list[Impression], kind: str, **more: Any
+) -> None:
+    """Write an event on the slot of each list."""
+    events = [
+        Event(f"{kind}{i.request_id}", kind, i.user_id, "a", i.ts, request_id=i.request_id, **more)  # type: ignore[arg-type]
+        for i in found
+    ]
+    await sender.send_keyed(
+        Topics(settings).events, [(e.user_id.encode(), encode(e), None, []) for e in events]
+    )
+
+
+async def test_long_views_and_likes_are_learnt_when_they_come_also_after_a_restart(quick: Settings) -> None:
+    settings = quick.model_copy(update={"train_min_clicks": 9})
+
+    async def last() -> tuple[dict[str, int], dict[str, float]]:
+        values = [r.value for r in await read_all(settings, Topics(settings).models) if r.key == b"online"]
+        model = online.decode(values[-1]) if values else None
+        if model is None:
+            return {}, {}
+        return {name: head.happened for name, head in model.heads.items()}, model.shares
+
+    lists = some(30, 1)
+    async with producer(settings) as sender:
+        await show(sender, settings, lists)
+        await click(sender, settings, lists[:12])
+        await tell(sender, settings, lists[:5], "dwell", dwell_ms=29_000)
+        await tell(sender, settings, lists[:3], "dwell", dwell_ms=30_000)
+        async with learning(settings):
+            await until(last, lambda got: got == ({"long_view": 3, "like": 0}, {"click": 1.0}), 40)
+        await tell(sender, settings, lists[:10], "dwell", dwell_ms=50_000)
+        await tell(sender, settings, lists[:4], "like")
+        await tell(sender, settings, lists[:7], "save")
+        async with learning(settings):
+            shares = {"click": pytest.approx(0.375), "long_view": pytest.approx(0.625)}
+            await until(last, lambda got: got == ({"long_view": 10, "like": 7}, shares), 40)
+
+
 class First(AppMember):
     """The only member of a group."""
 

@@ -221,7 +221,7 @@ async def test_a_letter_that_is_refused_goes_without_its_body(
 
 async def test_a_bad_model_after_a_good_one_in_a_batch() -> None:
     learner, rng = OnlineLearner(), np.random.default_rng(0)
-    learner.learn(rng.random((500, len(SPEC))).astype(np.float32), rng.random(500) < 0.2)
+    learner.learn(rng.random((500, len(SPEC))).astype(np.float32), rng.random((500, 3)) < 0.2)
     good = online.encode(learner.weights(), 1, {})[0]
     better = online.encode(learner.weights(), 2, {})[0]
     name = online.NAME.encode()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 from small_models import online as small_online
+from small_models import online_of_all
 
 from headrace.models.embeddings import artefact as towers_file
 from headrace.models.embeddings.towers import Towers
@@ -93,7 +94,7 @@ MODELS: dict[str, tuple[Run, tuple[bytes, ...], tuple[type[Exception], ...]]] = 
     "artefact": (artefact.decode, (_ONLINE,), (ArtefactError,)),
     "online": (
         in_artefact(online.decode, "online", "logistic", ONLINE_NAMES),
-        (_body(_ONLINE),),
+        (_body(_ONLINE), _body(online.encode(online_of_all(), 1, {})[0])),
         (ArtefactError,),
     ),
     "online-offsets": (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
 from scraped import Scraped
+from small_models import online_of_all
 from strategies import T0
 from worlds import World, request
 
@@ -124,6 +126,25 @@ async def test_a_model_has_a_version_and_an_age_a_refused_one_has_none() -> None
     assert seen.all("headrace_model_auc_ratio") == {("online",): 0.64}
     await worker.clock.advance(60)
     assert worker.read().all("headrace_model_age_seconds") == {("online",): 65}
+    worker.measured.close()
+
+
+def test_the_objectives_of_the_online_model_have_figures() -> None:
+    worker, model = Worker(0), online_of_all()
+    quality = {"auc": 0.7, "calibration": 1.01, "drifts": 2.0, "like_auc": 0.6, "long_view_log_loss": 0.1}
+    value = online.encode(model, T0, quality)[0]
+    Mirrors(worker.world.recommender).models([SimpleNamespace(key=b"online", value=value, timestamp=T0)])
+    seen = worker.read()
+    shares = {("click",): 0.3, ("long_view",): 0.5, ("like",): 0.2}
+    assert seen.all("headrace_online_share_ratio") == shares
+    assert seen.all("headrace_online_auc_ratio") == {("click",): 0.7, ("like",): 0.6}
+    assert seen.all("headrace_online_log_loss_ratio") == {("long_view",): 0.1}
+    assert seen.all("headrace_online_calibration_ratio") == {("click",): 1.01}
+    assert seen.all("headrace_online_drifts_total") == {("click",): 2.0}
+    worker.world.recommender.online = dataclasses.replace(model, heads={}, shares={}, quality={})
+    seen = worker.read()
+    assert seen.all("headrace_online_share_ratio") == {("click",): 1.0}
+    assert seen.all("headrace_online_auc_ratio") == {}
     worker.measured.close()
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
-from small_models import Fixed, online
+from small_models import Fixed, online, online_of_all
 from worlds import World, busy, item, request
 
-from headrace.models.features.spec import SPEC
+from headrace.models.features.spec import ONLINE, SPEC
 from headrace.models.learning.leaves import LeafDeltas
+from headrace.models.learning.objectives import OBJECTIVES
+from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.scorers.blend import blend
 
@@ -22,6 +25,54 @@ def test_what_is_missing_is_said(trained: Ranker) -> None:
     assert world.answer(request()).reply.degraded == []
     world.recommender.online = None
     assert world.answer(request()).reply.degraded == ["online"]
+
+
+def test_without_a_ranker_a_list_is_ordered_by_all_objectives_of_the_online_model() -> None:
+    world, model = busy(), online_of_all()
+    world.recommender.online = model
+    answer = world.answer(request())
+    assert answer.ranked is not None
+    ranked = answer.ranked
+    found = model.foreseen(ranked.features, ranked.ids)
+    np.testing.assert_array_equal(ranked.features[:, ONLINE], found["click"])
+    want = 0.3 * found["click"] + 0.5 * found["long_view"] + 0.2 * found["like"]
+    np.testing.assert_allclose(ranked.score, want, rtol=1e-6)
+    for j, place in enumerate(ranked.slate.chosen.tolist()):
+        told = answer.reply.items[j].objectives
+        assert told == {name: pytest.approx(each[place], abs=1e-6) for name, each in found.items()}
+    world.recommender.online = dataclasses.replace(model, shares={})
+    ranked, slots = world.answer(request()).ranked, world.answer(request()).reply.items
+    assert ranked is not None
+    np.testing.assert_array_equal(ranked.score, ranked.features[:, ONLINE].astype(np.float64))
+    assert all(slot.objectives == {"click": slot.score} for slot in slots)
+
+
+def test_a_ranker_reads_the_click_probability_only_and_one_that_fails_is_stood_in_for_by_all_objectives(
+    trained: Ranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, model = busy(), online_of_all()
+    world.recommender.online, world.recommender.ranker = model, trained
+    asked = [0]
+    foreseen = OnlineWeights.foreseen
+
+    def counted(*args: Any) -> Any:
+        asked[0] += 1
+        return foreseen(*args)
+
+    monkeypatch.setattr(OnlineWeights, "foreseen", counted)
+    answer = world.answer(request())
+    assert answer.ranked is not None
+    assert answer.ranked.scorer is not None
+    assert (answer.ranked.scorer.name, asked) == ("ranker", [0])
+    click = model.predict(answer.ranked.features, answer.ranked.ids)
+    np.testing.assert_array_equal(answer.ranked.features[:, ONLINE], click)
+    broken = Fixed("user_clicks_5m")
+    monkeypatch.setattr(broken, "predict", lambda x: x[:, 0] * np.nan)
+    world.recommender.ranker = broken  # type: ignore[assignment]
+    answer = world.answer(request())
+    assert "scorer:ranker" in answer.reply.degraded
+    assert asked == [1]
+    assert all(slot.objectives.keys() == set(OBJECTIVES) for slot in answer.reply.items)
 
 
 @pytest.mark.parametrize("shift", [-10.0, 0.0])

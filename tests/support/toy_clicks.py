@@ -8,6 +8,7 @@ import numpy as np
 
 from headrace.models.features.spec import ONLINE_COLUMNS, SPEC
 from headrace.models.learning.hashed import Ids
+from headrace.models.learning.objectives import CLICK, OBJECTIVES
 from headrace.models.learning.online_learner import OnlineLearner
 
 FIRST = int(ONLINE_COLUMNS[0])
@@ -22,11 +23,18 @@ def toy(n: int, seed: int = 0) -> tuple[Any, Any]:
     return x, rng.random(n) < 1 / (1 + np.exp(-logit))
 
 
+def happened(clicked: Any) -> Any:
+    """Return what happened to examples by objective when there were clicks ``(n,)`` and nothing else."""
+    out = np.zeros((len(clicked), len(OBJECTIVES)), bool)
+    out[:, OBJECTIVES.index(CLICK)] = clicked
+    return out
+
+
 def trained(n: int = 3000, seed: int = 0) -> OnlineLearner:
     learner = OnlineLearner()
     x, y = toy(n, seed)
     for start in range(0, n, 250):
-        learner.learn(x[start : start + 250], y[start : start + 250])
+        learner.learn(x[start : start + 250], happened(y[start : start + 250]))
     return learner
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import leaf_world
+import msgspec
 import numpy as np
 import pytest
 from shown_lists import shown
@@ -15,10 +16,13 @@ from strategies import T0
 from headrace.agents.partitions.learning import Learning, Merged, Verdict
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import leaves, online, parts, ranker
+from headrace.models.learning.objectives import OBJECTIVES
 from headrace.models.outcomes import SlotOutcome, examples_of
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.schemas import Example
 
+#: One slot of so many has the outcome of each objective.
+EVERY = 4, 6, 8
 RANKER, VERSION = ranker.encode(leaf_world.trained().text, T0, {})
 
 
@@ -28,12 +32,16 @@ class Row(NamedTuple):
 
 
 def examples(partition: int, n: int) -> list[Example]:
-    """Return what is learnt of the record ``n`` of a partition: one slot; every fourth is clicked."""
+    """Return what is learnt of the record ``n`` of a partition: one slot.
+
+    Every fourth is clicked, every sixth watched for long, every eighth liked.
+    """
     rng = np.random.default_rng((partition, n))
     one = shown(f"r{partition}-{n}", items=[f"i{n % 7}"], ts=T0)
     one.features = rng.standard_normal(len(SPEC)).astype("<f4").tobytes()
-    clicked = examples_of(one, {0: SlotOutcome(clicked=True)}) if n % 4 == 0 else []
-    return [*examples_of(one, {}), *clicked]
+    outcomes = SlotOutcome(clicked=True), SlotOutcome(dwell_ms=60_000), SlotOutcome(liked=True)
+    came = [o for o, every in zip(outcomes, EVERY, strict=True) if n % every == 0]
+    return [*examples_of(one, {}), *(e for outcome in came for e in examples_of(one, {0: outcome}))]
 
 
 @dataclass
@@ -141,6 +149,8 @@ def test_every_record_is_learnt_once_whatever_is_lost_late_or_told_twice(seed: i
     read = online.read_up_to(value)[0]["impressions"]
     clicked = sum(-(-at // 4) for at in read.values())
     assert online.learnt(value) == (sum(read.values()), clicked)
+    want = [sum(-(-at // every) for at in read.values()) for every in EVERY[1:]]
+    assert [head.happened for head in online.decode(value).heads.values()] == want
     assert online.learnt(newest(world, b"leaves"))[0] == sum(read.values())
     for worker in workers:
         assert all(read[p] == at for p, at in worker.learning.read["impressions"].items() if at)
@@ -164,6 +174,12 @@ def test_the_leader_learns_what_it_would_learn_alone() -> None:
         np.testing.assert_allclose(
             getattr(got, name), getattr(want, name), rtol=2e-3, atol=2e-5, err_msg=name
         )
+    assert [*got.heads] == [*want.heads] == [*OBJECTIVES[1:]]
+    for name, head in want.heads.items():
+        for array in ("weights", "terms", "squares"):
+            theirs, ours = getattr(head, array), getattr(got.heads[name], array)
+            np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5, err_msg=f"{name}, {array}")
+        assert head.weights.any()
     of_alone, of_merged = alone.leaves.learner, worker.merged.leaves.learner
     assert of_alone is not None
     assert of_merged is not None
@@ -207,7 +223,7 @@ def test_a_part_that_is_damaged_or_of_other_features_is_refused() -> None:
     for bad in (b"", value[:-3], value.replace(SPEC.version.encode(), b"x" * len(SPEC.version))):
         with pytest.raises(ArtefactError):
             parts.decode(bad)
-    part.online.weights.moved[0] = np.inf
+    part.online.heads["like"].weights.moved[0] = np.inf
     with pytest.raises(ArtefactError, match="finite"):
         parts.decode(parts.encode(part))
 
@@ -221,11 +237,64 @@ def test_a_part_comes_through_its_record() -> None:
     for name in ("steps", "seen", "clicks"):
         assert getattr(got.online, name) == getattr(part.online, name)
     for mine, theirs in (
-        (part.online.weights, got.online.weights),
-        (part.online.terms, got.online.terms),
+        *((part.online.heads[name].weights, got.online.heads[name].weights) for name in OBJECTIVES),
+        *((part.online.heads[name].terms, got.online.heads[name].terms) for name in OBJECTIVES),
         (part.leaves.deltas, got.leaves.deltas),
         (part.leaves.terms, got.leaves.terms),
     ):
         assert mine.moved.any()
         np.testing.assert_allclose(theirs.moved, mine.moved, rtol=1e-6)
         np.testing.assert_allclose(theirs.squares, mine.squares, rtol=1e-6)
+
+
+def test_learners_go_on_from_a_model_of_clicks_alone_and_take_parts_without_the_other_objectives() -> None:
+    """Workers of an older version: their models and parts have clicks only."""
+    world = World()
+    before = Worker(world, "old", {0, 1})
+    before.learn(0, 40)
+    before.publish()
+    document = online.decode(newest(world, b"online"))
+    document.heads, document.shares = {}, {}
+    read = online.read_up_to(newest(world, b"online"))[0]
+    value, _ = online.encode(document, T0, {"examples": 40.0, "clicks": 10.0}, read)
+    world.models.append(Row(b"online", value))
+    leader, other = Worker(world, "new", {0}), Worker(world, "older", {1})
+    leader.merged = Merged(objectives={"click": 0.3, "long_view": 0.5, "like": 0.2}, least=2)
+    leader.merged.restore(world.models)
+    leader.learn(0, 24)
+    other.learn(1, 12)
+    part = other.learning.give_part()
+    assert part is not None
+    message = msgspec.msgpack.decode(parts.encode(part))
+    del message["heads"]
+    leader.merged.offer(parts.decode(msgspec.msgpack.encode(message)))
+    leader.publish()
+    got = newest(world, b"online")
+    assert online.learnt(got) == (40 + 24 + 12, 10 + 6 + 3)
+    model = online.decode(got)
+    assert {name: head.happened for name, head in model.heads.items()} == {"long_view": 4, "like": 3}
+    assert model.shares == pytest.approx({"click": 0.3, "long_view": 0.5, "like": 0.2})
+    message["heads"] = {"hate": msgspec.msgpack.decode(parts.encode(part))["heads"]["like"]}
+    with pytest.raises(ArtefactError, match="hate"):
+        parts.decode(msgspec.msgpack.encode(message))
+
+
+def test_the_figures_of_learners_are_put_together_by_objective() -> None:
+    world = World()
+    leader, other = Worker(world, "one", {0}), Worker(world, "two", {1})
+    for worker, partition, count in ((leader, 0, 1200), (other, 1, 600)):
+        for _ in range(2):
+            worker.learn(partition, count // 2)
+    part = other.learning.give_part()
+    assert part is not None
+    assert leader.merged is not None
+    leader.merged.offer(parts.decode(parts.encode(part)))
+    mine = leader.learning.model.quality()
+    leader.publish()
+    merged = leader.merged.quality()
+    assert merged.keys() == mine.keys()
+    for name in ("auc", "long_view_auc", "like_calibration", "long_view_log_loss"):
+        assert merged[name] == pytest.approx((2 * mine[name] + part.quality[name]) / 3), name
+    assert merged["like_drifts"] == mine["like_drifts"] + part.quality["like_drifts"]
+    counts = {"examples": 1800.0, "clicks": 450.0, "long_views": 300.0, "likes": 225.0}
+    assert {name: merged[name] for name in counts} == counts

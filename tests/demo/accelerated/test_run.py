@@ -33,6 +33,9 @@ def first() -> dict[str, object]:
 def test_the_same_seed_gives_the_same_run_and_another_one_does_not(first: dict[str, object]) -> None:
     assert figures(SMALL) == first
     assert all(first[name] for name in ("trainings", "examples", "new_share"))
+    aucs = {first[f"online_{objective}auc"] for objective in ("", "long_view_", "like_")}
+    assert len(aucs - {0.5, None}) == 3, "each has learnt something else"
+    assert all(first[f"online_{objective}calibration"] for objective in ("", "long_view_", "like_"))
     other = figures(replace(SMALL, minutes=0.1, world=replace(SMALL.world, seed=8)))
     assert other["ctr_ours"] != first["ctr_ours"]
 

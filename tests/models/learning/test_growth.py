@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from leaf_world import clicks, trained
+from toy_clicks import happened
 
 from headrace.models.features.spec import ONLINE_COLUMNS, SPEC
 from headrace.models.learning.growth import Growth, together
@@ -55,7 +56,7 @@ def loss_of(learners: int, each: int, rounds: int) -> float:
                 chosen = np.isin(np.arange(len(x)), part)
                 for of in (chosen, chosen & clicked):
                     y = np.full(of.sum(), of is not chosen)
-                    learner.learn(x[of], y, ids.where(of), early=True)
+                    learner.learn(x[of], happened(y), ids.where(of), early=True)
         merged.grow([learner.take_part() for learner in sharing])
         for learner in sharing:
             learner.go_on_as(merged)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from toy_clicks import ids_of, toy, trained
+from small_models import online_of_all
+from toy_clicks import happened, ids_of, toy, trained
 
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
 from headrace.models.learning import artefact, hashed, online
@@ -22,7 +23,7 @@ from headrace.streams.messages.ids import hash64
 def learner() -> OnlineLearner:
     out = trained()
     x, y = toy(200, 3)
-    out.learn(x, y, ids_of(200))
+    out.learn(x, happened(y), ids_of(200))
     return out
 
 
@@ -76,6 +77,37 @@ def body(**changes: Any) -> bytes:
     return orjson.dumps({"mean": [0.0] * n, "scale": [1.0] * n, "weights": [0.5] * n, "bias": 0.1, **changes})
 
 
+def head(**changes: Any) -> dict[str, Any]:
+    n = len(ONLINE_NAMES)
+    whole = {"weights": [0.5] * n, "bias": 0.1, "squares": [1.0] * (n + 1), "terms": "", "happened": 3}
+    return {**whole, **changes}
+
+
+def test_all_objectives_survive_the_topic() -> None:
+    weights = online_of_all()
+    value, _ = online.encode(weights, 5, {"auc": 0.7, "like_auc": 0.6}, READ)
+    loaded, x, ids = online.decode(value), toy(100, 8)[0], ids_of(100, 3)
+    was, now = weights.foreseen(x, ids), loaded.foreseen(x, ids)
+    assert list(now) == ["click", "long_view", "like"]
+    for name in now:
+        np.testing.assert_allclose(now[name], was[name], atol=1e-3)
+    np.testing.assert_array_equal(now["click"], loaded.predict(x, ids))
+    assert np.abs(now["like"] - now["long_view"]).max() > 0.01
+    assert {name: one.happened for name, one in loaded.heads.items()} == {"long_view": 60, "like": 9}
+    assert (loaded.shares, loaded.quality) == (weights.shares, {"auc": 0.7, "like_auc": 0.6})
+    assert online.read_up_to(value) == (READ, 5)
+
+
+def test_a_score_is_the_sum_of_the_objectives_by_their_shares() -> None:
+    weights = online_of_all()
+    found = weights.foreseen(toy(50)[0])
+    by = weights.by_objective(found)
+    want = 0.3 * by["click"] + 0.5 * by["long_view"] + 0.2 * by["like"]
+    np.testing.assert_allclose(weights.together(by), want)
+    old = dataclasses.replace(weights, heads={}, shares={})
+    np.testing.assert_array_equal(old.together(old.by_objective(found)), found["click"].astype(np.float64))
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -95,6 +127,17 @@ def body(**changes: Any) -> bytes:
         body(terms="A"),
         body(terms="AAAA"),
         body(terms=hashed.pack(np.full(SLOTS, np.nan))),
+        body(heads={"like": head(weights=[0.5])}),
+        body(heads={"like": head(bias="x")}),
+        body(heads={"like": head(squares=[0.0] * (len(ONLINE_NAMES) + 1))}),
+        body(heads={"like": head(terms="AAAA")}),
+        body(heads={"like": head(happened=-1)}),
+        body(heads={"like": {}}),
+        body(heads={"hate": head()}),
+        body(heads={"click": head()}),
+        body(heads={"like": head()}, shares={"long_view": 0.5}),
+        body(shares={"click": 0.0}),
+        body(shares={"click": 1.5}),
     ],
 )
 def test_a_body_that_does_not_fit_is_refused(bad: bytes) -> None:
@@ -129,12 +172,29 @@ def test_only_finite_weights_are_sound(learner: OnlineLearner, change: dict[str,
     assert online.sound(dataclasses.replace(learner.weights(), **change)) is fine
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bias": float("inf")},
+        {"weights": np.full(len(ONLINE_NAMES), np.nan, np.float32)},
+        {"terms": np.full(SLOTS, np.nan, np.float32)},
+        {"squares": np.zeros(len(ONLINE_NAMES) + 1, np.float32)},
+    ],
+)
+def test_every_objective_must_be_finite(change: dict[str, Any]) -> None:
+    weights = online_of_all()
+    assert online.sound(weights)
+    weights.heads["like"] = dataclasses.replace(weights.heads["like"], **change)
+    assert not online.sound(weights)
+
+
 def test_a_model_of_an_older_version_has_no_terms() -> None:
     value, _ = artefact.encode("online", "logistic", body(), ONLINE_NAMES, 1, {})
     loaded = online.decode(value)
     x, _ = toy(10)
     np.testing.assert_array_equal(loaded.predict(x, ids_of(10)), loaded.predict(x))
     assert (loaded.squares == 1).all()
+    assert (loaded.heads, loaded.shares) == ({}, {})
 
 
 def test_the_ids_of_a_request_are_those_of_its_examples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from oracle_examples import encode, impression
+from small_models import online_of_all
 from strategies import T0, record
 
 from headrace.models.features.spec import ONLINE_NAMES, SPEC
@@ -58,6 +60,20 @@ def test_versions_are_read_without_the_live_decoder() -> None:
     assert online.decode(one).version == first
 
 
+#: Objectives of which something is not finite.
+HEADS = [
+    dataclasses.replace(online.Head.none(), bias=math.nan),
+    dataclasses.replace(online.Head.none(), weights=np.full(N, math.inf, np.float32)),
+    dataclasses.replace(online.Head.none(), squares=np.full(N + 1, math.nan, np.float32)),
+    dataclasses.replace(online.Head.none(), terms=np.full(SLOTS, math.nan, np.float32)),
+]
+
+
+def test_a_version_of_all_objectives_is_finite() -> None:
+    read = versions(online.encode(online_of_all(), T0, {})[0])
+    assert read.select("fits", "finite").row(0) == (True, True)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -65,6 +81,7 @@ def test_versions_are_read_without_the_live_decoder() -> None:
         published(1.0, bias=math.inf)[0],
         published(1.0, terms=np.full(SLOTS, math.nan))[0],
         published(1.0, mean=np.array([math.nan] * N, np.float32))[0],
+        *(published(1.0, heads={"like": head})[0] for head in HEADS),
         b"{}",
         b"\xff",
         published(1.0)[0].replace(b'"body":"', b'"body":"@'),

@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 from leaf_world import trained
-from small_models import online
+from small_models import online, online_of_all
 from strategies import T0
 from worlds import World, busy, here, item, request
 
 from headrace.models.features.spec import ONLINE, SPEC
 from headrace.models.learning.leaves import LeafDeltas
+from headrace.models.learning.objectives import OBJECTIVES
 from headrace.models.learning.ranker import Ranker
 from headrace.serving.answering import Answer
 from headrace.serving.policy import Policy
@@ -100,11 +101,13 @@ ASKED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("rung", ["full", "fewer", "first", "popular"])
-@pytest.mark.parametrize("how", ["moved", "ranker", "online", "blend"])
+@pytest.mark.parametrize("how", ["moved", "ranker", "online", "all", "blend"])
 @pytest.mark.parametrize("asked", range(len(ASKED)))
 def test_the_same_bytes(rankers: list[Ranker], rung: str, how: str, asked: int) -> None:
     ranker = rankers[0] if how in {"moved", "ranker"} else None
     world = world_of(ranker, moving=how == "moved", with_online=how != "blend")
+    if how == "all":
+        world.recommender.online = online_of_all()
     for n in range(4):
         body, traces = answered(world, n, rung, **ASKED[asked])
         # What happens later makes no difference.
@@ -116,8 +119,10 @@ def test_the_same_bytes(rankers: list[Ranker], rung: str, how: str, asked: int) 
         (trace,) = traces
         assert trace.why.keys() >= {one.item_id for one in trace.reply.items} or rung == "popular"
         cheap = "blend" if how == "blend" else "online"
-        by = {"first": cheap, "popular": ""}.get(rung, "ranker" if ranker else how)
+        by = {"first": cheap, "popular": ""}.get(rung, "ranker" if ranker else cheap)
         assert by == (trace.ranked.scorer if trace.ranked else "")
+        if how == "all" and trace.ranked:
+            assert {frozenset(one.objectives) for one in trace.reply.items} == {frozenset(OBJECTIVES)}
 
 
 @pytest.fixture
