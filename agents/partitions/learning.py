@@ -285,12 +285,13 @@ class Merged:
         """Return the mean of the qualities of the learners, by their examples; the sum of their drifts."""
         self._heard = {k: v for k, v in self._heard.items() if v[0] > self._number - HEARD}
         told = [(max(seen, 1), quality) for _, seen, quality in self._heard.values()]
-        total = sum(seen for seen, _ in told)
         out = {}
         for objective in OBJECTIVES:
             for what in ("auc", "log_loss", "calibration"):
                 name = figure_name(objective, what)
-                out[name] = sum(n * quality.get(name, 0.0) for n, quality in told) / total if total else 0.0
+                known = [(n, quality[name]) for n, quality in told if name in quality]
+                total = sum(n for n, _ in known)  # a learner of an older version has not all figures
+                out[name] = sum(n * value for n, value in known) / total if total else 0.0
             name = figure_name(objective, "drifts")
             out[name] = sum(quality.get(name, 0.0) for _, quality in told)
         counts = {count_name(name): float(count) for name, count in self.model.happened().items()}

@@ -214,7 +214,7 @@ def _written(head: Head) -> _Head:
 def decode(value: bytes) -> OnlineWeights:
     """Return the online model in a `models` record; raise ``ArtefactError`` when it does not fit.
 
-    Records of older versions foresee clicks only.
+    Records of older versions foresee clicks only; of those of later ones the objectives that are known count.
     """
     document = artefact.decode(value)
     artefact.check_features(f"online {document['version']}", tuple(document["features"]), ONLINE_NAMES)
@@ -226,11 +226,11 @@ def decode(value: bytes) -> OnlineWeights:
     mean, scale = (_numbers(name, which, getattr(body, which), n) for which in ("mean", "scale"))
     _check_positive(name, "scale", scale)
     click = _head(name, _Head(body.weights, body.bias, body.squares or [1.0] * (n + 1), body.terms, 0))
-    heads = {of: _head(f"{name}, {of}", head) for of, head in body.heads.items()}
-    if not heads.keys() <= {*OBJECTIVES} - {CLICK} or not body.shares.keys() <= {CLICK, *heads}:
-        raise ArtefactError(
-            f"{name}: heads {sorted(heads)} and shares of {sorted(body.shares)} must be of {[*OBJECTIVES]}"
-        )
+    # Of objectives that only a later version knows, nothing is read.
+    heads = {of: _head(f"{name}, {of}", head) for of, head in body.heads.items() if of in OBJECTIVES}
+    shares = {of: share for of, share in body.shares.items() if of in OBJECTIVES}
+    if CLICK in heads or not shares.keys() <= {CLICK, *heads}:
+        raise ArtefactError(f"{name}: heads {sorted(heads)} and shares of {sorted(shares)} do not fit")
     return OnlineWeights(
         mean,
         scale,
@@ -241,7 +241,7 @@ def decode(value: bytes) -> OnlineWeights:
         click.squares,
         document["metrics"].get("auc") or None,
         heads,
-        body.shares,
+        shares,
         {which: value for which, value in document["metrics"].items() if value is not None},
     )
 

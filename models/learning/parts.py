@@ -131,8 +131,6 @@ def decode(value: bytes) -> Part:
         moments = Moments(_N)
         moments.count, moments.mean, moments.var = found.count, np.array(found.mean), np.array(found.var)
         told = {CLICK: _Head(found.steps, found.clicks, found.weights, found.terms), **found.heads}
-        if not told.keys() <= {*OBJECTIVES}:
-            raise ArtefactError(f"a part of a model has the objectives {sorted(told)}: not all are known")
         heads = {name: _unpacked_head(told[name]) if name in told else HeadPart() for name in OBJECTIVES}
         online = OnlinePart(found.seen, moments, heads)
         leaves = None if found.leaves is None else _unpacked_leaves(found.leaves)

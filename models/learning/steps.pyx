@@ -40,8 +40,10 @@ def learn_linear(
                 raise ValueError("a slot is outside of the table")
     with nogil:
         while first < n:
-            # Steps are large at first, when a long block would overshoot; they become smaller with the root.
-            block = 4 * sqrt(squares[width])
+            # A long block overshoots while steps are large, and the more the larger slopes are: p is about
+            # what the bias says.
+            z = _sigmoid(weights[width])
+            block = min(4 * sqrt(squares[width]), 8 / (z * (1 - z)))
             last = first + (1 if not early or not block >= 1 else <Py_ssize_t>block if block < BLOCK else BLOCK)
             last = min(last, n)
             for i in range(first, last):

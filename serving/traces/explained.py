@@ -87,7 +87,8 @@ def contributions(t: RankedTrace, found: Again) -> list[dict[str, float]]:
     """Return for each slot what moved its score most, the largest first; empty for scorers of their own.
 
     For a ranker: how far each feature moves the log-odds of a click (Lundberg et al., "From local
-    explanations to global understanding with explainable AI for trees", 2020; computed by LightGBM).
+    explanations to global understanding with explainable AI for trees", 2020; computed by LightGBM). For the
+    online model: its terms of the log-odds of a click, whatever else counts in its score.
     """
     x = found.features[found.slate.chosen]
     if not len(x):

@@ -82,7 +82,7 @@ def test_outcomes_that_are_read_before_their_list_wait_for_it() -> None:
     j = join()
     early = [outcome("dwell", 50_000), outcome("like"), outcome("skip"), outcome("like")]
     assert j.happen(early) == []
-    assert labelled(j.show([(shown(ts=5), 5)])) == [only(), only(), only("long_view"), only("like")]
+    assert labelled(j.show([(shown(ts=5), 5)])) == [only(), only(), only("like"), only("long_view")]
     j = join()
     assert j.happen(early, learn=False) == []
     assert labelled(j.show([(shown(ts=5), 5)])) == [only(), only()], "they were learnt before a restart"
@@ -132,6 +132,16 @@ def test_memory_is_bounded_by_time_and_by_number(monkeypatch: pytest.MonkeyPatch
         j.happen([click(f"late{k}", ts=WAIT + 9)])
     late = [j.show([(shown(f"late{k}", ts=WAIT + 9), WAIT + 9)]) for k in range(9)]
     assert [any(e.clicked for e in examples) for examples in late] == [False] * 6 + [True] * 3
+
+
+def test_views_do_not_push_out_clicks_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_join, "MOST_EVENTS", 3)
+    j = join()
+    for k in range(3):
+        j.happen([click(f"r{k}", ts=9)])
+        j.happen([(msgspec.structs.replace(click(f"r{k}", ts=9)[0], type="dwell", dwell_ms=400), 9)] * 5)
+    late = [j.show([(shown(f"r{k}", ts=9), 9)]) for k in range(3)]
+    assert [sum(bool(e.clicked) for e in examples) for examples in late] == [1] * 3
 
 
 def stream(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, Ids]:  # type: ignore[type-arg]

@@ -133,7 +133,6 @@ def test_a_score_is_the_sum_of_the_objectives_by_their_shares() -> None:
         body(heads={"like": head(terms="AAAA")}),
         body(heads={"like": head(happened=-1)}),
         body(heads={"like": {}}),
-        body(heads={"hate": head()}),
         body(heads={"click": head()}),
         body(heads={"like": head()}, shares={"long_view": 0.5}),
         body(shares={"click": 0.0}),
@@ -195,6 +194,14 @@ def test_a_model_of_an_older_version_has_no_terms() -> None:
     np.testing.assert_array_equal(loaded.predict(x, ids_of(10)), loaded.predict(x))
     assert (loaded.squares == 1).all()
     assert (loaded.heads, loaded.shares) == ({}, {})
+
+
+def test_of_a_model_of_a_later_version_the_objectives_that_are_known_count() -> None:
+    heads, shares = {"hate": head(), "like": head(happened=3)}, {"click": 0.3, "hate": 0.3, "like": 0.2}
+    value, _ = artefact.encode("online", "logistic", body(heads=heads, shares=shares), ONLINE_NAMES, 1, {})
+    loaded = online.decode(value)
+    assert {name: one.happened for name, one in loaded.heads.items()} == {"like": 3}
+    assert loaded.shares == {"click": 0.3, "like": 0.2}
 
 
 def test_the_ids_of_a_request_are_those_of_its_examples() -> None:

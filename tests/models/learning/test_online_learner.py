@@ -43,18 +43,25 @@ def test_the_steps_are_those_of_rivers_logistic_regression() -> None:
 
 
 def test_early_steps_are_taken_with_the_probabilities_from_before_each_block() -> None:
-    """A block has 4 examples when nothing was learnt, and up to 256 when steps have become small."""
+    """A block has 4 examples when nothing was learnt, and more when steps have become small: up to 256.
+
+    Where outcomes are frequent, it is shorter.
+    """
     rng = np.random.default_rng(6)
-    n, begun = 600, ((1.0, slice(0, 4)), (5000.0, slice(0, 600)))
+    n, begun = 600, ((1.0, 0.0, 4), (5000.0, 0.0, 600), (5000.0, -4.0, 600))
     x, y = rng.standard_normal((n, 3)), rng.random(n) < 0.2
     slots = rng.integers(0, 8, (n, 2)).astype(np.uint32)
     columns = np.column_stack([x, np.ones(n)])
-    for squared, rows in begun:
-        got = [np.zeros(4), np.full(4, squared), np.zeros(8), np.zeros(8)]
-        learn_linear(x[rows], slots[rows], y[rows].astype(np.uint8), *got, STEP, TERM_STEP, True)
-        weights, squares, table, table_squares = np.zeros(4), np.full(4, squared), np.zeros(8), np.zeros(8)
-        for first in range(0, rows.stop, 256):
-            block = slice(first, min(first + 256, rows.stop))
+    for squared, bias, end in begun:
+        got = [np.array([0, 0, 0, bias]), np.full(4, squared), np.zeros(8), np.zeros(8)]
+        weights, squares, table, table_squares = (numbers.copy() for numbers in got)
+        learn_linear(x[:end], slots[:end], y[:end].astype(np.uint8), *got, STEP, TERM_STEP, True)
+        first, sizes = 0, list[int]()
+        while first < end:
+            rate = 1 / (1 + np.exp(-weights[-1]))
+            size = int(min(256, 4 * np.sqrt(squares[-1]), 8 / (rate * (1 - rate))))
+            block = slice(first, min(first + size, end))
+            first, sizes = block.stop, [*sizes, size]
             p = 1 / (1 + np.exp(-(columns[block] @ weights + table[slots[block]].sum(1))))
             slope = np.where(y[block], -1, p) * (1 - p**2)
             g = columns[block] * slope[:, None]
@@ -65,6 +72,7 @@ def test_early_steps_are_taken_with_the_probabilities_from_before_each_block() -
                 np.add.at(table_squares, slots[block, k], slope**2)
         for ours, theirs in zip(got, (weights, squares, table, table_squares), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+        assert sizes[0] == (4 if squared == 1 else 32 if not bias else 256)
 
 
 def test_the_moments_are_those_of_rivers_scaler() -> None:
