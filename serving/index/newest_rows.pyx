@@ -109,7 +109,7 @@ cdef class NewestRows:
         cdef Py_ssize_t at = 0, some, end, place, i
         cdef array.array block, after
         cdef int *rows
-        if not blocks:
+        if n and not blocks:
             blocks.append(made("i", [added.row]))
             added, n = added + 1, n - 1
         while n > 0:

@@ -99,6 +99,18 @@ def test_many_items_at_once_are_as_one_after_the_other(seed: int, largest: int) 
                 assert all(0 < len(block) <= largest for block in blocks)
 
 
+def test_no_items_at_once_put_nothing_on_a_list() -> None:
+    lists, none = Newest(), np.zeros(0, np.uint64)
+    lists.put_many(none, none.astype(np.int64), none, none)
+    assert (lists._all, lists._categories, lists._creators) == ([], {}, {})
+    assert lists.newest(T0, 5).tolist() == []
+    lists.put_many(
+        np.array([3], np.uint64), np.array([T0]), np.array([7], np.uint64), np.array([8], np.uint64)
+    )
+    lists.put_many(none, none.astype(np.int64), none, none)
+    assert lists.newest(T0, 5).tolist() == [3]
+
+
 def test_an_item_of_the_future_waits_for_its_time() -> None:
     lists = Newest()
     lists.put(1, T0, 7, 8)
