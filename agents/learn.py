@@ -130,6 +130,8 @@ class LearnStage:
                     for part in sorted(fetched, key=lambda p: p.tp.topic != topics.impressions):
                         if part.tp.topic == topics.events:
                             part = part._replace(records=(await self._foreign.read(part.records)).records)
+                        elif part.tp.topic == topics.models:
+                            await asyncio.to_thread(leaves.read_ahead, part.records)
                         if epoch == self._epoch and self._learns and self._take(part) is Verdict.CONTAINED:
                             await self.publish()  # at once: the others wait for nothing else
                         await asyncio.sleep(0)  # learning one part takes long enough

@@ -177,6 +177,8 @@ async def run_worker(
     garbage.set_up(small="serve" in roles)
     if "serve" in roles:
         services.append(garbage.SmallSteps())
+    else:
+        services.append(garbage.SmallSteps(garbage.SELDOM_S, garbage.SHARE))
     log.info("starting %s", ", ".join(roles), extra={"action": "start", "roles": list(roles)})
     try:
         await run_apps(apps, settings=settings, services=services, ready=ready, stop=stop)

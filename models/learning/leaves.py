@@ -6,6 +6,8 @@ training; a new ranker starts from its own values.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -126,6 +128,18 @@ def trees_of(value: bytes) -> tuple[Trees, str]:
     if trees.width > len(SPEC):
         raise ArtefactError(f"ranker {document['version']}: its trees read {trees.width} features")
     return trees, document["version"]
+
+
+def read_ahead(records: Iterable[Any]) -> None:
+    """Read the trees of rankers among records of `models`, so that ``trees_of`` takes no time for these.
+
+    Any thread may do it. What is wrong with one, ``trees_of`` says.
+    """
+    prefix = f"{RANKER}/".encode()
+    for record in records:
+        if record.value is not None and (record.key or b"").startswith(prefix):
+            with contextlib.suppress(Exception):
+                trees_of(record.value)
 
 
 def _clicks(document: dict[str, Any]) -> str:

@@ -49,6 +49,20 @@ def test_objects_that_replace_old_ones_do_not_gather(stepping: bool) -> None:
     assert (most <= CHANGED + OTHERS) is stepping
 
 
+def test_long_passes_are_followed_by_a_rest() -> None:
+    held = [[n] for n in range(300_000)]
+    gc.collect()
+    set_up(small=False)
+    seldom, always = SmallSteps(0.001, share=0.001), SmallSteps(0.001)
+    for n in range(20):
+        held[20_000 * (n % 10) : 20_000 * (n % 10) + 20_000] = [[m] for m in range(20_000)]
+        seldom.ring(0.0)
+    assert seldom.steps == 1, "a pass takes over 20 us: at a thousandth, 20 of these rings are too early"
+    for _ in range(20):
+        always.ring(0.0)
+    assert always.steps == 20
+
+
 def test_what_steps_left_is_looked_at_too() -> None:
     class Ring:
         def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from leaf_world import clicks, trained
 
 from headrace.models.features.spec import SPEC
-from headrace.models.learning import artefact, hashed, leaves, online, ranker
+from headrace.models.learning import artefact, hashed, leaves, online, pointers, ranker
 from headrace.models.learning.evaluation import auc
 from headrace.models.learning.hashed import SLOTS, Ids
 from headrace.models.learning.leaf_learner import FEW, LeafLearner
@@ -210,6 +211,20 @@ def test_the_trees_of_a_published_ranker(model: Ranker) -> None:
         leaves.trees_of(other)
     with pytest.raises(UnlikeError):
         leaves.trees_of(artefact.encode("ranker", "lightgbm", b"x", SPEC.names, 1, {})[0])
+
+
+def test_trees_that_were_read_ahead_are_not_read_again(model: Ranker) -> None:
+    value, version = ranker.encode(model.text, 2, {})
+    record = pointers.text_key(version), value
+    leaves.trees_of.cache_clear()
+    bad, gone, other = (b"ranker/bad", b"{}"), (b"ranker/gone", None), (b"online", b"{}")
+    leaves.read_ahead([SimpleNamespace(key=k, value=v) for k, v in (bad, gone, other, record, (None, b"x"))])
+    read = leaves.trees_of.cache_info().misses
+    assert read == 2, "the bad one, and the ranker"
+    assert leaves.trees_of(value)[1] == version
+    assert leaves.trees_of.cache_info().misses == read
+    with pytest.raises(ArtefactError):
+        leaves.trees_of(b"{}")
 
 
 def test_scores_that_are_no_probabilities_do_not_move(model: Ranker) -> None:
