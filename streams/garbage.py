@@ -14,7 +14,7 @@ from typing import Any
 from headrace.streams.timer import Timer
 
 #: Objects until a pass, passes until one of the next older generation: where much is decoded at once and
-#: nobody waits, and where replies wait. Full passes are as good as never.
+#: nobody waits, and where replies wait. With steps as below, full passes are hours apart.
 RARE, SMALL = (100_000, 50, 10_000), (10_000, 5, 10_000)
 #: Time between two passes over what is new, s; every ``OLDER`` of them also looks at what the last ones left.
 EVERY_S, OLDER = 0.25, 8
