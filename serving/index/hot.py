@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.serving.index.quantised import Quantised
+from headrace.serving.index.scan import Rows
 from headrace.serving.index.settled import Columns, Engine, Settled
 from headrace.serving.index.tail import Tail
 from headrace.streams.tables.rows import RowTable
@@ -46,6 +47,8 @@ _FEW = 1000
 _LOOKED_AT, _LOOKED_AT_EACH = 64, 4
 #: Items that are put into a new index, or read, at once.
 _BLOCK = 4096
+#: Items that are compared at once, to measure the recall: in .3 ms.
+_COMPARED = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,13 @@ class Contents:
 
     parts: list[tuple[Columns, Bool]]
 
-    def blocks(self) -> Iterator[tuple[U64, F32]]:
-        """Yield keys and vectors of the items that are alive, some thousand at once."""
+    def blocks(self) -> Iterator[tuple[U64, Rows]]:
+        """Yield keys and vectors of all items, those that are not alive marked as dead."""
         for items, alive in self.parts:
-            for first in range(0, len(items.key), _BLOCK):
-                rows = first + np.flatnonzero(alive[first : first + _BLOCK])
-                yield items.key[rows], items.vectors.vectors(rows)
+            for first in range(0, len(items.key), _COMPARED):
+                some = slice(first, first + _COMPARED)
+                dead = np.packbits(~alive[some], bitorder="little")
+                yield items.key[some], Rows(*items.vectors.take(some), dead)
 
     def living(self) -> Columns:
         """Return the items that are alive, older ones first."""

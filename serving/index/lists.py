@@ -90,7 +90,7 @@ class Lists:
             raise ValueError(f"{len(layout.centroids)} lists of {layout.starts[-1]} rows; there are {n} rows")
         self._n = n
         self._dead = np.zeros(n // 8 + 1, np.uint8)
-        self._rows = Rows(*vectors, self._dead)
+        self._vectors, self._rows = vectors, Rows(*vectors, self._dead)
         self._starts = np.ascontiguousarray(layout.starts, np.int64)
         self.most = most_rows(n) if most is None else most
         self._directions: Rows | None = None
@@ -120,6 +120,11 @@ class Lists:
     def is_withdrawn(self, row: int) -> bool:
         """Return whether one row is withdrawn."""
         return bool(self._dead[row >> 3] >> (row & 7) & 1)
+
+    def part(self, first: int, last: int) -> Rows:
+        """Return some of the rows, to compare all of them; ``first`` is a multiple of 8."""
+        high, low, scale = self._vectors.take(slice(first, last))
+        return Rows(high, low, scale, self._dead[first >> 3 :])
 
     def alive(self) -> npt.NDArray[np.bool_]:
         """Return which rows are not withdrawn, bool ``(n,)``, a copy."""

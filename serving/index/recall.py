@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.state.key_sets import among
+from headrace.serving.index.scan import Rows
 from headrace.serving.sampled import Sampled
 
 F32 = npt.NDArray[np.float32]
@@ -28,6 +30,8 @@ EVERY, PAUSE_S = 500, 1.0
 KEPT = 100
 #: After a block, the thread rests so many times as long as the block took.
 _PAUSES = 9
+#: Of each block, so many times ``K`` rows are chosen by their high bytes and compared exactly.
+_WIDE = 4
 #: Rounding errors of two ways to compute an inner product of unit vectors differ by less.
 _EQUAL = np.float32(1e-5)
 
@@ -35,8 +39,11 @@ _EQUAL = np.float32(1e-5)
 class Compared(Protocol):
     """All items of an index; another thread may read it."""
 
-    def blocks(self) -> Iterator[tuple[U64, F32]]:
-        """Yield keys of all items, ``(n,)``, and their vectors, ``(n, dim)``, some thousand at once."""
+    def blocks(self) -> Iterator[tuple[U64, Rows]]:
+        """Yield keys, uint64 ``(n,)``, and vectors of all items, some ten thousand at once.
+
+        Items that are not there any more may be among them, marked as dead.
+        """
         ...
 
 
@@ -123,14 +130,13 @@ def recall_of(contents: Compared, vector: F32, found: U64, k: int) -> float:
         Keys of the items that the index found, uint64 ``(m,)``.
     """
     best, ours, pause_s = np.zeros(0, np.float32), [np.zeros(0, np.float32)], 0.0
-    for keys, vectors in contents.blocks():
+    for keys, rows in contents.blocks():
         time.sleep(pause_s)
         began = time.perf_counter()
-        products = vectors @ vector
-        ours.append(products[np.isin(keys, found)])
-        best = np.concatenate([best, products])
-        if len(best) > k:
-            best = np.partition(best, len(best) - k)[len(best) - k :]
+        every, there = np.array([0, rows.n]), np.flatnonzero(among(keys, found))
+        near = rows.nearest(vector, every[:1], every[1:], k, _WIDE * k, rows.n)[1]
+        best = np.sort(np.concatenate([best, near]))[-k:]
+        ours.append(rows.nearest(vector, there, there + 1, len(there), len(there), rows.n)[1])
         pause_s = _PAUSES * (time.perf_counter() - began)
     if not len(best):
         return 1.0

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from headrace.models.embeddings import DIM
 from headrace.serving.index.quantised import of_coarse
+from headrace.serving.index.scan import Rows
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.messages.ids import hash_many
 
@@ -17,8 +18,8 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-#: Items that are read at once.
-_BLOCK = 4096
+#: Items that are compared at once, in .3 ms; a multiple of 8.
+_BLOCK = 65_536
 #: Columns that are shorter in the file, and what they are elsewhere.
 _WIDER = {"duration": np.int64, "min_age": np.int16}
 
@@ -94,16 +95,12 @@ class Base:
         """Return all items, for ``blocks``."""
         return self
 
-    def blocks(self) -> Iterator[tuple[U64, F32]]:
-        """Yield keys and vectors of the items that are not hidden, some thousand at once.
-
-        Any thread may read them. Those that are hidden meanwhile may be among them.
-        """
-        vectors, keys = self.snapshot.vectors, self.snapshot.column["key"]
+    def blocks(self) -> Iterator[tuple[U64, Rows]]:
+        """Yield keys and vectors of all items, those that are hidden marked as dead. Any thread may read them."""
+        keys = self.snapshot.column["key"]
         for first in range(0, len(self), _BLOCK):
-            rows = np.arange(first, min(first + _BLOCK, len(self)))
-            rows = rows[~self.snapshot.index.withdrawn(rows) & (vectors.scale[rows] > 0)]
-            yield keys[rows], vectors.vectors(rows)
+            last = min(first + _BLOCK, len(self))
+            yield keys[first:last], self.snapshot.index.part(first, last)
 
     def column(self, name: str, rows: I64, version: str) -> npt.NDArray[Any]:
         """Return one field of ``catalog.ROW`` of some rows, ``(n, ...)``.
