@@ -237,9 +237,7 @@ class ServeStage:
         without it none waits.
         """
         keys = [hash64(r.user_id) for r, _, _ in chunk]
-        (users, missing), (shown, missing_s) = await asyncio.gather(
-            self._rows.read("u", keys), self._rows.read("s", keys)
-        )
+        (users, shown), missing = await self._rows.read_several([("u", keys), ("s", keys)])
         stages = self.recommender.data.stages
         stages.begin()
         if sent is not None and not missing:
@@ -273,7 +271,7 @@ class ServeStage:
                     stages.begin()
                 anchors = Anchors(items, stacked(items, by_item))
                 answer = self._one(job, beside(part, answers), user, seen, anchors, at, pace)
-                lacking = [*missing, *missing_s, *missing_n, *self._rows.outdated(own, items)]
+                lacking = [*missing, *missing_n, *self._rows.outdated(own, items)]
                 lacking += [_STATE] if self._states.lacks(request, user) else []
                 answer.reply.degraded += dict.fromkeys(lacking)
                 answers.append(answer)

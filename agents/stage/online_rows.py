@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,12 @@ from headrace.streams.tables.rows import unpack
 
 log = logging.getLogger(__name__)
 
+Found: TypeAlias = list[npt.NDArray[Any] | None]
+
 #: What a reply says in ``degraded`` when rows are missing or may be old: of the user, of what was shown.
 _OF_USER: Final[dict[Kind, str]] = {"u": "user", "s": "shown"}
 _NEIGHBOURS: Final = "neighbours"
+_LACKING: Final[dict[Kind, str]] = {**_OF_USER, "n": _NEIGHBOURS}
 _DTYPES: Final[dict[Kind, np.dtype[Any]]] = {"u": users.ROW, "s": shown.ROW, "n": neighbours.ROW}
 
 
@@ -41,7 +44,7 @@ class OnlineRows:
         self._store, self._freshness, self._stages = store, freshness, stages
         self._down = False
 
-    async def read(self, kind: Kind, keys: Sequence[int]) -> tuple[list[npt.NDArray[Any] | None], list[str]]:
+    async def read(self, kind: Kind, keys: Sequence[int]) -> tuple[Found, list[str]]:
         """Read rows.
 
         Returns
@@ -50,11 +53,17 @@ class OnlineRows:
             For each key an array ``(1,)``, or None; and what the reply says in ``degraded``: a list of one
             name when the store did not answer, else empty.
         """
-        nothing: list[npt.NDArray[Any] | None] = [None] * len(keys)
+        (rows,), lacking = await self.read_several([(kind, keys)])
+        return rows, lacking
+
+    async def read_several(
+        self, wanted: Sequence[tuple[Kind, Sequence[int]]]
+    ) -> tuple[list[Found], list[str]]:
+        """Read rows of several kinds in one round trip; return those of each, and ``degraded``."""
         stages = self._stages
         asked = stages.clock()
         try:
-            packed = await self._store.get(kind, keys)
+            packed = await self._store.get_several(wanted)
         except UnavailableError as exc:
             log.log(
                 logging.DEBUG if self._down else logging.WARNING,
@@ -63,12 +72,14 @@ class OnlineRows:
                 extra={"action": "store_down"},
             )
             self._down = True
-            return nothing, [{**_OF_USER, "n": _NEIGHBOURS}[kind]]
+            return [[None] * len(keys) for _, keys in wanted], [_LACKING[kind] for kind, _ in wanted]
         self._down = False
         stages.waited("store", stages.clock() - asked)
         stages.begin()
-        rows, there = unpack(packed, _DTYPES[kind])
-        found = [rows[i : i + 1] if there[i] else None for i in range(len(rows))]
+        found: list[Found] = []
+        for (kind, _), some in zip(wanted, packed, strict=True):
+            rows, there = unpack(some, _DTYPES[kind])
+            found.append([rows[i : i + 1] if there[i] else None for i in range(len(rows))])
         stages.done("rows")
         return found, []
 

@@ -13,6 +13,8 @@ from headrace.streams.messages.schemas import Impression
 
 #: Most chunks of requests of which it is not written: when the broker is slower than this, no list is made.
 WRITES = 32
+#: What is made meanwhile is written together: a write costs as much as a tenth of a list.
+PAUSE_S = 0.02
 
 
 class ShownOut:
@@ -20,7 +22,7 @@ class ShownOut:
 
     def __init__(self, out: RepliesOut, traces: TracesOut) -> None:
         self._out, self._traces = out, traces
-        self._behind = WriteBehind[Impression | Trace](self._write, WRITES)
+        self._behind = WriteBehind[Impression | Trace](self._write, WRITES, PAUSE_S)
 
     async def add(
         self, impressions: Sequence[Impression], traces: Sequence[Trace]

@@ -21,10 +21,14 @@ class WriteBehind(Generic[T]):
         Writes some; returns when they are durable.
     most
         Most calls of ``add`` whose things are not written yet; later ones wait.
+    pause_s
+        Before each write, it waits so long for more, unless ``most`` calls wait already.
     """
 
-    def __init__(self, write: Callable[[Sequence[T]], Awaitable[None]], most: int) -> None:
-        self._write = write
+    def __init__(
+        self, write: Callable[[Sequence[T]], Awaitable[None]], most: int, pause_s: float = 0.0
+    ) -> None:
+        self._write, self._pause_s = write, pause_s
         self._room = asyncio.Semaphore(most)
         self._waiting: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
@@ -48,6 +52,8 @@ class WriteBehind(Generic[T]):
         now: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         try:
             while self._waiting:
+                if self._pause_s and not self._room.locked():
+                    await asyncio.sleep(self._pause_s)
                 now, self._waiting = self._waiting, []
                 things = [thing for part, _ in now for thing in part]
                 (error,) = await asyncio.gather(self._write(things), return_exceptions=True)

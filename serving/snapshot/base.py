@@ -96,7 +96,7 @@ class Base:
         return self
 
     def blocks(self) -> Iterator[tuple[U64, Rows]]:
-        """Yield keys and vectors of all items, those that are hidden marked as dead. Any thread may read them."""
+        """Yield keys and vectors of all items, for any thread; those that are hidden are marked as dead."""
         keys = self.snapshot.column["key"]
         for first in range(0, len(self), _BLOCK):
             last = min(first + _BLOCK, len(self))

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import hiredis
 from redis.exceptions import ConnectionError as NoConnectionError
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from headrace.serving.store.clients import node_options, open_node
-from headrace.serving.store.connections import abort
+from headrace.serving.store.exchange import exchange
 from headrace.serving.store.groups import HASH_SLOTS
 from headrace.serving.store.resp import command
 from headrace.streams.errors import ConfigError
@@ -33,7 +32,6 @@ PAUSE_S = 0.005
 _MOVED: Final = ("MOVED", "ASK")
 #: Answers of a node that is not, or not yet, what it was taken for.
 _DOUBT: Final = ("MOVED", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY")
-_READ_BYTES = 1 << 18
 
 
 @dataclass(slots=True)
@@ -195,17 +193,7 @@ class Cluster:
             raise failed[0]
 
     async def _exchange(self, node: Address, packed: bytes, count: int) -> list[Any]:
-        pool = self._client(node).connection_pool
-        connection = await pool.get_connection()
-        try:
-            connection._writer.write(packed)
-            replies = await _replies(connection._reader, count)
-        except BaseException:
-            await abort(connection)
-            raise
-        finally:
-            await pool.release(connection)
-        return replies
+        return await exchange(self._client(node).connection_pool, packed, count)
 
     # -- who has which slots
 
@@ -252,21 +240,6 @@ class Cluster:
             await asyncio.gather(self._finding, return_exceptions=True)
         for client in self._clients.values():
             await client.aclose()
-
-
-async def _replies(reader: asyncio.StreamReader, count: int) -> list[Any]:
-    parser = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
-    replies: list[Any] = []
-    while len(replies) < count:
-        reply = parser.gets()
-        if reply is False:  # not complete
-            received = await reader.read(_READ_BYTES)
-            if not received:
-                raise NoConnectionError("a node closed the connection")
-            parser.feed(received)
-        else:
-            replies.append(reply)
-    return replies
 
 
 def read_slots(told: Any, asked: Address) -> tuple[list[Address | None], set[Address]]:

@@ -105,25 +105,32 @@ class ClusterStore(RedisCalls):
 
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
         """Read packed rows in one round trip to all nodes."""
-        if not keys:
-            return []
-        rows: list[bytes | None] = [None] * len(keys)
-        places, batches = list(by_group(keys).items()), []
-        for group, at in places:
-            start = self._start(kind, group)
-            # One command for each row: those for several keys are refused while their slot moves.
-            words = [command("GET", f"{start}{keys[i]:016x}") for i in at.tolist()]
-            batches.append(Batch(SLOTS[group], b"".join(words), len(words)))
+        (rows,) = await self.get_several([(kind, keys)])
+        return rows
+
+    async def get_several(self, wanted: Sequence[tuple[Kind, Sequence[int]]]) -> list[list[bytes | None]]:
+        """Read packed rows of several kinds in one round trip to all nodes."""
+        found: list[list[bytes | None]] = [[None] * len(keys) for _, keys in wanted]
+        places, batches = [], []
+        for (kind, keys), rows in zip(wanted, found, strict=True):
+            for group, at in by_group(keys).items():
+                start = self._start(kind, group)
+                # One command for each row: those for several keys are refused while their slot moves.
+                words = [command("GET", f"{start}{keys[i]:016x}") for i in at.tolist()]
+                places.append((rows, at.tolist()))
+                batches.append(Batch(SLOTS[group], b"".join(words), len(words)))
+        if not batches:
+            return found
 
         async def read() -> None:
             await self._cluster.run(batches)
             _raise_first(batches)
 
         await self.for_request("read", read)
-        for (_, at), batch in zip(places, batches, strict=True):
-            for i, row in zip(at.tolist(), batch.replies, strict=True):
+        for (rows, at), batch in zip(places, batches, strict=True):
+            for i, row in zip(at, batch.replies, strict=True):
                 rows[i] = row
-        return rows
+        return found
 
     async def _each(self) -> list[int]:
         """Return a group of every master."""

@@ -65,6 +65,10 @@ class MemoryStore:
         self._answer()
         return [self._rows.get((kind, k)) for k in keys]
 
+    async def get_several(self, wanted: Sequence[tuple[Kind, Sequence[int]]]) -> list[list[bytes | None]]:
+        """Read packed rows of several kinds."""
+        return [await self.get(kind, keys) for kind, keys in wanted]
+
     async def drop(self, kind: Kind, keys: Keys) -> None:
         """Remove rows."""
         self._answer(write=True)

@@ -59,6 +59,9 @@ class OnlineStore(Protocol):
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
         """Read packed rows in the order of ``keys``, None where there is none."""
 
+    async def get_several(self, wanted: Sequence[tuple[Kind, Sequence[int]]]) -> list[list[bytes | None]]:
+        """Read rows of several kinds in one round trip; return those of each kind and its keys as ``get``."""
+
     async def drop(self, kind: Kind, keys: Keys) -> None:
         """Remove rows; keys without a row are ignored."""
 

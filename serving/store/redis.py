@@ -11,6 +11,7 @@ from headrace.serving.store.buckets import TAKE, take_arguments
 from headrace.serving.store.calls import CHUNK_BYTES, CHUNK_KEYS, RedisCalls
 from headrace.serving.store.clients import close_client, open_client
 from headrace.serving.store.connections import abort, within
+from headrace.serving.store.exchange import exchange
 from headrace.serving.store.marks import (
     SET_BEATS,
     SET_MARKS,
@@ -20,7 +21,7 @@ from headrace.serving.store.marks import (
     set_marks_arguments,
 )
 from headrace.serving.store.protocol import BEAT_S, Keys, Kind
-from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, delete_rows, set_rows
+from headrace.serving.store.resp import DEL_REPLY, SET_REPLY, command, delete_rows, set_rows
 from headrace.streams.settings import Settings
 from headrace.streams.tables.rows import PackedRows
 
@@ -93,12 +94,22 @@ class RedisStore(RedisCalls):
 
     async def get(self, kind: Kind, keys: Sequence[int]) -> list[bytes | None]:
         """Read packed rows in one round trip."""
-        if not keys:
-            return []
-        start = self._start(kind)
-        names = [f"{start}{key:016x}" for key in keys]
-        rows: list[Any] = await self.for_request("read", lambda: self._redis.mget(names))
-        return [row if isinstance(row, bytes) else None for row in rows]
+        (rows,) = await self.get_several([(kind, keys)])
+        return rows
+
+    async def get_several(self, wanted: Sequence[tuple[Kind, Sequence[int]]]) -> list[list[bytes | None]]:
+        """Read packed rows of several kinds with one command."""
+        starts = [(self._start(kind), keys) for kind, keys in wanted]
+        names = [f"{start}{key:016x}" for start, keys in starts for key in keys]
+        if not names:
+            return [[] for _ in wanted]
+        rows = iter(await self.for_request("read", lambda: self._mget(names)))
+        return [[next(rows) for _ in keys] for _, keys in wanted]
+
+    async def _mget(self, names: Sequence[str]) -> list[bytes | None]:
+        (rows,) = await exchange(self._redis.connection_pool, command("MGET", *names), 1)
+        _raise(rows)
+        return list(rows)
 
     async def take_tokens(
         self, callers: Sequence[int], tokens: Sequence[int], rate: float, burst: int
@@ -112,7 +123,7 @@ class RedisStore(RedisCalls):
         return [int(wait) for wait in await self.for_request("take_tokens", call)]
 
     async def _read_one(self) -> None:
-        await self._redis.mget([f"{self._start('u')}{0:016x}"])  # not a ping: that may be allowed without it
+        await self._mget([f"{self._start('u')}{0:016x}"])  # not a ping: that may be allowed without it
 
     async def read_marks(self, kind: Kind, partitions: Sequence[int]) -> dict[int, int | None]:
         """Return the marks in one round trip."""

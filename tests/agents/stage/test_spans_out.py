@@ -63,7 +63,7 @@ async def test_a_request_has_the_times_of_its_own_stages_and_of_those_it_shares(
     times = stage.recommender.data.stages.times
     for each in kept.taken:
         names = [time.stage for time in each.stages]
-        assert names.count("store") == names.count("rows") == 3, "user, shown, neighbours"
+        assert names.count("store") == names.count("rows") == 2, "user and shown, neighbours"
         assert [name for name in names if name not in {"store", "rows", "tick"}] == [
             "queue", *OF_A_LIST, "encode", "send"
         ]  # fmt: skip

@@ -86,3 +86,22 @@ async def test_who_gives_up_waiting_takes_nothing_back_and_leaves_room() -> None
     log.open.set()
     await end
     assert log.writes == [[1], [2]]
+
+
+async def test_a_write_waits_for_more_but_not_when_there_is_no_room_for_more() -> None:
+    log = Log()
+    log.open.set()
+    behind = WriteBehind[int](log.write, 3, pause_s=60)
+    ends = [await behind.add([n]) for n in range(2)]
+    await settle()
+    assert log.writes == []
+    behind = WriteBehind[int](log.write, 3, pause_s=0.001)
+    ends = []
+    for n in range(2):
+        ends.append(await behind.add([n]))
+        await settle()
+    await asyncio.gather(*ends)
+    assert log.writes == [[0, 1]]
+    full = WriteBehind[int](log.write, 2, pause_s=60)
+    await asyncio.gather(*[await full.add([n]) for n in range(2)])
+    assert log.writes == [[0, 1], [0, 1]]

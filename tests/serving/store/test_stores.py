@@ -31,6 +31,20 @@ async def test_rows_come_back_as_they_were_written(store: OnlineStore) -> None:
     assert await store.get("u", []) == []
 
 
+async def test_rows_of_several_kinds_are_read_together(store: OnlineStore) -> None:
+    keys = list(range(1, 60))  # in a cluster, of many slots
+    await store.put("u", PackedRows.of(keys, [b"user %d" % key for key in keys]))
+    await store.put("s", PackedRows.of([7], [b"shown"]))
+    found = await store.get_several([("u", [*keys[::-1], 99]), ("n", []), ("s", [8, 7]), ("u", [3, 3])])
+    assert found == [
+        [*(b"user %d" % key for key in keys[::-1]), None],
+        [],
+        [None, b"shown"],
+        [b"user 3", b"user 3"],
+    ]
+    assert await store.get_several([("u", []), ("s", [])]) == [[], []]
+
+
 def packed(keys: np.ndarray, offset: int) -> PackedRows:
     table = RowTable(ROW)
     rows = rows_of(keys, offset)
