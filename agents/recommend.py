@@ -176,7 +176,7 @@ class ServeStage:
                 self.measured.answered(reply, answers)
                 shown += [(sent[-1], address, answer) for answer in answers]
             replied.append((request, reply, answers))
-            await asyncio.sleep(0)  # lets the reply go out
+            await self.out.gone()
             stages.begin()
         replies = [(r, reply) for r, reply, _ in replied if not is_canary(r.user_id)]
         self.measured.replied(replies)

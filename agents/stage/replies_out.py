@@ -21,6 +21,11 @@ from headrace.streams.transport.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 
+#: A reply is written to its connection in the third round of the event loop after it was sent: so many tasks
+#: of aiokafka run one after the other. It takes a few more where that before it must be acknowledged first; a
+#: broker that is slow is not waited for.
+ROUNDS, MOST_ROUNDS = 4, 16
+
 
 @dataclass(slots=True)
 class Sent:
@@ -68,6 +73,14 @@ class RepliesOut:
     def send(self, record: Any, address: ReplyAddress, reply: RecReply) -> Sent:
         """Begin to send the reply to a request."""
         return Sent(record, self._reply(address, reply))
+
+    async def gone(self) -> None:
+        """Return when the last reply is on its way: what comes next may hold the loop for a whole list."""
+        for number in range(MOST_ROUNDS):
+            written = number >= ROUNDS - 1 and not self._wiring.replier.queued
+            await asyncio.sleep(0)  # also after the queue has become empty: the next task writes
+            if written:
+                break
 
     def refuse(
         self, rejects: Sequence[Reject], error_reply: Callable[[Any, RejectedError], RecReply]

@@ -161,6 +161,11 @@ class BatchSender(Service):
         """Return the number of partitions of ``topic`` without a request; 0 when it is not known."""
         return len(self.producer.client.cluster.partitions_for_topic(topic) or ())
 
+    @property
+    def queued(self) -> bool:
+        """Whether there are records that were not given to a connection yet."""
+        return self._producer is not None and any(self._producer._message_accumulator._batches.values())
+
     async def list_topics(self) -> dict[str, int]:
         """Request all topics of the cluster and their numbers of partitions.
 
