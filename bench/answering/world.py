@@ -44,6 +44,8 @@ _JSON = msgspec.json.Encoder()
 class Taker:
     """Takes what is sent, and keeps the last of it."""
 
+    queued = False
+
     def __init__(self) -> None:
         self.replies: list[bytes] = []
         self.impressions: list[bytes] = []

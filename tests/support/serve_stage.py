@@ -36,6 +36,8 @@ class Rec:
 class Broker:
     """A sender and the cluster behind it."""
 
+    queued = False  # all is written at once
+
     def __init__(self, max_bytes: int = 1 << 20, takes: int = 1 << 20, **topics: int) -> None:
         self.topics = {name.replace("_", "-"): n for name, n in topics.items()}
         self.known: set[str] = set()
