@@ -1,1 +1,1 @@
-"""Rates of new and rare items, compiled: against its category. ``item`` fills them with its other features."""
+"""Rates of new and rare items, compiled: against its category. ``item`` calls it."""

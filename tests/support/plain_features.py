@@ -1,4 +1,4 @@
-"""The features with numpy, one column at a time: the compiled ones must be the same bytes."""
+"""The features with numpy, column by column: the compiled ones must be the same bytes."""
 
 from __future__ import annotations
 
