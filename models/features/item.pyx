@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from headrace.models.features.columns cimport Columns, floats, rows_like
 from headrace.models.features.rates cimport fill_lifts_of_items
 from headrace.models.features.relative cimport share, smoothed, summed
-from headrace.models.state.row_access cimport field_at
+from headrace.models.state.row_access cimport field_at, prefetch
 from headrace.streams.tables.row_bytes cimport RowBytes
 from headrace.streams.window_sums cimport WindowSums
 
@@ -44,6 +44,8 @@ cdef Py_ssize_t COUNTRY_RANK_1H = SPEC.index("country_rank_1h")
 cdef Py_ssize_t COUNTRY_SMOOTHED_1H = SPEC.index("country_smoothed_1h")
 
 cdef enum:
+    AHEAD = 4  # rows that are fetched from memory while earlier ones are read
+    LINE = 64
     QUARTER = 3  # buckets of the hourly window that make about a quarter of an hour
 
 cdef enum:
@@ -118,10 +120,16 @@ cdef int _read(
     cdef float hour[2]
     cdef float day[5]
     cdef const char *row
+    cdef const char *ahead
     cdef Py_ssize_t i
     with nogil:
         for i in range(m.n):
             row = rows.start + i * rows.step
+            if i + AHEAD < m.n:
+                ahead = row + AHEAD * rows.step
+                while ahead < row + AHEAD * rows.step + rows.size:
+                    prefetch(ahead)
+                    ahead += LINE
             _windows.sums(row, T_5M, b_5m, N_5M, CLICK, 1, &clicks_5m[i])
             _windows.sums(row, T_1H, b_1h, QUARTER, CLICK, 1, &quarter[i])
             _windows.sums(row, T_1H, b_1h, N_1H, SHOWN, 2, hour)
