@@ -21,13 +21,6 @@ cdef extern from *:
 cdef enum:
     AHEAD = 8  # rows that are fetched from memory while earlier ones are read
     LINE = 64
-    MAX_TIERS = 8
-    MAX_METRICS = 64
-
-cdef struct Tier:
-    int64_t low_at, high_at, head_at  # bytes from the row's start
-    int64_t bucket_ms, high_width  # width 0: there is no high part
-    uint32_t ring
 
 
 cdef class WindowSums:
@@ -36,10 +29,6 @@ cdef class WindowSums:
     ``tiers`` has a row for each tier: offset of the low parts, of the high parts and of the head, milliseconds
     of a bucket, bytes of a high part (0, 1 or 2), buckets of the ring.
     """
-
-    cdef Tier tiers[MAX_TIERS]
-    cdef int n_tiers, n_metrics
-    cdef Py_ssize_t size
 
     def __cinit__(self, const int64_t[:, ::1] tiers not None, int n_metrics, Py_ssize_t size):
         cdef int t
@@ -51,52 +40,46 @@ cdef class WindowSums:
             self.tiers[t] = Tier(tiers[t, 0], tiers[t, 1], tiers[t, 2], tiers[t, 3], tiers[t, 4],
                                  <uint32_t> tiers[t, 5])
 
-    cdef int _fits(self, RowBytes data) except -1:
+    cdef int fits(self, RowBytes data) except -1:
         if data.size != self.size:
             raise ValueError(f"rows of {self.size} bytes are wanted, not of {data.size}")
         if (<size_t> data.start | <size_t> data.step) & 1:
             raise ValueError("rows lie at odd addresses")
         return 0
 
-    cdef inline void _sum(self, char *row, int t, int64_t now_bucket, int64_t buckets,
-                          Py_ssize_t first, Py_ssize_t n, uint32_t *low, uint32_t *high) noexcept:
+    cdef int64_t bucket(self, int t, int64_t now) noexcept nogil:
+        """Return the bucket of a time, ms, in a tier; -1: before all."""
+        return now // self.tiers[t].bucket_ms if now >= 0 else -1
+
+    cdef void sums(
+        self, const char *row, int t, int64_t now_bucket, int64_t buckets, Py_ssize_t first, Py_ssize_t n, float *out
+    ) noexcept nogil:
         """Add up ``n`` metrics from ``first`` on over the buckets in ``(now_bucket - buckets, now_bucket]``."""
         cdef Tier *tier = &self.tiers[t]
         cdef int32_t head
-        cdef int64_t newest, oldest
-        cdef uint32_t slot
-        cdef Py_ssize_t j, at
-        cdef uint16_t *cells
-        cdef uint8_t *bytes_
-        memset(low, 0, n * 4)
-        memset(high, 0, n * 4)
+        cdef int64_t newest, oldest, slot, begin
+        cdef uint32_t low[MAX_METRICS]
+        cdef uint32_t high[MAX_METRICS]
+        cdef Py_ssize_t j
         memcpy(&head, row + tier.head_at, 4)
         newest = min(now_bucket, <int64_t> head)
         oldest = max(max(now_bucket - buckets, <int64_t> head - tier.ring) + 1, <int64_t> 0)
         if newest < oldest:
-            return
-        slot = <uint32_t> newest % tier.ring
-        if n == 5 and tier.high_width < 2:
-            _five(row + tier.low_at, row + tier.high_at if tier.high_width else NULL, slot, tier.ring,
-                  newest - oldest + 1, self.n_metrics, first, low, high)
-            return
-        while newest >= oldest:
-            at = slot * self.n_metrics + first
-            cells = <uint16_t *> (row + tier.low_at) + at
             for j in range(n):
-                low[j] += cells[j]
-            if tier.high_width == 1:
-                bytes_ = <uint8_t *> (row + tier.high_at) + at
-                for j in range(n):
-                    high[j] += bytes_[j]
-            elif tier.high_width == 2:
-                cells = <uint16_t *> (row + tier.high_at) + at
-                for j in range(n):
-                    high[j] += cells[j]
-            slot = (slot if slot else tier.ring) - 1
-            newest -= 1
+                out[j] = 0
+            return
+        memset(low, 0, n * 4)
+        memset(high, 0, n * 4)
+        slot = <uint32_t> newest % tier.ring
+        begin = slot - (newest - oldest)
+        if begin < 0:  # the rest is at the end of the ring
+            _add(row, tier, self.n_metrics, begin + tier.ring, tier.ring, first, n, low, high)
+            begin = 0
+        _add(row, tier, self.n_metrics, begin, slot + 1, first, n, low, high)
+        for j in range(n):
+            out[j] = <float> (<uint64_t> low[j] + (<uint64_t> high[j] << 16))
 
-    cdef inline void _fetch_tier(self, const char *row, int t) noexcept:
+    cdef void _fetch_tier(self, const char *row, int t) noexcept nogil:
         """Begin to fetch what is read of a tier of a row somewhere in memory."""
         cdef Tier *tier = &self.tiers[t]
         cdef Py_ssize_t size = tier.ring * self.n_metrics, at = 0
@@ -114,10 +97,8 @@ cdef class WindowSums:
         cdef RowBytes source = RowBytes(data, False)
         cdef const int64_t[::1] where = _chosen(rows, source.n)
         cdef Py_ssize_t i, w, j, m = self.n_metrics, n = source.n if where is None else where.shape[0]
-        cdef int64_t row, now_bucket
-        cdef uint32_t low[MAX_METRICS]
-        cdef uint32_t high[MAX_METRICS]
-        self._fits(source)
+        cdef int64_t row
+        self.fits(source)
         out = np.empty((n, asked.shape[0], m), np.float32)
         cdef float[:, :, ::1] o = out
         for w in range(asked.shape[0]):
@@ -130,11 +111,8 @@ cdef class WindowSums:
                     for j in range(m):
                         o[i, w, j] = 0
                     continue
-                now_bucket = now // self.tiers[asked[w, 0]].bucket_ms if now >= 0 else -1
-                self._sum(source.start + row * source.step, <int> asked[w, 0], now_bucket, asked[w, 1],
-                          0, m, low, high)
-                for j in range(m):
-                    o[i, w, j] = <float> (<uint64_t> low[j] + (<uint64_t> high[j] << 16))
+                self.sums(source.start + row * source.step, <int> asked[w, 0],
+                          self.bucket(<int> asked[w, 0], now), asked[w, 1], 0, m, &o[i, w, 0])
         return out
 
     def read_one(self, data, int tier, Py_ssize_t metric, int64_t buckets, int64_t now, rows=None):
@@ -143,47 +121,80 @@ cdef class WindowSums:
         cdef const int64_t[::1] where = _chosen(rows, source.n)
         cdef Py_ssize_t i, n = source.n if where is None else where.shape[0]
         cdef int64_t row, now_bucket
-        cdef uint32_t low = 0, high = 0
-        self._fits(source)
+        self.fits(source)
         if not (0 <= tier < self.n_tiers and 0 <= metric < self.n_metrics):
             raise IndexError(f"tier {tier} of {self.n_tiers}, metric {metric} of {self.n_metrics}")
         out = np.zeros(n, np.float32)
         cdef float[::1] o = out
-        now_bucket = now // self.tiers[tier].bucket_ms if now >= 0 else -1
+        now_bucket = self.bucket(tier, now)
         for i in range(n):
             if where is not None and i + AHEAD < n and where[i + AHEAD] >= 0:
                 self._fetch_tier(source.start + where[i + AHEAD] * source.step, tier)
             row = i if where is None else where[i]
             if row >= 0:
-                self._sum(source.start + row * source.step, tier, now_bucket, buckets, metric, 1, &low, &high)
-                o[i] = <float> (<uint64_t> low + (<uint64_t> high << 16))
+                self.sums(source.start + row * source.step, tier, now_bucket, buckets, metric, 1, &o[i])
         return out
 
 
-cdef inline void _five(const char *lows, const char *highs, uint32_t slot, uint32_t ring, int64_t buckets,
-                       Py_ssize_t n_metrics, Py_ssize_t first, uint32_t *low, uint32_t *high) noexcept:
-    """Add up five metrics: those of an item. Their sums stay in registers."""
-    cdef uint32_t a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0, j = 0
-    cdef const uint16_t *cells
-    cdef const uint8_t *bytes_
-    while buckets > 0:
-        cells = <const uint16_t *> lows + slot * n_metrics + first
+cdef inline void _add(
+    const char *row, const Tier *tier, int m, int64_t begin, int64_t end, Py_ssize_t first, Py_ssize_t n,
+    uint32_t *low, uint32_t *high
+) noexcept nogil:
+    """Add the slots from ``begin`` on, up to ``end``: low and high parts apart; ``m`` metrics are in a slot."""
+    cdef const uint16_t *cells = <const uint16_t *> (row + tier.low_at)
+    cdef const uint8_t *bytes_ = <const uint8_t *> (row + tier.high_at)
+    cdef int64_t slot
+    cdef Py_ssize_t j
+    if n == 5:
+        _add_five(cells + begin * m + first, m, end - begin, low)
+    else:
+        _add_cells(cells + begin * m + first, m, end - begin, n, low)
+    if tier.high_width == 1:
+        if _any(bytes_ + begin * m, (end - begin) * m):
+            for slot in range(begin, end):
+                for j in range(n):
+                    high[j] += bytes_[slot * m + first + j]
+    elif tier.high_width == 2:
+        _add_cells(<const uint16_t *> bytes_ + begin * m + first, m, end - begin, n, high)
+
+
+cdef inline void _add_five(const uint16_t *cells, int m, int64_t slots, uint32_t *total) noexcept nogil:
+    """Add five metrics of some slots: those of an item. Their sums stay in registers."""
+    cdef uint32_t a = 0, b = 0, c = 0, d = 0, e = 0
+    while slots > 0:
         a += cells[0]
         b += cells[1]
         c += cells[2]
         d += cells[3]
         e += cells[4]
-        if highs != NULL:
-            bytes_ = <const uint8_t *> highs + slot * n_metrics + first
-            f += bytes_[0]
-            g += bytes_[1]
-            h += bytes_[2]
-            i += bytes_[3]
-            j += bytes_[4]
-        slot = (slot if slot else ring) - 1
-        buckets -= 1
-    low[0], low[1], low[2], low[3], low[4] = a, b, c, d, e
-    high[0], high[1], high[2], high[3], high[4] = f, g, h, i, j
+        cells += m
+        slots -= 1
+    total[0] += a
+    total[1] += b
+    total[2] += c
+    total[3] += d
+    total[4] += e
+
+
+cdef inline void _add_cells(const uint16_t *cells, int m, int64_t slots, Py_ssize_t n, uint32_t *total) noexcept nogil:
+    """Add ``n`` metrics of some slots."""
+    cdef uint32_t one
+    cdef int64_t slot
+    cdef Py_ssize_t j
+    for j in range(n):
+        one = 0
+        for slot in range(slots):
+            one += cells[slot * m + j]
+        total[j] += one
+
+
+cdef inline bint _any(const uint8_t *bytes_, Py_ssize_t n) noexcept nogil:
+    """Return whether any byte is not 0: most counts have no high part."""
+    cdef uint8_t found = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        found |= bytes_[i]
+    return found != 0
 
 
 cdef _chosen(rows, Py_ssize_t n):
@@ -197,7 +208,6 @@ cdef _chosen(rows, Py_ssize_t n):
         if where[i] < -1 or where[i] >= n:
             raise IndexError(f"row {where[i]} of {n}")
     return array
-
 
 
 cdef int _check_tier(const int64_t[::1] tier, int64_t n_metrics, Py_ssize_t size) except -1:

@@ -136,7 +136,7 @@ class Windows:
         asked = self._asked_array
         if names is not None:
             asked = np.array([self._asked[name] for name in names], np.int64)
-        return self._bound(data).read(data, asked, now, rows)
+        return self.sums_of(data.dtype).read(data, asked, now, rows)
 
     def read_one(
         self,
@@ -154,12 +154,16 @@ class Windows:
         ``rows`` is the same as in ``read``.
         """
         tier, most = self._asked[window]
-        return self._bound(data).read_one(data, tier, self._metric[metric], buckets or most, now, rows)
+        return self.sums_of(data.dtype).read_one(data, tier, self._metric[metric], buckets or most, now, rows)
 
-    def _bound(self, data: npt.NDArray[Any]) -> WindowSums:
-        """Return the reader of the windows in rows of this dtype."""
-        if self._sums is None or data.dtype is not self._dtype:
-            fields, p = _fields(data.dtype), self._prefix
+    def asked(self, name: str) -> tuple[int, int]:
+        """Return the tier that a window is read from, by its place, and how many of its buckets."""
+        return self._asked[name]
+
+    def sums_of(self, dtype: np.dtype[Any]) -> WindowSums:
+        """Return the reader of the windows in rows of a dtype."""
+        if self._sums is None or dtype is not self._dtype:
+            fields, p = _fields(dtype), self._prefix
             plan = []
             for tier in self.tiers:
                 high = self._high.get(tier.name)
@@ -168,8 +172,8 @@ class Windows:
                 plan.append(
                     [low_at, high_at, head_at, tier.bucket_ms, high.itemsize if high else 0, tier.ring]
                 )
-            self._sums = WindowSums(np.array(plan, np.int64), len(self.metrics), data.dtype.itemsize)
-            self._dtype = data.dtype
+            self._sums = WindowSums(np.array(plan, np.int64), len(self.metrics), dtype.itemsize)
+            self._dtype = dtype
         return self._sums
 
 

@@ -19,6 +19,7 @@ from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES
 from headrace.models.learning import artefact, hashed
 from headrace.models.learning.hashed import SLOTS, Ids
 from headrace.models.learning.objectives import CLICK, OBJECTIVES
+from headrace.models.learning.scaled_columns import scaled
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.codec import UNDECODABLE
 
@@ -28,8 +29,8 @@ F64 = npt.NDArray[np.float64]
 NAME = "online"
 #: Scaled inputs are clipped to this many standard deviations: one extreme value must not decide a score.
 CLIP = 8.0
-#: The columns are one after the other: a slice of them is not copied.
-_COLUMNS = slice(int(ONLINE_COLUMNS[0]), int(ONLINE_COLUMNS[-1]) + 1)
+#: The columns are one after the other.
+_FIRST = int(ONLINE_COLUMNS[0])
 
 
 def _no_terms() -> F32:
@@ -110,9 +111,9 @@ class OnlineWeights:
 
     def foreseen(self, x: F32, ids: Ids | None = None) -> dict[str, F32]:
         """Return the probabilities of all objectives, float32 ``(n,)`` each; parameters as of ``predict``."""
-        scaled = self._scaled(x)
+        inputs = self._scaled(x)
         heads: dict[str, OnlineWeights | Head] = {CLICK: self, **self.heads}
-        return {name: _probabilities(scaled, head, ids) for name, head in heads.items()}
+        return {name: _probabilities(inputs, head, ids) for name, head in heads.items()}
 
     def by_objective(self, foreseen: Mapping[str, F32]) -> dict[str, F64]:
         """Return what of ``foreseen`` counts in a score, float64 ``(n,)`` each."""
@@ -127,13 +128,11 @@ class OnlineWeights:
 
     def _scaled(self, x: F32) -> F32:
         # Column after column: the order in which products are added is the same however rows came.
-        scaled = np.subtract(x[:, _COLUMNS], self.mean, order="F")
-        scaled /= self.scale
-        return np.clip(scaled, -CLIP, CLIP, out=scaled)
+        return scaled(x, _FIRST, self.mean, self.scale, CLIP)
 
 
-def _probabilities(scaled: F32, head: OnlineWeights | Head, ids: Ids | None) -> F32:
-    z = scaled @ head.weights + head.bias
+def _probabilities(inputs: F32, head: OnlineWeights | Head, ids: Ids | None) -> F32:
+    z = inputs @ head.weights + head.bias
     if ids is not None:
         z = z + ids.sums(head.terms)
     out: F32 = (1 / (1 + np.exp(-np.clip(z, -30, 30)))).astype(np.float32)  # past 30, exp may overflow

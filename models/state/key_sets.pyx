@@ -1,8 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Which keys are among a few, what these weigh and what they add up to, compiled."""
+"""Which keys are among a few, and numbers for keys, compiled."""
 
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+from headrace.models.state.key_sets cimport KeyTable, bits_for, empty_table, first_place, place_of
 
 import numpy as np
 
@@ -10,44 +12,25 @@ import numpy as np
 cdef class KeySet:
     """A few keys in an open hash table."""
 
-    cdef uint64_t *_key
-    cdef int64_t *_place  # of the first one with this key, from 1 on; 0: free
-    cdef uint64_t _mask
-    cdef int _shift
+    cdef KeyTable _table
+    cdef void *_room
 
     def __cinit__(self, few):
         cdef const uint64_t[:] keys = np.asarray(few, np.uint64)
-        cdef Py_ssize_t i, room = 8
-        self._shift = 61
-        while room < 2 * keys.shape[0]:
-            room *= 2
-            self._shift -= 1
-        self._mask = room - 1
-        self._key = <uint64_t *> calloc(room, sizeof(uint64_t))
-        self._place = <int64_t *> calloc(room, sizeof(int64_t))
-        if self._key == NULL or self._place == NULL:
+        cdef Py_ssize_t i
+        cdef int bits = bits_for(keys.shape[0])
+        self._room = malloc((<size_t> 1 << bits) * (sizeof(uint64_t) + sizeof(int32_t)))
+        if self._room == NULL:
             raise MemoryError()
+        empty_table(&self._table, <uint64_t *> self._room, <int32_t *> (<uint64_t *> self._room + (1 << bits)), bits)
         for i in range(keys.shape[0]):
-            self._put(keys[i], i)
+            first_place(&self._table, keys[i], i)
 
     def __dealloc__(self):
-        free(self._key)
-        free(self._place)
-
-    cdef inline uint64_t _slot(self, uint64_t key) noexcept nogil:
-        """Return the slot of a key, or the free one where it belongs."""
-        cdef uint64_t at = (key * <uint64_t> 0x9E3779B97F4A7C15) >> self._shift
-        while self._place[at] and self._key[at] != key:
-            at = (at + 1) & self._mask
-        return at
-
-    cdef void _put(self, uint64_t key, Py_ssize_t place) noexcept:
-        cdef uint64_t at = self._slot(key)
-        if not self._place[at]:
-            self._key[at], self._place[at] = key, place + 1
+        free(self._room)
 
     cdef inline int64_t _find(self, uint64_t key) noexcept nogil:
-        return self._place[self._slot(key)] - 1
+        return place_of(&self._table, key)
 
 
 def among(keys, few):
@@ -60,49 +43,6 @@ def among(keys, few):
     cdef char[::1] found = out.view(np.int8)
     for i in range(n):
         found[i] = known._find(asked[i]) >= 0
-    return out
-
-
-def weights_among(keys, few, weights):
-    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
-    cdef const float[:] weight = weights
-    cdef Py_ssize_t i, n = asked.shape[0]
-    cdef int64_t at
-    if weight.shape[0] != len(few):
-        raise ValueError(f"{len(few)} keys, {weight.shape[0]} weights")
-    out = np.zeros(n, np.float32)
-    cdef float[::1] found = out
-    cdef KeySet known = KeySet(few)
-    for i in range(n):
-        if asked[i]:
-            at = known._find(asked[i])
-            if at >= 0:
-                found[i] = weight[at]
-    return out
-
-
-def sums_among(keys, few, amounts):
-    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
-    cdef const uint64_t[:] given = np.asarray(few, np.uint64)
-    cdef const float[:, :] amount = amounts
-    cdef Py_ssize_t i, j, n = asked.shape[0], m = given.shape[0], width = amount.shape[0]
-    cdef int64_t at
-    if amount.shape[1] != m:
-        raise ValueError(f"{m} keys, {amount.shape[1]} amounts")
-    out, added = np.zeros((width, n), np.float32), np.zeros((m, width), np.float32)
-    cdef float[:, ::1] found = out
-    cdef float[:, ::1] total = added
-    cdef KeySet known = KeySet(few)
-    for i in range(m):
-        at = known._find(given[i])
-        for j in range(width):
-            total[at, j] += amount[j, i]
-    for i in range(n):
-        if asked[i]:
-            at = known._find(asked[i])
-            if at >= 0:
-                for j in range(width):
-                    found[j, i] = total[at, j]
     return out
 
 

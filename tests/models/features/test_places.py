@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.models.features.relative import ranks
+from headrace.models.features.places import ranks
 
 SCORES = st.one_of(st.integers(-2, 5).map(float), st.floats(width=32))
 

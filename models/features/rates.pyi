@@ -1,0 +1,1 @@
+"""Rates of new and rare items, compiled: against its category. ``item`` calls it."""
