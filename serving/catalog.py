@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings import DIM
 from headrace.models.embeddings.many import CONTENT_VERSION, version_of
 from headrace.serving.catalog_changes import Changes, Origin
 from headrace.serving.catalog_reads import items_of, vectors_of
@@ -343,12 +342,8 @@ class Catalog:
 
     def attributes(self, items: U64) -> tuple[U64, U64]:
         """Return category and creator of each item, uint64 ``(n,)``; 0 where unknown."""
-        rows = self.find(items)
-        known = rows >= 0
-        category, creator = np.zeros(len(items), np.uint64), np.zeros(len(items), np.uint64)
-        category[known] = self.column("category", rows[known])
-        creator[known] = self.column("creator", rows[known])
-        return category, creator
+        found = self.items(self.find(items))
+        return found["category"].copy(), found["creator"].copy()
 
     def vector(self, key: int) -> F32 | None:
         """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""
@@ -360,12 +355,7 @@ class Catalog:
 
     def vectors_of(self, keys: U64) -> F32:
         """Return the vectors of items, float32 ``(n, DIM)``; zeros where an item has none."""
-        rows = self.find(keys)
-        out = np.zeros((len(keys), DIM), np.float32)
-        there = rows >= 0
-        if there.any():
-            out[there] = self.column("vector", rows[there])
-        return out
+        return self.vectors_at(self.find(keys))
 
     def allowed_in(self, key: int, country: int) -> bool:
         """Return whether the country rules of an item allow ``country`` (``country_id``; 0 is unknown).

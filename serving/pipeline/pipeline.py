@@ -272,11 +272,14 @@ class Pipeline:
     ) -> tuple[Found, list[tuple[Guarded[Filter], int, int]]]:
         """Keep what does not rest and passes every filter; see ``_showable``."""
         keys, mask, strength = merged
-        found = Found.of(self.data.catalog, keys, mask, strength)
-        there = found.rows >= 0
+        catalog = self.data.catalog
+        rows = catalog.find(keys)
+        there = rows >= 0
         if query.given is not None:
-            there |= ~self.data.catalog.withdrawn(found.keys)
-        found = found.where(there & ~among(found.keys, resting))
+            there |= ~catalog.withdrawn(keys)
+        at = np.flatnonzero(there & ~among(keys, resting))
+        rows = rows[at]
+        found = Found(keys[at], mask[at], strength[at], rows, catalog.items(rows))
         seen = []
         for one in self._filters:
             keep = one.run(lambda part: checked.mask(_kept(part, query, found), len(found)), query.left_out)  # noqa: B023

@@ -167,7 +167,7 @@ class Found:
         Their rows in the catalogue; -1 where the catalogue has no such item. Filters that need an item are
         not given these.
     items
-        All fields of the items, ``catalog_row.ROW``; ``catalog_row.BLANK`` where the catalogue has no such item.
+        All fields of the items, ``catalog_row.ROW``; ``BLANK`` where the catalogue has no such item.
     """
 
     keys: U64
