@@ -317,10 +317,13 @@ class Catalog:
     def _vectors(self, rows: Rows, own: RowTable, mapped: bool) -> F32:
         """Return the field ``vector`` of ``own``, by key, and, if it is to be read, of the snapshot."""
         first, base = (0, None) if self.base is None else (len(self.base), self.base.items)
-        places = np.full(len(rows), -1)
-        at = np.flatnonzero(rows >= first)
-        if len(at):
-            places[at] = own.find(self.table.data["key"][rows[at] - first])
+        here, keys = rows >= first, self.table.data["key"]
+        if here.all():
+            places = own.find(keys[rows - first if first else rows])
+        else:
+            places, at = np.full(len(rows), -1), np.flatnonzero(here)
+            if len(at):
+                places[at] = own.find(keys[rows[at] - first])
         return vectors_of(rows, base, mapped, places, own.data, "vector")
 
     def title_of(self, key: int, default: str | None = None) -> str:

@@ -22,6 +22,7 @@ cdef extern from *:
 
 cdef enum:
     AHEAD = 8  # items whose fields are fetched while earlier ones are read
+    AHEAD_VECTORS = 4  # the same for vectors: each is several cache lines
 
 cdef struct Item:  # a row of the catalogue (``catalog_row.ROW``)
     uint64_t key, category, creator, language
@@ -176,11 +177,11 @@ def vectors_of(const int64_t[::1] rows not None, MappedItems mapped, bint known,
         return out
     with nogil:
         for i in range(n):
-            if i + AHEAD < n:
-                row = rows[i + AHEAD]
-                if places[i + AHEAD] >= 0:
+            if i + AHEAD_VECTORS < n:
+                row = rows[i + AHEAD_VECTORS]
+                if places[i + AHEAD_VECTORS] >= 0:
                     for j in range(0, dim * (1 if close else 4), 64):
-                        _prefetch(here.start + places[i + AHEAD] * here.step + start + j)
+                        _prefetch(here.start + places[i + AHEAD_VECTORS] * here.step + start + j)
                 elif known and 0 <= row < first:
                     if close:
                         _prefetch(&mapped._alike[row, 0])

@@ -186,7 +186,7 @@ class Found:
 
     def where(self, keep: npt.NDArray[np.bool_] | I64) -> Found:
         """Return the items chosen by a mask or by ascending places."""
-        at = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
+        at: I64 = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep.astype(np.int64, copy=False)
         return Found(
             self.keys[at],
             self.mask[at],
