@@ -105,16 +105,19 @@ def history_of(catalog: Catalog, user: UserRow | None, shown: ShownRow | None) -
         return None
     rows = catalog.find(items)
     known = rows >= 0
-    return History(catalog.column("category", rows[known]), weights[:, known])
+    return History(catalog.items(rows)["category"][known], weights[:, known])
 
 
 def _by_content(catalog: Catalog, user: UserRow | None, anchors: list[int]) -> tuple[F32, F32]:
     """Return the user's vector and the last click's, by version 0 of the towers."""
-    found = catalog.vectors_of(np.array(anchors, np.uint64))
+    recent = [] if user is None else user_state.recent_items(user[0])[0]
+    n, rows = len(anchors), catalog.find(np.array([*anchors, *recent], np.uint64))
+    every = catalog.vectors_at(rows)
+    found, clicked = every[:n], every[n:][rows[n:] >= 0]
     vectors = found[found.any(axis=1)]
     mean = faded(vectors)
     if user is not None:
-        mean += _taste_vector(catalog, user)
+        mean += _taste_vector(catalog, user, clicked)
     return unit(mean), vectors[0] if len(vectors) else np.zeros(DIM, np.float32)
 
 
@@ -131,15 +134,12 @@ def _weights(count: int) -> F32:
     return np.array([_VECTOR_FADE**k for k in range(count)], np.float32)
 
 
-def _taste_vector(catalog: Catalog, user: UserRow) -> F32:
-    """Return the mean vector of the user's clicks, else of their preferences, float32 ``(DIM,)``."""
-    recent, _ = user_state.recent_items(user[0])
-    rows = catalog.find(np.array(recent, np.uint64))
-    rows = rows[rows >= 0]
-    if not len(rows):
+def _taste_vector(catalog: Catalog, user: UserRow, clicked: F32) -> F32:
+    """Return the mean of the vectors of the user's clicks, else of their preferences, float32 ``(DIM,)``."""
+    if not len(clicked):
         names = [catalog.name_of(int(k)) for k in user[0]["preferred"] if k]
         return category_vector([n for n in names if n])
-    mean: F32 = catalog.column("vector", rows).mean(0)
+    mean: F32 = clicked.mean(0)
     return mean
 
 

@@ -182,11 +182,7 @@ class ItemState:
 
     def country_clicks(self, items: U64, country: int, now: int) -> F32:
         """Return the clicks of the last hour from ``country`` (its hash), float32 ``(n,)``; ``now`` in ms."""
-        out = np.zeros(len(items), np.float32)
         if not country:
-            return out
-        rows = self.countries.find(country_key(items, np.full(len(items), country, np.uint64)))
-        there = rows >= 0
-        if there.any():
-            out[there] = WINDOWS.read_one(self.countries.data, now, "1h", "click", rows=rows[there])
-        return out
+            return np.zeros(len(items), np.float32)
+        rows = self.countries.find(country_key(items, np.array([country], np.uint64)))
+        return WINDOWS.read_one(self.countries.data, now, "1h", "click", rows=rows)

@@ -17,5 +17,5 @@ class MinimumAge(Filter):
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items the user is old enough for, bool ``(n,)``."""
-        out: npt.NDArray[np.bool_] = self.data.catalog.column("min_age", found.rows) <= max(query.age, 0)
+        out: npt.NDArray[np.bool_] = found.items["min_age"] <= max(query.age, 0)
         return out

@@ -18,4 +18,9 @@ class CountryRules(Filter):
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items may be shown in the user's country, bool ``(n,)``."""
-        return self.data.catalog.all_allowed_in(found.keys, found.rows, same_country(query.country))
+        out: npt.NDArray[np.bool_] = ~found.items["rules"]
+        ruled = np.flatnonzero(found.items["rules"])
+        if len(ruled):
+            country = same_country(query.country)
+            out[ruled] = self.data.catalog.all_allowed_in(found.keys[ruled], found.rows[ruled], country)
+        return out

@@ -17,5 +17,5 @@ class Flags(Filter):
 
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items have no blocked flag, bool ``(n,)``."""
-        out: npt.NDArray[np.bool_] = ~self.data.catalog.column("blocked", found.rows)
+        out: npt.NDArray[np.bool_] = ~found.items["blocked"]
         return out

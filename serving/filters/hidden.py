@@ -27,6 +27,5 @@ class Hidden(Filter):
         if len(items):
             out &= ~among(found.keys, items)
         if len(creators):
-            known = np.flatnonzero(found.rows >= 0)
-            out[known] &= ~among(self.data.catalog.column("creator", found.rows[known]), creators)
+            out &= ~among(found.items["creator"], creators)
         return out

@@ -22,6 +22,6 @@ class Language(Filter):
         user = 0 if query.user is None else int(query.user["language"][0])
         if not user or query.request.filters.language.any:
             return np.ones(len(found), bool)
-        language = self.data.catalog.column("language", found.rows)
+        language = found.items["language"]
         out: npt.NDArray[np.bool_] = (language == 0) | (language == user)
         return out

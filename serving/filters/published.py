@@ -18,6 +18,5 @@ class Published(Filter):
     def keep(self, query: Query, found: Found) -> npt.NDArray[np.bool_]:
         """Return which items are out at the time asked, bool ``(n,)``."""
         out = found.rows >= 0
-        known = slice(None) if out.all() else out  # a slice copies nothing
-        out[known] = self.data.catalog.column("published", found.rows[known]) <= query.now
+        out &= found.items["published"] <= query.now
         return out

@@ -30,3 +30,20 @@ class KeyTable:
     def __init__(self, slots: npt.NDArray[Any], table: npt.NDArray[np.uint32], bits: int) -> None: ...
     def find(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return the row of each key, int64 ``(n,)``, -1 where there is none."""
+
+    def find_others(
+        self,
+        keys: npt.NDArray[np.uint64],
+        rows: npt.NDArray[np.int64],
+        shift: int,
+        hidden: npt.NDArray[np.uint8],
+    ) -> None:
+        """Replace -1 in ``rows``, ``(n,)``, by the row of the key, and add ``shift`` to the others.
+
+        A row whose bit in ``hidden`` is set (the lowest bit of a byte comes first) is not found: -1 stays.
+
+        Raises
+        ------
+        ValueError
+            There are not as many rows as keys, or fewer bits than slots.
+        """

@@ -117,6 +117,11 @@ class Lists:
         out: npt.NDArray[np.bool_] = (self._dead[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 > 0
         return out
 
+    @property
+    def withdrawn_bits(self) -> npt.NDArray[np.uint8]:
+        """Which rows are withdrawn, eight in a byte, the lowest bit first; to be read only."""
+        return self._dead
+
     def is_withdrawn(self, row: int) -> bool:
         """Return whether one row is withdrawn."""
         return bool(self._dead[row >> 3] >> (row & 7) & 1)

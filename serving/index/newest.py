@@ -22,7 +22,6 @@ ITEM = np.dtype([("key", "<u8"), ("published", "<i8"), ("category", "<u8"), ("cr
 _NOTHING = np.zeros(0, np.uint64)
 #: Row numbers, newest first; see ``newest_rows.pyi``.
 Blocks: TypeAlias = "list[array[int]]"
-_EMPTY: Blocks = []
 _NAMES = ("published", "category", "creator")
 
 
@@ -134,11 +133,15 @@ class Newest:
 
     def by_category(self, category: int, now: int, k: int) -> U64:
         """Return the newest items of a category; see ``newest``."""
-        blocks = self._categories.get(category, _EMPTY)
+        blocks = self._categories.get(category)
+        if blocks is None:
+            return _NOTHING
         return self._keys(NewestRows(self._table.data).newest(blocks, now, k))
 
     def by_creator(self, creator: int, now: int, k: int) -> U64:
         """Return the newest items of a creator that are not too old; see ``newest``."""
+        if creator not in self._creators:
+            return _NOTHING
         return self._keys(self._of(NewestRows(self._table.data), creator, now, k))
 
     def of_creators(self, creators: Iterable[int], now: int, k: int) -> U64:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.serving.index.newest import Newest
+from headrace.serving.index.newest_rows import first_rows
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.settings import DAY_MS
 
@@ -54,27 +55,7 @@ class MappedNewest:
         return self._first(rows[starts[number] : starts[number + 1]], now, k, after)
 
     def _first(self, rows: I32, now: int, k: int, after: int | None) -> I32:
-        at, found, missing = self._place(rows, now), list[I32](), k
-        end = len(rows) if after is None else self._place(rows, after)
-        step = k
-        while at < end and missing > 0:
-            part = rows[at : min(at + step, end)]
-            at, step = at + len(part), 2 * step
-            live = part[~self._snapshot.index.withdrawn(part.astype(np.int64))][:missing]
-            found.append(live)
-            missing -= len(live)
-        return np.concatenate(found) if found else _NONE
-
-    def _place(self, rows: I32, now: int) -> int:
-        """Return the place of the first row that is not after ``now``."""
-        low, high = 0, len(rows)
-        while low < high:
-            middle = (low + high) // 2
-            if self._published[rows[middle]] > now:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return first_rows(rows, self._published, self._snapshot.index.withdrawn_bits, now, k, after)
 
 
 class CatalogNewest:
@@ -123,8 +104,10 @@ class CatalogNewest:
         if self._mapped is None:
             return self.own.of_creators(each, now, k)
         found = [self._by_creator(creator, now, min(k, self._of_creator)) for creator in each]
-        keys = np.concatenate([np.zeros(0, np.uint64), *(keys for keys, _ in found)])
-        times = np.concatenate([np.zeros(0, np.int64), *(times for _, times in found)])
+        found = [one for one in found if len(one[0])]
+        if len(found) < 2:
+            return found[0][0] if found else np.zeros(0, np.uint64)
+        keys, times = (np.concatenate(columns) for columns in zip(*found, strict=True))
         return _ordered(keys, times, k)[0]
 
     def _by_creator(self, creator: int, now: int, k: int) -> tuple[U64, I64]:
@@ -134,7 +117,9 @@ class CatalogNewest:
         return self._both(own, self._mapped.of_group("creator", creator, now, k, now - self._creator_ms), k)
 
     def _both(self, own: U64, rows: I32, k: int) -> tuple[U64, I64]:
-        """Return keys and times of the newest of both."""
+        """Return keys and times of the newest of both, each in order."""
+        if not len(own):
+            return self._column["key"][rows], self._column["published"][rows]
         keys = np.concatenate([own, self._column["key"][rows]])
         times = np.concatenate([self.own.published(own), self._column["published"][rows]])
         return _ordered(keys, times, k)

@@ -41,5 +41,27 @@ class NewestRows:
     def order(self, rows: I64 | I32) -> npt.NDArray[np.intp]:
         """Return the places of rows in the order of their age, ``(n,)``."""
 
+def first_rows(
+    rows: I32, published: I64, hidden: npt.NDArray[np.uint8], now: int, k: int, after: int | None = None
+) -> I32:
+    """Return the first ``k`` rows of a time not after ``now`` (ms) that are not hidden, int32 ``(<=k,)``.
+
+    Parameters
+    ----------
+    rows
+        Rows, int32 ``(n,)``, newest first.
+    published
+        Time of every row there is, ms, ``(m,)``.
+    hidden
+        A bit for each of the ``m``, eight in a byte, the lowest bit first.
+    after
+        Rows of this time (ms) or before are left out.
+
+    Raises
+    ------
+    IndexError
+        When there is no such row.
+    """
+
 def in_blocks(rows: I32) -> Blocks:
     """Cut rows that are in order into blocks."""

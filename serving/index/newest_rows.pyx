@@ -2,7 +2,7 @@
 """Rows of a table in the order of their age, in blocks, compiled."""
 
 from cpython cimport array
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memmove
 
@@ -205,6 +205,42 @@ cdef class NewestRows:
 
     def order(self, rows):
         return np.lexsort((self._data["key"][rows], -self._data["published"][rows]))
+
+
+def first_rows(
+    const int32_t[::1] rows not None, const int64_t[::1] published not None, const uint8_t[::1] hidden not None,
+    int64_t now, Py_ssize_t k, after=None,
+):
+    cdef Py_ssize_t i, count = 0, n = rows.shape[0], at, end = n
+    cdef size_t known = min(published.shape[0], hidden.shape[0] * 8)
+    at = _not_after(rows, published, known, now)
+    if after is not None:
+        end = _not_after(rows, published, known, after)
+    out = np.empty(max(<Py_ssize_t> 0, min(k, end - at)), np.int32)
+    cdef int32_t[::1] to = out
+    for i in range(at, end):
+        if count == to.shape[0]:
+            break
+        if <size_t> rows[i] >= known:
+            raise IndexError(f"row {rows[i]} of {known}")
+        if not hidden[rows[i] >> 3] >> (rows[i] & 7) & 1:
+            to[count] = rows[i]
+            count += 1
+    return out[:count]
+
+
+cdef Py_ssize_t _not_after(const int32_t[::1] rows, const int64_t[::1] published, size_t known, int64_t time) except -1:
+    """Return the place of the first of some rows that is not after a time."""
+    cdef Py_ssize_t low = 0, high = rows.shape[0], middle
+    while low < high:
+        middle = (low + high) // 2
+        if <size_t> rows[middle] >= known:
+            raise IndexError(f"row {rows[middle]} of {known}")
+        if published[rows[middle]] > time:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def in_blocks(rows):

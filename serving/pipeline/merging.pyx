@@ -21,7 +21,7 @@ cdef struct Ordered:
 cdef enum:
     BITS = 11
     BUCKETS = 2048
-    PASSES = 4  # an even number: the result is in the first half
+    PASSES = 2  # an even number: the result is in the first half
 
 
 cdef int _by_key(const void *a, const void *b) noexcept nogil:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -16,7 +16,6 @@ from headrace.models.features.inputs import Candidates
 from headrace.models.state.key_sets import among
 from headrace.serving.pipeline import checked
 from headrace.serving.pipeline.build import PARTS, chosen, plugins
-from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.guard import Guarded, PartCounts
 from headrace.serving.pipeline.merge import Proposals
 from headrace.serving.pipeline.parts import Filter, LateFilter, Part, Rest, Scorer, Source
@@ -46,6 +45,8 @@ class Pool:
         The sources that proposed each one: bit i stands for ``names[i]``; uint32 ``(n,)``.
     catalog_rows
         Their rows in the catalogue, int64 ``(n,)``.
+    items
+        What the catalogue has of them, ``catalog_row.ROW`` ``(n,)``; ``BLANK`` for one that it does not know.
     repeated
         Places of the candidates that rest and came back, int64 ``(m,)``: they come last on the list, in this
         order.
@@ -60,6 +61,7 @@ class Pool:
     candidates: Candidates
     mask: U32
     catalog_rows: I64
+    items: npt.NDArray[np.void]
     repeated: I64
     names: tuple[str, ...]
     places: I64 | None = None
@@ -145,6 +147,7 @@ class Pipeline:
             self._candidates(query, found),
             found.mask,
             found.rows,
+            found.items,
             np.searchsorted(found.keys, again),
             self.names,
             None if query.given is None else query.given.places_of(found.keys),
@@ -173,9 +176,9 @@ class Pipeline:
     def given(self, query: Query, keys: U64) -> Pool:
         """Return items of the catalogue as a pool, without sources and filters; ``keys`` ascend."""
         n = len(keys)
-        found = Found(keys, np.zeros(n, np.uint32), np.zeros(n), self.data.catalog.find(keys))
+        found = Found.of(self.data.catalog, keys, np.zeros(n, np.uint32), np.zeros(n))
         candidates = self._candidates(query, found)
-        return Pool(candidates, found.mask, found.rows, np.zeros(0, np.int64), self.names)
+        return Pool(candidates, found.mask, found.rows, found.items, np.zeros(0, np.int64), self.names)
 
     def sources_of(self, pool: Pool, i: int) -> list[Source]:
         """Return the sources that proposed candidate ``i`` of a pool."""
@@ -269,11 +272,14 @@ class Pipeline:
     ) -> tuple[Found, list[tuple[Guarded[Filter], int, int]]]:
         """Keep what does not rest and passes every filter; see ``_showable``."""
         keys, mask, strength = merged
-        found = Found(keys, mask, strength, self.data.catalog.find(keys))
-        there = found.rows >= 0
+        catalog = self.data.catalog
+        rows = catalog.find(keys)
+        there = rows >= 0
         if query.given is not None:
-            there |= ~self.data.catalog.withdrawn(found.keys)
-        found = found.where(there & ~among(found.keys, resting))
+            there |= ~catalog.withdrawn(keys)
+        at = np.flatnonzero(there & ~among(keys, resting))
+        rows = rows[at]
+        found = Found(keys[at], mask[at], strength[at], rows, catalog.items(rows))
         seen = []
         for one in self._filters:
             keep = one.run(lambda part: checked.mask(_kept(part, query, found), len(found)), query.left_out)  # noqa: B023
@@ -304,21 +310,16 @@ class Pipeline:
 
     def _candidates(self, query: Query, found: Found) -> Candidates:
         """Return the inputs of the features."""
-        catalog, stats, rows = self.data.catalog, self.data.stats, found.rows
-        all_known = bool((rows >= 0).all())
-
-        def column(name: str) -> Any:
-            return catalog.column(name, rows) if all_known else or_blank(partial(catalog.column, name), rows)
-
+        stats, items = self.data.stats, found.items
         return Candidates(
             items=found.keys,
             stats=stats.rows_of(found.keys),
-            category=column("category"),
-            creator=column("creator"),
-            published=column("published"),
-            duration=column("duration"),
-            language=column("language"),
-            vectors=column("vector"),
+            category=items["category"].copy(),
+            creator=items["creator"].copy(),
+            published=items["published"].copy(),
+            duration=items["duration"].copy(),
+            language=items["language"].copy(),
+            vectors=self.data.catalog.vectors_at(found.rows),
             country_clicks=stats.country_clicks(found.keys, query.country, query.now),
             next_total=query.pairs.next_total,
             **query.pairs.columns(found.keys),

@@ -14,6 +14,7 @@ from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
 from headrace.serving.catalog import Catalog
+from headrace.serving.catalog_row import ROW
 from headrace.serving.index.hot import HotIndex
 from headrace.serving.pipeline.given import Given
 from headrace.serving.pipeline.pairs import Anchors, Pairs
@@ -23,6 +24,7 @@ from headrace.serving.sources.trending import Trending
 from headrace.serving.stages import Stages
 from headrace.serving.variants import Variants
 from headrace.streams.messages.schemas import RecRequest
+from headrace.streams.tables.taken_rows import bytes_of_rows
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -164,16 +166,34 @@ class Found:
     rows
         Their rows in the catalogue; -1 where the catalogue has no such item. Filters that need an item are
         not given these.
+    items
+        All fields of the items, ``catalog_row.ROW``; ``BLANK`` where the catalogue has no such item.
     """
 
     keys: U64
     mask: npt.NDArray[np.uint32]
     strength: npt.NDArray[np.float64]
     rows: I64
+    items: npt.NDArray[np.void]
+
+    @classmethod
+    def of(
+        cls, catalog: Catalog, keys: U64, mask: npt.NDArray[np.uint32], strength: npt.NDArray[np.float64]
+    ) -> Found:
+        """Return items with what the catalogue has of them; ``keys`` ascend."""
+        rows = catalog.find(keys)
+        return cls(keys, mask, strength, rows, catalog.items(rows))
 
     def where(self, keep: npt.NDArray[np.bool_] | I64) -> Found:
         """Return the items chosen by a mask or by ascending places."""
-        return Found(self.keys[keep], self.mask[keep], self.strength[keep], self.rows[keep])
+        at: I64 = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep.astype(np.int64, copy=False)
+        return Found(
+            self.keys[at],
+            self.mask[at],
+            self.strength[at],
+            self.rows[at],
+            bytes_of_rows(self.items, at, 0, ROW.itemsize).view(ROW)[:, 0],
+        )
 
     def __len__(self) -> int:
         return len(self.keys)

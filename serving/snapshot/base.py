@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.embeddings import DIM
-from headrace.serving.index.quantised import of_coarse
+from headrace.serving.catalog_reads import MappedItems
 from headrace.serving.index.scan import Rows
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.messages.ids import hash_many
@@ -42,6 +41,8 @@ class Base:
         Number of hidden items.
     asked
         Vector of the last search, None before the first one.
+    items
+        The columns of the snapshot, for reads of all fields at once.
     """
 
     def __init__(self, snapshot: CatalogSnapshot, blocked_flags: Collection[str] = ()) -> None:
@@ -49,6 +50,7 @@ class Base:
         self.hidden = 0
         self.asked: F32 | None = None
         self._blocked = snapshot.sets_with(hash_many(sorted(blocked_flags)))
+        self.items = MappedItems(snapshot.column, self._blocked)
 
     def __len__(self) -> int:
         return len(self.snapshot)
@@ -61,8 +63,9 @@ class Base:
     def find(self, keys: U64) -> I64:
         """Return the row of each item, int64 ``(n,)``; -1 where there is none or it is hidden."""
         rows = self.snapshot.find(keys)
-        there = np.flatnonzero(rows >= 0)
-        rows[there[self.snapshot.index.withdrawn(rows[there])]] = -1
+        if self.hidden:
+            there = np.flatnonzero(rows >= 0)
+            rows[there[self.snapshot.index.withdrawn(rows[there])]] = -1
         return rows
 
     def row(self, key: int) -> int:
@@ -102,19 +105,9 @@ class Base:
             last = min(first + _BLOCK, len(self))
             yield keys[first:last], self.snapshot.index.part(first, last)
 
-    def column(self, name: str, rows: I64, version: str) -> npt.NDArray[Any]:
-        """Return one field of ``catalog.ROW`` of some rows, ``(n, ...)``.
-
-        Vectors are zeros when they are not of this version. ``alike`` are the content vectors, to two digits:
-        they are there beside learnt ones.
-        """
+    def column(self, name: str, rows: I64) -> npt.NDArray[Any]:
+        """Return one field of ``catalog.ROW`` of some rows, ``(n, ...)``."""
         column = self.snapshot.column
-        if name == "vector" and self.snapshot.version == version:
-            return self.snapshot.vectors.vectors(rows)
-        if name == "alike" and self.snapshot.content == version:
-            return of_coarse(column["alike"][rows])
-        if name in ("vector", "alike"):
-            return np.zeros((len(rows), DIM), np.float32)
         if name in ("category", "creator", "language"):
             return self.snapshot.hashes(name, rows)
         if name == "rules":

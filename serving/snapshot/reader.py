@@ -15,6 +15,7 @@ from headrace.models.embeddings import artefact
 from headrace.models.embeddings.features import Features, ragged
 from headrace.models.embeddings.many import version_of
 from headrace.models.embeddings.towers import Towers
+from headrace.serving.catalog_reads import number_of
 from headrace.serving.index.key_table import KeyTable
 from headrace.serving.index.layout import Layout
 from headrace.serving.index.lists import Lists
@@ -119,6 +120,10 @@ class CatalogSnapshot:
         """Return the row of each key, int64 ``(n,)``, -1 where there is none."""
         return self._keys.find(keys)
 
+    def find_others(self, keys: U64, rows: I64, shift: int) -> None:
+        """See ``KeyTable.find_others``; rows that were withdrawn in the index are not found."""
+        self._keys.find_others(keys, rows, shift, self.index.withdrawn_bits)
+
     def towers(self) -> Towers:
         """Return the towers that made the vectors; takes a few ms for each MB, in any thread.
 
@@ -167,10 +172,7 @@ class CatalogSnapshot:
 
     def number_of(self, key: int) -> int:
         """Return the number of a category, creator or language by its hash, -1 when unknown."""
-        hashes = self.column["name_key"]
-        at = int(np.searchsorted(hashes, np.uint64(key), sorter=self._names))
-        number = int(self._names[at]) if at < len(hashes) else 0
-        return number if hashes[number] == key else -1
+        return number_of(self.column["name_key"], self._names, key)
 
     def name_of(self, key: int) -> str:
         """Return the text of a category, creator or language by its hash, empty when unknown."""

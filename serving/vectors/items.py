@@ -75,6 +75,8 @@ class ItemVectors:
         What the towers read of the items.
     now
         The version in use: everything that is read for one request is of it.
+    alike
+        Vectors of version 0 by key, as ``content_of`` returns them (``quantised.coarse``).
     changed
         While another version is made: keys of the items that were put or dropped since; else None.
     """
@@ -83,7 +85,7 @@ class ItemVectors:
         self.content = SharedContent()
         self.now = Version(Towers())
         self.changed: set[int] | None = None
-        self._alike = RowTable(_CONTENT)
+        self.alike = RowTable(_CONTENT)
 
     @property
     def version(self) -> str:
@@ -98,8 +100,8 @@ class ItemVectors:
         vectors = self._by(self.now.towers, described)
         self.now.put(keys, columns.published, vectors)
         alike = vectors if not self.version else self._by(_FIRST, described)
-        rows = self._alike.take(keys)
-        self._alike.data["vector"][rows] = coarse(alike)
+        rows = self.alike.take(keys)
+        self.alike.data["vector"][rows] = coarse(alike)
         if self.changed is not None:
             self.changed.update(keys.tolist())
 
@@ -116,7 +118,7 @@ class ItemVectors:
         """Remove items that are here; ``keys`` is uint64 ``(n,)``."""
         self.content.drop(keys)
         self.now.table.drop(keys)
-        self._alike.drop(keys)
+        self.alike.drop(keys)
         if self.changed is not None:
             self.changed.update(keys.tolist())
 
@@ -130,7 +132,7 @@ class ItemVectors:
         Those of version 0, whatever version is in use, to two digits. Learnt vectors are close when the same
         users click the items: a list that keeps those apart is a worse list, not a more diverse one.
         """
-        return of_coarse(self._alike.column("vector", self._alike.find(keys)))
+        return of_coarse(self.alike.column("vector", self.alike.find(keys)))
 
     def vector(self, key: int) -> F32 | None:
         """Return an item's unit vector, float32 ``(DIM,)``, None where it has none."""

@@ -59,5 +59,5 @@ def allowed(catalog: Catalog, rows: Rows, country: int, age: int) -> npt.NDArray
     recommender.data.catalog = catalog
     query = replace(recommender.query(request(), None, Anchors(), T0, 10), country=country, age=age)
     keys = catalog.column("key", rows)
-    found = Found(keys, np.ones(len(keys), np.uint32), np.ones(len(keys)), rows)
+    found = Found.of(catalog, keys, np.ones(len(keys), np.uint32), np.ones(len(keys)))
     return CountryRules(recommender.data).keep(query, found) & MinimumAge(recommender.data).keep(query, found)

@@ -81,9 +81,9 @@ def test_durations_and_ages_have_room_in_the_file(folder: SnapshotFolder) -> Non
         writer.finish(NAMES, {0: Place(5)}, "64-x", WRITTEN)
     base = Base(opened(folder))
     rows = base.find(given.key)
-    assert base.column("duration", rows, "").tolist() == [0, 2**32 - 1, 2**31], "49 days are the longest"
-    assert base.column("min_age", rows, "").tolist() == [0, 18, 150]
-    assert (base.column("duration", rows, "").dtype, base.column("min_age", rows, "").dtype) == (
+    assert base.column("duration", rows).tolist() == [0, 2**32 - 1, 2**31], "49 days are the longest"
+    assert base.column("min_age", rows).tolist() == [0, 18, 150]
+    assert (base.column("duration", rows).dtype, base.column("min_age", rows).dtype) == (
         np.int64,
         np.int16,
     )
