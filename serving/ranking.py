@@ -14,7 +14,7 @@ from headrace.models.learning.hashed import Ids
 from headrace.models.learning.leaves import MovedRanker
 from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
-from headrace.models.state.items import COUNTS
+from headrace.models.state.items import METRICS
 from headrace.models.state.key_sets import among
 from headrace.serving import newcomers
 from headrace.serving.filters.same_title import SameTitle
@@ -25,12 +25,15 @@ from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
 from headrace.serving.pipeline.pipeline import Pool
 from headrace.serving.pipeline.query import Query, ServingData
-from headrace.serving.rerank.beliefs import prior_rates
-from headrace.serving.rerank.choices import Choices
+from headrace.serving.rerank.choices import Choices, Unread
+from headrace.serving.rerank.priors import counts_of, prior_rates
 from headrace.serving.rerank.slate import Slate
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+_CLICK, _SHOWN = METRICS.index("click"), METRICS.index("shown")
+_NOBODY = np.zeros(0, np.uint64)
 
 
 class Scored(NamedTuple):
@@ -145,29 +148,41 @@ def _scores(features: F32, ids: Ids, *, alone: bool) -> Callable[[Scorer], tuple
 
 def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices:
     """Return what the re-rank stage reads of the candidates."""
-    c, policy = pool.candidates, query.policy
-    clicks, shown = (COUNTS.totals(c.stats, name).astype(np.float64) for name in ("click", "shown"))
-    age = query.now - c.published
-    fresh = (age < policy.fresh_ms) & (shown < policy.fresh_shown)
-    begin = policy.rules.prior_clicks, policy.rules.prior_misses
-    prior, guess = np.zeros(len(c)), np.zeros(len(c))
-    places = np.flatnonzero(fresh & policy.rules.fresh_prior)
-    prior[places] = prior_rates(clicks, shown, c.category, c.creator, places, begin)
-    if policy.rules.welcome and newcomers.is_new(query):
-        rates = prior_rates(clicks, shown, c.category, c.creator, np.arange(len(c)), begin)
+    c, policy, rows = pool.candidates, query.policy, pool.catalog_rows
+    rules, n, catalog = policy.rules, len(c), data.catalog
+    totals, more, fresh_ms = c.stats["totals"], c.stats["totals_x"], policy.fresh_ms
+    clicks, shown, fresh, tail = counts_of(
+        *(
+            totals,
+            more,
+            _CLICK,
+            _SHOWN,
+            c.published,
+            query.now,
+            fresh_ms,
+            policy.fresh_shown,
+            policy.tail_clicks,
+        )
+    )
+    begin = rules.prior_clicks, rules.prior_misses
+    prior = guess = np.zeros(n)
+    if rules.fresh_prior:
+        prior = prior_rates(clicks, shown, c.category, c.creator, fresh, begin)
+    if rules.welcome and newcomers.is_new(query):
+        rates = prior_rates(clicks, shown, c.category, c.creator, np.ones(n, bool), begin)
         guess = newcomers.rates(data.stats, query, c, rates, (clicks, shown), sum(begin))
-    creators = query.user["followed"][0] if query.user is not None else np.zeros(0, np.uint64)
-    return Choices(
+    creators = query.user["followed"][0] if query.user is not None else _NOBODY
+    return Unread(
+        lambda places: or_blank(catalog.content_vectors, rows.take(places)),
         score=scores,
-        vectors=or_blank(data.catalog.content_vectors, pool.catalog_rows),
         creator=c.creator,
         category=c.category,
         followed=among(c.creator, creators[creators != 0]),
-        tail=clicks < policy.tail_clicks,
+        tail=tail,
         fresh=fresh,
         clicks=clicks,
         shown=shown,
-        boost=or_blank(partial(data.catalog.column, "boost"), pool.catalog_rows, 1).astype(np.float64),
+        boost=or_blank(partial(catalog.column, "boost"), rows, 1).astype(np.float64),
         prior=prior,
         guess=guess,
         title=_titles(data, pool),

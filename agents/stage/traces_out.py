@@ -40,11 +40,13 @@ class TracesOut:
         self._share, self._most = wiring.settings.trace_share, wiring.settings.trace_candidates
 
     def note(self, pipeline: Pipeline, request: RecRequest, answers: Sequence[Answer]) -> None:
-        """Note what may be another when the trace is made: titles, which decide what repeats on a list."""
+        """Note what may be another when the trace is made: titles, which decide what repeats, and vectors."""
         if is_traced(request.request_id, self._share):
             for answer in answers:
                 if answer.ranked is not None:
                     answer.ranked.titles = titles_of(pipeline, answer.ranked)
+                    if answer.ranked.every is not None:
+                        answer.ranked.every.keep()
 
     async def after(
         self, pipeline: Pipeline, replied: Sequence[tuple[RecRequest, RecReply, Sequence[Answer]]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.serving.rerank.choices import F64, Choices
-from headrace.serving.rerank.lift import lifted
 from headrace.serving.rerank.rules import Rules
+from headrace.serving.rerank.score_order import lifted
 
 #: A smaller boost counts as this.
 _LEAST = 1e-6

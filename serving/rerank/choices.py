@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,17 +71,96 @@ class Choices:
         return len(self.score)
 
     def take(self, places: I64) -> Choices:
-        """Return the candidates at these places, in this order."""
-        return Choices(*(getattr(self, name).take(places, axis=0) for name in _COLUMNS))
+        """Return the candidates at these places, in this order; columns are taken when they are read."""
+        return _Taken(self, places)
+
+    def vectors_at(self, places: I64) -> F32:
+        """Return the vectors of the candidates at some places, float32 ``(k, DIM)``."""
+        return self.vectors.take(places, axis=0)
+
+    def keep(self) -> None:
+        """Read what is not read yet, while it is what it was for the list."""
 
     def check(self) -> None:
         """Raise ValueError when a column has another length, or a score is not a finite number."""
         m = len(self.score)
-        for name in _COLUMNS:
+        for name in self._read_columns():
             if len(getattr(self, name)) != m:
                 raise ValueError(f"{name} has {len(getattr(self, name))} rows, score has {m}")
         if not np.isfinite(self.score).all():
             raise ValueError("a score is not a finite number")
 
+    def _read_columns(self) -> tuple[str, ...]:
+        """Return the names of the columns that may have another length."""
+        return _COLUMNS
+
+
+class Unread(Choices):
+    """Candidates whose vectors are read when they are asked for: a list needs only those of the best.
+
+    Parameters
+    ----------
+    read
+        Returns the vectors of the candidates at some places.
+    columns
+        All other columns, by name.
+    """
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[I64], F32], **columns: Any) -> None:
+        self._read = read
+        for name, column in columns.items():
+            setattr(self, name, column)
+
+    def __getattr__(self, name: str) -> Any:
+        """Read the vectors of all candidates; they are kept."""
+        if name != "vectors":
+            raise AttributeError(name)
+        self.vectors = self._read(np.arange(len(self)))
+        return self.vectors
+
+    def vectors_at(self, places: I64) -> F32:
+        """See ``Choices``; what is read is not kept."""
+        return self._read(places)
+
+    def keep(self) -> None:
+        """See ``Choices``."""
+        _ = self.vectors
+
+    def _read_columns(self) -> tuple[str, ...]:
+        return _BUT_VECTORS
+
+
+class _Taken(Choices):
+    """Some of other candidates, in some order: each column is taken when it is first read."""
+
+    __slots__ = ("_of", "_places")
+
+    def __init__(self, of: Choices, places: I64) -> None:
+        self._of, self._places = of, places
+
+    def __getattr__(self, name: str) -> Any:
+        """Take a column; it is kept."""
+        if name not in _NAMES:
+            raise AttributeError(name)
+        if name == "vectors":
+            column = self._of.vectors_at(self._places)
+        else:
+            column = getattr(self._of, name).take(self._places)
+        setattr(self, name, column)
+        return column
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def vectors_at(self, places: I64) -> F32:
+        """See ``Choices``."""
+        return self._of.vectors_at(self._places[places])
+
+    def _read_columns(self) -> tuple[str, ...]:
+        return ()
+
 
 _COLUMNS = tuple(column.name for column in fields(Choices))
+_NAMES, _BUT_VECTORS = frozenset(_COLUMNS), tuple(name for name in _COLUMNS if name != "vectors")

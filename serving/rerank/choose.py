@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from headrace.serving.rerank.creator_decay import CreatorDecay
 from headrace.serving.rerank.dpp import Dpp
 from headrace.serving.rerank.exploration import Exploration, Lottery, Plan
 from headrace.serving.rerank.freshness import Freshness
+from headrace.serving.rerank.largest_draws import believed
 from headrace.serving.rerank.long_tail import LongTail
 from headrace.serving.rerank.mmr import Mmr
 from headrace.serving.rerank.not_followed import not_followed
@@ -25,6 +27,7 @@ from headrace.serving.rerank.quota import category_quota, creator_quota
 from headrace.serving.rerank.remaining import Remaining
 from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.same_title import same_title
+from headrace.serving.rerank.score_order import best_first
 from headrace.serving.rerank.slate import EXPLORED, FRESH, WELCOME, Slate
 from headrace.serving.rerank.thompson import largest_draw
 from headrace.serving.rerank.welcome import welcome
@@ -42,6 +45,7 @@ _PER_SLOT, _AT_LEAST = 3, 100
 _FRESH = 32
 #: With nothing but diversity (strength 1), relevance still decides between equals.
 _LEAST = 1e-9
+_NOTHING = np.zeros((0, 0), np.float32)
 
 
 def choose(choices: Choices, n: int, rules: Rules, rng: np.random.Generator) -> Slate:
@@ -68,8 +72,8 @@ def choose(choices: Choices, n: int, rules: Rules, rng: np.random.Generator) -> 
     if not n:
         return Slate.empty(0)
     scores, order = by_score(choices, rules)
-    slate = _ListMaker(choices.take(order), scores[order], n, rules, rng).fill()
-    slate.chosen = order[slate.chosen]
+    slate = _ListMaker(choices.take(order), scores.take(order), n, rules, rng).fill()
+    slate.chosen = order.take(slate.chosen)
     return slate
 
 
@@ -86,7 +90,7 @@ def by_score(choices: Choices, rules: Rules) -> tuple[F64, I64]:
     scores = choices.score
     for rule in SCORE_RULES:
         scores = rule(choices, scores, rules)
-    return scores, np.argsort(-scores, kind="stable")
+    return scores, best_first(scores)
 
 
 @dataclass(slots=True)
@@ -109,23 +113,57 @@ class _ListMaker:
         m = len(scores)
         self._choices, self._n, self._rules = choices, n, rules
         self._limits: list[Limit] = [r for make in LIMITS if (r := make(choices, n, rules)) is not None]
+        self._counting = [limit for limit in self._limits if limit.slots is None]
         self._freshness = next((limit for limit in self._limits if isinstance(limit, Freshness)), None)
         width = self._width = compared(m, n)
         self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, width, rules)) is not None]
-        self._diversifier = _diversifier(choices.vectors[:width], n, rules)
+        self._near = _NOTHING
+        self._diversifier: Diversifier | None = None
+        if rules.diversity != "none" and rules.strength:
+            self._near = choices.vectors_at(np.arange(width))
+            self._diversifier = _diversifier(self._near, n, rules)
         weight = max(1 - rules.strength, _LEAST) if self._diversifier else 1.0
         self._remaining = Remaining(scores, width, weight)
         self._open = self._remaining.open
         self._exploration = Exploration(n, rules.epsilon, rules.thompson, rng)
+        self._welcomed = rules.welcome if rules.thompson and rules.welcome and choices.guess[0] else 0
 
     def fill(self) -> Slate:
         """Return the list, as places in the order by score."""
-        slate = Slate.empty(self._n)
-        for slot in range(self._n):
+        slate, since = Slate.empty(self._n), 0
+        for slot in self._looked_at():
+            self._best_ones(slate, since, slot)
             pick, slate.propensity[slot], slate.explored[slot], slate.reasons[slot] = self._pick(slot)
             slate.chosen[slot] = pick
             self._put(slot, pick)
+            since = slot + 1
+        self._best_ones(slate, since, self._n)
         return slate
+
+    def _looked_at(self) -> Sequence[int]:
+        """Return the slots where limits or chance may say something; the best is in all others."""
+        if self._counting:
+            return range(self._n)
+        slots = {slot for limit in self._limits if limit.slots is not None for slot in limit.slots}
+        return sorted(slots.union(self._exploration.uniform, range(min(self._welcomed, self._n))))
+
+    def _best_ones(self, slate: Slate, since: int, until: int) -> None:
+        """Fill slots with the candidates that add most."""
+        if since < until:
+            self._remaining.fill(
+                slate.chosen[since:until],
+                slate.propensity[since:until],
+                self._rules.epsilon,
+                self._diversifier,
+                self._decays,
+                self._vector,
+            )
+
+    def _vector(self, place: int) -> F32:
+        """Return the vector of a candidate, float32 ``(DIM,)``."""
+        if place < len(self._near):
+            return cast("F32", self._near[place])
+        return cast("F32", self._choices.vectors_at(np.array([place]))[0])
 
     def _pick(self, slot: int) -> tuple[int, float, bool, str]:
         """Return what fills a slot, its propensity, whether it was explored, and its reason."""
@@ -183,26 +221,28 @@ class _ListMaker:
             return None, ""
         if asking == FRESH:
             return self._fresh(allowed), FRESH
-        if slot < self._rules.welcome and self._choices.guess[0]:
+        if slot < self._welcomed:
             return welcome(self._choices, allowed[: self._width], ~self._open, self._rules), WELCOME
         return None, ""
 
     def _fresh(self, allowed: Mask) -> Lottery:
         """Return the lottery of a fresh slot: Thompson sampling from what is known of their click rates."""
         places = np.flatnonzero(allowed)[:_FRESH]
-        clicks, shown = self._choices.clicks[places], self._choices.shown[places]
-        misses = np.maximum(shown - clicks, 0)
-        known = self._choices.prior[places]
-        weight = self._rules.prior_clicks + self._rules.prior_misses
-        before = np.where(known > 0, known * weight, self._rules.prior_clicks)
-        return Lottery(places, largest_draw(clicks + before, misses + weight - before))
+        choices, rules = self._choices, self._rules
+        begin = rules.prior_clicks, rules.prior_misses
+
+        def chances() -> F64:
+            known = (column.take(places) for column in (choices.clicks, choices.shown, choices.prior))
+            return largest_draw(*believed(*known, *begin))
+
+        return Lottery(places, chances)
 
     def _put(self, slot: int, place: int) -> None:
         self._remaining.take(place)
-        for limit in self._limits:
+        for limit in self._counting:
             limit.put(slot, place)
         if self._diversifier:
-            self._diversifier.put(self._choices.vectors[place])
+            self._diversifier.put(self._vector(place))
         for decay in self._decays:
             places = decay.put(place, self._remaining.factors)
             if len(places):
@@ -210,7 +250,7 @@ class _ListMaker:
 
 
 def _diversifier(vectors: F32, n: int, rules: Rules) -> Diversifier | None:
-    """Return what keeps similar items apart, None when it is off or there is no content."""
-    if rules.diversity == "none" or not rules.strength or not vectors.any():
+    """Return what keeps similar items apart, None when there is no content."""
+    if not (vectors[0].any() or vectors.any()):
         return None
     return Mmr(vectors, rules.strength) if rules.diversity == "mmr" else Dpp(vectors, n, rules.strength)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,21 +10,39 @@ import numpy as np
 from headrace.serving.rerank.choices import F64, I64, Mask
 
 
-@dataclass(slots=True)
 class Lottery:
-    """Candidates that a slot is drawn from, ``(k,)`` places, and the chance of each, sum 1."""
+    """Candidates that a slot is drawn from.
 
-    places: I64
-    chances: F64
+    Parameters
+    ----------
+    places
+        Of the candidates, ``(k,)``.
+    chances
+        Returns the chance of each, float64 ``(k,)``, sum 1. It is called once, when it is first needed.
+    """
+
+    __slots__ = ("_chances", "_known", "places")
+
+    def __init__(self, places: I64, chances: Callable[[], F64]) -> None:
+        self.places, self._chances = places, chances
+        self._known: F64 | None = None
+
+    @property
+    def chances(self) -> F64:
+        """The chance of each, float64 ``(k,)``."""
+        if self._known is None:
+            self._known = self._chances()
+        return self._known
 
     def draw(self, point: float) -> int:
         """Return the place at this point of 0..1."""
-        ends = np.cumsum(self.chances)
-        return int(self.places[min(int(np.searchsorted(ends, point * ends[-1], "right")), len(ends) - 1)])
+        ends = self.chances.cumsum()
+        return int(self.places[min(int(ends.searchsorted(point * ends[-1], "right")), len(ends) - 1)])
 
     def chance(self, place: int) -> float:
         """Return the chance of the candidate at this place; 0 when it is not among them."""
-        return float(self.chances[self.places == place].sum())
+        at = np.flatnonzero(self.places == place)
+        return float(self.chances[at[0]]) if len(at) else 0.0
 
 
 @dataclass(slots=True)
@@ -63,6 +82,11 @@ class Exploration:
         Source of the randomness. The numbers of all slots are drawn at once, so that a slot's do not depend
         on what the slots above did.
 
+    Attributes
+    ----------
+    uniform
+        The slots that a random one of the allowed candidates fills.
+
     Notes
     -----
     Propensity of the item in slot j, given the slots above::
@@ -78,6 +102,7 @@ class Exploration:
         self._epsilon, self._thompson = epsilon, thompson
         self._draws: list[list[float]] = rng.random((n, 3)).tolist()
         self._kept = float(rng.random())
+        self.uniform = [slot for slot, (first, _, _) in enumerate(self._draws) if first < epsilon]
 
     def kept(self, chance: float) -> bool:
         """Return whether the slot is kept that is kept with this chance; a list has one such slot at most."""

@@ -19,6 +19,8 @@ class Freshness:
     ----------
     by_chance, chance
         That slot, -1 when there is none, and how likely it is kept.
+    slots
+        All slots that are kept.
     """
 
     reason = FRESH
@@ -29,7 +31,7 @@ class Freshness:
         slots = [(2 * k + 1) * n // (2 * total) for k in range(total)]
         self.chance = budget - (total - 1)
         self.by_chance = slots[-1] if self.chance < 1 - 1e-9 else -1
-        self._slots = set(slots)
+        self.slots = frozenset(slots)
 
     @classmethod
     def of(cls, choices: Choices, n: int, rules: Rules) -> Freshness | None:
@@ -44,7 +46,7 @@ class Freshness:
 
     def allowed(self, slot: int) -> Mask | None:
         """Return the fresh items in the slots that are kept for them, else None."""
-        return self._fresh if slot in self._slots else None
+        return self._fresh if slot in self.slots else None
 
     def put(self, slot: int, place: int) -> None:
         """Nothing is counted: the slots are fixed."""

@@ -16,7 +16,7 @@ class LongTail:
     slots above have shown too few.
     """
 
-    reason = LONG_TAIL
+    reason, slots = LONG_TAIL, None
 
     def __init__(self, tail: Mask, n: int, total: int) -> None:
         self._tail = tail

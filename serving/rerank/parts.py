@@ -5,6 +5,7 @@ Candidates are sorted by score before the first slot, the best first. A *place* 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from headrace.serving.rerank.choices import F32, F64, I64, Choices, Mask
@@ -24,9 +25,17 @@ class Limit(Protocol):
 
     ``reason`` is why an item is shown that this rule has put there; empty for a rule that only keeps items
     away.
+
+    ``slots`` are those where it may say something, whatever is on the list: such a rule is not told what is
+    put there. None: that depends on the list.
     """
 
     reason: str
+
+    @property
+    def slots(self) -> Collection[int] | None:
+        """The slots where it may say something; None: it depends on the list."""
+        ...
 
     def allowed(self, slot: int) -> Mask | None:
         """Return the candidates that may be in this slot, bool ``(m,)``; None when all may."""

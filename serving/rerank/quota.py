@@ -24,7 +24,7 @@ class Quota:
         Number of slots; 0 for the whole list.
     """
 
-    reason = ""
+    reason, slots = "", None
 
     def __init__(self, keys: U64, at_most: int, window: int = 0) -> None:
         self._keys = keys

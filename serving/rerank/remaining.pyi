@@ -1,5 +1,9 @@
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from headrace.serving.rerank.parts import Decay, Diversifier
 
 class Remaining:
     """Candidates in the order of their scores: which are not on the list yet, and what the best would add.
@@ -48,6 +52,33 @@ class Remaining:
         ------
         ValueError
             An array has another length.
+        """
+
+    def fill(
+        self,
+        chosen: npt.NDArray[np.int64],
+        propensity: npt.NDArray[np.float64],
+        epsilon: float,
+        diversifier: Diversifier | None,
+        decays: Sequence[Decay],
+        vector_of: Callable[[int], npt.NDArray[np.float32]],
+    ) -> None:
+        """Fill slots one after another, each with the open candidate that adds most, and take those.
+
+        Parameters
+        ----------
+        chosen, propensity
+            Get the place in each slot, and its probability, ``(n,)``: ``epsilon`` is the chance that a random
+            one was drawn instead.
+        diversifier, decays
+            Are told what is on the list, as in ``parts.py``; None: nothing keeps similar ones apart.
+        vector_of
+            Returns the vector of a candidate by its place.
+
+        Raises
+        ------
+        ValueError
+            An array has another length, or there are fewer open candidates than slots.
         """
 
     def take(self, place: int) -> None:

@@ -34,11 +34,14 @@ cdef class Remaining:
             self._relevance[i] = self._up[i] + self._down[i] - self._zero
 
     def best(self, penalty, allowed=None):
-        cdef const float[::1] less
         cdef const char[::1] may = self._open if allowed is None else allowed.view(np.int8)
-        cdef Py_ssize_t i, at
         if may.shape[0] != self._open.shape[0]:
             raise ValueError(f"{may.shape[0]} marks for {self._open.shape[0]} candidates")
+        return self._best(penalty, may)
+
+    cdef Py_ssize_t _best(self, penalty, const char[::1] may) except -1:
+        cdef const float[::1] less
+        cdef Py_ssize_t i, at
         if penalty is None:
             at = self._largest(may, NULL, self._width)
         else:
@@ -48,7 +51,31 @@ cdef class Remaining:
             at = self._largest(may, &less[0], self._width)
         if at < 0:
             at = self._largest(may, NULL, self._open.shape[0])
-        return at if at >= 0 else int(allowed.argmax()) if allowed is not None else int(self.open.argmax())
+        if at < 0:  # nothing is finite: the first that may be chosen
+            at = 0
+            for i in range(may.shape[0]):
+                if may[i]:
+                    return i
+        return at
+
+    def fill(self, int64_t[::1] chosen not None, double[::1] propensity not None, double epsilon, diversifier, decays, vector_of):
+        cdef Py_ssize_t slot, at, left = 0
+        if propensity.shape[0] != chosen.shape[0]:
+            raise ValueError(f"{propensity.shape[0]} propensities for {chosen.shape[0]} slots")
+        for slot in range(self._open.shape[0]):
+            left += self._open[slot]
+        if left < chosen.shape[0]:
+            raise ValueError(f"{left} candidates for {chosen.shape[0]} slots")
+        for slot in range(chosen.shape[0]):
+            at = chosen[slot] = self._best(None if diversifier is None else diversifier.penalty, self._open)
+            propensity[slot] = epsilon / (left - slot) + (1 - epsilon)
+            self.take(at)
+            if diversifier is not None:
+                diversifier.put(vector_of(at))
+            for decay in decays:
+                places = decay.put(at, self.factors)
+                if len(places):
+                    self.weaker(places)
 
     cdef Py_ssize_t _largest(self, const char[::1] may, const float *less, Py_ssize_t n) noexcept:
         """Return the first of the largest among those that may be chosen; -1: none of them adds anything finite."""
@@ -61,13 +88,13 @@ cdef class Remaining:
                     most, at = worth, i
         return at
 
-    def take(self, Py_ssize_t place):
+    cpdef take(self, Py_ssize_t place):
         if not 0 <= place < self._open.shape[0]:
             raise IndexError(f"candidate {place} of {self._open.shape[0]}")
         self._open[place] = False
         self._down[place] = self._relevance[place] = -INFINITY
 
-    def weaker(self, const int64_t[:] places not None):
+    cpdef weaker(self, const int64_t[:] places):
         cdef Py_ssize_t i, at
         cdef double f
         for i in range(places.shape[0]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.serving.rerank.choices import F64
-from headrace.serving.rerank.largest_draws import chances_of_largest
+from headrace.serving.rerank.largest_draws import chances_of_largest, grid
 
 #: Points of the grid: at least so many for each item, and for all; how far from its mode they go, in standard
 #: deviations; and a step that puts the points of similar items at different places.
@@ -36,17 +36,14 @@ def largest_draw(a: F64, b: F64) -> F64:
     if len(a) < 2:
         return np.ones(len(a))
     chance: F64 = chances_of_largest(_grid(a, b), np.ascontiguousarray(a), np.ascontiguousarray(b))
-    chance = np.maximum(chance / chance.sum(), LEAST)
-    chance /= chance.sum()
+    chance = np.maximum(chance / np.add.reduce(chance), LEAST)
+    chance /= np.add.reduce(chance)
     return chance
 
 
 def _grid(a: F64, b: F64) -> F64:
     """Return log-odds in ascending order, float64."""
-    k = len(a)
-    each = max(_EACH, -(-_ALL // k))
-    spread = np.sqrt(1 / a + 0.5 / a**2 + 1 / b + 0.5 / b**2)
     # Items with similar counts have other points, so that together they make a finer grid.
-    shift = np.arange(k) * _GOLDEN % 1
-    offsets = (np.arange(each) + shift[:, None]) * (2 * _FAR / each) - _FAR
-    return np.sort((np.log(a / b)[:, None] + spread[:, None] * offsets).ravel())
+    out: F64 = grid(a, b, np.log(a / b), max(_EACH, -(-_ALL // len(a))), _FAR, _GOLDEN)
+    out.sort()
+    return out

@@ -43,4 +43,4 @@ def welcome(choices: Choices, allowed: Mask, used: Mask, rules: Rules) -> Lotter
     places = places[:_MOST]
     rate = choices.guess[places]
     weight = np.minimum(choices.shown[places] + _UNSHOWN, rules.welcome_shown)
-    return Lottery(places, largest_draw(rate * weight, (1 - rate) * weight))
+    return Lottery(places, lambda: largest_draw(rate * weight, (1 - rate) * weight))

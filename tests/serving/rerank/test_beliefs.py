@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.serving.rerank.beliefs import own_rates, prior_rates, rates_in
+from headrace.serving.rerank.beliefs import own_rates, rates_in
+from headrace.serving.rerank.priors import prior_rates
 
 BEGIN = (1.0, 20.0)
 items = st.lists(
@@ -22,8 +23,10 @@ def test_a_prior_is_that_of_the_others_from_the_general_to_the_special(
     places = np.array(data.draw(st.lists(st.integers(0, n - 1), unique=True)) if n else [], np.int64)
     got = prior_rates(
         clicks.astype(float), shown.astype(float), category.astype(np.uint64), creator.astype(np.uint64),
-        places, BEGIN,
+        np.isin(np.arange(n), places), BEGIN,
     )  # fmt: skip
+    assert not np.delete(got, places).any()
+    got = got[places]
     for place, rate in zip(places.tolist(), got.tolist(), strict=True):
         expected = 1 / 21
         for ids in (np.ones(n), category, creator):

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from slates import candidates, shown
 
 from headrace.serving.rerank.boosts import boosts
-from headrace.serving.rerank.lift import lifted
 from headrace.serving.rerank.not_followed import not_followed
 from headrace.serving.rerank.rules import OFF, Rules
+from headrace.serving.rerank.score_order import best_first, lifted, lifted_but
 
 
 def test_a_factor_above_one_lifts_positive_and_negative_scores() -> None:
@@ -82,3 +84,38 @@ def test_everything_is_off() -> None:
     )
     assert OFF.strength > 0, "diversity is off by its name"
     assert shown(choices, 4) == [0, 1, 2, 3]
+
+
+finite = st.lists(st.floats(-1e300, 1e300) | st.sampled_from([0.0, -0.0, 5e-324, -5e-324, 1.0]), max_size=80)
+
+
+@given(finite)
+def test_the_best_comes_first_and_of_equal_ones_the_first(scores: list[float]) -> None:
+    column = np.array(scores, np.float64)
+    order = best_first(column)
+    assert order.dtype == np.int64
+    assert order.tolist() == np.argsort(-column, kind="stable").tolist()
+
+
+def test_the_order_of_many_scores() -> None:
+    rng = np.random.default_rng(0)
+    for column in (rng.random(5000), rng.integers(-9, 9, 700) / 7, np.full(300, -2.5), rng.random(64)[::-2]):
+        assert best_first(column).tolist() == np.argsort(-column, kind="stable").tolist()
+
+
+@given(finite, st.sampled_from([0.75, 1.0, 3.0]), st.integers(0, 2**32))
+def test_the_compiled_factors_are_those_of_arrays(scores: list[float], factor: float, seed: int) -> None:
+    column, rng = np.array(scores, np.float64), np.random.default_rng(seed)
+    factors, left = rng.random(len(column)) + 0.5, rng.random(len(column)) < 0.3
+    expected = np.where(column > 0, column * factors, column / factors)
+    np.testing.assert_array_equal(lifted(column, factors), expected)
+    factors = np.where(left, 1.0, factor)
+    expected = np.where(column > 0, column * factors, column / factors)
+    np.testing.assert_array_equal(lifted_but(column, left, factor), expected)
+
+
+def test_every_score_has_a_factor() -> None:
+    with pytest.raises(ValueError, match="2 scores, 1 factors"):
+        lifted(np.ones(2), np.ones(1))
+    with pytest.raises(ValueError, match="2 scores, 3 marks"):
+        lifted_but(np.ones(2), np.ones(3, bool), 2.0)
