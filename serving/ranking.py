@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,6 @@ from headrace.serving import newcomers
 from headrace.serving.filters.same_title import SameTitle
 from headrace.serving.pipeline import checked
 from headrace.serving.pipeline.build import label
-from headrace.serving.pipeline.given import or_blank
 from headrace.serving.pipeline.guard import Guarded
 from headrace.serving.pipeline.parts import Scorer
 from headrace.serving.pipeline.pipeline import Pool
@@ -173,7 +171,7 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
         guess = newcomers.rates(data.stats, query, c, rates, (clicks, shown), sum(begin))
     creators = query.user["followed"][0] if query.user is not None else _NOBODY
     return Unread(
-        lambda places: or_blank(catalog.content_vectors, rows.take(places)),
+        lambda places: catalog.content_vectors(rows.take(places)),
         score=scores,
         creator=c.creator,
         category=c.category,
@@ -182,7 +180,7 @@ def choices(data: ServingData, query: Query, pool: Pool, scores: F64) -> Choices
         fresh=fresh,
         clicks=clicks,
         shown=shown,
-        boost=or_blank(partial(catalog.column, "boost"), rows, 1).astype(np.float64),
+        boost=pool.items["boost"].astype(np.float64),
         prior=prior,
         guess=guess,
         title=_titles(data, pool),
@@ -193,5 +191,4 @@ def _titles(data: ServingData, pool: Pool) -> npt.NDArray[np.uint64]:
     """Return the numbers of the titles of the candidates; 0 where the same title may be shown twice."""
     if data.policy.parts.get(label(SameTitle)) == "off":
         return np.zeros(len(pool.candidates), np.uint64)
-    numbers: npt.NDArray[np.uint32] = or_blank(partial(data.catalog.column, "title"), pool.catalog_rows)
-    return numbers.astype(np.uint64)
+    return pool.items["title"].astype(np.uint64)
