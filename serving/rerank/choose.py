@@ -232,8 +232,8 @@ class _ListMaker:
         begin = rules.prior_clicks, rules.prior_misses
 
         def chances() -> F64:
-            known = (column.take(places) for column in (choices.clicks, choices.shown, choices.prior))
-            return largest_draw(*believed(*known, *begin))
+            clicks, shown = choices.clicks.take(places), choices.shown.take(places)
+            return largest_draw(*believed(clicks, shown, choices.prior.take(places), *begin))
 
         return Lottery(places, chances)
 

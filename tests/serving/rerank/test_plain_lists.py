@@ -134,7 +134,7 @@ class Chances:
 
 
 def drawn(m: int, seed: int) -> Choices:
-    """Return candidates with every column but ``guess`` drawn at random; some scores are equal, or negative."""
+    """Return candidates with every column but ``guess`` drawn; some scores are equal, or negative."""
     rng = np.random.default_rng(seed)
     vectors = unit_vectors(max(m, 1), seed)[:m]
     vectors[rng.random(m) < 0.2] = 0
