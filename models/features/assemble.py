@@ -16,7 +16,7 @@ from headrace.models.features.local_time import local_time
 from headrace.models.features.pair import fill_content, fill_pairs, fill_prior
 from headrace.models.features.spec import SPEC
 from headrace.models.features.taste import fill_lifts
-from headrace.models.features.user import fill_taste, fill_user
+from headrace.models.features.user import fill_shown, fill_taste, fill_user
 from headrace.streams.messages.ages import age_group
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import HOUR_MS
@@ -54,6 +54,7 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
         fill_user(put, user, ctx)
         fill_taste(put, user, c)
     fill_lifts(put, c, ctx, names=user is not None and bool(user["preferred"].any()))
+    fill_shown(put, c, ctx)
     put["surface"][:] = SURFACES.index(ctx.surface)
     put["hour"][:] = (ctx.now // HOUR_MS) % 24
     put["local_hour"][:], put["weekday"][:] = local_time(ctx.country, ctx.now)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates, RequestContext
-from headrace.models.features.rates import fill_lifts_of_items
+from headrace.models.features.rates import fill_lifts_of_items, fill_lifts_of_views
 from headrace.models.features.relative import ranks, share, smoothed
 from headrace.models.state import items as item_state
 from headrace.models.state.key_sets import numbered
@@ -34,6 +34,7 @@ def fill_item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     _rates(put, w)
     day = w[:, _24H]
     fill_lifts_of_items(put, day[:, _CLICK], day[:, _SHOWN], day[:, _SKIP], c.category)
+    fill_lifts_of_views(put, day[:, _CLICK], day[:, _DWELL], c.category)
     _age(put, c, ctx)
     if c.duration is not None and c.duration.any():
         _watched(put, w, c.category, c.duration)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates, RequestContext
 from headrace.models.state import users as user_state
-from headrace.models.state.key_sets import among, weights_among
+from headrace.models.state.key_sets import among, sums_among, weights_among
 from headrace.streams.windows import WINDOW_NAMES
 
 F32 = npt.NDArray[np.float32]
@@ -44,6 +44,24 @@ def fill_taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates) -> No
     put["creator_followed"][:] = _among(c.creator, row["followed"])
     put["seen_before"][:] = _among(c.items, row["recent"])
     put["creator_seen"][:] = _among(c.creator, row["creator"])
+
+
+def fill_shown(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
+    """Fill how often the user was shown each candidate, and how long ago.
+
+    Users want an item less after they have passed it (impression discounting: Lee et al., "Modeling
+    impression discounting in large-scale recommender systems", KDD 2014), and the ranker learns how much.
+    """
+    shown = ctx.shown
+    n = 0 if shown is None else int(shown["count"][0])
+    if shown is None or not n:
+        put["shown_idle_min"][:] = -1
+        return
+    items = shown["items"][0, :n]
+    idle = np.log1p(np.maximum(ctx.now / 1000 - shown["times"][0, :n], 0) / 60)
+    times = np.log1p(shown["counts"][0, :n].astype(np.float32))
+    put["shown_times"][:], late = sums_among(c.items, items, np.stack([times, idle.astype(np.float32) + 1]))
+    put["shown_idle_min"][:] = late - 1
 
 
 def _affinity(slots: U64, weights: F32, keys: U64) -> tuple[F32, F32]:
