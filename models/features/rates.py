@@ -9,6 +9,8 @@ smoothed in the same way: a click says that somebody wanted to see the item, its
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -62,7 +64,14 @@ def fill_lifts_of_views(put: dict[str, F32], clicks: F32, dwell_s: F32, category
 
 
 def _fill(
-    put: dict[str, F32], name: str, what: F32, of: F32, weight: F32, every: F32, group: I64, known: Bool
+    put: dict[str, F32],
+    name: str,
+    what: F32,
+    of: F32,
+    weight: np.float32,
+    every: Any,
+    group: I64,
+    known: Bool,
 ) -> None:
     """Fill the lifts of a rate: ``what`` divided by ``of``; ``every``: that of all candidates."""
     theirs = (np.bincount(group, what) + weight * every) / (np.bincount(group, of) + weight)
