@@ -42,7 +42,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "rollout": "off",  # minutes are too short for a test on users: a ranker that passes the gate is live
     "publish_every_s": 2.0,
     "rules": {"epsilon": "0.05"},
-    "shown_rest_s": 30.0,  # users come back after seconds, not after a quarter of an hour
+    "shown_rest_s": 0.0,  # users come back after seconds: the ranker learns what was shown too often
     "trace_share": 1.0,  # `headrace explain` can make every reply again,
     "trace_candidates": 0,  # from those candidates that its making looked at closely,
     "trace_mb": 128,  # of the last minutes: the embedded broker keeps everything in memory

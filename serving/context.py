@@ -94,6 +94,7 @@ def request_context(
         age=place_and_age(request, user)[1],
         language=0 if user is None else int(user["language"][0]),
         history=history_of(catalog, user, shown),
+        shown=shown,
     )
     return context, around
 

@@ -15,6 +15,7 @@ from headrace.models.features.inputs import Candidates, RequestContext
 from headrace.models.features.item import fill_country, fill_item
 from headrace.models.features.local_time import local_time
 from headrace.models.features.pair import fill_content, fill_pairs, fill_prior
+from headrace.models.features.shown import fill_shown
 from headrace.models.features.spec import SPEC
 from headrace.models.features.taste import fill_lifts, fill_sums
 from headrace.models.features.user import fill_taste, fill_user
@@ -58,6 +59,7 @@ def assemble(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext) 
         fill_user(columns, user, ctx)
         names = fill_taste(columns, user, c)
     fill_lifts(columns, ctx, names=names)
+    fill_shown(columns, c, ctx)
     columns.fill_logs()
     fill_sums(columns)
     local_hour, weekday = local_time(ctx.country, ctx.now)

@@ -99,7 +99,7 @@ cdef class Columns:
         self._number(keys, self.group + n)
         self.logs = Logs.__new__(Logs, np.log1p, np.float32, 14 * n + MOST)
         self.wide_logs = Logs.__new__(Logs, np.log1p, np.float64, 3 * n + MOST)
-        self.plain_logs = Logs.__new__(Logs, np.log, np.float32, 7 * n + MOST)
+        self.plain_logs = Logs.__new__(Logs, np.log, np.float32, 9 * n + MOST)
 
     def __dealloc__(self):
         free(self.room)

@@ -55,3 +55,4 @@ class RequestContext:
     age: int = -1  # years; -1: unknown
     language: int = 0  # of the user's profile, hash; 0: unknown
     history: History | None = None  # None: nothing is known
+    shown: npt.NDArray[Any] | None = None  # what the user was shown (``shown.ROW``, ``(1,)``); None: unknown

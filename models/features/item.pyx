@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from headrace.models.features.columns cimport Columns, floats, rows_like
-from headrace.models.features.rates cimport fill_lifts_of_items
+from headrace.models.features.rates cimport fill_lifts_of_items, fill_lifts_of_views
 from headrace.models.features.relative cimport share, smoothed, summed
 from headrace.models.state.row_access cimport field_at, prefetch
 from headrace.streams.tables.row_bytes cimport RowBytes
@@ -92,6 +92,7 @@ def fill_item(Columns m not None, c, ctx):
     _read(m, rows, ctx.now, clicks_5m, quarter, clicks_1h, clicks, shown, skips, seconds)
     _age(m, rows, c.published, ctx.now)
     fill_lifts_of_items(m, clicks, shown, skips)
+    fill_lifts_of_views(m, clicks, seconds)
     if c.duration is not None:
         _watched(m, clicks, seconds, c.duration)
     share(clicks_5m, n, m.column(CLICK_SHARE_5M))

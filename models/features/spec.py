@@ -52,6 +52,8 @@ SPEC = FeatureSpec(
         "item_seen_lift_24h",
         "item_category_ctr_24h",
         "item_category_seen_24h",
+        "item_dwell_lift_24h",
+        "item_category_dwell_24h",
         # the item, among these candidates and in this country
         "item_click_share_5m",
         "item_click_share_15m",
@@ -95,6 +97,8 @@ SPEC = FeatureSpec(
         "same_category_as_last",
         "same_creator_as_last",
         "seen_before",
+        "shown_times",
+        "shown_idle_min",
         "creator_seen",
         "same_language",
         "prior_lately",
@@ -135,5 +139,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "co-visitation": (*(n for n in SPEC.names if n.startswith(("next_", "together_"))), *_PRIOR),
     "embeddings": ("vector_user", "vector_last"),
     "taste": tuple(n for n in SPEC.names if n.startswith(("category_", "creator_", "same_", "taste_"))),
+    "what was shown": ("shown_times", "shown_idle_min"),
     "position": ("position",),
 }

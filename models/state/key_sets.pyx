@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Which keys are among a few, and numbers for keys, compiled."""
+"""Which keys are among a few, what these add up to, and numbers for keys, compiled."""
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -43,6 +43,31 @@ def among(keys, few):
     cdef char[::1] found = out.view(np.int8)
     for i in range(n):
         found[i] = known._find(asked[i]) >= 0
+    return out
+
+
+def sums_among(keys, few, amounts):
+    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
+    cdef const uint64_t[:] given = np.asarray(few, np.uint64)
+    cdef const float[:, :] amount = amounts
+    cdef Py_ssize_t i, j, n = asked.shape[0], m = given.shape[0], width = amount.shape[0]
+    cdef int64_t at
+    if amount.shape[1] != m:
+        raise ValueError(f"{m} keys, {amount.shape[1]} amounts")
+    out, added = np.zeros((width, n), np.float32), np.zeros((m, width), np.float32)
+    cdef float[:, ::1] found = out
+    cdef float[:, ::1] total = added
+    cdef KeySet known = KeySet(few)
+    for i in range(m):
+        at = known._find(given[i])
+        for j in range(width):
+            total[at, j] += amount[j, i]
+    for i in range(n):
+        if asked[i]:
+            at = known._find(asked[i])
+            if at >= 0:
+                for j in range(width):
+                    found[j, i] = total[at, j]
     return out
 
 

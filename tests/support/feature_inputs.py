@@ -12,8 +12,9 @@ from headrace.models.features.inputs import Candidates, RequestContext
 from headrace.models.features.spec import SPEC
 from headrace.models.state import items as item_state
 from headrace.models.state.items import ItemState
+from headrace.models.state.shown import ShownState
 from headrace.models.state.users import UserState, new_table
-from headrace.streams.settings import HOUR_MS
+from headrace.streams.settings import HOUR_MS, MINUTE_MS
 
 
 def candidates(n: int, stats: ItemState | None = None, **changes: Any) -> Candidates:
@@ -55,6 +56,20 @@ def context(**changes: Any) -> RequestContext:
 def user_of(*story: Act) -> Any:
     state = UserState(new_table(), GAP_MS)
     state.apply(columns(story))
+    return state.table.data[state.table.row(1)][None]
+
+
+def shown_of(*lists: list[int], first: int = T0 - 60 * MINUTE_MS) -> Any:
+    """Return the row of a user who was shown these lists, a minute from one to the next."""
+    state = ShownState()
+    for number, items in enumerate(lists):
+        state.apply(
+            np.array([1], np.uint64),
+            np.array([len(items)]),
+            np.array(items, np.uint64),
+            np.array([first + number * MINUTE_MS]),
+            np.array([number]),
+        )
     return state.table.data[state.table.row(1)][None]
 
 

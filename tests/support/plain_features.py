@@ -43,6 +43,7 @@ def assembled(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext)
         fill_user(put, user, ctx)
         fill_taste(put, user, c)
     fill_lifts(put, c, ctx, names=user is not None and bool(user["preferred"].any()))
+    fill_shown(put, c, ctx)
     put["surface"][:] = SURFACES.index(ctx.surface)
     put["hour"][:] = (ctx.now // HOUR_MS) % 24
     put["local_hour"][:], put["weekday"][:] = local_time(ctx.country, ctx.now)
@@ -59,6 +60,7 @@ def fill_item(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
     _rates(put, w)
     day = w[:, _24H]
     fill_lifts_of_items(put, day[:, _CLICK], day[:, _SHOWN], day[:, _SKIP], c.category)
+    fill_lifts_of_views(put, day[:, _CLICK], day[:, _DWELL], c.category)
     _age(put, c, ctx)
     if c.duration is not None and c.duration.any():
         _watched(put, w, c.category, c.duration)
@@ -125,11 +127,38 @@ def fill_lifts_of_items(put: dict[str, F32], clicks: F32, shown: F32, skips: F32
     shown = np.maximum(shown, clicks)  # items are clicked outside of lists, too
     for name, of, weight in (("ctr", shown, np.float32(20)), ("seen", clicks + skips, np.float32(5))):
         every = (clicks.sum() + ONE) / (of.sum() + np.float32(20))
-        theirs = (np.bincount(group, clicks) + weight * every) / (np.bincount(group, of) + weight)
-        lift = np.where(known, (theirs / every).astype(np.float32)[group], np.float32(1))
-        own = (clicks + weight * every * lift) / (of + weight)
-        put[f"item_category_{name}_24h"][:] = np.log(lift)
-        put[f"item_{name}_lift_24h"][:] = np.log(own / (every * lift))
+        _fill_lifts(put, name, clicks, of, weight, every, group, known)
+
+
+def fill_lifts_of_views(put: dict[str, F32], clicks: F32, dwell_s: F32, category: U64) -> None:
+    """Fill the log of the mean time of an item's views against its category's, and of this against all."""
+    if dwell_s.any():
+        every = dwell_s.sum() / max(clicks.sum(), ONE)
+        _fill_lifts(put, "dwell", dwell_s, clicks, np.float32(4), every, numbered(category), category != 0)
+
+
+def _fill_lifts(
+    put: dict[str, F32], name: str, what: F32, of: F32, weight: Any, every: Any, group: I64, known: Any
+) -> None:
+    theirs = (np.bincount(group, what) + weight * every) / (np.bincount(group, of) + weight)
+    lift = np.where(known, (theirs / every).astype(np.float32)[group], np.float32(1))
+    own = (what + weight * every * lift) / (of + weight)
+    put[f"item_category_{name}_24h"][:] = np.log(lift)
+    put[f"item_{name}_lift_24h"][:] = np.log(own / (every * lift))
+
+
+def fill_shown(put: dict[str, F32], c: Candidates, ctx: RequestContext) -> None:
+    """Fill how often the user was shown each candidate, and how long ago."""
+    shown = ctx.shown
+    n = 0 if shown is None else int(shown["count"][0])
+    if shown is None or not n:
+        put["shown_idle_min"][:] = -1
+        return
+    items = shown["items"][0, :n]
+    idle = np.log1p(np.maximum(ctx.now / 1000 - shown["times"][0, :n], 0) / 60)
+    times = np.log1p(shown["counts"][0, :n].astype(np.float32))
+    put["shown_times"][:], late = sums_among(c.items, items, np.stack([times, idle.astype(np.float32) + 1]))
+    put["shown_idle_min"][:] = late - 1
 
 
 def share(x: F32) -> F32:

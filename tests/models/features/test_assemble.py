@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from feature_inputs import candidates, context, of, user_of
+from feature_inputs import candidates, context, of, shown_of, user_of
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import GAP_MS, T0, Act, acts, columns, item_events, unit_vectors
@@ -171,5 +171,6 @@ def test_every_feature_of_the_list_is_filled(missing: str) -> None:
         age=30,
         language=5,
         history=History(np.array([1, 2], np.uint64), np.array([[1, -1], [1, -1]], np.float32)),
+        shown=shown_of([1, 2]),
     )
     assert any(of(assemble(user, c, ctx), missing))

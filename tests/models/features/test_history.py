@@ -6,29 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from feature_inputs import user_of
+from feature_inputs import shown_of, user_of
 from strategies import T0, Act
 
 from headrace.models.features.history import TIMES, evidence
-from headrace.models.state.shown import ShownState
 from headrace.models.state.users import RECENT
 from headrace.streams.settings import MINUTE_MS
 
 CLICK = float(np.log(TIMES))
-
-
-def shown_of(*lists: list[int], first: int = T0 - 60 * MINUTE_MS) -> Any:
-    """Return the row of a user who was shown these lists, a minute from one to the next."""
-    state = ShownState()
-    for number, items in enumerate(lists):
-        state.apply(
-            np.array([1], np.uint64),
-            np.array([len(items)]),
-            np.array(items, np.uint64),
-            np.array([first + number * MINUTE_MS]),
-            np.array([number]),
-        )
-    return state.table.data[state.table.row(1)][None]
 
 
 def clicks(*items: int) -> Any:

@@ -59,3 +59,25 @@ def test_an_item_against_its_category_and_this_against_all() -> None:
         assert theirs == pytest.approx([np.log(b / every) for b in begin], abs=1e-5)
         assert own == pytest.approx([np.log(r / b) for r, b in zip(rates, begin, strict=True)], abs=1e-5)
         assert own[2] == pytest.approx(0, abs=1e-6), "nothing is known of it: as its category"
+
+
+def test_how_long_an_item_is_viewed_against_its_category_and_this_against_all() -> None:
+    told = {1: (4, 400), 2: (2, 20), 3: (0, 0), 4: (10, 100), 5: (1, 0)}
+    kinds = KIND["click"], KIND["dwell"]
+    rows = [(item, *pair) for item, counts in told.items() for pair in zip(kinds, counts, strict=True)]
+    events = np.zeros(len(rows), ITEM_EVENT)
+    events["item"], events["kind"], events["amount"] = zip(*rows, strict=True)
+    events["ts"] = T0
+    stats = ItemState()
+    stats.apply(events, np.arange(len(events)))
+    category = np.array([7, 7, 7, 8, 0], np.uint64)
+    out = assemble(None, candidates(5, stats, category=category), context())
+    clicks, seconds = zip(*told.values(), strict=True)
+    every = sum(seconds) / sum(clicks)
+    begin = [(420 + 4 * every) / (6 + 4)] * 3 + [(100 + 4 * every) / (10 + 4), every]
+    views = [(s + 4 * b) / (n + 4) for n, s, b in zip(clicks, seconds, begin, strict=True)]
+    theirs, own = of(out, "item_category_dwell_24h"), of(out, "item_dwell_lift_24h")
+    assert theirs == pytest.approx([np.log(b / every) for b in begin], abs=1e-5)
+    assert own == pytest.approx([np.log(v / b) for v, b in zip(views, begin, strict=True)], abs=1e-5)
+    assert own[2] == pytest.approx(0, abs=1e-6), "it was not clicked: as its category"
+    assert not any(of(assemble(None, candidates(5), context()), "item_dwell_lift_24h")), "nobody has viewed"

@@ -19,6 +19,7 @@ from headrace.models.features.history import History
 from headrace.models.features.inputs import Candidates, RequestContext
 from headrace.models.features.spec import SPEC
 from headrace.models.state import items as item_state
+from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.streams.messages.ids import hash64
 from headrace.streams.settings import DAY_MS, HOUR_MS
@@ -123,7 +124,19 @@ def some_context(rng: Rng, c: Candidates, now: int) -> RequestContext:
         age=int(rng.integers(-1, 90)),
         language=language,
         history=past,
+        shown=some_shown(rng, c),
     )
+
+
+def some_shown(rng: Rng, c: Candidates) -> Any:
+    """Return what the user was shown."""
+    if rng.random() < 0.2:
+        return None
+    row = np.full(1, shown_state.BLANK, shown_state.ROW)
+    n = int(rng.integers(0, row["items"].shape[1] + 1))
+    row["count"], row["items"][0, :n] = n, known_of(rng, c.items, n)
+    row["times"][0, :n], row["counts"][0, :n] = rng.integers(0, 2 * T0 // 1000, n), rng.integers(1, 200, n)
+    return row
 
 
 def check(user: Any, c: Candidates, ctx: RequestContext) -> None:

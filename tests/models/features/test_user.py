@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from feature_inputs import candidates, context, of, user_of
+from feature_inputs import candidates, context, of, shown_of, user_of
 from strategies import T0, Act
 
 from headrace.models.features.assemble import assemble
+from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
 from headrace.streams.settings import MINUTE_MS
 
@@ -55,3 +56,18 @@ def test_somebody_unknown_and_somebody_who_never_clicked() -> None:
         assert np.isfinite(out).all()
         assert of(out, "seen_before") == [0, 0]
     assert of(out, "user_idle_min") == [-1, -1]
+
+
+def test_what_was_shown_how_often_and_how_long_ago() -> None:
+    shown = shown_of([2, 3], [3, 9], first=T0 - 5 * MINUTE_MS)
+    out = assemble(None, candidates(4), context(shown=shown))
+    assert of(out, "shown_times") == pytest.approx(np.log1p([0, 1, 2, 0]))
+    assert of(out, "shown_idle_min") == pytest.approx([-1, np.log1p(5), np.log1p(4), -1], abs=1e-3)
+
+
+def test_who_was_shown_nothing_yet() -> None:
+    empty = np.full(1, shown_state.BLANK, shown_state.ROW)
+    for shown in (None, empty):
+        out = assemble(None, candidates(4), context(shown=shown))
+        assert of(out, "shown_times") == [0] * 4
+        assert of(out, "shown_idle_min") == [-1] * 4
