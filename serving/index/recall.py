@@ -140,5 +140,5 @@ def recall_of(contents: Compared, vector: F32, found: U64, k: int) -> float:
         pause_s = _PAUSES * (time.perf_counter() - began)
     if not len(best):
         return 1.0
-    near = np.count_nonzero(np.concatenate(ours) >= best.min() - _EQUAL)
-    return min(1.0, int(near) / len(best))
+    good = np.count_nonzero(np.concatenate(ours) >= best.min() - _EQUAL)
+    return min(1.0, int(good) / len(best))

@@ -29,7 +29,7 @@ PURE = (
 MAY_WIRE = {
     *(
         f"headrace.serving.store.{name}"
-        for name in ("redis", "cluster_store", "opened", "calls", "clients", "cluster")
+        for name in ("redis", "cluster_store", "opened", "calls", "clients", "cluster", "exchange")
     ),
     "headrace.serving.requests.blocking",
     "headrace.serving.requests.client",
