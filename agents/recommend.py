@@ -267,6 +267,7 @@ class ServeStage:
             answers, own = list[Answer](), self._states.own(request)
             for part, items in each:
                 if answers:
+                    self.traces.note(self.recommender.pipeline, request, answers[-1:])
                     await between()  # a page does not hold the loop for all its lists
                     stages.begin()
                 anchors = Anchors(items, stacked(items, by_item))

@@ -40,10 +40,14 @@ class TracesOut:
         self._share, self._most = wiring.settings.trace_share, wiring.settings.trace_candidates
 
     def note(self, pipeline: Pipeline, request: RecRequest, answers: Sequence[Answer]) -> None:
-        """Note what may be another when the trace is made: titles, which decide what repeats, and vectors."""
+        """Note what may be another when the trace is made: titles, which decide what repeats, and vectors.
+
+        Call it before anything else may run: those that the lists were made with are read again. What was
+        noted before stays.
+        """
         if is_traced(request.request_id, self._share):
             for answer in answers:
-                if answer.ranked is not None:
+                if answer.ranked is not None and answer.ranked.titles is None:
                     answer.ranked.titles = titles_of(pipeline, answer.ranked)
                     if answer.ranked.every is not None:
                         answer.ranked.every.keep()

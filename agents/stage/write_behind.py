@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -22,14 +23,14 @@ class WriteBehind(Generic[T]):
     most
         Most calls of ``add`` whose things are not written yet; later ones wait.
     pause_s
-        Before each write, it waits so long for more, unless ``most`` calls wait already.
+        Before each write, it waits so long for more, until ``most`` calls wait.
     """
 
     def __init__(
         self, write: Callable[[Sequence[T]], Awaitable[None]], most: int, pause_s: float = 0.0
     ) -> None:
         self._write, self._pause_s = write, pause_s
-        self._room = asyncio.Semaphore(most)
+        self._room, self._full = asyncio.Semaphore(most), asyncio.Event()
         self._waiting: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -39,6 +40,8 @@ class WriteBehind(Generic[T]):
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         written.add_done_callback(self._ended)
         self._waiting.append((things, written))
+        if self._room.locked():
+            self._full.set()
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._go_on())
         return written
@@ -53,7 +56,10 @@ class WriteBehind(Generic[T]):
         try:
             while self._waiting:
                 if self._pause_s and not self._room.locked():
-                    await asyncio.sleep(self._pause_s)
+                    self._full.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._pause_s):
+                            await self._full.wait()
                 now, self._waiting = self._waiting, []
                 things = [thing for part, _ in now for thing in part]
                 (error,) = await asyncio.gather(self._write(things), return_exceptions=True)

@@ -123,7 +123,8 @@ class RedisStore(RedisCalls):
         return [int(wait) for wait in await self.for_request("take_tokens", call)]
 
     async def _read_one(self) -> None:
-        await self._mget([f"{self._start('u')}{0:016x}"])  # not a ping: that may be allowed without it
+        """Read a row, for the probe: not a ping, which may be allowed without it. It ends in time."""
+        await within(self._mget([f"{self._start('u')}{0:016x}"]), self.timeout_s)
 
     async def read_marks(self, kind: Kind, partitions: Sequence[int]) -> dict[int, int | None]:
         """Return the marks in one round trip."""

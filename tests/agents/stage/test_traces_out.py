@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from prometheus_client import generate_latest
 from scraped import Scraped
 from serve_stage import Broker, Rec, batch, body, stage_on
+from worlds import item
 
 from headrace.agents.recommend import ServeStage
+from headrace.serving.index.quantised import of_coarse
 from headrace.serving.traces import made
 from headrace.serving.traces.made import is_traced
 from headrace.serving.traces.record import decode
@@ -64,6 +67,29 @@ async def test_titles_are_those_of_the_moment_of_the_list(monkeypatch: pytest.Mo
     assert trace.ranked is not None
     assert len(trace.ranked.titles)
     assert not trace.ranked.titles.any()
+
+
+async def test_vectors_are_those_of_the_moment_of_the_list_on_a_page_too() -> None:
+    broker = Broker(rec_replies_p=1)
+    stage = stage_on(broker, Settings(trace_share=1.0))
+    catalog, wanted = stage.recommender.catalog, list[Any]()
+
+    async def between() -> None:  # other items take the rows of those of the first list
+        keys = catalog.table.keys()
+        wanted.append(dict(zip(keys.tolist(), catalog.vectors.content_of(keys), strict=True)))
+        catalog.drop_many([f"i{n}" for n in range(30)])
+        catalog.put_many([item(n, category="another", title="other") for n in range(30, 60)])
+
+    page = [{"surface": "home", "n": 2}, {"surface": "digest", "n": 3}]
+    jobs, _ = stage.read([Rec(body(lists=page))], set())
+    async for (request, *_), reply, answers in stage.answers(jobs, None, between):
+        stage.traces.note(stage.recommender.pipeline, request, answers)
+        traces = stage.traces.of(stage.recommender.pipeline, request, reply, answers)
+    ranked = traces[0].ranked
+    assert ranked is not None
+    assert len(ranked.keys)
+    expected = np.array([wanted[0][key] for key in ranked.keys.tolist()])
+    assert np.array_equal(of_coarse(ranked.choices["vectors"]), expected)
 
 
 async def test_only_a_share_is_traced_and_always_the_same_requests() -> None:

@@ -105,3 +105,17 @@ async def test_a_write_waits_for_more_but_not_when_there_is_no_room_for_more() -
     full = WriteBehind[int](log.write, 2, pause_s=60)
     await asyncio.gather(*[await full.add([n]) for n in range(2)])
     assert log.writes == [[0, 1], [0, 1]]
+
+
+async def test_a_pause_ends_when_there_is_no_room() -> None:
+    log = Log()
+    log.open.set()
+    behind = WriteBehind[int](log.write, 3, pause_s=30.0)
+    ends = [await behind.add([0])]
+    await settle()  # it waits for more
+    async with asyncio.timeout(5.0):
+        ends += [await behind.add([n]) for n in range(1, 4)]
+        assert log.writes == [[0, 1, 2]]
+        ends += [await behind.add([n]) for n in range(4, 6)]
+        await asyncio.gather(*ends)
+    assert log.writes == [[0, 1, 2], [3, 4, 5]]

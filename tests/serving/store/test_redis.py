@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import hiredis
 import numpy as np
 import pytest
 import redis.asyncio as redis
@@ -138,6 +141,7 @@ async def until_answered(call: Callable[[], Awaitable[object]]) -> object:
             return await call()
         except UnavailableError:
             assert time.monotonic() < deadline
+            await asyncio.sleep(0.005)  # a read fails without giving way while Redis is away
 
 
 async def test_every_call_is_measured() -> None:
@@ -189,3 +193,33 @@ async def test_marks_of_another_kind_do_not_hide_that_keys_were_evicted(
 
     monkeypatch.setattr(in_redis._redis, "pipeline", slow)
     assert await in_redis.set_marks("u", {0: 5}, {0: None}) == set()
+
+
+async def test_reads_go_on_after_a_probe_that_was_never_answered() -> None:
+    away, silent = True, set[asyncio.StreamWriter]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        with contextlib.suppress(ConnectionResetError):
+            while got := await reader.read(1 << 16):
+                commands.feed(got)
+                while words := commands.gets():
+                    if words[0] != b"MGET":
+                        writer.write(b"+OK\r\n")
+                    elif away or writer in silent:  # as a host that is gone: it never answers here any more
+                        silent.add(writer)
+                    else:
+                        writer.write(b"*1\r\n$-1\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    store = RedisStore(Settings(redis_url=url, redis_read_ms=50), timeout_s=0.1)
+    with pytest.raises(UnavailableError):
+        await store.get("u", [1])
+    while len(silent) < 2:  # that of the probe, too
+        await asyncio.sleep(0.01)
+    away = False
+    assert await until_answered(lambda: store.get("u", [1])) == [None]
+    await store.close()
+    server.close()
