@@ -47,7 +47,8 @@ async def train_once(
     """
     s = wiring.settings
     shelf = await read_shelf(s, wiring.topics.models)
-    live, live_kind, live_ts = await asyncio.to_thread(_live, Registry(registry.folder_of(s)), shelf)
+    unfit = await asyncio.to_thread(_unfit, shelf)
+    live, live_kind, live_ts = await asyncio.to_thread(_live, Registry(registry.folder_of(s)), shelf, unfit)
     job = TrainJob(
         log_files.folder_of(s),
         params or RankerParams(),
@@ -72,30 +73,44 @@ async def train_once(
     result = await train_apart(job)
     if result is None:
         return None
-    version = await _offer(wiring, result)
+    version = await _offer(wiring, result, unfit)
     await asyncio.to_thread(_keep_report, Registry(registry.folder_of(s)), version, result, s.gate_margin)
     await _forget(wiring, set(shelf.unused()))
     return result, version
 
 
-def _live(found: Registry, shelf: Shelf) -> tuple[Place | None, str, int]:
+def _unfit(shelf: Shelf) -> str:
+    """Return the version that is live if this code cannot use it, as after an upgrade; else empty."""
+    version = shelf.pointers.live
+    try:
+        if version in shelf.texts:
+            ranker.decode(shelf.texts[version])
+    except ArtefactError as exc:
+        log.warning("the live ranker does not fit, the next one takes its place: %s", exc)
+        return version
+    return ""
+
+
+def _live(found: Registry, shelf: Shelf, unfit: str) -> tuple[Place | None, str, int]:
     """Return file and kind of the live ranker, and when it was made (ms); None: there is none that fits."""
     version = shelf.pointers.live
-    if not version or version not in shelf.texts:
+    if version not in shelf.texts or version == unfit:
         return None, ranker.KIND, 0
     try:
-        fits = ranker.decode(shelf.texts[version])
         if version not in {about.version for about in found.versions()}:
             found.add(shelf.texts[version], "published")
         about = found.about(version)
-        return found.model_file(fits.version), about.kind, about.created_ts
+        return found.model_file(version), about.kind, about.created_ts
     except ArtefactError as exc:
         log.warning("the live ranker is not compared with: %s", exc)
         return None, ranker.KIND, 0
 
 
-async def _offer(wiring: Wiring, result: TrainResult) -> str:
-    """Register a ranker and make it a candidate, unless the gate refuses it; return its version."""
+async def _offer(wiring: Wiring, result: TrainResult, unfit: str) -> str:
+    """Register a ranker and make it a candidate, unless the gate refuses it; return its version.
+
+    In place of ``unfit`` it is live at once.
+    """
     s, now = wiring.settings, wiring.clock.now_ms()
     value, version = ranker.encode(result.objectives, now, result.metrics, result.left_out)
     refused = gate.refusal(result.metrics, s.gate_margin)
@@ -110,7 +125,7 @@ async def _offer(wiring: Wiring, result: TrainResult) -> str:
     def change(p: Pointers) -> Pointers:
         before[:] = p.candidates()
         at_once, most = s.rollout == "off", s.rollout_candidates
-        return pointers.offered(p, version, now, "trainer", at_once=at_once, most=most)
+        return pointers.offered(p, version, now, "trainer", at_once=at_once, most=most, unfit=unfit)
 
     done = await point(s, wiring.topics.models, wiring.sender, change, [(version, value)])
     wiring.metrics.count("headrace_trainings_total", "candidate")

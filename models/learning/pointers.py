@@ -122,18 +122,28 @@ def renumbered(p: Pointers) -> Pointers:
 
 
 def offered(
-    p: Pointers, version: str, now: int, by: str, *, at_once: bool = False, most: int = 1
+    p: Pointers,
+    version: str,
+    now: int,
+    by: str,
+    *,
+    at_once: bool = False,
+    most: int = 1,
+    unfit: str = "",
 ) -> Pointers:
     """Return the pointers after a new version was offered.
 
-    The first version ever is live at once, and with ``at_once`` every one. There are at most ``most``
-    candidates: of more, the oldest that is not ``candidate`` goes. With one, a version that users see is not
-    replaced: the new one waits.
+    The first version ever is live at once, and with ``at_once`` every one; so is one in place of ``unfit``,
+    a version that no process of this code can use: beside it, users would have no ranker for the whole
+    rollout. There are at most ``most`` candidates: of more, the oldest that is not ``candidate`` goes. With
+    one, a version that users see is not replaced: the new one waits.
     """
     if version in (p.live, p.waiting, *p.candidates()):
         return p
     if not p.live or at_once:
         return _live(p, version, now, by, "the first ranker" if not p.live else "rollouts are off")
+    if p.live == unfit:
+        return _live(p, version, now, by, "the one before does not fit this version of Headrace")
     if p.candidate and most > 1:
         others = (*p.others, Shadowed(version, now))[1 - most :]
         return _changed(p, by, "a further candidate", others=others)

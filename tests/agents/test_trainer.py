@@ -266,6 +266,26 @@ async def test_a_ranker_of_an_older_version_stays_live_and_gets_a_key_of_its_own
         assert shelf.texts[version] == value
 
 
+async def test_in_place_of_a_live_ranker_of_other_features_the_next_one_is_live_at_once(
+    quick: Callable[..., Settings],
+) -> None:
+    """Nobody is answered by the old one any more: a rollout beside it would leave all without a ranker."""
+    async with wired(quick()) as wiring:
+        fill(wiring)
+        old, version = artefact.encode("ranker", ranker.KIND, older_text().encode(), SPEC.names[:-4], 1, {})
+        change = lambda p: pointers.made_live(p, version, 1, "operator", "")  # noqa: E731
+        await trainer.point(wiring.settings, wiring.topics.models, wiring.sender, change, [(version, old)])
+        done = await train_once(wiring, FEW)
+        assert done is not None
+        pointed = (await shelf_of(wiring)).pointers
+        assert (pointed.live, pointed.candidate, pointed.previous) == (done[1], "", version)
+        fill(wiring, first=300)
+        again = await train_once(wiring, FEW)
+        assert again is not None
+        pointed = (await shelf_of(wiring)).pointers
+        assert (pointed.live, pointed.candidate) == (done[1], again[1])
+
+
 def older_text() -> str:
     """Return the text of some ranker."""
     rng = np.random.default_rng(0)

@@ -35,6 +35,14 @@ def test_the_first_ranker_is_live_at_once_and_the_next_is_tried() -> None:
     assert pointers.offered(p, "a", 3, "trainer") is p
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_what_comes_after_one_that_nobody_can_use_is_live_at_once(most: int) -> None:
+    p = pointers.offered(pointers.offered(Pointers(), "a", 1, "t"), "b", 2, "t")
+    assert pointers.offered(p, "c", 3, "t", most=most, unfit="other").live == "a"
+    p = pointers.offered(p, "c", 3, "t", most=most, unfit="a")
+    assert (p.live, p.previous, p.candidates()) == ("c", "a", [])
+
+
 def test_a_candidate_goes_step_by_step_and_is_live_in_the_end() -> None:
     p = pointers.offered(pointers.offered(Pointers(), "a", 1, "t"), "b", 2, "t")
     name, shares = p.rollout, []
