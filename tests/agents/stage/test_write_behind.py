@@ -95,7 +95,7 @@ async def test_a_write_waits_for_more_but_not_when_there_is_no_room_for_more() -
     ends = [await behind.add([n]) for n in range(2)]
     await settle()
     assert log.writes == []
-    behind = WriteBehind[int](log.write, 3, pause_s=0.001)
+    behind = WriteBehind[int](log.write, 3, pause_s=0.5)
     ends = []
     for n in range(2):
         ends.append(await behind.add([n]))

@@ -66,7 +66,7 @@ def test_each_installation_has_its_own(tmp_path: Path) -> None:
 # --- the gate ---
 
 
-def lists(seed: int, n: int = 2000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lists(seed: int, n: int = 6000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features, clicks that follow the first of them, and lists of ten."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, len(SPEC))).astype(np.float32)
