@@ -113,7 +113,7 @@ class _ListMaker:
         m = len(scores)
         self._choices, self._n, self._rules = choices, n, rules
         self._limits: list[Limit] = [r for make in LIMITS if (r := make(choices, n, rules)) is not None]
-        self._counting = [limit for limit in self._limits if limit.slots is None]
+        self._counting = [one for one in self._limits if getattr(one, "slots", None) is None]
         self._freshness = next((limit for limit in self._limits if isinstance(limit, Freshness)), None)
         width = self._width = compared(m, n)
         self._decays: list[Decay] = [d for make in DECAYS if (d := make(choices, width, rules)) is not None]
@@ -144,7 +144,7 @@ class _ListMaker:
         """Return the slots where limits or chance may say something; the best is in all others."""
         if self._counting:
             return range(self._n)
-        slots = {slot for limit in self._limits if limit.slots is not None for slot in limit.slots}
+        slots = {slot for limit in self._limits for slot in limit.slots or ()}.intersection(range(self._n))
         return sorted(slots.union(self._exploration.uniform, range(min(self._welcomed, self._n))))
 
     def _best_ones(self, slate: Slate, since: int, until: int) -> None:

@@ -27,7 +27,7 @@ class Limit(Protocol):
     away.
 
     ``slots`` are those where it may say something, whatever is on the list: such a rule is not told what is
-    put there. None: that depends on the list.
+    put there. None, or no such attribute: that depends on the list. Those of a longer list may be among them.
     """
 
     reason: str

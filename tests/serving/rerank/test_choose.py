@@ -141,6 +141,42 @@ def test_columns_have_one_length() -> None:
         made(candidates([1.0, 2.0], creator=[1]), 1)
 
 
+class Even:
+    """A limit as it was before limits could name their slots: every slot has one of the even places."""
+
+    reason = ""
+
+    def __init__(self, m: int) -> None:
+        self.even, self.told = np.arange(m) % 2 == 0, list[tuple[int, int]]()
+
+    def allowed(self, slot: int) -> Any:
+        return self.even
+
+    def put(self, slot: int, place: int) -> None:
+        self.told.append((slot, place))
+
+
+class EvenAtFirst(Even):
+    """The same for the first three slots only."""
+
+    slots = range(3)
+
+    def allowed(self, slot: int) -> Any:
+        return self.even if slot in self.slots else None
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(Even, [0, 2, 4, 6]), (EvenAtFirst, [0, 2, 4, 1])])
+def test_a_limit_of_somebody_else(
+    monkeypatch: pytest.MonkeyPatch, limit: type[Even], expected: list[int]
+) -> None:
+    one = limit(9)
+    monkeypatch.setattr(choosing, "LIMITS", (lambda *_: one,))
+    for n in (4, 2, 1):
+        one.told.clear()
+        assert shown(candidates(-np.arange(9.0)), n) == expected[:n]
+        assert one.told == ([] if limit is EvenAtFirst else list(enumerate(expected[:n])))
+
+
 def test_all_rules_at_once() -> None:
     choices = drawn(400, 3)
     numbers: dict[str, Any] = {
