@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from slates import candidates, made, shown
 from strategies import unit_vectors
 
+from headrace.serving.rerank import choose as choosing
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.choose import choose
 from headrace.serving.rerank.rules import Rules
