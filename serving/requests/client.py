@@ -89,11 +89,12 @@ class RecClient:
         if self._stopping is not None and not self._stopping.done():
             await asyncio.shield(self._stopping)
         self._stopping, self._trouble = None, ""
-        self._link = Link(self._settings, self.reply_topic)
-        self._opening = asyncio.create_task(self._link.open())
+        link = self._link = Link(self._settings, self.reply_topic)
+        self._opening = asyncio.create_task(link.open())
         try:
             await self._opening
         except asyncio.CancelledError:
+            await link.close()  # the connections may have been there in the very moment of the cancellation
             if self._stopping is not None:
                 raise HeadraceError("the client was stopped while it was starting") from None
             raise
@@ -101,7 +102,7 @@ class RecClient:
             self._opening = None
         if self._stopping is not None:
             raise HeadraceError("the client was stopped while it was starting")
-        self._reading = asyncio.create_task(self._read(self._link))
+        self._reading = asyncio.create_task(self._read(link))
         return self
 
     async def _read(self, link: Link) -> None:

@@ -9,7 +9,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from fresh_topics import add_partitions, admin_of, make_topic
 from headrace.demo.embedded import EmbeddedBroker
 from headrace.serving.requests import link as link_module
 from headrace.serving.requests.client import RecClient
+from headrace.serving.requests.link import Link
 from headrace.streams.errors import HeadraceError, UnavailableError
 from headrace.streams.messages.schemas import RecReply, RecRequest
 from headrace.streams.settings import Settings
@@ -281,6 +282,28 @@ async def test_a_start_that_is_cancelled_leaves_nothing(settings: Settings, even
             await task
         if not task.cancelled():
             await client.stop()
+    await eventually(lambda: not others() and left_open()[0] <= before[0])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in-its-last-step", "after-its-last-step"])
+async def test_a_start_that_is_cancelled_when_it_is_connected_leaves_nothing(
+    settings: Settings, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    before = left_open()
+    client = RecClient(settings, "shop")
+    connect = Link.open
+
+    async def opened(self: Link, positions: Mapping[int, int] | None = None) -> None:
+        await connect(self, positions)
+        if late:
+            asyncio.get_running_loop().call_soon(task.cancel)
+        else:
+            task.cancel()
+
+    monkeypatch.setattr(Link, "open", opened)
+    task = asyncio.create_task(client.start())
+    with pytest.raises(asyncio.CancelledError):
+        await task
     await eventually(lambda: not others() and left_open()[0] <= before[0])
 
 
