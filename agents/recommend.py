@@ -157,7 +157,7 @@ class ServeStage:
         return found
 
     async def _chunk(self, chunk: list[Job]) -> list[Sent]:
-        """Answer requests together; every reply is on its way before the next list is made.
+        """Answer requests together; a reply waits a moment at most for those of the next lists.
 
         What no caller waits for, impressions and traces, is made and written after the last reply.
         """
@@ -176,11 +176,10 @@ class ServeStage:
                 self.measured.answered(reply, answers)
                 shown += [(sent[-1], address, answer) for answer in answers]
             replied.append((request, reply, answers))
-            if answers and answers[-1].rung == "popular":
-                await asyncio.sleep(0)  # it took a millisecond: its reply is written with those after it
-            else:
-                await self.out.gone()
+            await self.out.give_way()
             stages.begin()
+        await self.out.gone()
+        stages.begin()
         replies = [(r, reply) for r, reply, _ in replied if not is_canary(r.user_id)]
         self.measured.replied(replies)
         self._admission.took([reply for _, reply in replies], since)
