@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class FeatureSpec:
     @property
     def version(self) -> str:
         """Return a short fingerprint of the list."""
-        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:12]
+        return _fingerprint(self.names)
 
     def index(self, name: str) -> int:
         """Return the column of ``name``."""
@@ -25,6 +26,11 @@ class FeatureSpec:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+@cache
+def _fingerprint(names: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
 SPEC = FeatureSpec(
