@@ -30,6 +30,8 @@ U64 = npt.NDArray[np.uint64]
 HOLD_S, MOST_HELD = 1.0, 256
 #: Most items that are held for each.
 _MOST = 1000
+#: The best of them are filtered first, so many for each slot and at least; the others when too few are left.
+_PER_SLOT, _AT_LEAST = 3, 80
 _NOWHERE = np.zeros(DIM, np.float32)
 
 
@@ -94,6 +96,8 @@ class Held:
         The items in ascending order of the key, and the sources of each.
     clicks, rank
         Clicks of the last hour, and the place of each in the order by popularity.
+    order
+        The places in that order.
     left_out
         Parts that could not be asked.
     """
@@ -103,6 +107,7 @@ class Held:
     mask: npt.NDArray[np.uint32]
     clicks: npt.NDArray[np.float32]
     rank: I64
+    order: I64
     left_out: list[str]
 
 
@@ -156,7 +161,12 @@ class PopularLists:
         """Return what the list of a request is made from; None when there is too little."""
         held = self._of(query)
         query.left_out += held.left_out
-        found = self._pipeline.showable(query, held.keys, held.mask)
+        before, few = len(query.left_out), max(_PER_SLOT * query.wanted, _AT_LEAST)
+        best = np.sort(held.order[:few])  # an item passes or not, whatever the others are
+        found = self._pipeline.showable(query, held.keys[best], held.mask[best])
+        if len(found) < query.wanted and few < len(held.keys):
+            del query.left_out[before:]
+            found = self._pipeline.showable(query, held.keys, held.mask)
         if len(found) < query.wanted:
             return None
         at = np.searchsorted(held.keys, found.keys)
@@ -185,5 +195,5 @@ class PopularLists:
         clicks = WINDOWS.read_one(stats, query.now, "1h", "click")
         ever = COUNTS.totals(stats, "click").astype(np.int64)
         rank = np.empty(len(keys), np.int64)
-        rank[np.lexsort((-ever, -clicks))] = np.arange(len(keys))
-        return Held(until, keys, mask, clicks, rank, asked.left_out)
+        rank[order := np.lexsort((-ever, -clicks))] = np.arange(len(keys))
+        return Held(until, keys, mask, clicks, rank, order, asked.left_out)

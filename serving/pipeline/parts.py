@@ -94,7 +94,7 @@ class Filter(Part):
 
     @abstractmethod
     def keep(self, query: Query, found: Found) -> Bool:
-        """Return which items may be shown, bool ``(n,)``."""
+        """Return which items may be shown, bool ``(n,)``: of each alone, whatever the others are."""
 
 
 class Rest(Part):

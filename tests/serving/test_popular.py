@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from strategies import T0
 from worlds import World, here, item, request
 
+from headrace.serving import popular
+from headrace.serving.filters.language import Language
 from headrace.serving.popular import HOLD_S, MOST_HELD, PopularLists, plain_query
 from headrace.streams.messages.ids import hash64
 
@@ -72,6 +75,32 @@ def test_what_is_true_now_decides_what_is_shown() -> None:
     assert listed(world, lists) == ["i1", "i3", "i4", "i5"]
     world.click("picky", 3, T0, kind="hide")
     assert listed(world, lists, "picky") == ["i1", "i4", "i5", "i6"]
+
+
+def test_the_best_ones_are_filtered_first_and_the_others_when_too_few_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = world_of_clicks()
+    lists = PopularLists(world.recommender.pipeline, Seconds())
+    excluded = [[f"i{n}" for n in some] for some in ([], [1], [0, 2, 5], range(7), range(3, 9))]
+    whole = [listed(world, lists, exclude=some) for some in excluded]
+    passed = world.recommender.pipeline.counts()["filter:excluded"]
+    monkeypatch.setattr(popular, "_PER_SLOT", 2)
+    monkeypatch.setattr(popular, "_AT_LEAST", 2)
+    for some, expected in zip(excluded, whole, strict=True):
+        before = passed.given
+        assert listed(world, lists, exclude=some) == expected
+        assert (passed.given - before > 8) == (len(some) > 4)
+
+
+def test_a_part_that_fails_is_named_once_when_all_are_filtered(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of_clicks()
+    monkeypatch.setattr(popular, "_PER_SLOT", 1)
+    monkeypatch.setattr(popular, "_AT_LEAST", 1)
+    monkeypatch.setattr(Language, "keep", lambda *_: 1 / 0)
+    asked = plain_query(request(n=4, exclude=["i0"]), T0, 0, -1, world.recommender.policy)
+    assert PopularLists(world.recommender.pipeline).found(asked) is not None
+    assert asked.left_out == ["filter:language"]
 
 
 def test_too_few_items_are_no_list_but_the_recommender_has_one() -> None:
