@@ -10,6 +10,7 @@ late for a ranked one.
 
 ``cpu_ms``: CPU time of the process for each answer, the median of the rounds, which take turns; ``stages_ms``
 splits it. ``longest_ms``: the largest CPU time between two moments at which the loop could do something else.
+``pace_ms`` says how fast the machine was before and after (``machine_pace.py``).
 ``digest`` is that of all ranked replies and impressions: what only makes them cheaper does not change it.
 ``--profile`` writes what ``cProfile`` sees of batches of 16. One thread for linear algebra, as workers have
 (``OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1``).
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from answering.world import Request, Taker, batch, requests, world
+from machine_pace import pace_ms
 
 from headrace.agents.recommend import ServeStage
 from headrace.streams import garbage
@@ -75,7 +77,7 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
             await answered(stage, requests(args.answers, args.users, late=args.popular, size=args.slots), 16)
         profile.dump_stats(args.profile)
     ways = {**{str(size): (size, False) for size in BATCHES}, "popular": (16, True)}
-    measured = {name: Measured() for name in ways}
+    measured, pace = {name: Measured() for name in ways}, pace_ms()
     for number in range(args.rounds):
         for name, (size, late) in ways.items():
             first = number * args.answers
@@ -85,6 +87,7 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
         "items": args.items,
         "users": args.users,
         "answers": args.answers,
+        "pace_ms": [pace, pace_ms()],
         "slots": args.slots,
         "reply_bytes": round(statistics.mean(map(len, taker.replies[-args.answers :]))),
         "impression_bytes": round(statistics.mean(map(len, taker.impressions))),

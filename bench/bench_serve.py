@@ -17,7 +17,7 @@ left the worker within 200 ms of the request; ``refused``: replies that are an e
 code, ``errors``: all of them; ``empty``: lists without items; ``rungs``: lists by how much there was time
 for; ``timeline``: the same in each second. ``stages``: p50 and p99 of every stage at ``--rate``, read from
 the worker's metrics. ``restart_s``: from the start of a new process to its first full list, after the old
-one was told to stop.
+one was told to stop. ``machine.pace_ms``: how fast the machine was before and after (``machine_pace.py``).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from bench_scoring import trained
 from bench_serving import catalogue
 from ingest.events import COUNTRIES, Mix, fill, mixed
 from ingest.measure import Positions, Process, Servers, core_apart, cpu_s, servers
+from machine_pace import pace_ms
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.agents.stage.pointing import publication
@@ -371,10 +372,15 @@ def main() -> None:
     args = parser.parse_args()
     args.own_core = core_apart()
     found: dict[str, Any] = {}
+    paces = [pace_ms()]
     for kind in brokers(args.broker):
         with tempfile.TemporaryDirectory() as folder, servers(kind) as ours:
             found[kind] = asyncio.run(bench(args, ours, Path(folder)))
-    machine = {"cores": os.cpu_count(), "own_core": sorted(args.own_core), "load_average": os.getloadavg()[0]}
+        paces.append(pace_ms())
+    machine = {
+        "cores": os.cpu_count(), "own_core": sorted(args.own_core), "load_average": os.getloadavg()[0],
+        "pace_ms": paces,
+    }  # fmt: skip
     text = json.dumps({"machine": machine, **found}, indent=1)
     print(text)
     if args.json:

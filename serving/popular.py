@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,8 @@ U64 = npt.NDArray[np.uint64]
 
 #: How long what the sources proposed is held, s; and for how many surfaces and countries (callers name them).
 HOLD_S, MOST_HELD = 1.0, 256
-#: Most items that are held for each.
-_MOST = 1000
+#: Most items that are held for each, and ids that are remembered: they are on list after list.
+_MOST, _MOST_IDS = 1000, 20_000
 #: The best of them are filtered first, so many for each slot and at least; the others when too few are left.
 _PER_SLOT, _AT_LEAST = 3, 80
 _NOWHERE = np.zeros(DIM, np.float32)
@@ -151,10 +152,16 @@ class PopularLists:
         Its sources, filters and rests are used.
     clock
         Monotonic seconds.
+
+    Attributes
+    ----------
+    id_of
+        Returns the id of an item that is in the catalogue, by its key.
     """
 
     def __init__(self, pipeline: Pipeline, clock: Callable[[], float] = time.monotonic) -> None:
         self._pipeline, self._clock = pipeline, clock
+        self.id_of = lru_cache(_MOST_IDS)(pipeline.data.catalog.id_of)
         self._held: dict[tuple[str, int, str], Held] = {}
 
     def found(self, query: Query) -> Popular | None:

@@ -17,7 +17,7 @@ from headrace.models.learning.online import OnlineWeights
 from headrace.models.learning.ranker import Ranker
 from headrace.models.state.items import ItemState
 from headrace.serving import context
-from headrace.serving.answering import Answer, ids_of, impression, popular_items, popular_of, ranked_items
+from headrace.serving.answering import Answer, impression, popular_items, popular_of, ranked_items
 from headrace.serving.catalog import Catalog
 from headrace.serving.context import ShownRow, UserRow
 from headrace.serving.index.hot import HotIndex
@@ -358,7 +358,7 @@ class Recommender:
             plain = plain_query(request, now, country, age, policy, user, shown, settings)
             found = self._popular.found(plain)
             if found is not None:
-                items = found.items(ids_of(self.pipeline, plain))
+                items = found.items(self._popular.id_of)
                 reply = RecReply(request.request_id, items, ModelInfo(), [reason, *plain.left_out])
                 return Answer(reply, popular=found)
         query = replace(self.query(request, user, Anchors(), now, request.n, shown), interests=[])
