@@ -111,6 +111,8 @@ SPEC = FeatureSpec(
         "category_rate",
         "category_weight",
         "creator_weight",
+        "category_dwell",
+        "category_dwell_sum",
         # the request
         "surface",
         "hour",

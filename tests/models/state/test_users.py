@@ -153,7 +153,7 @@ def assert_as_the_reference(story: Sequence[Act], where: Sequence[int]) -> None:
         reference.table.data[reference.table.find(users)],
     )
     for name in reference.table.dtype.names or ():
-        if name.endswith("_w"):  # exp2 of the two libraries may differ in the last bit
+        if name.endswith(("_w", "_dwell", "_views")):  # exp2 of the two libraries may differ in the last bit
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-6, err_msg=name)
         elif name != "pad":
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
@@ -289,7 +289,7 @@ def test_a_row_is_aligned_so_that_scattered_updates_are_fast() -> None:
 
 
 def test_memory_of_a_user_is_known() -> None:
-    assert ROW.itemsize <= 2448
+    assert ROW.itemsize <= 2552
 
 
 def test_many_users_at_once() -> None:
