@@ -112,7 +112,7 @@ SPEC = FeatureSpec(
         "category_weight",
         "creator_weight",
         "category_dwell",
-        "category_dwell_sum",
+        "category_views",
         # the request
         "surface",
         "hour",

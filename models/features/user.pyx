@@ -26,7 +26,7 @@ cdef Py_ssize_t IDLE_MIN = SPEC.index("user_idle_min")
 cdef Py_ssize_t CATEGORY_AFFINITY = SPEC.index("category_affinity")
 cdef Py_ssize_t CATEGORY_WEIGHT = SPEC.index("category_weight")
 cdef Py_ssize_t CATEGORY_DWELL = SPEC.index("category_dwell")
-cdef Py_ssize_t CATEGORY_DWELL_SUM = SPEC.index("category_dwell_sum")
+cdef Py_ssize_t CATEGORY_VIEWS = SPEC.index("category_views")
 cdef Py_ssize_t CATEGORY_PREFERRED = SPEC.index("category_preferred")
 cdef Py_ssize_t CREATOR_AFFINITY = SPEC.index("creator_affinity")
 cdef Py_ssize_t CREATOR_WEIGHT = SPEC.index("creator_weight")
@@ -179,22 +179,20 @@ cdef int _categories(Columns m, const uint64_t *slots, const float *weights) exc
 
 
 cdef int _views(Columns m, const uint64_t *slots, const float *dwell, const float *views) except -1:
-    """Fill by how much a user's views of each category are longer than usual, as logs: the mean, and the sum."""
-    cdef float *mean = m.numbers
-    cdef float *total = m.numbers + m.groups
+    """Fill how many views a user has of each category, and how much longer than usual they are, in logs."""
+    cdef float *longer = m.numbers
+    cdef float *count = m.log1p_of(CATEGORY_VIEWS, BY_CATEGORY)
     cdef Py_ssize_t k, g
     cdef int64_t group
-    if m.usual_view <= 0:
-        return 0
     for g in range(m.groups):
-        mean[g] = total[g] = 0
+        longer[g] = count[g] = 0
     for k in range(AFFINITIES - 1, -1, -1):
         group = m.group_of(slots[k]) if slots[k] and views[k] > 0 else -1
         if group >= 0:
-            total[group] = dwell[k] - views[k] * m.usual_view
-            mean[group] = total[group] / (views[k] + VIEWS)
-    m.set_groups(CATEGORY_DWELL, mean)
-    m.set_groups(CATEGORY_DWELL_SUM, total)
+            count[group] = views[k]
+            longer[group] = (dwell[k] - views[k] * m.usual_view) / (views[k] + VIEWS)
+    if m.usual_view > 0:  # some candidate was viewed
+        m.set_groups(CATEGORY_DWELL, longer)
     return 0
 
 

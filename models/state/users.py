@@ -80,7 +80,7 @@ ROW = np.dtype(
             "<i8",
         ),  # the row counts events after this offset: the ``offset`` when it was last forgotten
         ("shown_since", "<i8"),  # the same for impressions
-        ("views_since", "<i8"),  # ``cat_dwell`` has the views after this offset
+        ("views_from", "<i8"),  # ``cat_dwell`` has the views from this offset on
         ("hidden", "<u8", (HIDDEN,)),  # in the order of their events, the oldest first; then zeros
         ("hidden_creators", "<u8", (HIDDEN_CREATORS,)),
         ("place", "<u4"),  # ``PLACED`` and the hash that decides the user's partition; 0: not known yet
@@ -92,7 +92,6 @@ ROW = np.dtype(
 BLANK = np.zeros((), ROW)
 for _name in ("offset", "shown_offset", "profile_offset", "profile_ts", "since", "shown_since", "age"):
     BLANK[_name] = -1
-BLANK["views_since"] = -1
 #: The fields that only grow: of two states of a row, the one with the larger values is newer.
 ORDER = ("offset", "shown_offset", "profile_offset")
 
@@ -117,7 +116,7 @@ _GUARD = (
     "profile_ts",
     "since",
     "shown_since",
-    "views_since",
+    "views_from",
     "place",
 )
 
@@ -130,7 +129,7 @@ def _with_place(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
 def _with_views(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Return rows of layout 2 with the time of views: of those after the last record applied."""
     out = carried(rows, BLANK[()], ROW)
-    out["views_since"] = rows["offset"]
+    out["views_from"] = rows["offset"] + 1
     return out
 
 

@@ -239,15 +239,14 @@ def _usual_view(clicks: F32, dwell_s: F32) -> Any:
 
 
 def _fill_views(put: dict[str, F32], row: Any, c: Candidates, now: int) -> None:
-    """Fill by how much a user's views of each category are longer than usual."""
-    day = item_state.WINDOWS.read(c.stats, now, names=("24h",))[:, 0]
-    if not day[:, _DWELL].any():
-        return
-    usual = np.log1p(np.full(1, _usual_view(day[:, _CLICK], day[:, _DWELL]), np.float32))[0]
+    """Fill how many views a user has of each category, and how much longer than usual they are."""
     slots, views = np.where(row["cat_views"] > 0, row["cat"], 0).astype(np.uint64), row["cat_views"]
-    total = row["cat_dwell"] - views * usual
-    put["category_dwell_sum"][:] = weights_among(c.category, slots, total)
-    put["category_dwell"][:] = weights_among(c.category, slots, total / (views + np.float32(2)))
+    put["category_views"][:] = np.log1p(weights_among(c.category, slots, views))
+    day = item_state.WINDOWS.read(c.stats, now, names=("24h",))[:, 0]
+    if day[:, _DWELL].any():
+        usual = np.log1p(np.full(1, _usual_view(day[:, _CLICK], day[:, _DWELL]), np.float32))[0]
+        longer = (row["cat_dwell"] - views * usual) / (views + np.float32(2))
+        put["category_dwell"][:] = weights_among(c.category, slots, longer)
 
 
 def fill_taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates, now: int) -> None:

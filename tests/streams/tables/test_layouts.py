@@ -266,7 +266,7 @@ def test_users_of_the_layouts_before_keep_everything(earlier: np.dtype[Any], mar
         assert np.array_equal(row[name], old[name][0]), name
     assert row["layout"] == 3
     assert row["place"] == (old["place"][0] if "place" in (earlier.names or ()) else 0)
-    assert row["views_since"] == old["offset"][0], "earlier views are not known"
+    assert row["views_from"] == old["offset"][0] + 1, "earlier views are not known"
     assert not row["cat_views"].any()
 
 
