@@ -1,8 +1,8 @@
 """Layouts of rows that earlier versions have written. Never change one: rows are told by it.
 
-``_0`` are those of version 0.1.0, whose ids are hashed in another way. ``_1`` and ``_2`` are those of the time
-between 0.1.0 and the next version. Rows of items have the same fields since 0.1.0. How rows are migrated: ``declare``
-beside the present ones.
+``_0`` are those of version 0.1.0, whose ids are hashed in another way. ``_1`` and ``_2`` are those of the
+time between 0.1.0 and the next version. Rows of items have the same fields since 0.1.0. How rows are
+migrated: ``declare`` beside the present ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""State of users: counts of events, recent items, session, affinities, time of views, hidden items, profile."""
+"""State of users: counts of events, recent items, session, affinities, views, hidden items, profile."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _check_places(findings: Findings, rows: Aligned, found: npt.NDArray[np.int64
 
 
 def _check_since(findings: Findings, stories: Stories, marks: pl.DataFrame) -> None:
-    """Check that counting begins after a record of the user; but for views, only where the user was forgotten."""
+    """Check that counting begins after a record of the user; but for views only if the user was forgotten."""
     forgotten = stories.forgotten.select("user", "times")
     starts = (("since", stories.events), ("shown_since", stories.shown), ("views_since", stories.events))
     for name, records in starts:

@@ -1,4 +1,4 @@
-"""A reference for updates of user rows, without compiled code: recent clicks, sessions, pairs, tastes, time of views.
+"""A reference for updates of user rows, without compiled code: recent clicks, sessions, pairs, tastes, views.
 
 Tests compare the compiled code with it. One vectorised step applies the next event of every user.
 """

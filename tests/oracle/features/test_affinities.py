@@ -33,7 +33,7 @@ def test_affinities_fade_and_add_up() -> None:
 
 
 def test_views_fade_and_add_up() -> None:
-    """The log of the seconds of each view, of ten minutes at most; views of no time, and before ``begin``, are none."""
+    """The log of the seconds of each view, of ten minutes at most; those of no time or too early are none."""
     at = T0 + 30 * DAY_MS
     did = [
         (1, 1, "dwell", at, 99, 0),
