@@ -103,7 +103,8 @@ class UserMarks(Protocol):
 
         user; offset, shown_offset, profile_offset (of the last record applied of `events`, `impressions` and
         `users`, -1: none); since, shown_since, views_since (where counting begins); has_profile, profile_ts
-        (ms), home, language, country, age (-1: unknown); place (hash that decides the partition, -1: not known).
+        (ms), home, language, country, age (-1: unknown); place (hash that decides the partition, -1: not
+        known).
         """
         ...
 
