@@ -35,8 +35,8 @@ class UserUpdates:
     ) -> None:
         """Look the fields up.
 
-        ``metric`` and ``taste`` are by kind of event, ``dwell_s`` is a metric; ``view_logs`` is what a view of
-        so many whole seconds adds to ``cat_dwell``: the last one, what a longer one adds.
+        ``metric`` and ``taste`` are by kind of event, ``dwell_s`` is a metric; ``view_logs`` is what a view
+        of so many whole seconds adds to ``cat_dwell``: the last one, what a longer one adds.
         """
 
     def apply(self, data: Rows, rows: I64, events: EventColumns) -> tuple[Bool, Records]:
