@@ -111,6 +111,8 @@ USERS = Table(
         "recent_ts": pa.int64(),
         "cat": pa.uint64(),
         "cat_w": pa.float32(),
+        "cat_dwell": pa.float32(),
+        "cat_views": pa.float32(),
         "creator": pa.uint64(),
         "creator_w": pa.float32(),
         "preferred": pa.uint64(),
@@ -131,7 +133,13 @@ ITEMS = Table(
     {},
 )
 #: A list -> the one that says how long it is, where that is another one.
-_LENGTH_OF = {"recent_ts": "recent", "cat_w": "cat", "creator_w": "creator"}
+_LENGTH_OF = {
+    "recent_ts": "recent",
+    "cat_w": "cat",
+    "cat_dwell": "cat",
+    "cat_views": "cat",
+    "creator_w": "creator",
+}
 
 
 def columns_of(table: Table, rows: Rows, ids: dict[int, str], now: int) -> pa.Table:

@@ -75,6 +75,7 @@ class LiveUsers(LiveCounts):
             "language",
         )
         told = {name: self._rows[name] for name in (*names, "home", "country")}
+        told["views_since"] = self.views_since()
         place = self._rows["place"].astype(np.int64)
         told["age"] = self._rows["age"].astype(np.int64)
         told["place"] = np.where(place == 0, -1, place & (user_state.PLACED - 1))
@@ -128,6 +129,19 @@ class LiveUsers(LiveCounts):
                 "found": (self._rows[f"{name}_w"] * left[:, None]).ravel(),
             }
         ).filter(pl.col("key") != 0)
+
+    def views(self, at: int) -> pl.DataFrame:
+        """Return the decayed views of categories at ``at`` (ms): row, key, dwell (log seconds), views."""
+        keys = self._rows["cat"]
+        left = np.exp2(-(at - self._rows["cat_ts"]) / user_state.AFFINITY_HALF_LIFE_MS)[:, None]
+        sums = {name: (self._rows[f"cat_{name}"] * left).ravel() for name in ("dwell", "views")}
+        row = np.repeat(np.arange(len(keys)), keys.shape[1])
+        return pl.DataFrame({"row": row, "key": keys.ravel(), **sums}).filter(pl.col("key") != 0)
+
+    def views_since(self) -> I64:
+        """Return the offsets after which views count, int64 ``(n,)``; -1: all."""
+        since: I64 = self._rows["views_from"] - 1
+        return since
 
 
 class LiveItems(LiveCounts):

@@ -52,6 +52,8 @@ cdef class Columns:
         The hash of each category, 0: none.
     logs, wide_logs, plain_logs
         Arguments of ``log1p`` in float32 and in float64, and of ``log`` in float32.
+    usual_view
+        log1p of the mean seconds of a view of the candidates; 0: none of them was viewed.
     """
 
     cdef readonly object array
@@ -63,6 +65,7 @@ cdef class Columns:
     cdef void *room_for_ranks
     cdef double *sums  # two for each group
     cdef float *numbers  # five for each candidate
+    cdef float usual_view
     cdef KeyTable table
     cdef Logs logs, wide_logs, plain_logs
 

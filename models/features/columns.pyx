@@ -97,7 +97,7 @@ cdef class Columns:
         self.group = <int32_t *> (self.numbers + 5 * n)
         empty_table(&self.table, slots, self.group + 2 * n, bits)
         self._number(keys, self.group + n)
-        self.logs = Logs.__new__(Logs, np.log1p, np.float32, 14 * n + MOST)
+        self.logs = Logs.__new__(Logs, np.log1p, np.float32, 15 * n + MOST)
         self.wide_logs = Logs.__new__(Logs, np.log1p, np.float64, 3 * n + MOST)
         self.plain_logs = Logs.__new__(Logs, np.log, np.float32, 9 * n + MOST)
 

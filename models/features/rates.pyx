@@ -11,6 +11,8 @@ somebody wanted to see the item, its view says how much.
 from headrace.models.features.columns cimport BY_CATEGORY, Columns
 from headrace.models.features.relative cimport summed
 
+import numpy as np
+
 from headrace.models.features.spec import SPEC
 
 cdef Py_ssize_t CTR_LIFT = SPEC.index("item_ctr_lift_24h")
@@ -47,7 +49,7 @@ cdef int fill_lifts_of_items(Columns m, const float *clicks, const float *shown,
 cdef int fill_lifts_of_views(Columns m, const float *clicks, const float *seconds) except -1:
     """Fill the log of the mean time of an item's views against its category's, and of this against all.
 
-    0 where no candidate was viewed. ``clicks`` and the ``seconds`` of their views are of the last day, ``(n,)``.
+    0 where no candidate was viewed; else ``m.usual_view`` is set, too. ``clicks`` and the ``seconds`` of their views are of the last day, ``(n,)``.
     """
     cdef Py_ssize_t i
     cdef float every
@@ -57,6 +59,7 @@ cdef int fill_lifts_of_views(Columns m, const float *clicks, const float *second
     else:
         return 0
     every = summed(seconds, m.n) / max(summed(clicks, m.n), 1)
+    m.usual_view = np.log1p(np.full(1, every, np.float32))[0]
     _lifts(m, seconds, clicks, VIEWS_WEIGHT, every, m.log_of(CATEGORY_DWELL, BY_CATEGORY), m.log_of(DWELL_LIFT))
     return 0
 

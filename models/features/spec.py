@@ -117,6 +117,8 @@ SPEC = FeatureSpec(
         "category_rate",
         "category_weight",
         "creator_weight",
+        "category_dwell",
+        "category_views",
         # the request
         "surface",
         "hour",

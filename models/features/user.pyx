@@ -25,6 +25,8 @@ cdef Py_ssize_t SESSION_LEN = SPEC.index("user_session_len")
 cdef Py_ssize_t IDLE_MIN = SPEC.index("user_idle_min")
 cdef Py_ssize_t CATEGORY_AFFINITY = SPEC.index("category_affinity")
 cdef Py_ssize_t CATEGORY_WEIGHT = SPEC.index("category_weight")
+cdef Py_ssize_t CATEGORY_DWELL = SPEC.index("category_dwell")
+cdef Py_ssize_t CATEGORY_VIEWS = SPEC.index("category_views")
 cdef Py_ssize_t CATEGORY_PREFERRED = SPEC.index("category_preferred")
 cdef Py_ssize_t CREATOR_AFFINITY = SPEC.index("creator_affinity")
 cdef Py_ssize_t CREATOR_WEIGHT = SPEC.index("creator_weight")
@@ -57,6 +59,8 @@ cdef ptrdiff_t AT_RECENT = field_at(ROW, "recent", "<u8", (RECENT,))
 cdef ptrdiff_t AT_RECENT_TS = field_at(ROW, "recent_ts", "<i8", (RECENT,))
 cdef ptrdiff_t AT_CATEGORY = field_at(ROW, "cat", "<u8", (AFFINITIES,))
 cdef ptrdiff_t AT_CATEGORY_W = field_at(ROW, "cat_w", "<f4", (AFFINITIES,))
+cdef ptrdiff_t AT_CATEGORY_DWELL = field_at(ROW, "cat_dwell", "<f4", (AFFINITIES,))
+cdef ptrdiff_t AT_CATEGORY_VIEWS = field_at(ROW, "cat_views", "<f4", (AFFINITIES,))
 cdef ptrdiff_t AT_CREATOR = field_at(ROW, "creator", "<u8", (AFFINITIES,))
 cdef ptrdiff_t AT_CREATOR_W = field_at(ROW, "creator_w", "<f4", (AFFINITIES,))
 cdef ptrdiff_t AT_PREFERRED = field_at(ROW, "preferred", "<u8", (PREFERRED,))
@@ -67,6 +71,8 @@ cdef double MS_OF_MINUTE = 60_000
 cdef float ONE = 1
 #: The rate is smoothed towards one click in so many impressions.
 cdef float IMPRESSIONS = 20
+#: The mean time of a user's views is smoothed towards the usual one, with the weight of so many views.
+cdef float VIEWS = 2
 
 
 def fill_user(Columns m not None, user, ctx):
@@ -107,6 +113,10 @@ def fill_taste(Columns m not None, user, c):
     cdef Py_ssize_t k, g
     cdef int64_t group
     _categories(m, <const uint64_t *> (row + AT_CATEGORY), <const float *> (row + AT_CATEGORY_W))
+    _views(
+        m, <const uint64_t *> (row + AT_CATEGORY), <const float *> (row + AT_CATEGORY_DWELL),
+        <const float *> (row + AT_CATEGORY_VIEWS),
+    )
     _creators(m, <const uint64_t *> (row + AT_CREATOR), <const float *> (row + AT_CREATOR_W), c.creator)
     for g in range(m.groups):
         named[g] = 0
@@ -165,6 +175,24 @@ cdef int _categories(Columns m, const uint64_t *slots, const float *weights) exc
         positive[g] = _not_negative(found[g])
         found[g] = found[g] / total
     m.set_groups(CATEGORY_AFFINITY, found)
+    return 0
+
+
+cdef int _views(Columns m, const uint64_t *slots, const float *dwell, const float *views) except -1:
+    """Fill how many views a user has of each category, and how much longer than usual they are, in logs."""
+    cdef float *longer = m.numbers
+    cdef float *count = m.log1p_of(CATEGORY_VIEWS, BY_CATEGORY)
+    cdef Py_ssize_t k, g
+    cdef int64_t group
+    for g in range(m.groups):
+        longer[g] = count[g] = 0
+    for k in range(AFFINITIES - 1, -1, -1):
+        group = m.group_of(slots[k]) if slots[k] and views[k] > 0 else -1
+        if group >= 0:
+            count[group] = views[k]
+            longer[group] = (dwell[k] - views[k] * m.usual_view) / (views[k] + VIEWS)
+    if m.usual_view > 0:  # some candidate was viewed
+        m.set_groups(CATEGORY_DWELL, longer)
     return 0
 
 

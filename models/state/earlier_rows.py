@@ -1,8 +1,8 @@
 """Layouts of rows that earlier versions have written. Never change one: rows are told by it.
 
-``_0`` are those of version 0.1.0, whose ids are hashed in another way. ``_1`` are those of the time between
-0.1.0 and the next version. Rows of items have the same fields since 0.1.0. How rows are migrated: ``declare``
-beside the present ones.
+``_0`` are those of version 0.1.0, whose ids are hashed in another way. ``_1`` and ``_2`` are those of the
+time between 0.1.0 and the next version. Rows of items have the same fields since 0.1.0. How rows are
+migrated: ``declare`` beside the present ones.
 """
 
 from __future__ import annotations
@@ -43,6 +43,23 @@ _HEAD: list[tuple[Any, ...]] = [
     ("session_len", "<i4"),
     ("layout", "<u4"),
 ]
+_PROFILE: list[tuple[Any, ...]] = [
+    ("age", "<i2"),
+    ("has_profile", "?"),
+    ("pad", "u1"),
+    ("recent_ts", "<i8", (20,)),
+    ("recent", "<u8", (20,)),
+    ("home", "<u8"),
+    ("language", "<u8"),
+    ("preferred", "<u8", (8,)),
+    ("followed", "<u8", (16,)),
+    ("profile_offset", "<i8"),
+    ("profile_ts", "<i8"),
+    ("since", "<i8"),
+    ("shown_since", "<i8"),
+    ("hidden", "<u8", (32,)),
+    ("hidden_creators", "<u8", (16,)),
+]
 
 USERS_0 = np.dtype(
     [
@@ -65,21 +82,18 @@ USERS_1 = np.dtype(
         *_HEAD,
         *_TASTES,
         *_SUMMARY,
-        ("age", "<i2"),
-        ("has_profile", "?"),
-        ("pad", "u1"),
-        ("recent_ts", "<i8", (20,)),
-        ("recent", "<u8", (20,)),
-        ("home", "<u8"),
-        ("language", "<u8"),
-        ("preferred", "<u8", (8,)),
-        ("followed", "<u8", (16,)),
-        ("profile_offset", "<i8"),
-        ("profile_ts", "<i8"),
-        ("since", "<i8"),
-        ("shown_since", "<i8"),
-        ("hidden", "<u8", (32,)),
-        ("hidden_creators", "<u8", (16,)),
+        *_PROFILE,
+        *_CELLS,
+    ]
+)
+USERS_2 = np.dtype(
+    [
+        *_HEAD,
+        *_TASTES,
+        *_SUMMARY,
+        *_PROFILE,
+        ("place", "<u4"),
+        ("pad_2", "u1", (4,)),
         *_CELLS,
     ]
 )

@@ -15,7 +15,7 @@ Rows = npt.NDArray[Any]  # a structured array, one row a key
 Records = npt.NDArray[Any]  # headrace.streams.messages.columns.ITEM_EVENT
 
 class UserUpdates:
-    """Applies events to rows of users: counts, tastes, recent clicks, sessions, pairs."""
+    """Applies events to rows of users: counts, tastes, views, recent clicks, sessions, pairs."""
 
     def __init__(
         self,
@@ -31,8 +31,13 @@ class UserUpdates:
         metric: Sequence[int],
         taste: Sequence[float],
         dwell_s: int,
+        view_logs: npt.NDArray[np.float32],
     ) -> None:
-        """Look the fields up. ``metric`` and ``taste`` are by kind of event, ``dwell_s`` is a metric."""
+        """Look the fields up.
+
+        ``metric`` and ``taste`` are by kind of event, ``dwell_s`` is a metric; ``view_logs`` is what a view
+        of so many whole seconds adds to ``cat_dwell``: the last one, what a longer one adds.
+        """
 
     def apply(self, data: Rows, rows: I64, events: EventColumns) -> tuple[Bool, Records]:
         """Apply events in order; return which of them counted and the pairs they made."""

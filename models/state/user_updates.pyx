@@ -14,28 +14,31 @@ from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventColumns
 
 cdef enum:
     MAX_RECENT = 64
+    MAX_VIEW_LOGS = 1024
+    NO_VIEW = -1
 
 cdef int _CLICK = KIND["click"], _DWELL = KIND["dwell"], _PAIR = KIND["pair"]
 _COLUMNS = tuple(EventColumns.__dataclass_fields__)
 
 
 cdef class UserUpdates:
-    """Applies events to rows of users: counts, tastes, recent clicks, sessions, pairs."""
+    """Applies events to rows of users: counts, tastes, time of views, recent clicks, sessions, pairs."""
 
     cdef Counter counter
-    cdef ptrdiff_t hot, offset, country, n_clicks, session_len, recent, recent_ts
+    cdef ptrdiff_t hot, offset, country, n_clicks, session_len, recent, recent_ts, dwell, views
     cdef ptrdiff_t slots[2]
     cdef ptrdiff_t weights[2]
     cdef ptrdiff_t when[2]
-    cdef int n_recent, n_slots, n_pairs, seq_step, dwell_s
+    cdef int n_recent, n_slots, n_pairs, seq_step, dwell_s, longest
     cdef int64_t gap
     cdef double half_life_ms
     cdef int metric[16]
     cdef float taste[16]
+    cdef float view_logs[MAX_VIEW_LOGS]
 
     def __init__(
         self, Counter counter, dtype, int64_t gap_ms, *, recent, affinities, pairs, seq_step, half_life_ms,
-        metric, taste, dwell_s,
+        metric, taste, dwell_s, view_logs,
     ):
         cdef int k
         if not pairs < recent <= MAX_RECENT or 2 * pairs >= seq_step:
@@ -46,6 +49,11 @@ cdef class UserUpdates:
         self.gap, self.half_life_ms = gap_ms, half_life_ms
         self.n_recent, self.n_slots, self.n_pairs, self.seq_step = recent, affinities, pairs, seq_step
         self.dwell_s = dwell_s
+        if not 0 < len(view_logs) <= MAX_VIEW_LOGS:
+            raise ValueError(f"{len(view_logs)} logs of views")
+        self.longest = len(view_logs) - 1
+        for k in range(len(view_logs)):
+            self.view_logs[k] = view_logs[k]
         for k in range(len(metric)):
             if not -1 <= metric[k] < counter.plan.metrics:
                 raise ValueError(f"metric {metric[k]}")
@@ -57,6 +65,8 @@ cdef class UserUpdates:
         self.recent = field_at(dtype, "recent", "<u8", (recent,))
         self.recent_ts = field_at(dtype, "recent_ts", "<i8", (recent,))
         self.hot = max(self.recent, self.recent_ts) + 8 * recent
+        self.dwell = field_at(dtype, "cat_dwell", "<f4", (affinities,))
+        self.views = field_at(dtype, "cat_views", "<f4", (affinities,))
         for k, name in enumerate(("cat", "creator")):
             self.slots[k] = field_at(dtype, name, "<u8", (affinities,))
             self.weights[k] = field_at(dtype, f"{name}_w", "<f4", (affinities,))
@@ -90,7 +100,7 @@ cdef class UserUpdates:
         cdef Spot here
         cdef Spot *spot
         cdef double weight
-        cdef float taste
+        cdef float taste, view
         cdef int metric, n_kinds = len(KIND)
         if {len(getattr(events, name)) for name in _COLUMNS} != {n}:
             raise ValueError("columns of different lengths")
@@ -126,6 +136,7 @@ cdef class UserUpdates:
                     (<uint64_t *>(row + self.country))[0] = country[i]
                 metric = self.metric[kind[i]]
                 taste = self.taste[kind[i]]
+                view = NO_VIEW
                 weight = advance_to(row, p, ts[i], ts[i], &here)
                 if metric >= 0:
                     add_amount(row, p, &here, metric, 1, weight)
@@ -134,11 +145,12 @@ cdef class UserUpdates:
                     if seconds and self.dwell_s >= 0:
                         add_amount(row, p, &here, self.dwell_s, seconds, weight)
                     taste = min(dwell_s[i] / 30, 2)
+                    view = self.view_logs[min(seconds, self.longest)]
                 if taste != 0:
                     if category[i]:
-                        self._affinity(row, 0, category[i], taste, ts[i])
+                        self._affinity(row, 0, category[i], taste, view, ts[i])
                     if creator[i]:
-                        self._affinity(row, 1, creator[i], taste, ts[i])
+                        self._affinity(row, 1, creator[i], taste, NO_VIEW, ts[i])
                 if kind[i] == _CLICK:
                     made += self._click(row, item[i], ts[i], offset[i], pairs + made)
         return done, out[:made]
@@ -152,30 +164,56 @@ cdef class UserUpdates:
         prefetch_cells(row, p, spot)
 
     cdef inline void _affinity(
-        self, unsigned char *row, int which, uint64_t key, float amount, int64_t ts
+        self, unsigned char *row, int which, uint64_t key, float amount, float view, int64_t ts
     ) noexcept nogil:
-        """Add to the decayed weight of a key; an unknown key replaces the weakest one."""
+        """Add to the decayed weight of a key; an unknown key takes a free place, or that of the weakest one.
+
+        Of a view (``view`` is not ``NO_VIEW``: log seconds) add that and one to those of the category, too.
+        """
         cdef uint64_t *slots = <uint64_t *>(row + self.slots[which])
         cdef float *weights = <float *>(row + self.weights[which])
+        cdef float *dwell = <float *>(row + self.dwell)
+        cdef float *views = <float *>(row + self.views)
         cdef int64_t *when = <int64_t *>(row + self.when[which])
-        cdef int j, place = -1
-        cdef float factor, weakest
+        cdef int j, place
+        cdef float left = 1
         if ts > when[0]:
-            factor = <float>exp2(-<double>(ts - when[0]) / self.half_life_ms)
+            left = <float>exp2(-<double>(ts - when[0]) / self.half_life_ms)
             for j in range(self.n_slots):
-                weights[j] *= factor
+                weights[j] *= left
+            if which == 0:
+                for j in range(self.n_slots):
+                    dwell[j] *= left
+                    views[j] *= left
             when[0] = ts
+            left = 1
         elif ts < when[0]:
-            amount *= <float>exp2(-<double>(when[0] - ts) / self.half_life_ms)
+            left = <float>exp2(-<double>(when[0] - ts) / self.half_life_ms)
+            amount *= left
+        place = self._place(slots, weights, key)
+        if slots[place] != key:
+            slots[place], weights[place] = key, 0
+            if which == 0:
+                dwell[place] = views[place] = 0
+        weights[place] += amount
+        if view != NO_VIEW:
+            dwell[place] += view * left
+            views[place] += left
+
+    cdef inline int _place(self, const uint64_t *slots, const float *weights, uint64_t key) noexcept nogil:
+        """Return the place of a key, else the first free one, else that of the weakest key."""
+        cdef int j, place = 0
+        cdef float size, weakest = -1
         for j in range(self.n_slots):
             if slots[j] == key:
-                weights[j] += amount
-                return
-        place, weakest = 0, fabsf(weights[0])
-        for j in range(1, self.n_slots):
-            if fabsf(weights[j]) < weakest:
-                place, weakest = j, fabsf(weights[j])
-        slots[place], weights[place] = key, amount
+                return j
+        for j in range(self.n_slots):
+            if not slots[j]:
+                return j
+            size = fabsf(weights[j])
+            if size < weakest or j == 0:
+                place, weakest = j, size
+        return place
 
     cdef inline int _click(
         self, unsigned char *row, uint64_t item, int64_t ts, int64_t offset, ItemEvent *out

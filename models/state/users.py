@@ -1,4 +1,4 @@
-"""State of users: counts of each user's events, recent items, session, affinities, hidden items, profile."""
+"""State of users: counts of events, recent items, session, affinities, views, hidden items, profile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.state.counts import HALF_LIFE_MS, Counts
-from headrace.models.state.earlier_rows import USERS_0, USERS_1
+from headrace.models.state.earlier_rows import USERS_0, USERS_1, USERS_2
 from headrace.models.state.hidden_updates import HiddenUpdates
 from headrace.models.state.item_events import item_events as compiled_item_events
 from headrace.models.state.row_access import distinct
@@ -35,6 +35,10 @@ FOLLOWED = 16
 #: The last items and creators that a user hid.
 HIDDEN, HIDDEN_CREATORS = 32, 16
 AFFINITY_HALF_LIFE_MS = HALF_LIFE_MS
+#: A longer view counts as one of so many seconds.
+LONGEST_VIEW_S = 600
+#: What a view of so many whole seconds adds to ``cat_dwell``, float32 ``(LONGEST_VIEW_S + 1,)``.
+VIEW_LOGS = np.log1p(np.arange(LONGEST_VIEW_S + 1)).astype(np.float32)
 #: One event gives at most this many item-events records: its own, and two for each pair.
 SEQ_STEP = 16
 #: A click makes pairs with at most this many clicks before it in the same session.
@@ -55,6 +59,8 @@ ROW = np.dtype(
         ("creator_ts", "<i8"),
         ("cat", "<u8", (AFFINITIES,)),
         ("cat_w", "<f4", (AFFINITIES,)),
+        ("cat_dwell", "<f4", (AFFINITIES,)),  # sum of log(1 + seconds) of the views of each ``cat``
+        ("cat_views", "<f4", (AFFINITIES,)),  # how many views these are; both fade as the weights do
         ("creator", "<u8", (AFFINITIES,)),
         ("creator_w", "<f4", (AFFINITIES,)),
         *COUNTS.summary(),
@@ -74,6 +80,7 @@ ROW = np.dtype(
             "<i8",
         ),  # the row counts events after this offset: the ``offset`` when it was last forgotten
         ("shown_since", "<i8"),  # the same for impressions
+        ("views_from", "<i8"),  # ``cat_dwell`` has the views from this offset on
         ("hidden", "<u8", (HIDDEN,)),  # in the order of their events, the oldest first; then zeros
         ("hidden_creators", "<u8", (HIDDEN_CREATORS,)),
         ("place", "<u4"),  # ``PLACED`` and the hash that decides the user's partition; 0: not known yet
@@ -109,20 +116,32 @@ _GUARD = (
     "profile_ts",
     "since",
     "shown_since",
+    "views_from",
     "place",
 )
 
 
 def _with_place(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Return rows of layout 1 with the field ``place``: it is noted at the user's next record."""
-    return carried(rows, BLANK[()], ROW)
+    return carried(rows, np.zeros((), USERS_2)[()], USERS_2)
+
+
+def _with_views(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return rows of layout 2 with the time of views: of those after the last record applied."""
+    out = carried(rows, BLANK[()], ROW)
+    out["views_from"] = rows["offset"] + 1
+    return out
 
 
 declare(
     "user-state",
-    2,
+    3,
     ROW,
-    [Earlier(1, USERS_1, _with_place, fingerprint(USERS_1)), Earlier(0, USERS_0, None, fingerprint(USERS_0))],
+    [
+        Earlier(2, USERS_2, _with_views),
+        Earlier(1, USERS_1, _with_place, fingerprint(USERS_1)),
+        Earlier(0, USERS_0, None, fingerprint(USERS_0)),
+    ],
 )
 
 _COUNTER = COUNTS.counter(ROW)
@@ -168,6 +187,7 @@ class UserState:
             metric=[METRICS.index(kind) if kind in METRICS else -1 for kind in KINDS],
             taste=[_TASTE.get(kind, 0.0) for kind in KINDS],
             dwell_s=METRICS.index("dwell_s"),
+            view_logs=VIEW_LOGS,
         )
 
     def apply(self, events: EventColumns) -> Applied:

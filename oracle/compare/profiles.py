@@ -114,13 +114,15 @@ def _check_places(findings: Findings, rows: Aligned, found: npt.NDArray[np.int64
 
 
 def _check_since(findings: Findings, stories: Stories, marks: pl.DataFrame) -> None:
-    """Check that counting begins after a record of the user, and only where the user was forgotten."""
+    """Check that counting begins after a record of the user; but for views only if the user was forgotten."""
     forgotten = stories.forgotten.select("user", "times")
-    for name, records in (("since", stories.events), ("shown_since", stories.shown)):
+    starts = (("since", stories.events), ("shown_since", stories.shown), ("views_since", stories.events))
+    for name, records in starts:
         begun = marks.filter(pl.col(name) >= 0).select("user", offset=pl.col(name))
         findings.compared += len(marks)
         strange = begun.join(records, on=["user", "offset"], how="anti")
-        never = begun.join(forgotten, on="user", how="anti") if stories.whole else begun.clear()
+        told = stories.whole and name != "views_since"  # that of rows of an earlier layout begins without it
+        never = begun.join(forgotten, on="user", how="anti") if told else begun.clear()
         for bad, why in ((strange, "the offset of a record of the user"), (never, "-1: never forgotten")):
             findings.add("user", bad["user"].to_numpy(), _begin_difference(stories, bad, name, why))
 

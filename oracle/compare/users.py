@@ -1,10 +1,11 @@
-"""Comparing users: counts, last clicks, affinities."""
+"""Comparing users: counts, last clicks, affinities, time of views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from headrace.oracle.compare.aligned import Aligned, align, check
@@ -110,14 +111,46 @@ def check_affinities(
         findings.compared += len(both)
         gap = (pl.col("weight") - pl.col("found")).abs()
         bad = both.filter(~(gap <= pl.col("size") * DECAYED_REL + TINY))
-        findings.add(rows.kind, rows.keys[bad["row"].to_numpy()], _affinity_difference(rows, bad, what, at))
+        told = bad.select("row", "key", "weight", "found")
+        make = _key_difference(rows, told, f"taste for {what}", at)
+        findings.add(rows.kind, rows.keys[bad["row"].to_numpy()], make)
+        if what == "category":
+            _check_views(findings, rows, known, live, attributes, at, sure)
     findings.not_compared += int(left_out.sum())
 
 
-def _affinity_difference(rows: Aligned, bad: pl.DataFrame, what: str, at: int) -> Callable[[int], Difference]:
+def _check_views(
+    findings: Findings,
+    rows: Aligned,
+    known: Users,
+    live: UserValues,
+    attributes: pl.DataFrame,
+    at: int,
+    sure: npt.NDArray[np.bool_],
+) -> None:
+    """Compare how long views of each category took, and how many there were, where it is ``sure``.
+
+    A row of an earlier layout has none of the views before it was read: that is its default.
+    """
+    begin = rows.found(live.views_since(), -1)[rows.expected_at]
+    expected = _at(known.views(begin, attributes, at), rows.expected_at)
+    found = _at(live.views(at), rows.found_at).rename({"dwell": "dwell_found", "views": "views_found"})
+    both = expected.join(found, on=["row", "key"], how="full", coalesce=True).sort("row", "key")
+    both = both.with_columns(pl.exclude("row", "key").fill_null(0.0))
+    both = both.filter(pl.Series(sure[both["row"].to_numpy()]))
+    for name, feature in (("dwell", "log seconds of views of category"), ("views", "views of category")):
+        findings.compared += len(both)
+        wrong, value = pl.col(name) - pl.col(f"{name}_found"), pl.col(name)
+        bad = both.filter(~(wrong.abs() <= value * DECAYED_REL + TINY))
+        told = bad.select("row", "key", name, f"{name}_found")
+        make = _key_difference(rows, told, feature, at)
+        findings.add(rows.kind, rows.keys[bad["row"].to_numpy()], make)
+
+
+def _key_difference(rows: Aligned, bad: pl.DataFrame, feature: str, at: int) -> Callable[[int], Difference]:
     def make(k: int) -> Difference:
-        i, key, weight, found = bad.select("row", "key", "weight", "found").row(k)
-        return rows.difference(i, f"taste for {what} {key:016x}", at, weight, found)
+        i, key, expected, found = bad.row(k)
+        return rows.difference(i, f"{feature} {key:016x}", at, expected, found)
 
     return make
 

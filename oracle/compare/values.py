@@ -59,6 +59,14 @@ class UserValues(CountValues, Protocol):
         """Return the decayed weights of "category" or "creator" at ``at``: row (position), key, found."""
         ...
 
+    def views(self, at: int) -> pl.DataFrame:
+        """Return the decayed views at ``at`` (ms): row (position), key (category), dwell, views."""
+        ...
+
+    def views_since(self) -> I64:
+        """Return the offsets after which views count, int64 ``(n,)``; -1: all."""
+        ...
+
 
 class HiddenValues(Protocol):
     """What live rows of users say that the users hid."""
@@ -94,8 +102,9 @@ class UserMarks(Protocol):
         """A row for every live row.
 
         user; offset, shown_offset, profile_offset (of the last record applied of `events`, `impressions` and
-        `users`, -1: none); since, shown_since (where counting begins); has_profile, profile_ts (ms), home,
-        language, country, age (-1: unknown); place (hash that decides the partition, -1: not known).
+        `users`, -1: none); since, shown_since, views_since (where counting begins); has_profile, profile_ts
+        (ms), home, language, country, age (-1: unknown); place (hash that decides the partition, -1: not
+        known).
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Affinities of users for categories and creators, computed from events."""
+"""Affinities of users for categories and creators, and the time of their views; computed from events."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import polars as pl
 from headrace.oracle.features.counts import decay
 
 Bool = npt.NDArray[np.bool_]
+I64 = npt.NDArray[np.int64]
 
 #: What one event adds to the weight of its item's category and creator; dwell: per 30 s, at most 2.
 TASTE: Final = {"click": 1.0, "skip": -0.2, "like": 2.0, "save": 2.0, "follow": 3.0, "hide": -2.0}
 #: A live row has this many categories, and as many creators. Users with more of them are not compared.
 AFFINITIES: Final = 12
+#: A longer view counts as one of so many seconds.
+LONGEST_VIEW_S: Final = 600
 #: The item must have been published at least this long (ms) before the event: workers read `items` and
 #: `events` independently of each other.
 PUBLISHED_MS: Final = 10_000
@@ -29,6 +32,12 @@ def taste() -> pl.Expr:
     dwell = (pl.col("dwell_s") / 30).clip(upper_bound=2.0)
     other = pl.col("kind").replace_strict(TASTE, default=0.0, return_dtype=pl.Float64)
     return pl.when(pl.col("kind") == "dwell").then(dwell).otherwise(other)
+
+
+def view() -> pl.Expr:
+    """Return log(1 + seconds) of the views among ``EVENTS``; null for other events, and views of no time."""
+    seconds = pl.col("dwell_s").clip(upper_bound=LONGEST_VIEW_S)
+    return pl.when((pl.col("kind") == "dwell") & (pl.col("dwell_s") > 0)).then(seconds.log1p())
 
 
 def item_attributes(items: pl.DataFrame) -> pl.DataFrame:
@@ -76,3 +85,15 @@ def affinity_weights(
     many = sums.group_by("row").len().filter(pl.col("len") > AFFINITIES)
     known[many["row"].to_numpy()] = False
     return sums, known
+
+
+def view_sums(tastes: pl.DataFrame, begin: I64, items: pl.DataFrame, at: int) -> pl.DataFrame:
+    """Return the decayed views of each category; parameters and result are those of ``Users.views``."""
+    told = tastes.filter(pl.col("view").is_not_null()).join(items, on="item", how="left")
+    since = pl.Series(begin[told["row"].to_numpy()], dtype=pl.Int64)
+    left = decay(pl.col("ts"), at)
+    return (
+        told.filter((pl.col("offset") > since) & (pl.col("category").fill_null(0) != 0))
+        .group_by("row", pl.col("category").alias("key"))
+        .agg(dwell=(pl.col("view") * left).sum(), views=left.sum())
+    )

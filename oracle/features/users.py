@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from headrace.oracle.features.affinities import affinity_weights, taste
+from headrace.oracle.features.affinities import affinity_weights, taste, view, view_sums
 from headrace.oracle.features.counts import Counted, by_row, metric_number
 from headrace.oracle.features.windows import USER_CELLS
 
@@ -39,7 +39,7 @@ class Users(Counted):
     clicks
         row, ts, item.
     tastes
-        row, ts, item, timestamp (of the record), taste.
+        row, ts, item, timestamp (of the record), offset, taste, view (log seconds; null: none).
     others
         row, ts: when something else was written to the row.
     """
@@ -93,6 +93,20 @@ class Users(Counted):
         """
         return affinity_weights(self.tastes, self.shape[0], items, what, at, complete=complete)
 
+    def views(self, begin: I64, items: pl.DataFrame, at: int) -> pl.DataFrame:
+        """Return the decayed views of each category at ``at``: row, key, dwell (log seconds), views.
+
+        They are known where the affinities are.
+
+        Parameters
+        ----------
+        begin
+            Views after this offset count, int64 ``(rows,)``.
+        items
+            The result of ``item_attributes``.
+        """
+        return view_sums(self.tastes, begin, items, at)
+
 
 def users_of(events: pl.DataFrame, shown: pl.DataFrame, others: pl.DataFrame | None = None) -> Users:
     """Return the users of accepted ``EVENTS`` and valid ``SHOWN``, and those of ``others``.
@@ -109,7 +123,7 @@ def users_of(events: pl.DataFrame, shown: pl.DataFrame, others: pl.DataFrame | N
         keys=keys,
         acts=acts.join(rows, on=_USER, how="left").select("row", "metric", "ts", "amount"),
         clicks=mine.filter(pl.col("kind") == "click").select("row", "ts", "item"),
-        tastes=mine.select("row", "ts", "item", "timestamp", taste=taste()),
+        tastes=mine.select("row", "ts", "item", "timestamp", "offset", taste=taste(), view=view()),
         others=others.join(rows, on=_USER).select("row", "ts"),
     )
 

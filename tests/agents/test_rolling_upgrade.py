@@ -128,13 +128,13 @@ async def test_a_rolling_upgrade_loses_nothing(settings: Settings, tmp_path: Pat
     async with Load(settings) as load, contextlib.AsyncExitStack() as running:
         async with worker(settings, ["aggregate"]):
             async with worker(settings, ["ingest"]):
-                await until(lambda: _written_layout(settings), lambda layout: layout == 2, timeout=150)
+                await until(lambda: _written_layout(settings), lambda layout: layout == 3, timeout=150)
                 await until(lambda: _counted(settings), lambda count: count >= USERS, timeout=150)
                 load.users -= 10  # the rows of the others stay in Redis as they are
                 await running.enter_async_context(next_worker(settings, "ingest", tmp_path))
                 # The new worker is a member: it has partitions, while the old one has the others.
-                await until(lambda: _newest_layout(settings), lambda layout: layout == 3, timeout=150)
-            await until(lambda: _written_layout(settings), lambda layout: layout == 3, timeout=150)
+                await until(lambda: _newest_layout(settings), lambda layout: layout == 4, timeout=150)
+            await until(lambda: _written_layout(settings), lambda layout: layout == 4, timeout=150)
             await running.enter_async_context(next_worker(settings, "aggregate", tmp_path))
         await load.stop()
         await until(lambda: _behind(settings), lambda records: records == 0, timeout=150)

@@ -1,4 +1,4 @@
-"""Headrace as a next version would be: rows of users have one field more, and layout 3.
+"""Headrace as a next version would be: rows of users have one field more, and layout 4.
 
 ``python next_version.py worker ingest`` runs its command line. The source of ``models/state/users.py`` is
 changed as a developer would change it; all else is as it is.
@@ -15,12 +15,13 @@ from types import CodeType, ModuleType
 CHANGED = "headrace.models.state.users"
 #: What is in the source -> what the next version has there.
 CHANGES = {
-    "ROW = np.dtype(": "ROW_2 = np.dtype(",
+    "ROW = np.dtype(": "ROW_3 = np.dtype(",
     "BLANK = np.zeros((), ROW)\n": (
-        'ROW = np.dtype([*ROW_2.descr, ("of_3", "<i8")])\nBLANK = np.zeros((), ROW)\nBLANK["of_3"] = 33\n'
+        'ROW = np.dtype([*ROW_3.descr, ("of_4", "<i8")])\nBLANK = np.zeros((), ROW)\nBLANK["of_4"] = 33\n'
     ),
-    '    "user-state",\n    2,\n    ROW,\n    [Earlier(1': (
-        '    "user-state",\n    3,\n    ROW,\n    [Earlier(2, ROW_2, _with_place), Earlier(1'
+    '    "user-state",\n    3,\n    ROW,\n    [\n': (
+        '    "user-state",\n    4,\n    ROW,\n    [\n'
+        "        Earlier(3, ROW_3, lambda rows: carried(rows, BLANK[()], ROW)),\n"
     ),
 }
 

@@ -41,7 +41,7 @@ def assembled(user: npt.NDArray[Any] | None, c: Candidates, ctx: RequestContext)
     fill_prior(put)
     if user is not None:
         fill_user(put, user, ctx)
-        fill_taste(put, user, c)
+        fill_taste(put, user, c, ctx.now)
     fill_lifts(put, c, ctx, names=user is not None and bool(user["preferred"].any()))
     fill_shown(put, c, ctx)
     put["surface"][:] = SURFACES.index(ctx.surface)
@@ -133,7 +133,7 @@ def fill_lifts_of_items(put: dict[str, F32], clicks: F32, shown: F32, skips: F32
 def fill_lifts_of_views(put: dict[str, F32], clicks: F32, dwell_s: F32, category: U64) -> None:
     """Fill the log of the mean time of an item's views against its category's, and of this against all."""
     if dwell_s.any():
-        every = dwell_s.sum() / max(clicks.sum(), ONE)
+        every = _usual_view(clicks, dwell_s)
         _fill_lifts(put, "dwell", dwell_s, clicks, np.float32(4), every, numbered(category), category != 0)
 
 
@@ -234,12 +234,28 @@ def fill_user(put: dict[str, F32], user: npt.NDArray[Any], ctx: RequestContext) 
     put["user_idle_min"][:] = np.log1p(max(ctx.now - times[0], 0) / 60_000) if times else -1
 
 
-def fill_taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates) -> None:
+def _usual_view(clicks: F32, dwell_s: F32) -> Any:
+    return dwell_s.sum() / max(clicks.sum(), ONE)
+
+
+def _fill_views(put: dict[str, F32], row: Any, c: Candidates, now: int) -> None:
+    """Fill how many views a user has of each category, and how much longer than usual they are."""
+    slots, views = np.where(row["cat_views"] > 0, row["cat"], 0).astype(np.uint64), row["cat_views"]
+    put["category_views"][:] = np.log1p(weights_among(c.category, slots, views))
+    day = item_state.WINDOWS.read(c.stats, now, names=("24h",))[:, 0]
+    if day[:, _DWELL].any():
+        usual = np.log1p(np.full(1, _usual_view(day[:, _CLICK], day[:, _DWELL]), np.float32))[0]
+        longer = (row["cat_dwell"] - views * usual) / (views + np.float32(2))
+        put["category_dwell"][:] = weights_among(c.category, slots, longer)
+
+
+def fill_taste(put: dict[str, F32], user: npt.NDArray[Any], c: Candidates, now: int) -> None:
     """Fill how well each candidate matches the user's taste, profile and recent clicks."""
     row = user[0]
     for name, short, keys in (("category", "cat", c.category), ("creator", "creator", c.creator)):
         share, weight = _affinity(row[short], row[f"{short}_w"], keys)
         put[f"{name}_affinity"][:], put[f"{name}_weight"][:] = share, weight
+    _fill_views(put, row, c, now)
     put["category_preferred"][:] = _among(c.category, row["preferred"])
     put["creator_followed"][:] = _among(c.creator, row["followed"])
     put["seen_before"][:] = _among(c.items, row["recent"])

@@ -1,4 +1,4 @@
-"""A reference for updates of user rows, without compiled code: recent clicks, sessions, pairs, tastes.
+"""A reference for updates of user rows, without compiled code: recent clicks, sessions, pairs, tastes, views.
 
 Tests compare the compiled code with it. One vectorised step applies the next event of every user.
 """
@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.state.users import AFFINITIES, AFFINITY_HALF_LIFE_MS, PAIRS, RECENT, SEQ_STEP
+from headrace.models.state.users import (
+    AFFINITIES,
+    AFFINITY_HALF_LIFE_MS,
+    LONGEST_VIEW_S,
+    PAIRS,
+    RECENT,
+    SEQ_STEP,
+)
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, KINDS, EventColumns
 from headrace.streams.tables.rows import RowTable
 
@@ -63,6 +70,8 @@ ROW = np.dtype(
         ("recent_ts", "<i8", (RECENT,)),
         ("cat", "<u8", (AFFINITIES,)),
         ("cat_w", "<f4", (AFFINITIES,)),
+        ("cat_dwell", "<f4", (AFFINITIES,)),
+        ("cat_views", "<f4", (AFFINITIES,)),
         ("cat_ts", "<i8"),
         ("creator", "<u8", (AFFINITIES,)),
         ("creator_w", "<f4", (AFFINITIES,)),
@@ -111,10 +120,13 @@ class ReferenceUsers:
         dwell = events.kind == KIND["dwell"]
         if dwell.any():
             taste = np.where(dwell, np.minimum(events.dwell_s / 30, 2), taste).astype(np.float32)
-        for name, keys in (("cat", events.category), ("creator", events.creator)):
+        seconds = np.minimum(events.dwell_s, LONGEST_VIEW_S).astype(np.int64)
+        views = {"cat_dwell": dwell * np.log1p(seconds), "cat_views": dwell * 1.0}
+        for name, keys, more in (("cat", events.category, views), ("creator", events.creator, {})):
             told = (keys != 0) & (taste != 0)
             if told.any():
-                _affinity(data, name, rows[told], keys[told], taste[told], events.ts[told])
+                amounts = {field: amount[told] for field, amount in {f"{name}_w": taste, **more}.items()}
+                _affinity(data, name, rows[told], keys[told], amounts, events.ts[told])
         clicks = events.kind == KIND["click"]
         if not clicks.all():
             rows, events = rows[clicks], events.where(clicks)
@@ -186,20 +198,30 @@ def _pairs(events: EventColumns, previous: npt.NDArray[np.uint64], tied: Bool) -
 
 
 def _affinity(
-    data: npt.NDArray[Any], name: str, rows: I64, keys: npt.NDArray[np.uint64], amount: F32, ts: I64
+    data: npt.NDArray[Any],
+    name: str,
+    rows: I64,
+    keys: npt.NDArray[np.uint64],
+    amounts: dict[str, npt.NDArray[Any]],
+    ts: I64,
 ) -> None:
     """Add to decayed weights, one key for each row; an unknown key replaces the weakest one.
 
     Weights are those at the row's time ``<name>_ts``. A later event decays them to its time; the amount of an
-    earlier event is decayed by its own age instead, so the order of arrival does not matter.
+    earlier event is decayed by its own age instead, so the order of arrival does not matter. ``amounts`` has
+    what each field gets.
     """
     slots, weights, when = data[name][rows], data[f"{name}_w"][rows], data[f"{name}_ts"][rows]
     now = np.maximum(when, ts)
-    weights *= np.exp2(-(now - when) / AFFINITY_HALF_LIFE_MS)[:, None].astype(np.float32)
-    amount = amount * np.exp2(-(now - ts) / AFFINITY_HALF_LIFE_MS).astype(np.float32)
+    fade = np.exp2(-(now - when) / AFFINITY_HALF_LIFE_MS)[:, None].astype(np.float32)
+    size = np.where(slots == 0, -1, np.abs(weights * fade))  # a free place first
     found = slots == keys[:, None]
-    place = np.where(found.any(1), found.argmax(1), np.abs(weights).argmin(1))
+    place = np.where(found.any(1), found.argmax(1), size.argmin(1))
     i = np.arange(len(rows))
-    weights[i, place] = np.where(found.any(1), weights[i, place], 0) + amount
     slots[i, place] = keys
-    data[name][rows], data[f"{name}_w"][rows], data[f"{name}_ts"][rows] = slots, weights, now
+    for field, amount in amounts.items():
+        values = data[field][rows] * fade
+        added = amount * np.exp2(-(now - ts) / AFFINITY_HALF_LIFE_MS).astype(np.float32)
+        values[i, place] = np.where(found.any(1), values[i, place], 0) + added
+        data[field][rows] = values
+    data[name][rows], data[f"{name}_ts"][rows] = slots, now

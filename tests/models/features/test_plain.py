@@ -102,6 +102,9 @@ def some_user(rng: Rng, c: Candidates, now: int, *, extreme: bool) -> Any:
     for name in ("cat_w", "creator_w"):
         if rng.random() < 0.8:
             user[name] = rng.choice([-3.5, -1e-38, 0, 0.1, 2, 1e20], user[name].shape)
+    if rng.random() < 0.8:
+        user["cat_views"] = rng.choice([0, 0, 1e-38, 0.1, 2, 400], user["cat_views"].shape)
+        user["cat_dwell"] = rng.choice([0, 0.1, 3.5, 1e3], user["cat_dwell"].shape)
     return user
 
 

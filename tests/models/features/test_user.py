@@ -8,6 +8,8 @@ from strategies import T0, Act
 from headrace.models.features.assemble import assemble
 from headrace.models.state import shown as shown_state
 from headrace.models.state import users as user_state
+from headrace.models.state.items import ItemState
+from headrace.streams.messages.columns import ITEM_EVENT
 from headrace.streams.settings import MINUTE_MS
 
 
@@ -40,6 +42,29 @@ def test_a_category_that_was_skipped_has_a_negative_share_and_no_weight() -> Non
     for name in ("category", "creator"):
         assert of(out, f"{name}_affinity") == pytest.approx([0, 1 / 1.2, -0.2 / 1.2, 0], rel=1e-3)
         assert of(out, f"{name}_weight") == pytest.approx([0, np.log1p(1), 0, 0], rel=1e-3)
+
+
+def test_how_long_views_of_a_category_take_against_the_usual_view() -> None:
+    """The candidates were viewed twice, for 20 s on average."""
+    events = np.zeros(4, ITEM_EVENT)
+    events["item"], events["amount"], events["kind"] = [1, 2, 1, 2], [1, 1, 30, 10], [1, 1, 3, 3]
+    events["ts"] = T0
+    stats = ItemState()
+    stats.apply(events, np.arange(4))
+    user = user_of(
+        Act(1, 2, "dwell", T0, 60, category=2),
+        Act(1, 3, "dwell", T0, 2, category=3),
+        Act(1, 3, "dwell", T0, 900, category=3),
+        Act(1, 4, "click", T0, category=4),
+    )
+    out = assemble(user, candidates(4, stats), context())
+    usual = np.log1p(20)
+    longer = [0, (np.log1p(60) - usual) / 3, (np.log1p(2) + np.log1p(600) - 2 * usual) / 4, 0]
+    assert of(out, "category_dwell") == pytest.approx(longer, abs=1e-5)
+    assert of(out, "category_views") == pytest.approx(np.log1p([0, 1, 2, 0]).tolist())
+    nobody = assemble(user, candidates(4), context())
+    assert of(nobody, "category_dwell") == [0] * 4, "what is usual is not known"
+    assert of(nobody, "category_views") == of(out, "category_views")
 
 
 def test_an_item_without_category_matches_nobodys_taste() -> None:

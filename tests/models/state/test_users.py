@@ -14,6 +14,7 @@ from strategies import GAP_MS, T0, Act, columns, histories, pieces
 from user_stories import apply, clicks, row, rows_of, taste
 
 from headrace.models.state.users import (
+    AFFINITIES,
     AFFINITY_HALF_LIFE_MS,
     COUNTS,
     METRICS,
@@ -127,6 +128,38 @@ def test_the_order_of_arrival_does_not_matter(story: list[Act], random: Any) -> 
             x, y = taste(a, name), taste(b, name)
             for key in x.keys() | y.keys():  # one that cancels out is no more, or next to nothing
                 assert y.get(key, 0.0) == pytest.approx(x.get(key, 0.0), rel=1e-4, abs=1e-5)
+        for field in ("cat_dwell", "cat_views"):
+            x, y = (dict(zip(r["cat"].tolist(), r[field].tolist(), strict=True)) for r in (a, b))
+            for key in x.keys() | y.keys():
+                assert y.get(key, 0.0) == pytest.approx(x.get(key, 0.0), rel=1e-4, abs=1e-5)
+
+
+def test_a_view_adds_its_log_seconds_to_its_category() -> None:
+    state, _ = apply(
+        [
+            Act(1, 1, "dwell", T0, 30, category=5),
+            Act(1, 2, "dwell", T0, 40_000, category=5),
+            Act(1, 3, "dwell", T0, 0, category=6),
+            Act(1, 4, "dwell", T0, 3, creator=7),
+            Act(1, 4, "dwell", T0 - 30 * DAY_MS, 3, category=8),
+        ]
+    )
+    one = row(state, 1)
+    assert one["cat"][:3].tolist() == [5, 8, 0], "a view of no time says nothing"
+    assert one["cat_views"][:3] == pytest.approx([2, 0.5, 0])
+    assert one["cat_dwell"][:3] == pytest.approx([np.log(31) + np.log(601), np.log(4) / 2, 0], rel=1e-5)
+
+
+def test_the_views_of_a_category_go_with_its_place_and_not_while_others_are_free() -> None:
+    """What is liked and hidden again has no weight, and keeps its views until all places are taken."""
+    told = [Act(1, 1, "dwell", T0, 30, category=5), Act(1, 1, "click", T0, category=5)]
+    told.append(Act(1, 1, "hide", T0, category=5))
+    others = [Act(1, 1, "click", T0, category=100 + n) for n in range(AFFINITIES - 1)]
+    one = row(apply([*told, *others])[0], 1)
+    assert (one["cat"][0], one["cat_w"][0], one["cat_views"][0]) == (5, 0, 1)
+    one = row(apply([*told, *others, Act(1, 1, "dwell", T0, 9, category=99)])[0], 1)
+    assert (one["cat"][0], one["cat_views"][0]) == (99, 1)
+    assert one["cat_dwell"][0] == pytest.approx(np.log(10))
 
 
 def test_the_sequential_part_is_that_of_the_reference() -> None:
@@ -153,7 +186,7 @@ def assert_as_the_reference(story: Sequence[Act], where: Sequence[int]) -> None:
         reference.table.data[reference.table.find(users)],
     )
     for name in reference.table.dtype.names or ():
-        if name.endswith("_w"):  # exp2 of the two libraries may differ in the last bit
+        if name.endswith(("_w", "_dwell", "_views")):  # exp2 of the two libraries may differ in the last bit
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-6, err_msg=name)
         elif name != "pad":
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
@@ -289,7 +322,7 @@ def test_a_row_is_aligned_so_that_scattered_updates_are_fast() -> None:
 
 
 def test_memory_of_a_user_is_known() -> None:
-    assert ROW.itemsize <= 2448
+    assert ROW.itemsize <= 2552
 
 
 def test_many_users_at_once() -> None:

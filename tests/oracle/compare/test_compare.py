@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle_history import Known, Live, compare, country, did, records_of, saw, some_history
+from oracle_history import Known, Live, compare, country, did, records_of, rows_of, saw, some_history
 from strategies import T0
 
 from headrace.console.verification.partitions import times_to_ask
+from headrace.models.state import users as user_state
+from headrace.models.state.earlier_rows import USERS_2
+from headrace.models.state.users import UserState
 from headrace.oracle.compare.findings import Findings
 from headrace.oracle.compare.items import compare_items
 from headrace.oracle.compare.users import compare_users
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.settings import HOUR_MS, MINUTE_MS
+from headrace.streams.tables.layouts import carried
+from headrace.streams.tables.packed_rows import pack_rows
 
 
 @given(
@@ -56,6 +61,9 @@ def test_the_live_code_and_the_oracle_agree(history: Any, seen: Any, cuts: list[
         ("recent_ts", 1, "time of click"),
         ("cat", 1, "taste for category"),
         ("cat_w", 0.01, "taste for category"),
+        ("cat_dwell", 0.01, "log seconds of views of category"),
+        ("cat_views", 0.01, "views of category"),
+        ("views_from", 10_000, "log seconds of views of category"),
         ("creator_ts", HOUR_MS, "taste for creator"),
     ],
 )
@@ -95,6 +103,26 @@ def test_one_value_of_an_item_changed_is_found(field: str, feature: str) -> None
         assert {d.row for d in findings.first} == {name}
         assert any(d.feature.startswith(feature) for d in findings.first), findings.first
         table.data[:] = before
+
+
+def test_rows_of_the_layout_before_have_the_views_since_they_were_read() -> None:
+    """Half of the history is in rows of layout 2; the other half is applied to what is made of them."""
+    viewed = [(u, "dwell", 1 + n % 3, 1000, 0, 30_000, "", 30, False) for n in range(20) for u in range(2)]
+    records = records_of(viewed)
+    live, known = Live(), Known(records, [])
+    live.events(records[:20])
+    table = live.users.table
+    before = carried(rows_of(table), np.zeros((), USERS_2)[()], USERS_2)
+    before["layout"] = 2
+    live.users = UserState(user_state.new_table(), 30 * MINUTE_MS)
+    assert live.users.table.load([pack_rows(before, np.array([n]))[0] for n in range(2)]) == 2
+    live.events(records[20:])
+    at = int(max(known.users.newest()))
+    assert compare(known, live, [at]).differences == 0
+    data = live.users.table.data
+    assert data["cat_views"][live.users.table.rows()].sum() == pytest.approx(20, rel=1e-3)
+    data["views_from"][live.users.table.row(hash64("user-0"))] = 0
+    assert {d.row for d in compare(known, live, [at]).first} == {"user user-0"}
 
 
 def test_a_missing_row_an_extra_row_and_a_misplaced_one_are_found() -> None:

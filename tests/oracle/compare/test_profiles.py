@@ -82,6 +82,15 @@ def test_counting_begins_after_an_event_of_the_user_and_only_where_one_was_forgo
     assert ("user user-0", "total click", 3, 5) in found, "the row has more than it says"
 
 
+def test_views_count_from_an_event_of_the_user_on() -> None:
+    story = some_story()
+    story.set("user-1", "views_from", 10)  # after an event of user-0
+    assert ("user user-1", "views_since", "the offset of a record of the user", 9) in told(story.compare())
+    story = some_story()
+    story.set("user-0", "views_from", 4)  # after its second event, as in a row of an earlier layout
+    assert told(story.compare()) == []
+
+
 def test_what_a_forgotten_user_did_before_does_not_count() -> None:
     story = some_story()
     story.set("user-1", "since", -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from oracle_frames import event_frame, item_frame, shown_frame
 from strategies import T0
@@ -29,6 +30,23 @@ def test_affinities_fade_and_add_up() -> None:
     assert dict(cats.select("key", "weight").iter_rows()) == pytest.approx({7: 0.3, 8: 1.5})
     creators, _ = known.affinities(items, "creator", at)
     assert dict(creators.select("key", "weight").iter_rows()) == pytest.approx({70: 0.3})
+
+
+def test_views_fade_and_add_up() -> None:
+    """The log of the seconds of each view, of ten minutes at most; those of no time or too early are none."""
+    at = T0 + 30 * DAY_MS
+    did = [
+        (1, 1, "dwell", at, 99, 0),
+        (1, 1, "dwell", T0, 7, 0),
+        (1, 1, "dwell", at, 40_000, 0),
+        (1, 2, "dwell", at, 0, 0),
+        (1, 3, "dwell", at, 30, 0),
+        (1, 1, "click", at, 0, 0),
+    ]
+    items = item_attributes(item_frame([(1, 7, 70, T0), (2, 8, 0, T0)]))
+    views = users_of(event_frame(did), shown_frame([])).views(np.array([0]), items, at)
+    assert views.select("row", "key").rows() == [(0, 7)]
+    assert views.select("dwell", "views").row(0) == pytest.approx((np.log(8) / 2 + np.log(601), 1.5))
 
 
 @pytest.mark.parametrize(

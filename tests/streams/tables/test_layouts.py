@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headrace.models.state import users
-from headrace.models.state.earlier_rows import USERS_0, USERS_1
+from headrace.models.state.earlier_rows import USERS_0, USERS_1, USERS_2
 from headrace.streams.errors import LayoutError
 from headrace.streams.settings import Settings
 from headrace.streams.tables import late_writes
@@ -224,7 +224,7 @@ def test_what_replaces_rows_that_cannot_be_migrated_may_come_in_a_later_batch() 
     for key in (1, 2, 3):
         _apply(part, key, old[key - 1])
     _apply(part, 1, None)
-    _apply(part, 2, _packed(users.ROW, 2, key=[2], offset=[1])[0])
+    _apply(part, 2, _packed(users.ROW, 3, key=[2], offset=[1])[0])
     assert part.rows.unreadable == {3}
     with pytest.raises(LayoutError):
         check_layouts(part, "user-state")
@@ -238,7 +238,7 @@ def test_what_replaces_rows_that_cannot_be_migrated_may_come_in_a_later_batch() 
 def test_the_last_of_the_rows_of_a_key_decides_whether_it_can_be_read() -> None:
     part = StatePartition(0, users.new_table())
     (old,) = _packed(USERS_0, fingerprint(USERS_0), key=[1], n_clicks=[2])
-    (new,) = _packed(users.ROW, 2, key=[1], offset=[1])
+    (new,) = _packed(users.ROW, 3, key=[1], offset=[1])
     key = (1).to_bytes(8, "little")
     part.apply([_Record(0, key, old), _Record(1, key, new)], 2)
     assert part.rows.unreadable == set()
@@ -252,18 +252,27 @@ def test_a_scan_for_lost_rows_passes_rows_over_that_were_removed_long_ago() -> N
     check_layouts(part, "user-state")
 
 
-def test_users_of_the_layout_before_keep_everything() -> None:
-    old = np.zeros(1, USERS_1)
+@pytest.mark.parametrize(("earlier", "mark"), [(USERS_1, fingerprint(USERS_1)), (USERS_2, 2)])
+def test_users_of_the_layouts_before_keep_everything(earlier: np.dtype[Any], mark: int) -> None:
+    old = np.zeros(1, earlier)
     rng = np.random.default_rng(1)
     old.view(np.uint8)[:] = rng.integers(0, 2, old.nbytes)
-    old["layout"] = fingerprint(USERS_1)
+    old["layout"] = mark
     blob, _ = pack_rows(old, np.arange(1))
     table = users.new_table()
     assert table.load([blob]) == 1
     row = table.data[table.find(old["key"])][0]
-    for name in set(USERS_1.names or ()) - {"layout", "pad"}:
+    for name in set(earlier.names or ()) - {"layout", "pad", "pad_2"}:
         assert np.array_equal(row[name], old[name][0]), name
-    assert (row["layout"], row["place"]) == (2, 0)
+    assert row["layout"] == 3
+    assert row["place"] == (old["place"][0] if "place" in (earlier.names or ()) else 0)
+    assert row["views_from"] == old["offset"][0] + 1, "earlier views are not known"
+    assert not row["cat_views"].any()
+
+
+def test_the_layout_before_is_what_was_written() -> None:
+    """The number is that of the rows of the code before this layout."""
+    assert fingerprint(USERS_2) == 3804827770
 
 
 def test_layouts_are_declared_in_order_and_once() -> None:
