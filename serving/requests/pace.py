@@ -16,7 +16,7 @@ from headrace.streams.clock import Clock
 #: until every full list goes out at the very end of its deadline, and is late at its caller.
 _WAY_BACK, _LONGEST_WAY_S = 0.25, 0.05
 #: The same, while requests wait for one another all the time: then the queue is kept short.
-_WAY_BACK_OF_MANY, _LONGEST_WAY_OF_MANY_S = 0.75, 0.2
+_WAY_BACK_OF_MANY, _LONGEST_WAY_OF_MANY_S = 0.6, 0.2
 #: Waiting is judged by the deadline, of those with a long one as of a short one (s).
 _SHORT_S: Final = 0.15
 #: A list is believed to take at least so long (s) when a request may wait before it is made.
