@@ -32,7 +32,7 @@ def test_one_json_object_with_every_figure(
     for key in ("user_stage", "recovery_rows_per_s", "freshness_p50_ms", "freshness_p99_ms"):
         assert result[key] > 0, key
     assert 0 < result["item_row_bytes"] <= 1024
-    assert 0 < result["user_row_bytes"] <= 2448
+    assert 0 < result["user_row_bytes"] <= 2552
     for key in ("pipeline", "pipeline_viral", "stock_faust", "quixstreams", "bytewax"):  # not asked for
         assert result[key] is None, key
     details = result["details"]
