@@ -11,7 +11,9 @@ from typing import Any, Self
 
 import redis
 from certificates import Authority
+from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
+from redis.retry import Retry
 
 from headrace.demo.embedded import EmbeddedRedis, free_port
 from headrace.streams.errors import UnavailableError
@@ -105,6 +107,19 @@ class RedisCluster:
         """Return a client of one node."""
         return redis.Redis(port=node.port, password=self._password or None, socket_timeout=10)
 
+    def _asking_once(self, node: ClusterNode) -> Any:
+        """Return a client of what is refused the second time.
+
+        A node writes its configuration to the disk before it answers. On a busy machine that may take longer
+        than other clients wait before they ask again.
+        """
+        return redis.Redis(
+            port=node.port,
+            password=self._password or None,
+            socket_timeout=READY_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -130,12 +145,12 @@ class RedisCluster:
     def _join(self) -> None:
         first = self.nodes[0]
         for i, node in enumerate(self.nodes[:MASTERS]):
-            with self.client(node) as client:
+            with self._asking_once(node) as client:
                 begin, end = (SLOTS * n // MASTERS for n in (i, i + 1))
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in self.nodes[1:]:
-            with self.client(node) as client:
+            with self._asking_once(node) as client:
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.peer_port, first._bus_port)
         _until(lambda: all(len(self._seen_by(node)) == len(self.nodes) for node in self.nodes))
         for master, replica in zip(self.nodes[:MASTERS], self.nodes[MASTERS:], strict=True):
