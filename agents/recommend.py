@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import islice
 from typing import Any
 
 import faust
@@ -30,6 +29,7 @@ from headrace.agents.stage.bulk import MOST, UNFINISHED, BulkStage
 from headrace.agents.stage.mirrored_rows import row_tail
 from headrace.agents.stage.online_rows import OnlineRows, stacked
 from headrace.agents.stage.replies_out import RepliesOut, Sent
+from headrace.agents.stage.request_intake import RequestIntake
 from headrace.agents.stage.shown_out import ShownOut
 from headrace.agents.stage.spans_out import SpansOut
 from headrace.agents.stage.state_waits import StateWaits
@@ -45,19 +45,17 @@ from headrace.serving.policy import Policy
 from headrace.serving.recommender import Recommender
 from headrace.serving.requests.address import ReplyAddress
 from headrace.serving.requests.canary import is_canary
-from headrace.serving.requests.misplaced import MisplacedRequests
 from headrace.serving.requests.pace import Pace
 from headrace.serving.requests.page import beside, parts_of, reply_to
-from headrace.serving.requests.read import Job, Reject, RequestReader
+from headrace.serving.requests.read import Job, Reject
 from headrace.serving.requests.turns import Turns
 from headrace.serving.store.freshness import Freshness
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.topics import flow
-from headrace.streams.topics.placement import misplaced
 from headrace.streams.topics.tail import CompactedTail
-from headrace.streams.transport.batches import RecordBatch, batch_topic
+from headrace.streams.transport.batches import Batches, RecordBatch, batch_topic, chunks
 from headrace.streams.transport.warm import warm_up
 
 FLOW = flow.agent("recommend")
@@ -68,6 +66,8 @@ log = logging.getLogger(__name__)
 
 #: Requests answered together: one Redis round trip serves all of them, and none waits long for the others.
 CHUNK = 16
+#: Most batches that wait in this process, and records of one: what waits in Kafka, no list can pay heed to.
+QUEUED, LARGEST = 64, 256
 #: After the replies, impressions are made for so long (s) at one stretch.
 SLICE_S = 0.004
 #: At the start, requests wait at most this long (s) for the mirrors; then they are answered without the rest.
@@ -83,11 +83,11 @@ class ServeStage:
         self.recommender = Recommender(
             Policy.of(s), hot_ms=int(s.hot_hours * HOUR_MS), hot_index=s.hot_index, settings=s
         )
-        self.requests = RequestReader(s)
+        self.intake = RequestIntake(wiring)
         self.mirrors = Mirrors(self.recommender)
-        self._pace = Pace(wiring.clock, drop=s.expired == "drop")
+        self.pace = Pace(wiring.clock, drop=s.expired == "drop")
         self.turns = Turns(s.bulk_share)
-        self._admission = Admission(wiring, self._pace)
+        self._admission = Admission(wiring, self.pace)
         #: Returns how many records wait in Kafka behind a batch.
         self.behind: Callable[[RecordBatch], int] = lambda batch: 0
         self._ticked = 0
@@ -95,7 +95,6 @@ class ServeStage:
         self.traces = TracesOut(wiring, wiring.topics.traces)
         self._shown_out = ShownOut(self.out, self.traces)
         self.spans = SpansOut(wiring, self.recommender.data.stages)
-        self.misplaced = MisplacedRequests(refuse=s.wrong_partition == "refuse", clock=wiring.clock)
         self.freshness = Freshness(
             wiring.store, {"u": s.partitions, "s": s.partitions, "n": s.partitions}, wiring.clock
         )
@@ -113,8 +112,8 @@ class ServeStage:
 
     # -- requests
 
-    async def answer(self, batch: RecordBatch) -> list[Sent]:
-        """Answer every request of a batch; return when its dead letters are acknowledged.
+    async def answer(self, batch: RecordBatch | Batches) -> list[Sent]:
+        """Answer every request of what came together; return when its dead letters are acknowledged.
 
         Returns
         -------
@@ -126,33 +125,40 @@ class ServeStage:
         finally:
             self.turns.end(self.wiring.clock.monotonic())
 
-    async def _answer(self, batch: RecordBatch) -> list[Sent]:
-        self._pace.begin(batch.partition)
-        self._admission.begin(batch.partition, len(batch), self.behind(batch))
+    async def _answer(self, batch: RecordBatch | Batches) -> list[Sent]:
+        self.pace.gather(batch.records)
+        for part in batch.parts:
+            self._admission.begin(part.partition, len(batch), self.behind(part))
+        refused = {part: self.intake.misplaced(part) for part in batch.parts}
         sent: list[Sent] = []
-        rejects: list[Reject] = []
-        records, refused = iter(batch), self.refused(batch)
-        while part := list(islice(records, CHUNK)):  # reading them all at once would hold the loop
-            jobs, bad = self.read(part, refused)
-            self._pace.read(jobs)
-            self._admission.read(len(part))
+        rejects: dict[RecordBatch, list[Reject]] = {}
+        for chunk in chunks(batch, CHUNK):  # reading all at once would hold the loop
+            jobs, of, here = list[Job](), dict[int, RecordBatch](), list[Sent]()
+            self._admission.read(sum(len(records) for _, records in chunk))
+            for part, records in chunk:
+                self.pace.begin(part.partition)
+                good, bad = self.read(records, refused[part])
+                self.pace.read(good)
+                of |= {id(record): part for record, *_ in bad} | {id(record): part for _, record, _ in good}
+                here += self.out.refuse(bad, self.intake.requests.error_reply)
+                rejects.setdefault(part, []).extend(bad)
+                jobs += good
             jobs, denied = await self._admission.admit(jobs)
-            sent += [self.out.send(record, address, reply) for (_, record, address), reply in denied]
-            sent += self.out.refuse(bad, self.requests.error_reply)
-            rejects += bad
-            if jobs:
-                sent += await self._chunk(jobs)
-            else:
-                await asyncio.sleep(0)
-        await self.out.bury(batch, rejects)
-        self._pace.end()
+            here += [self.out.send(record, address, reply) for (_, record, address), reply in denied]
+            here += await self._chunk(jobs) if jobs else await asyncio.sleep(0, [])
+            for one in here:
+                one.batch = of[id(one.record)]
+            sent += here
+        for part, bad in rejects.items():
+            await self.out.bury(part, bad)
+        self.pace.end()
         return sent
 
     def read(self, part: list[Any], refused: set[int]) -> tuple[list[Job], list[Reject]]:
         """Return the requests of some records, and the records to refuse."""
         stages = self.recommender.data.stages
         stages.begin()
-        found = self.requests.read(part, refused)
+        found = self.intake.requests.read(part, refused)
         stages.done("read")
         return found
 
@@ -166,7 +172,7 @@ class ServeStage:
         shown: list[tuple[Sent, ReplyAddress, Answer]] = []
         replied: list[tuple[RecRequest, RecReply, list[Answer]]] = []
         self.spans.begin(chunk)
-        async for job, reply, answers in self.answers(chunk, self._pace, _give_way, sent):
+        async for job, reply, answers in self.answers(chunk, self.pace, _give_way, sent):
             request, record, address = job
             sent.append(self.out.send(record, address, reply))
             stages.done("encode")
@@ -213,15 +219,7 @@ class ServeStage:
                 since = time.perf_counter()
         return impressions
 
-    def refused(self, batch: RecordBatch) -> set[int]:
-        """Count the requests in the wrong partition; return the offsets of those to refuse."""
-        partitions = self.wiring.sender.known_partitions(self.wiring.topics.requests)  # all have as many
-        if not partitions:
-            return set()
-        wrong = misplaced(batch.records, batch.partition, partitions)
-        return self.misplaced.refused(batch.records, wrong, f"{batch.topic}-{batch.partition}")
-
-    async def finish(self, batch: RecordBatch, sent: list[Sent]) -> None:
+    async def finish(self, batch: RecordBatch | Batches, sent: list[Sent]) -> None:
         """Wait until replies are acknowledged; a request whose reply was refused becomes a dead letter."""
         await self.out.finish(batch, sent)
 
@@ -287,11 +285,11 @@ class ServeStage:
 
     def _put_off(self, job: Job, user: Row | None, sent: list[Sent]) -> bool:
         """Return whether a request lacks its state and waits for it now; then it is added to ``sent``."""
-        if not self._states.lacks(job[0], user) or self._pace.kept(job) or self._states.full:
+        if not self._states.lacks(job[0], user) or self.pace.kept(job) or self._states.full:
             return False
-        if (spare := self._pace.spare(job)) <= 0:
+        if (spare := self.pace.spare(job)) <= 0:
             return False
-        self._pace.keep(job)
+        self.pace.keep(job)
         there = self._states.enter(job[0], spare)
         sent.append(Sent(job[1], asyncio.create_task(self._after(there, job))))
         return True
@@ -316,7 +314,7 @@ class ServeStage:
                     if one.writing is not None:
                         await one.writing
         finally:
-            self._pace.forget(job)
+            self.pace.forget(job)
 
     def _tick(self, now: int) -> None:
         """Bring lists and indexes up to ``now`` (ms). Their time never goes back: callers' clocks differ."""
@@ -383,11 +381,12 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
     requests, bulk_requests = FLOW.input_topics(wiring.topics)
     bulk = BulkStage(stage, stopping=lambda: not app.consumer.flow_active)
 
-    @app.agent(batch_topic(app, requests), name=FLOW.name)
+    @app.agent(batch_topic(app, requests, queued_batches=QUEUED, max_records=LARGEST), name=FLOW.name)
     async def recommend(stream: Any) -> None:
         await warm()
         bulk.queued = stream.channel.queue.qsize
-        await answer_all(stream, stage)
+        stage.pace.queued = stream.channel.queue.records
+        await answer_all(stream, stage, most=CHUNK)
 
     @app.agent(batch_topic(app, bulk_requests, queued_batches=1, max_records=MOST), name="recommend_bulk")
     async def recommend_bulk(stream: Any) -> None:

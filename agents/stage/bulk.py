@@ -64,11 +64,11 @@ class BulkStage:
         serve = self._serve
         sent: list[Sent] = []
         rejects: list[Reject] = []
-        records, refused = iter(batch), serve.refused(batch)
+        records, refused = iter(batch), serve.intake.misplaced(batch)
         while part := list(islice(records, CHUNK)):
             await self._turn()
             jobs, bad = serve.read(part, refused)
-            sent += serve.out.refuse(bad, serve.requests.error_reply)
+            sent += serve.out.refuse(bad, serve.intake.requests.error_reply)
             rejects += bad
             self._count("", "error", len(bad))
             if jobs:

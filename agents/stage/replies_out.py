@@ -18,7 +18,7 @@ from headrace.serving.requests.replies import ReplySender
 from headrace.streams.errors import RejectedError
 from headrace.streams.messages.schemas import Impression, RecReply
 from headrace.streams.topics.sender import OutRecord
-from headrace.streams.transport.batches import RecordBatch
+from headrace.streams.transport.batches import Batches, RecordBatch
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class Sent:
         Written to `impressions` when the reply is acknowledged; without those that were written before.
     writing
         Ends when the broker has acknowledged what is written behind: impressions of a whole chunk.
+    batch
+        What the request came in; None: the only batch that is answered.
     """
 
     record: Any
@@ -54,6 +56,7 @@ class Sent:
     buried: bool = False
     impressions: list[Impression] = field(default_factory=list)
     writing: asyncio.Future[None] | None = None
+    batch: RecordBatch | None = None
 
 
 class RepliesOut:
@@ -127,19 +130,20 @@ class RepliesOut:
         """Write refused records to `dead-letters`; return when the broker has acknowledged them."""
         await self._wiring.bury(self._agent, batch, [(record, error) for record, _, error in rejects])
 
-    async def finish(self, batch: RecordBatch, sent: Sequence[Sent]) -> None:
+    async def finish(self, batch: RecordBatch | Batches, sent: Sequence[Sent]) -> None:
         """Wait until replies and impressions are acknowledged.
 
         A request whose reply was refused becomes a dead letter.
         """
         results = await asyncio.gather(*(s.delivery for s in sent), return_exceptions=True)
-        lost: list[Reject] = []
+        lost: dict[RecordBatch, list[Reject]] = {}
         seen: list[Impression] = []
         for reply, result in zip(sent, results, strict=True):
             if isinstance(result, RejectedError):
                 log.warning("%s", result, extra={"action": "reply_lost"})
                 if not reply.buried:
-                    lost.append((reply.record, None, result))
+                    of = reply.batch or batch.parts[0]
+                    lost.setdefault(of, []).append((reply.record, None, result))
             elif isinstance(result, BaseException):
                 raise result
             else:
@@ -148,4 +152,5 @@ class RepliesOut:
         for reply in sent:
             if reply.writing is not None:
                 await reply.writing
-        await self.bury(batch, lost)
+        for of, rejects in lost.items():
+            await self.bury(of, rejects)

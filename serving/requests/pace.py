@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final
 
 from headrace.serving.ladder import Ladder, Rung
+from headrace.serving.requests.backlog import Backlog
 from headrace.serving.requests.read import Job
 from headrace.serving.requests.standing import Standing
 from headrace.serving.requests.waiting import IDLE_S, Waiting
@@ -32,14 +34,30 @@ class Pace:
         Time.
     drop
         Whether requests are dropped that have no time left when their turn comes.
+
+    Attributes
+    ----------
+    queued
+        Returns the records of each batch that waits in this process behind the one that is answered.
     """
 
     def __init__(self, clock: Clock, *, drop: bool = False) -> None:
         self._clock, self._drop = clock, drop
         self._ladder, self._waiting, self._standing = Ladder(), Waiting(), Standing()
+        self._backlog = Backlog()
+        self.queued: Callable[[], Sequence[Sequence[Any]]] = list
         self._came = self._ended = clock.monotonic()
         self._partition: int | None = None
+        self._records: Sequence[Any] = ()
+        self._next = 0  # place of the first of them whose turn has not come
+        self._gathered = self._came
+        self._ranked_s = 0.0  # what the ranked lists of this batch took
         self._kept: dict[int, float] = {}  # by record: when the time of a request is over that waits
+
+    def gather(self, records: Sequence[Any]) -> None:
+        """Note what is answered next, in its order; ``begin`` says of which partitions it is."""
+        self._records, self._next, self._ranked_s = records, 0, 0.0
+        self._gathered = self._clock.monotonic()
 
     def begin(self, partition: int) -> None:
         """Note that a batch of a partition has come."""
@@ -50,7 +68,8 @@ class Pace:
         if self._partition is None or not jobs:
             return
         idle_s = self._came - self._ended
-        if len(jobs) == 1 and idle_s >= IDLE_S:  # alone: however slow all else is, it waits for no other
+        alone = len(jobs) == 1 >= len(self._records)
+        if alone and idle_s >= IDLE_S:  # however slow all else is, it waits for no other
             self._standing.add(0.0, self._came)
         ages = [(address.topic, self._age(record.timestamp)) for _, record, address in jobs]
         self._waiting.came(self._partition, ages, idle_s, self._came)
@@ -59,12 +78,17 @@ class Pace:
     def turn(self, job: Job) -> None:
         """Note that the turn of a request has come."""
         if not self.kept(job):
-            share = self.spent(job) / min(job[0].deadline_ms / 1000, _SHORT_S)
-            self._standing.add(share, self._clock.monotonic())
+            self._pass(job[1])
+            now, deadline_s = self._clock.monotonic(), job[0].deadline_ms / 1000
+            self._standing.add(self.spent(job) / min(deadline_s, _SHORT_S), now)
+            self._backlog.asked(deadline_s)
 
     def end(self) -> None:
         """Note that the batch is answered."""
         self._ended = self._clock.monotonic()
+        if self._records:
+            self._backlog.took(len(self._records), self._ended - self._gathered - self._ranked_s)
+        self._records = ()
 
     def spent(self, job: Job) -> float:
         """Return the time since a request was sent, s."""
@@ -103,14 +127,43 @@ class Pace:
     def rung(self, job: Job) -> Rung:
         """Return how much there is time for, before the reply must be on its way back."""
         here = self._here(job)
-        if self._standing.stands and not self.kept(job):
-            here = self.left(job) - min(_WAY_BACK_OF_MANY * job[0].deadline_ms / 1000, _LONGEST_WAY_OF_MANY_S)
+        if not self.kept(job):
+            way_back = self.left(job) - here
+            if self._standing.stands:
+                way_back = min(_WAY_BACK_OF_MANY * job[0].deadline_ms / 1000, _LONGEST_WAY_OF_MANY_S)
+                here = self.left(job) - way_back
+            if here > 0:
+                here = min(here, self._backlog.spare(self._behind(job), way_back))
         return self._ladder.choose(here, self._clock.monotonic())
 
     def took(self, rung: Rung, since: float) -> None:
         """Note that a list of a rung was begun at ``since`` (monotonic seconds), and is made."""
         now = self._clock.monotonic()
         self._ladder.took(rung, now - since, now)
+        self._ranked_s += now - since
+
+    def _behind(self, job: Job) -> Iterator[tuple[float, int]]:
+        """Yield age (s) and place of the first and the last request of each batch that waits behind one.
+
+        Ages are by the clock of its caller. Those of callers with another clock are wrong by the difference:
+        such a request seems too old to be saved, or so young that it can wait.
+        """
+        _, _, address = job
+        before = 0
+        for records, first in chain([(self._records, self._next)], ((r, 0) for r in self.queued())):
+            last = len(records) - 1
+            for place in {first, last} if first <= last else ():
+                age = self._waiting.spent(address.topic, self._age(records[place].timestamp), 0.0)
+                yield age / 1000, before + place - first
+            before += max(0, last + 1 - first)
+
+    def _pass(self, now: Any) -> None:
+        """Note that what was gathered behind this record comes later than it."""
+        records = self._records
+        for place in range(self._next, len(records)):
+            if records[place].offset == now.offset and records[place].timestamp == now.timestamp:
+                self._next = place + 1
+                return
 
     def _here(self, job: Job) -> float:
         """Return the time that is left until the reply must be on its way back, s."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from faust import Schema, Topic
@@ -85,6 +86,48 @@ class RecordBatch:
     def __repr__(self) -> str:
         offsets = f"{self.first_offset}..{self.last_offset}"
         return f"<RecordBatch {self.topic}-{self.partition} {offsets} n={len(self)}>"
+
+    @property
+    def parts(self) -> tuple[RecordBatch, ...]:
+        """The batch alone: see ``Batches``."""
+        return (self,)
+
+
+class Batches:
+    """Batches that an agent takes together, of any partitions, in the order in which they came.
+
+    Attributes
+    ----------
+    parts
+        The batches.
+    records
+        The records of all.
+    """
+
+    __slots__ = ("parts", "records")
+
+    def __init__(self, parts: Sequence[RecordBatch]) -> None:
+        self.parts = tuple(parts)
+        self.records = [record for part in parts for record in part]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def chunks(batch: RecordBatch | Batches, most: int) -> Iterator[list[tuple[RecordBatch, list[Any]]]]:
+    """Yield the records in chunks of at most ``most``, each with the batches that they are from."""
+    chunk: list[tuple[RecordBatch, list[Any]]] = []
+    room = most
+    for part in batch.parts:
+        records = iter(part)
+        while piece := list(islice(records, room)):
+            chunk.append((part, piece))
+            room -= len(piece)
+            if not room:
+                yield chunk
+                chunk, room = [], most
+    if chunk:
+        yield chunk
 
 
 class BatchMessage(ConsumerMessage):  # type: ignore[misc]
@@ -187,6 +230,14 @@ class BatchQueue(ThrowableQueue):  # type: ignore[misc]
         """Number of queued batches at which paused partitions are resumed."""
         return int(self.maxsize) // 2
 
+    def head(self) -> Any:
+        """Return the event of the batch that is next; None: there is none, or an error comes first."""
+        return self._queue[0] if self._queue and not self._errors else None
+
+    def records(self) -> list[Sequence[Any]]:
+        """Return the records of each batch that waits, in their order."""
+        return [event.value.records for event in self._queue]
+
     def in_pressure_high_state(self, callback: Callable[[], None]) -> bool:
         """Return whether the queue is full; ``callback`` resumes the partition later.
 
@@ -284,16 +335,47 @@ async def manual(stream: Any) -> AsyncIterator[tuple[RecordBatch, Callable[[], N
     may have been removed from its group (for example it was stopped for longer than a session), the loop
     waits.
     """
+    async for taken, ack in together(stream, 0):
+        for batch in taken.parts:
+            yield batch, ack
+
+
+async def together(stream: Any, most: int) -> AsyncIterator[tuple[RecordBatch | Batches, Callable[[], None]]]:
+    """As ``manual``, but with a batch come those that wait behind it, while all have at most so many records.
+
+    Faust's sensors see the first of them only.
+    """
     stream.enable_acks = False
     watcher = watcher_of(getattr(stream, "app", None))
     async for batch in stream:
         event = stream.current_event
-        if event is None or await _still_ours(event.message):
-            began, count = time.perf_counter(), len(batch)
-            yield batch, _ack_once(event)
-            if event is not None:  # the agent may have freed the records
-                last, took = event.message, time.perf_counter() - began
-                watcher.batch_ended(BatchEnd(last.tp, count, last.offset + 1, last.timestamp, took))
+        if event is None:
+            yield batch, _ack_once([])
+        elif await _still_ours(event.message):
+            events = [event, *_behind(stream, most - len(batch))]
+            counts = [len(e.value) for e in events]  # the agent may free the records
+            began = time.perf_counter()
+            yield batch if len(events) == 1 else Batches([e.value for e in events]), _ack_once(events)
+            each_s = (time.perf_counter() - began) / sum(counts)
+            for count, last in zip(counts, (e.message for e in events), strict=True):
+                end = BatchEnd(last.tp, count, last.offset + 1, last.timestamp, each_s * count)
+                watcher.batch_ended(end)
+
+
+def _behind(stream: Any, room: int) -> Iterator[Any]:
+    """Take events from a stream's queue while their batches have room; Faust would deliver each."""
+    queue, app = stream.channel.queue, stream.app
+    while room > 0 and (event := queue.head()) is not None and len(event.value) <= room:
+        message = event.message
+        if message.generation_id != app.consumer_generation_id or not app.flow_control.is_active():
+            return
+        ticket = getattr(message, "ticket", None)
+        if ticket is not None and ticket.void:
+            return
+        queue.get_nowait()
+        stream.events_total += 1
+        room -= len(event.value)
+        yield event
 
 
 async def _still_ours(message: Any) -> bool:
@@ -306,8 +388,8 @@ async def _still_ours(message: Any) -> bool:
     return not ticket.void
 
 
-def _ack_once(event: Any) -> Callable[[], None]:
-    events = [event] if event is not None else []
+def _ack_once(taken: Sequence[Any]) -> Callable[[], None]:
+    events = list(taken)
 
     def ack() -> None:
         while events:

@@ -132,7 +132,7 @@ def slow_lists(stage: ServeStage, seconds: float) -> None:
 
     stage.recommender.popular = slow  # type: ignore[method-assign]
     for rung in RANKED:
-        stage._pace._ladder.took(rung, 100.0, clock.monotonic())
+        stage.pace._ladder.took(rung, 100.0, clock.monotonic())
 
 
 @pytest.mark.parametrize("overload_s", [2.0, 0.0])

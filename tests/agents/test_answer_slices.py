@@ -22,7 +22,7 @@ async def test_other_tasks_run_between_the_reading_of_many_requests(monkeypatch:
     broker = Broker(rec_replies_p=1)
     broker.known.add("rec-replies-p")
     stage = stage_on(broker)
-    turns, sizes, read = [0], [], stage.requests.read
+    turns, sizes, read = [0], [], stage.intake.requests.read
 
     def counted(records: Any, misplaced: Any = ()) -> Any:
         sizes.append((len(records), turns[0]))
@@ -33,7 +33,7 @@ async def test_other_tasks_run_between_the_reading_of_many_requests(monkeypatch:
             turns[0] += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(stage.requests, "read", counted)
+    monkeypatch.setattr(stage.intake.requests, "read", counted)
     running = asyncio.create_task(other())
     await asyncio.sleep(0)
     todo = batch(*(Rec(body(request_id=f"r{n}") if n % 3 else b"{}") for n in range(3 * CHUNK + 5)))

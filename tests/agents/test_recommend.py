@@ -67,14 +67,14 @@ async def test_no_request_stops_the_stage(value: bytes, headers: Any) -> None:
 async def test_what_we_did_not_think_of_is_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(rec_replies_p=1)
     stage = stage_on(broker)
-    one = stage.requests._decoder.one
+    one = stage.intake.requests._decoder.one
 
     def fault(record: Any) -> Any:
         if record.offset == 0:
             raise ZeroDivisionError
         return one(record)
 
-    monkeypatch.setattr(stage.requests._decoder, "one", fault)
+    monkeypatch.setattr(stage.intake.requests._decoder, "one", fault)
     todo = batch(Rec(body()), Rec(body()))
     await stage.finish(todo, await stage.answer(todo))
     assert broker.letters() == [("internal", "", 0)]
