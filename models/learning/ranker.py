@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact
 from headrace.models.learning.objectives import CLICK, KIND_OF_OBJECTIVES, Objective, from_body, to_body
-from headrace.models.learning.trees import Trees, UnlikeError, predictions
+from headrace.models.learning.trees import Trees, UnlikeError, predictions, whole
 from headrace.streams.errors import ArtefactError
+
+if TYPE_CHECKING:  # with all that it brings, LightGBM takes half the time in which a worker starts
+    import lightgbm as lgb
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -58,8 +61,8 @@ class Ranker:
 
     Attributes
     ----------
-    objectives, boosters
-        What the ranker foresees, and the booster of each.
+    objectives
+        What the ranker foresees.
     auc
         As it was published; None: not known.
 
@@ -73,10 +76,21 @@ class Ranker:
         artefact.check_features(f"ranker {version}", features, SPEC.names)
         given = [Objective(CLICK, 1.0, model)] if isinstance(model, str) else list(model)
         self.objectives = tuple(given)
-        self.boosters = tuple(_booster(one.text, version) for one in given)
         self.version = version
         self.auc: float | None = None
+        if not all(whole(one.text) for one in given):  # LightGBM may end the process for it
+            raise ArtefactError(f"ranker {version}: not the whole text of a LightGBM model")
         self._trees = tuple(_trees(one.text) for one in given)
+        if None in self._trees:
+            self.boosters  # noqa: B018 - LightGBM says what is wrong, or predicts
+        for trees in self._trees:
+            if trees is not None:
+                _check_width(trees.features, version)
+
+    @functools.cached_property
+    def boosters(self) -> tuple[lgb.Booster, ...]:
+        """The boosters of the objectives. Our own kernel scores without them, and without LightGBM."""
+        return tuple(_booster(one.text, self.version) for one in self.objectives)
 
     @property
     def text(self) -> str:
@@ -111,7 +125,7 @@ class Ranker:
 
     def _each(self, x: F32, given: F64 | None) -> list[F64]:
         if not len(x):
-            return [np.zeros(0)] * len(self.boosters)  # LightGBM refuses empty input
+            return [np.zeros(0)] * len(self.objectives)  # LightGBM refuses empty input
         wanted = [i for i, one in enumerate(self.objectives) if given is None or one.name != CLICK]
         found = dict(zip(wanted, self._raw(x, wanted), strict=True))
         return [
@@ -124,11 +138,10 @@ class Ranker:
         small = [trees for i in wanted if (trees := self._trees[i]) is not None]
         found = iter(predictions(x, small))
         for i in wanted:
-            booster = self.boosters[i]
             if self._trees[i] is not None:
                 yield next(found)
             else:
-                yield np.asarray(booster.predict(x, num_threads=1, validate_features=False))
+                yield np.asarray(self.boosters[i].predict(x, num_threads=1, validate_features=False))
 
     def names(self) -> tuple[str, ...]:
         """Return the features by the names that the booster itself has for them."""
@@ -153,16 +166,21 @@ def _trees(text: str) -> Trees | None:
 
 
 def _booster(text: str, version: str) -> lgb.Booster:
+    import lightgbm as lgb
+
     try:
         booster = lgb.Booster(model_str=text)
     except lgb.basic.LightGBMError as exc:
         raise ArtefactError(f"ranker {version}: {exc}") from exc
-    if booster.num_feature() != len(SPEC):
-        raise ArtefactError(
-            f"ranker {version}: the booster takes {booster.num_feature()} features, "
-            f"this code gives {len(SPEC)}"
-        )
+    _check_width(booster.num_feature(), version)
     return booster
+
+
+def _check_width(features: int, version: str) -> None:
+    if features != len(SPEC):
+        raise ArtefactError(
+            f"ranker {version}: the booster takes {features} features, this code gives {len(SPEC)}"
+        )
 
 
 class Rows(Protocol):
@@ -210,6 +228,8 @@ def train_each(
 
     Parameters, errors: see ``train``. Each booster is the one that it would be alone.
     """
+    import lightgbm as lgb
+
     for y in ys:
         if x.shape != (len(y), len(SPEC)):
             raise ArtefactError(f"training data has shape {x.shape}, expected ({len(y)}, {len(SPEC)})")

@@ -30,6 +30,15 @@ class UnlikeError(Exception):
     """The trees have something that is not read here; LightGBM itself must predict."""
 
 
+def whole(text: str) -> bool:
+    """Return whether no tree of a LightGBM model is missing in its text, or cut off."""
+    head, *blocks = text.split("\nTree=")
+    sizes = [line for line in head.split("\n") if line.startswith("tree_sizes=")]
+    return "\nend of trees" in text and all(
+        len(s.removeprefix("tree_sizes=").split()) == len(blocks) for s in sizes
+    )
+
+
 class Trees:
     """Trees with numerical splits, whose sum is the score, or the log-odds of it.
 
@@ -46,8 +55,8 @@ class Trees:
         Which nodes are leaves, int ``(n_leaves,)``.
     width
         Columns that rows must have at least.
-    count
-        Number of trees.
+    count, features
+        Number of trees, and of columns that they were trained with.
     slope
         What the sum is multiplied by before the sigmoid; None: it is the score.
     by_bits
@@ -68,6 +77,8 @@ class Trees:
 
     def _read(self, text: str) -> None:
         head, *blocks = text.split("\nTree=")
+        told = dict(line.split("=", 1) for line in head.split("\n") if "=" in line)
+        self.features = int(told["max_feature_idx"]) + 1
         self.slope = _slope(head)
         read = _Read.of(blocks)
         self.values: F64 = read.values

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -128,6 +133,37 @@ def test_what_is_no_model_is_refused(body: str) -> None:
     value, _ = artefact.encode("ranker", "lightgbm", body.encode(), SPEC.names, 1, {})
     with pytest.raises(ArtefactError):
         ranker.decode(value)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
+def test_a_text_that_was_cut_is_refused(text: str, part: float) -> None:
+    """LightGBM ends the process for some of them."""
+    with pytest.raises(ArtefactError, match="not the whole text"):
+        Ranker(text[: int(part * text.index("\nend of trees"))], SPEC.names, "v")
+
+
+def test_a_text_without_one_of_its_trees_is_refused(text: str) -> None:
+    trees = text.split("\nTree=")
+    with pytest.raises(ArtefactError, match="not the whole text"):
+        Ranker("\nTree=".join([*trees[:5], *trees[6:]]), SPEC.names, "v")
+
+
+def test_a_worker_scores_without_lightgbm(text: str, tmp_path: Path) -> None:
+    """With what it imports, it takes as much time as all else that a worker that serves imports."""
+    value, _ = ranker.encode(text, 123, {})
+    (tmp_path / "record").write_bytes(value)
+    code = (
+        "import sys, numpy as np, headrace.agents.recommend; from headrace.models.learning import ranker;"
+        "found = ranker.decode(open(sys.argv[1], 'rb').read());"
+        "print(found.predict(np.zeros((3, len(ranker.SPEC)), np.float32)).tolist());"
+        "sys.exit(str({'lightgbm', 'sklearn', 'scipy', 'pandas'} & sys.modules.keys() or ''))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "record")], capture_output=True, text=True, check=False
+    )
+    assert told.stderr.strip() == ""
+    expected = Ranker(text, SPEC.names, "v").predict(np.zeros((3, len(SPEC)), np.float32)).tolist()
+    assert json.loads(told.stdout) == expected
 
 
 def test_a_model_of_another_kind_is_refused() -> None:
