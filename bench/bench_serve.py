@@ -340,16 +340,17 @@ def plot(found: dict[str, Any], path: Path) -> None:
     """Draw which rungs were taken in each second of the overload."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.2 * len(found)), layout="constrained")
+    figure = Figure(figsize=(8, 3.4 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), squeeze=False)[:, 0]
     for axis, (broker, one) in zip(axes, found.items(), strict=True):
         over = one["overload"]
         seconds = range(1, len(over["timeline"]) + 1)
         axis.stackplot(seconds, [[t[r] for t in over["timeline"]] for r in RUNGS], labels=RUNGS)
         axis.set_title(f"{broker}: {over['rate_per_s']} requests/s, three times what is answered in full")
-        axis.set_xlabel("s")
+        axis.set_xlabel("s", loc="right")
         axis.set_ylabel("lists/s")
-        axis.legend(loc="upper right", ncols=4)
+        axis.margins(0)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
     figure.savefig(path)
 
 
