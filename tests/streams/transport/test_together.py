@@ -31,7 +31,7 @@ async def test_complete_in_order_and_acknowledged(topics_made, sender, running, 
     @app.agent(batch_topic(app, topics.events, queued_batches=12))
     async def collect(stream):
         async for taken, ack in together(stream, 16):
-            await asyncio.sleep(0.002)  # others come meanwhile
+            await asyncio.sleep(0.01)  # others come meanwhile
             for part in taken.parts:
                 got[part.partition] += [r.offset for r in part]
             sizes[len(taken)] += 1
@@ -42,9 +42,8 @@ async def test_complete_in_order_and_acknowledged(topics_made, sender, running, 
     async with running(app):
         await eventually(lambda: sum(map(len, got.values())) >= 2000)
     assert got == {p: list(range(500)) for p in range(4)}
-    assert max(sizes) <= 16
-    assert sum(n for size, n in sizes.items() if size > 5) > sum(sizes.values()) / 2, "the agent is slow"
-    assert set().union(*groups) == set(range(4))
+    assert 5 < max(sizes) <= 16
+    assert any(len(partitions) > 1 for partitions in groups)
     assert await committed(settings, "together", topics.events) == dict.fromkeys(range(4), 500)
 
 
@@ -59,9 +58,9 @@ async def test_what_is_not_acknowledged_comes_again(topics_made, sender, running
         @app.agent(batch_topic(app, topics.events, queued_batches=12))
         async def collect(stream):
             async for taken, ack in together(stream, 16):
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
                 seen.update((p.partition, r.offset) for p in taken.parts for r in p)
-                if not (fails and isinstance(taken, Batches)):
+                if not fails:
                     ack()
 
         return app
@@ -70,7 +69,7 @@ async def test_what_is_not_acknowledged_comes_again(topics_made, sender, running
         await eventually(lambda: len(seen) == 800)
     once = +seen
     async with running(new_app(fails=False)):
-        await eventually(lambda: sum((seen - once).values()) >= 600)
-        await asyncio.sleep(0.2)
+        await eventually(lambda: sum((seen - once).values()) >= 800)
+    assert set((seen - once).values()) == {1}
     assert await committed(settings, "again", topics.events) == dict.fromkeys(range(4), 200)
     assert set(seen) == {(p, n) for p in range(4) for n in range(200)}
