@@ -16,7 +16,7 @@ from headrace.models.learning.objectives import CLICK, KIND_OF_OBJECTIVES, Objec
 from headrace.models.learning.trees import Trees, UnlikeError, predictions, whole
 from headrace.streams.errors import ArtefactError
 
-if TYPE_CHECKING:  # with all that it brings, LightGBM takes half the time in which a worker starts
+if TYPE_CHECKING:  # with all that it brings, LightGBM is half of what a worker that serves would import
     import lightgbm as lgb
 
 F32 = npt.NDArray[np.float32]

@@ -77,9 +77,10 @@ class Trees:
 
     def _read(self, text: str) -> None:
         head, *blocks = text.split("\nTree=")
-        told = dict(line.split("=", 1) for line in head.split("\n") if "=" in line)
-        self.features = int(told["max_feature_idx"]) + 1
-        self.slope = _slope(head)
+        lines = head.split("\n")
+        fields = dict(line.split("=", 1) for line in lines if "=" in line)
+        self.features = int(fields["max_feature_idx"]) + 1
+        self.slope = _slope(lines, fields)
         read = _Read.of(blocks)
         self.values: F64 = read.values
         self._nodes = read.nodes
@@ -181,9 +182,7 @@ def _rows(x: F32) -> F32:
     return np.nan_to_num(x, nan=0.0, posinf=np.inf, neginf=-np.inf) if np.isnan(x).any() else x
 
 
-def _slope(head: str) -> float | None:
-    lines = head.split("\n")
-    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+def _slope(lines: Sequence[str], fields: dict[str, str]) -> float | None:
     name, *parameters = fields.get("objective", "").split(" ")
     if "average_output" in lines or fields.get("num_tree_per_iteration") != "1":
         raise UnlikeError("a random forest, or several classes")
