@@ -85,7 +85,7 @@ class ServeStage:
         )
         self.intake = RequestIntake(wiring)
         self.mirrors = Mirrors(self.recommender)
-        self.pace = Pace(wiring.clock, drop=s.expired == "drop")
+        self.pace = Pace(wiring.clock, drop=s.expired == "drop", max_bytes=s.max_event_bytes)
         self.turns = Turns(s.bulk_share)
         self._admission = Admission(wiring, self.pace)
         #: Returns how many records wait in Kafka behind a batch.

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from headrace.serving.ladder import Ladder, Rung
 from headrace.serving.requests.backlog import Backlog
+from headrace.serving.requests.deadlines import Deadlines
 from headrace.serving.requests.read import Job
 from headrace.serving.requests.standing import Standing
 from headrace.serving.requests.waiting import IDLE_S, Waiting
@@ -34,6 +35,8 @@ class Pace:
         Time.
     drop
         Whether requests are dropped that have no time left when their turn comes.
+    max_bytes
+        Larger requests are refused: what waits for them need not be in time.
 
     Attributes
     ----------
@@ -41,10 +44,10 @@ class Pace:
         Returns the records of each batch that waits in this process behind the one that is answered.
     """
 
-    def __init__(self, clock: Clock, *, drop: bool = False) -> None:
+    def __init__(self, clock: Clock, *, drop: bool = False, max_bytes: int = 1 << 20) -> None:
         self._clock, self._drop = clock, drop
         self._ladder, self._waiting, self._standing = Ladder(), Waiting(), Standing()
-        self._backlog = Backlog()
+        self._backlog, self._deadlines = Backlog(), Deadlines(max_bytes)
         self.queued: Callable[[], Sequence[Sequence[Any]]] = list
         self._came = self._ended = clock.monotonic()
         self._partition: int | None = None
@@ -81,7 +84,6 @@ class Pace:
             self._pass(job[1])
             now, deadline_s = self._clock.monotonic(), job[0].deadline_ms / 1000
             self._standing.add(self.spent(job) / min(deadline_s, _SHORT_S), now)
-            self._backlog.asked(deadline_s)
 
     def end(self) -> None:
         """Note that the batch is answered."""
@@ -128,12 +130,9 @@ class Pace:
         """Return how much there is time for, before the reply must be on its way back."""
         here = self._here(job)
         if not self.kept(job):
-            way_back = self.left(job) - here
-            if self._standing.stands:
-                way_back = min(_WAY_BACK_OF_MANY * job[0].deadline_ms / 1000, _LONGEST_WAY_OF_MANY_S)
-                here = self.left(job) - way_back
+            here = self.left(job) - self._way_back(job[0].deadline_ms / 1000)
             if here > 0:
-                here = min(here, self._backlog.spare(self._behind(job), way_back))
+                here = min(here, self._backlog.spare(self._behind(job)))
         return self._ladder.choose(here, self._clock.monotonic())
 
     def took(self, rung: Rung, since: float) -> None:
@@ -142,19 +141,28 @@ class Pace:
         self._ladder.took(rung, now - since, now)
         self._ranked_s += now - since
 
-    def _behind(self, job: Job) -> Iterator[tuple[float, int]]:
-        """Yield age (s) and place of the first and the last request of each batch that waits behind one.
+    def _way_back(self, deadline_s: float) -> float:
+        """Return how long before its deadline a reply must be on its way, s."""
+        if self._standing.stands:
+            return min(_WAY_BACK_OF_MANY * deadline_s, _LONGEST_WAY_OF_MANY_S)
+        return min(_WAY_BACK * deadline_s, _LONGEST_WAY_S)
+
+    def _behind(self, job: Job) -> Iterator[tuple[float, float, int]]:
+        """Yield what is left (s), way back (s) and place of the ends of each batch behind a request.
 
         Ages are by the clock of its caller. Those of callers with another clock are wrong by the difference:
         such a request seems too old to be saved, or so young that it can wait.
         """
         _, _, address = job
         before = 0
+        self._deadlines.begin()
         for records, first in chain([(self._records, self._next)], ((r, 0) for r in self.queued())):
             last = len(records) - 1
             for place in {first, last} if first <= last else ():
-                age = self._waiting.spent(address.topic, self._age(records[place].timestamp), 0.0)
-                yield age / 1000, before + place - first
+                record = records[place]
+                age = self._waiting.spent(address.topic, self._age(record.timestamp), 0.0)
+                deadline = self._deadlines.of(record)
+                yield deadline - age / 1000, self._way_back(deadline), before + place - first
             before += max(0, last + 1 - first)
 
     def _pass(self, now: Any) -> None:
@@ -167,7 +175,8 @@ class Pace:
 
     def _here(self, job: Job) -> float:
         """Return the time that is left until the reply must be on its way back, s."""
-        return self.left(job) - min(_WAY_BACK * job[0].deadline_ms / 1000, _LONGEST_WAY_S)
+        deadline_s = job[0].deadline_ms / 1000
+        return self.left(job) - min(_WAY_BACK * deadline_s, _LONGEST_WAY_S)
 
     def _age(self, timestamp: int) -> float:
         return float(self._clock.now_ms() - timestamp)
