@@ -1,6 +1,6 @@
 """What other compiled searches use of ``scan.pyx``: rows, the best of them so far, their order."""
 
-from libc.stdint cimport int8_t, int16_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int64_t, uint8_t, uint64_t
 
 cdef enum:
     DIM = 64
@@ -8,16 +8,12 @@ cdef enum:
     REACH = 32_000  # largest value of a coordinate of the query: 64 * 127 * 32000 fits in 32 bits
 
 
-cdef struct Found:
-    float product
-    int64_t row
-
-
-cdef struct Best:  # the best rows so far, up to twice as many as wanted; the worst of those that count
-    Found *rows
+cdef struct Best:  # the best rows so far, up to twice as many as wanted, and the worst of those that count
+    uint64_t *keys  # by product, then by row; see ``scan.pyx``
     Py_ssize_t size
     Py_ssize_t wide
-    Found least
+    uint64_t least
+    float product  # of the worst
 
 
 cdef class Rows:
@@ -29,7 +25,6 @@ cdef class Rows:
     cdef void _scan(self, const int16_t *q, int64_t begin, int64_t end, Best *best) noexcept nogil
     cdef void add(self, int64_t row, float product, Best *best) noexcept nogil
     cdef tuple taken(self, const float *q, Best *best, Py_ssize_t k)
-    cdef float _product(self, const float *q, int64_t row) noexcept nogil
     cdef int check(self, const int64_t[::1] begin, const int64_t[::1] end) except -1
 
 

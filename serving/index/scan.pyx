@@ -3,16 +3,19 @@
 
 from libc.float cimport FLT_MAX
 from libc.math cimport fabsf, lrintf
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 import numpy as np
 
 cdef enum:
     MOST_REGIONS = 1024
+    AHEAD = 12  # the low bytes of a row are fetched so many rows before they are read
 
 cdef extern from *:
     """
+    #include <stdint.h>
+    #include <string.h>
     #if defined(__x86_64__) && defined(__GNUC__)
     #include <immintrin.h>
     /* Eight rows at once: sums of products of neighbours, then of the eight parts of each row. */
@@ -53,8 +56,26 @@ cdef extern from *:
         *done = i;
         return found;
     }
+    /* Of all 16 bits: eight sums at once, then these in their order, as in the plain loop. */
+    __attribute__((target("avx2")))
+    static float headrace_exact_avx2(const signed char *high, const signed char *low, const float *q) {
+        __m256 sums = _mm256_setzero_ps();
+        for (int j = 0; j < 64; j += 8) {
+            __m256i h = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(high + j)));
+            __m256i l = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(low + j)));
+            __m256 whole = _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(h, 8), l));
+            sums = _mm256_add_ps(sums, _mm256_mul_ps(whole, _mm256_loadu_ps(q + j)));
+        }
+        float part[8];
+        _mm256_storeu_ps(part, sums);
+        for (int i = 1; i < 8; i++) part[0] += part[i];
+        return part[0];
+    }
     #define HEADRACE_AVX2 __builtin_cpu_supports("avx2")
+    #define headrace_fetch(p) __builtin_prefetch(p)
     #else
+    #define headrace_fetch(p)
+    #define headrace_exact_avx2(high, low, q) 0
     #define headrace_products_avx2(rows, q, out, n) 0
     #define headrace_reach_avx2(products, scale, least, at, n, done) 0
     #define HEADRACE_AVX2 0
@@ -75,11 +96,86 @@ cdef extern from *:
             if ((float)products[i] * scale[i] >= least) at[found++] = (short)i;
         return found;
     }
+    static float headrace_exact(const signed char *high, const signed char *low, const float *q) {
+        if (HEADRACE_AVX2) return headrace_exact_avx2(high, low, q);
+        float part[8] = {0};
+        for (int j = 0; j < 64; j += 8)
+            for (int i = 0; i < 8; i++) part[i] += (float)(high[j + i] * 256 + low[j + i]) * q[j + i];
+        for (int i = 1; i < 8; i++) part[0] += part[i];
+        return part[0];
+    }
+    /* The order of products, then of rows, as one number: the better one is larger. -0 is 0. */
+    static uint64_t headrace_key(float product, uint64_t row) {
+        uint32_t bits;
+        product += 0.0f;
+        memcpy(&bits, &product, sizeof bits);
+        return (uint64_t)(bits ^ (bits >> 31 ? 0xFFFFFFFFu : 0x80000000u)) << 32 | row;
+    }
+    static float headrace_product(uint64_t key) {
+        uint32_t bits = (uint32_t)(key >> 32);
+        float product;
+        bits ^= bits >> 31 ? 0x80000000u : 0xFFFFFFFFu;
+        memcpy(&product, &bits, sizeof bits);
+        return product;
+    }
+    /* Bring the largest ``count`` of ``n`` to the front, the smallest of them last (quickselect).
+       Every key is swapped, so that no jump depends on them. */
+    static void headrace_select(uint64_t *keys, long n, long count) {
+        long low = 0, high = n - 1;
+        while (low < high) {
+            const uint64_t a = keys[low], b = keys[(low + high) / 2], c = keys[high];
+            const long at = (a < b) == (b < c) ? (low + high) / 2 : (b < a) == (a < c) ? low : high;
+            const uint64_t pivot = keys[at];
+            long i = low;
+            keys[at] = c;
+            for (long j = low; j < high; j++) {
+                const uint64_t key = keys[j];
+                keys[j] = keys[i];
+                keys[i] = key;
+                i += key > pivot;
+            }
+            keys[high] = keys[i];
+            keys[i] = pivot;
+            if (i == count - 1) return;
+            if (i < count - 1) low = i + 1;
+            else high = i - 1;
+        }
+    }
+    /* Sort, largest first; ``room`` is for as many (radix sort: no jump depends on the keys). */
+    static void headrace_sort(uint64_t *keys, uint64_t *room, long n) {
+        uint64_t *from = keys, *to = room;
+        for (int shift = 0; shift < 64; shift += 8) {
+            long count[256] = {0}, before = 0;
+            for (long i = 0; i < n; i++) count[from[i] >> shift & 255]++;
+            if (n == 0 || count[from[0] >> shift & 255] == n) continue;
+            for (int digit = 255; digit >= 0; digit--) {
+                const long here = count[digit];
+                count[digit] = before;
+                before += here;
+            }
+            for (long i = 0; i < n; i++) to[count[from[i] >> shift & 255]++] = from[i];
+            uint64_t *other = from;
+            from = to;
+            to = other;
+        }
+        if (from != keys) memcpy(keys, from, n * sizeof *keys);
+    }
     """
     void _products "headrace_products"(const int8_t *rows, const int16_t *q, int32_t *out, long n) noexcept nogil
     long _reach "headrace_reach"(
         const int32_t *products, const float *scale, float least, int16_t *at, long n
     ) noexcept nogil
+    float _exact "headrace_exact"(const int8_t *high, const int8_t *low, const float *q) noexcept nogil
+    void _fetch "headrace_fetch"(const void *p) noexcept nogil
+    uint64_t _key "headrace_key"(float product, uint64_t row) noexcept nogil
+    float _product_of "headrace_product"(uint64_t key) noexcept nogil
+    void _select "headrace_select"(uint64_t *keys, long n, long count) noexcept nogil
+    void _sort "headrace_sort"(uint64_t *keys, uint64_t *room, long n) noexcept nogil
+
+
+cdef struct Nearest:
+    float product
+    int64_t row
 
 
 cdef class Rows:
@@ -92,6 +188,8 @@ cdef class Rows:
                 f"{high.shape} high bytes, {low.shape} low bytes, {self.n} scales, {len(dead)} bytes of marks: "
                 f"one row of {DIM} bytes each and one mark an item are needed"
             )
+        if self.n > 0xFFFFFFFF:
+            raise ValueError(f"{self.n} rows: there is room for {0xFFFFFFFF}")
 
     def nearest(self, query, begins, ends, Py_ssize_t k, Py_ssize_t wide, int64_t most):
         cdef const float[::1] q = np.ascontiguousarray(query, np.float32)
@@ -115,7 +213,7 @@ cdef class Rows:
                     seen += end[i] - begin[i]
             return self.taken(&q[0], &best, k)
         finally:
-            free(best.rows)
+            free(best.keys)
 
     cdef int check(self, const int64_t[::1] begin, const int64_t[::1] end) except -1:
         """Raise ``ValueError`` unless these are ranges of rows here."""
@@ -130,14 +228,22 @@ cdef class Rows:
     cdef tuple taken(self, const float *q, Best *best, Py_ssize_t k):
         """Return the ``k`` best rows and their products in 16 bits, best first."""
         cdef Py_ssize_t i, size
+        cdef int64_t row
         with nogil:
             cut(best)
+            for i in range(min(<Py_ssize_t>AHEAD, best.size)):
+                _fetch(&self.low[_row_of(best.keys[i]), 0])
             for i in range(best.size):
-                best.rows[i].product = self._product(q, best.rows[i].row)
-            _sort(best.rows, best.size)
-        size = max(0, min(best.size, k))
+                if i + AHEAD < best.size:
+                    _fetch(&self.low[_row_of(best.keys[i + AHEAD]), 0])
+                row = _row_of(best.keys[i])
+                best.keys[i] = _key(_exact(&self.high[row, 0], &self.low[row, 0], q) * self.scale[row], row)
+            size = max(<Py_ssize_t>0, min(best.size, k))
+            if 0 < size < best.size:
+                _select(best.keys, best.size, size)
+            _sort(best.keys, best.keys + best.size, size)
         rows, products = np.empty(size, np.int64), np.empty(size, np.float32)
-        _copy(best.rows, rows, products)
+        _copy(best.keys, rows, products)
         return rows, products
 
     cdef void _scan(self, const int16_t *q, int64_t begin, int64_t end, Best *best) noexcept nogil:
@@ -148,7 +254,7 @@ cdef class Rows:
         while at < end:
             n = min(<int64_t>BLOCK, end - at)
             _products(&self.high[at, 0], q, products, n)
-            n_reaching = _reach(products, &self.scale[at], best.least.product, reaching, n)
+            n_reaching = _reach(products, &self.scale[at], best.product, reaching, n)
             for j in range(n_reaching):
                 i = at + reaching[j]
                 self.add(i, <float>products[reaching[j]] * self.scale[i], best)
@@ -158,26 +264,11 @@ cdef class Rows:
 
     cdef void add(self, int64_t row, float product, Best *best) noexcept nogil:
         """Add a row that can be found and may be among the best; at most ``BLOCK`` between two cuts."""
-        if self.scale[row] == 0 or self.dead[row >> 3] >> (row & 7) & 1:
+        cdef uint64_t key = _key(product, row)
+        if key < best.least or self.scale[row] == 0 or self.dead[row >> 3] >> (row & 7) & 1:
             return
-        if _less(product, row, best.least.product, best.least.row):
-            return
-        best.rows[best.size].product, best.rows[best.size].row = product, row
+        best.keys[best.size] = key
         best.size += 1
-
-    cdef float _product(self, const float *q, int64_t row) noexcept nogil:
-        cdef const int8_t *high = &self.high[row, 0]
-        cdef const int8_t *low = &self.low[row, 0]
-        cdef float part[8]  # eight sums at once
-        cdef int i, j
-        for i in range(8):
-            part[i] = 0
-        for j in range(DIM // 8):
-            for i in range(8):
-                part[i] += <float>(<int>high[8 * j + i] * 256 + low[8 * j + i]) * q[8 * j + i]
-        for i in range(1, 8):
-            part[0] += part[i]
-        return part[0] * self.scale[row]
 
 
 cdef class Directions:
@@ -217,7 +308,7 @@ cdef class Directions:
         cdef int16_t whole[DIM]
         cdef int32_t products[MOST_REGIONS]
         cdef float by_region[MOST_REGIONS]
-        cdef Found best
+        cdef Nearest best
         cdef Py_ssize_t j, region, count = self.regions.shape[0]
         for j in range(DIM):
             whole[j] = <int16_t>(<int>high[j] * 256 + low[j])
@@ -234,7 +325,7 @@ cdef class Directions:
             self._improve(&best, whole, self.starts[region], self.starts[region + 1])
         return <int32_t>best.row
 
-    cdef void _improve(self, Found *best, const int16_t *q, int64_t at, int64_t end) noexcept nogil:
+    cdef void _improve(self, Nearest *best, const int16_t *q, int64_t at, int64_t end) noexcept nogil:
         """Replace the best row by a better one of a range."""
         cdef int32_t products[BLOCK]
         cdef int64_t j, n
@@ -248,11 +339,11 @@ cdef class Directions:
 
 
 cdef int begin_best(Best *best, Py_ssize_t wide) except -1:
-    """Make room for the best ``wide`` rows; ``best.rows`` is to be freed."""
+    """Make room for the best ``wide`` rows; ``best.keys`` is to be freed."""
     best.size, best.wide = 0, max(1, wide)
-    best.least.product, best.least.row = -FLT_MAX, -1
-    best.rows = <Found *> malloc((2 * best.wide + BLOCK) * sizeof(Found))
-    if best.rows == NULL:
+    best.least, best.product = 0, -FLT_MAX
+    best.keys = <uint64_t *> malloc((2 * best.wide + BLOCK) * sizeof(uint64_t))
+    if best.keys == NULL:
         raise MemoryError()
     return 0
 
@@ -271,72 +362,20 @@ cdef float coarse(const float *q, int16_t *out) noexcept nogil:
     return 256 * largest / REACH
 
 
-cdef inline bint _less(float product, int64_t row, float other, int64_t its_row) noexcept nogil:
-    """Return whether a row is worse than another: a smaller product, or the same and a smaller number."""
-    return product < other or (product == other and row < its_row)
+cdef inline int64_t _row_of(uint64_t key) noexcept nogil:
+    return <int64_t>(<uint32_t>key)
 
 
 cdef void cut(Best *best) noexcept nogil:
-    """Leave the best ``wide`` rows, in no order, and note the worst of them (quickselect)."""
-    cdef Found *rows = best.rows
-    cdef Found pivot, other
-    cdef Py_ssize_t i, j, low = 0, high = best.size - 1
+    """Leave the best ``wide`` rows, in no order, and note the worst of them."""
     if best.size < best.wide:
         return
-    while low < high:
-        pivot = rows[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:  # better ones to the left
-            while _less(pivot.product, pivot.row, rows[i].product, rows[i].row):
-                i += 1
-            while _less(rows[j].product, rows[j].row, pivot.product, pivot.row):
-                j -= 1
-            if i <= j:
-                other = rows[i]
-                rows[i] = rows[j]
-                rows[j] = other
-                i += 1
-                j -= 1
-        if best.wide - 1 <= j:
-            high = j
-        elif best.wide - 1 >= i:
-            low = i
-        else:
-            break
-    best.size, best.least = best.wide, rows[0]
-    for i in range(1, best.size):
-        if _less(rows[i].product, rows[i].row, best.least.product, best.least.row):
-            best.least = rows[i]
+    _select(best.keys, best.size, best.wide)
+    best.size, best.least = best.wide, best.keys[best.wide - 1]
+    best.product = _product_of(best.least)
 
 
-cdef void _sink(Found *heap, Py_ssize_t at, Py_ssize_t size, float product, int64_t row) noexcept nogil:
-    """Put an entry in place of the one at ``at``, or where it belongs below it."""
-    cdef Py_ssize_t child = 2 * at + 1
-    while child < size:
-        if child + 1 < size and _less(
-            heap[child + 1].product, heap[child + 1].row, heap[child].product, heap[child].row
-        ):
-            child += 1
-        if _less(product, row, heap[child].product, heap[child].row):
-            break
-        heap[at] = heap[child]
-        at, child = child, 2 * child + 1
-    heap[at].product, heap[at].row = product, row
-
-
-cdef void _sort(Found *heap, Py_ssize_t size) noexcept nogil:
-    """Sort in place, largest product first."""
-    cdef Py_ssize_t i
-    cdef Found last
-    for i in range(size // 2 - 1, -1, -1):
-        _sink(heap, i, size, heap[i].product, heap[i].row)
-    for i in range(size - 1, 0, -1):
-        last = heap[i]
-        heap[i] = heap[0]
-        _sink(heap, 0, i, last.product, last.row)
-
-
-cdef void _copy(const Found *heap, int64_t[::1] rows, float[::1] products) noexcept:
+cdef void _copy(const uint64_t *keys, int64_t[::1] rows, float[::1] products) noexcept:
     cdef Py_ssize_t i
     for i in range(rows.shape[0]):
-        rows[i], products[i] = heap[i].row, heap[i].product
+        rows[i], products[i] = _row_of(keys[i]), _product_of(keys[i])

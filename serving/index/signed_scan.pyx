@@ -187,7 +187,7 @@ cdef class SignedRows:
                 self._take(&asked, &best)
             return self.rows.taken(&q[0], &best, k)
         finally:
-            free(best.rows)
+            free(best.keys)
 
     cdef void _scan(
         self, Query *asked, int64_t begin, int64_t end, float centre, int64_t following, Best *best
@@ -211,7 +211,7 @@ cdef class SignedRows:
                 following += 1
             reached = _reached(
                 &self.signs[block, 0, 0, 0], asked.tables, &self.sizes[first], asked.step, asked.shift, centre,
-                best.least.product * asked.unit, self.wide,
+                best.product * asked.unit, self.wide,
             )
             if first < begin:
                 reached &= <uint32_t>0xFFFFFFFF << (begin - first)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import unit_vectors
 
 from headrace.models.embeddings import DIM
@@ -182,3 +184,39 @@ def test_how_many_rows_a_search_for_few_looks_at() -> None:
     some = [rows_for(100_000, k) for k in range(1, 301)]
     assert some == sorted(some)
     assert 50_000 < rows_for(100_000, 1) == rows_for(100_000, 60) < rows_for(100_000, 100) < 80_000
+
+
+def plain_order(vectors: Quantised, query: F32) -> tuple[list[int], list[float]]:
+    """All rows and their products, the largest first, of equal ones the last: eight sums each, in float32."""
+    whole = (vectors.high.astype(np.int32) * 256 + vectors.low).astype(np.float32)
+    parts = (whole * query).reshape(-1, 8, 8)
+    eight = np.zeros((len(whole), 8), np.float32)
+    for j in range(8):
+        eight += parts[:, j]
+    total = eight[:, 0].copy()
+    for i in range(1, 8):
+        total += eight[:, i]
+    products = total * vectors.scale
+    order = sorted(np.flatnonzero(vectors.scale), key=lambda row: (products[row], row), reverse=True)
+    return order, products[order].tolist()
+
+
+@given(n=st.integers(1, 1500), kinds=st.integers(1, 2000), k=st.integers(1, 700), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_the_best_are_those_of_a_plain_sort(n: int, kinds: int, k: int, seed: int) -> None:
+    """Many are alike, some are opposite, some at a right angle (0 and -0), some without a vector."""
+    rng = np.random.default_rng(seed)
+    some = unit_vectors(kinds, seed) * rng.choice([1, 1, -1], kinds).astype(np.float32)[:, None]
+    some[rng.random(kinds) < 0.1] = 0
+    some[rng.random(kinds) < 0.1, :32] = 0
+    vectors, query = Quantised.of(some[rng.integers(0, kinds, n)]), unit_vectors(1, seed + 1)[0]
+    query[32:] = 0
+    rows = lists.Rows(*vectors, np.zeros(n // 8 + 1, np.uint8))
+    found, products = rows.nearest(query, np.zeros(1, np.int64), np.array([n]), k, n, n)
+    expected, theirs = plain_order(vectors, query)
+    assert found.tolist() == expected[:k]
+    assert products.tolist() == theirs[:k]
+    wide = min(n, k + k // 2 + 32)
+    fewer, _ = rows.nearest(query, np.zeros(1, np.int64), np.array([n]), k, wide, n)
+    at = {row: i for i, row in enumerate(expected)}
+    assert [at[row] for row in fewer] == sorted(at[row] for row in fewer), "chosen in 8 bits, sorted in 16"
