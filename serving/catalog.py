@@ -7,7 +7,7 @@ until the snapshot is changed for a newer one; that happens between two requests
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -237,14 +237,19 @@ class Catalog:
         """Keep the snapshot in use after ``begin_swap``."""
         self._changes.cancel()
 
-    def trim(self) -> bool:
-        """Drop some of the items that the snapshot has as they are; return whether there may be more."""
+    def trim(self, dropped: Callable[[U64], object] | None = None) -> bool:
+        """Drop some of the items that the snapshot has as they are; return whether there may be more.
+
+        ``dropped`` is called with their keys, uint64 ``(n,)``, in the same step.
+        """
         if self.base is None:
             return False
         ends = {partition: place.next for partition, place in self.base.snapshot.places.items()}
         keys, more = self._changes.contained(ends, STEP)
         self._forget(keys)
         self.base.show(keys)
+        if dropped is not None:
+            dropped(keys)
         return more
 
     def forget_old(self, now: int) -> None:

@@ -26,7 +26,6 @@ from headrace.serving.snapshot.files import SnapshotError, places_of, read_manif
 from headrace.serving.snapshot.folder import SnapshotFolder, check_age, check_fits, folder_of
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.serving.vectors.swap import Swap
-from headrace.streams.settings import HOUR_MS
 from headrace.streams.topics.reader import Reader
 from headrace.streams.topics.tail import Tail
 from headrace.streams.transport.places import Place
@@ -39,8 +38,6 @@ U64 = npt.NDArray[np.uint64]
 LOOK_S = 5.0
 #: Pause between two steps that drop from memory what a snapshot has.
 TRIM_S = 0.02
-#: New items that go to the hot index at once.
-_STEP = 1000
 
 
 class MappedCatalog(Service):
@@ -54,7 +51,7 @@ class MappedCatalog(Service):
     catalog
         The catalogue.
     hot
-        The hot index; at the start it gets the new items of the snapshot.
+        The hot index; it finds the new items of the snapshot in use, too.
     look_s
         How often it is looked whether there is a newer snapshot, s.
     swap
@@ -100,22 +97,7 @@ class MappedCatalog(Service):
         self.applied = {tp.partition: offset for tp, offset in begins.items()}
         places = await self._use_newest(reader)
         self.applied |= {tp.partition: place.next for tp, place in places.items()}
-        await self._fill_hot()
         return {tp: place.next for tp, place in places.items()}
-
-    async def _fill_hot(self) -> None:
-        base, hot = self._catalog.base, self._hot
-        if base is None or len(hot) or not self._catalog.searchable:
-            return  # it got them with the towers
-        now = self._wiring.clock.now_ms()
-        oldest = now - int(self._wiring.settings.hot_hours * HOUR_MS)
-        column = base.snapshot.column
-        young = column["newest"][: base.snapshot.newer_than(oldest)]
-        for at in range(0, len(young), _STEP):
-            rows = young[at : at + _STEP].astype(np.int64)
-            vectors = base.snapshot.vectors.vectors(rows)
-            hot.put_many(column["key"][rows], vectors, column["published"][rows], now)
-            await asyncio.sleep(0)
 
     # -- newer snapshots
 
@@ -202,6 +184,7 @@ class MappedCatalog(Service):
             base = Base(snapshot, self._catalog.blocked_flags)
             for part in keys:
                 base.hide(part)
+            base.young.begin(self._hot.oldest(self._wiring.clock.now_ms()))
         except BaseException:
             snapshot.close()
             raise
@@ -219,6 +202,7 @@ class MappedCatalog(Service):
     def _change(self, path: Path, base: Base) -> Base | None:
         began = time.perf_counter()
         old = self._catalog.swap(base)
+        self._hot.over(base.young if self._catalog.searchable else None)
         self._took(began)
         self._seen = path
         log.info(
@@ -233,9 +217,14 @@ class MappedCatalog(Service):
         more = True
         while more and not self.should_stop:
             began = time.perf_counter()
-            more = self._catalog.trim()
+            more = self._catalog.trim(self._found_there)
             self._took(began)
             await asyncio.sleep(TRIM_S)
+
+    def _found_there(self, keys: U64) -> None:
+        """Let the hot index find items in the snapshot alone, which has them as they are."""
+        if self._hot.mapped is not None:
+            self._hot.drop_many(keys)
 
     def _took(self, began: float) -> None:
         self.longest_ms = max(self.longest_ms, 1000 * (time.perf_counter() - began))

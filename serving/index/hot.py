@@ -6,6 +6,9 @@ goes on meanwhile, and takes the new index when it is there. So no caller ever w
 is found at once. Before the first search, while a catalogue is read, a merge waits until there is about as
 much to add as was settled: merges at every 10,000 items took a quarter of the time of a load.
 
+While the catalogue is in files, what lies there is not copied: the new items of the snapshot are searched in
+it (``young.py``), and only what changed since is here.
+
 Only one thread may call it.
 """
 
@@ -25,6 +28,7 @@ from headrace.serving.index.quantised import Quantised
 from headrace.serving.index.scan import Rows
 from headrace.serving.index.settled import Columns, Engine, Settled
 from headrace.serving.index.tail import Tail
+from headrace.serving.index.young import Young
 from headrace.streams.tables.rows import RowTable
 
 log = logging.getLogger(__name__)
@@ -53,12 +57,15 @@ _COMPARED = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The items at one moment: parts, and which of each are alive. Any thread may read it."""
+    """The items at one moment: parts, which of each are alive, and the snapshot's. Any thread may read it."""
 
     parts: list[tuple[Columns, Bool]]
+    mapped: Young | None = None
 
     def blocks(self) -> Iterator[tuple[U64, Rows]]:
         """Yield keys and vectors of all items, those that are not alive marked as dead."""
+        if self.mapped is not None:
+            yield from self.mapped.blocks()
         for items, alive in self.parts:
             for first in range(0, len(items.key), _COMPARED):
                 some = slice(first, first + _COMPARED)
@@ -66,7 +73,7 @@ class Contents:
                 yield items.key[some], Rows(*items.vectors.take(some), dead)
 
     def living(self) -> Columns:
-        """Return the items that are alive, older ones first."""
+        """Return the items of the parts that are alive, older ones first."""
         return Columns.joined([items.take(np.flatnonzero(alive)) for items, alive in self.parts])
 
 
@@ -101,6 +108,8 @@ class HotIndex:
 
     Attributes
     ----------
+    mapped
+        The new items of the snapshot, None without one; see ``over``.
     asked
         Vector of the last search, None before the first one.
     merged_at
@@ -118,12 +127,21 @@ class HotIndex:
         self._tail = Tail()
         self._merge: _Merge | None = None
         self._merged_ms: int | None = None
+        self.mapped: Young | None = None
         self.asked: F32 | None = None
         self.merged_at: float | None = None
         self._thread = ThreadPoolExecutor(1, "hot-index")
 
     def __len__(self) -> int:
-        return len(self._alive)
+        return len(self._alive) + (0 if self.mapped is None else len(self.mapped))
+
+    def over(self, young: Young | None) -> None:
+        """From now on, find the new items of a snapshot, too, which must not be here; None: no more."""
+        self.mapped = young
+
+    def oldest(self, now: int) -> int:
+        """Return when the oldest item that is young enough at ``now`` was published; both in ms."""
+        return now - self._max_age_ms
 
     @property
     def in_tail(self) -> int:
@@ -229,8 +247,13 @@ class HotIndex:
             self._settled.withdraw(elsewhere)
 
     def expire(self, now: int) -> int:
-        """Remove the items that have become too old; return how many. Begin a merge if it is time."""
+        """Remove the items that have become too old; return how many. Begin a merge if it is time.
+
+        Those of the snapshot are not counted.
+        """
         self._take_merged()
+        if self.mapped is not None:
+            self.mapped.advance(self.oldest(now))
         old = list[tuple[int, int]]()
         for ages in (self._by_age, self._kept or []):
             while ages and now - ages[0][0] > self._max_age_ms:
@@ -263,10 +286,10 @@ class HotIndex:
         parts = [(self._tail.items(), self._tail.alive())]
         if self._settled is not None:
             parts.insert(0, (self._settled.items, self._settled.alive()))
-        return Contents(parts)
+        return Contents(parts, self.mapped)
 
     def ages(self) -> tuple[U64, I64]:
-        """Return the keys of all items and when each was published, uint64 and int64 ``(n,)``; copies."""
+        """Return keys and times of the items, without the snapshot's, uint64 and int64 ``(n,)``; copies."""
         rows = self._alive.rows()
         return self._alive.data["key"][rows], self._alive.data["published"][rows]
 
@@ -302,7 +325,8 @@ class HotIndex:
 
         Of items with the same product, the one that was put last is first.
         """
-        k = min(k, len(self._alive))
+        if self.mapped is None:
+            k = min(k, len(self._alive))
         if k <= 0 or not vector.any():
             return np.zeros(0, np.uint64), np.zeros(0, np.float32)
         self._take_merged()  # nothing may have been put for long
@@ -310,9 +334,10 @@ class HotIndex:
         if first and self._is_long():
             self._begin_merge()
         keys, products = self._tail.search(vector, k)
-        if self._settled is not None:
-            older, theirs = self._settled.search(vector, k)
-            keys, products = np.concatenate([keys, older]), np.concatenate([products, theirs])
+        older = [part.search(vector, k) for part in (self._settled, self.mapped) if part is not None]
+        if older:
+            keys = np.concatenate([keys, *(part[0] for part in older)])
+            products = np.concatenate([products, *(part[1] for part in older)])
             best = np.argsort(-products, kind="stable")[:k]
             keys, products = keys[best], products[best]
         return keys, products
@@ -343,7 +368,7 @@ class HotIndex:
     def become(self, other: HotIndex) -> None:
         """Take over all that is in another index, which must not be used any more."""
         self._alive, self._by_age, self._kept = other._alive, other._by_age, other._kept
-        self._settled, self._tail = other._settled, other._tail
+        self._settled, self._tail, self.mapped = other._settled, other._tail, other.mapped
         self._merge, self._merged_ms, self.merged_at = other._merge, other._merged_ms, other.merged_at
         self._thread, other._thread = other._thread, self._thread
         other._thread.shutdown(wait=False, cancel_futures=True)

@@ -57,11 +57,15 @@ def plan(sample: F32, n: int, threads: int = 1) -> F32:
     return kmeans.train(sample, count, threads)
 
 
-def laid_out(lists: I32, centroids: F32) -> tuple[I64, Layout]:
-    """Return the order in which rows of these lists are to lie, int64 ``(n,)``, and the layout then."""
+def laid_out(lists: I32, centroids: F32, published: I64 | None = None) -> tuple[I64, Layout]:
+    """Return the order in which rows of these lists are to lie, int64 ``(n,)``, and the layout then.
+
+    In a list they lie in the order of ``published``, int64 ``(n,)``; by default they keep their order.
+    """
     sizes = np.bincount(lists, minlength=len(centroids))
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]).astype(np.int64)
-    return np.argsort(lists, kind="stable").astype(np.int64), Layout(centroids, starts)
+    order = np.argsort(lists, kind="stable") if published is None else np.lexsort((published, lists))
+    return order.astype(np.int64), Layout(centroids, starts)
 
 
 class Lists:
@@ -80,6 +84,13 @@ class Lists:
         96 of 100 are found. One for fewer looks at fewer rows, and finds the same share.
     signs
         Those of the rows; by default they are made. A search that looks at all rows does not need them.
+
+    Attributes
+    ----------
+    starts
+        First row of each list, and the number of rows, int64 ``(lists + 1,)``.
+    out
+        Number of rows that are withdrawn.
     """
 
     def __init__(
@@ -88,10 +99,10 @@ class Lists:
         n = len(vectors.scale)
         if layout.starts[-1] != n or len(layout.starts) != len(layout.centroids) + 1:
             raise ValueError(f"{len(layout.centroids)} lists of {layout.starts[-1]} rows; there are {n} rows")
-        self._n = n
+        self._n, self.out = n, 0
         self._dead = np.zeros(n // 8 + 1, np.uint8)
         self._vectors, self._rows = vectors, Rows(*vectors, self._dead)
-        self._starts = np.ascontiguousarray(layout.starts, np.int64)
+        self.starts = np.ascontiguousarray(layout.starts, np.int64)
         self.most = most_rows(n) if most is None else most
         self._directions: Rows | None = None
         self._signed: SignedRows | None = None
@@ -105,11 +116,13 @@ class Lists:
         return self._n
 
     def withdraw(self, rows: I64) -> None:
-        """Never find these rows again, int64 ``(m,)``."""
+        """Never find these rows again, int64 ``(m,)``, which are different and were not withdrawn."""
+        self.out += len(rows)
         np.bitwise_or.at(self._dead, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
 
     def restore(self, rows: I64) -> None:
-        """Find rows again that were withdrawn, int64 ``(m,)``."""
+        """Find rows again that were withdrawn, int64 ``(m,)``, each once."""
+        self.out -= len(rows)
         np.bitwise_and.at(self._dead, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
 
     def withdrawn(self, rows: I64) -> npt.NDArray[np.bool_]:
@@ -126,22 +139,40 @@ class Lists:
         """Return whether one row is withdrawn."""
         return bool(self._dead[row >> 3] >> (row & 7) & 1)
 
-    def part(self, first: int, last: int) -> Rows:
-        """Return some of the rows, to compare all of them; ``first`` is a multiple of 8."""
+    def part(self, first: int, last: int, left_out: npt.NDArray[np.uint8] | None = None) -> Rows:
+        """Return some of the rows, to compare all of them; ``first`` is a multiple of 8.
+
+        Those whose bit in ``left_out`` is set, uint8 ``(ceil((last - first) / 8),)``, are not found either.
+        """
         high, low, scale = self._vectors.take(slice(first, last))
-        return Rows(high, low, scale, self._dead[first >> 3 :])
+        dead = self._dead[first >> 3 :]
+        return Rows(high, low, scale, dead if left_out is None else dead[: len(left_out)] | left_out)
 
     def alive(self) -> npt.NDArray[np.bool_]:
         """Return which rows are not withdrawn, bool ``(n,)``, a copy."""
         out: npt.NDArray[np.bool_] = np.unpackbits(self._dead, count=self._n, bitorder="little") == 0
         return out
 
-    def search(self, vector: F32, k: int) -> tuple[I64, F32]:
-        """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``."""
-        if k <= 0 or self._n == 0 or not vector.any():
+    def search(
+        self, vector: F32, k: int, begins: I64 | None = None, count: int | None = None
+    ) -> tuple[I64, F32]:
+        """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``.
+
+        Parameters
+        ----------
+        vector
+            float32 ``(dim,)``.
+        begins
+            Of each list only the rows from here on are looked at, int64 ``(lists,)``; by default all.
+        count
+            How many rows these are.
+        """
+        n, most = (self._n, self.most) if count is None else (count, most_rows(count))
+        begins = self.starts if begins is None else begins
+        if k <= 0 or n <= 0 or not vector.any():
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        most = self.most if self.most >= self._n else rows_for(self.most, k)
-        begins, ends, centres = self._nearest_lists(vector, most)
+        most = most if most >= n else rows_for(most, k)
+        begins, ends, centres = self._nearest_lists(vector, most, n, begins)
         wide = k + k // 4 + 32
         if self._signed is None:
             return self._rows.nearest(vector, begins, ends, k, wide, most)
@@ -150,16 +181,19 @@ class Lists:
             vector, turned(vector), begins, ends, centres, k, wide, most, _MARGIN * size
         )
 
-    def _nearest_lists(self, vector: F32, most: int) -> tuple[I64, I64, F32]:
-        """Return the ranges of rows to look at and the products of their directions, the nearest first."""
+    def _nearest_lists(self, vector: F32, most: int, n: int, begins: I64) -> tuple[I64, I64, F32]:
+        """Return the ranges of rows to look at and the products of their directions, the nearest first.
+
+        Of ``n`` rows in all lists ``most`` are wanted.
+        """
         if self._directions is None:
-            return self._starts[:1], self._starts[1:], np.zeros(1, np.float32)
+            return begins[:1], self.starts[1:], np.zeros(1, np.float32)
         count = self._directions.n
-        wanted = min(count, 16 + int(1.2 * most * count / self._n))
+        wanted = min(count, 16 + int(1.2 * most * count / n))
         lists, products = self._directions.nearest(
             vector, np.zeros(1, np.int64), np.array([count]), wanted, wanted, count
         )
-        return self._starts[lists], self._starts[lists + 1], products
+        return begins[lists], self.starts[lists + 1], products
 
 
 def most_rows(n: int) -> int:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from headrace.serving.catalog_reads import MappedItems
 from headrace.serving.index.scan import Rows
+from headrace.serving.index.young import Young
 from headrace.serving.snapshot.reader import CatalogSnapshot
 from headrace.streams.messages.ids import hash_many
 
@@ -43,6 +44,8 @@ class Base:
         Vector of the last search, None before the first one.
     items
         The columns of the snapshot, for reads of all fields at once.
+    young
+        Its new items, for the hot index; at first all are.
     """
 
     def __init__(self, snapshot: CatalogSnapshot, blocked_flags: Collection[str] = ()) -> None:
@@ -51,6 +54,7 @@ class Base:
         self.asked: F32 | None = None
         self._blocked = snapshot.sets_with(hash_many(sorted(blocked_flags)))
         self.items = MappedItems(snapshot.column, self._blocked)
+        self.young = Young(snapshot.index, snapshot.column["key"], snapshot.column["published"])
 
     def __len__(self) -> int:
         return len(self.snapshot)

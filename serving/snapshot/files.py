@@ -23,7 +23,7 @@ from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.ids import hash64
 from headrace.streams.transport.places import Place
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 MANIFEST: Final = "manifest.json"
 #: A longer duration counts as this one: 49 days.
 LONGEST_MS: Final = 2**32 - 1

@@ -106,6 +106,7 @@ class CatalogSnapshot:
         self._given: tuple[I64, I64] | None = None
         if thorough:
             self._check_counts()
+            self._check_order()
 
     def __len__(self) -> int:
         return self._rows
@@ -140,17 +141,6 @@ class CatalogSnapshot:
             return artefact.towers_of(body) if body else Towers()
         except ArtefactError as exc:
             raise SnapshotError(f"{path}: {exc}") from exc
-
-    def newer_than(self, published: int) -> int:
-        """Return how many rows, the first of ``column["newest"]``, were published after a time (ms)."""
-        low, high = 0, self._rows
-        while low < high:
-            middle = (low + high) // 2
-            if self.column["published"][self.column["newest"][middle]] > published:
-                low = middle + 1
-            else:
-                high = middle
-        return low
 
     def id_of(self, row: int) -> str:
         """Return an item's id."""
@@ -261,6 +251,12 @@ class CatalogSnapshot:
             if there != wanted:
                 self.close()
                 raise SnapshotError(f"{self.folder / name} has {there} values; {wanted} belong to the items")
+
+    def _check_order(self) -> None:
+        earlier = np.flatnonzero(np.diff(self.column["published"]) < 0) + 1
+        if not np.isin(earlier, self.column["list_starts"]).all():
+            self.close()
+            raise SnapshotError(f"{self.folder}: rows of a list are not in the order of their publication")
 
     def allowed_in(self, rows: I64, country: int) -> Bool:
         """Return which rows the country rules allow in ``country`` (``country_id``), bool ``(n,)``.

@@ -207,7 +207,7 @@ class Writer:
         some = np.unique(rng.integers(0, max(1, n), min(SAMPLE * count_of_lists(n), n)))
         centroids = plan(vectors.vectors(counting[some]), n, self._threads)
         lists = assign(vectors, centroids, self._threads)[counting]
-        order, layout = laid_out(lists, centroids)
+        order, layout = laid_out(lists, centroids, self._arrived("published")[counting])
         self._write(list_starts=layout.starts, list_centroids=layout.centroids)
         return layout, counting[order]
 

@@ -5,15 +5,15 @@ or dropped meanwhile is done again, by the thread while it is much, then by the 
 over in the same step. So all that one request reads is of one version.
 
 While the catalogue is in files, a version comes into use together with the snapshot that was made by it: the
-thread computes the vectors of the items in memory only, and the new items of the snapshot go to the hot index
-with the vectors that it has.
+thread computes the vectors of the items in memory only, and the hot index searches the new items of the
+snapshot where they lie.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Items embedded at once, in about a millisecond; then the thread rests for as long.
 BLOCK = 256
-#: New items of a snapshot that are copied at once.
-_COPIED = 4096
 #: So many items that changed meanwhile are done by the caller, in about a millisecond.
 _FEW = 32
 
@@ -243,27 +241,11 @@ class Swap:
             start += BLOCK
             _rest(began)
         if base is not None:
-            for items, times in self._new_in(base, version, now):
-                columns.append(items)
-                published.append(times)
+            base.young.begin(self._hot.oldest(now))
         items = Columns.joined(columns) if columns else Columns(_NO_KEYS, Quantised.of(_NO_VECTORS))
-        return _Next(version, self._hot.another(items, np.concatenate([*published, _NO_TIMES])))
-
-    def _new_in(self, base: Base, version: Version, now: int) -> Iterator[tuple[Columns, I64]]:
-        """Yield the new items of a snapshot, without those in memory, and when each was published."""
-        snapshot = base.snapshot
-        for at in range(0, len(base), _COPIED):
-            began = time.perf_counter()
-            rows = snapshot.column["newest"][at : at + _COPIED].astype(np.int64)
-            young = self._hot.young(snapshot.column["published"][rows], now)
-            keys = snapshot.column["key"][rows]
-            there = young & ~snapshot.index.withdrawn(rows) & (snapshot.vectors.scale[rows] > 0)
-            there &= version.table.find(keys) < 0  # some were put after they were hidden
-            vectors = snapshot.vectors.take(rows[there])
-            yield Columns(keys[there], vectors), snapshot.column["published"][rows[there]]
-            if not young.all():
-                return
-            _rest(began)
+        hot = self._hot.another(items, np.concatenate([*published, _NO_TIMES]))
+        hot.over(None if base is None else base.young)
+        return _Next(version, hot)
 
     def _again(self, made: _Next, changes: _Changes, now: int) -> _Next:
         for start in range(0, len(changes.keys), _FEW):

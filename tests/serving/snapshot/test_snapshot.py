@@ -263,7 +263,7 @@ def manifest_with(folder: SnapshotFolder, **changes: object) -> Path:
 def test_another_format_is_refused_by_name(folder: SnapshotFolder) -> None:
     write(folder)
     manifest_with(folder, format=99, something="new")
-    with pytest.raises(SnapshotError, match="format 99; this program reads format 6"):
+    with pytest.raises(SnapshotError, match="format 99; this program reads format 7"):
         folder.open()
 
 
@@ -331,7 +331,7 @@ def test_wrong_tables_never_lead_out_of_the_files(folder: SnapshotFolder) -> Non
         folder.open()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 6}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 7}'])
 def test_a_broken_manifest_is_refused(folder: SnapshotFolder, text: str) -> None:
     write(folder)
     path = folder.current()
