@@ -32,6 +32,8 @@ _ROWS_A_LIST = 200
 #: lie in fewer lists.
 _EFFORT, _GROWTH = 26.4, 0.6
 _MANY, _LEAST, _FEWER = 300, 60, 0.25
+#: So many of the last results are kept.
+_KEPT = 8
 #: A row is read when its estimate and this many sizes reach the worst of the best: about 1.5 standard errors.
 _MARGIN = 1.0
 
@@ -100,6 +102,7 @@ class Lists:
         if layout.starts[-1] != n or len(layout.starts) != len(layout.centroids) + 1:
             raise ValueError(f"{len(layout.centroids)} lists of {layout.starts[-1]} rows; there are {n} rows")
         self._n, self.out = n, 0
+        self._last = dict[tuple[bytes, int, int], tuple[I64 | None, tuple[I64, F32]]]()
         self._dead = np.zeros(n // 8 + 1, np.uint8)
         self._vectors, self._rows = vectors, Rows(*vectors, self._dead)
         self.starts = np.ascontiguousarray(layout.starts, np.int64)
@@ -118,11 +121,13 @@ class Lists:
     def withdraw(self, rows: I64) -> None:
         """Never find these rows again, int64 ``(m,)``, which are different and were not withdrawn."""
         self.out += len(rows)
+        self._last.clear()
         np.bitwise_or.at(self._dead, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
 
     def restore(self, rows: I64) -> None:
         """Find rows again that were withdrawn, int64 ``(m,)``, each once."""
         self.out -= len(rows)
+        self._last.clear()
         np.bitwise_and.at(self._dead, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
 
     def withdrawn(self, rows: I64) -> npt.NDArray[np.bool_]:
@@ -158,15 +163,29 @@ class Lists:
     ) -> tuple[I64, F32]:
         """Return up to ``k`` nearest rows and their inner products, nearest first; arrays ``(<=k,)``.
 
+        The last results are kept: the lists of a page ask the same, and so do two sources while all is new.
+
         Parameters
         ----------
         vector
             float32 ``(dim,)``.
         begins
-            Of each list only the rows from here on are looked at, int64 ``(lists,)``; by default all.
+            Of each list only the rows from here on are looked at, int64 ``(lists,)``; by default all. The
+            array is not changed later.
         count
             How many rows these are.
         """
+        asked = vector.tobytes(), k, id(begins)
+        if (known := self._last.get(asked)) is None:  # kept beside its result, the array keeps its id
+            if len(self._last) == _KEPT:
+                del self._last[next(iter(self._last))]
+            found = self._search(vector, k, begins, count)
+            for column in found:
+                column.flags.writeable = False
+            known = self._last[asked] = begins, found
+        return known[1]
+
+    def _search(self, vector: F32, k: int, begins: I64 | None, count: int | None) -> tuple[I64, F32]:
         n, most = (self._n, self.most) if count is None else (count, most_rows(count))
         begins = self.starts if begins is None else begins
         if k <= 0 or n <= 0 or not vector.any():

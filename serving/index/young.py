@@ -78,12 +78,16 @@ class Young:
             low[open_[old]] = middle[old] + 1
             high[open_[~old]] = middle[~old]
             open_ = open_[low[open_] < high[open_]]
-        self._begins[first:last] = low
-        self._count -= int(low.sum()) - before
+        if gone := int(low.sum()) - before:
+            self._begins = self._begins.copy()  # results of searches are kept beside it
+            self._begins[first:last] = low
+            self._count -= gone
 
     def search(self, vector: F32, k: int) -> tuple[U64, F32]:
         """Return the keys of up to ``k`` nearest items and their inner products, nearest first."""
-        rows, products = self._index.search(vector, k, self._begins, self._count)
+        all_ = self._count == len(self._keys)
+        some = (None, None) if all_ else (self._begins, self._count)
+        rows, products = self._index.search(vector, k, *some)
         young = self._published[rows] >= self.oldest
         if not young.all():
             rows, products = rows[young], products[young]

@@ -220,3 +220,31 @@ def test_the_best_are_those_of_a_plain_sort(n: int, kinds: int, k: int, seed: in
     fewer, _ = rows.nearest(query, np.zeros(1, np.int64), np.array([n]), k, wide, n)
     at = {row: i for i, row in enumerate(expected)}
     assert [at[row] for row in fewer] == sorted(at[row] for row in fewer), "chosen in 8 bits, sorted in 16"
+
+
+def test_the_last_results_are_kept_until_a_row_goes_or_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, vectors = indexed(clustered(30_000))
+    made = list[int]()
+    search = Lists._search
+
+    def counted(self: Lists, vector: F32, k: int, *more: object) -> object:
+        made.append(k)
+        return search(self, vector, k, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Lists, "_search", counted)
+    first = [index.search(vector, 5)[0].tolist() for vector in vectors[:8]]
+    assert [index.search(vector, 5)[0].tolist() for vector in vectors[:8]] == first
+    assert made == [5] * 8
+    assert len(index.search(vectors[0].copy(), 6)[0]) == 6, "another number is another search"
+    index.search(vectors[0], 5)
+    assert made == [5] * 8 + [6, 5], "it was the oldest of eight"
+    begins = index.starts[1:] - 1
+    few = index.search(vectors[0], 5, begins, len(begins))[0].tolist()
+    assert set(few) <= set(begins.tolist())
+    assert index.search(vectors[0], 5, begins, len(begins))[0].tolist() == few
+    assert len(made) == 11
+    best = first[0][0]
+    index.withdraw(np.array([best]))
+    assert best not in index.search(vectors[0], 5)[0]
+    index.restore(np.array([best]))
+    assert index.search(vectors[0], 5)[0].tolist() == first[0]
