@@ -206,7 +206,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("headrace_drift_most_ratio", "gauge", "the same of the feature that has moved farthest"),
     Declared("headrace_drift_rows", "gauge", "newest shown slots that were compared with the training"),
     # What answering reads
-    Declared("headrace_index_items", "gauge", "items in the hot index"),
+    Declared("headrace_index_items", "gauge", "items in the hot index, with the new ones of the snapshot"),
     Declared("headrace_index_tail_items", "gauge", "of them in the tail, which is compared completely"),
     Declared("headrace_index_merge_age_seconds", "gauge", "time since the tail was merged"),
     Declared(
