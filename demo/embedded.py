@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -24,20 +25,26 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 #: Ports below those that the system gives out by itself.
 PORTS = range(20_000, 32_000)
+#: The last ports that were given out: what is to listen there may not have begun.
+_GIVEN = deque[int](maxlen=1000)
 
 
 def free_port() -> int:
     """Return a TCP port of the loopback interface that is free now.
 
     It is none of those that the system gives out by itself, if another is free: so no connection takes it
-    while its server is away.
+    while its server is away. And none of the last thousand that this process was given.
     """
     with socket.socket() as sock:
         for port in (*random.SystemRandom().sample(PORTS, 100), 0):
+            if port in _GIVEN:
+                continue
             with contextlib.suppress(OSError):
                 sock.bind(("127.0.0.1", port))
                 break
-        return int(sock.getsockname()[1])
+        found = int(sock.getsockname()[1])
+        _GIVEN.append(found)
+        return found
 
 
 def die_with_parent() -> None:

@@ -64,6 +64,11 @@ def test_workers_that_do_not_serve_are_nice_and_their_sessions_too() -> None:
     assert process.stdout.split() == [str(os.nice(0) + NICE)] * 2
 
 
+def test_a_port_is_given_out_once() -> None:
+    """A cluster takes eighteen before the first of its servers listens."""
+    assert len({free_port() for _ in range(700)}) == 700
+
+
 def test_no_connection_takes_a_free_port_while_its_server_is_away() -> None:
     ports = {free_port() for _ in range(20)}
     assert len(ports) > 10
