@@ -72,37 +72,43 @@ def filled(asked: Asked, every: Choices, rules: Rules, late: Late) -> Slate:
 
     ``late`` says which items of a list must go, and which should; see ``Pipeline.late``.
     """
-    n, out, tried = asked.n, np.zeros(len(every), bool), np.zeros(len(every), bool)
+    slate = _list(asked, every, None, rules)
+    must, should = late(asked.keys[slate.chosen])
+    if (must & should).all():
+        return slate
+    out, tried = np.zeros(len(every), bool), np.zeros(len(every), bool)
     for _ in range(_REFILLS):
-        slate = _list(asked, every, np.flatnonzero(~out), rules)
-        must, should = late(asked.keys[slate.chosen])
         out[slate.chosen[~must]] = True
-        spare = max(0, int(np.count_nonzero(~out)) - n)
+        spare = max(0, int(np.count_nonzero(~out)) - asked.n)
         put_off = slate.chosen[must & ~should][:spare]  # only as many as can be replaced
         out[put_off] = True
         if must.all() and not len(put_off):
             break
         tried[slate.chosen] = True
-    else:
         slate = _list(asked, every, np.flatnonzero(~out), rules)
+        must, should = late(asked.keys[slate.chosen])
+    else:
         tried[slate.chosen] = True
-        must, _ = late(asked.keys[slate.chosen])
         slate = slate.where(must)
     slate.tried = np.flatnonzero(tried)
     return slate
 
 
-def _list(asked: Asked, every: Choices, places: I64, rules: Rules) -> Slate:
-    """Return the list of the candidates at ``places``: the best first, then what rested.
+def _list(asked: Asked, every: Choices, places: I64 | None, rules: Rules) -> Slate:
+    """Return the list of the candidates at ``places`` (None: all): the best first, then what rested.
 
     Of candidates with the same score, the one that the caller gave first comes first.
     """
-    last = asked.repeated[np.isin(asked.repeated, places)] if len(asked.repeated) else asked.repeated
-    fresh = places if not len(last) else places[~np.isin(places, last)]
-    if asked.places is not None:
-        fresh = fresh[np.argsort(asked.places[fresh])]
     # The same request gets the same list.
     rng = np.random.default_rng(hash64(asked.request_id))
-    whole = len(fresh) == len(every) and asked.places is None
-    slate = choose(every if whole else every.take(fresh), asked.n, rules, rng)
+    last = asked.repeated
+    if places is None:
+        if not len(last) and asked.places is None:
+            return choose(every, asked.n, rules, rng)
+        places = np.arange(len(every))
+    last = last[np.isin(last, places)]
+    fresh = places[~np.isin(places, last)]
+    if asked.places is not None:
+        fresh = fresh[np.argsort(asked.places[fresh])]
+    slate = choose(every.take(fresh), asked.n, rules, rng)
     return slate.followed_by(last[: asked.n - len(slate.chosen)], fresh)

@@ -34,8 +34,11 @@ class SameTitle(LateFilter):
 
 def first_of_title(titles: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Return which items have a title that none above them has, bool ``(n,)``; 0: no title."""
-    seen = set[int]()
+    given = list(filter(None, titles))
     out = np.ones(len(titles), bool)
+    if len(set(given)) == len(given):
+        return out
+    seen = set[int]()
     for i, title in enumerate(titles):
         if title:
             out[i] = title not in seen

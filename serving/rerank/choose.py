@@ -156,13 +156,12 @@ class _ListMaker:
                 self._rules.epsilon,
                 self._diversifier,
                 self._decays,
+                self._near,
                 self._vector,
             )
 
     def _vector(self, place: int) -> F32:
-        """Return the vector of a candidate, float32 ``(DIM,)``."""
-        if place < len(self._near):
-            return cast("F32", self._near[place])
+        """Return the vector of a candidate that is not among the near ones, float32 ``(DIM,)``."""
         return cast("F32", self._choices.vectors_at(np.array([place]))[0])
 
     def _pick(self, slot: int) -> tuple[int, float, bool, str]:
@@ -238,15 +237,9 @@ class _ListMaker:
         return Lottery(places, chances)
 
     def _put(self, slot: int, place: int) -> None:
-        self._remaining.take(place)
+        self._remaining.put(place, self._diversifier, self._decays, self._near, self._vector)
         for limit in self._counting:
             limit.put(slot, place)
-        if self._diversifier:
-            self._diversifier.put(self._vector(place))
-        for decay in self._decays:
-            places = decay.put(place, self._remaining.factors)
-            if len(places):
-                self._remaining.weaker(places)
 
 
 def _diversifier(vectors: F32, n: int, rules: Rules) -> Diversifier | None:

@@ -9,16 +9,12 @@ _dot = np.dot
 cdef class Mmr:
     """How similar each candidate is to the closest item on the list."""
 
-    cdef readonly object penalty
-    cdef object _weighted, _product
-    cdef float[::1] _most, _now
-
     def __init__(self, vectors not None, double strength):
         self._weighted = np.float32(strength) * vectors
         self.penalty, self._product = np.zeros(len(vectors), np.float32), np.empty(len(vectors), np.float32)
         self._most, self._now = self.penalty, self._product
 
-    def put(self, vector):
+    cpdef put(self, vector):
         cdef Py_ssize_t i
         _dot(self._weighted, vector, self._product)
         for i in range(self._most.shape[0]):

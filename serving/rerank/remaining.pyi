@@ -61,6 +61,7 @@ class Remaining:
         epsilon: float,
         diversifier: Diversifier | None,
         decays: Sequence[Decay],
+        near: npt.NDArray[np.float32],
         vector_of: Callable[[int], npt.NDArray[np.float32]],
     ) -> None:
         """Fill slots one after another, each with the open candidate that adds most, and take those.
@@ -72,14 +73,24 @@ class Remaining:
             one was drawn instead.
         diversifier, decays
             Are told what is on the list, as in ``parts.py``; None: nothing keeps similar ones apart.
-        vector_of
-            Returns the vector of a candidate by its place.
+        near, vector_of
+            The vectors of the first candidates, ``(k, DIM)``; returns that of another one by its place.
 
         Raises
         ------
         ValueError
             An array has another length, or there are fewer open candidates than slots.
         """
+
+    def put(
+        self,
+        place: int,
+        diversifier: Diversifier | None,
+        decays: Sequence[Decay],
+        near: npt.NDArray[np.float32],
+        vector_of: Callable[[int], npt.NDArray[np.float32]],
+    ) -> None:
+        """Take the candidate at this place, and tell what ``fill`` tells of what is on the list."""
 
     def take(self, place: int) -> None:
         """Note that the candidate at this place is on the list."""
