@@ -21,6 +21,7 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import Impression, RecItem, RecReply, ShadowList, Unshown
 
 F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 
 
 class Answer:
@@ -69,9 +70,8 @@ def ranked_items(pipeline: Pipeline, ranked: Ranked) -> list[RecItem]:
     def told(place: int, reason: str) -> list[str] | None:
         return why(pipeline, ranked.query, pool, place, reason) if explain else None
 
-    id_of = ids_of(pipeline, ranked.query)
-    ids = map(id_of, pool.candidates.items[slate.chosen].tolist())
-    return items_of(slate, ranked.score, ranked.objectives(), ids, pool.sources, told)
+    ids = _ids_at(pipeline, ranked, slate.chosen)
+    return items_of(slate, ranked.score, ranked.objectives(), ids, pool.sources_at(slate.chosen), told)
 
 
 def items_of(
@@ -79,7 +79,7 @@ def items_of(
     score: F64,
     objectives: Mapping[str, F64],
     ids: Iterable[str],
-    sources: Callable[[int], list[str]],
+    sources: Iterable[list[str]],
     told: Callable[[int, str], list[str] | None],
 ) -> list[RecItem]:
     """Return the slots of a list as a reply has them.
@@ -92,10 +92,10 @@ def items_of(
         Of all candidates, ``(m,)``.
     objectives
         What each objective foresees of the slots, ``(n,)``; empty: the score is all there is.
-    ids
+    ids, sources
         Of the slots.
-    sources, told
-        Return the sources of a candidate, and why it is in its slot, by its place and the slot's reason.
+    told
+        Returns why a candidate is in its slot, by its place and the slot's reason.
     """
     places = slate.chosen.tolist()
     scores, *foreseen = rounded(np.stack([score[slate.chosen], *objectives.values()]), 6)
@@ -106,18 +106,26 @@ def items_of(
             item_id=item_id,
             score=scores[j],
             objectives=dict(zip(names, values, strict=True)),
-            sources=sources(i),
+            sources=named,
             explored=explored[j],
             propensity=propensities[j],
             why=told(i, slate.reasons[j]),
         )
-        for j, (i, item_id, values) in enumerate(zip(places, ids, each, strict=True))
+        for j, (i, item_id, named, values) in enumerate(zip(places, ids, sources, each, strict=True))
     ]
 
 
 def ids_of(pipeline: Pipeline, query: Query) -> Callable[[int], str]:
     """Return what gives the ids of the candidates of a request by their keys."""
     return pipeline.data.catalog.id_of if query.given is None else query.given.ids.__getitem__
+
+
+def _ids_at(pipeline: Pipeline, ranked: Ranked, places: I64) -> list[str]:
+    """Return the ids of the candidates at some places."""
+    keys = ranked.pool.candidates.items[places]
+    if ranked.query.given is None:
+        return pipeline.data.catalog.ids_of(keys)
+    return list(map(ranked.query.given.ids.__getitem__, keys.tolist()))
 
 
 def impression(
@@ -176,7 +184,7 @@ def unshown(pipeline: Pipeline, ranked: Ranked) -> Unshown | None:
     sample = np.concatenate([order[: how.next], after[drawn]])
     if not len(sample):
         return None
-    ids = list(map(ids_of(pipeline, ranked.query), ranked.pool.candidates.items[sample].tolist()))
+    ids = _ids_at(pipeline, ranked, sample)
     return Unshown(
         item_ids=ids,
         probabilities=[1.0] * (len(sample) - n) + [n / max(1, len(after))] * n,
@@ -186,7 +194,7 @@ def unshown(pipeline: Pipeline, ranked: Ranked) -> Unshown | None:
     )
 
 
-def _durations(ranked: Ranked, places: npt.NDArray[np.int64]) -> list[int]:
+def _durations(ranked: Ranked, places: I64) -> list[int]:
     """Return the durations (ms, 0: none) of the candidates at some places; empty when none has one.
 
     They are those of the time of the answer: rows of the catalogue may be others by now.

@@ -263,18 +263,17 @@ class Catalog:
     # -- reading
 
     def id_of(self, key: int) -> str:
-        """Return an item's id.
-
-        Raises
-        ------
-        KeyError
-            When the item is not there.
-        """
+        """Return an item's id; raise KeyError when the item is not there."""
         if (own := self.table.row(key)) >= 0:
             return self._texts.id_of(own)
         if self.base is None or (row := self.base.row(key)) < 0:
             raise KeyError(key)
         return self.base.snapshot.id_of(row)
+
+    def ids_of(self, keys: U64) -> list[str]:
+        """Return ``id_of`` of each item."""
+        own = self.table.find(keys)
+        return self._texts.ids_of(own) if (own >= 0).all() else list(map(self.id_of, keys.tolist()))
 
     def find(self, keys: U64) -> Rows:
         """Return the row of each item, int64 ``(n,)``; -1 where the catalogue has no such item."""

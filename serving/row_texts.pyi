@@ -29,6 +29,9 @@ class RowTexts:
     def id_of(self, row: int) -> str:
         """Return the id of a row. Raises ``KeyError`` when it has none."""
 
+    def ids_of(self, rows: I64) -> list[str]:
+        """Return the id of each row, int64 ``(n,)``. Raises ``KeyError`` when one has none."""
+
     def title_of(self, row: int) -> str:
         """Return the title of a row. Raises ``KeyError`` when it has none."""
 

@@ -96,9 +96,12 @@ cdef class RowTexts:
             if place != NULL:
                 self._free(place)
 
-    def id_of(self, int64_t row):
+    cpdef id_of(self, int64_t row):
         cdef Texts *texts = self._of(row)
         return PyUnicode_DecodeUTF8(texts.raw, texts.id_size, NULL)
+
+    def ids_of(self, const int64_t[::1] rows not None):
+        return [self.id_of(rows[i]) for i in range(rows.shape[0])]
 
     def title_of(self, int64_t row):
         cdef Texts *texts = self._of(row)

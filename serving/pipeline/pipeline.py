@@ -71,10 +71,20 @@ class Pool:
         """Return the names of the sources of candidate ``i``."""
         return named(int(self.mask[i]), self.names)
 
+    def sources_at(self, places: I64) -> list[list[str]]:
+        """Return ``sources`` of several candidates."""
+        return each_named(self.mask[places].tolist(), self.names)
+
 
 def named(mask: int, names: tuple[str, ...]) -> list[str]:
     """Return the names of the sources in a mask."""
     return list(_named(mask, names))
+
+
+def each_named(masks: Sequence[int], names: tuple[str, ...]) -> list[list[str]]:
+    """Return ``named`` of several masks."""
+    known = {mask: _named(mask, names) for mask in set(masks)}
+    return [list(known[mask]) for mask in masks]
 
 
 @lru_cache(maxsize=4096)

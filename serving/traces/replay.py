@@ -338,8 +338,9 @@ def _items(
     def told(place: int, _: str) -> list[str] | None:
         return trace.why.get(ids[place], []) if explain else None
 
-    shown = (ids[place] for place in out.slate.chosen.tolist())
-    return items_of(out.slate, out.score, objectives, shown, lambda place: named(mask[place], names), told)
+    shown = out.slate.chosen.tolist()
+    sources = [named(mask[place], names) for place in shown]
+    return items_of(out.slate, out.score, objectives, [ids[place] for place in shown], sources, told)
 
 
 # -- a popular list

@@ -40,6 +40,10 @@ def test_they_are_a_dict(
                 for read in (found.id_of, found.title_of):
                     with pytest.raises(KeyError):
                         read(row)
+    known = sorted(plain)
+    assert found.ids_of(places(known)) == [plain[row][0] for row in known]
+    with pytest.raises(KeyError):
+        found.ids_of(places([*known, 4_000_000]))
     other = [at for at, (row, id_) in enumerate(asked) if row in plain and plain[row][0] != id_]
     assert found.other(places([row for row, _ in asked]), [id_ for _, id_ in asked]) == min(other, default=-1)
 
