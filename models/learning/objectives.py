@@ -14,6 +14,7 @@ from headrace.streams.messages.codec import UNDECODABLE
 from headrace.streams.messages.schemas import Example
 
 Bool = npt.NDArray[np.bool_]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 #: The kind of an artefact with these.
@@ -104,6 +105,11 @@ def shares(
     }
     total = sum(used.values())
     return {name: weight / total for name, weight in used.items()}
+
+
+def added(each: Sequence[F64]) -> F64:
+    """Return the sum of arrays ``(n,)``, at least one, float64 ``(n,)``: one after the other."""
+    return sum(each[1:], each[0])
 
 
 def figure_name(objective: str, what: str) -> str:

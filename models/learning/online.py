@@ -18,7 +18,7 @@ import numpy.typing as npt
 from headrace.models.features.spec import ONLINE_COLUMNS, ONLINE_NAMES
 from headrace.models.learning import artefact, hashed
 from headrace.models.learning.hashed import SLOTS, Ids
-from headrace.models.learning.objectives import CLICK, OBJECTIVES
+from headrace.models.learning.objectives import CLICK, OBJECTIVES, added
 from headrace.models.learning.scaled_columns import scaled
 from headrace.streams.errors import ArtefactError
 from headrace.streams.messages.codec import UNDECODABLE
@@ -123,8 +123,7 @@ class OnlineWeights:
         """Return the scores that ``by_objective`` makes up, float64 ``(n,)``."""
         if not self.shares:
             return by_objective[CLICK]
-        out: F64 = np.sum([share * by_objective[name] for name, share in self.shares.items()], 0)
-        return out
+        return added([share * by_objective[name] for name, share in self.shares.items()])
 
     def _scaled(self, x: F32) -> F32:
         # Column after column: the order in which products are added is the same however rows came.

@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from headrace.models.features.spec import SPEC
 from headrace.models.learning import artefact
-from headrace.models.learning.objectives import CLICK, KIND_OF_OBJECTIVES, Objective, from_body, to_body
+from headrace.models.learning.objectives import (
+    CLICK,
+    KIND_OF_OBJECTIVES,
+    Objective,
+    added,
+    from_body,
+    to_body,
+)
 from headrace.models.learning.trees import Trees, UnlikeError, predictions, whole
 from headrace.streams.errors import ArtefactError
 
@@ -116,8 +123,7 @@ class Ranker:
 
     def together(self, foreseen: Mapping[str, F64]) -> F64:
         """Return the scores that ``by_objective`` makes up, float64 ``(n,)``."""
-        each = [one.weight * foreseen[one.name] for one in self.objectives]
-        return each[0] if len(each) == 1 else np.sum(each, 0)
+        return added([one.weight * foreseen[one.name] for one in self.objectives])
 
     def by_objective(self, x: F32, clicks: F64 | None = None) -> dict[str, F64]:
         """Return the probability of each objective, float64 ``(n,)``; parameters as for ``predict``."""

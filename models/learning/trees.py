@@ -105,11 +105,12 @@ class Trees:
 
     def score(self, sums: F64) -> F64:
         """Return what LightGBM makes of sums ``(n,)``: probabilities, or the sums themselves."""
-        if self.slope is None:
-            return sums
         with np.errstate(over="ignore"):
-            out: F64 = 1 / (1 + np.exp(-self.slope * sums))
-        return out
+            return self._score(sums)
+
+    def _score(self, sums: F64) -> F64:
+        """Return ``score``; what is too large for ``np.exp`` becomes infinite."""
+        return sums if self.slope is None else 1 / (1 + np.exp(-self.slope * sums))
 
     def predict(self, x: F32) -> F64:
         """Return the scores as trained, float64 ``(n,)``."""
@@ -121,7 +122,8 @@ def predictions(x: F32, every: Sequence[Trees]) -> list[F64]:
     small = [one.by_bits for one in every if one.by_bits is not None]
     found = iter(bit_sums_of_each(np.asarray(x, np.float32), small) if small else [])
     sums = [one.sums(x, one.values) if one.by_bits is None else next(found) for one in every]
-    return [one.score(total) for one, total in zip(every, sums, strict=True)]
+    with np.errstate(over="ignore"):  # once: it takes as long as one of the scores
+        return [one._score(total) for one, total in zip(every, sums, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

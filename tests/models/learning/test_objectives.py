@@ -13,7 +13,15 @@ from logged_examples import example, write
 
 from headrace.models.features.spec import POSITION, SPEC
 from headrace.models.learning import artefact, ranker
-from headrace.models.learning.objectives import OBJECTIVES, Objective, from_body, labels, shares, to_body
+from headrace.models.learning.objectives import (
+    OBJECTIVES,
+    Objective,
+    added,
+    from_body,
+    labels,
+    shares,
+    to_body,
+)
 from headrace.models.learning.ranker import Ranker, RankerParams
 from headrace.models.learning.training import TrainJob, TrainResult, train_from_log
 from headrace.streams.errors import ArtefactError
@@ -167,3 +175,11 @@ def test_objectives_that_do_not_fit_are_refused(body: bytes) -> None:
     value, _ = artefact.encode("ranker", "lightgbm-objectives", body, SPEC.names, 1, {})
     with pytest.raises(ArtefactError):
         ranker.decode(value)
+
+
+def test_what_is_added_is_the_sum_to_the_last_bit() -> None:
+    rng = np.random.default_rng(3)
+    for k in (1, 2, 3, 5):
+        for n in (0, 1, 500):
+            each = [rng.random(n) for _ in range(k)]
+            assert added(each).tolist() == np.sum(each, 0).tolist()
