@@ -46,6 +46,24 @@ def among(keys, few):
     return out
 
 
+def any_twice(keys):
+    cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
+    cdef Py_ssize_t i, n = asked.shape[0]
+    cdef int bits = bits_for(n)
+    cdef KeyTable table
+    cdef bint found = False
+    cdef void *room = malloc((<size_t> 1 << bits) * (sizeof(uint64_t) + sizeof(int32_t)))
+    if room == NULL:
+        raise MemoryError()
+    empty_table(&table, <uint64_t *> room, <int32_t *> (<uint64_t *> room + (1 << bits)), bits)
+    for i in range(n):
+        if asked[i] and first_place(&table, asked[i], i) != i:
+            found = True
+            break
+    free(room)
+    return found
+
+
 def sums_among(keys, few, amounts):
     cdef const uint64_t[:] asked = np.asarray(keys, np.uint64)
     cdef const uint64_t[:] given = np.asarray(few, np.uint64)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.serving.rerank.score_order import all_finite
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -78,6 +80,10 @@ class Choices:
         """Return the vectors of the candidates at some places, float32 ``(k, DIM)``."""
         return self.vectors.take(places, axis=0)
 
+    def column_at(self, name: str, places: I64) -> Any:
+        """Return one column, not the vectors, of the candidates at some places, ``(k,)``."""
+        return getattr(self, name).take(places)
+
     def keep(self) -> None:
         """Read what is not read yet, while it is what it was for the list."""
 
@@ -87,7 +93,7 @@ class Choices:
         for name in self._read_columns():
             if len(getattr(self, name)) != m:
                 raise ValueError(f"{name} has {len(getattr(self, name))} rows, score has {m}")
-        if not np.isfinite(self.score).all():
+        if not all_finite(self.score):
             raise ValueError("a score is not a finite number")
 
     def _read_columns(self) -> tuple[str, ...]:
@@ -157,6 +163,10 @@ class _Taken(Choices):
     def vectors_at(self, places: I64) -> F32:
         """See ``Choices``."""
         return self._of.vectors_at(self._places[places])
+
+    def column_at(self, name: str, places: I64) -> Any:
+        """See ``Choices``; the rest of the column is not taken."""
+        return self._of.column_at(name, self._places[places])
 
     def _read_columns(self) -> tuple[str, ...]:
         return ()

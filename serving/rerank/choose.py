@@ -45,6 +45,7 @@ _PER_SLOT, _AT_LEAST = 3, 100
 _FRESH = 32
 #: With nothing but diversity (strength 1), relevance still decides between equals.
 _LEAST = 1e-9
+_BEST = np.zeros(1, np.int64)
 _NOTHING = np.zeros((0, 0), np.float32)
 
 
@@ -126,7 +127,9 @@ class _ListMaker:
         self._remaining = Remaining(scores, width, weight)
         self._open = self._remaining.open
         self._exploration = Exploration(n, rules.epsilon, rules.thompson, rng)
-        self._welcomed = rules.welcome if rules.thompson and rules.welcome and choices.guess[0] else 0
+        self._welcomed = (
+            rules.welcome if rules.thompson and rules.welcome and choices.column_at("guess", _BEST)[0] else 0
+        )
 
     def fill(self) -> Slate:
         """Return the list, as places in the order by score."""
@@ -231,8 +234,8 @@ class _ListMaker:
         begin = rules.prior_clicks, rules.prior_misses
 
         def chances() -> F64:
-            clicks, shown = choices.clicks.take(places), choices.shown.take(places)
-            return largest_draw(*believed(clicks, shown, choices.prior.take(places), *begin))
+            known = (choices.column_at(name, places) for name in ("clicks", "shown", "prior"))
+            return largest_draw(*believed(*known, *begin))
 
         return Lottery(places, chances)
 
@@ -244,6 +247,6 @@ class _ListMaker:
 
 def _diversifier(vectors: F32, n: int, rules: Rules) -> Diversifier | None:
     """Return what keeps similar items apart, None when there is no content."""
-    if not (vectors[0].any() or vectors.any()):
+    if not (np.count_nonzero(vectors[0]) or vectors.any()):
         return None
     return Mmr(vectors, rules.strength) if rules.diversity == "mmr" else Dpp(vectors, n, rules.strength)

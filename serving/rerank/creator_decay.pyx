@@ -19,9 +19,15 @@ cdef class CreatorDecay:
 
     @staticmethod
     def of(choices, width, rules):
-        if rules.creator_decay == 1 or not choices.creator.any():
+        cdef CreatorDecay rule
+        cdef Py_ssize_t i
+        if rules.creator_decay == 1:
             return None
-        return CreatorDecay(choices.creator, width, rules.creator_decay, rules.creator_floor)
+        rule = CreatorDecay(choices.creator, width, rules.creator_decay, rules.creator_floor)
+        for i in range(rule._creator.shape[0]):
+            if rule._creator[i]:
+                return rule
+        return None
 
     def put(self, Py_ssize_t place, double[::1] factors not None):
         if not 0 <= place < self._creator.shape[0] or factors.shape[0] != self._width:

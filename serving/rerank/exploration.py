@@ -100,17 +100,16 @@ class Exploration:
 
     def __init__(self, n: int, epsilon: float, thompson: float, rng: np.random.Generator) -> None:
         self._epsilon, self._thompson = epsilon, thompson
-        self._draws: list[list[float]] = rng.random((n, 3)).tolist()
-        self._kept = float(rng.random())
-        self.uniform = [slot for slot, (first, _, _) in enumerate(self._draws) if first < epsilon]
+        self._draws: list[float] = rng.random(3 * n + 1).tolist()  # three for each slot, and ``kept``
+        self.uniform = [slot for slot, first in enumerate(self._draws[: 3 * n : 3]) if first < epsilon]
 
     def kept(self, chance: float) -> bool:
         """Return whether the slot is kept that is kept with this chance; a list has one such slot at most."""
-        return self._kept < chance
+        return self._draws[-1] < chance
 
     def pick(self, slot: int, plan: Plan) -> int:
         """Return the place of the candidate that is shown in a slot (its number)."""
-        uniform, share, point = self._draws[slot]
+        uniform, share, point = self._draws[3 * slot : 3 * slot + 3]
         if uniform < self._epsilon:
             allowed = np.flatnonzero(plan.allowed)
             return int(allowed[int(point * len(allowed))])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from headrace.serving.rerank.choices import Choices, Mask
 from headrace.serving.rerank.rules import Rules
 from headrace.serving.rerank.slate import FRESH
@@ -42,7 +44,7 @@ class Freshness:
         budget = rules.fresh_share * n
         if not rules.thompson:
             budget = int(budget + 0.5)
-        return cls(choices.fresh, n, budget) if budget and choices.fresh.any() else None
+        return cls(choices.fresh, n, budget) if budget and np.count_nonzero(choices.fresh) else None
 
     def allowed(self, slot: int) -> Mask | None:
         """Return the fresh items in the slots that are kept for them, else None."""

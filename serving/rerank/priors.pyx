@@ -55,6 +55,7 @@ def prior_rates(
     cdef int shift = 61, level
     cdef Sums *table
     cdef Sums *slot
+    cdef Sums **own_slot
     if not shown.shape[0] == category.shape[0] == creator.shape[0] == asked.shape[0] == m:
         raise ValueError("the columns have different lengths")
     begin_clicks, weight = begin[0], sum(begin)
@@ -72,18 +73,19 @@ def prior_rates(
             rate[i] = (all_clicks - own + begin_clicks) / (all_shown - shown[i] + weight)
     for level in range(2):
         ids = creator if level else category
-        table = <Sums *> calloc(room, sizeof(Sums))
+        table = <Sums *> calloc(room * sizeof(Sums) + m * sizeof(Sums *), 1)
         if table == NULL:
             raise MemoryError()
+        own_slot = <Sums **> (table + room)
         for i in range(m):
             if ids[i]:
-                slot = _slot(table, ids[i], shift, room - 1)
+                slot = own_slot[i] = _slot(table, ids[i], shift, room - 1)
                 slot.key = ids[i]
                 slot.clicks += min(clicks[i], shown[i])
                 slot.shown += shown[i]
         for i in range(m):
-            if asked[i] and ids[i]:
-                slot = _slot(table, ids[i], shift, room - 1)
+            slot = own_slot[i]
+            if asked[i] and slot != NULL:
                 own = min(clicks[i], shown[i])
                 rate[i] = (slot.clicks - own + weight * rate[i]) / (slot.shown - shown[i] + weight)
         free(table)

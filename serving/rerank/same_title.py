@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from headrace.models.state.key_sets import any_twice
 from headrace.serving.rerank.choices import Choices
 from headrace.serving.rerank.quota import Quota
 from headrace.serving.rerank.rules import Rules
@@ -16,6 +15,4 @@ def same_title(choices: Choices, n: int, rules: Rules) -> Quota | None:
     item's chance of its slot is not the one that was logged.
     """
     del n, rules
-    titles = np.sort(choices.title)
-    again = (titles[1:] == titles[:-1]) & (titles[1:] != 0)
-    return Quota(choices.title, 1) if again.any() else None
+    return Quota(choices.title, 1) if any_twice(choices.title) else None

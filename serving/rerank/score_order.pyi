@@ -3,24 +3,28 @@ import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
 
-def lifted(scores: F64, factors: F64) -> F64:
-    """Return scores after factors, float64 ``(n,)``: a factor above 1 lifts an item.
+def all_finite(scores: F64) -> bool:
+    """Return whether all scores ``(n,)`` are finite numbers."""
 
-    A ranker's raw scores may be negative; those are divided, so that a factor above 1 lifts them too.
+def lifted_by_boosts(scores: F64, boosts: F64, least: float) -> F64:
+    """Return scores after boosts, float64 ``(n,)``: a boost above 1 lifts an item.
+
+    A ranker's raw scores may be negative; those are divided, so that a boost above 1 lifts them too. The
+    same array when all boosts are 1.
 
     Parameters
     ----------
-    factors
-        Above 0, ``(n,)``.
+    boosts
+        Factors, ``(n,)``; a smaller one counts as ``least``, which is above 0.
 
     Raises
     ------
     ValueError
-        There are not as many factors as scores.
+        There are not as many boosts as scores.
     """
 
 def lifted_but(scores: F64, left: npt.NDArray[np.bool_], factor: float) -> F64:
-    """Return ``lifted`` with the same factor for all but those that are ``left`` alone, bool ``(n,)``.
+    """Return scores with the same boost for all but those that are ``left`` alone, bool ``(n,)``.
 
     Raises
     ------

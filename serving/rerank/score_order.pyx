@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Factors on scores, and the order of scores, compiled."""
 
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -12,14 +13,31 @@ cdef enum:
     VALUES = 256
 
 
-def lifted(const double[:] scores not None, const double[:] factors not None):
-    cdef Py_ssize_t i, n = scores.shape[0]
-    if factors.shape[0] != n:
-        raise ValueError(f"{n} scores, {factors.shape[0]} factors")
-    out = np.empty(n)
-    cdef double[::1] to = out
+def all_finite(const double[:] scores not None):
+    cdef Py_ssize_t i
+    for i in range(scores.shape[0]):
+        if not isfinite(scores[i]):
+            return False
+    return True
+
+
+def lifted_by_boosts(scores not None, const double[:] boosts not None, double least):
+    cdef Py_ssize_t i, n = boosts.shape[0]
+    cdef const double[:] before = scores
+    cdef double[::1] to
+    cdef double factor
+    if before.shape[0] != n:
+        raise ValueError(f"{before.shape[0]} scores, {n} boosts")
     for i in range(n):
-        to[i] = scores[i] * factors[i] if scores[i] > 0 else scores[i] / factors[i]
+        if boosts[i] != 1:
+            break
+    else:
+        return scores
+    out = np.empty(n)
+    to = out
+    for i in range(n):
+        factor = least if boosts[i] < least else boosts[i]
+        to[i] = before[i] * factor if before[i] > 0 else before[i] / factor
     return out
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.models.state.key_sets import among, numbered, sums_among
+from headrace.models.state.key_sets import among, any_twice, numbered, sums_among
 
 KEYS = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1)), max_size=60)
 
@@ -16,6 +16,12 @@ KEYS = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1)), max_siz
 def test_among_is_isin(keys: list[int], few: list[int]) -> None:
     a, b = np.array(keys, np.uint64), np.array(few, np.uint64)
     assert among(a, b).tolist() == np.isin(a, b).tolist()
+
+
+@given(KEYS)
+def test_a_key_that_is_there_twice(keys: list[int]) -> None:
+    known = [key for key in keys if key]
+    assert any_twice(np.array(keys, np.uint64)) is (len(set(known)) < len(known))
 
 
 def test_columns_of_rows_are_read_where_they_are() -> None:

@@ -9,13 +9,14 @@ from slates import candidates, shown
 from headrace.serving.rerank.boosts import boosts
 from headrace.serving.rerank.not_followed import not_followed
 from headrace.serving.rerank.rules import OFF, Rules
-from headrace.serving.rerank.score_order import best_first, lifted, lifted_but
+from headrace.serving.rerank.score_order import all_finite, best_first, lifted_but, lifted_by_boosts
 
 
 def test_a_factor_above_one_lifts_positive_and_negative_scores() -> None:
     scores = np.array([2.0, -2.0, 0.0])
-    np.testing.assert_allclose(lifted(scores, np.full(3, 2.0)), [4, -1, 0])
-    np.testing.assert_allclose(lifted(scores, np.full(3, 0.5)), [1, -4, 0])
+    np.testing.assert_allclose(lifted_by_boosts(scores, np.full(3, 2.0), 1e-6), [4, -1, 0])
+    np.testing.assert_allclose(lifted_by_boosts(scores, np.full(3, 0.5), 1e-6), [1, -4, 0])
+    assert lifted_by_boosts(scores, np.ones(3), 1e-6) is scores
 
 
 def test_boosts() -> None:
@@ -106,16 +107,22 @@ def test_the_order_of_many_scores() -> None:
 @given(finite, st.sampled_from([0.75, 1.0, 3.0]), st.integers(0, 2**32))
 def test_the_compiled_factors_are_those_of_arrays(scores: list[float], factor: float, seed: int) -> None:
     column, rng = np.array(scores, np.float64), np.random.default_rng(seed)
-    factors, left = rng.random(len(column)) + 0.5, rng.random(len(column)) < 0.3
+    boosts, left = rng.choice([-1.0, 0.0, 1e-9, 0.5, 1.0, 3.0], len(column)), rng.random(len(column)) < 0.3
+    factors = np.maximum(boosts, 1e-6)
     expected = np.where(column > 0, column * factors, column / factors)
-    np.testing.assert_array_equal(lifted(column, factors), expected)
+    np.testing.assert_array_equal(lifted_by_boosts(column, boosts, 1e-6), expected)
     factors = np.where(left, 1.0, factor)
     expected = np.where(column > 0, column * factors, column / factors)
     np.testing.assert_array_equal(lifted_but(column, left, factor), expected)
 
 
 def test_every_score_has_a_factor() -> None:
-    with pytest.raises(ValueError, match="2 scores, 1 factors"):
-        lifted(np.ones(2), np.ones(1))
+    with pytest.raises(ValueError, match="2 scores, 1 boosts"):
+        lifted_by_boosts(np.ones(2), np.ones(1), 1e-6)
     with pytest.raises(ValueError, match="2 scores, 3 marks"):
         lifted_but(np.ones(2), np.ones(3, bool), 2.0)
+
+
+@given(st.lists(st.floats(width=64), max_size=5))
+def test_all_are_finite_numbers(scores: list[float]) -> None:
+    assert all_finite(np.array(scores, np.float64)) is bool(np.isfinite(scores).all())
