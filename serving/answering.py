@@ -98,7 +98,7 @@ def items_of(
         Returns why a candidate is in its slot, by its place and the slot's reason.
     """
     places = slate.chosen.tolist()
-    scores, *foreseen = rounded(np.stack([score[slate.chosen], *objectives.values()]), 6)
+    scores, *foreseen = (rounded(column, 6) for column in (score[slate.chosen], *objectives.values()))
     explored, propensities = slate.explored.tolist(), rounded(slate.propensity, 9)
     names, each = (list(objectives), zip(*foreseen, strict=True)) if foreseen else (["click"], zip(scores))
     return [

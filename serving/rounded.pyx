@@ -7,14 +7,8 @@ cdef double NEAR = 1e-3  # the product with a power of 10 is off by less, up to 
 cdef double MOST = 1e12
 
 
-def rounded(values not None, int digits):
-    if values.ndim == 1:
-        return _row(values, 10.0**digits, digits)
-    return [_row(row, 10.0**digits, digits) for row in values]
-
-
-cdef list _row(const double[:] values, double scale, int digits):
-    cdef double scaled, whole
+def rounded(const double[:] values not None, int digits):
+    cdef double scale = 10.0**digits, scaled, whole
     cdef Py_ssize_t i
     cdef list out = []
     for i in range(values.shape[0]):
