@@ -234,8 +234,8 @@ class _ListMaker:
         begin = rules.prior_clicks, rules.prior_misses
 
         def chances() -> F64:
-            known = (choices.column_at(name, places) for name in ("clicks", "shown", "prior"))
-            return largest_draw(*believed(*known, *begin))
+            clicks, shown, prior = (choices.column_at(name, places) for name in ("clicks", "shown", "prior"))
+            return largest_draw(*believed(clicks, shown, prior, *begin))
 
         return Lottery(places, chances)
 
