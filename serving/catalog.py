@@ -272,8 +272,14 @@ class Catalog:
 
     def ids_of(self, keys: U64) -> list[str]:
         """Return ``id_of`` of each item."""
-        own = self.table.find(keys)
-        return self._texts.ids_of(own) if (own >= 0).all() else list(map(self.id_of, keys.tolist()))
+        rows, mapped = self.find(keys), 0 if self.base is None else len(self.base)
+        if (rows < 0).any():
+            raise KeyError(int(keys[rows < 0][0]))
+        ids, own = np.empty(len(rows), object), rows >= mapped
+        ids[own] = self._texts.ids_of(rows[own] - mapped)
+        if self.base is not None:
+            ids[~own] = self.base.snapshot.ids_of(rows[~own])
+        return list(ids)
 
     def find(self, keys: U64) -> Rows:
         """Return the row of each item, int64 ``(n,)``; -1 where the catalogue has no such item."""
@@ -292,10 +298,7 @@ class Catalog:
         return self._changes.gone(keys)
 
     def column(self, name: str, rows: Rows) -> Any:
-        """Return one field of ``ROW``, or ``vector``, of these rows, ``(n, ...)``; no row may be -1.
-
-        ``items`` reads several fields of the same rows faster.
-        """
+        """Return one field of ``ROW``, or ``vector``, of these rows, ``(n, ...)``; no row may be -1."""
         if name == "vector":
             return self.vectors_at(rows)
         data = self.table.data[name]
@@ -311,10 +314,7 @@ class Catalog:
         return self._vectors(rows, self.vectors.now.table, self.searchable)
 
     def content_vectors(self, rows: Rows) -> F32:
-        """Return vectors that say how much alike the content of items is, float32 ``(n, DIM)``.
-
-        See ``ItemVectors.content_of``; zeros for row -1.
-        """
+        """Return ``ItemVectors.content_of`` of these rows, float32 ``(n, DIM)``; zeros for row -1."""
         known = self.base is not None and self.base.snapshot.content == CONTENT_VERSION
         return self._vectors(rows, self.vectors.alike, known)
 

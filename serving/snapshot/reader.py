@@ -147,13 +147,19 @@ class CatalogSnapshot:
         start = int(self.column["text_bounds"][row])
         return self._text(start, start + int(self.column["id_bytes"][row]))
 
+    def ids_of(self, rows: I64) -> list[str]:
+        """Return the ids of some rows."""
+        starts = self.column["text_bounds"][rows]
+        bounds = zip(starts.tolist(), (starts + self.column["id_bytes"][rows]).tolist(), strict=True)
+        return [self._text(start, end) for start, end in bounds]
+
     def title_of(self, row: int) -> str:
         """Return an item's title, empty when it has none."""
         start, end = self.column["text_bounds"][row : row + 2].tolist()
         return self._text(start + int(self.column["id_bytes"][row]), end)
 
     def _text(self, start: int, end: int) -> str:
-        return bytes(self.column["text"][start:end]).decode("utf-8", "replace")
+        return self.column["text"][start:end].tobytes().decode("utf-8", "replace")
 
     def hashes(self, name: str, rows: I64) -> U64:
         """Return the hashes of ``category``, ``creator`` or ``language`` of some rows, uint64 ``(n,)``."""

@@ -73,6 +73,10 @@ def same(mapped: Catalog, plain: Catalog) -> None:
         compare: Any = np.testing.assert_allclose if name == "vector" else np.testing.assert_array_equal
         compare(got, plain.column(name, expected), **({"atol": 2e-5} if name == "vector" else {}))
     there = keys[plain.find(keys) >= 0]
+    assert mapped.ids_of(there) == [plain.id_of(key) for key in there.tolist()]
+    if len(there) < len(keys):
+        with pytest.raises(KeyError):
+            mapped.ids_of(keys)
     for country in map(country_id, COUNTRIES):
         allowed = mapped.all_allowed_in(there, mapped.find(there), country).tolist()
         assert allowed == [plain.allowed_in(key, country) for key in there.tolist()]
