@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from headrace.models.embeddings.many import CONTENT_VERSION, version_of
 from headrace.serving.catalog_changes import Changes, Origin
-from headrace.serving.catalog_reads import items_of, vectors_of
+from headrace.serving.catalog_reads import items_of, keys_here, vectors_of
 from headrace.serving.catalog_row import BLANK, ROW
 from headrace.serving.index.newest_mapped import CatalogNewest
 from headrace.serving.item_columns import columns_of
@@ -309,25 +309,22 @@ class Catalog:
         out[~own], out[own] = self.base.column(name, rows[~own]), data[rows[own] - len(self.base)]
         return out
 
-    def vectors_at(self, rows: Rows) -> F32:
-        """Return the vectors of these rows, float32 ``(n, DIM)``; zeros for row -1, and without a vector."""
-        return self._vectors(rows, self.vectors.now.table, self.searchable)
+    def vectors_at(self, rows: Rows, keys: U64 | None = None) -> F32:
+        """Return the vectors of these rows, float32 ``(n, DIM)``; zeros for row -1, and without a vector.
+
+        ``keys`` are those of the items, if the caller has them.
+        """
+        return self._vectors(rows, self.vectors.now.table, self.searchable, keys)
 
     def content_vectors(self, rows: Rows) -> F32:
         """Return ``ItemVectors.content_of`` of these rows, float32 ``(n, DIM)``; zeros for row -1."""
         known = self.base is not None and self.base.snapshot.content == CONTENT_VERSION
         return self._vectors(rows, self.vectors.alike, known)
 
-    def _vectors(self, rows: Rows, own: RowTable, mapped: bool) -> F32:
+    def _vectors(self, rows: Rows, own: RowTable, mapped: bool, keys: U64 | None = None) -> F32:
         """Return the field ``vector`` of ``own``, by key, and, if it is to be read, of the snapshot."""
-        first, base = (0, None) if self.base is None else (len(self.base), self.base.items)
-        here, keys = rows >= first, self.table.data["key"]
-        if here.all():
-            places = own.find(keys[rows - first if first else rows])
-        else:
-            places, at = np.full(len(rows), -1), np.flatnonzero(here)
-            if len(at):
-                places[at] = own.find(keys[rows[at] - first])
+        base = None if self.base is None else self.base.items
+        places = own.find(keys_here(rows, self.table.data, base) if keys is None else keys)
         return vectors_of(rows, base, mapped, places, own.data, "vector")
 
     def title_of(self, key: int, default: str | None = None) -> str:
@@ -362,7 +359,7 @@ class Catalog:
 
     def vectors_of(self, keys: U64) -> F32:
         """Return the vectors of items, float32 ``(n, DIM)``; zeros where an item has none."""
-        return self.vectors_at(self.find(keys))
+        return self.vectors_at(self.find(keys), keys)
 
     def allowed_in(self, key: int, country: int) -> bool:
         """Return whether the country rules of an item allow ``country`` (``country_id``; 0 is unknown).

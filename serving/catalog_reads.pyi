@@ -52,6 +52,9 @@ def items_of(rows: I64, own: npt.NDArray[np.void], mapped: MappedItems | None) -
         ``own`` has rows of another size.
     """
 
+def keys_here(rows: I64, own: npt.NDArray[np.void], mapped: MappedItems | None) -> U64:
+    """Return the keys of the items in memory, uint64 ``(n,)``; 0 for the others. As ``items_of``."""
+
 def vectors_of(
     rows: I64, mapped: MappedItems | None, known: bool, places: I64, own: npt.NDArray[np.void], name: str
 ) -> F32:
@@ -64,9 +67,9 @@ def vectors_of(
     mapped, known
         The snapshot, and whether its vectors are to be read.
     places, own, name
-        For items in memory, the row of the vector in ``own``, int64 ``(n,)``; -1: not in memory. It is the
-        field ``name``: float32 ``(DIM,)``, or int8 ``(DIM,)``, as ``quantised.coarse`` makes it; then the
-        vectors of that kind are read of the snapshot, too (``alike``).
+        For items in memory, the row of the vector in ``own``, int64 ``(n,)``; -1: there is none. For other
+        items it does not count. The vector is the field ``name``: float32 ``(DIM,)``, or int8 ``(DIM,)``, as
+        ``quantised.coarse`` makes it; then the vectors of that kind are read of the snapshot, too (``alike``).
 
     Raises
     ------

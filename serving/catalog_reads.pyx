@@ -151,6 +151,23 @@ def items_of(const int64_t[::1] rows not None, own, MappedItems mapped):
     return out
 
 
+def keys_here(const int64_t[::1] rows not None, own, MappedItems mapped):
+    cdef RowBytes here = RowBytes(own, False)
+    cdef Py_ssize_t i, first = mapped._n if mapped is not None else 0
+    cdef Py_ssize_t n = _checked(rows, first + here.n)
+    if here.size != sizeof(Item):
+        raise ValueError(f"rows of {here.size} bytes; a row of the catalogue has {sizeof(Item)}")
+    out = np.zeros(n, np.uint64)
+    cdef uint64_t[::1] keys = out
+    with nogil:
+        for i in range(n):
+            if i + AHEAD < n and rows[i + AHEAD] >= first:
+                _prefetch(here.start + (rows[i + AHEAD] - first) * here.step)
+            if rows[i] >= first:
+                keys[i] = (<const Item *> (here.start + (rows[i] - first) * here.step)).key
+    return out
+
+
 def vectors_of(const int64_t[::1] rows not None, MappedItems mapped, bint known, const int64_t[::1] places not None, own, name):
     cdef RowBytes here = RowBytes(own, False)
     field, at = own.dtype.fields[name][:2]
@@ -179,7 +196,7 @@ def vectors_of(const int64_t[::1] rows not None, MappedItems mapped, bint known,
         for i in range(n):
             if i + AHEAD_VECTORS < n:
                 row = rows[i + AHEAD_VECTORS]
-                if places[i + AHEAD_VECTORS] >= 0:
+                if row >= first and places[i + AHEAD_VECTORS] >= 0:
                     for j in range(0, dim * (1 if close else 4), 64):
                         _prefetch(here.start + places[i + AHEAD_VECTORS] * here.step + start + j)
                 elif known and 0 <= row < first:
@@ -190,7 +207,7 @@ def vectors_of(const int64_t[::1] rows not None, MappedItems mapped, bint known,
                         _prefetch(&mapped._low[row, 0])
                         _prefetch(&mapped._scale[row])
             row, to = rows[i], &found[i, 0]
-            if places[i] >= 0:
+            if row >= first and places[i] >= 0:
                 two = <const int8_t *> (here.start + places[i] * here.step + start)
                 if close:
                     for j in range(dim):

@@ -13,6 +13,7 @@ from headrace.models.features.history import History, evidence
 from headrace.models.features.inputs import RequestContext
 from headrace.models.state import users as user_state
 from headrace.serving.catalog import Catalog
+from headrace.serving.vectors.clicked_sums import clicked_sums
 from headrace.serving.vectors.users import by_towers
 from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import RecRequest
@@ -66,14 +67,15 @@ def request_context(
     request: RecRequest,
     user: UserRow | None,
     anchors: list[int],
-    country: int,
+    place: tuple[int, int],
     now: int,
     shown: ShownRow | None = None,
 ) -> tuple[RequestContext, list[F32]]:
     """Return the inputs of the features from the request, and the vectors to search around.
 
-    ``anchors`` come from ``anchors_for``.
+    ``anchors`` come from ``anchors_for``, ``place`` from ``place_and_age``.
     """
+    country, age = place
     if catalog.vectors.version:
         user_vector, last_vector, around = by_towers(
             catalog, user, anchors, country, hash64(request.context.device)
@@ -91,7 +93,7 @@ def request_context(
         last_vector=last_vector,
         last_category=int(category[0]) if anchors else 0,
         last_creator=int(creator[0]) if anchors else 0,
-        age=place_and_age(request, user)[1],
+        age=age,
         language=0 if user is None else int(user["language"][0]),
         history=history_of(catalog, user, shown),
         shown=shown,
@@ -105,28 +107,22 @@ def history_of(catalog: Catalog, user: UserRow | None, shown: ShownRow | None) -
     if not len(items):
         return None
     rows = catalog.find(items)
-    known = rows >= 0
-    return History(catalog.items(rows)["category"][known], weights[:, known])
+    categories, known = catalog.items(rows)["category"], rows >= 0
+    if known.all():
+        return History(categories.copy(), weights)
+    return History(categories[known], weights[:, known])
 
 
 def _by_content(catalog: Catalog, user: UserRow | None, anchors: list[int]) -> tuple[F32, F32]:
     """Return the user's vector and the last click's, by version 0 of the towers."""
     recent = [] if user is None else user_state.recent_items(user[0])[0]
-    n, rows = len(anchors), catalog.find(np.array([*anchors, *recent], np.uint64))
-    every = catalog.vectors_at(rows)
-    found, clicked = every[:n], every[n:][rows[n:] >= 0]
-    vectors = found[found.any(axis=1)]
-    mean = faded(vectors)
-    if user is not None:
-        mean += _taste_vector(catalog, user, clicked)
-    return unit(mean), vectors[0] if len(vectors) else np.zeros(DIM, np.float32)
-
-
-def faded(vectors: F32) -> F32:
-    """Return the sum of vectors, float32 ``(n, DIM)``, each with a smaller weight than the one before it."""
-    mean = np.zeros(DIM, np.float32)
-    mean += np.add.reduce(_weights(len(vectors))[:, None] * vectors, axis=0)  # row after row
-    return mean
+    items = np.array([*anchors, *recent], np.uint64)
+    rows = catalog.find(items)
+    vectors = catalog.vectors_at(rows, items)
+    out, last, clicks = clicked_sums(vectors, rows, len(anchors), _weights(len(anchors)))
+    if user is not None and not clicks:
+        out += _taste_vector(catalog, user)
+    return unit(out), vectors[last] if last >= 0 else np.zeros(DIM, np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -135,13 +131,10 @@ def _weights(count: int) -> F32:
     return np.array([_VECTOR_FADE**k for k in range(count)], np.float32)
 
 
-def _taste_vector(catalog: Catalog, user: UserRow, clicked: F32) -> F32:
-    """Return the mean of the vectors of the user's clicks, else of their preferences, float32 ``(DIM,)``."""
-    if not len(clicked):
-        names = [catalog.name_of(int(k)) for k in user[0]["preferred"] if k]
-        return category_vector([n for n in names if n])
-    mean: F32 = clicked.mean(0)
-    return mean
+def _taste_vector(catalog: Catalog, user: UserRow) -> F32:
+    """Return the vector of the user's preferred categories, float32 ``(DIM,)``."""
+    names = [catalog.name_of(int(k)) for k in user[0]["preferred"] if k]
+    return category_vector([n for n in names if n])
 
 
 def interests(user_vector: F32, last_vector: F32) -> list[F32]:

@@ -190,7 +190,7 @@ class Recommender:
         country, age = context.place_and_age(request, user)
         policy, settings = self._settings_of(request.user_id)
         known, interests = context.request_context(
-            self.catalog, request, user, anchors.items, country, now, shown
+            self.catalog, request, user, anchors.items, (country, age), now, shown
         )
         return Query(
             request=request,

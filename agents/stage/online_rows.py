@@ -25,6 +25,7 @@ _OF_USER: Final[dict[Kind, str]] = {"u": "user", "s": "shown"}
 _NEIGHBOURS: Final = "neighbours"
 _LACKING: Final[dict[Kind, str]] = {**_OF_USER, "n": _NEIGHBOURS}
 _DTYPES: Final[dict[Kind, np.dtype[Any]]] = {"u": users.ROW, "s": shown.ROW, "n": neighbours.ROW}
+_BLANK: Final = neighbours.BLANK.tobytes()
 
 
 class OnlineRows:
@@ -94,9 +95,5 @@ class OnlineRows:
 
 def stacked(items: Sequence[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
     """Return the neighbour rows of items as one array ``(n,)``; blank ones of those without."""
-    out = np.full(len(items), neighbours.BLANK, neighbours.ROW)
-    for i, item in enumerate(items):
-        row = rows.get(item)
-        if row is not None:
-            out[i] = row[0]
-    return out
+    found = [_BLANK if (row := rows.get(item)) is None else row for item in items]
+    return np.frombuffer(b"".join(found), neighbours.ROW)

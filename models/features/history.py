@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.models.features.past import past_of
 from headrace.models.state import users as user_state
-from headrace.models.state.key_sets import among
 
 F32 = npt.NDArray[np.float32]
-U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 
 #: The long and the short memory: evidence halves after so many clicks, or so many showings without a click.
@@ -26,7 +25,6 @@ CLICKS, SHOWN = np.array([12.0, 3.0]), np.array([120.0, 30.0])
 TIMES = 6.0
 #: A user's click rate begins as one click in so many showings.
 _RATE_SHOWN = 15
-_RING = np.arange(user_state.RECENT)
 _A_CLICK = (np.log(TIMES) * np.exp2(-np.arange(user_state.RECENT) / CLICKS[:, None])).astype(np.float32)
 #: What is left of a showing after so many others; the last place stands for all that are older.
 _LEFT = np.exp2(-np.arange(2000) / SHOWN[:, None]).astype(np.float32)
@@ -68,37 +66,4 @@ def evidence(user: npt.NDArray[Any] | None, shown: npt.NDArray[Any] | None) -> t
     An item that was shown several times without a click counts as often. Where the ring of clicks is full,
     what was shown before the oldest click is left out: it may have been clicked.
     """
-    clicked, since = _clicked(user)
-    items, times, found = _passed(shown, clicked, since)
-    n = len(clicked)
-    out = np.empty((2, n + len(items)), np.float32)
-    out[:, :n] = _A_CLICK[:, :n]
-    if len(items):
-        newer = np.cumsum(times)
-        rate = (found + 1) / (found + int(newer[-1]) + _RATE_SHOWN)
-        against = times * np.float32(-rate * (1 - 1 / TIMES))
-        out[:, n:] = against * _LEFT.take(newer - times, axis=1, mode="clip")
-    return np.concatenate([clicked, items]), out
-
-
-def _clicked(user: npt.NDArray[Any] | None) -> tuple[U64, int]:
-    """Return the clicks, the newest first, and the time (s) from which on all are among them."""
-    if user is None:
-        return np.zeros(0, np.uint64), 0
-    n, size = int(user["n_clicks"][0]), user_state.RECENT
-    places = (n - 1 - _RING[:n]) % size
-    since = int(user["recent_ts"][0, n % size]) // 1000 if n > size else 0
-    return user["recent"][0, places], since
-
-
-def _passed(shown: npt.NDArray[Any] | None, clicked: U64, since: int) -> tuple[U64, U8, int]:
-    """Return what was shown and not clicked, the newest first, how often, and how much of it was clicked."""
-    if shown is None:
-        return np.zeros(0, np.uint64), np.zeros(0, np.uint8), 0
-    n = int(shown["count"][0])
-    items, counts = shown["items"][0, :n][::-1], shown["counts"][0, :n][::-1]
-    out = hit = among(items, clicked)
-    if since:
-        out = hit | (shown["times"][0, :n][::-1] < since)
-    keep = np.flatnonzero(~out)
-    return items[keep], counts[keep], int(np.count_nonzero(hit))
+    return past_of(user, shown, _A_CLICK, _LEFT, _RATE_SHOWN, 1 - 1 / TIMES)

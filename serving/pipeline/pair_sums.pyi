@@ -5,27 +5,27 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-def pairs_in(
-    other: U64, seq: F32, co: F32, seq_recent: F32, co_recent: F32, of_row: F32
-) -> tuple[I64, U64, F32]:
+def pairs_in(rows: npt.NDArray[np.void], fade: F32) -> tuple[I64, U64, F32, float]:
     """Return the pairs of neighbour rows that have a weight, in the order of the rows.
 
     Parameters
     ----------
-    other, seq, co, seq_recent, co_recent
-        Columns of ``neighbours.ROW``, ``(rows, SLOTS)``.
-    of_row
-        What ``seq`` of a row is divided by, ``co`` multiplied, ``seq_recent`` divided, ``co_recent``
-        multiplied; float32 ``(4, rows)``.
+    rows
+        ``neighbours.ROW`` ``(rows,)``.
+    fade
+        Factor of each row, float32 ``(rows,)``.
 
     Returns
     -------
-    The row and the neighbour of each pair, ``(n,)``; its ``seq`` and these four, float32 ``(5, n)``.
+    The row and the neighbour of each pair, ``(n,)``; its weights, float32 ``(5, n)``; ``seq_total`` of the
+    first row, 0 for no rows. The weights are ``seq``; its share of ``seq_total``; ``co`` times the factor,
+    divided by the root of 1 + ``co_total``; the share of ``seq_recent`` of its sum; ``co_recent`` times the
+    factor, divided by the root of 1 + its sum.
 
     Raises
     ------
     ValueError
-        The columns differ in shape.
+        The rows have other fields, or there are not as many factors.
     """
 
 def pair_sums(keys: U64, anchor: I64, other: U64, weight: F32, fade: F32) -> F32:

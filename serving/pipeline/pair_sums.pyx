@@ -1,45 +1,73 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Pairs of anchors and their neighbours from neighbour rows, and their sums by neighbour, compiled."""
 
+from libc.math cimport sqrtf
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from headrace.models.features.columns cimport rows_like
+from headrace.models.features.relative cimport summed
+from headrace.models.state.row_access cimport field_at
+from headrace.streams.tables.row_bytes cimport RowBytes
+
 import numpy as np
+
+from headrace.models.state import neighbours
+from headrace.models.state.neighbours import ROW
+
+cdef Py_ssize_t SLOTS = neighbours.SLOTS
+cdef ptrdiff_t SEQ_TOTAL = field_at(ROW, "seq_total", "<f4"), CO_TOTAL = field_at(ROW, "co_total", "<f4")
+cdef ptrdiff_t OTHER = field_at(ROW, "other", "<u8", (SLOTS,))
+cdef ptrdiff_t SEQ = field_at(ROW, "seq", "<f4", (SLOTS,)), CO = field_at(ROW, "co", "<f4", (SLOTS,))
+cdef ptrdiff_t SEQ_RECENT = field_at(ROW, "seq_recent", "<f4", (SLOTS,))
+cdef ptrdiff_t CO_RECENT = field_at(ROW, "co_recent", "<f4", (SLOTS,))
+
+cdef float ONE = 1
+#: Totals are at least this, so that shares of nothing are 0.
+cdef float TINY = 1e-9
 
 cdef enum:
     SUMS = 7
 
 
-def pairs_in(
-    const uint64_t[:, :] other not None, const float[:, :] seq not None, const float[:, :] co not None,
-    const float[:, :] seq_recent not None, const float[:, :] co_recent not None, const float[:, ::1] of_row not None
-):
-    cdef Py_ssize_t i, j, n = 0, rows = seq.shape[0], slots = seq.shape[1]
-    if not rows == other.shape[0] == co.shape[0] == seq_recent.shape[0] == co_recent.shape[0]:
-        raise ValueError(f"columns of {rows} rows, and of other numbers of rows")
-    if not slots == other.shape[1] == co.shape[1] == seq_recent.shape[1] == co_recent.shape[1]:
-        raise ValueError(f"columns of {slots} slots, and of other numbers of slots")
-    if of_row.shape[0] != 4 or of_row.shape[1] != rows:
-        raise ValueError(f"four numbers are needed for each of {rows} rows")
-    for i in range(rows):
-        for j in range(slots):
-            n += seq[i, j] > 0 or co[i, j] > 0
+def pairs_in(rows, const float[::1] fade not None):
+    cdef Py_ssize_t i, j, n = 0, count = len(rows)
+    cdef RowBytes given = rows_like(rows, ROW, count)
+    cdef const char *row
+    cdef const float *seq
+    cdef const float *co
+    cdef const float *seq_recent
+    cdef const float *co_recent
+    cdef float of_seq, of_co, of_seq_recent, of_co_recent
+    if fade.shape[0] != count:
+        raise ValueError(f"{count} rows, {fade.shape[0]} factors")
+    for i in range(count):
+        seq, co = <const float *> (given.start + i * given.step + SEQ), <const float *> (given.start + i * given.step + CO)
+        for j in range(SLOTS):
+            n += seq[j] > 0 or co[j] > 0
     anchors, others, weights = np.empty(n, np.int64), np.empty(n, np.uint64), np.empty((5, n), np.float32)
     cdef int64_t[::1] anchor = anchors
     cdef uint64_t[::1] key = others
     cdef float[:, ::1] weight = weights
     n = 0
-    for i in range(rows):
-        for j in range(slots):
-            if seq[i, j] > 0 or co[i, j] > 0:
-                anchor[n], key[n] = i, other[i, j]
-                weight[0, n] = seq[i, j]
-                weight[1, n] = seq[i, j] / of_row[0, i]
-                weight[2, n] = co[i, j] * of_row[1, i]
-                weight[3, n] = seq_recent[i, j] / of_row[2, i]
-                weight[4, n] = co_recent[i, j] * of_row[3, i]
+    for i in range(count):
+        row = given.start + i * given.step
+        seq, co = <const float *> (row + SEQ), <const float *> (row + CO)
+        seq_recent, co_recent = <const float *> (row + SEQ_RECENT), <const float *> (row + CO_RECENT)
+        of_seq = max((<const float *> (row + SEQ_TOTAL))[0], TINY)
+        of_co = fade[i] / sqrtf(ONE + (<const float *> (row + CO_TOTAL))[0])
+        of_seq_recent = max(summed(seq_recent, SLOTS), TINY)
+        of_co_recent = fade[i] / sqrtf(ONE + summed(co_recent, SLOTS))
+        for j in range(SLOTS):
+            if seq[j] > 0 or co[j] > 0:
+                anchor[n], key[n] = i, (<const uint64_t *> (row + OTHER))[j]
+                weight[0, n] = seq[j]
+                weight[1, n] = seq[j] / of_seq
+                weight[2, n] = co[j] * of_co
+                weight[3, n] = seq_recent[j] / of_seq_recent
+                weight[4, n] = co_recent[j] * of_co_recent
                 n += 1
-    return anchors, others, weights
+    return anchors, others, weights, (<const float *> (given.start + SEQ_TOTAL))[0] if count else 0.0
 
 
 cdef struct Slot:

@@ -17,8 +17,6 @@ U64 = npt.NDArray[np.uint64]
 
 #: Factor for each click further back in the session: older clicks count less (Globo reference: 0.8).
 FADE = 0.8
-#: Totals are at least this, so that shares of nothing are 0.
-_TINY = np.float32(1e-9)
 
 
 @dataclass(slots=True)
@@ -55,16 +53,8 @@ class Pairs:
             no = np.zeros(0, np.float32)
             none = np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros((5, 0), np.float32)
             return cls(*none, no, no, no, no, no, 0.0)
-        seq_total, lately, near = rows["seq_total"], rows["seq_recent"], rows["co_recent"]
-        past = _fades(len(rows))
-        of_row = np.empty((4, len(rows)), np.float32)
-        of_row[0] = np.maximum(seq_total, _TINY)
-        of_row[1] = past / np.sqrt(1 + rows["co_total"])
-        of_row[2] = np.maximum(lately.sum(1), _TINY)
-        of_row[3] = past / np.sqrt(1 + near.sum(1))
-        anchor, other, weight = pairs_in(rows["other"], rows["seq"], rows["co"], lately, near, of_row)
-        seq, share, together, recent, near = weight
-        return cls(anchor, other, weight, seq, share, together, recent, near, float(seq_total[0]))
+        anchor, other, weight, next_total = pairs_in(rows, _fades(len(rows)))
+        return cls(anchor, other, weight, *weight, next_total)
 
     def strongest(self, weight: F32, k: int) -> list[U64]:
         """Return for every anchor its neighbours with a positive ``weight`` ``(n,)``, at most ``k``.

@@ -329,7 +329,7 @@ class Pipeline:
             published=items["published"].copy(),
             duration=items["duration"].copy(),
             language=items["language"].copy(),
-            vectors=self.data.catalog.vectors_at(found.rows),
+            vectors=self.data.catalog.vectors_at(found.rows, found.keys),
             country_clicks=stats.country_clicks(found.keys, query.country, query.now),
             next_total=query.pairs.next_total,
             **query.pairs.columns(found.keys),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.models.embeddings import DIM
-from headrace.serving.catalog_reads import MappedItems, items_of, number_of, vectors_of
+from headrace.serving.catalog_reads import MappedItems, items_of, keys_here, number_of, vectors_of
 from headrace.serving.catalog_row import BLANK, ROW
 from headrace.serving.index.key_slots import KeySlots
 from headrace.serving.index.key_table import KeyTable
@@ -85,6 +85,18 @@ def test_items_are_those_of_the_columns(sizes: tuple[int, int, int], alone: bool
         np.testing.assert_array_equal(found[name], expected[name])
 
 
+@given(SIZES, st.booleans())
+def test_keys_are_those_of_the_items_in_memory(sizes: tuple[int, int, int], alone: bool) -> None:
+    seed, n, m = sizes
+    rng = np.random.default_rng(seed)
+    mapped, own, first = MappedItems(*columns(rng, n)), in_memory(rng, m), 0 if alone else n
+    rows = rows_of(rng, first, m)
+    expected = [int(own["key"][row - first]) if row >= first else 0 for row in rows.tolist()]
+    assert keys_here(rows, own, None if alone else mapped).tolist() == expected
+    with pytest.raises(IndexError, match=f"row {first + m}"):
+        keys_here(np.array([first + m]), own, None if alone else mapped)
+
+
 @given(SIZES, st.booleans(), st.booleans(), st.booleans())
 def test_vectors_are_those_of_numpy(
     sizes: tuple[int, int, int], alone: bool, known: bool, close: bool
@@ -98,6 +110,7 @@ def test_vectors_are_those_of_numpy(
     rows = rows_of(rng, first, m)
     places = np.where(rows >= first, rows - first, -1)
     places[rng.random(len(places)) < 0.1] = -1  # an item without a vector
+    told = np.where((rows < first) & (m > 0), 0, places)  # of items that are not in memory, it does not count
     quantised = Quantised(column["high"], column["low"], column["scale"])
     expected = np.zeros((len(rows), DIM), np.float32)
     here, there = places >= 0, (rows >= 0) & (rows < first)
@@ -105,7 +118,7 @@ def test_vectors_are_those_of_numpy(
     if known:
         mapped = of_coarse(column["alike"][rows[there]]) if close else quantised.vectors(rows[there])
         expected[there] = mapped
-    found = vectors_of(rows, None if alone else MappedItems(column, shut), known, places, own, "vector")
+    found = vectors_of(rows, None if alone else MappedItems(column, shut), known, told, own, "vector")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from strategies import T0
 from worlds import World, here, request
 
 from headrace.models.features.history import evidence
 from headrace.models.features.spec import SPEC
 from headrace.models.state.shown import ShownState
-from headrace.serving.context import ANCHORS, faded
+from headrace.serving.context import ANCHORS
 from headrace.streams.messages.ids import hash64, hash_many
 from headrace.streams.settings import HOUR_MS
 
@@ -28,16 +26,6 @@ def test_anchors() -> None:
     assert later == [hash64(f"i{n}") for n in (3, 1, 2)], "a new session starts from where the last one ended"
     world.session("long", list(range(30)))
     assert len(world.recommender.anchors_for(request("long"), world.row("long"), at)) == ANCHORS
-
-
-@given(st.integers(0, 12), st.integers(0, 2**32))
-def test_the_sum_of_faded_vectors_has_the_bits_of_one_after_the_other(n: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    vectors = rng.choice([0, -0.0, 1e-8, 1.0], (n, 64)) * rng.standard_normal((n, 64))
-    vectors, expected = vectors.astype(np.float32), np.zeros(64, np.float32)
-    for k, vector in enumerate(vectors):
-        expected += np.float32(0.8**k) * vector
-    assert faded(vectors).tobytes() == expected.tobytes()
 
 
 def test_the_country_is_that_of_the_request_before_that_of_the_user() -> None:

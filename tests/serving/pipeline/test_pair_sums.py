@@ -74,15 +74,21 @@ def test_pairs_and_their_sums(count: int, share: float, n: int, seed: int) -> No
         assert columns[name].tobytes() == expected.tobytes(), name
 
 
-def test_columns_that_do_not_fit_are_refused() -> None:
+def test_pairs_of_other_rows_and_of_one_that_lies_alone() -> None:
     rows = drawn(3, 0.5, 1)
-    columns = [rows[name] for name in ("other", "seq", "co", "seq_recent", "co_recent")]
-    with pytest.raises(ValueError, match="four numbers are needed for each of 3 rows"):
-        pairs_in(*columns, np.zeros((4, 2), np.float32))
-    with pytest.raises(ValueError, match="columns of 3 rows, and of other numbers"):
-        pairs_in(columns[0][:2], *columns[1:], np.zeros((4, 3), np.float32))
-    with pytest.raises(ValueError, match="columns of 48 slots, and of other numbers"):
-        pairs_in(columns[0][:, :2], *columns[1:], np.zeros((4, 3), np.float32))
+    with pytest.raises(ValueError, match="3 rows, 2 factors"):
+        pairs_in(rows, np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="rows of other fields"):
+        pairs_in(rows["seq"], np.ones(3, np.float32))
+    nothing = pairs_in(rows[:0], np.ones(0, np.float32))
+    assert [each.shape for each in nothing[:3]] == [(0,), (0,), (5, 0)]
+    assert nothing[3] == 0
+    apart = Pairs.of(rows[::2])
+    assert apart.weight.tobytes() == Pairs.of(rows[::2].copy()).weight.tobytes()
+    assert apart.next_total == rows["seq_total"][0]
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
     keys, two = np.arange(5, dtype=np.uint64), np.zeros((5, 2), np.float32)
     with pytest.raises(ValueError, match="2 neighbours, 1 anchors"):
         pair_sums(keys, np.zeros(1, np.int64), keys[:2], two, np.ones(1, np.float32))
