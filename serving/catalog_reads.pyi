@@ -68,8 +68,9 @@ def vectors_of(
         The snapshot, and whether its vectors are to be read.
     places, own, name
         For items in memory, the row of the vector in ``own``, int64 ``(n,)``; -1: there is none. For other
-        items it does not count. The vector is the field ``name``: float32 ``(DIM,)``, or int8 ``(DIM,)``, as
-        ``quantised.coarse`` makes it; then the vectors of that kind are read of the snapshot, too (``alike``).
+        items it does not count. The vector is the field ``name``: float32 ``(DIM,)``, or int8 ``(DIM,)``,
+        as ``quantised.coarse`` makes it; then the vectors of that kind are read of the snapshot, too
+        (``alike``).
 
     Raises
     ------

@@ -63,14 +63,3 @@ class IdleItems:
         at = self.table.find(keys)
         out: Bool = (at >= 0) & (self.table.data["offset"][at] > offsets)
         return out
-
-    def fill(self, keys: U64, rows: Rows) -> None:
-        """Fill blank whole rows (``(n,)``) with the values of those ``keys`` that are idle."""
-        at = self.table.find(keys)
-        here = np.flatnonzero(at >= 0)
-        idle = self.table.data[at[here]]
-        for name in ("offset", "first_ts", "last_click"):
-            rows[name][here] = idle[name]
-        rows["key"][here] = rows["item"][here] = idle["key"]
-        rows["totals"][here, self._click] = idle["clicks"] & np.uint64(0xFFFFFFFF)
-        rows["totals_x"][here, self._click] = idle["clicks"] >> np.uint64(32)

@@ -46,6 +46,15 @@ def combine_item_events(events: Records) -> Records:
     that are ``alone`` stay as they are.
     """
 
+def country_keys(items: U64, countries: U64) -> U64:
+    """Return ``items.country_key`` of items and countries, uint64 ``(n,)``; one country may do for all.
+
+    Raises
+    ------
+    ValueError
+        There are not as many countries as items.
+    """
+
 def choose_item_events(
     events: Records, wanted: Bool | None, kinds: Sequence[bool], by: int
 ) -> tuple[I64, U64]:

@@ -208,6 +208,17 @@ cdef inline uint64_t _country_key(uint64_t item, uint64_t country) noexcept nogi
     return z ^ (z >> 31)
 
 
+def country_keys(const uint64_t[:] items not None, const uint64_t[:] countries not None):
+    cdef Py_ssize_t i, n = items.shape[0], step = countries.shape[0] != 1
+    if step and countries.shape[0] != n:
+        raise ValueError(f"{n} items, {countries.shape[0]} countries")
+    out = np.empty(n, np.uint64)
+    cdef uint64_t[::1] keys = out
+    for i in range(n):
+        keys[i] = _country_key(items[i], countries[i * step])
+    return out
+
+
 def choose_item_events(events, wanted, kinds, int by):
     """Return the positions of wanted events of some kinds, and the keys of their rows."""
     cdef const unsigned char[::1] raw = records_of(events)

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.state.counts import Counts
-from headrace.models.state.idle_items import IdleItems
-from headrace.models.state.item_events import choose_item_events
+from headrace.models.state.idle_items import IDLE, IdleItems
+from headrace.models.state.item_events import choose_item_events, country_keys
+from headrace.models.state.item_rows import ItemRows
 from headrace.models.state.item_updates import ItemUpdates
 from headrace.streams.messages.columns import KINDS
 from headrace.streams.tables.layouts import Earlier, declare, fingerprint
@@ -49,7 +50,6 @@ BLANK = np.zeros((), ROW)
 BLANK["offset"] = -1
 # Version 0.1.0 has written rows of the same fields, under other ids.
 declare("item-features", 1, ROW, [Earlier(0, ROW, None, fingerprint(ROW))])
-_BLANK_BYTES = np.frombuffer(BLANK.tobytes(), np.uint8)
 
 #: What each kind of event counts as.
 _COUNTS_AS = {
@@ -73,18 +73,19 @@ _ALL, _COUNTRY, _AGE = range(3)
 _EVERYWHERE = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by=_ALL)
 _BY_COUNTRY = ItemUpdates(_COUNTER, ROW, metric=_METRIC, by=_COUNTRY)
 _BY_AGE = ItemUpdates(_COUNTER, ROW, metric=_BY_AGE_METRIC, by=_AGE)
+_CLICK = METRICS.index("click")
+_ROWS = ItemRows(BLANK, IDLE, _CLICK)
 
 
 _GROUP = 0xD6E8FEB86659FD93  # odd: groups of a country are far apart
 
 
 def country_key(item: U64, country: U64) -> U64:
-    """Return the key of (item, country), uint64 ``(n,)``; mixed as in splitmix64."""
-    with np.errstate(over="ignore"):
-        z: U64 = item + country * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+    """Return the key of (item, country), uint64 ``(n,)``, mixed as in splitmix64.
+
+    ``country`` may be one for all, ``(1,)``.
+    """
+    return country_keys(item, country)
 
 
 def place_key(country: int, group: int) -> int:
@@ -123,7 +124,7 @@ class ItemState:
     def __init__(self, items: RowTable | None = None, countries: RowTable | None = None) -> None:
         self.table = new_table() if items is None else items
         self.countries = new_table() if countries is None else countries
-        self.idle = IdleItems(METRICS.index("click"))
+        self.idle = IdleItems(_CLICK)
 
     def apply(
         self, events: npt.NDArray[np.void], offsets: I64, wanted: Bool | None = None
@@ -157,23 +158,14 @@ class ItemState:
 
         The row of an idle item has what is kept of it; the rest is blank.
         """
-        found = self.table.find(keys)
-        here = found >= 0
-        rows = self.table.copied(found)
-        if here.all():
-            return rows
-        rows.view(np.uint8).reshape(len(rows), ROW.itemsize)[~here] = _BLANK_BYTES
-        if len(self.idle):
-            absent = np.flatnonzero(~here)
-            blank = rows[absent]
-            self.idle.fill(keys[absent], blank)
-            rows[absent] = blank
-        return rows
+        idle = self.idle.table
+        at = idle.find(keys) if len(idle) else None
+        return _ROWS.copied(self.table.data, self.table.find(keys), idle.data, at)
 
     def place_counts(self, items: U64, place: int, now: int) -> tuple[F64, F64]:
         """Return clicks and shown slots of 7 days in a place (``place_key``), float64 ``(n,)`` each."""
         clicks, shown = np.zeros(len(items)), np.zeros(len(items))
-        rows = self.countries.find(country_key(items, np.full(len(items), place, np.uint64)))
+        rows = self.countries.find(country_key(items, np.array([place], np.uint64)))
         there = rows >= 0
         if there.any():
             for out, metric in ((clicks, "click"), (shown, "shown")):

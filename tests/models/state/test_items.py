@@ -287,6 +287,17 @@ def test_country_keys_are_distinct(pairs: list[tuple[int, int]]) -> None:
     keys = country_key(items, countries)
     assert keys.dtype == np.uint64
     assert len(set(keys.tolist())) == len(pairs)
+    expected = items + countries * np.uint64(0x9E3779B97F4A7C15)  # splitmix64
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        expected = (expected ^ (expected >> np.uint64(shift))) * np.uint64(factor)
+    assert keys.tolist() == (expected ^ (expected >> np.uint64(31))).tolist()
+    for one in countries[:3]:
+        assert (
+            country_key(items, np.array([one])).tolist()
+            == country_key(items, np.full_like(items, one)).tolist()
+        )
+    with pytest.raises(ValueError, match="3 items, 2 countries"):
+        country_key(np.zeros(3, np.uint64), np.zeros(2, np.uint64))
 
 
 def test_rows_are_aligned_so_that_scattered_updates_are_fast() -> None:
