@@ -52,6 +52,12 @@ def items_of(rows: I64, own: npt.NDArray[np.void], mapped: MappedItems | None) -
         ``own`` has rows of another size.
     """
 
+def columns_in(items: npt.NDArray[np.void]) -> tuple[U64, U64, U64, I64, I64]:
+    """Return category, creator, language, publication (ms) and duration (ms) of items, copies ``(n,)``.
+
+    ``items`` is ``catalog_row.ROW`` ``(n,)``; ValueError for rows of another size.
+    """
+
 def keys_here(rows: I64, own: npt.NDArray[np.void], mapped: MappedItems | None) -> U64:
     """Return the keys of the items in memory, uint64 ``(n,)``; 0 for the others. As ``items_of``."""
 

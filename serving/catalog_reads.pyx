@@ -151,6 +151,26 @@ def items_of(const int64_t[::1] rows not None, own, MappedItems mapped):
     return out
 
 
+def columns_in(items):
+    cdef RowBytes given = RowBytes(items, False)
+    cdef Py_ssize_t i, n = given.n
+    cdef const Item *item
+    if given.size != sizeof(Item):
+        raise ValueError(f"rows of {given.size} bytes; a row of the catalogue has {sizeof(Item)}")
+    categories, creators, languages = np.empty(n, np.uint64), np.empty(n, np.uint64), np.empty(n, np.uint64)
+    born, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
+    cdef uint64_t[::1] category = categories
+    cdef uint64_t[::1] creator = creators
+    cdef uint64_t[::1] language = languages
+    cdef int64_t[::1] published = born
+    cdef int64_t[::1] duration = lengths
+    for i in range(n):
+        item = <const Item *> (given.start + i * given.step)
+        category[i], creator[i], language[i] = item.category, item.creator, item.language
+        published[i], duration[i] = item.published, item.duration
+    return categories, creators, languages, born, lengths
+
+
 def keys_here(const int64_t[::1] rows not None, own, MappedItems mapped):
     cdef RowBytes here = RowBytes(own, False)
     cdef Py_ssize_t i, first = mapped._n if mapped is not None else 0

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from headrace.models.features.inputs import Candidates
 from headrace.models.state.key_sets import among
+from headrace.serving.catalog_reads import columns_in
 from headrace.serving.pipeline import checked
 from headrace.serving.pipeline.build import PARTS, chosen, plugins
 from headrace.serving.pipeline.guard import Guarded, PartCounts
@@ -320,15 +321,16 @@ class Pipeline:
 
     def _candidates(self, query: Query, found: Found) -> Candidates:
         """Return the inputs of the features."""
-        stats, items = self.data.stats, found.items
+        stats = self.data.stats
+        category, creator, language, published, duration = columns_in(found.items)
         return Candidates(
             items=found.keys,
             stats=stats.rows_of(found.keys),
-            category=items["category"].copy(),
-            creator=items["creator"].copy(),
-            published=items["published"].copy(),
-            duration=items["duration"].copy(),
-            language=items["language"].copy(),
+            category=category,
+            creator=creator,
+            published=published,
+            duration=duration,
+            language=language,
             vectors=self.data.catalog.vectors_at(found.rows, found.keys),
             country_clicks=stats.country_clicks(found.keys, query.country, query.now),
             next_total=query.pairs.next_total,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.models.embeddings import DIM
-from headrace.serving.catalog_reads import MappedItems, items_of, keys_here, number_of, vectors_of
+from headrace.serving.catalog_reads import MappedItems, columns_in, items_of, keys_here, number_of, vectors_of
 from headrace.serving.catalog_row import BLANK, ROW
 from headrace.serving.index.key_slots import KeySlots
 from headrace.serving.index.key_table import KeyTable
@@ -83,6 +83,19 @@ def test_items_are_those_of_the_columns(sizes: tuple[int, int, int], alone: bool
     assert found.dtype == ROW
     for name in ROW.names or ():
         np.testing.assert_array_equal(found[name], expected[name])
+
+
+@given(st.integers(0, 2**32), st.integers(0, 12))
+def test_columns_of_items(seed: int, n: int) -> None:
+    items = in_memory(np.random.default_rng(seed), n)
+    for given_items in (items, items[::2]):
+        found = columns_in(given_items)
+        names = ("category", "creator", "language", "published", "duration")
+        for name, column in zip(names, found, strict=True):
+            assert column.dtype == ROW[name]
+            assert column.tolist() == given_items[name].tolist()
+    with pytest.raises(ValueError, match="rows of 8 bytes"):
+        columns_in(np.zeros(1, [("key", "<u8")]))
 
 
 @given(SIZES, st.booleans())
