@@ -19,6 +19,7 @@ from headrace.streams.messages.ids import hash64
 from headrace.streams.messages.schemas import RecRequest
 
 F32 = npt.NDArray[np.float32]
+U64 = npt.NDArray[np.uint64]
 #: The user's row, ``user_state.ROW`` ``(1,)``.
 UserRow = npt.NDArray[Any]
 #: What the user was shown, ``shown.ROW`` ``(1,)``.
@@ -76,14 +77,18 @@ def request_context(
     ``anchors`` come from ``anchors_for``, ``place`` from ``place_and_age``.
     """
     country, age = place
+    past, weights = evidence(user, shown)
+    n, keys = len(anchors), np.concatenate([np.array(anchors, np.uint64), past])
+    rows = catalog.find(keys)
+    items = catalog.items(rows)
     if catalog.vectors.version:
         user_vector, last_vector, around = by_towers(
             catalog, user, anchors, country, hash64(request.context.device)
         )
     else:
-        user_vector, last_vector = _by_content(catalog, user, anchors)
+        end = n if user is None else n + min(int(user["n_clicks"][0]), user_state.RECENT)
+        user_vector, last_vector = _by_content(catalog, user, keys[:end], rows[:end], n)
         around = interests(user_vector, last_vector)
-    category, creator = catalog.attributes(np.array(anchors[:1], np.uint64))
     context = RequestContext(
         now=now,
         country=country,
@@ -91,35 +96,30 @@ def request_context(
         surface=request.surface,
         user_vector=user_vector,
         last_vector=last_vector,
-        last_category=int(category[0]) if anchors else 0,
-        last_creator=int(creator[0]) if anchors else 0,
+        last_category=int(items["category"][0]) if n else 0,
+        last_creator=int(items["creator"][0]) if n else 0,
         age=age,
         language=0 if user is None else int(user["language"][0]),
-        history=history_of(catalog, user, shown),
+        history=_history(items["category"][n:], rows[n:] >= 0, weights) if len(past) else None,
         shown=shown,
     )
     return context, around
 
 
-def history_of(catalog: Catalog, user: UserRow | None, shown: ShownRow | None) -> History | None:
-    """Return the user's clicks, and what was shown without a click, with their categories; None: nothing."""
-    items, weights = evidence(user, shown)
-    if not len(items):
-        return None
-    rows = catalog.find(items)
-    categories, known = catalog.items(rows)["category"], rows >= 0
-    if known.all():
-        return History(categories.copy(), weights)
-    return History(categories[known], weights[:, known])
+def _history(category: U64, known: npt.NDArray[np.bool_], weights: F32) -> History:
+    """Return the items of the user's past that the catalogue knows."""
+    return History(category.copy(), weights) if known.all() else History(category[known], weights[:, known])
 
 
-def _by_content(catalog: Catalog, user: UserRow | None, anchors: list[int]) -> tuple[F32, F32]:
-    """Return the user's vector and the last click's, by version 0 of the towers."""
-    recent = [] if user is None else user_state.recent_items(user[0])[0]
-    items = np.array([*anchors, *recent], np.uint64)
-    rows = catalog.find(items)
-    vectors = catalog.vectors_at(rows, items)
-    out, last, clicks = clicked_sums(vectors, rows, len(anchors), _weights(len(anchors)))
+def _by_content(
+    catalog: Catalog, user: UserRow | None, keys: U64, rows: npt.NDArray[np.int64], anchors: int
+) -> tuple[F32, F32]:
+    """Return the user's vector and the last click's, by version 0 of the towers.
+
+    ``keys`` and ``rows`` are those of the anchors, then of the user's clicks, ``(n,)``.
+    """
+    vectors = catalog.vectors_at(rows, keys)
+    out, last, clicks = clicked_sums(vectors, rows, anchors, _weights(anchors))
     if user is not None and not clicks:
         out += _taste_vector(catalog, user)
     return unit(out), vectors[last] if last >= 0 else np.zeros(DIM, np.float32)
