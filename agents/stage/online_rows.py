@@ -95,5 +95,5 @@ class OnlineRows:
 
 def stacked(items: Sequence[int], rows: dict[int, npt.NDArray[Any] | None]) -> npt.NDArray[np.void]:
     """Return the neighbour rows of items as one array ``(n,)``; blank ones of those without."""
-    found = [_BLANK if (row := rows.get(item)) is None else row for item in items]
+    found = [_BLANK if (row := rows.get(item)) is None else row.tobytes() for item in items]
     return np.frombuffer(b"".join(found), neighbours.ROW)

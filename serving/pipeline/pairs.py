@@ -54,7 +54,8 @@ class Pairs:
             none = np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros((5, 0), np.float32)
             return cls(*none, no, no, no, no, no, 0.0)
         anchor, other, weight, next_total = pairs_in(rows, _fades(len(rows)))
-        return cls(anchor, other, weight, *weight, next_total)
+        seq, share, together, recent, near = weight
+        return cls(anchor, other, weight, seq, share, together, recent, near, next_total)
 
     def strongest(self, weight: F32, k: int) -> list[U64]:
         """Return for every anchor its neighbours with a positive ``weight`` ``(n,)``, at most ``k``.
