@@ -21,7 +21,7 @@ class _Asked(msgspec.Struct):
 
 
 _asked = msgspec.json.Decoder(_Asked)
-_DEFAULT_MS: float = RecRequest("", "", "").deadline_ms
+_DEFAULT_MS: float = RecRequest("", "", "home").deadline_ms
 
 
 def deadline_s(record: Any, max_bytes: int) -> float:

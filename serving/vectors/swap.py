@@ -243,9 +243,9 @@ class Swap:
         if base is not None:
             base.young.begin(self._hot.oldest(now))
         items = Columns.joined(columns) if columns else Columns(_NO_KEYS, Quantised.of(_NO_VECTORS))
-        hot = self._hot.another(items, np.concatenate([*published, _NO_TIMES]))
-        hot.over(None if base is None else base.young)
-        return _Next(version, hot)
+        index = self._hot.another(items, np.concatenate([*published, _NO_TIMES]))
+        index.over(None if base is None else base.young)
+        return _Next(version, index)
 
     def _again(self, made: _Next, changes: _Changes, now: int) -> _Next:
         for start in range(0, len(changes.keys), _FEW):
