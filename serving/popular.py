@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -101,6 +101,8 @@ class Held:
         The places in that order.
     left_out
         Parts that could not be asked.
+    firsts
+        What ``first`` has returned, by the number.
     """
 
     until: float
@@ -110,6 +112,14 @@ class Held:
     rank: I64
     order: I64
     left_out: list[str]
+    firsts: dict[int, tuple[U64, npt.NDArray[np.uint32]]] = field(default_factory=dict)
+
+    def first(self, few: int) -> tuple[U64, npt.NDArray[np.uint32]]:
+        """Return the most popular items in ascending order of the key, and the sources of each; kept."""
+        if (known := self.firsts.get(few)) is None:
+            best = np.sort(self.order[:few])
+            known = self.firsts[few] = self.keys[best], self.mask[best]
+        return known
 
 
 def plain_query(
@@ -169,8 +179,7 @@ class PopularLists:
         held = self._of(query)
         query.left_out += held.left_out
         before, few = len(query.left_out), max(_PER_SLOT * query.wanted, _AT_LEAST)
-        best = np.sort(held.order[:few])  # an item passes or not, whatever the others are
-        found = self._pipeline.showable(query, held.keys[best], held.mask[best])
+        found = self._pipeline.showable(query, *held.first(few))  # it passes or not, whatever the others are
         if len(found) < query.wanted and few < len(held.keys):
             del query.left_out[before:]
             found = self._pipeline.showable(query, held.keys, held.mask)

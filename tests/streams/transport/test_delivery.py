@@ -15,7 +15,7 @@ from transport_worker import committed, fill
 from headrace.streams.app import make_app
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
+from headrace.streams.transport.batches import RecordBatch, batch_topic, durable, let_gather
 from headrace.streams.transport.record_list import RecordList
 
 pytestmark = pytest.mark.broker
@@ -129,6 +129,30 @@ async def test_a_lone_record_arrives_at_once(topics_made, sender, running, event
             await asyncio.sleep(0.02)
     # Not a benchmark: a long poll that is not woken by new data would take fetch_max_wait_ms = 250 ms.
     assert sorted(delays)[len(delays) // 2] < 0.1, delays
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+async def test_records_gather_at_the_broker_while_that_is_wanted(
+    seconds, topics_made, sender, running, eventually
+):
+    topic = Topics(topics_made).requests
+    app, sizes = make_app(topics_made, "gather"), []
+    let_gather(app, lambda: seconds)
+
+    @app.agent(batch_topic(app, topic))
+    async def collect(stream):
+        async for batch in durable(stream):
+            sizes.append(len(batch))  # noqa: PERF401 - the test reads it meanwhile
+
+    async with running(app):
+        for n in range(12):
+            await (await sender.send_one(topic, b"%d" % n, key=b"", partition=0))
+            if not seconds or n == 0:
+                await eventually(lambda n=n: sum(sizes) == n + 1)
+            else:
+                await asyncio.sleep(0.03)  # else one fetch brings several, however soon it is sent
+        await eventually(lambda: sum(sizes) == 12)
+    assert (len(sizes) == 12) if not seconds else (len(sizes) <= 4), sizes
 
 
 async def test_stock_and_batch_agents_in_one_app(topics_made, sender, running, eventually):
