@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from fresh_topics import admin_of, delete_topics, make_topics
+from hypothesis import HealthCheck
+from hypothesis import settings as given_settings
 from redis_cluster import RedisCluster
 
 from headrace.demo.embedded import EmbeddedBroker, EmbeddedRedis, EmbeddedServer
@@ -26,6 +28,12 @@ from headrace.streams.errors import UnavailableError
 from headrace.streams.process import run_apps
 from headrace.streams.settings import Settings
 from headrace.streams.topics.sender import BatchSender
+
+# For every test with @given, whichever file is read first: a busy machine may take long over one example.
+given_settings.register_profile(
+    "unit", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+given_settings.load_profile("unit")
 
 #: The shortest session a stock Kafka broker accepts, and the embedded one.
 STOCK_SESSION_MS = 6000

@@ -9,15 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from headrace.models.embeddings import DIM, unit
 from headrace.streams.messages.columns import ITEM_EVENT, KIND, EventColumns
 from headrace.streams.settings import DAY_MS, HOUR_MS, MINUTE_MS
-
-settings.register_profile("unit", deadline=None, max_examples=40)
-settings.load_profile("unit")
 
 #: A time that is on no boundary of a bucket.
 T0 = 1_700_000_000_123
