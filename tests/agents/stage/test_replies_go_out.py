@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import select
 from typing import Any
 
 import pytest
@@ -42,13 +42,21 @@ async def test_replies_are_written_together_but_none_waits_for_long(
     clock = Stepped()
     wired = Wiring(topics_made, sender, sender, MemoryStore(), clock=clock)
     written: list[int] = []
+    asked: list[AIOKafkaConnection] = []
     made = 0
     send = AIOKafkaConnection.send
 
     def noted(self: AIOKafkaConnection, request: Any, *args: Any, **options: Any) -> Any:
         if type(request).__name__.startswith("ProduceRequest"):
             written.append(made)
+            asked.append(self)
         return send(self, request, *args, **options)
+
+    def wait_for_the_broker() -> None:
+        """Hold the loop, as a list does, until the broker has answered what was written."""
+        while asked:
+            answers, _, _ = select.select([asked.pop()._writer.get_extra_info("socket")], [], [], 60)
+            assert answers
 
     out, record = RepliesOut(wired, "recommend", "impressions"), object()
     address = ReplyAddress(wired.topics.events, b"1", "correlation_id", 0)
@@ -60,7 +68,7 @@ async def test_replies_are_written_together_but_none_waits_for_long(
         sent.append(out.send(record, address, RecReply(str(made), [])))
         clock.now += list_s
         await out.give_way()
-        time.sleep(0.02)  # longer than the broker takes
+        wait_for_the_broker()
     for one in sent:
         await one.delivery
     assert written == expected
