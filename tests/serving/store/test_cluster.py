@@ -192,7 +192,7 @@ async def test_a_master_that_hangs_for_good(
 
         await eventually(right, 30)
         await store.put("u", rows_of(1))
-        assert await has(store, 1)
+        await eventually(lambda: has(store, 1))  # a read that takes 0.2 s fails, on a busy machine, too
     finally:
         hung.kill()  # also one that is stopped
         await store.close()

@@ -81,7 +81,7 @@ async def test_a_redis_that_tells_no_run_id_still_keeps_marks() -> None:
 
 async def test_a_refused_write_is_unavailable_and_the_next_one_works() -> None:
     with EmbeddedRedis() as server:
-        store = RedisStore(Settings(redis_url=server.url), timeout_s=2.0)
+        store = RedisStore(Settings(redis_url=server.url, redis_read_ms=2000), timeout_s=2.0)
         keys = np.arange(600, dtype=np.uint64)
         async with redis.from_url(server.url) as client:
             await client.config_set("maxmemory", "1mb")
