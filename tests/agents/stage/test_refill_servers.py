@@ -160,19 +160,23 @@ async def test_a_redis_that_hangs_for_a_while(
     worker: Worker, server: EmbeddedRedis, eventually: Eventually
 ) -> None:
     await eventually(lambda: worker.feed.caught_up)
+    written: list[float] = []
+
+    def note(call: str, seconds: float, _failed: bool) -> None:
+        if call == "write":
+            written.append(seconds)
+
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        took = []
+        worker.store.measure, worker.store.timeout_s = note, 0.2
         for version in range(2, 12):
             rows = rows_of(range(500), version)
-            began = time.monotonic()
             await worker.feed.put({1: PackedRows.of(list(rows), list(rows.values()))})
-            took.append(time.monotonic() - began)
             await worker.flush(rows)
-        took.sort()
-        assert took[-1] < 1.5
-        assert took[-2] < 0.1, "only the first write waits"
+        assert len(written) <= 1, "only the first write waits; none, if the look at the marks came before it"
+        assert sum(written) < 1.5
+        worker.store.timeout_s = 1.0
     finally:
         os.kill(server.pid, signal.SIGCONT)
     await eventually(worker.right, 20)
