@@ -57,7 +57,10 @@ async def test_a_topic_of_small_batches_waits_at_the_broker(topics_made, sender,
     assert await committed(settings, "small", topics.requests) == dict.fromkeys(range(4), 100)
 
 
-async def test_a_slow_agent_holds_little_and_holds_nobody_up(topics_made, sender, running, eventually):
+async def test_a_slow_agent_holds_little_and_holds_nobody_up(
+    topics_made, sender, running, eventually, monkeypatch
+):
+    monkeypatch.setattr("headrace.streams.transport.consumer.FETCH_TIMEOUT_S", 60.0)  # unless woken
     settings, topics = topics_made, Topics(topics_made)
     await fill(sender, topics.events, 5000, chunk=100)
     app = make_app(settings, "slow")
@@ -85,9 +88,7 @@ async def test_a_slow_agent_holds_little_and_holds_nobody_up(topics_made, sender
         held = sum(ledger.in_flight((topics.events, p)) for p in range(4))
         assert held <= 4 + 4 + 1, "queued batches + one per partition + the one in the body"
         go.set()
-        began = time.monotonic()
-        await eventually(lambda: len(slow) == 20_000)
-        assert time.monotonic() - began < 5, "paused partitions go on as soon as there is room"
+        await eventually(lambda: len(slow) == 20_000)  # paused partitions go on as soon as there is room
     assert Counter(slow) == Counter(b"%d-%d" % (p, i) for p in range(4) for i in range(5000))
 
 
