@@ -1,17 +1,24 @@
 """Pauses between requests to a broker that is down or answers empty fetches at once; notes failed fetches.
 
 Apache Kafka holds a fetch until there is data. The embedded broker of the demo and the tests does not.
+
+A connection that the broker has just closed is a lost connection, also where uvloop says so with an error
+that aiokafka does not expect. That error would end the task that looks for brokers, for good.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from io import BytesIO
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.fetch import FetchRequest
+
+log = logging.getLogger(__name__)
 
 #: Pause after a metadata request that no broker answered.
 RECONNECT_S = 0.1
@@ -174,18 +181,37 @@ def pause_s(quiet: float) -> float:
     return min(MAX_PAUSE_S, max(MIN_PAUSE_S, quiet / 5))
 
 
+_aiokafka_send = AIOKafkaConnection.send
+
+
+def _send(self: Any, request: Any, expect_response: bool = True) -> Any:
+    """Send a request as aiokafka does; a transport that was closed meanwhile is a lost connection."""
+    try:
+        return _aiokafka_send(self, request, expect_response)
+    except KafkaError:  # is a RuntimeError, too
+        raise
+    except RuntimeError as exc:  # of uvloop; asyncio's transports take what is written, and drop it
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection at {self._host}:{self._port} broken: {exc}") from exc
+
+
 def calm(client: Any) -> None:
     """Make a started ``AIOKafkaClient`` wait after a metadata request that no broker answered.
 
     While its brokers refuse connections, it would try thousands of times a second and take the CPU of other
     processes, for example of a broker that is starting. The same is true while a topic is missing that it
-    wants to fetch from.
+    wants to fetch from. Whatever goes wrong, it tries again: its task is started only once.
     """
+    AIOKafkaConnection.send = _send
     update, pause = client._metadata_update, RECONNECT_S
 
     async def patiently(cluster: Any, topics: Any) -> bool:
         nonlocal pause
-        found: bool = await update(cluster, topics)
+        try:
+            found: bool = await update(cluster, topics)
+        except Exception:
+            log.exception("the brokers could not be asked what there is")
+            found = False
         if not found:
             await asyncio.sleep(RECONNECT_S)
         elif all(map(cluster.partitions_for_topic, topics or ())):
