@@ -140,8 +140,8 @@ async def test_tail_reads_everything_then_follows(topics_made, sender, eventuall
         await asyncio.sleep(0)
         got[batch.partition].extend(batch.records)
 
-    # A long poll that new data does not end would take 2 s.
-    settings = topics_made.model_copy(update={"fetch_max_wait_ms": 2_000})
+    # A long poll that new data does not end would take 20 s.
+    settings = topics_made.model_copy(update={"fetch_max_wait_ms": 20_000})
     tail = Tail(settings, topics.items, apply, name="test")
     async with tail:
         await eventually(tail.caught_up.is_set)

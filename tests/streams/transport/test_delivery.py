@@ -109,8 +109,8 @@ async def test_keys_values_headers_timestamps_and_tombstones(topics_made, sender
 
 
 async def test_a_lone_record_arrives_at_once(topics_made, sender, running, eventually):
-    """A long poll that new data does not end would take 2 s."""
-    settings = topics_made.model_copy(update={"fetch_max_wait_ms": 2_000})
+    """A long poll that new data does not end would take 20 s: longer than is waited for a record."""
+    settings = topics_made.model_copy(update={"fetch_max_wait_ms": 20_000})
     topics = Topics(settings)
     app = make_app(settings, "lone")
     arrived = {}
