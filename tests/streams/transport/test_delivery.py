@@ -109,10 +109,8 @@ async def test_keys_values_headers_timestamps_and_tombstones(topics_made, sender
 
 
 async def test_a_lone_record_arrives_at_once(topics_made, sender, running, eventually):
-    """A long poll that new data does not end would take 20 s: longer than is waited for a record."""
-    settings = topics_made.model_copy(update={"fetch_max_wait_ms": 20_000})
-    topics = Topics(settings)
-    app = make_app(settings, "lone")
+    topics = Topics(topics_made)
+    app = make_app(topics_made, "lone")
     arrived = {}
 
     @app.agent(batch_topic(app, topics.requests))
@@ -129,7 +127,8 @@ async def test_a_lone_record_arrives_at_once(topics_made, sender, running, event
             await eventually(lambda body=body: body in arrived)
             delays.append(arrived[body] - sent)
             await asyncio.sleep(0.02)
-    assert min(delays) < 0.1, delays  # of the others a busy machine decides
+    # Not a benchmark: a long poll that is not woken by new data would take fetch_max_wait_ms = 250 ms.
+    assert sorted(delays)[len(delays) // 2] < 0.1, delays
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
