@@ -153,19 +153,16 @@ async def test_a_new_item_is_retrievable_within_a_second(quick: Settings) -> Non
         await publish(sender, topics.items, [(i.item_id, i) for i in ITEMS])
         async with worker(quick, ["ingest", "aggregate", "serve"]), RecClient(quick, "fresh") as client:
             await _browse(quick, sender)
-            took, n = list[float](), 0
-            while min(took, default=2.0) >= 1.0:
-                assert len(took) < 5, "not retrievable within a second"  # the machine may be busy at times
-                new = Item(f"brand-new-{len(took)}", now_ms(), "a new story", "sport", ["ball"])
-                began = time.monotonic()
-                await publish(sender, topics.items, [(new.item_id, new)])
-                reply = RecReply("")
-                while not any(i.item_id == new.item_id for i in reply.items):
-                    assert time.monotonic() - began < 15.0, "never"
-                    n += 1
-                    asked = RecRequest(f"q{n}", "user-1", "home", n=60, explain=True)
-                    reply = await client.recommend(asked, 5.0)
-                took.append(time.monotonic() - began)
+            new = Item("brand-new", now_ms(), "a new story", "sport", ["ball"])
+            began = time.monotonic()
+            await publish(sender, topics.items, [(new.item_id, new)])
+            n = 0
+            while True:
+                n += 1
+                reply = await client.recommend(RecRequest(f"q{n}", "user-1", "home", n=60, explain=True), 5.0)
+                if any(i.item_id == "brand-new" for i in reply.items):
+                    break
+                assert time.monotonic() - began < 1.0, "not retrievable within a second"
             assert all(i.why for i in reply.items)
 
 
