@@ -55,7 +55,8 @@ from headrace.streams.messages.schemas import Impression, RecReply, RecRequest
 from headrace.streams.settings import HOUR_MS
 from headrace.streams.topics import flow
 from headrace.streams.topics.tail import CompactedTail
-from headrace.streams.transport.batches import Batches, RecordBatch, batch_topic, chunks, let_gather
+from headrace.streams.transport.batches import Batches, RecordBatch, batch_topic, chunks
+from headrace.streams.transport.fetch_delay import delay_fetches
 from headrace.streams.transport.warm import warm_up
 
 FLOW = flow.agent("recommend")
@@ -386,7 +387,7 @@ def attach(app: faust.App, wiring: Wiring) -> list[Service]:
         await warm()
         bulk.queued = stream.channel.queue.qsize
         stage.pace.queued = stream.channel.queue.records
-        let_gather(app, stage.pace.gather_s)
+        delay_fetches(app, stage.pace.fetch_delay_s)
         await answer_all(stream, stage, most=CHUNK)
 
     @app.agent(batch_topic(app, bulk_requests, queued_batches=1, max_records=MOST), name="recommend_bulk")

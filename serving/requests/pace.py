@@ -23,8 +23,8 @@ _WAY_BACK_OF_MANY, _LONGEST_WAY_OF_MANY_S = 0.6, 0.2
 #: Waiting is judged by the deadline, of those with a long one as of a short one (s).
 _SHORT_S: Final = 0.15
 #: Bounds of the time for which new requests gather at the broker (s); a shorter one saves nothing.
-_LEAST_GATHER_S: Final = 0.004
-_LONGEST_GATHER_S: Final = 0.01
+_LEAST_DELAY_S: Final = 0.004
+_LONGEST_DELAY_S: Final = 0.01
 #: A list is believed to take at least so long (s) when a request may wait before it is made.
 LEAST_S: Final = 0.02
 
@@ -129,14 +129,14 @@ class Pace:
         """Return whether a request gets no reply: nobody waits for it any more."""
         return self._drop and self.left(job) < 0
 
-    def gather_s(self) -> float:
+    def fetch_delay_s(self) -> float:
         """Return how long new requests may gather at the broker, s: half of what those that are here take.
 
         When more comes than can be answered, a fetch for each or two of them costs a tenth of the CPU.
         """
         waiting = len(self._records) - self._next + sum(map(len, self.queued()))
         seconds = waiting * self._backlog.each_s / 2
-        return min(seconds, _LONGEST_GATHER_S) if seconds >= _LEAST_GATHER_S else 0.0
+        return min(seconds, _LONGEST_DELAY_S) if seconds >= _LEAST_DELAY_S else 0.0
 
     def rung(self, job: Job) -> Rung:
         """Return how much there is time for, before the reply must be on its way back."""

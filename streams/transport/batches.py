@@ -190,20 +190,6 @@ def _limits(app: Any) -> dict[str, int]:
     return limits
 
 
-def let_gather(app: Any, seconds: Callable[[], float]) -> None:
-    """Leave new records at the broker for ``seconds()`` before each fetch of this app.
-
-    While enough waits in this process, that delays nothing, and one fetch brings what several would.
-    """
-    app.__dict__["gather_s"] = seconds
-
-
-def gathering_s(app: Any) -> float:
-    """Return how long the next fetch waits before it is sent, s."""
-    seconds: Callable[[], float] | None = app.__dict__.get("gather_s")
-    return 0.0 if seconds is None else seconds()
-
-
 def batch_topics(app: Any) -> set[str]:
     """Return the set of topics that an app reads as batches; changes to the set count."""
     names: set[str] = app.__dict__.setdefault("batch_topics", set())

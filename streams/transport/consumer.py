@@ -24,8 +24,9 @@ from faust.types import TP
 from faust.types.enums import ProcessingGuarantee
 
 from . import bodies
-from .batches import BatchMessage, RecordBatch, batch_topics, gathering_s, most_records
+from .batches import BatchMessage, RecordBatch, batch_topics, most_records
 from .consumer_thread import BatchConsumerThread, RebalanceListener
+from .fetch_delay import fetch_delay_s
 from .ledger import OffsetLedger
 from .places import Place, Source, known_places, place_after
 from .positions import Taken
@@ -96,7 +97,7 @@ class BatchConsumer(driver.Consumer):
             await self.wait(self.can_resume_flow)
             return
         epoch = self._assignment_epoch
-        fetched = await self._thread.fetch(FETCH_TIMEOUT_S, gathering_s(self.app))
+        fetched = await self._thread.fetch(FETCH_TIMEOUT_S, fetch_delay_s(self.app))
         if not fetched:
             return
         if epoch != self._assignment_epoch or not self.flow_active:

@@ -234,22 +234,22 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return None
         return int(state.position) if state.position >= state.highwater else None
 
-    async def fetch(self, timeout: float, gather_s: float = 0.0) -> list[Taken]:
+    async def fetch(self, timeout: float, delay_s: float = 0.0) -> list[Taken]:
         """Return records of the active partitions; wait at most ``timeout`` seconds for some.
 
-        The next request to a broker waits for ``gather_s`` seconds.
+        The next request to a broker waits for ``delay_s`` seconds.
         """
         # Not through the method queue of the thread: its two workers stay free for commits and seeks.
         return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(self._fetch(timeout, gather_s), self.thread_loop)
+            asyncio.run_coroutine_threadsafe(self._fetch(timeout, delay_s), self.thread_loop)
         )
 
-    async def _fetch(self, timeout: float, gather_s: float) -> list[Taken]:
+    async def _fetch(self, timeout: float, delay_s: float) -> list[Taken]:
         # As aiokafka's Fetcher.fetched_records, with two differences: it returns the C records, and it does
         # not wait for the end of a rebalance, because records after that belong to another assignment.
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
-        fetcher._client.gather_s = gather_s
+        fetcher._client.delay_s = delay_s
         subscriptions = fetcher._subscriptions
         deadline = time.monotonic() + timeout
         with subscriptions.fetch_context():

@@ -85,7 +85,7 @@ class _PatientClient:
     doubts
         (topic, partition) of every fetch that failed, or went to another broker than the one before: the log
         may not be the one that was read. Whoever compares it removes them.
-    gather_s
+    delay_s
         How long the next fetch waits before it is sent, s, and no other: it brings what several would.
     """
 
@@ -97,7 +97,7 @@ class _PatientClient:
         self._epochs: dict[tuple[str, int], int] = {}
         self._nodes: dict[tuple[str, int], int] = {}
         self.doubts: set[tuple[str, int]] = set()
-        self.gather_s = 0.0
+        self.delay_s = 0.0
 
     def epoch(self, topic: str, partition: int) -> int:
         """Return the leader epoch of the first record batch in the last answer; -1 unknown."""
@@ -130,9 +130,9 @@ class _PatientClient:
             raise
 
     async def _fetch(self, node_id: int, request: FetchRequest) -> Any:
-        wait_s, self.gather_s = self.gather_s, 0.0
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
+        delay_s, self.delay_s = self.delay_s, 0.0
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
         began, hold = time.monotonic(), request._max_wait_ms / 1000
         plan, again = self._fetcher._wait_consume_future, _Again(request)
         answer = await self._client.send(node_id, request)

@@ -253,12 +253,12 @@ async def test_a_request_that_waits_for_a_state_says_nothing_of_the_queue() -> N
 def test_while_requests_wait_here_others_gather_at_the_broker(behind: list[int], milliseconds: float) -> None:
     pace = Pace(ManualClock(NOW))  # a request is believed to take a millisecond at least
     pace.queued = lambda: [[Record(NOW)] * count for count in behind]
-    assert pace.gather_s() == pytest.approx(milliseconds / 1000)
+    assert pace.fetch_delay_s() == pytest.approx(milliseconds / 1000)
 
 
 def test_requests_whose_turn_has_not_come_wait_here_too() -> None:
     pace = Pace(ManualClock(NOW))
     pace.gather([Record(NOW)] * 8)
-    assert pace.gather_s() == pytest.approx(0.004)
+    assert pace.fetch_delay_s() == pytest.approx(0.004)
     pace.end()
-    assert not pace.gather_s()
+    assert not pace.fetch_delay_s()

@@ -15,7 +15,8 @@ from transport_worker import committed, fill
 from headrace.streams.app import make_app
 from headrace.streams.settings import Settings
 from headrace.streams.topics.names import Topics
-from headrace.streams.transport.batches import RecordBatch, batch_topic, durable, let_gather
+from headrace.streams.transport.batches import RecordBatch, batch_topic, durable
+from headrace.streams.transport.fetch_delay import delay_fetches
 from headrace.streams.transport.record_list import RecordList
 
 pytestmark = pytest.mark.broker
@@ -137,7 +138,7 @@ async def test_records_gather_at_the_broker_while_that_is_wanted(
 ):
     topic = Topics(topics_made).requests
     app, sizes = make_app(topics_made, "gather"), []
-    let_gather(app, lambda: seconds)
+    delay_fetches(app, lambda: seconds)
 
     @app.agent(batch_topic(app, topic))
     async def collect(stream):
